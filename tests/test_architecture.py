@@ -63,8 +63,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
-            "net.transport", "planning.layout", "planning.suffixes", "redact", "reports",
-            "sources.links", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
+            "net.transport", "planning.layout", "planning.kinds", "redact", "reports",
+            "sources.item_reader", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(

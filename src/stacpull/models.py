@@ -140,7 +140,7 @@ class Asset(NamedTuple):
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, to be tried in this order where `href` cannot be had (`--prefer`)."""
     unready: str = ""
-    """What its item says if it is not ready yet (`planning.orders`)."""
+    """What its item says if it is not ready yet (`planning.statements`)."""
 
 
 class FailureKind(enum.StrEnum):

@@ -15,7 +15,7 @@ from stacpull.engine.selector import Selected, Selector
 from stacpull.engine.walk import Position, Reached
 from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, Selection
-from stacpull.planning.suffixes import suffix_of
+from stacpull.planning.kinds import suffix_of
 from stacpull.redact import Secrets
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob

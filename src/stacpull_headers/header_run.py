@@ -27,7 +27,7 @@ from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json, Selection
 from stacpull.planning.layout import Layout
 from stacpull.reports import HeadersReport
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull_headers.header_book import HeaderBook
 from stacpull_headers.header_plans import HeaderPlans, TiffAssets

@@ -1,1 +1,1 @@
-"""What a pixel came from: scene traceability of Analysis-Ready PlanetScope, over Sentinel Hub's services."""
+"""`stacpull trace`: the scenes behind the pixels of Analysis-Ready PlanetScope, from Sentinel Hub."""

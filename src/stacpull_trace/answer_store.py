@@ -1,7 +1,7 @@
-"""What a run has found so far, so that it is not asked for again: in a file beside OUT, or in memory.
+"""The responses of the service, stored in a file beside OUT or in memory, so that none is requested twice.
 
-The file survives a kill at any moment. Keys name what was asked so closely (day, place, tile and when it
-was made) that an answer fits whoever asks under the same key.
+The file survives a kill at any moment. A key has everything that an answer depends on (day, area, tile and
+the time when the tile was made).
 """
 
 from __future__ import annotations
@@ -21,89 +21,89 @@ __all__ = ["AnswerStore", "FileAnswers", "Kept", "MemoryAnswers", "tile_from_jso
 
 
 Kept = tuple[Json, bool]
-"""An answer, and whether it is whole: one that is not has to be asked for again."""
+"""An answer, and whether it is complete: an incomplete one is requested again."""
 
 
 class AnswerStore(Protocol):
-    """AnswerStore by key."""
+    """Answers by key."""
 
     async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is whole; None if there is none."""
+        """Return the answer and whether it is complete; None if there is none."""
         ...
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return those of the answers that there are."""
+        """Return the answers that exist."""
         ...
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Keep an answer; one of the same key is replaced."""
+        """Store an answer; it replaces one of the same key."""
         ...
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Keep answers, all or none of them."""
+        """Store answers, all or none of them."""
         ...
 
 
 class MemoryAnswers:
-    """AnswerStore of this run only."""
+    """Answers of this run only."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Kept] = {}
 
     async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is whole; None if there is none."""
+        """Return the answer and whether it is complete; None if there is none."""
         return self._kept.get(key)
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Keep an answer; one of the same key is replaced."""
+        """Store an answer; it replaces one of the same key."""
         self._kept[key] = (answer, whole)
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return those of the answers that there are."""
+        """Return the answers that exist."""
         return {key: self._kept[key] for key in keys if key in self._kept}
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Keep answers, all or none of them."""
+        """Store answers, all or none of them."""
         self._kept.update(answers)
 
 
 class FileAnswers:
-    """AnswerStore in a file of results; written off the loop, what is put at once in one transaction."""
+    """Answers in a file of results. It is written in a thread, one transaction per call."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
         self._turn = asyncio.Lock()
 
     async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is whole; None if there is none.
+        """Return the answer and whether it is complete; None if there is none.
 
         Raises:
-            DestinationError: the file cannot be read.
+            DestinationError: The file cannot be read.
         """
         return (await self.get_all([key])).get(key)
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return those of the answers that there are.
+        """Return the answers that exist.
 
         Raises:
-            DestinationError: the file cannot be read.
+            DestinationError: The file cannot be read.
         """
         async with self._turn:
             return await asyncio.to_thread(self._read, list(keys))
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Keep an answer; one of the same key is replaced. One that JSON cannot hold is not kept.
+        """Store an answer; it replaces one of the same key. One that JSON cannot represent is not stored.
 
         Raises:
-            DestinationError: the file cannot be written.
+            DestinationError: The file cannot be written.
         """
         await self.put_all({key: (answer, whole)})
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Keep answers, all or none of them; one that JSON cannot hold is asked for again next time.
+        """Store answers, all or none of them. One that JSON cannot represent is requested again.
 
         Raises:
-            DestinationError: the file cannot be written.
+            DestinationError: The file cannot be written.
         """
         async with self._turn:
             await asyncio.to_thread(self._write, answers)
@@ -118,7 +118,7 @@ class FileAnswers:
 
 
 def _encoded(answer: Json) -> bytes | None:
-    """Return an answer as JSON; None if that cannot hold it (half a character from some file)."""
+    """Return an answer as JSON; None if JSON cannot represent it (a lone surrogate in a file)."""
     try:
         return orjson.dumps(answer)
     except orjson.JSONEncodeError:

@@ -1,4 +1,4 @@
-"""From the tiles of a period to the requests for statistics, and what they will cost. Pure.
+"""From the tiles of a period to the statistics requests, and their cost. Pure.
 
 One request asks a window of the grid over a stretch of days on which it is read from the same part of the
 area: a year of one tile is one request. Days in between may be without that part, but not show another one.
@@ -28,7 +28,7 @@ __all__ = ["LEAST_UNITS", "Ask", "asks", "pieces_by_day", "processing_units", "w
 _TILE_PIXELS: Final = 512 * 512
 _TILE_BANDS: Final = 3
 LEAST_UNITS: Final = 0.01
-"""What the smallest request costs."""
+"""The cost of the smallest request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Ask:
     days: Days
     window: PixelWindow
     mask: BaseGeometry | None
-    """What of the window is meant, in degrees; None: all of it."""
+    """The part of the window that is meant, in degrees; None for all of it."""
     tiles: Mapping[date, str]
-    """On which days tiles are expected, and which: other days of the stretch are empty."""
+    """The expected tile of each day; other days of the period are empty."""
 
     @property
     def geometry(self) -> Json | None:
@@ -64,10 +64,10 @@ class Ask:
                 yield self.on(list(some))
 
     def keys(self, created: Mapping[str, str]) -> dict[date, str]:
-        """Return for each day a name that only the same pixels have: day, place, tile and when it was made.
+        """Return for each day a key that only the same pixels have: day, area, tile and when it was made.
 
         Args:
-            created: By tile id, a word that changes when the tile does.
+            created: By tile id, a text that changes with the tile.
         """
         mask = "" if self.mask is None else shapely.to_wkb(shapely.normalize(self.mask), hex=True)
         place = f"{tuple(self.window)!r}\n{mask}"
@@ -92,7 +92,7 @@ def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]])
 
     Args:
         area: With the grid that all requests lie on.
-        period: What is asked for; days outside of it are left out.
+        period: The period; days outside of it are skipped.
         pieces: By day, as `pieces_by_day` gives them.
     """
     for year in period.years():
@@ -106,7 +106,7 @@ def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -
 
     Args:
         area: With the grid.
-        period: What is asked for; days outside of it are left out.
+        period: The period; days outside of it are skipped.
         tiles: By day, the ids of all its tiles in one word.
     """
     known = sorted(day for day in tiles if day in period)

@@ -1,6 +1,6 @@
 """From a reply's statistics to counts: pixels per scene index, and the index of the image over them. Pure.
 
-What one request says of one day is a `Count`. Counts of a tile's windows, and of a day's tiles, add up:
+The counts of one request for one day are a `Count`. Counts of a tile's windows, and of a day's tiles, add up:
 numbers of pixels by addition, means and deviations weighted by the pixels they were taken over.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["EMPTY", "Count", "Summary", "count_of", "merged", "sum_of"]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Statistics of a band over its valid pixels; the figures are None where there is none."""
+    """Statistics of a band over its valid pixels; the figures are None if there are none."""
 
     pixels: int = 0
     min: float | None = None
@@ -31,21 +31,21 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What is known of some pixels on one day."""
+    """Counts of some pixels on one day."""
 
     samples: int = 0
-    """Pixels asked for."""
+    """Pixels requested."""
     no_data: int = 0
-    """Those of them that are masked: cloud, no data, outside of the area."""
+    """Masked pixels: cloud, no data, outside of the area."""
     scenes: Mapping[int, int] = field(default_factory=dict)
     """Valid pixels by the value of the scene mask."""
     outside: int = 0
-    """Valid pixels whose value is no index."""
+    """Valid pixels whose value is not an index."""
     value: Summary = field(default_factory=Summary)
     median: float | None = None
-    """The service's own median of the scene mask, where it was asked for."""
+    """The median of the scene mask as the service computes it, if requested."""
     error: str | None = None
-    """Why there is nothing, in half a sentence."""
+    """The reason why there are no counts, as part of a sentence."""
 
     @property
     def valid(self) -> int:
@@ -88,11 +88,11 @@ class Count:
 
 
 EMPTY = Count()
-"""Of a day on which the service has nothing."""
+"""The counts of a day without data."""
 
 
 def count_of(found: IntervalStatistics) -> Count:
-    """Return what an interval of a reply says; never raises: what is missing is the count's `error`."""
+    """Return the counts of an interval. It never raises: what is missing is in the count's `error`."""
     if found.error is not None:
         more = f": {found.error.message}" if found.error.message else ""
         return Count(error=f"the service answers {found.error.kind}{more}")

@@ -1,4 +1,4 @@
-"""Which tile each part of the area is read from, on one day.
+"""The division of the area over the tiles of one day.
 
 The service lays tiles over each other, the most recent on top (on a tie, the one made later). So the area
 goes, tile by tile in that order, to the tiles whose cover (the part that has data) holds it. What no cover
@@ -117,7 +117,7 @@ def _rank(tile: Tile) -> tuple[datetime, datetime, str]:
 def _deal(
     rest: BaseGeometry, outlines: Sequence[BaseGeometry], parts: list[list[BaseGeometry]]
 ) -> BaseGeometry:
-    """Give each outline in turn what it holds of `rest`; return what is left."""
+    """Assign to each outline in turn its part of `rest`; return what is left."""
     for outline, mine in zip(outlines, parts, strict=True):
         if rest.is_empty:
             break

@@ -1,7 +1,7 @@
-"""What the service counts, day by day: asked for once, kept by the day, in halves where it is too much.
+"""Statistics by day: each day is requested once and stored; requests that are too large are halved.
 
-A day is kept under its place, tile and when the tile was made, whatever request brought it. So a longer
-period asks only for the days that lack, and so does the next run after a stop or a failure.
+The key of a day is its area, its tile and the time when the tile was made, independent of the request. So a
+longer period, or the next run after a stop or a failure, requests only the missing days.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from stacpull_trace.question import TraceQuestion
 __all__ = ["Counting", "DayCounts"]
 
 _TOO_MUCH: Final = frozenset({FailureKind.STALLED, FailureKind.SERVER, FailureKind.OVERLONG})
-"""Failures that a shorter period may not have."""
-_PATIENCE: Final = 16
-"""Requests that fail one after the other before the service is taken to be away. Halving a year down to the
+"""Failures that a shorter period may avoid."""
+_MOST_FAILURES: Final = 16
+"""Consecutive failed requests after which the service counts as unavailable. Halving a year down to the
 first of its days takes nine; the next one then shows whether it was that day.
 """
 
 
 class Counting(Protocol):
-    """What is asked of the service here."""
+    """The part of the service that is used here."""
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         """Return the statistics of an area over a period."""
@@ -38,21 +38,21 @@ class Counting(Protocol):
 
 
 class _Refused(NamedTuple):
-    """Why a request brought nothing; `divide` if its halves may bring something."""
+    """The reason why a request failed; `divide` is True if its halves may succeed."""
 
     reason: str
     divide: bool
 
 
 class DayCounts:
-    """AnswerStore requests by the day, from what is kept or from the service.
+    """Returns the counts of requests by day, from the stored answers or from the service.
 
     Args:
-        service: Who counts.
-        question: What is asked of each pixel.
-        answers: Where days are kept.
-        made: By tile id, a word that changes when the tile does.
-        stopped: HubQuestion before each request; True: no more of them.
+        service: The service.
+        question: What to compute.
+        answers: Where days are stored.
+        made: By tile id, a text that changes with the tile.
+        stopped: Called before each request; True ends the requests.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class DayCounts:
         self._stopped = stopped
 
     async def of(self, ask: Ask) -> dict[date, Count]:
-        """Return the counts of the days of `ask` that have a tile or any valid pixel; after a stop, of some.
+        """Return the counts of the days of `ask` with a tile or valid pixels; after a stop, of some days.
 
         Raises:
-            CredentialsError, SourceError, UsageError: as the service says.
-            DestinationError: answers cannot be kept.
+            CredentialsError, SourceError, UsageError: Errors of the service.
+            DestinationError: Answers cannot be stored.
         """
         keys = ask.keys(self._made)
         kept = await self._answers.get_all(keys.values())
@@ -87,7 +87,7 @@ class DayCounts:
         return counts
 
     async def _asked(self, ask: Ask, keys: Mapping[date, str], again: set[date]) -> dict[date, Count]:
-        """Ask for all days of `ask`; each that fails by itself once more, unless it is in `again`."""
+        """Request all days of `ask`. A single failed day is retried once, unless it is in `again`."""
         counts: dict[date, Count] = {}
         waiting, failures = [ask], 0
         while waiting and not self._stopped():
@@ -102,7 +102,7 @@ class DayCounts:
                 waiting += [one.on([day]) for day in sorted(repeated, reverse=True)]
                 continue
             failures += 1
-            if failures == _PATIENCE:
+            if failures == _MOST_FAILURES:
                 return counts | _failed([one, *waiting], said.reason)
             if said.divide and len(one.tiles) > 1:
                 waiting += reversed(one.halves())
@@ -111,7 +111,7 @@ class DayCounts:
         return counts
 
     async def _once(self, ask: Ask) -> dict[date, Count] | _Refused:
-        """Make one request; return what it says of each day that has a tile or any valid pixel."""
+        """Make one request; return the counts of each day that has a tile or valid pixels."""
         self.asked += 1
         try:
             reply = await self._service.statistics(self._question.request(ask))
@@ -140,6 +140,6 @@ def _failed(some: Iterable[Ask], reason: str) -> dict[date, Count]:
 
 
 def _by_themselves(ask: Ask, counts: Mapping[date, Count]) -> set[date]:
-    """Return the days that failed while others did not; if all of several failed, it was the service."""
+    """Return the days that failed while others did not. If all of several failed, the service failed."""
     failed = {day for day in ask.tiles if counts[day].error is not None}
     return set() if len(failed) == len(ask.tiles) > 1 else failed

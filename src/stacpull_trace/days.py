@@ -33,7 +33,7 @@ class TileDay:
     """Empty for pixels of a day on which the catalog has no tile."""
     count: Count
     scenes: SceneMap | None
-    """None: the header could not be had (`problem` says why), or was not needed."""
+    """None if the header is missing (see `problem`) or was not needed."""
     problem: str | None = None
 
 
@@ -51,7 +51,7 @@ def _tile_rows(tile: TileDay, valid: int) -> Iterator[ScenePixels]:
     for index, pixels in sorted(tile.count.scenes.items(), key=lambda entry: (-entry[1], entry[0])):
         yield _row(tile, index, _origin(tile, index), pixels, pixels / valid)
     if tile.count.outside:
-        outside = PixelOrigin(OriginKind.OUTSIDE, "a value that is no scene index")
+        outside = PixelOrigin(OriginKind.OUTSIDE, "a value that is not a scene index")
         yield _row(tile, None, outside, tile.count.outside, tile.count.outside / valid)
     if tile.count.no_data:
         masked = PixelOrigin(OriginKind.MASKED, "cloud, no data or outside of the area")
@@ -156,7 +156,7 @@ def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
 
 
 def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
-    """Most pixels first; on a tie the earlier scene, scenes before what is none, then by name and tile."""
+    """Most pixels first; on a tie the earlier scene, scenes before other origins, then by name and tile."""
     return -row.pixels, row.acquired or _LATEST, row.name, row.tile
 
 

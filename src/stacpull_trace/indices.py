@@ -16,7 +16,7 @@ from stacpull.errors import UsageError
 __all__ = ["DEFAULT", "EDGES", "INDICES", "SCENES", "Index", "index_of_name", "index_of_script"]
 
 DEFAULT, SCENES = "default", "scenes"
-"""TraceOutput ids."""
+"""Output ids."""
 EDGES: Final = tuple(range(602))
 """Edges of the histogram of scenes, 0 to 601: a bin for each value to 600, the last one closed at 601.
 

@@ -18,7 +18,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Days:
-    """A stretch of UTC days, both ends part of it."""
+    """A range of UTC days, both ends included."""
 
     first: date
     last: date
@@ -38,7 +38,7 @@ class Days:
 
     @property
     def interval(self) -> TimeRange:
-        """From midnight to midnight, the end not part of it."""
+        """From midnight to midnight, without the end."""
         return TimeRange(midnight(self.first), midnight(self.last + _DAY))
 
     def years(self) -> Iterator[Days]:
@@ -56,17 +56,17 @@ def days_between(start: datetime | None, end: datetime | None) -> Days:
     """Return the UTC days that an interval touches; midnight at its end touches no further day.
 
     Raises:
-        UsageError: It is open at an end.
+        UsageError: The interval is open, or out of range.
     """
     if start is None or end is None:
         raise UsageError("--datetime needs both ends, for example 2024-06-01/2024-06-30.")
     try:
         first, instant = start.astimezone(UTC).date(), end.astimezone(UTC)
     except OverflowError:
-        raise UsageError("--datetime lies beyond what calendars hold.") from None
+        raise UsageError("--datetime is out of range.") from None
     last = instant.date()
     if instant.time() == time.min and last > first:
         last -= _DAY
     if last >= date.max:
-        raise UsageError("--datetime lies beyond what calendars hold.")
+        raise UsageError("--datetime is out of range.")
     return Days(first, last)

@@ -23,19 +23,19 @@ from stacpull_trace.traced_area import TracedArea
 Method = Literal["mode", "median"]
 _MEDIAN = 50.0
 _FORMAT = 2
-"""Of the kept answers and their keys: a change raises it, so that older ones are not misread."""
+"""Version of the stored answers and their keys. Increase it when they change."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceQuestion:
-    """What a trace computes: of which collection, where, when, and what of each pixel."""
+    """The question of a trace: collection, area, period, and what to compute for each pixel."""
 
     collection: str
     """Without `byoc-`."""
     area: TracedArea
     period: Days
     resolution: float
-    """Metres a pixel."""
+    """Metres per pixel."""
     index: Index
     method: Method
     base_url: str
@@ -45,7 +45,7 @@ class TraceQuestion:
         return {**self.identity(), "period": str(self.period), "index": self.index.name}
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes stored results usable: all but the period, by which each of them is named."""
+        """Return what stored results depend on, without the period: the key of each result has its day."""
         grid = self.area.grid
         return {
             "format": _FORMAT,
@@ -61,7 +61,7 @@ class TraceQuestion:
         }
 
     def request(self, ask: Ask) -> StatisticsRequest:
-        """Return the request for statistics that asks for `ask`."""
+        """Return the statistics request for `ask`."""
         grid = self.area.grid
         percentiles = (_MEDIAN,) if self.method == "median" else ()
         edges = EDGES if self.method == "mode" else ()
@@ -91,7 +91,7 @@ def question(
     """Return a question, checked as a whole.
 
     Raises:
-        UsageError: There is no collection, or a median is asked for over more than one request can hold.
+        UsageError: There is no collection, or a median needs more pixels than one request can have.
     """
     bare = collection.strip().removeprefix("byoc-")
     if not bare or "/" in bare:
@@ -99,7 +99,7 @@ def question(
     grid = area.grid
     if method == "median" and max(grid.width, grid.height) > MOST_PIXELS:
         raise UsageError(
-            f"The area is {grid.width:,} by {grid.height:,} pixels; a median is not put together from parts, "
-            f"and the service takes {MOST_PIXELS:,} a side: use --method mode."
+            f"The area is {grid.width:,} by {grid.height:,} pixels; a median cannot be combined from parts, "
+            f"and the service accepts {MOST_PIXELS:,} per side: use --method mode."
         )
     return TraceQuestion(bare, area, period, resolution, index, method, base_url)

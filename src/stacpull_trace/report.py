@@ -1,4 +1,4 @@
-"""What a trace returns and writes: a row a day, a row a scene, and how the run went. Frozen values.
+"""The results of a trace: one row per day, one row per scene, and a report of the run. Frozen values.
 
 Times are aware, in UTC; shares are of the day's valid pixels, 0 to 1.
 """
@@ -17,9 +17,9 @@ __all__ = ["DayState", "MedianRow", "ScenePixels", "TraceDay", "TraceEstimate", 
 
 
 class DayState(enum.StrEnum):
-    """How far a day can be trusted; the first that holds."""
+    """The quality of a day: the first state that applies."""
 
-    FAILED = "failed"  # a part of its statistics, or the scenes of a tile, could not be had
+    FAILED = "failed"  # part of its statistics, or the scenes of a tile, are missing
     EMPTY = "empty"  # no valid pixel: cloud, or nothing there
     MISMATCH = "mismatch"  # the histogram does not hold as many pixels as are valid
     UNMAPPED = "unmapped"  # no scene is known for more than half of the valid pixels
@@ -36,7 +36,7 @@ class ScenePixels:
     """Value of the scene mask; None for pixels that have none."""
     kind: OriginKind
     name: str
-    """The scene's id, or what is known instead of it."""
+    """The scene's id, or a description if there is none."""
     acquired: datetime | None
     precision: float | None
     """Seconds: the true time is within `acquired` plus or minus this."""
@@ -65,20 +65,20 @@ class TraceDay:
     samples: int
     """Pixels of the area."""
     valid: int
-    """Those of them that are neither clouded nor without data."""
+    """Pixels that are neither clouded nor without data."""
     clear_share: float
     """`valid` divided by `samples`."""
     tiles: int
     scenes: int
     mode: str | None
-    """Name of the most frequent origin: a scene's id, or what is known instead of it."""
+    """Name of the most frequent origin: a scene's id, or a description if there is none."""
     mode_tile: str | None
     """The tile that gave the most of the mode's pixels."""
     mode_index: int | None
     """The mode's scene index in `mode_tile`."""
     mode_share: float | None
     acquired: datetime | None
-    """When the mode was taken; None if it is no scene."""
+    """When the mode was acquired; None if it is not a scene."""
     precision: float | None
     first: datetime | None
     """The earliest scene's time."""
@@ -105,11 +105,11 @@ class MedianRow:
 
 @dataclass(frozen=True, slots=True)
 class TraceEstimate:
-    """What a trace would ask for (`--dry-run`).
+    """The requests and cost of a trace (`--dry-run`).
 
-    Requests are no bound: what fails or is too much at once is asked again. Fewer are usual: days of cloud
-    need no header, and what looks like many parts in the catalog, which knows covers only, may be asked for
-    at once when the rectangles of the tiles are known.
+    The number of requests is not a limit: failed and divided requests add to it. Usually there are fewer:
+    days of cloud need no header, and areas that look divided in the catalog, which has covers only, may need
+    one request when the rectangles of the tiles are known.
     """
 
     collection: str
@@ -151,20 +151,20 @@ class TraceReport:
     days_failed: int
     tiles: int
     requests_statistics: int
-    """Statistics asked for by this command; those of an earlier one are not asked again."""
+    """Statistics requests of this command; stored responses need none."""
     requests: int
     retries: int
     processing_units: float
-    """Spent by this command, as the service says."""
+    """Spent by this command, as the service reports."""
     seconds: float
     days: tuple[TraceDay, ...] = ()
     scenes: tuple[ScenePixels, ...] = ()
     table: tuple[MedianRow, ...] = ()
     """With `--method median` only."""
     notes: tuple[str, ...] = ()
-    """What was met that a user should know: lines of headers that cannot be read, days dropped."""
+    """Messages for the user: unreadable lines of headers, days that were dropped."""
     files: tuple[str, ...] = ()
-    """What was written."""
+    """The files that were written."""
     question: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,9 +1,9 @@
-"""One run of a trace: catalog, tiles, statistics, headers, and what they come to.
+"""One run of a trace: catalog, tiles, statistics, headers, and the days made of them.
 
     search ─▶ tiles ─▶ pieces of the area ─▶ statistics ─▶ headers of the tiles that had pixels ─▶ days
 
-Each stage asks many things at once. What is answered is kept (`stored.py`) and never asked again; what fails
-is named for its days, and the rest goes on. Refused credentials and a spent quota stop the run.
+Each stage sends many requests at once. Responses are stored (`answer_store.py`) and never requested again. A
+failure is reported for its days, and the rest continues. Refused credentials and a spent quota stop the run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["TraceResult", "TraceRun", "TraceSource"]
 
 _QA_FILE = "analysis_ready_ps_qa"
 _AT_ONCE = 8
-"""Requests at once; the service limits a client to few anyway."""
+"""Default number of requests at once; the service allows few per client."""
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class TraceSource(Counting, Protocol):
         ...
 
     async def tile(self, collection: str, tile: str) -> ByocTile:
-        """Return what is known of a tile."""
+        """Return the description of a tile."""
         ...
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
@@ -62,24 +62,24 @@ class TraceSource(Counting, Protocol):
 
 @dataclass(slots=True)
 class TraceResult:
-    """What a run has come to."""
+    """The results of a run."""
 
     days: dict[date, list[TileDay]] = field(default_factory=dict)
     tiles: int = 0
     notes: list[str] = field(default_factory=list)
     asked: int = 0
-    """Statistics asked for by this run."""
+    """Statistics requests of this run."""
 
 
 class TraceRun:
     """Runs one question against a service. Call `tiles`, then one of the others.
 
     Args:
-        service: Who is asked.
-        question: What is asked.
-        answers: Where answers are kept.
-        on_event: Told of each stage.
-        stop: Set it to end gracefully: nothing more is asked, `stopped` is then True.
+        service: The service.
+        question: The question.
+        answers: Where responses are stored.
+        on_event: Called for each stage.
+        stop: Set it to end gracefully: no more requests are sent, and `stopped` is True.
         at_once: Requests at once.
     """
 
@@ -101,23 +101,23 @@ class TraceRun:
         self._at_once = at_once or _AT_ONCE
         self._found = TraceResult()
         self._unknown: dict[str, str] = {}
-        """Why nothing is known of a tile."""
+        """The reason why a tile has no description."""
 
     @property
     def found(self) -> TraceResult:
-        """What the run has come to so far."""
+        """The results so far."""
         return self._found
 
     @property
     def stopped(self) -> bool:
-        """True if the run was asked to stop before its end."""
+        """True if a stop was requested."""
         return self._stop is not None and self._stop.is_set()
 
     async def tiles(self) -> list[CatalogTile]:
         """Return the tiles of the period and area, in the catalog's order, each once; after a stop, some.
 
         Raises:
-            CredentialsError, SourceError, UsageError: as the service says.
+            CredentialsError, SourceError, UsageError: Errors of the service.
         """
         asked = self._question
         area = asked.area
@@ -140,8 +140,8 @@ class TraceRun:
         """Count the pixels of each scene of each tile and day.
 
         Raises:
-            CredentialsError, SourceError, UsageError: as the service says.
-            DestinationError: answers cannot be kept.
+            CredentialsError, SourceError, UsageError: Errors of the service.
+            DestinationError: Answers cannot be stored.
         """
         details = await self._details(catalog)
         placed = [tile_of(tile, details.get(tile.id), self._question.area) for tile in catalog]
@@ -157,7 +157,7 @@ class TraceRun:
         return self._found
 
     async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
-        """Take each day's median index and look it up in the day's first tile, whatever the others hold.
+        """Take each day's median index and look it up in the day's first tile, ignoring its other tiles.
 
         Raises:
             As `by_mode`.
@@ -184,7 +184,7 @@ class TraceRun:
         return list(asks(question.area, question.period, pieces_by_day(question.area, tiles)))
 
     async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
-        """Return what the collection's owner knows of the tiles; one that cannot be had is left out."""
+        """Return the descriptions of the tiles from the BYOC service, without those that failed."""
         details: dict[str, ByocTile] = {}
 
         async def ask(tile: CatalogTile) -> None:
@@ -205,7 +205,7 @@ class TraceRun:
         return details
 
     async def _statistics(self, planned: Sequence[Ask], made: Mapping[str, str]) -> list[dict[date, Count]]:
-        """Return for each request what it says of its days."""
+        """Return the counts of each request by day."""
         counts: list[dict[date, Count]] = [{} for _ in planned]
         days = DayCounts(self._service, self._question, self._answers, made, lambda: self.stopped)
 
@@ -221,7 +221,7 @@ class TraceRun:
     async def _headers(
         self, tiles: Mapping[str, ByocTile | None]
     ) -> dict[str, tuple[SceneMap | None, str | None]]:
-        """Return the scene map of each tile, or why there is none."""
+        """Return the scene map of each tile, or the reason why there is none."""
         maps: dict[str, tuple[SceneMap | None, str | None]] = {}
 
         async def ask(tile: str) -> None:
@@ -241,7 +241,7 @@ class TraceRun:
         return maps
 
     async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
-        """Return the tags of a tile's QA file, or why there are none."""
+        """Return the tags of a tile's QA file, or the reason why there are none."""
         if tile is None:
             return None, f"its QA file could not be found: {self._unknown.get(name, 'the tile is not known')}"
         file = _qa_file(tile)
@@ -254,7 +254,7 @@ class TraceRun:
         return {name: text for name, text in header.tags.items() if "LAYER_2_VALUE" in name}, None
 
     async def _each(self, stage: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-        """Do `work` for all items, some at once, until done or stopped."""
+        """Do `work` for all items concurrently, until done or stopped."""
         waiting = list(items)
         total = len(waiting)
         queue = iter(waiting)

@@ -37,7 +37,7 @@ _HUNDREDTHS_DIGITS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One PlanetScope scene: the true time lies within `acquired` ± `precision`."""
+    """One PlanetScope scene: its true time is within `acquired` ± `precision`."""
 
     id: str
     """Without its item type."""
@@ -53,7 +53,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class NoScene:
-    """A name that is no PlanetScope scene, and why in half a sentence."""
+    """A name that is not a PlanetScope scene, and the reason."""
 
     text: str
     reason: str
@@ -73,12 +73,12 @@ def read_scene(text: str) -> Scene | NoScene:
     found = _ID.fullmatch(text)
     kind, slash, _ = text.partition("/")
     if slash and kind != ITEM_TYPE:
-        return NoScene(text, f"{kind} is no PlanetScope scene")
+        return NoScene(text, f"{kind} is not a PlanetScope scene")
     if found is None:
-        reason = "RapidEye is no PlanetScope scene" if "rapideye" in text.lower() else "no scene id"
+        reason = "RapidEye is not a PlanetScope scene" if "rapideye" in text.lower() else "not a scene id"
         return NoScene(text, reason)
     if found["satellite"].startswith(_SKYSAT):
-        return NoScene(text, "SkySat is no PlanetScope scene")
+        return NoScene(text, "SkySat is not a PlanetScope scene")
     try:
         second = datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
@@ -102,20 +102,20 @@ _NO_IDS: Final = "the header of its QA file has no scene ids"
 
 
 class OriginKind(enum.StrEnum):
-    """What is known of the pixels that have one index."""
+    """What is known about the pixels with one index."""
 
     SCENE = "scene"
     NONE = "none"  # the header says None
-    FOREIGN = "foreign"  # a name that is no PlanetScope scene
+    FOREIGN = "foreign"  # a name that is not a PlanetScope scene
     UNMAPPED = "unmapped"  # the header does not have the index
-    NO_HEADER = "no-header"  # the QA file, or its tags, could not be had
+    NO_HEADER = "no-header"  # the QA file, or its tags, are missing
     OUTSIDE = "outside"  # a value below 0 or above 601: no index (601 itself counts as 600, `indices.EDGES`)
     MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
 
 
 @dataclass(frozen=True, slots=True)
 class PixelOrigin:
-    """Where the pixels of one index come from: a scene, or a name for there being none."""
+    """The origin of the pixels of one index: a scene, or the reason why there is none."""
 
     kind: OriginKind
     name: str
@@ -129,11 +129,11 @@ class PixelOrigin:
 
 @dataclass(frozen=True, slots=True)
 class SceneMap:
-    """What a header says of the indices of its tile."""
+    """The scene indices of a tile, as its header defines them."""
 
     origins: Mapping[int, PixelOrigin] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    """Lines that could not be read, each in half a sentence."""
+    """Lines that could not be read, as parts of sentences."""
     has_ids: bool = True
     """False if the header has no scene ids at all."""
 
@@ -146,7 +146,7 @@ class SceneMap:
 
 
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
-    """Read the scene map from the tags of a QA file; one without scene ids maps nothing, and says so."""
+    """Read the scene map from the tags of a QA file; without scene ids it is empty, with a problem."""
     problems: list[str] = []
     has_ids = any(name in tags for name in _spellings(_IDS))
     if not has_ids:
@@ -176,7 +176,7 @@ def _lines(text: str, tag: str, problems: list[str]) -> Iterator[tuple[str, int]
     for line in filter(None, (line.strip() for line in text.splitlines())):
         match = _LINE.fullmatch(line)
         if match is None:
-            problems.append(f"{tag} has a line that is no value[index]: {line[:_SHOWN]!r}")
+            problems.append(f"{tag} has a line that is not value[index]: {line[:_SHOWN]!r}")
         else:
             yield match["value"].strip(), int(match["index"])
 
@@ -188,7 +188,7 @@ def _numbers(values: Mapping[int, str], tag: str, problems: list[str]) -> dict[i
             continue
         number = _number(value)
         if number is None:
-            problems.append(f"{tag} of index {index} is no number: {value[:_SHOWN]!r}")
+            problems.append(f"{tag} of index {index} is not a number: {value[:_SHOWN]!r}")
         else:
             numbers[index] = number
     return numbers

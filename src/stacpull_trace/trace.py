@@ -37,12 +37,12 @@ __all__ = ["trace", "trace_estimate"]
 
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
-"""Requests at once unless told: services of this kind allow a client few."""
+"""Default number of requests at once: services of this kind allow few per client."""
 
 
 @dataclass(frozen=True, slots=True)
 class _TraceTarget:
-    """A question, and where it is asked."""
+    """A question and the settings of the service."""
 
     question: TraceQuestion
     settings: HubSettings
@@ -73,20 +73,20 @@ async def trace(
         bbox: West, south, east, north in degrees. Give this or `geometry`.
         geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a file of it, or
             a shapely geometry.
-        resolution: Metres a pixel.
-        index: What to compute: a name in `tracing.indices.INDICES`; ndwi unless told.
+        resolution: Metres per pixel.
+        index: What to compute: a name in `stacpull_trace.indices.INDICES`; ndwi by default.
         evalscript: The path of an evalscript to compute instead.
         method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
-        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. What is answered is kept there,
-            so that the same call goes on after any stop.
+        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. Responses are stored there,
+            so the same call resumes after any stop.
         base_url: The deployment to ask.
         options: How to transfer.
         on_event: Called with the stages and with notices.
-        stop: Set it to end gracefully; nothing is written then, and the same call goes on.
+        stop: Set it to end gracefully; nothing is written, and the same call resumes.
 
     Raises:
-        UsageError: Something asked for cannot be; the service does not take the evalscript.
-        CredentialsError: Credentials are missing or refused, or the collection is somebody else's.
+        UsageError: An argument is invalid, or the service rejects the evalscript.
+        CredentialsError: Credentials are missing or refused, or the collection belongs to another account.
         SourceError: The service cannot be reached or read, or the quota is spent.
         DestinationError: `out` cannot be written.
     """
@@ -103,7 +103,7 @@ async def trace(
             stop = stop or asyncio.Event()
             run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
             ended = await within_grace(_traced(run, method), stop)
-            stopped = ended is None or run.stopped  # from here on a stop comes too late
+            stopped = ended is None or run.stopped  # a stop after this has no effect
             seconds = clock.monotonic() - start
             report = await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
     except BaseExceptionGroup as group:
@@ -136,7 +136,7 @@ async def trace_estimate(
     options: Options | None = None,
     on_event: Listener | None = None,
 ) -> TraceEstimate:
-    """Say what `trace` would ask for and cost, after one search of the catalog.
+    """Estimate the requests and the cost of `trace` with one search of the catalog.
 
     Args and Raises:
         As `trace`.
@@ -160,7 +160,7 @@ def _asked(
     method: Method,
     base_url: str | None,
 ) -> _TraceTarget:
-    """Check what is asked, before anything is sent. Blocks: it reads files."""
+    """Check the arguments before any request is sent. Blocks: it reads files."""
     place = Selection(datetime=datetime, bbox=bbox, intersects=geometry)
     interval = parse_interval(place.datetime or "")
     area = _area(place.bbox, place.intersects, resolution)
@@ -188,7 +188,7 @@ def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: floa
         return area_of_bbox(tuple(bbox), resolution)
     if geometry is not None:
         return area_of_geometry(geometry, resolution)
-    raise UsageError("Say which area to trace: --bbox W,S,E,N or --geometry FILE.")
+    raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
 
 
 def _index(name: str | None, evalscript: str | Path | None) -> Index:
@@ -219,7 +219,7 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 
 @asynccontextmanager
 async def _answers(output: TraceOutput | None, asked: TraceQuestion) -> AsyncIterator[AnswerStore]:
-    """Open the file of answers beside OUT; without OUT they are kept in memory."""
+    """Open the file of answers beside OUT; without OUT they are stored in memory."""
     if output is None:
         yield MemoryAnswers()
         return
@@ -234,7 +234,8 @@ def _results(output: TraceOutput, asked: TraceQuestion) -> Results:
         output.answers.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DestinationError(f"{output.path} cannot be made: {reason}.") from error
+        raise DestinationError(f"{output.path} cannot be created: {reason}.") from error
     if output.folder and output.answers.parent.is_symlink():
-        raise DestinationError(f"{output.answers.parent} is a link: nothing is written there. Move it away.")
+        where = output.answers.parent
+        raise DestinationError(f"{where} is a symbolic link. stacpull does not write through it: remove it.")
     return Results(output.answers, asked.identity())

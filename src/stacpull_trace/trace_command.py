@@ -52,9 +52,9 @@ def command(
 ) -> int:
     """Trace the scenes behind the pixels of an area, day by day.
 
-    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. Each day's
-    index over the area, the scenes its pixels were taken from, and when these were acquired. Credentials are
-    those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
+    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. For each day
+    it gives the index over the area, the scenes behind its pixels, and when these were acquired. Credentials
+    are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
     resumes when it is run again.
     """
     told = parameters.told(context, raw)
@@ -69,9 +69,9 @@ def command(
 
 
 def _asked(told: Resolved) -> dict[str, Any]:
-    """Return what is asked, as the library takes it."""
+    """Return the arguments of the library function."""
     if told.selection.datetime is None:
-        raise UsageError("Say which period to trace: --datetime 2024-06-01/2024-06-30.")
+        raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
     wanted = told.trace
     return {
         "datetime": told.selection.datetime,

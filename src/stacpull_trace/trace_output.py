@@ -54,19 +54,19 @@ class TraceOutput(NamedTuple):
 
     @property
     def answers(self) -> Path:
-        """The file that keeps what was answered, so that a run goes on after a kill."""
+        """The file that stores responses, so that a run resumes after a kill."""
         if self.folder:
             return self.path / ".stacpull" / "trace.sqlite"
         return self.path.with_name(f"{self.path.name}.stacpull")
 
 
 def output_at(path: Path, method: Method) -> TraceOutput:
-    """Return what OUT is, and see that it can be written, before anything is asked.
+    """Return the outputs for OUT, after checking that they can be written. No request is sent before.
 
     Raises:
-        UsageError: Its suffix is none of those known, a package that it needs is not installed, or something
-            lies there that no trace has written.
-        DestinationError: It would lie in no directory.
+        UsageError: The suffix is unknown, a required package is not installed, or OUT exists and was not
+            written by a trace.
+        DestinationError: Its directory does not exist.
     """
     output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
     if output.folder:
@@ -91,7 +91,7 @@ def _check_file(path: Path, method: Method) -> None:
     else:
         _check_installed(path, ("matplotlib", "plot"))
         if not path.parent.is_dir():
-            raise DestinationError(f"{path.parent} is no directory: make it first.")
+            raise DestinationError(f"{path.parent} is not a directory. Create it first.")
 
 
 def _check_free(output: TraceOutput, method: Method) -> None:
@@ -104,7 +104,7 @@ def _check_free(output: TraceOutput, method: Method) -> None:
     there = next(filter(os.path.lexists, paths), None)
     if there is not None:
         raise UsageError(
-            f"{there} exists, and nothing tells that a trace wrote it: name another output, or remove it."
+            f"{there} already exists and was not written by a trace. Choose another output, or remove it."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a trace comes to: its report from what a run found, or its estimate from the tiles alone."""
+"""The report of a run, and the estimate from the tiles alone."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def trace_report(
 
 
 def estimate_of(asked: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEstimate:
-    """Return what a trace of these tiles would ask for and cost. Blocks: it divides the area."""
+    """Return the requests and cost of a trace of these tiles. Blocks: it divides the area."""
     tiles = [tile_of(tile, None, asked.area) for tile in catalog]
     days = sorted({tile.day for tile in tiles})
     if asked.method == "median":

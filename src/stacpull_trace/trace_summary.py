@@ -1,4 +1,4 @@
-"""What `stacpull trace` says at its end: a line a day, and what it cost."""
+"""The summary of `stacpull trace`: one line per day, and the cost."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def trace_lines(report: TraceReport) -> Iterator[str]:
         f"{duration(report.seconds)}"
     )
     if report.state == "interrupted":
-        yield "interrupted: give the same command again to go on"
+        yield "interrupted: run the same command again to resume"
     elif report.days_failed:
-        yield "some days failed: give the same command again to try these"
+        yield "some days failed: run the same command again to retry them"
 
 
 def _day_line(day: TraceDay) -> str:
@@ -72,7 +72,7 @@ def _counts(report: TraceReport) -> str:
 
 
 def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
-    """Tell what a trace would ask for."""
+    """Yield the lines of an estimate."""
     yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {count(estimate.tiles, 'tile')}"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
     yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"

@@ -129,7 +129,7 @@ def _stretches(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class TracedArea:
-    """What is asked for: its outline in degrees and the grid around it."""
+    """The area of a trace: its outline in degrees and the grid around it."""
 
     outline: BaseGeometry
     grid: PixelGrid
@@ -142,7 +142,7 @@ class TracedArea:
         return dict(mapping(self.outline))
 
     def count_pixels(self) -> int:
-        """Return the number of pixels whose centre lies in the outline; takes some 20 µs per row."""
+        """Return the number of pixels whose centre is in the outline; takes some 20 µs per row."""
         grid = self.grid
         if self.is_box:
             return grid.width * grid.height

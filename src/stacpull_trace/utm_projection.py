@@ -56,11 +56,11 @@ def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]
     """Return easting and northing in metres of a place in degrees, in the UTM zone `epsg`.
 
     Raises:
-        ValueError: `epsg` is no UTM zone on WGS 84.
+        ValueError: `epsg` is not a UTM zone on WGS 84.
     """
     hemisphere, zone = divmod(epsg, 100)
     if hemisphere * 100 not in {_NORTH, _SOUTH} or not 1 <= zone <= _ZONES:
-        raise ValueError(f"EPSG:{epsg} is no UTM zone on WGS 84")
+        raise ValueError(f"EPSG:{epsg} is not a UTM zone on WGS 84")
     xi, eta = _on_sphere(math.radians(latitude), math.radians(longitude - (zone * _ZONE_WIDTH - 183)))
     north, east = xi, eta
     for order, alpha in enumerate(_ALPHA, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -186,4 +187,4 @@ def test_links_that_are_signed_are_read_again_through_what_leads_to_them(
     asyncio.run(work())
     assert (status(dest).items_failed, status(dest).items_done) == (0, 3)
     for path in (dest / ".stacpull").rglob("*"):
-        assert path.is_dir() or b"signed" not in path.read_bytes()
+        assert path.is_dir() or re.search(rb"signed\d", path.read_bytes()) is None

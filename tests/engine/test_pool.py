@@ -17,7 +17,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 
 ITEM = "https://api.example/v1/collections/c/items/i"
 BODY = Received(1, None, "f.tif", body=b"x")

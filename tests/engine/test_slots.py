@@ -14,7 +14,7 @@ from stacpull.engine.pool import Pool
 from stacpull.models import Failure, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.store.wholes import Whole
 from stacpull.store.writer import Arrived
 

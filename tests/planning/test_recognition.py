@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stacpull.models import ItemId
+from stacpull.planning.kinds import suffix_of
 from stacpull.planning.layout import Layout, complete
 from stacpull.planning.recognition import Sample, recognised
-from stacpull.planning.suffixes import suffix_of
 
 
 def samples(layout: str) -> list[Sample]:

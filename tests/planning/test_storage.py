@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.models import Json
-from stacpull.planning.storage import Storage, storage_at, storage_of
+from stacpull.planning.statements import Storage, storage_at, storage_of
 
 AWS = {"type": "aws-s3", "region": "us-west-2", "requester_pays": True}
 OWN = {"type": "custom-s3", "platform": "https://s3.h.test", "requester_pays": False}

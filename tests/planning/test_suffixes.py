@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.planning.suffixes import suffix_of
+from stacpull.planning.kinds import suffix_of
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 

@@ -17,7 +17,7 @@ from stacpull.engine.session import opened_source
 from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
 from stacpull.models import Selection
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import PageSize
 
 COLLECTIONS = ("scenes", "mosaics")
 

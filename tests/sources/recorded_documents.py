@@ -23,10 +23,10 @@ from stacpull.models import Asset, Json, Page, PageRequest, PlannedItem, Selecti
 from stacpull.planning.items import AssetOptions, plan_item
 from stacpull.planning.layout import Layout
 from stacpull.sources.api import ApiSource
+from stacpull.sources.documents import is_api_root
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_size import PageSize
 from stacpull.sources.pages import walk
-from stacpull.sources.recognition import is_api_root
+from stacpull.sources.paging import PageSize
 
 COLUMNS = (
     "file",

@@ -9,9 +9,10 @@ from tests.sources.memory import API, MemoryReader, failed, item, page
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.net.transport import TransferError
-from stacpull.sources.api import ApiPlace, ApiSource, api_place
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.api import ApiSource
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
+from stacpull.sources.source_url import ApiPlace, api_place
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"
 NAMES = ["bigearthnet_v1_labels", "bigearthnet_v1_source", "ref_kenya/02"]
@@ -172,7 +173,7 @@ def test_a_long_list_of_collections_is_cut() -> None:
             SourceError,
             "collection x could not be read",
         ),
-        ({f"{API}/collections/x": []}, SourceError, "no JSON object"),
+        ({f"{API}/collections/x": []}, SourceError, "not a JSON object"),
         ({}, UsageError, "has no collection x."),
         ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
     ],

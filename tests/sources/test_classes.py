@@ -7,7 +7,7 @@ from tests.sources.memory import API, MemoryReader, item, page
 
 from stacpull.errors import UsageError
 from stacpull.sources.api import ApiSource
-from stacpull.sources.classes import class_documents
+from stacpull.sources.source import class_documents
 
 COLLECTION = {"type": "Collection", "id": "x", "label:classes": []}
 

@@ -4,7 +4,7 @@ import pytest
 
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
-from stacpull.sources.credentials import SourceUrl, split_credentials
+from stacpull.sources.source_url import SourceUrl, split_credentials
 
 ITEMS = "https://h/v1/collections/x/items"
 

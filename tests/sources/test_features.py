@@ -12,9 +12,9 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest, Selection
 from stacpull.planning.items import NO_COLLECTION
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import read_root
+from stacpull.sources.documents import read_root
+from stacpull.sources.items_file import FeaturesSource
+from stacpull.sources.paging import PageSize
 
 URL = "https://static.test/data/items.json"
 

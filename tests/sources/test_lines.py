@@ -18,8 +18,8 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest, Selection
 from stacpull.net.transport import TransferError
-from stacpull.sources.lines import LinesSource
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.items_file import LinesSource
+from stacpull.sources.paging import PageSize
 
 URL = "https://files.test/items.ndjson"
 
@@ -159,7 +159,7 @@ def test_several_items_on_one_line_are_taken_as_they_are_piped(form: dict[str, A
 
 @pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])
 def test_a_document_over_several_lines_is_one_sentence(opening: bytes) -> None:
-    with pytest.raises(SourceError, match="is no NDJSON, which has an item a line"):
+    with pytest.raises(SourceError, match="is not NDJSON, which has one item per line"):
         pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
 
 

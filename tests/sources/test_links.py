@@ -11,7 +11,7 @@ from tests.sources.memory import failed, item
 from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.transport import TransferError
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 
 
 class HandClock:

@@ -18,7 +18,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest, Selection
 from stacpull.net.transport import TransferError
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
 
 Answers = Callable[[PageRequest], object]

@@ -11,8 +11,7 @@ from tests.sources.memory import API, MemoryReader, failed, page
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.sources.api import ApiSource
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.lines import LinesSource
+from stacpull.sources.items_file import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.static import StaticSource
 
@@ -62,7 +61,7 @@ def test_an_items_url_is_known_without_asking() -> None:
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
         (API, ["hello"], SourceError, "is a JSON list, and nothing in it is an item"),
         (API, [COLLECTION], SourceError, "is a JSON list, and nothing in it is an item"),
-        (API, "hello", SourceError, "no JSON object"),
+        (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
         (API, SourceError("What api.test sent is no JSON."), SourceError, "is no JSON"),
     ],

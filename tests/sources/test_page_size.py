@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.sources.memory import failed
 
 from stacpull.models import FailureKind
-from stacpull.sources.page_size import AUTO_ITEMS, LEAST_ITEMS, PAGE_BYTES, PageSize
+from stacpull.sources.paging import AUTO_ITEMS, LEAST_ITEMS, PAGE_BYTES, PageSize
 
 
 def test_what_the_option_means() -> None:

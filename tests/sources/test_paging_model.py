@@ -19,8 +19,8 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
-from stacpull.sources.page_size import PageSize
 from stacpull.sources.pages import walk
+from stacpull.sources.paging import PageSize
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
 INNER = "http://inner:8080"
@@ -135,8 +135,8 @@ def test_of_an_inner_host_is_told_once_and_only_its_first_page_asked_for_there()
     model = replace(FORMS["an inner host"], total=60, asked=[])
     pages, notices = pages_of(model)
     assert names_of(pages) == model.names
-    assert [n.text for n in notices if "said to go on" in n.text] == [
-        "The pages were said to go on at inner:8080, which does not have them; api.test has."
+    assert [n.text for n in notices if "said to continue" in n.text] == [
+        "The pages were said to continue at inner:8080, which does not have them; api.test has."
     ]
     assert sum(request.url.startswith(INNER) for request in model.asked) == 1
     assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))

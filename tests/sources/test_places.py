@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.sources.places import source_url
+from stacpull.sources.source_url import source_url
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from stacpull.errors import SourceError
-from stacpull.sources.prefetch import prefetch
+from stacpull.sources.pages import prefetch
 
 
 class Tape:

@@ -18,7 +18,7 @@ from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
 from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
 from stacpull.urls import parameter
 

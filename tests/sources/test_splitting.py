@@ -23,8 +23,8 @@ from stacpull.filters.items import compile_items
 from stacpull.models import Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.splitting import borders, datetime_of, parts, period_of_collection
+from stacpull.sources.paging import PageSize
+from stacpull.sources.time_split import borders, datetime_of, parts, period_of_collection
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 3, 15, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from tests.sources.tree_of import ROOT, item_document
 from stacpull.errors import UsageError
 from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.net.transport import TransferError
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
 
 BASE = "https://static.test/root"

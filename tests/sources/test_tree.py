@@ -15,7 +15,7 @@ from tests.sources.tree_of import ROOT, Tree, UnevenReader, documents, in_order,
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
 from stacpull.sources.tree import AT_ONCE, DEEPEST
 

@@ -18,9 +18,8 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
-from stacpull.sources.page_size import PAGE_BYTES, PageSize
 from stacpull.sources.pages import walk
-from stacpull.sources.paging import limit_of, page_number
+from stacpull.sources.paging import PAGE_BYTES, PageSize, limit_of, page_number
 from stacpull.urls import parameter
 
 ITEMS = "https://api.test/v1/collections/x/items"
@@ -196,8 +195,8 @@ def test_items_without_id_are_left_out_and_counted() -> None:
     found, _ = walked({at(): odd, at("t"): page(["b", None])})
     assert found.names == ["a", "7", "b"]
     assert found.warnings == [
-        f"7 entries of {at()} are no items with an id and are left out.",
-        "8 entries of this walk are no items with an id and are left out.",
+        f"7 entries of {at()} are not items with an id and are left out.",
+        "8 entries of this walk are not items with an id and are left out.",
     ]
 
 
@@ -218,7 +217,7 @@ def test_pages_on_another_host_are_read_and_told_of_once() -> None:
     found, _ = walked(table)
     assert found.names == ["a", "b", "c"]
     assert found.warnings == [
-        "The pages go on at other.test, which is not given the credentials of api.test."
+        "The pages continue at other.test, which is not given the credentials of api.test."
     ]
 
 
@@ -233,7 +232,7 @@ def test_relative_links_start_from_where_redirects_led() -> None:
 def test_what_is_no_page_is_named(body: object) -> None:
     found, _ = walked({at(): body})
     assert isinstance(found.error, SourceError)
-    assert "is no page of items" in str(found.error)
+    assert "is not a page of items" in str(found.error)
 
 
 def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], object]:

@@ -25,13 +25,12 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.sources.classes import class_documents
-from stacpull.sources.credentials import split_credentials
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.prefetch import prefetch
-from stacpull.sources.source import Source
+from stacpull.sources.pages import prefetch
+from stacpull.sources.paging import PageSize
+from stacpull.sources.source import Source, class_documents
+from stacpull.sources.source_url import split_credentials
 from stacpull_replicas import MlhubReplica
 
 KEY = "planted-key-0123456789"

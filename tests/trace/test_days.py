@@ -72,7 +72,7 @@ def test_two_scenes_share_the_day() -> None:
         ([tile({203: 5, 202: 5})], "scene index 202 is not in the header", DayState.UNMAPPED),
         ([tile({29: 6, 10: 5})], "scene index 29 names no scene in the header", DayState.UNMAPPED),
         ([tile({7: 6, 10: 5})], "SkySatCollect", DayState.UNMAPPED),
-        ([tile({10: 5}, outside=6)], "a value that is no scene index", DayState.UNMAPPED),
+        ([tile({10: 5}, outside=6)], "a value that is not a scene index", DayState.UNMAPPED),
         # one scene in two tiles counts as one, under whatever index
         (
             [

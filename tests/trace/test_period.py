@@ -39,7 +39,7 @@ def test_open_intervals_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["9999-12-30/9999-12-31", "0001-01-01T00:00:00+05:00/2023-01-01"])
 def test_the_ends_of_the_calendar_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="calendars"):
+    with pytest.raises(UsageError, match="out of range"):
         days_between(*parse_interval(text))
 
 

@@ -56,12 +56,12 @@ def test_hundredths_are_cut_off_so_the_true_time_lies_within_the_hundredth() -> 
         ("20231302_190003_53_2495", "does not exist"),
         ("20230229_190003_53_2495", "does not exist"),
         ("20231102_246003_53_2495", "does not exist"),
-        ("20231102_190003_533_2495", "no scene id"),
-        ("20231102_190003_53_249", "no scene id"),
-        ("20231102-190003_53_2495", "no scene id"),
-        ("\u0662\u0660231102_190003_53_2495", "no scene id"),
-        ("", "no scene id"),
-        ("/", "no PlanetScope scene"),
+        ("20231102_190003_533_2495", "not a scene id"),
+        ("20231102_190003_53_249", "not a scene id"),
+        ("20231102-190003_53_2495", "not a scene id"),
+        ("\u0662\u0660231102_190003_53_2495", "not a scene id"),
+        ("", "not a scene id"),
+        ("/", "not a PlanetScope scene"),
     ],
 )
 def test_refuses_by_name(text: str, reason: str) -> None:

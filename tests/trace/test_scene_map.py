@@ -51,7 +51,7 @@ def test_the_prefix_makes_no_difference(tag: str) -> None:
         ("None[29]", 29, OriginKind.NONE, "scene index 29 names no scene in the header"),
         ("None[-999]", -999, OriginKind.NONE, "index -999 names no scene in the header"),
         ("SkySatCollect/20231102_190003_ssc9_u0011[7]", 7, OriginKind.FOREIGN, "SkySatCollect"),
-        ("[8]", 8, OriginKind.FOREIGN, "no scene id"),
+        ("[8]", 8, OriginKind.FOREIGN, "not a scene id"),
         (f"  {ONE}[9]\r", 9, OriginKind.SCENE, "20231102_190001_45_2495"),
     ],
 )
@@ -69,13 +69,13 @@ def test_an_index_that_is_missing_has_a_name() -> None:
 @pytest.mark.parametrize(
     ("tags", "problem"),
     [
-        ({"ids": f"{ONE}[10]\nrubbish"}, "no value[index]"),
-        ({"ids": f"{ONE}[10]\n{ONE}[1.5]"}, "no value[index]"),
-        ({"ids": f"{ONE}[10]\n{ONE}[12345678901]"}, "no value[index]"),
+        ({"ids": f"{ONE}[10]\nrubbish"}, "not value[index]"),
+        ({"ids": f"{ONE}[10]\n{ONE}[1.5]"}, "not value[index]"),
+        ({"ids": f"{ONE}[10]\n{ONE}[12345678901]"}, "not value[index]"),
         ({"ids": f"{ONE}[10]\n{TWO}[10]"}, "of index 10, before it was"),
         ({"ids": f"{ONE}[10]", "ps_ids": f"{TWO}[10]"}, "of index 10, before it was"),
-        ({"ids": f"{ONE}[10]", "azimuth": "north[10]"}, "no number"),
-        ({"ids": f"{ONE}[10]", "azimuth": "nan[10]"}, "no number"),
+        ({"ids": f"{ONE}[10]", "azimuth": "north[10]"}, "not a number"),
+        ({"ids": f"{ONE}[10]", "azimuth": "nan[10]"}, "not a number"),
     ],
 )
 def test_names_what_cannot_be_read_and_goes_on(tags: dict[str, str], problem: str) -> None:

@@ -144,7 +144,7 @@ def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: 
     assert "  problem 2023-11-06: the service answers TIMEOUT" in lines
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in ran.out
-    assert "give the same command again" in lines[-1]
+    assert "run the same command again" in lines[-1]
     assert "statistics: 1 of 1" in ran.err
 
 
@@ -154,7 +154,7 @@ def test_the_exit_code_is_the_reports(stacpull_command: Command, asked: Asked) -
     asked.report = replace(REPORT, state="interrupted", days=())
     ran = stacpull_command("trace", "c", *WHERE)
     assert ran.code == 130
-    assert "give the same command again to go on" in ran.out
+    assert "run the same command again to resume" in ran.out
     asked.error = SourceError("The processing units of your account are spent.")
     ran = stacpull_command("trace", "c", *WHERE)
     assert (ran.code, ran.out) == (4, "")

@@ -79,7 +79,7 @@ def test_what_no_trace_wrote_is_not_written_over(
 ) -> None:
     (tmp_path / there).parent.mkdir(exist_ok=True)
     (tmp_path / there).write_text("mine")
-    with pytest.raises(UsageError, match="exists, and nothing tells that a trace wrote it"):
+    with pytest.raises(UsageError, match="already exists and was not written by a trace"):
         output_at(tmp_path / name, method)
     answers = tmp_path / ("out/.stacpull/trace.sqlite" if name == "out" else f"{name}.stacpull")
     answers.parent.mkdir(exist_ok=True)
@@ -110,8 +110,8 @@ def test_answers_lie_beside_what_they_are_for(tmp_path: Path) -> None:
         ("x.txt", "mode", UsageError, r"\.csv, \.parquet, \.ndjson, \.png, \.svg, \.pdf"),
         ("x.png", "median", UsageError, "no chart"),
         ("x.svg", "median", UsageError, "no chart"),
-        ("nowhere/x.csv", "mode", DestinationError, "make it first"),
-        ("nowhere/x.png", "mode", DestinationError, "make it first"),
+        ("nowhere/x.csv", "mode", DestinationError, "Create it first"),
+        ("nowhere/x.png", "mode", DestinationError, "Create it first"),
     ],
 )
 def test_refuses_what_cannot_be_written(

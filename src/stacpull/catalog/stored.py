@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from stacpull.catalog.assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.planning.multihash import parse as parse_multihash
+from stacpull.planning.statements import parse_multihash
 
 __all__ = ["StoredAsset", "StoredItem", "as_sent", "path_named", "stored_item"]
 

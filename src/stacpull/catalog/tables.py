@@ -64,7 +64,7 @@ def check_table(path: Path) -> None:
     if path.is_dir():
         raise DestinationError(f"{path} is a directory: name a file.")
     if not path.parent.is_dir():
-        raise DestinationError(f"{path.parent} is no directory: make it first.")
+        raise DestinationError(f"{path.parent} is not a directory. Create it first.")
 
 
 def write_table(

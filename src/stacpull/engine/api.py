@@ -34,10 +34,9 @@ from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
 from stacpull.planning.layout import Layout
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
-from stacpull.sources.classes import class_documents
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.places import STANDARD_INPUT
-from stacpull.sources.source import Source
+from stacpull.sources.paging import PageSize
+from stacpull.sources.source import Source, class_documents
+from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.lock import holder, is_held
 from stacpull.urls import is_local
 

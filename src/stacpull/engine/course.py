@@ -21,10 +21,10 @@ from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.items import stated_of
-from stacpull.planning.orders import why_not_ready
 from stacpull.planning.prefixes import object_of
+from stacpull.planning.statements import why_not_ready
 from stacpull.redact import is_signed
-from stacpull.sources.links import ReadItem
+from stacpull.sources.item_reader import ReadItem
 
 __all__ = ["Course", "Fetchable", "Fetches", "ReadsItems", "Tools"]
 
@@ -93,7 +93,7 @@ class Fetches(Protocol[J_contra, T_co]):
 
 
 class ReadsItems(Protocol):
-    """Reads an item again (`sources.links.ItemReader`)."""
+    """Reads an item again (`sources.item_reader.ItemReader`)."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, read after `newer_than`."""

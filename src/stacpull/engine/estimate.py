@@ -34,7 +34,7 @@ from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 
 _FULLY_READ = 200

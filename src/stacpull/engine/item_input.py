@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from stacpull.errors import InterruptedRunError, UsageError
-from stacpull.sources.places import STANDARD_INPUT
+from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.destination import destination_error
 
 SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
@@ -138,7 +138,7 @@ async def kept_in(dest: Path, stop: asyncio.Event | None, source: SourceLike = S
 
 
 @asynccontextmanager
-async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) -> AsyncIterator[_Kept]:
+async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) -> AsyncIterator[KeptInput]:
     """Keep standard input or items in a temporary file until the block ends; yield any other source as it is.
 
     Raises:
@@ -148,18 +148,20 @@ async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) ->
     """
     text = source_text(source)
     if text is not None and text != STANDARD_INPUT:
-        yield _Kept(text, None)
+        yield KeptInput(text, None)
         return
     directory = await asyncio.to_thread(lambda: tempfile.TemporaryDirectory(prefix="stacpull-"))
     try:
         path = Path(directory.name)
         name = await asyncio.to_thread(_keep, path, path, source, stop)
-        yield _Kept(name, path / _file_name(name))
+        yield KeptInput(name, path / _file_name(name))
     finally:
         await asyncio.to_thread(directory.cleanup)
 
 
-class _Kept(NamedTuple):
+class KeptInput(NamedTuple):
+    """The source to walk, and the file that has its lines if it is kept input."""
+
     source: str
     path: Path | None
 

@@ -23,9 +23,9 @@ from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.items import DescribedAssets, KeepsAssets, described
-from stacpull.planning.kinds import Kind, kind_of
+from stacpull.planning.kinds import AssetKind, kind_of
 from stacpull.planning.prefixes import Listed, Listing, as_prefix
-from stacpull.planning.storage import storage_at
+from stacpull.planning.statements import storage_at
 from stacpull.schemes import SCHEMES
 from stacpull.sources.source import Source
 from stacpull.urls import is_in_object_store, is_local
@@ -186,7 +186,7 @@ class Lookups:
             media_type = asset.get("type")
             if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
                 continue
-            if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is Kind.PREFIX:
+            if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
                 yield key, hrefs[0]
 
     def _wanted(self, key: str, found: tuple[Listed, ...] | Failure) -> Listing | Failure:

@@ -51,7 +51,7 @@ from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine.catalogs import collections_to_read, write_mirror_catalogs
 from stacpull.engine.documents import ItemWriter
-from stacpull.engine.origins import first_places
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, recover
 from stacpull.engine.together import Patience
@@ -144,7 +143,6 @@ class MirrorStore:
             self._run.id,
             sample_size=self._run.spec.selection.sample or 0,
             revalidate=self._requests.revalidate,
-            places=partial(first_places, self._db, self._destination),
             is_there=self._destination.has,
             secrets=self._secrets,
         )

@@ -28,8 +28,7 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
-from stacpull.sources.credentials import split_credentials
-from stacpull.sources.places import source_url
+from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.urls import is_encrypted, is_web
 
 __all__ = [

@@ -10,14 +10,11 @@ import orjson
 from stacpull.catalog.stored import as_sent
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
-from stacpull.ledger.places import first_place
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.items import item_document_path
 from stacpull.store.destination import Destination
 from stacpull.urls import is_local
-
-__all__ = ["first_places", "origin_of", "origins"]
 
 
 def origins(db: Connection, destination: Destination, assets: Iterable[int]) -> dict[int, str | None]:
@@ -36,19 +33,6 @@ def origins(db: Connection, destination: Destination, assets: Iterable[int]) -> 
         member = members.get(key) if isinstance(members, dict) else None
         found[asset] = origin_of(member, base)
     return found
-
-
-def first_places(
-    db: Connection, destination: Destination, item: int, prefer: tuple[str, ...]
-) -> dict[str, str]:
-    """Return where each asset of an item was fetched from first, by key (`ledger.places.first_place`)."""
-    document, base = _document(db, destination, item)
-    members = document.get("assets")
-    found = {
-        key: first_place(asset, base, prefer)
-        for key, asset in (members.items() if isinstance(members, dict) else ())
-    }
-    return {key: place for key, place in found.items() if place is not None}
 
 
 def origin_of(asset: object, base: str | None) -> str | None:

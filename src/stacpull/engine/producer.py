@@ -25,10 +25,9 @@ from stacpull.ledger.damage import DamagedItem
 from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure, ItemId, Job, Json
 from stacpull.redact import Secrets
-from stacpull.sources.again import LinkAgain, LinksAgain
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.sources.static import StaticSource
+from stacpull.sources.static import LinkAgain, LinksAgain, StaticSource
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""

@@ -25,7 +25,7 @@ from stacpull.ledger.pruning import LabelItem, Unmet
 from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.planning.hrefs import own_href, source_links
 from stacpull.redact import Secrets, cut_url
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 
 __all__ = ["Pruning", "why_not"]

@@ -267,6 +267,7 @@ class _Rebuild:
                 checksum=asset.stated_checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
+                etag_origin=same.origin if same is not None else None,
                 unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
                 stated_size=asset.stated_size,
                 media_type=asset.media_type,
@@ -326,7 +327,9 @@ class _Rebuild:
             )
             row = self._ledger.add_item(found)
             self._tally.items += 1
-        asset = FoundAsset(old.key, path, True, look.size, look.sha256, None, None, old.etag, old.unproven)
+        asset = FoundAsset(
+            old.key, path, True, look.size, look.sha256, None, None, old.etag, old.origin, old.unproven
+        )
         if self._ledger.add_asset(row, asset):
             self._tally.files += 1
             self._tally.bytes += look.size or 0

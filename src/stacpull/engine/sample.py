@@ -19,7 +19,7 @@ from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 
 
 class MemorySample:

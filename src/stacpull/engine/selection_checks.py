@@ -15,8 +15,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import source_links
 from stacpull.planning.layout import Layout
 from stacpull.sources.api import ApiSource
-from stacpull.sources.classes import class_documents
-from stacpull.sources.source import Source
+from stacpull.sources.source import Source, class_documents
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:

@@ -31,7 +31,7 @@ from stacpull.planning.items import (
     plan_item,
 )
 from stacpull.planning.layout import Layout
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
 """Returns those of these items that the run has planned already."""

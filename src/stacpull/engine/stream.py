@@ -13,8 +13,6 @@ from stacpull.events import Event
 from stacpull.models import Selection
 from stacpull.reports import MirrorReport
 
-__all__ = ["mirror_events"]
-
 
 async def mirror_events(
     source: SourceLike,
@@ -59,7 +57,7 @@ async def mirror_events(
 
 
 async def _ended(running: asyncio.Task[MirrorReport]) -> None:
-    """Wait for a run that was asked to stop; how it ended is in the ledger, if nobody is left to be told."""
+    """Wait for a run that was asked to stop; the ledger says how it ended."""
     try:
         await asyncio.wait([running])
     finally:

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.search import SearchSource
+from stacpull.sources.api import ApiSource, SearchSource
 from stacpull.sources.source import Source
+from stacpull.sources.source_url import api_place
 from stacpull.urls import server_of
 
 __all__ = ["Trust", "is_found", "is_gone", "service_of"]

@@ -25,12 +25,9 @@ from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest, Selection
 from stacpull.planning.items import Problem
 from stacpull.redact import Secrets, cut_cursor
-from stacpull.sources.api import ApiSource
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.pages import is_forgotten
-from stacpull.sources.paging import allowed_headers
-from stacpull.sources.prefetch import prefetch
-from stacpull.sources.search import SearchSource
+from stacpull.sources.api import ApiSource, SearchSource
+from stacpull.sources.pages import is_forgotten, prefetch
+from stacpull.sources.paging import PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
 
 _BARREN = 3
@@ -296,7 +293,7 @@ class Walk:
     async def _judge_barren(self, page: Page, new: int) -> None:
         """End a walk whose pages bring no new items.
 
-        Places in a tree or a file always move forward: items that were seen there before are no circle.
+        Places in a tree or a file always move forward: items that were seen before are not a circle.
         """
         is_placed = page.next is not None and page.next.after
         self._barren = 0 if new or is_placed else self._barren + 1

@@ -14,8 +14,6 @@ from typing import Any, Final
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.models import Json, Selection
 
-__all__ = ["AssetFilter", "compile_assets"]
-
 _MEMO_SIZE: Final = 4096
 _WILD: Final = re.compile(r"[*?\[]")
 
@@ -38,7 +36,7 @@ class AssetFilter:
         self._memo = Recent[tuple[str, Any, Any], bool](_MEMO_SIZE)
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return True if the asset is wanted. An asset that is no object is judged by its key alone."""
+        """Return True if the asset is wanted. An asset that is not an object is judged by its key alone."""
         if self._everything:
             return True
         media_type, roles = _describing(asset)
@@ -50,7 +48,7 @@ class AssetFilter:
         return known
 
     def may_hold(self, key: str, asset: Json) -> bool:
-        """Return True if what lies under a prefix may be wanted: the names there are yet to be judged."""
+        """Return True if objects below a prefix may be wanted: their names are not judged yet."""
         if self._drop and self._drop.fullmatch(key):
             return False
         under = f"{key}/"
@@ -62,7 +60,7 @@ class AssetFilter:
     def keeps_object(self, key: str, name: str) -> bool:
         """Return True if the object `name` (`key/…`) is wanted of the prefix `key`, which may hold it.
 
-        A glob that matches the prefix takes all that lies under it, or leaves it out.
+        A glob that matches the prefix selects, or excludes, all objects below it.
         """
         if self._drop and self._drop.fullmatch(name):
             return False
@@ -104,12 +102,12 @@ def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
 
 
 def _is_short(key: str, media_type: str | None, roles: tuple[str, ...]) -> bool:
-    """Tell if what describes an asset is short enough to be remembered."""
+    """Return True if the description of an asset is short enough to be cached."""
     return len(key) + len(media_type or "") + sum(map(len, roles)) <= LONGEST_KEY
 
 
 def _may_begin(glob: str, beginning: str) -> bool:
-    """Tell if a name that begins so may match a glob."""
+    """Return True if a name with this beginning may match a glob."""
     head = _WILD.split(glob, maxsplit=1)[0]
     return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 

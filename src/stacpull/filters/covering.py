@@ -1,7 +1,7 @@
-"""Whether one selection is at least as wide as another: pure, and field by field.
+"""Whether one selection is at least as wide as another, field by field. Pure.
 
-A selection that is not known to be as wide counts as another one. So a filter that can be written in several
-ways (`filter`, `intersects`) has to be equal.
+A selection that is not known to be wider counts as a different one: a filter that can be written in several
+ways (`filter`, `intersects`) must be equal.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
+
 from stacpull.filters.interval import Interval, parse_interval
 from stacpull.models import Selection
 
-__all__ = ["covers"]
-
 
 def covers(wide: Selection, narrow: Selection) -> bool:
-    """Tell whether one selection is at least as wide as another.
+    """Return True if one selection is at least as wide as another.
 
     Args:
         wide: The selection that may be wider.
@@ -25,7 +25,8 @@ def covers(wide: Selection, narrow: Selection) -> bool:
     Returns:
         True if every filter of `wide` lets through what the same filter of `narrow` does.
     """
-    return all(check(wide, narrow) for check in _CHECKS.values())
+    names = (one.name for one in attrs.fields(Selection))
+    return all(_CHECKS.get(name, _equal_or_unset(name))(wide, narrow) for name in names)
 
 
 def _equal_or_unset(name: str) -> Callable[[Selection, Selection], bool]:
@@ -162,16 +163,11 @@ _CHECKS: Final[dict[str, Callable[[Selection, Selection], Any]]] = {
     "exclude_labels": _no_labels,
     "label_property": _names_of_labels,
     "nomenclature": _names_of_labels,
-    "cloud_and_shadow": _equal_or_unset("cloud_and_shadow"),
-    "seasonal_snow": _equal_or_unset("seasonal_snow"),
     "bbox": _bbox,
-    "intersects": _equal_or_unset("intersects"),
     "datetime": _datetime,
     "max_cloud_cover": _at_most("max_cloud_cover"),
     "where": _where,
-    "filter": _equal_or_unset("filter"),
     "ids": _any_of("ids"),
-    "shard": _equal_or_unset("shard"),
     "assets": _any_of("assets"),
     "exclude_assets": _excludes("exclude_assets"),
     "roles": _any_of("roles"),
@@ -188,4 +184,4 @@ _CHECKS: Final[dict[str, Callable[[Selection, Selection], Any]]] = {
     "expand_prefix": _more_with("expand_prefix"),
     "collection_assets": _more_with("collection_assets"),
 }
-"""How each field of a selection is compared."""
+"""How fields are compared. One that is not listed must be equal, or unset in the wide selection."""

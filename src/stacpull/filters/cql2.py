@@ -36,7 +36,7 @@ from stacpull.filters.cql2_operators import (
     span_of,
     unaccented,
 )
-from stacpull.filters.places import Places
+from stacpull.filters.places import GeometryNotes
 from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json, Selection
 
@@ -127,8 +127,8 @@ class Expression(NamedTuple):
 
     evaluate: Evaluate
     references: tuple[Reference, ...]
-    places: Places
-    """What was odd about where items lie, where geometries are compared."""
+    places: GeometryNotes
+    """Unusual geometries among those compared."""
 
 
 class _Term(NamedTuple):
@@ -143,7 +143,7 @@ def compile_expression(tree: Any, text: str) -> Expression:
     """Compile a tree of CQL2 JSON that was written as `text`.
 
     Raises:
-        UsageError: The tree is no boolean expression of CQL2; the message points at the place in `text`.
+        UsageError: The tree is not a boolean expression of CQL2; the message shows the place in `text`.
     """
     compiler = _Compiler(text)
     try:
@@ -156,7 +156,7 @@ def compile_expression(tree: Any, text: str) -> Expression:
 class _Compiler:
     def __init__(self, text: str) -> None:
         self.references: list[Reference] = []
-        self.places = Places()
+        self.places = GeometryNotes()
         self._text = text
 
     def wrong(self, problem: str, word: object = None) -> UsageError:
@@ -217,7 +217,7 @@ class _Compiler:
         if isinstance(value, str):
             span = span_of(value)
             if span is None:
-                raise self.wrong(f"{value!r} is no time, though {what} says so", value)
+                raise self.wrong(f"{value!r} is not a time, though {what} says so", value)
             return _constant(span)
         inner = self.node(value).evaluate
         return _Term(lambda item, properties: _as_span(inner(item, properties)))
@@ -242,7 +242,7 @@ class _Compiler:
             try:
                 return _constant(box_shape(node["bbox"]))
             except (TypeError, ValueError) as error:
-                raise self.wrong(f"this is no box: {error}", "bbox") from error
+                raise self.wrong(f"this is not a box: {error}", "bbox") from error
         found = read_shape(node, trusted=True)
         if found is None:
             raise self.wrong(f"this {node['type']} cannot be read", node["type"])

@@ -18,7 +18,7 @@ from stacpull.filters.places import AreaCheck, BboxCheck
 from stacpull.filters.properties import CloudCoverCheck, FlagCheck, WhereCheck
 from stacpull.models import Json, Selection
 
-_FILTERS = (
+FILTERS = (
     IdsCheck,  # first: it remembers which ids were found, whatever else is asked
     ShardCheck,
     FlagCheck,
@@ -73,5 +73,5 @@ def compile_items(selection: Selection) -> ItemFilter:
     """
     if selection.sample is not None and selection.max_items is not None:
         raise UsageError("A selection has either a sample or max_items: leave one of them out.")
-    checks = (one.of(selection) for one in _FILTERS)
+    checks = (one.of(selection) for one in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))

@@ -20,8 +20,6 @@ from stacpull.filters.interval import parse_instant, parse_interval
 from stacpull.filters.places import area_geometry
 from stacpull.models import Json, Selection
 
-__all__ = ["Narrowing", "filter_names", "narrowing"]
-
 _PLANE, _EDGE = 4, 180.0
 _ORDERED: Final = frozenset({"<", "<=", ">", ">="})
 _EQUAL: Final = frozenset({"=", "<>"})

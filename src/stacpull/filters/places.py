@@ -1,4 +1,8 @@
-"""What was odd about where items lie: counted, with the first few named, for the user to be told."""
+"""Filters on place: `--bbox` and `--intersects`, and notes about unusual geometries.
+
+The item's geometry counts, as in STAC's item search. One broken vertex (or a bbox made of it) can make a
+1.2 km patch continent-sized: what was compared is reported. Geometry is plane, on longitude and latitude.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ class Named:
             self._shown.append(str(item.get("id"))[:120])
 
 
-class Places:
+class GeometryNotes:
     """What `--bbox` and `--intersects` met on their way.
 
     Attributes:
@@ -65,8 +69,8 @@ class Places:
         self.stray = Named()
 
     def notes(self) -> list[str]:
-        """Return what the user must be told, as plain sentences."""
-        told = (
+        """Return the notes, as plain sentences."""
+        notes = (
             (self.without_geometry, "without a geometry that can be read: the bbox was compared instead."),
             (self.nowhere, "left out: neither geometry nor bbox says where."),
             (self.mended, "with a geometry that crosses itself: it was made valid."),
@@ -76,7 +80,7 @@ class Places:
             ),
             (self.stray, "with one vertex far off the others: the geometry was compared as it is."),
         )
-        return [f"{named} {words}" for named, words in told if named.count]
+        return [f"{named} {words}" for named, words in notes if named.count]
 
 
 def is_stray(geometry: Any) -> bool:
@@ -247,7 +251,7 @@ class BboxCheck(ItemCheck):
         if max(abs(south), abs(north)) > _LATITUDE or south > north:
             raise UsageError(f"--bbox {text!r}: S and N are latitudes from -90 to 90, S not above N.")
         self._boxes = _boxes(bbox)
-        self._places = Places()
+        self._places = GeometryNotes()
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
@@ -291,7 +295,7 @@ def parse_bbox(text: str) -> tuple[float, ...]:
     """Parse `W,S,E,N` (or six numbers, with heights), in degrees.
 
     Raises:
-        UsageError: It is no box.
+        UsageError: It is not a box.
     """
     try:
         numbers = tuple(float(part) for part in text.split(","))
@@ -367,7 +371,7 @@ class AreaCheck(ItemCheck):
         self._shapes = shapes
         area, self._mended = _area_of(text, shapes)
         self._area = shapes.prepared(area)
-        self._places = Places()
+        self._places = GeometryNotes()
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:

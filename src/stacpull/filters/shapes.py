@@ -20,7 +20,7 @@ import shapely
 from shapely.affinity import translate
 from shapely.geometry import box, shape
 
-from stacpull.filters.places import Places
+from stacpull.filters.places import GeometryNotes
 from stacpull.models import Json
 
 Geometry = Any
@@ -134,7 +134,7 @@ def read_box(bbox: Any) -> Geometry | None:
 
 
 def united(geometries: Sequence[Geometry]) -> Geometry:
-    """Return everything that lies in any of the geometries."""
+    """Return the union of the geometries."""
     return geometries[0] if len(geometries) == 1 else shapely.union_all(geometries)
 
 
@@ -180,7 +180,7 @@ _TURNED: Final = {name: name for name in PREDICATES} | {"s_within": "s_contains"
 
 
 def spatial_relation(
-    name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any], places: Places
+    name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any], places: GeometryNotes
 ) -> Evaluate:
     """Return the judgement of a spatial operator; unknown where an item has no geometry that can be read.
 
@@ -210,7 +210,7 @@ def spatial_relation(
     return judge
 
 
-def _shape(value: Any, item: Json, places: Places) -> Any:
+def _shape(value: Any, item: Json, places: GeometryNotes) -> Any:
     if value is None or isinstance(value, shapely.Geometry):
         return value
     found = read_shape(value)

@@ -72,9 +72,28 @@ class PlanBatch:
 
 @dataclass(slots=True)
 class Committed:
-    """What a commit did: the jobs it opened, how many of `seen` were new, what failed while planning."""
+    """What a commit did.
+
+    Attributes:
+        jobs: Those it opened.
+        failures: What failed while planning: item, asset key ("" for the item itself), why.
+        new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
+        matched: Primary items that this run planned for the first time.
+        excluded: Assets that the selection leaves out.
+        pages: Assets left out because they are web pages or endpoints.
+        items_failed: Source items that could not be read.
+        items_new: Items that the ledger did not have.
+        items_changed: Items that it had, and that are different now.
+        files_lost: Files of the mirror that are not in DEST any more.
+    """
 
     jobs: list[Job] = field(default_factory=list)
+    failures: list[tuple[ItemId, str, Failure]] = field(default_factory=list)
     new_seen: int = 0
     matched: int = 0
-    failures: list[tuple[ItemId, str, Failure]] = field(default_factory=list)
+    excluded: int = 0
+    pages: int = 0
+    items_failed: int = 0
+    items_new: int = 0
+    items_changed: int = 0
+    files_lost: int = 0

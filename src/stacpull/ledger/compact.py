@@ -4,8 +4,7 @@ r"""How long texts of rows lie in the ledger, short and exactly as they were: th
   is kept once (`href_forms`, the id's place marked), and the item keeps its number (`items.href_form`).
 - An asset's name mostly begins with its key, or with the last part of its directory. A control character
   stands for that beginning; names have none (`planning.names`).
-- An ETag mostly is a number in quotes: an MD5 (S3), time and size (nginx, Apache), a time (Azure). It is kept
-  as a blob of that number.
+- An ETag of an object store mostly is an MD5 in quotes. It is stored as the bytes of the MD5.
 
 What does not fit is kept as it is, and whatever is kept is read back unchanged: each short form is taken only
 where it gives the text again. Rows that an older version wrote need no change, they are texts as they are.
@@ -19,31 +18,17 @@ import sqlite3
 from stacpull.caches import LONGEST_KEY
 from stacpull.models import Present
 
-__all__ = [
-    "HrefForms",
-    "href_of",
-    "name_in",
-    "present",
-    "stored_etag",
-    "stored_name",
-    "true_etag",
-    "true_name",
-]
-
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
-_LAST, _KEY, _NOTHING = "\x01", "\x02", "\x04"
-"""Stand at the beginning of a name: the last part of its directory; its key; nothing."""
+_LAST, _KEY, UNOWNED, _NOTHING = "\x01", "\x02", "\x03", "\x04"
+"""The first character of a name: in place of the last part of its directory, or of its key; then of a name
+that another asset has (this one is to try it again); of nothing."""
 
 _MAX_FORMS = 200
 """Forms kept, at most: where each item has one of its own they would save nothing."""
 _MD5_BYTES = 16
-_HEX_ETAG = re.compile(r'(?:(W/)?"([0-9a-f-]{1,64})|"0x([0-9A-F]{1,64}))"', re.ASCII)
-_STRONG, _WEAK, _UPPER = "1", "2", "3"
-"""The first digit of a number tells what stood before the others, and that none of those was 0."""
-_MARKS = {_STRONG: '"', _WEAK: 'W/"', _UPPER: '"0x'}
-_DIGITS = "0123456789abcdef-"
-_BASE = len(_DIGITS)
+_MD5 = re.compile(r'"([0-9a-f]{32})((?:-[0-9]{1,5})?)"', re.ASCII)
+"""The ETag of an object store: an MD5, with the number of parts if it was uploaded in parts."""
 
 
 def href_of(forms: str = "href_forms") -> str:
@@ -117,43 +102,21 @@ def _beginning(mark: str, directory: str, key: str) -> str:
 
 
 def stored_etag(etag: str | None) -> str | bytes | None:
-    """Return how an ETag is kept: a blob for a number in quotes, 16 bytes of it for an MD5."""
-    found = None if etag is None else _HEX_ETAG.fullmatch(etag)
-    if found is None:
-        return etag
-    weak, lower, upper = found.groups()
-    if upper is not None:
-        return _packed(_UPPER + upper.lower())
-    if weak is None and len(lower) == 2 * _MD5_BYTES and "-" not in lower:
-        return bytes.fromhex(lower)
-    return _packed((_STRONG if weak is None else _WEAK) + lower.replace("-", "g"))
-
-
-def _packed(digits: str) -> bytes:
-    """Return a number of base 17 as bytes, never as many as an MD5 has."""
-    value = int(digits, _BASE)
-    length = (value.bit_length() + 7) // 8
-    return value.to_bytes(length + (length == _MD5_BYTES))
+    """Return how an ETag is stored: bytes for an MD5 in quotes, anything else as it is."""
+    found = None if etag is None else _MD5.fullmatch(etag)
+    return etag if found is None else bytes.fromhex(found[1]) + found[2].encode()
 
 
 def true_etag(kept: str | bytes | None) -> str | None:
-    """Return the ETag that is kept so; None of a blob that keeps none (in a damaged ledger)."""
+    """Return the ETag that is stored so; None for bytes that are none (in a damaged ledger)."""
     if not isinstance(kept, bytes):
         return kept
-    if len(kept) == _MD5_BYTES:
-        return f'"{kept.hex()}"'
-    value, digits = int.from_bytes(kept), []
-    while value:
-        value, digit = divmod(value, _BASE)
-        digits.append(_DIGITS[digit])
-    mark = _MARKS.get(digits.pop()) if digits else None
-    if mark is None:
+    if len(kept) < _MD5_BYTES:
         return None
-    text = "".join(reversed(digits))
-    return f'{mark}{text.upper() if mark == _MARKS[_UPPER] else text}"'
+    return f'"{kept[:_MD5_BYTES].hex()}{kept[_MD5_BYTES:].decode("ascii", "replace")}"'
 
 
 def present(kept: str | bytes | None, size: int | None, *, unheld: bool) -> Present | None:
-    """Return the version of an asset that lies in its place, by the ETag that is kept of it."""
+    """Return the version of an asset that lies in its place, by the ETag that is stored of it."""
     etag = true_etag(kept)
     return None if etag is None or size is None else Present(etag, size, unheld)

@@ -64,21 +64,21 @@ def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | N
 def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> int | None:
     """Open one asset and return its item; None if it is open already."""
     found = db.execute(
-        "SELECT item, coalesce(size, 0), coalesce(sha256, was, x'') = x'' FROM assets "
-        f"WHERE id = ? AND state >= {STATE_DONE}",
+        "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.was, x'') FROM assets a "
+        f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ? AND a.state >= {STATE_DONE}",
         (row,),
     ).fetchone()
     if found is None:
         return None
-    item, size, by_size = found
+    item, size, digest = found
     db.execute(
         f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
-        "was = coalesce(sha256, was, x''), wanted = 1, sha256 = NULL, etag = NULL WHERE id = ?",
+        "sha256 = NULL, etag = NULL WHERE id = ?",
         (run, row),
     )
     db.execute(
-        "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, NULL, ?, NULL, NULL)",
-        (row, href or "", int(href is None), size if by_size else None),
+        "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, was, wanted) VALUES (?, ?, ?, ?, ?, 1)",
+        (row, href or "", int(href is None), None if digest else size, digest),
     )
     return int(item)
 

@@ -12,10 +12,11 @@ import os
 import shlex
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger.schema import check_version, prepare
@@ -43,6 +44,9 @@ __all__ = [
 Connection = sqlite3.Connection
 """An open ledger: other rooms hand it on, only this room speaks SQL on it."""
 
+T = TypeVar("T")
+_AT_ONCE = 500
+_ROWS = 64
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
@@ -298,6 +302,36 @@ def _refuse_unfinished(path: Path, version: int) -> None:
         raise NotAMirrorError(
             f"{dest} holds no mirror yet: a run was killed at its very start. Run `stacpull mirror` again."
         )
+
+
+def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield `values` in pieces whose values one statement can bind: SQLite may be built for 999 of them."""
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]
+
+
+def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows, many with one statement: with triggers that is faster than `executemany`.
+
+    Args:
+        db: The ledger.
+        into: The statement up to `VALUES`.
+        rows: The values of each row, at most 15.
+    """
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        db.execute(into + _values(len(some), len(some[0])), [value for row in some for value in row])
+
+
+@lru_cache
+def _values(count: int, width: int) -> str:
+    return ", ".join([f"({marks(width)})"] * count)
+
+
+@lru_cache
+def marks(count: int) -> str:
+    """Return as many question marks, separated by commas."""
+    return ", ".join("?" * count)
 
 
 @contextmanager

@@ -162,8 +162,9 @@ class Expectations:
 
     def _missing_asset(self, row: int) -> Expected:
         directory, kept, key, size, sha256 = self._db.execute(
-            "SELECT d.path, a.name, a.key, a.size, coalesce(a.sha256, nullif(a.was, x'')) "
-            "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.id = ?",
+            "SELECT d.path, a.name, a.key, a.size, coalesce(a.sha256, nullif(o.was, x'')) "
+            "FROM assets a JOIN directories d ON d.id = a.directory "
+            "LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
             (row,),
         ).fetchone()
         return Expected(
@@ -210,13 +211,13 @@ def _document_path(row: tuple[int, str, str, str]) -> str:
 
 
 _MUST_BE_THERE = (
-    f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} "
-    f"OR (a.state <> {STATE_RESERVED} AND a.was IS NOT NULL) ORDER BY a.id"
+    f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} OR (a.state <> {STATE_RESERVED} "
+    "AND a.id IN (SELECT asset FROM open_assets WHERE was IS NOT NULL)) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    "SELECT a.id, d.path, a.name, a.key, a.state, a.generation, a.size, a.sha256, a.was, p.hash "
+    "SELECT a.id, d.path, a.name, a.key, a.state, a.generation, a.size, a.sha256, o.was, p.hash "
     "FROM paths p JOIN assets a ON a.id = p.asset JOIN directories d ON d.id = a.directory "
-    "WHERE p.hash IN ({marks})"
+    "LEFT JOIN open_assets o ON o.asset = a.id WHERE p.hash IN ({marks})"
 )
 _DOCUMENTS = (
     "SELECT i.id, c.name, i.name, d.path, i.written, i.sha256 FROM items i "

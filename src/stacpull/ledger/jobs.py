@@ -23,7 +23,7 @@ from stacpull.ledger.schema import (
     WRITTEN_ONCE,
 )
 from stacpull.models import Checksum, FailureKind, ItemId, Job
-from stacpull.planning.orders import STATEMENTS
+from stacpull.planning.statements import STATEMENTS
 
 __all__ = [
     "FailedItem",
@@ -50,8 +50,8 @@ _STATED = (
 """A search for a few bytes is much cheaper than reading the document; the item is read again anyway."""
 _COLUMNS = (
     f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
-    "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), o.alternates, "
-    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, a.was, "
+    "a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.was, x''), NULL), o.alternates, "
+    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.was, "
     f"coalesce(({_ORDERED}), ({_STATED}), '')"
 )
 _FROM = (
@@ -133,8 +133,12 @@ def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -
     with transaction(db):
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
         db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, run = ?, wanted = NULL WHERE id = ?",
+            f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?",
             [(run, one[0]) for one in failed],
+        )
+        db.executemany(
+            "UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1",
+            [(one[0],) for one in failed],
         )
         db.execute(_TAKE_OVER, {"run": run})
         _take_over_items(db, run)

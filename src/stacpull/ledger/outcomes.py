@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stacpull.ledger import bulk, changes, paths
+from stacpull.ledger import changes, paths
 from stacpull.ledger.compact import stored_etag, stored_name
-from stacpull.ledger.database import transaction
+from stacpull.ledger.database import marks, pieces, transaction
 from stacpull.ledger.failures import put_failure, state_of
 from stacpull.ledger.items import settle
 from stacpull.ledger.schema import (
@@ -27,18 +27,7 @@ from stacpull.ledger.schema import (
     WRITTEN_ONCE,
 )
 from stacpull.models import Failure
-
-__all__ = [
-    "Arrival",
-    "AssetFailure",
-    "Confirmed",
-    "Recorded",
-    "Written",
-    "record",
-    "release",
-    "release_document",
-    "reserve",
-]
+from stacpull.planning.names import path_hash
 
 
 class Arrival(NamedTuple):
@@ -109,20 +98,19 @@ def reserve(
     failures: list[AssetFailure] = []
     with transaction(db):
         directories = paths.Directories(db)
-        for stretch in bulk.in_stretches(arrivals):
-            if _reserved_as_planned(db, stretch, directories):
-                reserved += stretch
-                continue
-            for arrival in stretch:
-                found = _reserved(db, arrival, directories)
-                if isinstance(found, Arrival):
-                    reserved.append(found)
-                elif found is not None:
-                    failures.append(AssetFailure(arrival.row, arrival.item_row, found))
+        directories.prepare({arrival.directory for arrival in arrivals})
+        is_plain = _reserved_as_planned(db, arrivals, directories)
+        odd = set() if is_plain else _reserved_late(db, arrivals, directories)
+        for arrival in arrivals:
+            found = _reserved(db, arrival, directories) if arrival.row in odd else arrival
+            if isinstance(found, Arrival):
+                reserved.append(found)
+            elif found is not None:
+                failures.append(AssetFailure(arrival.row, arrival.item_row, found))
         db.executemany(
             f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
             "WHERE id = ?",
-            ((item,) for item in items),
+            [(item,) for item in items],
         )
     return reserved, failures
 
@@ -130,17 +118,44 @@ def reserve(
 def _reserved_as_planned(
     db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: paths.Directories
 ) -> bool:
-    """Reserve the names that were claimed when these assets were planned; False unless all had theirs."""
-    values: list[object] = []
+    """Reserve the names that these assets were given when they were planned; True if all had theirs."""
+    values = []
     for arrival in arrivals:
         directory_id, directory = directories.get(arrival.directory)
-        if directory != arrival.directory:
-            return False
-        name = stored_name(arrival.name, directory)
-        values += (arrival.row, arrival.generation, directory_id, name)
-        values += (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
-    statement = _RESERVE_PLANNED.format(rows=bulk.rows(len(arrivals), 9))
-    return db.execute(statement, values).rowcount == len(arrivals)
+        name = stored_name(arrival.name, directory) if directory == arrival.directory else None
+        values.append((*_proof(arrival), arrival.row, arrival.generation, directory_id, name))
+    return not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals)
+
+
+def _reserved_late(
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: paths.Directories
+) -> set[int]:
+    """Reserve names that became known with the response; return the rows that need a closer look.
+
+    These are arrivals of an older generation, and those whose name is another than planned, or taken.
+    """
+    nameless: dict[int, int] = {}
+    for some in pieces([arrival.row for arrival in arrivals]):
+        nameless.update(db.execute(_NAMELESS.format(rows=marks(len(some))), some))
+    late = {
+        arrival.row: arrival
+        for arrival in arrivals
+        if nameless.get(arrival.row) == arrival.generation
+        and directories.get(arrival.directory)[1] == arrival.directory
+    }
+    taken = paths.own_all(db, [(path_hash(arrival.path), row) for row, arrival in late.items()])
+    values = [
+        (
+            *_proof(arrival),
+            directories.id_of(arrival.directory),
+            stored_name(arrival.name, arrival.directory),
+            row,
+        )
+        for row, arrival in late.items()
+        if row not in taken
+    ]
+    db.executemany(f"{_SET_RESERVED}, directory = ?, name = ? WHERE id = ?", values)
+    return {arrival.row for arrival in arrivals if arrival.row not in late or arrival.row in taken}
 
 
 def _reserved(
@@ -151,26 +166,34 @@ def _reserved(
     claim = paths.claim(db, arrival.row, directory, arrival.name)
     if claim.failure is not None:
         return claim.failure
-    proof = (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
-    values = (*proof, directory_id, stored_name(claim.name, directory), arrival.row, arrival.generation)
-    before = None
-    if not db.execute(f"{_RESERVE} AND placed IS NULL", values).rowcount:
-        before = paths.path_of(db, arrival.row)
-        if not db.execute(_RESERVE, values).rowcount:
-            return None
+    before = paths.path_of(db, arrival.row)
+    name = stored_name(claim.name, directory)
+    values = (*_proof(arrival), directory_id, name, arrival.row, arrival.generation)
+    if not db.execute(f"{_SET_RESERVED}, directory = ?, name = ? {_IF_OPEN}", values).rowcount:
+        return None
     paths.own(db, arrival.row, claim, before)
     same = directory == arrival.directory and claim.name == arrival.name
     return arrival if same else arrival._replace(directory=directory, name=claim.name)
 
 
+def _proof(arrival: Arrival) -> tuple[object, ...]:
+    """Return what a reservation notes of the file."""
+    return arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven
+
+
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Take reservations back: nothing of these assets is on disk any more, they are pending again."""
+    released = [(row,) for row in rows]
     with transaction(db):
+        db.executemany(  # the version before may be gone, too
+            "UPDATE open_assets SET was = NULL WHERE asset = ? AND wanted IS NULL "
+            f"AND asset IN (SELECT id FROM assets WHERE id = asset AND state = {STATE_RESERVED})",
+            released,
+        )
         db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, inode = NULL, sha256 = NULL, etag = NULL, "
-            "was = iif(wanted, was, NULL) "  # the version before may be gone, too
+            f"UPDATE assets SET state = {STATE_PENDING}, inode = NULL, sha256 = NULL, etag = NULL "
             f"WHERE id = ? AND state = {STATE_RESERVED}",
-            ((row,) for row in rows),
+            released,
         )
 
 
@@ -213,10 +236,8 @@ def record(
 
 
 def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
-    for item in items:
-        final = db.execute(_WRITTEN, (item.sha256, item.row))
-        if final.rowcount:
-            db.execute("DELETE FROM documents WHERE item = ?", (item.row,))
+    db.executemany(_WRITTEN, [(item.sha256, item.row) for item in items])
+    db.executemany(_DROP_DOCUMENT, [(item.row,) for item in items])
 
 
 @dataclass(slots=True)
@@ -229,47 +250,35 @@ class _Compared:
     """Of the same content."""
 
 
-def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], found: defaultdict[int, _Compared]) -> None:
-    for stretch in bulk.in_stretches(done):
-        if not _all_done(db, stretch, found):
-            _each_done(db, stretch, found)
-
-
-def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]) -> bool:
-    """Record arrivals at once; False, and nothing is done, unless each is reserved in its generation."""
-    values = [value for arrival in done for value in (arrival.row, arrival.generation)]
-    found = db.execute(_RESERVED_BY_RUN.format(rows=bulk.rows(len(done), 2)), values).fetchall()
-    if sum(row[1] for row in found) != len(done):
-        return False
-    for run, _, changed, same in found:
-        by_run[run].changed += changed
-        by_run[run].same += same
-    asked = [arrival.row for arrival in done]
-    places = bulk.places(len(done))
-    for statement in (_ALL_DONE, _ALL_HEALED, _ALL_CLOSED):
-        db.execute(statement.format(places=places), asked)
-    return True
-
-
-def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]) -> None:
-    healed = []
-    for arrival in done:
-        changed, same = db.execute(_OF_ONE, (arrival.row,)).fetchone() or (0, 0)
-        found = db.execute(_DONE, (arrival.row, arrival.generation)).fetchone()
-        if found is not None:
-            by_run[found[0]].changed += changed
-            by_run[found[0]].same += same
-            healed.append((arrival.item_row, found[1]))
-            db.execute("DELETE FROM open_assets WHERE asset = ?", (arrival.row,))
-    db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
+def _record_done(
+    db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]
+) -> None:
+    """Record arrivals as done, if they are still reserved in their generation."""
+    generations = {arrival.row: arrival.generation for arrival in done}
+    has_failures = bool(done) and db.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0]
+    for some in pieces(list(generations)):
+        rows = []
+        found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
+        for row, generation, run, sha256, was, wanted in found:
+            if generation != generations[row]:
+                continue
+            rows.append(row)
+            if was is not None and wanted is None:
+                by_run[run].same += was == sha256
+                by_run[run].changed += was != sha256
+        at = marks(len(rows))
+        db.execute(f"UPDATE assets SET state = {STATE_DONE}, inode = NULL WHERE id IN ({at})", rows)
+        if has_failures:
+            db.execute(_HEALED.format(rows=at), rows)
+        db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
 
 
 def _record_confirmed(
     db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Compared]
 ) -> None:
-    """Take what lies in place for done; not what was planned otherwise meanwhile."""
+    """Count as done what is in place; not what was planned differently meanwhile."""
     for one in confirmed:
-        found = db.execute(_CONFIRMED, (one.row, one.generation)).fetchone()
+        found = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
         if found is not None:
             run, key = found
             by_run[run].same += 1
@@ -288,36 +297,29 @@ _SET_RESERVED = (
     f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?, unproven = ?"
 )
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, placed = 1 {_IF_OPEN}"
 _RESERVE_PLANNED = (
-    f"UPDATE assets AS a SET state = {STATE_RESERVED}, size = v.column5, sha256 = v.column6, "
-    "etag = v.column7, inode = v.column8, unproven = v.column9 "
-    "FROM ({rows}) AS v "
-    f"WHERE a.id = v.column1 AND a.generation = v.column2 AND a.state < {STATE_DONE} "
-    "AND a.directory = v.column3 AND a.placed IS NOT NULL "
-    "AND iif(substr(a.name, 1, 1) = char(2), a.key || substr(a.name, 2), a.name) = v.column4"
+    f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? "
+    "AND iif(substr(name, 1, 1) = char(2), key || substr(name, 2), name) = ?"
 )
 """For names that were claimed when the assets were planned: nearly all."""
-_CHANGED = "wanted IS NULL AND was IS NOT NULL AND (sha256 IS NULL OR was <> sha256)"
-_SAME = "wanted IS NULL AND was IS NOT NULL AND sha256 IS NOT NULL AND was = sha256"
-"""`wanted`: it was damaged, and is here again; else `was` is of the version before."""
-_OF_ONE = f"SELECT {_CHANGED}, {_SAME} FROM assets WHERE id = ?"
-_RESERVED_BY_RUN = (
-    f"SELECT run, count(*), sum({_CHANGED}), sum({_SAME}) "
-    "FROM ({rows}) AS v CROSS JOIN assets ON id = v.column1 "
-    f"WHERE generation = v.column2 AND state = {STATE_RESERVED} GROUP BY run"
+_NAMELESS = (
+    f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND name IS NULL AND state < {STATE_DONE}"
 )
-_SET_DONE = f"UPDATE assets SET state = {STATE_DONE}, inode = NULL, was = NULL, wanted = NULL"
-_ALL_DONE = f"{_SET_DONE} WHERE id IN {{places}}"
-_ALL_HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN {places})"
-_ALL_CLOSED = "DELETE FROM open_assets WHERE asset IN {places}"
-_DONE = f"{_SET_DONE} WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
+_RESERVED = (
+    "SELECT a.id, a.generation, a.run, a.sha256, o.was, o.wanted FROM assets a "
+    f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id IN ({{rows}}) AND a.state = {STATE_RESERVED}"
+)
+_HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN ({rows}))"
 _CONFIRMED = (
-    f"UPDATE assets SET state = {STATE_DONE}, sha256 = nullif(was, x''), was = NULL "
-    f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL AND wanted IS NULL "
-    "RETURNING run, key"
+    f"UPDATE assets SET state = {STATE_DONE}, "
+    "sha256 = (SELECT nullif(o.was, x'') FROM open_assets o WHERE o.asset = ?) "
+    f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL RETURNING run, key"
 )
 _WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
+_DROP_DOCUMENT = (
+    f"DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
+    f"AND written = {WRITTEN} AND remaining = 0)"
+)
 _FAILED = (
     "UPDATE assets SET state = ?, inode = NULL, etag = NULL, sha256 = NULL "
     f"WHERE id = ? AND state < {STATE_DONE} RETURNING key"

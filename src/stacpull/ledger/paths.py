@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from stacpull.ledger import bulk
-from stacpull.ledger.compact import true_name
+from stacpull.ledger.compact import UNOWNED, true_name
+from stacpull.ledger.database import marks, pieces
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import joined, kept_apart, path_hash
 
-__all__ = ["INSERT", "Claim", "Directories", "claim", "disown", "own", "path_hash", "path_of"]
-
-INSERT = "INSERT INTO paths(hash, asset) "
+_INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096
 _SPELLINGS = 8
 
@@ -57,10 +56,10 @@ def path_of(db: sqlite3.Connection, row: int) -> str | None:
     """Return the path that asset `row` owns, None if it owns none."""
     found = db.execute(
         "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
-        "WHERE a.id = ? AND a.placed IS NOT NULL",
+        "WHERE a.id = ? AND a.name IS NOT NULL",
         (row,),
     ).fetchone()
-    return None if found is None else _path(*found)
+    return None if found is None or found[1].startswith(UNOWNED) else _path(*found)
 
 
 def _path(directory: str, kept: str, key: str) -> str:
@@ -74,7 +73,21 @@ def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = Non
         if index == claim.hash:
             return
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (index, row))
-    db.execute(f"{INSERT} VALUES (?, ?)", (claim.hash, row))
+    db.execute(_INSERT, (claim.hash, row))
+
+
+def own_all(db: sqlite3.Connection, claims: Sequence[tuple[int, int]]) -> set[int]:
+    """Let assets own paths: pairs of the hash of a path and a row.
+
+    Returns:
+        The rows whose path another asset owns: each of them must be claimed by itself.
+    """
+    if not claims or db.executemany(f"{_INSERT} ON CONFLICT DO NOTHING", claims).rowcount == len(claims):
+        return set()
+    owners: dict[int, int] = {}
+    for some in pieces([index for index, _ in claims]):
+        owners.update(db.execute(f"SELECT hash, asset FROM paths WHERE hash IN ({marks(len(some))})", some))
+    return {row for index, row in claims if owners[index] != row}
 
 
 def disown(db: sqlite3.Connection, row: int) -> None:
@@ -109,6 +122,44 @@ class Directories:
         """Drop what is remembered (after a transaction was rolled back)."""
         self._cache.clear()
 
+    def prepare(self, wanted: Iterable[str], files: Iterable[int | None] = ()) -> None:
+        """Look up directories, and create those that are new, with a few statements.
+
+        What needs a closer look (a path that is taken by another spelling or by a file) is left to `get`.
+
+        Args:
+            wanted: Their paths.
+            files: Hashes of the paths of files that are planned with them.
+        """
+        unknown = {path_hash(path): path for path in wanted if path not in self._cache}
+        taken: set[int] = set()
+        for some in pieces(list(unknown)):
+            at = marks(len(some))
+            for index, *found in self._db.execute(f"{_DIRECTORIES} IN ({at})", some):
+                taken.add(index)
+                if found[1] == unknown[index]:
+                    self._keep(found[1], (found[0], found[1]))
+        new = {index: path for index, path in unknown.items() if index not in taken}
+        if not new:
+            return
+        above = {path: set(_upward(path)) for path in new.values()}
+        every = list(set().union(*above.values()))
+        blocked = set(files).intersection(every)
+        for some in pieces(every):
+            rows = self._db.execute(f"SELECT hash FROM paths WHERE hash IN ({marks(len(some))})", some)
+            blocked.update(row[0] for row in rows)
+        free = [(index, path) for index, path in new.items() if not blocked.intersection(above[path])]
+        first = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM directories").fetchone()[0]
+        rows_of = [(first + number, *one) for number, one in enumerate(free)]
+        self._db.executemany("INSERT INTO directories VALUES (?, ?, ?)", rows_of)
+        for number, _, path in rows_of:
+            self._keep(path, (number, path))
+
+    def _keep(self, path: str, found: tuple[int, str]) -> None:
+        self._cache[path] = found
+        if len(self._cache) > _CACHE:
+            self._cache.popitem(last=False)
+
     def id_of(self, path: str) -> int:
         """Return the id of directory `path`."""
         return self.get(path)[0]
@@ -117,16 +168,15 @@ class Directories:
         """Return (id, path as it is on disk) of directory `path`, making its entry if need be."""
         found = self._cache.get(path)
         if found is None:
-            found = self._cache[path] = self._find(path)
-            if len(self._cache) > _CACHE:
-                self._cache.popitem(last=False)
+            found = self._find(path)
+            self._keep(path, found)
         return found
 
     def _find(self, path: str) -> tuple[int, str]:
         wanted = path
         while True:
             index = path_hash(wanted)
-            row = self._db.execute("SELECT id, path FROM directories WHERE hash = ?", (index,)).fetchone()
+            row = self._db.execute(f"{_DIRECTORIES} = ?", (index,)).fetchone()
             if row is None:
                 file = self._file_above(wanted)
                 if file is not None:
@@ -136,17 +186,25 @@ class Directories:
                     "INSERT INTO directories(hash, path) VALUES (?, ?)", (index, wanted)
                 )
                 return cursor.lastrowid or 0, wanted
-            if row[1] == wanted:
-                return row[0], wanted
+            if row[2] == wanted:
+                return row[1], wanted
             wanted = _apart(wanted)
 
     def _file_above(self, path: str) -> str | None:
         """Return the beginning of a new directory's path, or all of it, that is the path of an asset."""
-        steps = path.split("/")
-        upward = {path_hash(found): found for found in map("/".join, accumulate([step] for step in steps))}
-        taken = f"SELECT hash FROM paths WHERE hash IN {bulk.places(len(upward))} LIMIT 1"
+        upward = _upward(path)
+        taken = f"SELECT hash FROM paths WHERE hash IN ({marks(len(upward))}) LIMIT 1"
         row = self._db.execute(taken, list(upward)).fetchone()
         return None if row is None else upward[row[0]]
+
+
+_DIRECTORIES = "SELECT hash, id, path FROM directories WHERE hash"
+
+
+def _upward(path: str) -> dict[int, str]:
+    """Return a directory and those above it, by the hashes of their paths."""
+    steps = path.split("/")
+    return {path_hash(found): found for found in map("/".join, accumulate([step] for step in steps))}
 
 
 def _apart(directory: str) -> str:

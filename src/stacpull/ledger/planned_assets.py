@@ -1,55 +1,44 @@
-"""The assets of one item as they are planned: new ones, known ones, and those that cannot be fetched.
+"""The assets of items as they are planned: new ones, known ones, and those that cannot be fetched.
 
 What the ledger knows of an asset decides what planning it again means:
 
-- done, and its file is gone from DEST: pending again, in a new generation, and fetched as a whole;
+- done, and its file is gone from DEST: pending again, in a new generation, and fetched completely;
 - done, and the source states the same size and checksum: found done already;
 - done, and it states others: pending again, in a new generation, under the name it has;
-- done, and only the item's `updated` is another (now, or when a run left the asset out), or it states its
-  first checksum, or every asset is to be asked for: likewise, but with the ETag (or date) it came with, under
-  which the source is asked if it has changed; only where its href is the one it came from (`ledger.places`).
-  The file in place counts as the old one until the source has said that it is the new one, too;
+- done, and only the item's `updated` changed (now, or when a run left the asset out), or the source states
+  its first checksum, or every asset is to be asked for: likewise, but with the ETag (or date) it came with,
+  under which the source is asked if it has changed. The file in place counts as the old one until the source
+  has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until `updated` is another. One whose
-  name was taken goes then where the layout of now puts it.
+- failed: stays failed until `retry`, which finds the newest href, or until `updated` changes. One whose name
+  was taken then goes where the current layout puts it.
+
+An ETag is of one URL (RFC 9110, 8.8): two URLs may both call their first version "1", and a date says nothing
+of a file beside. So each row has a hash of the place that the asset was planned to come from, and the source
+is asked under the ETag only at that place (`assets.origin`).
 """
 
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
 
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
-from stacpull.ledger import bulk, paths
+from stacpull.ledger import paths
 from stacpull.ledger.batches import Committed
-from stacpull.ledger.compact import present, stored_name, true_name
+from stacpull.ledger.compact import UNOWNED, present, stored_name, true_name
+from stacpull.ledger.database import insert_rows, marks, pieces
 from stacpull.ledger.failures import put_failure, state_of
-from stacpull.ledger.places import Places
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job
-from stacpull.planning.names import joined
-from stacpull.redact import Secrets, is_signed
-
-__all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "is_same", "stated", "taken_to_be_there"]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one commit adds to the counters of its run that are not derived."""
-
-    matched: int = 0
-    items_failed: int = 0
-    excluded: int = 0
-    pages: int = 0
-    items_new: int = 0
-    items_changed: int = 0
-    files_lost: int = 0
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem
+from stacpull.planning.names import joined, path_hash
+from stacpull.redact import Secrets, is_signed, place_of
 
 
 class ItemPlace(NamedTuple):
@@ -61,52 +50,58 @@ class ItemPlace(NamedTuple):
 
 
 class Existing(NamedTuple):
-    """An asset row that is there already. Its place is None where it never got one."""
+    """The row of an asset that is known. Its place is None where it never got one."""
 
     row: int
     state: int
     generation: int
+    run: int
+    directory: str | None
+    name: str | None
+    """As it is stored (`ledger.compact`)."""
     size: int | None
     sha256: bytes | None
-    stated: bytes | None
-    name: str | None
-    """As it is kept (`ledger.compact`)."""
-    directory: str | None
-    run: int
     etag: str | bytes | None
-    """Likewise."""
-    placed: int | None
-    """Not None if it owns its name: what never did may go elsewhere."""
-    unasked: int | None = None
-    """`unasked.is_open`; None if it is not in that table. Else the source is to be asked about it."""
+    """As it is stored."""
+    origin: int | None
+    stated: bytes | None
+    was: bytes | None = None
+    """Digest of the version before, b"" if that is not known; None if there is none, or it is done."""
+    unasked: bool = False
+    """True if the source must be asked about it."""
 
     @property
     def is_asked(self) -> bool:
         """True if it is pending because the source is asked whether it has changed."""
         return self.state == STATE_PENDING and self.etag is not None
 
+    @property
+    def digest(self) -> bytes | None:
+        """The digest of the version that is in place, or about to be."""
+        return self.sha256 if self.sha256 is not None else self.was or None
+
 
 class Opened(NamedTuple):
-    """What planning the assets of an item that was known before has changed."""
+    """What planning the assets of a known item has changed."""
 
     any: bool = False
     """One is open now that was final, or not there; or the item's JSON may lack what it has."""
     changed: bool = False
     """One is new, or of another size or checksum."""
 
-    def __or__(self, other: tuple[bool, ...]) -> Opened:
-        """Return what either has."""
-        return Opened(*(one or another for one, another in zip(self, other, strict=True)))
+
+_NOTHING = Opened()
+_RENEWED = Opened(any=True)
 
 
 def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
-    """Return True if a done asset must be fetched anew: the source now states another size or checksum."""
+    """Return True if a done asset must be fetched again: the source now states another size or checksum."""
     if size is not None and existing.size is not None and size != existing.size:
         return True
     if checksum is None:
         return False
-    if existing.sha256 is not None and recorded(existing.sha256).algorithm == checksum.algorithm:
-        return checksum.digest != existing.sha256
+    if existing.digest is not None and recorded(existing.digest).algorithm == checksum.algorithm:
+        return checksum.digest != existing.digest
     return existing.stated is not None and existing.stated != stated(checksum)
 
 
@@ -114,8 +109,8 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
     """Return True if a checksum that is stated proves a done asset to be what the source has."""
     if checksum is None:
         return False
-    if existing.sha256 is not None and recorded(existing.sha256).algorithm == checksum.algorithm:
-        return checksum.digest == existing.sha256
+    if existing.digest is not None and recorded(existing.digest).algorithm == checksum.algorithm:
+        return checksum.digest == existing.digest
     return existing.stated is not None and existing.stated == stated(checksum)
 
 
@@ -127,6 +122,15 @@ def taken_to_be_there(_path: str) -> bool:
 def stated(checksum: Checksum | None) -> bytes | None:
     """Return a checksum as it is stored: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
+
+
+def origin_of(href: str) -> int:
+    """Return the hash of where an asset comes from: of its href without credentials and signature.
+
+    24 bits are enough: it is only compared with that of the same asset's next href. If both are equal by
+    chance, the source is asked under the ETag of another URL, which it hardly has.
+    """
+    return (zlib.crc32(place_of(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
 class AssetPlanner:
@@ -148,178 +152,83 @@ class AssetPlanner:
         self._db = db
         self._run = run
         self._directories = directories
-        self._next = (db.execute("SELECT max(id) FROM assets").fetchone()[0] or 0) + 1
+        self._last = 0
+        self.forget()
         self.committed = Committed()
-        self.tally = Tally()
         self._now = 0.0
+        self._unchanged: list[tuple[Existing, bytes | None]] = []
+        """Assets of the current batch that are done and unchanged, each with the checksum stated now."""
 
     def begin(self, now: float) -> None:
         """Begin a batch; `now` in seconds since 1970."""
-        self.committed, self.tally, self._now = Committed(), Tally(), now
+        self.committed, self._now = Committed(), now
+        self._unchanged = []
 
-    def _open_row(self, row: int, asset: Asset) -> tuple[object, ...]:
-        cut = self._secrets.cut
-        alternates = (
-            orjson.dumps([cut(href) for href in asset.alternates]).decode() if asset.alternates else None
-        )
-        is_stale = is_signed(asset.href) or any(map(is_signed, asset.alternates))
-        return (
-            row, cut(asset.href), int(is_stale), asset.name_template, asset.size, asset.media_type, alternates
-        )  # fmt: skip
+    def forget(self) -> None:
+        """Drop what is remembered of rows that were rolled back."""
+        self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM assets").fetchone()[0]
 
-    def existing(self, item_row: int) -> dict[str, Existing]:
-        """Return the asset rows of an item, by key."""
-        rows = self._db.execute(
-            "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
-            "a.stated, a.name, d.path, a.run, a.etag, a.placed, u.is_open FROM assets a "
-            "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN unasked u ON u.asset = a.id "
-            "WHERE a.item = ?",
-            (item_row,),
-        )
-        return {row[0]: Existing(*row[1:]) for row in rows}
+    def _new_row(self) -> int:
+        self._last += 1
+        return self._last
 
-    def plan(
+    # --- what is known -----------------------------------------------------------------------------------
+
+    def existing(self, items: Sequence[int]) -> dict[int, dict[str, Existing]]:
+        """Return the asset rows of these items, by item and key."""
+        found: dict[int, dict[str, Existing]] = {item: {} for item in items}
+        has_unasked = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM unasked)").fetchone()[0]
+        for some in pieces(items):
+            at = marks(len(some))
+            for item, key, *row in self._db.execute(_EXISTING.format(items=at), some):
+                found[item][key] = Existing(*row)
+            for item, key, was in self._db.execute(_VERSIONS_BEFORE.format(items=at), some):
+                found[item][key] = found[item][key]._replace(was=was)
+            for item, key in self._db.execute(_UNASKED.format(items=at), some) if has_unasked else ():
+                found[item][key] = found[item][key]._replace(unasked=True)
+        return found
+
+    def plan_again(
         self,
-        item: ItemPlace,
-        assets: Sequence[Asset],
-        problems: Sequence[AssetProblem],
-        existing: dict[str, Existing],
-        places: Places,
+        place: ItemPlace,
+        item: PlannedItem,
+        existing: Mapping[str, Existing],
         *,
-        spread: Sequence[str] = (),
-        touched: bool = False,
-        ask: bool = False,
-        fresh_is_change: bool = True,
+        touched: bool,
+        fresh_is_change: bool,
     ) -> Opened:
-        """Plan the assets of one item.
+        """Plan the assets of an item that is known; `keep` completes that for a batch.
 
         Args:
-            item: the item.
-            assets: those to fetch.
-            problems: those that cannot be.
-            existing: what the ledger has of it.
-            places: tells if an asset is where it came from.
-            spread: keys in whose place other assets stand now: a prefix that could not be fetched as it was.
-            touched: True if its `updated` is another: the source is asked about what no checksum proves.
-            ask: True to ask it too: nothing tells if the item has changed, and failures wait for `retry`.
+            place: The item.
+            item: As it is planned now.
+            existing: What the ledger has of it.
+            touched: True if its `updated` changed: the source is asked about what no checksum proves.
             fresh_is_change: True if an asset that is not known is new at the source: False if the run before
                 did not choose it.
-
-        Raises:
-            StacpullError: two assets have one key. It says which row is whose, so nothing is planned then.
         """
-        _refuse_twice(item, assets)
-        opened = Opened()
-        fresh, unchanged = [], []
-        for key in spread:
-            opened |= (self._drop_unfetched(item, key, existing.get(key)), False)
-        for asset in assets:
+        # nothing tells if a collection without `updated` has changed
+        ask = touched or (item.of_collection and item.updated is None)
+        opened = [self._drop_unfetched(place, key, existing.get(key)) for key in item.spread]
+        fresh: list[tuple[ItemPlace, Asset]] = []
+        for asset in item.assets:
             old = existing.get(asset.key)
             if old is None:
-                fresh.append(asset)
+                fresh.append((place, asset))
                 continue
-            due = old.unasked is not None
-            if due:
-                opened |= (True, False)
+            if old.unasked:
+                opened.append(_RENEWED)
             if self._is_lost(asset.key, old):
-                opened |= self._lost(item, asset, old)
-            elif self._is_unchanged(asset, old, touched=touched or due or ask):
-                unchanged.append((old, stated(asset.checksum)))
+                opened.append(self._lost(place, asset, old))
+            elif self._is_unchanged(asset, old, ask=ask or old.unasked):
+                self._unchanged.append((old, stated(asset.checksum)))
             else:
-                opened |= self._again(item, asset, old, places, touched=touched or due)
-        self._keep(unchanged)
-        for stretch in bulk.in_stretches(fresh):
-            opened |= (self._all_fresh(item, stretch), fresh_is_change)
-        for problem in problems:
-            self._problem(item, problem, existing.get(problem.key))
-        return opened
-
-    def _all_fresh(self, item: ItemPlace, assets: Sequence[Asset]) -> bool:
-        """Insert rows for new assets; return True if any is open (its name was free)."""
-        hashes = self._free_names(assets)
-        if hashes is None:
-            return (
-                sum(self._fresh(item, asset) for asset in assets) > 0
-            )  # each of them, whatever the first says
-        values: list[object] = []
-        opens: list[object] = []
-        claimed: list[int] = []
-        for asset, name_hash in zip(assets, hashes, strict=True):
-            row, self._next = self._next, self._next + 1
-            directory_id, directory = self._directories.get(asset.directory)
-            name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
-            placed = None if name_hash is None else 1
-            values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, name, placed)
-            if name_hash is not None:
-                claimed += (name_hash, row)
-            opens += self._open_row(row, asset)
-            self.committed.jobs.append(_job(row, item, 0, asset, directory, asset.name))
-        count = len(assets)
-        self._db.execute(_INSERT_ASSETS + bulk.rows(count, _ASSET_COLUMNS), values)
-        self._db.execute(_INSERT_OPEN + bulk.rows(count, _OPEN_COLUMNS), opens)
-        if claimed:
-            self._db.execute(paths.INSERT + bulk.rows(len(claimed) // 2, 2), claimed)
-        return True
-
-    def _free_names(self, assets: Sequence[Asset]) -> list[int | None] | None:
-        """Return the hash of each name (None: known late), or None if one may be taken."""
-        hashes = []
-        for asset in assets:
-            directory = self._directories.get(asset.directory)[1]
-            path = f"{directory}/{asset.name}" if directory else asset.name
-            hashes.append(None if asset.name is None or path is None else paths.path_hash(path))
-        known = [one for one in hashes if one is not None]
-        if len(set(known)) != len(known):
-            return None
-        taken = f"SELECT 1 FROM paths WHERE hash IN {bulk.places(len(known))} LIMIT 1"
-        return None if known and self._db.execute(taken, known).fetchone() is not None else hashes
-
-    def _fresh(self, item: ItemPlace, asset: Asset) -> bool:
-        """Insert a row for a new asset, whose name may be taken; return True if it is open."""
-        row, self._next = self._next, self._next + 1
-        directory_id, directory = self._directories.get(asset.directory)
-        failure, name, name_hash, state = None, asset.name, None, STATE_PENDING
-        if name is not None:
-            claim = paths.claim(self._db, row, directory, name)
-            if claim.failure is None:
-                name, name_hash = claim.name, claim.hash
-            else:
-                failure, state = claim.failure, STATE_FAILED
-        stored = None if name is None else stored_name(name, directory, asset.key)
-        placed = None if name_hash is None else 1
-        values = self._asset_row(row, item, asset, state, directory_id, stored, placed)
-        self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
-        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(row, asset))
-        if name_hash is not None:
-            self._db.execute(paths.INSERT + bulk.rows(1, 2), (name_hash, row))
-        if failure is not None:
-            self._failed_now(item, asset.key, failure)
-            return False
-        self.committed.jobs.append(_job(row, item, 0, asset, directory, name))
-        return True
-
-    def _asset_row(
-        self,
-        row: int,
-        item: ItemPlace,
-        asset: Asset,
-        state: int,
-        directory: int,
-        name: str | None,
-        placed: int | None,
-    ) -> tuple[object, ...]:
-        stated_now = stated(asset.checksum)
-        return row, item.row, asset.key, state, 0, self._run, directory, name, placed, stated_now
-
-    def _keep(self, unchanged: Sequence[tuple[Existing, bytes | None]]) -> None:
-        """Take over into this run assets that are done and unchanged, each with the checksum stated now."""
-        for some in bulk.in_stretches(unchanged):
-            rows = [old.row for old, _ in some]
-            taken_over = f"UPDATE assets SET run = ? WHERE id IN {bulk.places(len(rows))}"
-            self._db.execute(taken_over, (self._run, *rows))
-            newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
-            self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
-            self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.unasked is not None])
+                opened.append(self._again(place, asset, old, touched=touched or old.unasked))
+        if fresh:
+            is_open = self.insert(fresh, self.prepare(fresh)) > 0
+            opened.append(Opened(is_open, fresh_is_change))
+        self.fail(place, item.problems, existing)
+        return Opened(any(one.any for one in opened), any(one.changed for one in opened))
 
     def _is_lost(self, key: str, old: Existing) -> bool:
         """Return True if an asset is done and its file is not in DEST any more."""
@@ -327,130 +236,252 @@ class AssetPlanner:
             return False
         return not self._is_there(joined(old.directory, true_name(old.name, old.directory, key)))
 
-    def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> Opened:
-        """Plan an asset whose file is gone: it is fetched as a whole, as no version of it is here."""
-        self.tally.files_lost += 1
-        place = self._place(asset, old)
-        changed = is_changed(old, asset.size, asset.checksum)
-        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(old.row, asset))
-        opened = self._open_again(item, asset, old._replace(etag=None), place, changed=changed)
-        self._db.execute("UPDATE assets SET was = NULL WHERE id = ?", (old.row,))
-        return opened
-
-    def _is_unchanged(self, asset: Asset, old: Existing, *, touched: bool) -> bool:
+    def _is_unchanged(self, asset: Asset, old: Existing, *, ask: bool) -> bool:
         """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
-        return is_same(old, asset.checksum) or (asset.checksum is None and not touched)
+        return is_same(old, asset.checksum) or (asset.checksum is None and not ask)
 
-    def _again(
-        self, item: ItemPlace, asset: Asset, old: Existing, places: Places, *, touched: bool
-    ) -> Opened:
-        """Plan an asset that is open, changed, failed or to be asked about."""
-        directory, name = self._place(asset, old)
-        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(old.row, asset))
-        if old.state >= STATE_FAILED and not touched:
-            self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
-            return Opened()
+    def keep(self) -> None:
+        """Take over into this run the assets of the batch that are done and unchanged."""
+        for some in pieces([old.row for old, _ in self._unchanged if old.run != self._run]):
+            taken_over = f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})"
+            self._db.execute(taken_over, (self._run, *some))
+        newly = [(now, old.row) for old, now in self._unchanged if now is not None and now != old.stated]
+        self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+        self._db.executemany(_ASKED, [(old.row,) for old, _ in self._unchanged if old.unasked])
+        self._unchanged = []
+
+    def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> Opened:
+        """Plan an asset whose file is gone: it is fetched completely, as no version of it is here."""
+        self.committed.files_lost += 1
         changed = is_changed(old, asset.size, asset.checksum)
-        if changed or old.unasked or old.etag is None or not places.is_same(asset.key, old):
+        return self._open_again(item, asset, old._replace(etag=None), is_lost=True, changed=changed)
+
+    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, touched: bool) -> Opened:
+        """Plan an asset that is open, changed, failed or to be asked about."""
+        if old.state >= STATE_FAILED and not touched:
+            self._locate(asset, old)
+            self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.was))
+            self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
+            return _NOTHING
+        changed = is_changed(old, asset.size, asset.checksum)
+        if changed or old.origin != origin_of(asset.href):
             old = old._replace(etag=None)
-        return self._open_again(item, asset, old, (directory, name), changed=changed)
+        return self._open_again(item, asset, old, is_lost=False, changed=changed)
 
     def _open_again(
-        self, item: ItemPlace, asset: Asset, old: Existing, place: tuple[str, str | None], *, changed: bool
+        self, item: ItemPlace, asset: Asset, old: Existing, *, is_lost: bool, changed: bool
     ) -> Opened:
         """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
         was_done = old.state == STATE_DONE
         etag = old.etag if was_done or old.is_asked else None
+        was = None if is_lost else old.sha256 or b"" if was_done else old.was
         generation = old.generation + was_done
+        directory, name = self._locate(asset, old)
+        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, was))
         self._db.execute(
-            "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, "
-            "was = iif(?, coalesce(sha256, x''), was), sha256 = NULL, etag = ?, wanted = NULL WHERE id = ?",
-            (self._run, STATE_PENDING, generation, stated(asset.checksum), was_done, etag, old.row),
+            f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
+            "inode = NULL, sha256 = NULL, etag = ? WHERE id = ?",
+            (self._run, generation, stated(asset.checksum), origin_of(asset.href), etag, old.row),
         )
-        job = _job(old.row, item, generation, asset, *place)
+        job = _job(old.row, item, generation, asset, directory, name)
         if etag is not None and old.size is not None:
-            held = old._replace(stated=None) if old.is_asked else old  # it was not heard what it is now
+            held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
             unheld = asset.checksum is not None and not is_same(held, asset.checksum)
             job = job._replace(present=present(etag, old.size, unheld=unheld))
-        if old.unasked is not None:
+        if old.unasked:
             self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)
         return Opened(old.state >= STATE_DONE, was_done and changed)
 
-    def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
+    def _locate(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
-        if old.directory is not None and old.placed is not None:
-            return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
+        if old.directory is not None and old.name is not None and not old.name.startswith(UNOWNED):
+            return old.directory, true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
-        name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
+        name = None if asset.name is None else UNOWNED + asset.name
         self._db.execute(
             "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, name, old.row)
         )
         return directory, asset.name
 
-    def _problem(self, item: ItemPlace, problem: AssetProblem, old: Existing | None) -> None:
-        """Record an asset that cannot be fetched as it is planned; what is done stays done."""
-        if old is None:
-            state = state_of(problem.failure)
-            values = (self._next, item.row, problem.key, state, 0, self._run, None, None, None, None)
-            self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
-            self._next += 1
-            self._failed_now(item, problem.key, problem.failure)
-            return
-        state = STATE_DONE if old.state == STATE_DONE else state_of(problem.failure)
-        self._db.execute("UPDATE assets SET run = ?, state = ? WHERE id = ?", (self._run, state, old.row))
-        if old.state >= STATE_FAILED:
-            put_failure(
-                self._db, item.row, problem.key, problem.failure.scrubbed(self._secrets), 1, self._now
-            )
-        elif old.state != STATE_DONE:
-            self._failed_now(item, problem.key, problem.failure)
-
-    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> bool:
-        """Forget an asset that failed, or was still to be fetched, and is none any more; True if one was.
+    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> Opened:
+        """Forget an asset that failed, or was still to be fetched, and is none any more.
 
         If an earlier version of it is here, that stays, as any asset does that its item lists no more.
         """
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
-            return False
+            return _NOTHING
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
-        self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
         if old.generation == 0:
             paths.disown(self._db, old.row)
             self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
         else:
-            self._stay(old)
+            restore(self._db, old.row, old.was, self._run)
+        self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
+        return _RENEWED
+
+    # --- new ones ----------------------------------------------------------------------------------------
+
+    def prepare(
+        self, fresh: Sequence[tuple[ItemPlace, Asset]], directories: Sequence[str] = ()
+    ) -> list[int | None]:
+        """Look up or create the directories of new assets, and of the JSON of new items.
+
+        Returns:
+            The hash of the path of each asset, as far as it is known yet, for `insert`.
+        """
+        hashes = [
+            None if asset.name is None else path_hash(joined(asset.directory, asset.name))
+            for _, asset in fresh
+        ]
+        self._directories.prepare({*directories, *(asset.directory for _, asset in fresh)}, hashes)
+        return hashes
+
+    def insert(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> int:
+        """Insert rows for new assets, and add their jobs; return how many are open: their name was free."""
+        rows: list[tuple[object, ...]] = []
+        opens: list[tuple[object, ...]] = []
+        claims: list[tuple[int, int]] = []
+        jobs: list[Job] = []
+        last = None
+        for (item, asset), name_hash in zip(fresh, hashes, strict=True):
+            if asset.directory != last:
+                directory_id, directory = self._directories.get(asset.directory)
+                last = asset.directory
+            row = self._new_row()
+            name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
+            if name_hash is not None:
+                own = (
+                    name_hash
+                    if directory == asset.directory
+                    else path_hash(joined(directory, asset.name or ""))
+                )
+                claims.append((own, row))
+            rows.append(self._asset_row(row, item, asset, STATE_PENDING, directory_id, name))
+            opens.append(self._open_row(row, asset, None))
+            jobs.append(_job(row, item, 0, asset, directory, asset.name))
+        taken = paths.own_all(self._db, claims)
+        if taken:
+            rows = [one for one in rows if one[0] not in taken]
+            opens = [one for one in opens if one[0] not in taken]
+        insert_rows(self._db, _INTO_ASSETS, rows)
+        insert_rows(self._db, _INTO_OPEN, opens)
+        if not taken:
+            self.committed.jobs += jobs
+            return len(jobs)
+        is_open = len(rows)
+        for (item, asset), job in zip(fresh, jobs, strict=True):
+            if job.row in taken:
+                is_open += self._insert_kept_apart(item, asset, job)
+            else:
+                self.committed.jobs.append(job)
+        return is_open
+
+    def _insert_kept_apart(self, item: ItemPlace, asset: Asset, job: Job) -> bool:
+        """Insert a row for a new asset whose name is taken; return True if only by another spelling."""
+        name = job.name or ""
+        claim = paths.claim(self._db, job.row, job.directory, name)
+        directory_id = self._directories.id_of(asset.directory)
+        stored = UNOWNED + name if claim.failure else stored_name(claim.name, job.directory, asset.key)
+        state = STATE_FAILED if claim.failure else STATE_PENDING
+        self._db.execute(_INSERT_ASSET, self._asset_row(job.row, item, asset, state, directory_id, stored))
+        self._db.execute(_INSERT_OPEN, self._open_row(job.row, asset, None))
+        if claim.failure is not None:
+            self._failed_now(item, asset.key, claim.failure)
+            return False
+        paths.own(self._db, job.row, claim)
+        self.committed.jobs.append(job._replace(name=claim.name))
         return True
 
-    def _stay(self, old: Existing) -> None:
-        """Take the version of an asset that is here for done."""
-        self._db.execute(
-            "UPDATE assets SET state = ?, run = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL, "
-            "stated = NULL, etag = NULL WHERE id = ?",
-            (STATE_DONE, self._run, old.row),
+    def _asset_row(
+        self, row: int, item: ItemPlace, asset: Asset, state: int, directory: int, name: str | None
+    ) -> tuple[object, ...]:
+        return (
+            *(row, item.row, asset.key, state, 0, self._run, directory, name),
+            *(origin_of(asset.href), stated(asset.checksum)),
         )
+
+    def _open_row(self, row: int, asset: Asset, was: bytes | None) -> tuple[object, ...]:
+        cut = self._secrets.cut
+        alternates = (
+            orjson.dumps([cut(href) for href in asset.alternates]).decode() if asset.alternates else None
+        )
+        is_stale = is_signed(asset.href) or any(map(is_signed, asset.alternates))
+        return (
+            *(row, cut(asset.href), int(is_stale), asset.name_template, asset.size, asset.media_type),
+            *(alternates, was),
+        )
+
+    # --- those that cannot be fetched --------------------------------------------------------------------
+
+    def fail(
+        self, item: ItemPlace, problems: Sequence[AssetProblem], existing: Mapping[str, Existing]
+    ) -> None:
+        """Record assets that cannot be fetched as they are planned; what is done stays done."""
+        for problem in problems:
+            old, state = existing.get(problem.key), state_of(problem.failure)
+            if old is None:
+                values = (self._new_row(), item.row, problem.key, state, 0, self._run, *(None,) * 4)
+                self._db.execute(_INSERT_ASSET, values)
+                self._failed_now(item, problem.key, problem.failure)
+                continue
+            state = STATE_DONE if old.state == STATE_DONE else state
+            self._db.execute("UPDATE assets SET run = ?, state = ? WHERE id = ?", (self._run, state, old.row))
+            if old.state >= STATE_FAILED:
+                failure = problem.failure.scrubbed(self._secrets)
+                put_failure(self._db, item.row, problem.key, failure, 1, self._now)
+            elif old.state != STATE_DONE:
+                self._failed_now(item, problem.key, problem.failure)
 
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
         self.committed.failures.append((item.id, key, failure))
 
 
-def _refuse_twice(item: ItemPlace, assets: Sequence[Asset]) -> None:
+def restore(db: sqlite3.Connection, row: int, was: bytes | None, run: int) -> None:
+    """Count the version of an asset that is in place as done again, for `run`; its ETag is not known."""
+    db.execute(
+        f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
+        "WHERE id = ?",
+        (run, was or None, row),
+    )
+
+
+def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
+    """Refuse two assets of one key: the key says which row is whose.
+
+    Raises:
+        StacpullError: There are two.
+    """
     if len({asset.key for asset in assets}) != len(assets):
         twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
         raise StacpullError(
-            f"Asset {twice!r} of item {item.id.item} of {item.id.collection} was planned twice: this is a "
+            f"Asset {twice!r} of item {item.item} of {item.collection} was planned twice: this is a "
             "mistake of stacpull's, please report it. --exclude-asset leaves such assets out."
         )
 
 
-_INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "
-_ASSET_COLUMNS = 10
+_EXISTING = (
+    "SELECT a.item, a.key, a.id, a.state, a.generation, a.run, d.path, a.name, a.size, a.sha256, a.etag, "
+    "a.origin, a.stated FROM assets a LEFT JOIN directories d ON d.id = a.directory WHERE a.item IN ({items})"
+)
+_VERSIONS_BEFORE = (
+    "SELECT a.item, a.key, o.was FROM assets a JOIN open_assets o ON o.asset = a.id "
+    f"WHERE a.item IN ({{items}}) AND a.state <> {STATE_DONE} AND o.was IS NOT NULL"
+)
+_UNASKED = "SELECT a.item, a.key FROM assets a JOIN unasked u ON u.asset = a.id WHERE a.item IN ({items})"
 _ASKED = "DELETE FROM unasked WHERE asset = ?"
-_INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
-_OPEN_COLUMNS = 7
+_INTO_ASSETS = (
+    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, origin, stated) VALUES "
+)
+_INSERT_ASSET = f"{_INTO_ASSETS} (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INTO_OPEN = (
+    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name_template, size, media_type, alternates, "
+    "was) VALUES "
+)
+_INSERT_OPEN = f"{_INTO_OPEN} (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def _job(row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None) -> Job:

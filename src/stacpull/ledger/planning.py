@@ -1,50 +1,71 @@
-"""What a page brings, saved in one transaction: items, assets to fetch, and how far the walk is.
+"""Saving what a page brings: items, assets to fetch, and how far the walk is. One transaction for each batch.
 
-`Planner.commit` takes a batch of items of one page. The batch that ends a page carries the new position; so a
-kill between two batches reads the page again, finds its first items planned already, and counts none twice.
-Each item gets its number in the walk's order here, which is what `--max-items` counts.
+`Planner.commit` takes a batch of items of one page. The batch that ends a page carries the new position. A
+kill between two batches makes the next start read the page again: it finds its first items planned, and
+counts none twice. Items get their number in the order of the walk here, which is what `--max-items` counts.
+
+Items that are new, nearly all of them, are inserted together, with one statement for each table. A known item
+is planned by itself, with what the ledger has of it (`ledger.planned_assets`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.ledger import bulk, changes, paths, samples, unread
+from stacpull.ledger import changes, paths, samples, unread
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.compact import HrefForms, href_of
-from stacpull.ledger.database import transaction
+from stacpull.ledger.database import marks, pieces, transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import settle
-from stacpull.ledger.places import Places, TellsPlaces, forget_validators, leave_out, nothing_told
-from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally, taken_to_be_there
+from stacpull.ledger.planned_assets import (
+    AssetPlanner,
+    Existing,
+    ItemPlace,
+    refuse_twice,
+    taken_to_be_there,
+)
 from stacpull.ledger.runs import asset_counters, selection_of
-from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, STATE_DONE, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
 from stacpull.planning.items import item_directory, item_document_path
+from stacpull.planning.names import joined
 from stacpull.redact import Secrets
-
-__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner", "seen_hash"]
 
 
 class _Known(NamedTuple):
-    """An item that is in the ledger, and the last run that planned it."""
+    """An item that is in the ledger."""
 
     row: int
     run: int
+    """The last run that planned it."""
     updated: str | None
     parent: int | None
     written: int
     walk: int | None
     """The last walk that met it (`ledger.schema`)."""
+    directory: str
+    """Of its JSON."""
+
+
+class _Planned(NamedTuple):
+    """An item of the batch that this run plans now."""
+
+    given: ItemRow
+    place: ItemPlace
+    parent: int | None
+    sequence: int | None
+    before: _Known | None
+    """None if it is new."""
 
 
 class Planner:
-    """Plans for one run, on the ledger's writer thread."""
+    """Plans for one run, on the thread that owns the ledger."""
 
     def __init__(
         self,
@@ -53,35 +74,34 @@ class Planner:
         *,
         sample_size: int = 0,
         revalidate: bool = False,
-        places: TellsPlaces = nothing_told,
         is_there: Callable[[str], bool] = taken_to_be_there,
         secrets: Secrets | None = None,
     ) -> None:
-        """Make a planner.
+        """Create a planner.
 
         Args:
-            db: the ledger.
-            run: the run.
-            sample_size: how many items the run's sample has, if it draws one.
+            db: The ledger.
+            run: The run.
+            sample_size: How many items the sample of the run has, if it draws one.
             revalidate: True to ask the source about every asset that is done.
-            places: tells where the assets of an item came from.
-            is_there: tells if a file is in DEST, by its path relative to it.
-            secrets: what no href and no message may hold.
+            is_there: Tells whether a file is in DEST, by its path relative to it.
+            secrets: What no href and no message may hold.
         """
-        self._secrets = Secrets() if secrets is None else secrets
-        self._places = places
-        self._preferred: dict[int, tuple[str, ...]] = {}
-        self._same_assets: dict[int, bool] = {}
         self._db = db
-        self._sample_size = sample_size
         self._run = run
+        self._sample_size = sample_size
+        self._secrets = Secrets() if secrets is None else secrets
+        self._is_there = is_there
+        self._same_assets: dict[int, bool] = {}
         self._directories = paths.Directories(db)
         self._forms = HrefForms(db)
         self._collections = Recent[str, int]()
-        self._is_there = is_there
         self._assets = AssetPlanner(
             db, run, self._directories, self._secrets, revalidate=revalidate, is_there=is_there
         )
+        self._known: dict[ItemId, _Known] = {}
+        """Items that the current batch names and that the ledger has."""
+        self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
         self._next_sequence = (
             db.execute("SELECT max(sequence) FROM items WHERE run = ?", (run,)).fetchone()[0] or 0
@@ -89,48 +109,53 @@ class Planner:
 
     def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
         """Return those of `ids` that this run has planned already, as primary or as source items."""
-        return {item for item in ids if (found := self._find(item)) is not None and found.run == self._run}
+        return {item for item, found in self._load(ids).items() if found.run == self._run}
 
     def commit(self, batch: PlanBatch, now: float) -> Committed:
-        """Save `batch` in one transaction and return the jobs it opens."""
+        """Save a batch in one transaction.
+
+        Args:
+            batch: The batch.
+            now: Seconds since 1970.
+
+        Returns:
+            The jobs that it opens, and what failed while planning.
+        """
         self._assets.begin(now)
         try:
             with transaction(self._db):
-                done_before = asset_counters(self._db, self._run)["assets_done"]
-                self._assets.committed.new_seen = self._see(batch.seen) + self._leave_out(batch)
-                touched = [row for item in batch.items for row in self._item(item)]
-                touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
-                settle(self._db, touched)
-                self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done_before)
-                self._sample(batch)
-                unread.note(self._db, self._run, batch.unread, now)
-                if batch.walk_ended or batch.drawn:
-                    unread.end_of_walk(self._db, self._run)
+                self._save(batch, now)
         except BaseException:
             self._forget()
             raise
+        return self._assets.committed
+
+    def _save(self, batch: PlanBatch, now: float) -> None:
         committed = self._assets.committed
-        committed.matched = self._tally.matched
-        return committed
-
-    @property
-    def _tally(self) -> Tally:
-        return self._assets.tally
-
-    def _cut(self, href: str | None) -> str | None:
-        return None if href is None else self._secrets.cut(href)
+        done = asset_counters(self._db, self._run)["assets_done"]
+        committed.new_seen = self._see(batch.seen) + self._leave_out(batch)
+        touched = self._items(batch)
+        touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
+        settle(self._db, touched)
+        self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
+        self._sample(batch)
+        unread.note(self._db, self._run, batch.unread, now)
+        if batch.walk_ended or batch.drawn:
+            unread.end_of_walk(self._db, self._run)
 
     def _forget(self) -> None:
         """Drop what is remembered of rows that were rolled back."""
         self._directories.forget()
         self._forms.forget()
         self._collections.clear()
+        self._assets.forget()
+
+    # --- what the walk met -------------------------------------------------------------------------------
 
     def _see(self, ids: Sequence[ItemId]) -> int:
-        return sum(
-            self._db.execute(_SEE + bulk.rows(len(some), 1), [seen_hash(item) for item in some]).rowcount
-            for some in bulk.in_stretches(ids)
-        )
+        """Note the items of a page; return how many the walk had not met before."""
+        hashes = ((seen_hash(item),) for item in ids)
+        return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
     def _leave_out(self, batch: PlanBatch) -> int:
         """Count by reason what is left out and was not seen before; return how many that are."""
@@ -144,6 +169,193 @@ class Planner:
             samples.set_drawn(self._db, self._run)
         if batch.walk_ended:
             samples.clear(self._db)
+
+    # --- items -------------------------------------------------------------------------------------------
+
+    def _items(self, batch: PlanBatch) -> list[int]:
+        """Plan the items of a batch; return the rows of all that must be settled."""
+        if not batch.items and not batch.failed_items:
+            return []
+        self._known = self._load(_ids_in(batch))
+        self._last_item = self._db.execute("SELECT coalesce(max(id), 0) FROM items").fetchone()[0]
+        planned = [found for row in batch.items if (found := self._planned(row)) is not None]
+        new = [one for one in planned if one.before is None]
+        again = [(one, one.before) for one in planned if one.before is not None]
+        fresh = [(one.place, asset) for one in new for asset in one.given.item.assets]
+        hashes = self._assets.prepare(fresh, [item_directory(one.place.id) for one in new])
+        self._insert_items(new)
+        if self._db.execute("SELECT EXISTS (SELECT 1 FROM failures WHERE key = '')").fetchone()[0]:
+            self._drop_stand_ins(planned)
+            self._db.executemany(
+                "DELETE FROM failures WHERE item = ? AND key = ''", [(one.place.row,) for one in planned]
+            )
+        existing = self._assets.existing([one.place.row for one, _ in again])
+        updates = [self._plan_again(one, before, existing[one.place.row]) for one, before in again]
+        self._db.executemany(_UPDATE_ITEM, updates)
+        self._assets.keep()
+        self._assets.insert(fresh, hashes)
+        for one in new:
+            self._assets.fail(one.place, one.given.item.problems, {})
+        return [row for one in planned for row in _with_parents(one.place.row, one.parent, one.before)]
+
+    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _Known]:
+        """Return those of `ids` that are in the ledger."""
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for item in ids:
+            names[item.collection].append(item.item)
+        found: dict[ItemId, _Known] = {}
+        for collection, wanted in names.items():
+            row = self._known_collection(collection)
+            for some in pieces(wanted) if row is not None else ():
+                rows = self._db.execute(_FIND.format(marks=marks(len(some))), (row, *some))
+                found |= {ItemId(collection, one[0]): _Known(*one[1:]) for one in rows}
+        return found
+
+    def _planned(self, given: ItemRow) -> _Planned | None:
+        """Give an item its row and number; None if this run has it already: another label item brought it."""
+        item = given.item
+        before = self._known.get(item.id)
+        if before is not None and before.run == self._run:
+            return None
+        refuse_twice(item.id, item.assets)
+        committed, sequence = self._assets.committed, None
+        if item.parent is None and not item.of_collection:
+            sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
+            committed.matched += 1
+        committed.excluded += len(item.excluded)
+        committed.pages += len(item.pages)
+        committed.items_new += before is None and not item.of_collection
+        parent = None if item.parent is None else self._known.get(item.parent)
+        row = before.row if before is not None else self._new_row()
+        self._known[item.id] = (
+            before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
+        )
+        place = ItemPlace(row, item.id, item.href)
+        return _Planned(given, place, None if parent is None else parent.row, sequence, before)
+
+    def _new_row(self) -> int:
+        """Return the row of the next new item."""
+        self._last_item += 1
+        return self._last_item
+
+    def _insert_items(self, new: Sequence[_Planned]) -> None:
+        """Insert items, open until they are settled."""
+        self._db.executemany(_INSERT_ITEM, [self._item_values(one) for one in new])
+        documents = [(one.place.row, one.given.document) for one in new if not one.given.item.of_collection]
+        self._db.executemany(_PUT_DOCUMENT, documents)
+
+    def _item_values(self, one: _Planned) -> tuple[object, ...]:
+        item = one.given.item
+        return (
+            one.place.row,
+            self._collection(item.id.collection),
+            item.id.item,
+            one.parent,
+            self._run,
+            one.sequence,
+            self._directories.id_of(item_directory(item.id)),
+            *self._href(item.href, item.id),
+            item.updated,
+            self._run if self._is_walk else None,
+        )
+
+    def _plan_again(
+        self, one: _Planned, before: _Known, existing: Mapping[str, Existing]
+    ) -> tuple[object, ...]:
+        """Plan an item that is known, and have its JSON written again if that may be outdated.
+
+        Returns:
+            What its row holds from now on.
+        """
+        item, row = one.given.item, one.place.row
+        committed = self._assets.committed
+        touched = item.updated != before.updated
+        opened = self._assets.plan_again(
+            one.place,
+            item,
+            existing,
+            touched=touched,
+            fresh_is_change=self._chose_same_assets(before.run),
+        )
+        lost = before.written == WRITTEN and not self._is_there(
+            joined(before.directory, item_document_path(item.id).rpartition("/")[2])
+        )
+        committed.files_lost += lost
+        renewed = opened.any or touched or lost or before.written == DAMAGED
+        if renewed:
+            self._leave_unasked(one.given, existing, touched=touched)
+        if not item.of_collection:
+            committed.items_changed += touched or opened.changed
+            if renewed:
+                self._renew_document(row, one.given.document)
+        walk = self._walk_of(before, item.href)
+        href = self._href(item.href, item.id)
+        return self._run, one.sequence, one.parent, item.updated, *href, walk, row
+
+    def _leave_unasked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
+        """Note the assets of an item that this run leaves out although they may have changed.
+
+        The next run that plans one asks for it if the item's `updated` is another now, since only this run
+        can tell that; or if the renewed document does not list it (a prefix that was not listed in this run),
+        so that the document gets it back.
+        """
+        planned = {one.key for one in given.item.assets}.union(given.item.spread)
+        assets = given.item.document.get("assets")
+        listed = assets if isinstance(assets, dict) else {}
+        left = [
+            (old.row,)
+            for key, old in existing.items()
+            if key not in planned and (touched or key not in listed)
+        ]
+        self._db.executemany("INSERT OR IGNORE INTO unasked VALUES (?)", left)
+
+    def _renew_document(self, item_row: int, document: bytes) -> None:
+        """Have the item's JSON written again; a file that is there is ours if it ever was written."""
+        self._db.execute(_PUT_DOCUMENT, (item_row, document))
+        self._db.execute(
+            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item_row,)
+        )
+
+    def _drop_stand_ins(self, planned: Sequence[_Planned]) -> None:
+        """Remove what stood for source items while they could not be read and their ids were not known."""
+        for one in (one for one in planned if one.parent is not None):
+            rows = self._db.execute(
+                "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
+                f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
+                (one.parent, self._cut(one.place.href), one.place.row),
+            ).fetchall()
+            self._db.executemany("DELETE FROM failures WHERE item = ?", rows)
+            self._db.executemany("DELETE FROM items WHERE id = ?", rows)
+
+    def _failed_item(self, failed: ItemFailure, now: float) -> list[int]:
+        """Record a source item that could not be read; return its row and those of its label items."""
+        parent, before = self._known.get(failed.parent), self._known.get(failed.id)
+        if before is not None and before.run == self._run:
+            return []
+        above = parent.row if parent is not None else None
+        if before is None:
+            row = self._new_row()
+            values = (
+                *(row, self._collection(failed.id.collection), failed.id.item, above, self._run, None),
+                self._directories.id_of(item_directory(failed.id)),
+                *(*self._href(failed.href, failed.id), None, None),
+            )
+            self._db.execute(_INSERT_ITEM, values)
+        else:
+            row = before.row
+            self._db.execute(
+                "UPDATE items SET run = ?, parent = ?, sequence = NULL WHERE id = ?", (self._run, above, row)
+            )
+        self._known[failed.id] = (
+            before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
+        )
+        put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
+        committed = self._assets.committed
+        committed.items_failed += 1
+        committed.failures.append((failed.id, "", failed.failure))
+        return _with_parents(row, above, before)
+
+    # --- what rows hold ----------------------------------------------------------------------------------
 
     def _collection(self, name: str) -> int:
         found = self._known_collection(name)
@@ -162,168 +374,21 @@ class Planner:
                 self._collections[name] = found
         return found
 
-    def _find(self, item: ItemId) -> _Known | None:
-        collection = self._known_collection(item.collection)
-        if collection is None:
-            return None
-        row = self._db.execute(
-            "SELECT id, run, updated, parent, written, walk FROM items WHERE collection = ? AND name = ?",
-            (collection, item.item),
-        ).fetchone()
-        return None if row is None else _Known(*row)
-
-    def _item(self, row: ItemRow) -> list[int]:
-        """Plan an item; return its row, and those of the label items that wait, or waited, for it.
-
-        Nothing is planned and returned if this run has it already: another label item brought it.
-        """
-        item = row.item
-        found = self._find(item.id)
-        if found is not None and found.run == self._run:
-            return []
-        parent = self._find(item.parent) if item.parent is not None else None
-        sequence = None
-        if item.parent is None and not item.of_collection:
-            sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
-            self._tally.matched += 1
-        self._tally.excluded += len(item.excluded)
-        self._tally.pages += len(item.pages)
-        above = parent.row if parent is not None else None
-        existing: dict[str, Existing] = {}
-        if found is None:
-            item_row = self._insert_item(row, above, sequence)
-            self._tally.items_new += not item.of_collection
-        else:
-            item_row = found.row
-            existing = self._assets.existing(item_row)
-            self._db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (item_row,))
-        if above is not None:
-            self._drop_stand_in(above, item.href, item_row)
-        place = ItemPlace(item_row, item.id, item.href)
-        touched = found is not None and item.updated != found.updated
-        places = self._places_of(row, item_row)
-        opened = self._assets.plan(
-            place,
-            item.assets,
-            item.problems,
-            existing,
-            places,
-            spread=item.spread,
-            touched=touched,
-            ask=item.of_collection and item.updated is None,
-            fresh_is_change=found is not None and self._chose_same_assets(found.run),
-        )
-        if found is not None:
-            lost = found.written == WRITTEN and not self._is_there(item_document_path(item.id))
-            self._tally.files_lost += lost
-            renewed = opened.any or touched or lost or found.written == DAMAGED
-            self._look_beside(row, existing, places, touched=touched, renewed=renewed)
-            self._plan_again(row, found, above, sequence)
-            if item.of_collection:
-                return [item_row]
-            self._tally.items_changed += touched or opened.changed
-            if renewed:
-                self._renew_document(item_row, row.document)
-        return _with_parents(item_row, above, found)
-
-    def _places_of(self, row: ItemRow, item_row: int) -> Places:
-        failed = frozenset(problem.key for problem in row.item.problems)
-        before = partial(self._places, item_row)
-        return Places(row.item, failed, before, self._prefer_of, self._prefer_of(self._run))
-
-    def _prefer_of(self, run: int) -> tuple[str, ...]:
-        """Return the `--prefer` of a run."""
-        found = self._preferred.get(run)
-        if found is None:
-            row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (run,)).fetchone()
-            found = self._preferred[run] = () if row is None else selection_of(row[0]).prefer
-        return found
-
-    def _chose_same_assets(self, run: int) -> bool:
-        """Return True if `run` would have planned the assets that this one plans, had they been there."""
-        found = self._same_assets.get(run)
-        if found is None:
-            row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
-            is_over = row is None or row[1] == "superseded"  # what it wanted may be forgotten
-            found = not is_over and _choice_of_assets(row[0]) == self._own_choice()
-            self._same_assets[run] = found
-        return found
-
-    def _own_choice(self) -> tuple[object, ...]:
-        row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (self._run,)).fetchone()
-        return _choice_of_assets(row[0])
-
-    def _look_beside(
-        self,
-        row: ItemRow,
-        existing: Mapping[str, Existing],
-        places: Places,
-        *,
-        touched: bool,
-        renewed: bool,
-    ) -> None:
-        """See to the assets of an item that were not opened: this run must not hide a change of them.
-
-        One that is left out is asked for by the next run that plans it, if the item's `updated` is another:
-        only this run can tell. Likewise one that the document, renewed, does not list (a prefix that was not
-        looked into: so the document gets it back), and one that is open, whose href is older than that.
-        """
-        if not (renewed or places.are_preferred_otherwise(existing.values())):
-            return
-        planned = {one.key for one in row.item.assets}.union(row.item.spread)
-        beside = {key: old for key, old in existing.items() if key not in planned}
-        if renewed:
-            left = [
-                (old.row, old.state != STATE_DONE)
-                for key, old in beside.items()
-                if touched or old.state != STATE_DONE or not places.is_listed(key)
-            ]
-            leave_out(self._db, left)
-        told = [
-            (key, old) for key, old in existing.items() if old.state == STATE_DONE and old.etag is not None
-        ]
-        forget_validators(self._db, [old.row for key, old in told if not places.is_same(key, old)])
-
-    def _insert_item(self, row: ItemRow, parent: int | None, sequence: int | None) -> int:
-        """Insert an item, open until it is settled."""
-        item = row.item
-        values = (
-            self._collection(item.id.collection),
-            item.id.item,
-            parent,
-            self._run,
-            sequence,
-            self._directories.id_of(item_directory(item.id)),
-            *self._href(item.href, item.id),
-            item.updated,
-            self._run if self._is_walk else None,
-        )
-        item_row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
-        if not item.of_collection:
-            self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
-        return item_row
+    def _cut(self, href: str | None) -> str | None:
+        return None if href is None else self._secrets.cut(href)
 
     def _href(self, href: str | None, item: ItemId) -> tuple[str | None, int | None]:
         """Return what `href` and `href_form` hold."""
         return self._forms.stored(self._cut(href), item.item)
 
-    def _plan_again(self, row: ItemRow, found: _Known, parent: int | None, sequence: int | None) -> None:
-        """Take an item over into this run: open until it is settled, and what it is in this run's walk."""
-        item, walk = row.item, self._walk_of(found, row.item.href)
-        self._db.execute(
-            "UPDATE items SET run = ?, sequence = ?, parent = ?, updated = ?, href = ?, href_form = ?, "
-            "walk = ?, remaining = 1 WHERE id = ?",
-            (self._run, sequence, parent, item.updated, *self._href(item.href, item.id), walk, found.row),
-        )
+    def _walk_of(self, before: _Known, href: str | None) -> int | None:
+        """Return by which walk an item is known from now on; a retry does not change it.
 
-    def _walk_of(self, found: _Known, href: str | None) -> int | None:
-        """Return by which walk an item is known from now on: a retry is none.
-
-        What another source has under another URL is no single source's to call gone.
+        What another source has under another URL is not for a single source to call gone.
         """
-        if not self._is_walk or found.walk == OF_SEVERAL:
-            return found.walk
-        if found.walk in self._others and self._href_of(found.row) != self._cut(href):
+        if not self._is_walk or before.walk == OF_SEVERAL:
+            return before.walk
+        if before.walk in self._others and self._href_of(before.row) != self._cut(href):
             return OF_SEVERAL
         return self._run
 
@@ -333,64 +398,31 @@ class Planner:
         ).fetchone()[0]
         return kept
 
-    def _renew_document(self, item_row: int, document: bytes) -> None:
-        """Have the item's JSON written again; a file that is there is ours if it ever was written."""
-        self._db.execute(_PUT_DOCUMENT, (item_row, document))
-        self._db.execute(
-            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item_row,)
-        )
-
-    def _drop_stand_in(self, parent: int, href: str | None, item_row: int) -> None:
-        """Remove what stood for a source item while it could not be read and its id was not known."""
-        rows = self._db.execute(
-            "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
-            f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
-            (parent, self._cut(href), item_row),
-        ).fetchall()
-        for row in rows:
-            self._db.execute("DELETE FROM failures WHERE item = ?", row)
-            self._db.execute("DELETE FROM items WHERE id = ?", row)
-
-    def _failed_item(self, failed: ItemFailure, now: float) -> list[int]:
-        """Record a source item that could not be read; return its row and those of its label items."""
-        parent, found = self._find(failed.parent), self._find(failed.id)
-        if found is not None and found.run == self._run:
-            return []
-        above = parent.row if parent is not None else None
+    def _chose_same_assets(self, run: int) -> bool:
+        """Return True if `run` would have planned the assets that this one plans, had they been there."""
+        found = self._same_assets.get(run)
         if found is None:
-            values = (
-                self._collection(failed.id.collection),
-                failed.id.item,
-                above,
-                self._run,
-                None,
-                self._directories.id_of(item_directory(failed.id)),
-                *self._href(failed.href, failed.id),
-                None,
-                None,
-            )
-            row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
-        else:
-            row = found.row
-            self._db.execute(
-                "UPDATE items SET run = ?, parent = ?, sequence = NULL WHERE id = ?", (self._run, above, row)
-            )
-        put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
-        self._tally.items_failed += 1
-        self._assets.committed.failures.append((failed.id, "", failed.failure))
-        return _with_parents(row, above, found)
+            row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
+            is_over = row is None or row[1] == "superseded"  # what it asked for may be forgotten
+            found = not is_over and _choice_of_assets(row[0]) == self._own_choice()
+            self._same_assets[run] = found
+        return found
+
+    def _own_choice(self) -> tuple[object, ...]:
+        row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (self._run,)).fetchone()
+        return _choice_of_assets(row[0])
 
     def _count(self, batch: PlanBatch, skipped: int) -> None:
-        tally = self._tally
+        committed = self._assets.committed
         self._db.execute(
             _COUNT_RUN,
             {
-                "seen": self._assets.committed.new_seen,
-                "matched": tally.matched,
-                "items_failed": tally.items_failed + batch.unplannable,
+                "seen": committed.new_seen,
+                "matched": committed.matched,
+                "items_failed": committed.items_failed + batch.unplannable,
                 "without_label": batch.without_label,
-                "excluded": tally.excluded,
-                "pages": tally.pages,
+                "excluded": committed.excluded,
+                "pages": committed.pages,
                 "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
@@ -406,18 +438,27 @@ class Planner:
             self._db,
             self._run,
             {
-                "items_new": tally.items_new,
-                "items_changed": tally.items_changed,
-                "files_lost": tally.files_lost,
+                "items_new": committed.items_new,
+                "items_changed": committed.items_changed,
+                "files_lost": committed.files_lost,
             },
         )
 
 
-_SEE = "INSERT OR IGNORE INTO seen "
+_NOTHING = (None, None, 0, None, "")
+"""What a new item has in place of what is known of another."""
+_FIND = (
+    "SELECT i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, d.path FROM items i "
+    "JOIN directories d ON d.id = i.directory WHERE i.collection = ? AND i.name IN ({marks})"
+)
+_UPDATE_ITEM = (
+    "UPDATE items SET run = ?, sequence = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
+    "remaining = 1 WHERE id = ?"
+)
 _LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
-    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, href_form, updated, walk, "
-    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "INSERT INTO items(id, collection, name, parent, run, sequence, directory, href, href_form, updated, "
+    "walk, remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
 _PUT_DOCUMENT = "INSERT OR REPLACE INTO documents VALUES (?, ?)"
 _COUNT_RUN = (
@@ -431,6 +472,13 @@ _COUNT_RUN = (
     "cut_short = coalesce(:cut_short, cut_short), "
     "items_unseen = coalesce(max(0, :announced_by_all - items_seen - :seen), items_unseen) WHERE id = :run"
 )
+
+
+def _ids_in(batch: PlanBatch) -> set[ItemId]:
+    """Return the items that a batch names."""
+    items = [one.item for one in batch.items]
+    named = {item.id for item in items} | {item.parent for item in items if item.parent is not None}
+    return named.union(*((one.id, one.parent) for one in batch.failed_items))
 
 
 def _choice_of_assets(selection: str) -> tuple[object, ...]:
@@ -462,7 +510,7 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
 
 
 def seen_hash(item: ItemId) -> int:
-    """Return what stands for an item in the table of those that the walk under way met, matched or not."""
+    """Return what stands for an item in the table of those that the current walk met, matched or not."""
     digest = hashlib.blake2b(
         f"{item.collection}\0{item.item}".encode("utf-8", "surrogatepass"), digest_size=8
     )

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from stacpull.ledger import meta, paths, runs
 from stacpull.ledger.compact import HrefForms, stored_etag, stored_name
 from stacpull.ledger.database import ledger_path, make_private, refuse_odd, translated
-from stacpull.ledger.planned_assets import stated
+from stacpull.ledger.planned_assets import origin_of, stated
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_PENDING, UNWRITTEN, WRITTEN, prepare
 from stacpull.models import Checksum, ItemId
@@ -57,6 +57,8 @@ class FoundAsset(NamedTuple):
     checksum: Checksum | None
     origin: str | None
     etag: str | None = None
+    etag_origin: int | None = None
+    """Hash of the place that the ETag belongs to (`planned_assets.origin_of`)."""
     unproven: int | None = None
     stated_size: int | None = None
     media_type: str | None = None
@@ -186,14 +188,15 @@ class RebuiltLedger:
                 asset.size if asset.done else None,
                 asset.sha256 if asset.done else None,
                 stored_etag(asset.etag) if asset.done else None,
+                asset.etag_origin if asset.done else origin_of(asset.origin or ""),
                 stated(asset.checksum),
                 asset.unproven if asset.done else None,
             ),
         ).lastrowid
-        self.db.execute(paths.INSERT + "VALUES (?, ?)", (claim.hash, row))
+        paths.own(self.db, row or 0, claim)
         if not asset.done:
             self.db.execute(
-                "INSERT INTO open_assets VALUES (?, ?, ?, NULL, ?, ?, NULL)",
+                "INSERT INTO open_assets(asset, href, stale, size, media_type) VALUES (?, ?, ?, ?, ?)",
                 (row, asset.origin or "", int(asset.origin is None), asset.stated_size, asset.media_type),
             )
         return True
@@ -282,8 +285,8 @@ _INSERT_ITEM = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_ASSET = (
-    "INSERT INTO assets(item, key, state, generation, run, directory, name, placed, size, sha256, etag, "
-    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
+    "INSERT INTO assets(item, key, state, generation, run, directory, name, size, sha256, etag, origin, "
+    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path

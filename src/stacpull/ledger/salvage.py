@@ -31,8 +31,9 @@ _COPIED: dict[str, Sequence[str]] = {
     "items": ("id", "collection", "name", "parent", "href", "href_form", "updated", "written", "sha256"),
     "assets": (
         *("id", "item", "key", "state", "directory", "name"),
-        *("size", "sha256", "etag", "stated", "unproven", "was"),
+        *("size", "sha256", "etag", "origin", "stated", "unproven"),
     ),
+    "open_assets": ("asset", "was"),
 }
 
 
@@ -46,6 +47,7 @@ class OldAsset(NamedTuple):
     size: int | None
     sha256: bytes | None
     etag: str | None
+    origin: int | None
     stated: bytes | None
     unproven: int | None
 
@@ -116,7 +118,7 @@ class Salvage:
         """What the last mirror was asked for, if that could be read."""
         for table, columns in _COPIED.items():
             names = ", ".join(columns[1:])
-            db.execute(f"CREATE TEMP TABLE old_{table}(id INTEGER PRIMARY KEY, {names})")
+            db.execute(f"CREATE TEMP TABLE old_{table}({columns[0]} INTEGER PRIMARY KEY, {names})")
         db.execute("ALTER TABLE temp.old_assets ADD COLUMN path_hash INTEGER")
         db.execute("CREATE INDEX temp.old_assets_path ON old_assets(path_hash)")
         db.execute("CREATE INDEX temp.old_items_name ON old_items(name)")
@@ -143,7 +145,7 @@ class Salvage:
         self._db.execute("BEGIN")
         for order in ("ASC", "DESC"):
             with suppress(sqlite3.DatabaseError):
-                for row in old.execute(f"SELECT {names} FROM {table} ORDER BY id {order}"):
+                for row in old.execute(f"SELECT {names} FROM {table} ORDER BY {columns[0]} {order}"):
                     self._db.execute(insert, row)
                 break
         self._db.execute("COMMIT")
@@ -161,7 +163,7 @@ class Salvage:
 
     def asset_at(self, index: int) -> OldAsset | None:
         """Return the asset that lay at a path, by its hash."""
-        row = self._db.execute(f"{_OLD_ASSET} WHERE a.path_hash = ?", (index,)).fetchone()
+        row = self._db.execute(f"{_OLD_ASSET} AND a.path_hash = ?", (index,)).fetchone()
         return None if row is None else _old_asset(row)
 
     def item(self, collection: str, name: str) -> OldItem | None:
@@ -184,7 +186,7 @@ class Salvage:
     def assets_left(self, after: int, limit: int) -> list[tuple[int, OldAsset]]:
         """Return assets (with the rows they had, past `after`) at paths that the new ledger does not have."""
         rows = self._db.execute(
-            f"{_OLD_ASSET.replace('SELECT', 'SELECT a.id,', 1)} WHERE a.id > ? AND a.path_hash IS NOT NULL "
+            f"{_OLD_ASSET.replace('SELECT', 'SELECT a.id,', 1)} AND a.id > ? AND a.path_hash IS NOT NULL "
             "AND a.path_hash NOT IN (SELECT hash FROM main.paths) "
             "ORDER BY a.id LIMIT ?",
             (after, limit),
@@ -204,11 +206,12 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
     return found._replace(name=name, etag=true_etag(found.etag))
 
 
-_DIGEST = "coalesce(a.sha256, nullif(a.was, x''))"
+_DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
 _OLD_ASSET = (
-    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.stated, a.unproven "
+    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.origin, a.stated, a.unproven "
     "FROM temp.old_assets a JOIN temp.old_directories d ON d.id = a.directory "
-    f"AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
+    "LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
+    f"WHERE (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (
     "SELECT i.id, c.name, i.name, i.parent, "

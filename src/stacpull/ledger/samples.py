@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import bulk
 from stacpull.models import ItemId
 
 __all__ = ["SampledItem", "candidates", "clear", "keep", "ranks", "set_drawn"]
@@ -34,9 +33,7 @@ def keep(db: sqlite3.Connection, found: Sequence[SampledItem], size: int) -> Non
     """Keep the `size` items of smallest rank, of those that are there and those `found`."""
     if not found:
         return
-    for some in bulk.in_stretches(found):
-        values = [value for one in some for value in _row(one)]
-        db.execute(f"INSERT OR REPLACE INTO sample {bulk.rows(len(some), 7)}", values)
+    db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, found))
     db.execute(
         "DELETE FROM sample WHERE (rank, collection, item) IN "
         "(SELECT rank, collection, item FROM sample ORDER BY rank, collection, item LIMIT -1 OFFSET ?)",

@@ -149,20 +149,18 @@ CREATE TABLE assets(
     run INTEGER NOT NULL,                  -- the last run that planned it
     directory INTEGER,
     name TEXT,                             -- see `ledger.compact`
-    placed INTEGER,                        -- not NULL: its path is in `paths`
     size INTEGER,
     sha256 BLOB,
-    etag TEXT,                             -- see below
+    etag,                                  -- see below
+    origin INTEGER,                        -- hash of the place that it was planned to come from
     stated BLOB,                           -- checksum that the source states: algorithm, NUL, digest
     inode INTEGER,                         -- while reserved, unless a file was adopted
-    unproven INTEGER,                      -- 1: nothing proved its length, or that it is complete
-    was BLOB,                              -- while open: SHA-256 of the version before, '' if not known
-    wanted INTEGER                         -- 1: that is damaged, only what has that SHA-256 is accepted
+    unproven INTEGER                       -- 1: nothing proved its length, or that it is complete
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
 -- assets.etag is the validator under which the source is asked (`Validator.kept`): an ETag, else a date.
---     done      of the bytes in place, which came from where the item's JSON says; else NULL
+--     done      of the bytes in place, at `origin`
 --     pending   of the version before, which is in place: the source is asked if it is still current.
 --               NULL: the asset is fetched completely
 --     reserved  of the version that is about to be renamed
@@ -175,7 +173,9 @@ CREATE TABLE open_assets(                  -- what pending and failed assets nee
     name_template TEXT,
     size INTEGER,                          -- as the source states it
     media_type TEXT,
-    alternates TEXT                        -- JSON: other hrefs, in their order, signatures removed
+    alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
+    was BLOB,                              -- digest of the version in place, '' if not known; NULL: none is
+    wanted INTEGER                         -- 1: that is damaged, and only what has that digest is accepted
 );
 
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
@@ -184,8 +184,7 @@ CREATE TABLE paths(                        -- of the folded path: two assets nev
 );
 
 CREATE TABLE unasked(                      -- assets that a run left out, whose item had changed:
-    asset INTEGER PRIMARY KEY,             -- the next run that plans one asks for it
-    is_open INTEGER NOT NULL               -- 1: it was not done then
+    asset INTEGER PRIMARY KEY              -- the next run that plans one asks for it
 );
 CREATE TRIGGER forget_unasked AFTER DELETE ON assets BEGIN DELETE FROM unasked WHERE asset = old.id; END;
 
@@ -266,7 +265,7 @@ END;
 """
 
 LEDGER: Final = Schema(
-    _LEDGER,
+    re.sub(r" *--[^\n]*", "", _LEDGER),  # SQLite would keep the comments in every ledger
     version=14,  # those up to 13 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",

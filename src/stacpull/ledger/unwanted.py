@@ -18,9 +18,9 @@ from stacpull.ledger import paths
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import settle
-from stacpull.ledger.places import leave_out
+from stacpull.ledger.planned_assets import restore
 from stacpull.ledger.runs import selection_of
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN
+from stacpull.ledger.schema import STATE_FAILED, STATE_PENDING, UNWRITTEN
 from stacpull.models import OF_COLLECTION, Selection
 from stacpull.planning.names import joined
 
@@ -35,8 +35,9 @@ class _Open(NamedTuple):
     key: str
     directory: str | None
     name: str | None
-    has_version: bool
-    """True if an earlier version of it is in the mirror, as far as the ledger knows."""
+    run: int
+    was: bytes | None
+    """The digest of the version that is in the mirror (b"": it is not known); None if there is none."""
 
 
 class _Asked(NamedTuple):
@@ -114,7 +115,7 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return what these runs left open; not of items that `run` wanted and could not read."""
     rows = db.execute(
-        "SELECT a.id, a.item, a.key, d.path, a.name, a.was IS NOT NULL "
+        "SELECT a.id, a.item, a.key, d.path, a.name, a.run, o.was "
         "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
         f"LEFT JOIN directories d ON d.id = a.directory WHERE a.run IN ({_marks(replaced)}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
@@ -126,16 +127,12 @@ def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> l
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:
     """Forget an open asset; if an earlier version of it is in the mirror, that one stays, as done."""
-    stays = bool(asset.has_version) and _has_file(asset, is_there)
+    stays = asset.was is not None and _has_file(asset, is_there)
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
     if stays:
-        db.execute(
-            "UPDATE assets SET state = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL, "
-            "stated = NULL, etag = NULL WHERE id = ?",
-            (STATE_DONE, asset.row),
-        )
-        leave_out(db, [(asset.row, True)])
+        restore(db, asset.row, asset.was, asset.run)
+        db.execute("INSERT OR IGNORE INTO unasked VALUES (?)", (asset.row,))
     else:
         paths.disown(db, asset.row)
         db.execute("DELETE FROM assets WHERE id = ?", (asset.row,))

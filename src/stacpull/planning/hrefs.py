@@ -106,7 +106,7 @@ def source_links(
 
 @cached_if_short(64)
 def _item_url(page_url: str) -> str | None:
-    """Return the URL of an item, `{c}` and `{i}` for collection and item, as the URL of its page tells it."""
+    """Return the URL of an item, `{c}` and `{i}` for collection and item, by the URL of its page."""
     page = parts_of(page_url)
     if not page.scheme:
         return None

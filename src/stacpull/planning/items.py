@@ -28,13 +28,11 @@ from stacpull.models import (
     PlannedItem,
 )
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
-from stacpull.planning.kinds import Kind, kind_of
+from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
-from stacpull.planning.orders import stated, why_not_ready
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
-from stacpull.planning.suffixes import plain_suffix, suffix_of
+from stacpull.planning.statements import parse_multihash, stated, why_not_ready
 from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
@@ -257,9 +255,9 @@ class _ItemPlan:
         naming = own if isinstance(own, str) else hrefs[0]  # --prefer does not change names
         planned = self._placed(key, naming, asset)._replace(href=hrefs[0], alternates=hrefs[1:])
         kind = kind_of(planned.href, planned.media_type)
-        if kind is Kind.PREFIX:
+        if kind is AssetKind.PREFIX:
             self._add_prefix(key, planned.href)
-        elif kind is Kind.PAGE and not self.options.include_pages:
+        elif kind is AssetKind.PAGE and not self.options.include_pages:
             self.pages.append(key)
         else:
             self.assets.append(planned)
@@ -292,7 +290,7 @@ def _is_file_type(media_type: Any) -> bool:
     except KeyError:
         if media_type is not None and (not isinstance(media_type, str) or len(media_type) > LONGEST_KEY):
             return False
-        found = _FILE_TYPES[media_type] = kind_of("https://host/file", media_type) is Kind.FILE
+        found = _FILE_TYPES[media_type] = kind_of("https://host/file", media_type) is AssetKind.FILE
         return found
     except TypeError:  # a list or an object
         return False

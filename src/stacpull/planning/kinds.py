@@ -1,8 +1,8 @@
-"""What an item calls an asset: a file, a page that poses as one, or a prefix that does. Pure.
+"""What an asset is: a file, a page listed as one, or a prefix; and the suffix of its file name. Pure.
 
-Services list as assets what no mirror wants as a file: the web page about the item, a preview or a tile map
-that is computed when it is asked for. And some list one asset that is a whole directory of an object store.
-Seen: `tilejson` and `rendered_preview` at Planetary Computer, `index` at USGS, `data` at Sentinel Hub.
+Services list assets that no mirror wants as files: the web page about the item, a preview or a tile map that
+is computed on request. Some list one asset that is a whole directory of an object store. Seen: `tilejson` and
+`rendered_preview` at Planetary Computer, `index` at USGS, `data` at Sentinel Hub.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import enum
 import re
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from stacpull.caches import cached_if_short
+from stacpull.caches import Recent, cached_if_short
+from stacpull.schemes import remote_schemes
 from stacpull.urls import is_in_object_store, is_prefix
 
 
-class Kind(enum.Enum):
+class AssetKind(enum.Enum):
     """What an asset turns out to be."""
 
     FILE = "file"
@@ -26,41 +27,42 @@ class Kind(enum.Enum):
     """A directory: in an object store the common beginning of the keys of many files."""
 
 
-_OF_TYPE: Final = {
-    "text/html": Kind.PAGE,
-    "application/xhtml+xml": Kind.PAGE,
-    "inode/directory": Kind.PREFIX,
-    "application/x-directory": Kind.PREFIX,
+_KIND_OF_TYPE: Final = {
+    "text/html": AssetKind.PAGE,
+    "application/xhtml+xml": AssetKind.PAGE,
+    "inode/directory": AssetKind.PREFIX,
+    "application/x-directory": AssetKind.PREFIX,
 }
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
 """Where a number goes into the URL of a map tile."""
 
 
-def kind_of(href: str, media_type: str | None) -> Kind:
+def kind_of(href: str, media_type: str | None) -> AssetKind:
     """Return what the asset at this absolute href is.
 
     A page shows by its media type, or by an address that names what is to be computed: a template of map
-    tiles, a renderer that is told the item (`collection=…&item=…`) or the file (`url=…`), an OGC service
-    (`service=…&request=…`, OGC 06-121r9, 7.2). A key that ends with a slash, and a bucket, are prefixes.
+    tiles, a renderer with the item as a parameter (`collection=…&item=…`) or the file (`url=…`), an OGC
+    service (`service=…&request=…`, OGC 06-121r9, 7.2). A key that ends with a slash, and a bucket, are
+    prefixes.
     """
-    kind = _of_media_type(media_type) if media_type is not None else None
+    kind = _kind_of_type(media_type) if media_type is not None else None
     if kind is not None:
         return kind
     if is_in_object_store(href):
-        return Kind.PREFIX if is_prefix(href) else Kind.FILE
+        return AssetKind.PREFIX if is_prefix(href) else AssetKind.FILE
     if ("?" in href and _computes(href)) or ("{" in href and _TILE.search(href) is not None):
-        return Kind.PAGE
-    return Kind.FILE
+        return AssetKind.PAGE
+    return AssetKind.FILE
 
 
 @cached_if_short(1024)
-def _of_media_type(media_type: str) -> Kind | None:
-    return _OF_TYPE.get(media_type.partition(";")[0].strip().lower())
+def _kind_of_type(media_type: str) -> AssetKind | None:
+    return _KIND_OF_TYPE.get(media_type.partition(";")[0].strip().lower())
 
 
 def _computes(href: str) -> bool:
-    """Tell if the query of a URL says what is to be computed."""
+    """Return True if the query of a URL describes what to compute."""
     try:
         parts = urlsplit(href)
         names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
@@ -69,3 +71,101 @@ def _computes(href: str) -> bool:
     if {"collection", "item"} <= names or {"service", "request"} <= names:
         return True
     return "url" in names and _RENDERERS.search(parts.path) is not None
+
+
+_SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
+"""At least one letter: the end of `…/v1.5` is not a suffix."""
+
+_LONGEST_SUFFIX: Final = len(".tar") + len(".") + 10
+"""Characters that a suffix has at most: more of a name, which may be long, need not be searched."""
+
+_SUFFIX_OF_TYPE: Final = {
+    "image/tiff": ".tif",
+    "image/vnd.stac.geotiff": ".tif",
+    "image/jp2": ".jp2",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "image/svg+xml": ".svg",
+    "application/json": ".json",
+    "application/geo+json": ".geojson",
+    "application/x-ndjson": ".ndjson",
+    "application/xml": ".xml",
+    "application/gml+xml": ".gml",
+    "application/vnd.google-earth.kml+xml": ".kml",
+    "application/geopackage+sqlite3": ".gpkg",
+    "application/vnd.laszip+copc": ".copc.laz",
+    "application/vnd.apache.parquet": ".parquet",
+    "application/x-parquet": ".parquet",
+    "application/x-netcdf": ".nc",
+    "application/netcdf": ".nc",
+    "application/x-hdf": ".hdf",
+    "application/x-hdf5": ".h5",
+    "application/pdf": ".pdf",
+    "application/zip": ".zip",
+    "application/gzip": ".gz",
+    "application/x-tar": ".tar",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+    "text/xml": ".xml",
+}
+
+
+def suffix_of(href: str, media_type: str | None) -> str:
+    """Return the suffix with its dot; empty if neither the href's path nor the media type has one."""
+    return _suffix_of_path(href) or (_suffix_of_type(media_type) if media_type else "")
+
+
+_REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
+_SUFFIXES: Final = Recent[str, bool](1024)
+"""Endings of names, and whether each is a suffix."""
+_SCHEME_AND_HOST: Final = len("https://") - 1
+"""Where the last slash of a URL without a path may stand."""
+
+
+def plain_suffix(href: str) -> str | None:
+    """Return the suffix of a plain href: absolute, no query or fragment, nothing encoded or to be cleaned.
+
+    Returns:
+        The suffix with its dot, None if the href is not plain or its name has no simple suffix.
+    """
+    slash = href.rfind("/")
+    dot = href.rfind(".", slash)
+    if (
+        slash <= _SCHEME_AND_HOST
+        or dot <= slash + 1
+        or not href.startswith(_REMOTE)
+        or not href.isprintable()
+    ):
+        return None
+    if "?" in href or "#" in href or "{" in href or "%" in href:
+        return None
+    suffix = href[dot:]
+    is_suffix = _SUFFIXES.get(suffix)
+    if is_suffix is None:
+        is_suffix = _SUFFIX.fullmatch(suffix) is not None
+        if len(suffix) <= _LONGEST_SUFFIX:
+            _SUFFIXES[suffix] = is_suffix
+    if not is_suffix or (dot >= slash + len("x.tar") and href[dot - 4 : dot].lower() == ".tar"):
+        return None
+    return suffix
+
+
+def _suffix_of_path(href: str) -> str:
+    """Return the suffix of the last segment of the href's path (RFC 3986, 3.3); an opaque href has none."""
+    path = href.partition("#")[0].partition("?")[0]
+    _, scheme, rest = path.partition("://")
+    _, slash, name = (rest if scheme else path).rpartition("/")
+    if not slash or ("." not in name and "%" not in name):
+        return ""
+    name = unquote(name) if "%" in name else name
+    found = _SUFFIX.search(name[-_LONGEST_SUFFIX - 1 :])
+    return found.group() if found and found.start() else ""
+
+
+@cached_if_short(1024)
+def _suffix_of_type(media_type: str) -> str:
+    return _SUFFIX_OF_TYPE.get(media_type.partition(";")[0].strip().lower(), "")

@@ -327,7 +327,7 @@ def _field(template: str, token: re.Match[str]) -> Field:
     for text in filters:
         kind, colon, prefix = text.partition(":")
         if kind != _REMOVE_PREFIX or not colon:
-            raise _error(template, token.start(), f"{text!r} is no filter; there is removeprefix:TEXT")
+            raise _error(template, token.start(), f"{text!r} is not a filter; use removeprefix:TEXT")
         prefixes.append(prefix)
     return Field(name, tuple(prefixes))
 

@@ -2,7 +2,7 @@ r"""Names for the file system: safe, readable, and different where the originals
 
 A name that is safe already stays as it is. Unsafe characters are percent-encoded: control characters,
 `/ \ : * ? " < > |`, `#` and `;` (readers of a catalog take them for the end of a path), lone surrogates, and
-`%` itself, so that the encoding can be read back. A name that cannot be had even so keeps a readable
+`%` itself, so that the encoding can be read back. A name that is impossible even so keeps a readable
 beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256 between them:
 
 - the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
@@ -23,18 +23,6 @@ import unicodedata
 from typing import Final
 
 from stacpull.caches import cached_if_short
-
-__all__ = [
-    "CATALOG_ID",
-    "catalog_id",
-    "document_name",
-    "fold",
-    "is_catalog_id",
-    "joined",
-    "kept_apart",
-    "path_hash",
-    "safe_segment",
-]
 
 CATALOG_ID: Final = "stacpull-mirror"
 """How the id of the STAC catalog begins that every mirror has at its top."""
@@ -100,9 +88,9 @@ def joined(directory: str, name: str) -> str:
 
 
 def path_hash(path: str) -> int:
-    """Return a signed 64-bit hash of the folded path, as SQLite stores integers."""
+    """Return a hash of the folded path: 56 bits, which take a byte less than 64 as a key in SQLite."""
     data = fold(path).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest(), "big")
 
 
 def _is_plain(encoded: str) -> bool:

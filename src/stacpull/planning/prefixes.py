@@ -17,8 +17,6 @@ from stacpull.planning.layout import ItemLayout, complete
 from stacpull.planning.names import fold, kept_apart, safe_segment
 from stacpull.urls import is_in_object_store
 
-__all__ = ["Listed", "Listing", "as_prefix", "keys_of", "object_of", "objects", "refused", "with_objects"]
-
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """What an asset says of itself as a directory, which is not true of the objects in it."""
 
@@ -31,14 +29,14 @@ class Listed(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What lies under a prefix and is wanted, in the order of the listing, and the names of what is not."""
+    """The wanted objects below a prefix, in the order of the listing, and the names of the others."""
 
     objects: tuple[Listed, ...]
     left_out: tuple[str, ...] = ()
 
 
 def as_prefix(href: str) -> str:
-    """Return the href of a directory with the slash that ends it: `a/b` is no prefix of `a/bc`."""
+    """Return the href of a directory with the slash that ends it: `a/b` is not a prefix of `a/bc`."""
     return href if href.endswith("/") else f"{href}/"
 
 
@@ -58,7 +56,7 @@ def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> 
 
     Args:
         own: All keys of the item's assets, wanted or not.
-        listings: What lies under those that are prefixes.
+        listings: The objects below those that are prefixes.
     """
     taken = set(own)
     found = [(key, listing) for key, listing in listings.items() if isinstance(listing, Listing)]

@@ -1,8 +1,8 @@
-"""Which `--layout` a tree follows, told from where the assets of some items lie.
+"""Recognising the `--layout` of a tree by the paths of some assets.
 
 Each segment of the paths is held against what the fields of a layout would make of it; what holds for every
 sample is taken, the plainest first. A file's name that nothing explains is taken for `{filename}`: it came
-from a URL that nobody knows any more.
+from a URL that is no longer known.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from stacpull.models import ItemId, Json
+from stacpull.planning.kinds import suffix_of
 from stacpull.planning.layout import Layout, escape
 from stacpull.planning.names import safe_segment
-from stacpull.planning.suffixes import suffix_of
-
-__all__ = ["Sample", "recognised"]
 
 _DIRECTORIES: Final = ("collection", "item", "parent", "year", "month", "day")
 _NAMES: Final = ("{key}{ext}", "{item}_{key}{ext}", "{parent}_{key}{ext}", "{key}")
@@ -35,7 +33,7 @@ class Sample(NamedTuple):
 
 
 def recognised(samples: Sequence[Sample]) -> str | None:
-    """Return a layout that puts every sample where it lies, None if there is none (or no sample)."""
+    """Return a layout that gives every sample its path, None if there is none (or no sample)."""
     paths = [sample.path.split("/") for sample in samples]
     if not samples or len({len(path) for path in paths}) != 1:
         return None

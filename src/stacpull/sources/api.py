@@ -3,64 +3,32 @@
 Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
 `/collections/X/items`, `/collections/X/items/Y`. The query that the user gave with an `…/items` URL is kept
 on every page; it is the user's own narrowing of the walk. What the selection narrows is pushed down to the
-API's item search, or to `…/items` where there is no more (`asking`).
+API's item search, or to `…/items` if there is no search (`push_down`).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import AsyncGenerator, Iterable
-from typing import NamedTuple, cast
-from urllib.parse import SplitResult, quote, unquote, urlunsplit
+from typing import cast
+from urllib.parse import quote
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
-from stacpull.sources.asking import Asking
-from stacpull.sources.conformance import Ability
-from stacpull.sources.guard import WalkGuard
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.paging import limit_of, next_request
-from stacpull.sources.pushing import Door, items_door, search_door
+from stacpull.planning.items import NO_COLLECTION
+from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
+from stacpull.sources.push_down import PushDown
+from stacpull.sources.search_query import Capabilities, SearchEndpoint, items_endpoint, search_endpoint
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
-from stacpull.sources.splitting import period_of_collection
-from stacpull.urls import authority, parts_of
-
-__all__ = ["ApiPlace", "ApiSource", "api_place"]
+from stacpull.sources.source_url import api_place
+from stacpull.sources.time_split import period_of_collection
+from stacpull.urls import authority, parameter, set_parameter
 
 _MOST_NAMED = 40
-"""Collections that an error sentence lists; services with hundreds are told to use `stacpull collections`."""
-
-
-class ApiPlace(NamedTuple):
-    """Where in an API a URL points: its root, and the collection if it names one."""
-
-    root: str
-    collection: str | None = None
-    items: bool = False
-    """True for `…/items`."""
-    search: bool = False
-    """True for `…/search`."""
-
-
-def api_place(url: str) -> ApiPlace:
-    """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
-    parts = parts_of(url)
-    match parts.path.rstrip("/").split("/"):
-        case [*above, "collections", name, "items"]:
-            return ApiPlace(_root(parts, above), unquote(name), items=True)
-        case [*above, "collections", name]:
-            return ApiPlace(_root(parts, above), unquote(name))
-        case [*above, "search"]:
-            return ApiPlace(_root(parts, above), search=True)
-        case [*above, "collections"] | above:
-            return ApiPlace(_root(parts, above))
-
-
-def _root(parts: SplitResult, path: list[str]) -> str:
-    return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
+"""Collections that a message lists; for more it names `stacpull collections`."""
 
 
 class ApiSource:
@@ -71,7 +39,7 @@ class ApiSource:
         self.url = url
         self._place = api_place(url)
         self._reader = reader
-        self._asking = Asking(reader, self._place.root, url, landing)
+        self._push_down = PushDown(reader, self._place.root, url, landing)
         self._most_items = limit_of(PageRequest(url)) if self._place.items else None
         self._read_before: dict[str, Json] = {}
 
@@ -103,7 +71,7 @@ class ApiSource:
                 raise UsageError(await self._unknown(collection_id)) from error
             raise
         if not isinstance(document.body, dict):
-            raise SourceError(f"{document.url} is no collection: it is no JSON object.")
+            raise SourceError(f"{document.url} is not a collection: it is not a JSON object.")
         self._read_before[collection_id] = document.body
         return document.body
 
@@ -137,14 +105,14 @@ class ApiSource:
             CredentialsError: credentials are missing or refused.
         """
         size = page_size.at_most(self._most_items)
-        return self._asking.pages(start, size, on_notice)
+        return self._push_down.pages(start, size, on_notice)
 
     async def item(self, href: str) -> Json:
         """Return the item that `href` leads to, of this API or of another.
 
         Raises:
             TransferError: it could not be read; GONE if it is not there, REFUSED if it is not for us, ITEM if
-                it is no item.
+                it is not an item.
             CredentialsError: the host refuses whatever it is asked for.
             SourceError: the host asks to be left alone for too long.
         """
@@ -157,7 +125,7 @@ class ApiSource:
             raise TransferError(Failure(FailureKind.ITEM, str(error), host=authority(href))) from error
         body = document.body
         if not isinstance(body, dict) or not isinstance(body.get("id"), str) or "features" in body:
-            message = f"{document.url} is no item: it is no JSON object with an id."
+            message = f"{document.url} is not an item: it is not a JSON object with an id."
             raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
         return body
 
@@ -170,47 +138,56 @@ class ApiSource:
         split = selection.split_walk > 1
         if split and not selection.push_down:
             raise UsageError("--split-walk asks the source for parts of time: leave --no-push-down out.")
-        able = await (self._asking.any_ability() if split else self._asking.ability(narrow))
-        if able.search and narrow.ids and not self._place.items:
+        push_down = self._push_down
+        capabilities = await (push_down.all_capabilities() if split else push_down.capabilities(narrow))
+        if capabilities.search and narrow.ids and not self._place.items:
             everywhere = () if selection.all_collections else tuple(names)
-            having = await self._asking.with_ids(narrow.ids, self._search(everywhere, able))
+            having = await self._push_down.with_ids(narrow.ids, self._search(everywhere, capabilities))
             if having is not None:
                 return [
                     WalkStart(
                         name,
-                        self._asking.first_by_ids(narrow, self._search((name,), able), self._plain(name)),
+                        self._push_down.first_by_ids(
+                            narrow, self._search((name,), capabilities), self._plain(name)
+                        ),
                     )
                     for name in names
                     if name in having
                 ]
         if split:
             return [
-                WalkStart(name, await self._first_of_split(name, narrow, able, selection.split_walk))
+                WalkStart(name, await self._first_of_split(name, narrow, capabilities, selection.split_walk))
                 for name in names
             ]
-        return [WalkStart(name, self._first(name, narrow, able)) for name in names]
+        return [WalkStart(name, self._first(name, narrow, capabilities)) for name in names]
 
-    async def _first_of_split(self, name: str, narrow: Narrowing, able: Ability, at_once: int) -> PageRequest:
+    async def _first_of_split(
+        self, name: str, narrow: Narrowing, capabilities: Capabilities, at_once: int
+    ) -> PageRequest:
         plain = self._plain(name)
-        by_search = able.search and not self._place.items
-        door = self._search((name,), able) if by_search else items_door(plain.url)
-        if not (by_search or able.items) or "datetime" not in door.takes:
-            why = "the URL asks for a time itself" if able.items or by_search else "the API takes no times"
-            return self._asking.in_one_piece(self._first(name, narrow, able), why)
+        by_search = capabilities.search and not self._place.items
+        endpoint = self._search((name,), capabilities) if by_search else items_endpoint(plain.url)
+        if not (by_search or capabilities.items) or "datetime" not in endpoint.takes:
+            why = (
+                "the URL asks for a time itself"
+                if capabilities.items or by_search
+                else "the API takes no times"
+            )
+            return self._push_down.in_one_piece(self._first(name, narrow, capabilities), why)
         period = period_of_collection(await self.collection(name), narrow.datetime)
-        return self._asking.first_of_split(narrow, door, plain, at_once, period)
+        return self._push_down.first_of_split(narrow, endpoint, plain, at_once, period)
 
-    def _first(self, name: str, narrow: Narrowing, able: Ability) -> PageRequest:
+    def _first(self, name: str, narrow: Narrowing, capabilities: Capabilities) -> PageRequest:
         plain = self._plain(name)
-        if able.search and not self._place.items:
-            return self._asking.first(narrow, self._search((name,), able), plain)
-        return self._asking.first(narrow, items_door(plain.url) if able.items else None, plain)
+        if capabilities.search and not self._place.items:
+            return self._push_down.first(narrow, self._search((name,), capabilities), plain)
+        return self._push_down.first(narrow, items_endpoint(plain.url) if capabilities.items else None, plain)
 
     def _plain(self, name: str) -> PageRequest:
         return PageRequest(self.url if self._place.items else f"{self._collection_url(name)}/items")
 
-    def _search(self, names: tuple[str, ...], able: Ability) -> Door:
-        return search_door(self._place.root, names, able)
+    def _search(self, names: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
+        return search_endpoint(self._place.root, names, capabilities)
 
     def _check_only(self, name: str, selection: Selection) -> None:
         others = [c for c in selection.collections if c != name]
@@ -282,3 +259,83 @@ def _listing(names: list[str]) -> str:
     more = len(names) - _MOST_NAMED
     shown = ", ".join(sorted(names)[:_MOST_NAMED])
     return f"there are {shown}" + (f" and {more} more (see stacpull collections)." if more > 0 else ".")
+
+
+class SearchSource:
+    """One search of a STAC API."""
+
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        """Make a source of `url`, a `…/search` URL without credentials."""
+        self.url = url
+        root = api_place(url).root
+        self._api = ApiSource(root, reader)
+        self._push_down = PushDown(reader, root, url)
+        self._named = tuple(filter(None, (parameter(url, "collections") or "").split(",")))
+        self._most_items = limit_of(PageRequest(url))
+
+    async def collections(self) -> list[Json]:
+        """Return the documents of the collections that the search names; of all of the API if it names none.
+
+        Raises:
+            SourceError: they could not be read.
+            UsageError: one of them does not exist.
+        """
+        if self._named:
+            return [await self._api.collection(name) for name in self._named]
+        return await self._api.collections()
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of one collection; of a search over several, an empty one.
+
+        Raises:
+            UsageError: there is none of that id.
+            SourceError: it could not be read.
+        """
+        return {} if collection_id == NO_COLLECTION else await self._api.collection(collection_id)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start, or one for each collection that `selection` names.
+
+        Raises:
+            UsageError: the search is not over a collection that `selection` names, or cannot be split.
+        """
+        if selection.split_walk > 1:
+            raise UsageError("--split-walk splits the walk of a collection: name the API's root and -C.")
+        asked = tuple(dict.fromkeys(selection.collections))
+        for name in asked:
+            if self._named and name not in self._named:
+                raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
+        if not asked:
+            only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
+            return [await self._start(only, self.url, selection)]
+        return [
+            await self._start(name, set_parameter(self.url, "collections", name), selection) for name in asked
+        ]
+
+    def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for.
+
+        Raises:
+            SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
+            CredentialsError: credentials are missing or refused.
+        """
+        return self._push_down.pages(start, page_size.at_most(self._most_items), on_notice)
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to.
+
+        Raises:
+            TransferError, CredentialsError, SourceError: as `ApiSource.item`.
+        """
+        return await self._api.item(href)
+
+    async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:
+        narrow = narrowing(selection)
+        capabilities = await self._push_down.capabilities(narrow)
+        endpoint = (
+            search_endpoint("", (), capabilities)._replace(url=url, body=None, json_filter=False).less(url)
+        )
+        if not capabilities.cql2_text:  # the user's query goes by GET, where a filter is text
+            endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
+        first = self._push_down.first(narrow, endpoint if capabilities.search else None, PageRequest(url))
+        return WalkStart(collection, first)

@@ -1,11 +1,11 @@
-"""An API that a static catalog links to, walked amid the tree as an API that is SOURCE itself would be.
+"""An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
     collection   ─▶ page, page, …                   pushed down, judged, always ending (`asking`, `walk`)
     a page of items that names a next one ─▶ page, page, …
 
-Nothing leads out of an API again: its own `child` links are its collections. What it cannot give is told as a
-link that cannot be read is, and the tree goes on behind it. A cursor that it has forgotten begins the
+Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
+link that cannot be read, and the walk of the tree continues. A cursor that it has forgotten starts the
 collection again, as long as each walk of it gets further than the one before; what is known is passed over by
 the engine.
 """
@@ -27,27 +27,27 @@ from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
-from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.pages import is_forgotten
-from stacpull.sources.reading import read_root
-from stacpull.sources.recognition import (
+from stacpull.sources.api import ApiSource
+from stacpull.sources.documents import (
+    DocumentKind,
     has_next,
     is_collection_of_api,
     is_landing_page,
     items_elsewhere,
     items_link,
+    kind_of,
+    read_root,
 )
+from stacpull.sources.items_file import FeaturesSource
+from stacpull.sources.pages import is_forgotten
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
+from stacpull.sources.source_url import api_place
 from stacpull.urls import is_web, parts_of
-
-__all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
 
 
 class LivePlace(NamedTuple):
-    """Where the walk of an API goes on: in which of its collections, and at which page (None: the first)."""
+    """Where the walk of an API resumes: the collection, and the page (None: the first)."""
 
     number: int
     collection: str
@@ -63,18 +63,20 @@ class LivePage(NamedTuple):
 
 
 def is_live(document: Document) -> bool:
-    """Tell whether a document of a tree is one of an API, whose items come in pages."""
+    """Return True if a document of a tree belongs to an API, whose items come in pages."""
     if not isinstance(body := document.body, dict):
         return False
     url, remote = document.url, is_web(document.url)
     kind = kind_of(body)
-    if kind is Kind.ITEM:
+    if kind is DocumentKind.ITEM:
         return False
-    if kind is Kind.ITEMS:
+    if kind is DocumentKind.ITEMS:
         return remote and has_next(body)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
         return True
-    return items_link(body, url) is not None or (kind is not Kind.OTHER and bool(items_elsewhere(body, url)))
+    return items_link(body, url) is not None or (
+        kind is not DocumentKind.OTHER and bool(items_elsewhere(body, url))
+    )
 
 
 async def live_source(document: Document, reader: JsonReader) -> Source:
@@ -86,7 +88,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
     """
     body: Json = document.body if isinstance(document.body, dict) else {}
     url, kind = document.url, kind_of(body)
-    if kind is Kind.ITEMS:
+    if kind is DocumentKind.ITEMS:
         return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
     remote = is_web(url)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
@@ -97,7 +99,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
 
 
 class LiveWalk:
-    """The walk of one API amid a tree.
+    """The walk of one API within a tree.
 
     Args:
         document: What `is_live` holds of.
@@ -157,7 +159,7 @@ class LiveWalk:
                         yield page
 
     def _asked(self, source: Source) -> Selection:
-        """Return the selection as the API is asked it: all that lies behind the link, in one piece."""
+        """Return the selection as the API is asked it: all that the link leads to, in one piece."""
         whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
         return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)
 
@@ -200,7 +202,7 @@ class LiveWalk:
 
 
 def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
-    """Return which of `starts` to go on with: the first, if the one of `place` is not there any more."""
+    """Return the number of the start to resume with: the first if that of `place` no longer exists."""
     names = [start.collection for start in starts]
     if place is None or place.collection not in names:
         return 0

@@ -1,63 +1,74 @@
-"""Finding out what SOURCE is: the document it leads to says so.
+"""Opening SOURCE: the URL, or else the document behind it, decides which kind of source it is.
 
-One place decides; each kind of source has a module of its own. An `…/items` or `…/search` URL is known by its
-path, and NDJSON by its name, so that nothing is read in vain; everything else is read once.
+To add a kind of source, write a module with a class that has the `Source` protocol and a function that
+recognises it, and add that function to `BY_URL` (nothing needs to be read) or `BY_DOCUMENT`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.api import Document
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
-from stacpull.sources.api import ApiPlace, ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of, tree_hrefs
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.lines import LinesSource, is_lines
-from stacpull.sources.reading import read_root
-from stacpull.sources.recognition import is_api_root, is_collection_of_api, items_elsewhere
-from stacpull.sources.search import SearchSource
+from stacpull.sources.api import ApiSource, SearchSource
+from stacpull.sources.documents import (
+    DocumentKind,
+    is_api_root,
+    is_collection_of_api,
+    items_elsewhere,
+    kind_of,
+    read_root,
+    tree_hrefs,
+)
+from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
 from stacpull.sources.source import JsonReader, Source
+from stacpull.sources.source_url import ApiPlace, api_place
 from stacpull.sources.static import StaticSource
 from stacpull.urls import is_web
 
-__all__ = ["open_source"]
-
 
 async def open_source(url: str, reader: JsonReader) -> Source:
-    """Return the source that `url` leads to; credentials have been cut from it (`split_credentials`).
+    """Return the source behind `url`, a URL without credentials (`split_credentials`).
 
     Raises:
-        UsageError: it is a kind of source that is not read.
-        SourceError: it cannot be read, or is nothing that holds items.
-        CredentialsError: credentials are missing or refused.
+        UsageError: It is a kind of source that is not supported.
+        SourceError: It cannot be read, or holds no items.
+        CredentialsError: Credentials are missing or refused.
     """
-    if is_lines(url):
-        return LinesSource(url, reader)
-    place = api_place(url) if is_web(url) else ApiPlace(url)
-    if place.items:
-        return ApiSource(url, reader)
-    if place.search:
-        return SearchSource(url, reader)
+    for by_url in BY_URL:
+        if (source := by_url(url, reader)) is not None:
+            return source
     document = await read_root(reader, url)
-    body: Json = document.body if isinstance(document.body, dict) else {}
-    if is_api_root(body) and not is_web(url):
-        return _saved_api(url, document, reader)
-    if is_api_root(body) or is_collection_of_api(body, place.collection):
-        return ApiSource(url, reader, body if "conformsTo" in body else None)
-    return _static(url, document, reader)
+    for by_document in BY_DOCUMENT:
+        if (source := by_document(url, document, reader)) is not None:
+            return source
+    raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")
 
 
-def _saved_api(url: str, document: Document, reader: JsonReader) -> Source:
-    """Return the source that an API's document is which lies in a file: the tree that its links make, if any.
+def _lines(url: str, reader: JsonReader) -> Source | None:
+    return LinesSource(url, reader) if is_lines(url) else None
 
-    Links to the collections of an API make none: it is the API that is meant, and then -C is to be given.
+
+def _items_of_api(url: str, reader: JsonReader) -> Source | None:
+    return ApiSource(url, reader) if is_web(url) and api_place(url).items else None
+
+
+def _search(url: str, reader: JsonReader) -> Source | None:
+    return SearchSource(url, reader) if is_web(url) and api_place(url).search else None
+
+
+def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | None:
+    """Return the tree of an API's document that was saved to a file, if its links make one.
 
     Raises:
-        UsageError: it leads to no files.
+        UsageError: Its links lead to collections of the API: the API is meant, which needs -C.
     """
-    body: Json = document.body if isinstance(document.body, dict) else {}
+    body = _body(document)
+    if is_web(url) or not is_api_root(body):
+        return None
     if any(api_place(href).collection is None for href in tree_hrefs(body)):
         return StaticSource(url, document, reader)
     own = next((href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href), None)
@@ -65,18 +76,32 @@ def _saved_api(url: str, document: Document, reader: JsonReader) -> Source:
     raise UsageError(f"{url} is a document of an API that was saved, and holds no items: {hint}.")
 
 
-def _static(url: str, document: Document, reader: JsonReader) -> Source:
-    """Return the source that a document is which is no API's.
+def _api(url: str, document: Document, reader: JsonReader) -> Source | None:
+    body = _body(document)
+    place = api_place(url) if is_web(url) else ApiPlace(url)
+    if not (is_api_root(body) or is_collection_of_api(body, place.collection)):
+        return None
+    return ApiSource(url, reader, body if "conformsTo" in body else None)
 
-    Raises:
-        SourceError: it holds no items.
-    """
-    body: Json = document.body if isinstance(document.body, dict) else {}
-    match kind_of(body):
-        case Kind.CATALOG | Kind.COLLECTION if items := items_elsewhere(body, document.url):
-            return ApiSource(items, reader)
-        case Kind.CATALOG | Kind.COLLECTION:
-            return StaticSource(url, document, reader)
-        case Kind.ITEM | Kind.ITEMS:
-            return FeaturesSource(document, reader, url)
-    raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")
+
+def _tree(url: str, document: Document, reader: JsonReader) -> Source | None:
+    body = _body(document)
+    if kind_of(body) not in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
+        return None
+    items = items_elsewhere(body, document.url)
+    return ApiSource(items, reader) if items else StaticSource(url, document, reader)
+
+
+def _features(url: str, document: Document, reader: JsonReader) -> Source | None:
+    is_items = kind_of(_body(document)) in {DocumentKind.ITEM, DocumentKind.ITEMS}
+    return FeaturesSource(document, reader, url) if is_items else None
+
+
+def _body(document: Document) -> Json:
+    return document.body if isinstance(document.body, dict) else {}
+
+
+BY_URL: list[Callable[[str, JsonReader], Source | None]] = [_lines, _items_of_api, _search]
+"""The kinds that a URL shows, in the order in which they are tried."""
+BY_DOCUMENT: list[Callable[[str, Document, JsonReader], Source | None]] = [_saved_api, _api, _tree, _features]
+"""The kinds that the document shows, in the order in which they are tried."""

@@ -1,15 +1,22 @@
-"""Walking pages from one to the next: reads, judges, yields, and always ends.
+"""Reading ahead: the next page is on its way while the current one is planned.
 
-The same page is asked for again, smaller, where the service breaks over its size (`page_size`). When nothing
-helps the walk stops with a SourceError; what was yielded before is saved by the caller, and a later walk
-goes on from there.
+    async with prefetch(source.pages(…)) as pages:
+        async for page in pages:
+            …
+
+The upstream iterator runs in one task, which lives exactly as long as the `async with` block: however that is
+left, the task is cancelled, awaited, and the iterator closed. What upstream raises comes out where its next
+element would have come, and what the block raises comes out of the block as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
@@ -18,9 +25,10 @@ from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.documents import whole_item
-from stacpull.sources.guard import WalkGuard
-from stacpull.sources.page_size import LEAST_ITEMS, PageSize
 from stacpull.sources.paging import (
+    LEAST_ITEMS,
+    PageSize,
+    WalkGuard,
     announced_total,
     at_home,
     limit_of,
@@ -33,10 +41,67 @@ from stacpull.sources.paging import (
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import authority
 
-__all__ = ["is_forgotten", "walk"]
+T = TypeVar("T")
+
+
+class Prefetched(AsyncIterator[T], Generic[T]):
+    """What has been read ahead; to be iterated over once, by one task."""
+
+    def __init__(self, depth: int) -> None:
+        self._ready: deque[T] = deque()
+        self._room = asyncio.Semaphore(depth)
+        self._news = asyncio.Event()
+        self._end: Exception | None = None
+
+    async def fill(self, upstream: AsyncGenerator[T]) -> None:
+        """Take from `upstream` as room allows, until it ends, fails or this is cancelled."""
+        end: Exception = RuntimeError("the task that reads ahead was cancelled")
+        try:
+            async with aclosing(upstream):
+                await self._room.acquire()
+                async for element in upstream:
+                    self._ready.append(element)
+                    self._news.set()
+                    await self._room.acquire()
+            end = StopAsyncIteration()
+        except Exception as error:  # noqa: BLE001 - it is raised again where the element would have come
+            end = error
+        finally:
+            self._end = end
+            self._news.set()
+
+    async def __anext__(self) -> T:
+        while not self._ready:
+            if self._end is not None:
+                raise self._end
+            self._news.clear()
+            await self._news.wait()
+        self._room.release()
+        return self._ready.popleft()
+
+
+@asynccontextmanager
+async def prefetch(upstream: AsyncGenerator[T], depth: int = 1) -> AsyncIterator[Prefetched[T]]:
+    """Run `upstream` at most `depth` elements ahead of what has been taken.
+
+    The first element is read as soon as the block is entered.
+    """
+    ahead = Prefetched[T](depth)
+    failed: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(ahead.fill(upstream))
+        try:
+            yield ahead
+        except Exception as error:  # noqa: BLE001 - raised below, where the group cannot wrap it
+            failed = error
+        finally:
+            task.cancel()
+    if failed is not None:
+        raise failed
+
 
 _BROKEN_JSON_RETRIES = 2
-"""How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
+"""How often a page that is not valid JSON is requested again, smaller: its body may have been cut off."""
 
 _NOT_THERE = frozenset(
     {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
@@ -49,12 +114,12 @@ _FORGOTTEN = frozenset({400, 404, 410, 422})
 
 
 def is_forgotten(error: SourceError) -> bool:
-    """Tell whether a page that a source itself named was refused as one that is not there."""
+    """Return True if the source refused a page that it named itself, as if there were no such page."""
     failure = getattr(error.__cause__, "failure", None)
     return failure is not None and failure.status in _FORGOTTEN
 
 
-class _Read(NamedTuple):
+class _PageRead(NamedTuple):
     request: PageRequest
     document: Document
     size: PageSize
@@ -74,61 +139,61 @@ async def walk(
         reader: what asks.
         start: the first page, or the `next` of any page of an earlier walk.
         size: how many items to ask for in a page.
-        on_notice: told what the user should know.
+        on_notice: Called with what the user should know.
         home: SOURCE's URL, where a page is looked for that the host named in a link does not have.
 
     Raises:
         SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
         CredentialsError: credentials are missing or refused.
     """
-    guard, tally = WalkGuard(), _Tally(authority(start.url), on_notice)
+    guard, notices = WalkGuard(), _WalkNotices(authority(start.url), on_notice)
     request: PageRequest | None = start
     last = PageRequest(home or start.url)
     while request is not None:
-        asked, document, size = await _read_at_home(reader, request, last, size, tally)
+        asked, document, size = await _read_at_home(reader, request, last, size, notices)
         last = asked
-        page = _judged(tally.reachable(_page(asked, document)), guard, tally)
+        page = _judged(notices.reachable(_page(asked, document)), guard, notices)
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
-    tally.tell_skipped("of this walk")
+    notices.tell_skipped("of this walk")
 
 
-def _judged(page: Page, guard: WalkGuard, tally: _Tally) -> Page:
+def _judged(page: Page, guard: WalkGuard, notices: _WalkNotices) -> Page:
     """Return `page` with only new and whole items, and without a next page if that leads nowhere."""
-    items = tally.whole_items(page)
+    items = notices.whole_items(page)
     if not guard.brings_new([(item.get("collection"), item["id"]) for item in items]):
         items = []
-    tally.items += len(items)
+    notices.items += len(items)
     page = replace(page, items=items)
     if page.next is None:
-        return tally.last(page)
-    tally.other_host(page.next)
+        return notices.last(page)
+    notices.other_host(page.next)
     reason = guard.reason_to_end(page.request, page.next)
-    return page if reason is None else tally.last_of_circle(page, reason)
+    return page if reason is None else notices.last_of_circle(page, reason)
 
 
 async def _read_at_home(
-    reader: JsonReader, request: PageRequest, last: PageRequest, size: PageSize, tally: _Tally
-) -> _Read:
+    reader: JsonReader, request: PageRequest, last: PageRequest, size: PageSize, notices: _WalkNotices
+) -> _PageRead:
     """Read one page; where another host that `last` named does not have it, from the host of `last`."""
     home = at_home(request, last)
     if home is None:
-        return await _read(reader, request, size, tally.notice)
+        return await _read(reader, request, size, notices.notice)
     try:
-        return await _read(reader, request, size, tally.notice)
+        return await _read(reader, request, size, notices.notice)
     except SourceError as error:
         if not isinstance(error.__cause__, TransferError) or error.__cause__.failure.kind not in _NOT_THERE:
             raise
         try:
-            found = await _read(reader, home, size, tally.notice)
+            found = await _read(reader, home, size, notices.notice)
         except SourceError:
             raise error from error.__cause__
-    tally.found_at_home(authority(request.url), authority(home.url))
+    notices.found_at_home(authority(request.url), authority(home.url))
     return found
 
 
-async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _Read:
+async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _PageRead:
     """Read one page, at a smaller size where the service fails with this one.
 
     After the first failure the smallest page is asked for: where it fails as well, size is not the matter,
@@ -140,7 +205,7 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
         asked = with_limit(asked, size.items)
         size = replace(size, items=limit_of(asked) or size.items)
         try:
-            return _Read(asked, await reader.read(asked), size)
+            return _PageRead(asked, await reader.read(asked), size)
         except TransferError as error:
             smaller = size.after_failure(error.failure)
             if first is None and smaller is not None and not await _comes_small(reader, asked, smaller):
@@ -159,7 +224,7 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
 
 
 async def _comes_small(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
-    """Tell whether the service gives the smallest page; True if that is what would be asked for next."""
+    """Return True if the service returns the smallest page, or if that is the next size anyway."""
     if smaller.smaller() is None:
         return True
     try:
@@ -178,7 +243,7 @@ def _page(request: PageRequest, document: Document) -> Page:
     body = document.body
     features = body.get("features") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(features, list):
-        raise SourceError(f"{cut_url(request.url)} is no page of items: it has no list of features.")
+        raise SourceError(f"{cut_url(request.url)} is not a page of items: it has no list of features.")
     total = announced_total(body)
     try:
         following = next_request(body, request, document.url)
@@ -192,7 +257,7 @@ def _page(request: PageRequest, document: Document) -> Page:
     return Page(request, features, following, total, document.bytes)
 
 
-class _Tally:
+class _WalkNotices:
     """What is counted over one walk, and what is said about it."""
 
     def __init__(self, host: str, on_notice: OnNotice) -> None:
@@ -205,7 +270,7 @@ class _Tally:
         self._without_pages: set[str] = set()
 
     def whole_items(self, page: Page) -> list[Json]:
-        """Return the features that are items with an id; the others are counted, and told of once."""
+        """Return the features that are items with an id; the others are counted and reported once."""
         items = [item for feature in page.items if (item := whole_item(feature)) is not None]
         self._skipped += len(page.items) - len(items)
         if not self._skipped_told:
@@ -216,21 +281,21 @@ class _Tally:
         """Say how many entries were no items, if there are more than was said."""
         if self._skipped > self._skipped_told:
             self._skipped_told = self._skipped
-            text = f"{self._skipped} entries {where} are no items with an id and are left out."
+            text = f"{self._skipped} entries {where} are not items with an id and are left out."
             self.notice(Notice("warning", text))
 
     def other_host(self, following: PageRequest) -> None:
-        """Say, once for each change of host, that the pages go on elsewhere."""
+        """Report, once for each change of host, that the pages continue on another host."""
         host = authority(following.url)
         if host not in {self._first_host, self._last_host}:
-            text = f"The pages go on at {host}, which is not given the credentials of {self._first_host}."
+            text = f"The pages continue at {host}, which is not given the credentials of {self._first_host}."
             self.notice(Notice("warning", text))
         self._last_host = host
 
     def found_at_home(self, elsewhere: str, home: str) -> None:
         """Say, once for each of them, that a host named in a link is not the one that has the pages."""
         self._without_pages.add(elsewhere)
-        text = f"The pages were said to go on at {elsewhere}, which does not have them; {home} has."
+        text = f"The pages were said to continue at {elsewhere}, which does not have them; {home} has."
         self.notice(Notice("info", text))
 
     def reachable(self, page: Page) -> Page:

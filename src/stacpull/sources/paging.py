@@ -1,31 +1,22 @@
-"""How one page leads to the next: links of a page in, the next request out. Pure.
+"""The two spellings of one search: a JSON body, and the parameters of a URL (STAC API, item search).
 
-The rules are those of the STAC API (item search, "Paginating results"; OGC API Features, 7.15.5), and
-what services make of them:
-
-- `next` by GET is a whole URL, and by POST a `body`, `merge` and `headers`. Services leave out of it what the
-  caller asked for (MLHub and CMR the limit, Earth Search the filter in spite of `merge: false`): a page
-  that follows must not be of another selection, so what the link lacks is carried over.
-- MLHub repeated the caller's key in `next`, once more per page: it is cut. The client knows whom to give it.
-- MLHub named `http:` links on its `https:` pages: the scheme of the page is kept.
-- Some scripts write an object into a URL as `[object Object]`: what was asked stands in its place.
-- Without links: Sentinel Hub's catalog names a `context.next`, which goes into the next request as `next`;
-  Planet's Data API names a URL in `_links._next`.
-- Hosts behind a proxy name themselves by an inner name: `at_home` is the same page at the host asked.
+Lists are joined by commas in a URL, objects are JSON there, and a filter says its language beside it
+(STAC API, filter extension: `filter-lang`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.parse import unquote, urlunsplit
+from urllib.parse import quote, unquote, urlunsplit
+
+import orjson
 
 from stacpull.errors import SourceError
-from stacpull.models import Json, PageRequest
+from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.redact import cut_cursor
-from stacpull.sources.query import members_of, parameters_of
 from stacpull.urls import (
     Parameter,
     add_parameters,
@@ -40,17 +31,139 @@ from stacpull.urls import (
     set_parameter,
 )
 
-__all__ = [
-    "allowed_headers",
-    "announced_total",
-    "at_home",
-    "limit_of",
-    "next_request",
-    "page_number",
-    "with_limit",
-    "with_true_limit",
-    "with_true_offset",
-]
+_PLAIN = "/:,.-_~'()*"
+"""Characters left as they are in a value: none of them separates anything there (RFC 3986, 3.4)."""
+_MOST_DIGITS = 12
+
+
+def parameters_of(body: Mapping[str, Any]) -> list[Parameter]:
+    """Return the members of a search body as parameters of a URL, in their order.
+
+    A filter that is an object is named as CQL2 JSON unless the body names its language.
+    """
+    members = {name: value for name, value in body.items() if value is not None}
+    if isinstance(members.get("filter"), dict):
+        members.setdefault("filter-lang", "cql2-json")
+    return [_parameter(name, _text(value)) for name, value in members.items()]
+
+
+def members_of(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """Return parameters of a URL as members of a search body; of a repeated parameter the first.
+
+    A value that is not of the form that its name wants stays text.
+    """
+    members: dict[str, Any] = {}
+    for one in parameters:
+        members.setdefault(one.name, _member(one.name, one.value))
+    return members
+
+
+def _member(name: str, text: str) -> Any:
+    read: Callable[[str], Any] = orjson.loads if text.startswith(("{", "[")) else _READERS.get(name, str)
+    try:
+        return read(text)
+    except ValueError:
+        return text
+
+
+def _texts(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS):
+        raise ValueError
+    return int(text)
+
+
+def _order(text: str) -> list[dict[str, str]]:
+    return [
+        {"field": part.lstrip("+- "), "direction": "desc" if part.startswith("-") else "asc"}
+        for part in text.split(",")
+    ]
+
+
+def _fields(text: str) -> dict[str, list[str]]:
+    parts = text.split(",")
+    return {
+        "include": [part.lstrip("+ ") for part in parts if not part.startswith("-")],
+        "exclude": [part[1:] for part in parts if part.startswith("-")],
+    }
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "bbox": _numbers,
+    "collections": _texts,
+    "fields": _fields,
+    "ids": _texts,
+    "limit": _whole,
+    "sortby": _order,
+}
+"""How the value of a parameter is read that is not text in a body."""
+
+
+def _parameter(name: str, value: str) -> Parameter:
+    return Parameter(name, value, f"{quote(name, safe='-')}={quote(value, safe=_PLAIN)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple) and not any(isinstance(one, dict | list) for one in value):
+        return ",".join(_text(one) for one in value)
+    if isinstance(value, str):
+        return value
+    return orjson.dumps(value).decode()
+
+
+AUTO_ITEMS = 1000
+LEAST_ITEMS = 10
+PAGE_BYTES = 8_000_000
+"""The most JSON, in bytes decoded, that a page should have."""
+
+_TOO_MUCH_STATUS = frozenset({400, 413, 422})
+_TOO_MUCH_KINDS = frozenset(
+    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """The items to ask for in the next page. `fixed`: the user said so."""
+
+    items: int = AUTO_ITEMS
+    fixed: bool = False
+
+    @classmethod
+    def asked(cls, option: int | None) -> PageSize:
+        """Return what `--page-size` means: a number of items, or None for `auto`."""
+        return cls() if option is None else cls(option, fixed=True)
+
+    def at_most(self, items: int | None) -> PageSize:
+        """Return this size, limited to `items` (the `limit` of the user's own URL) unless it is fixed."""
+        if items is None or self.fixed or items >= self.items:
+            return self
+        return replace(self, items=max(1, items))
+
+    def after_failure(self, failure: Failure) -> PageSize | None:
+        """Return the size to ask for the same page again with; None if a smaller page would not help."""
+        too_much = failure.status in _TOO_MUCH_STATUS or failure.kind in _TOO_MUCH_KINDS
+        return self.smaller() if too_much else None
+
+    def smaller(self) -> PageSize | None:
+        """Return half this size, at least 10 items; None if it is that small already."""
+        half = max(LEAST_ITEMS, self.items // 2)
+        return replace(self, items=half) if half < self.items else None
+
+    def after_page(self, items: int, size: int) -> PageSize:
+        """Return the size for the next page, after one of `items` items and `size` bytes."""
+        if self.fixed or size <= PAGE_BYTES or not items:
+            return self
+        fitting = max(LEAST_ITEMS, PAGE_BYTES * items // size)
+        return replace(self, items=min(self.items, fitting))
+
 
 _CARRIED = frozenset(
     {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
@@ -130,7 +243,7 @@ def page_number(request: PageRequest) -> int | None:
 def with_limit(request: PageRequest, limit: int | None) -> PageRequest:
     """Return `request` for pages of `limit` items (None: without a limit), at the same position.
 
-    A position that is counted in pages is counted anew, rounded down: some items come twice, none is lost.
+    A position that is counted in pages is counted again, rounded down: some items come twice, none is lost.
     That holds for smaller pages only, so such a request never asks for larger ones.
     """
     if limit is None:
@@ -286,3 +399,45 @@ def _count(holder: object, name: str) -> int | None:
     return (
         value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ITEMS else None
     )
+
+
+FRUITLESS_PAGES = 3
+"""Pages in a row that may bring nothing new before the walk ends."""
+
+
+class WalkGuard:
+    """Remembers the cursors and pages of one walk, as 64-bit hashes: some 100 bytes a page."""
+
+    def __init__(self) -> None:
+        self._cursors: set[int] = set()
+        self._pages: set[int] = set()
+        self._fruitless = 0
+
+    def brings_new(self, names: Sequence[object]) -> bool:
+        """Note a page by the identities of its items; tell whether it is neither empty nor a repeat."""
+        signature = hash(tuple(names))
+        new = bool(names) and signature not in self._pages
+        self._pages.add(signature)
+        self._fruitless = 0 if new else self._fruitless + 1
+        return new
+
+    def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
+        """Return why the walk must not continue from `current` to `following`, None if it may."""
+        here, there = _signature(current), _signature(following)
+        self._cursors.add(here)
+        if there == here:
+            return "the page names itself as the next one"
+        if there in self._cursors:
+            return "its next page is one that was read before"
+        if self._fruitless > FRUITLESS_PAGES:
+            return f"{self._fruitless} pages in a row brought nothing new"
+        return None
+
+
+def _signature(request: PageRequest) -> int:
+    """Hash what makes a cursor: the limit is part of it only where positions are counted in pages."""
+    if page_number(request) is None:
+        request = with_limit(request, None)
+    body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
+    headers = frozenset((request.headers or {}).items())
+    return hash((request.method, request.url, body, headers))

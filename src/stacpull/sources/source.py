@@ -9,14 +9,14 @@ source works on a reader in memory as well as on a server.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import NamedTuple, Protocol
 
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import Response
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import PageSize
 
 OnNotice = Callable[[Notice], None]
 """Called with what the user should know; returns at once and never raises."""
@@ -37,7 +37,7 @@ class JsonReader(Protocol):
 
         Raises:
             TransferError: it could not be had, after retries; the failure says why.
-            SourceError: what came is no JSON (its `__cause__` is then the decoder's ValueError), or the host
+            SourceError: what came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
                 wants to be left alone for long.
             CredentialsError: credentials are missing or refused.
         """
@@ -134,6 +134,37 @@ class Source(Protocol):
         """Return the item that `href` leads to: one read again, or a source item.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         ...
+
+
+_FIRST_ITEMS = 10
+
+
+class ClassDocuments(NamedTuple):
+    """A collection's document, and the first items of it (none if it is empty)."""
+
+    collection: Json
+    items: list[Json]
+
+
+async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
+    """Read what says which label classes a collection has.
+
+    Raises:
+        UsageError: there is no such collection.
+        SourceError: it could not be read.
+        CredentialsError: credentials are missing or refused.
+    """
+    (start,) = await source.starts(Selection(collections=(collection_id,)))
+    collection = await source.collection(collection_id)
+    pages = source.pages(start.request, page_size=PageSize(_FIRST_ITEMS), on_notice=_ignore)
+    async with aclosing(pages):
+        async for page in pages:
+            return ClassDocuments(collection, page.items)
+    return ClassDocuments(collection, [])
+
+
+def _ignore(_: Notice) -> None:
+    """Notices about the first page are for the walk itself."""

@@ -9,32 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote
 
 from stacpull.errors import SourceError, UsageError
-from stacpull.models import Json, Page, PageRequest, Selection
+from stacpull.models import Failure, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.json import weight_of_document
 from stacpull.planning.items import NO_COLLECTION
-from stacpull.sources.api import api_place
+from stacpull.redact import cut_url
 from stacpull.sources.documents import (
-    Kind,
+    DocumentKind,
     absolute,
     kind_of,
     located,
+    outcome_of,
+    read_root,
+    refuse_split,
+    static_item,
     tree_hrefs,
     without_links,
 )
 from stacpull.sources.live import is_live, live_source
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import outcome_of, read_root, refuse_split, static_item
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source_url import api_place
 from stacpull.sources.tree import AT_ONCE, DEEPEST, tree_pages
-
-__all__ = ["StaticSource"]
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""
@@ -42,7 +45,7 @@ _HEAVIEST_LEVEL = 512 * 1024 * 1024
 """Bytes of memory, about, that the catalogs and collections of one level may take."""
 
 
-class _Place(NamedTuple):
+class _MetCollection(NamedTuple):
     """A collection that was met while looking for some, and where."""
 
     url: str
@@ -65,7 +68,7 @@ class StaticSource:
         self._root: Document | None = root
         """As it was read, until the walk has taken it: its links may be many."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
-        self._is_collection = kind_of(body) is Kind.COLLECTION
+        self._is_collection = kind_of(body) is DocumentKind.COLLECTION
         self._reader = reader
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         """Where the collections are that were met."""
@@ -188,14 +191,14 @@ class StaticSource:
         """Return the item that `href` leads to.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         return await static_item(self._reader, href)
 
     def _meet(self, collection_id: str, url: str) -> None:
         self._urls.setdefault(collection_id, url)
 
-    async def _met(self) -> AsyncGenerator[_Place]:
+    async def _met(self) -> AsyncGenerator[_MetCollection]:
         """Walk the catalogs, and only those, level by level; yield each collection once."""
         root = self._root or await read_root(self._reader, self.url)
         level, walked, known = [root], {root.url}, set[str]()
@@ -206,30 +209,32 @@ class StaticSource:
                 body = document.body
                 name = body.get("id") if isinstance(body, dict) else None
                 is_new = isinstance(name, str) and name not in known
-                if isinstance(body, dict) and is_new and kind_of(body) is Kind.COLLECTION:
+                if isinstance(body, dict) and is_new and kind_of(body) is DocumentKind.COLLECTION:
                     known.add(str(name))
                     self._meet(str(name), document.url)
-                    yield _Place(document.url, located(without_links(body, "item", "child"), document.url))
+                    yield _MetCollection(
+                        document.url, located(without_links(body, "item", "child"), document.url)
+                    )
             level = [document for document in level if not is_live(document)]
             urls = [url for url in _children(level) if url not in walked]
             walked.update(urls)
             level = await _read_catalogs(self._reader, list(dict.fromkeys(urls)))
 
-    async def _met_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_Place]:
+    async def _met_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_MetCollection]:
         """Yield the collections of an API that a link leads to, each once; its own is one like any other."""
-        if not is_live(document) or kind_of(document.body) is Kind.COLLECTION:
+        if not is_live(document) or kind_of(document.body) is DocumentKind.COLLECTION:
             return
         try:
             source = await live_source(document, self._reader)
             listed = await source.collections()
         except (SourceError, UsageError):
-            return  # the walk tells why
+            return  # the walk reports why
         for one in listed:
             url = f"{api_place(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
             if isinstance(name := one.get("id"), str) and name not in known:
                 known.add(name)
                 self._meet(name, url)
-                yield _Place(url, located(without_links(one, "item", "child"), url))
+                yield _MetCollection(url, located(without_links(one, "item", "child"), url))
 
     def _unknown(self, name: str, names: list[str]) -> str:
         if self._is_collection and names == [self._id]:
@@ -283,3 +288,118 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors.exceptions[0].__cause__
     return [found[url] for url in urls if url in found]
+
+
+class LinkAgain(NamedTuple):
+    """A link to be read again: the collection nearest above, its href, the links to it (`Unread.path`)."""
+
+    collection: str
+    href: str
+    path: tuple[str, ...] = ()
+
+
+class LinksAgain:
+    """Some links of a tree. A `Source`.
+
+    Args:
+        source: The tree.
+        links: Those that are to be read.
+    """
+
+    def __init__(self, source: StaticSource, links: Sequence[LinkAgain]) -> None:
+        self.url = source.url
+        self.finished: set[str] = set()
+        """Hrefs of those that were read to their end, readable or not."""
+        self._source = source
+        self._links = {one.href: one for one in links}
+        self._signed = _Signed(source.url, source.reader)
+
+    async def collections(self) -> list[Json]:
+        """Return the collections of the whole tree.
+
+        Raises:
+            SourceError: it could not be read.
+        """
+        return await self._source.collections()
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of a collection of the tree.
+
+        Raises:
+            UsageError: it has none of that id.
+            SourceError: it could not be read.
+        """
+        return await self._source.collection(collection_id)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start for each link."""
+        self._source.narrow(selection)
+        return [WalkStart(one.collection, PageRequest(one.href)) for one in self._links.values()]
+
+    async def pages(
+        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the pages of what one link leads to.
+
+        Raises:
+            SourceError: the servers answer no more.
+            CredentialsError: credentials are missing or refused.
+        """
+        link = self._links[start.url]
+        href = await self._signed.href(link.path) if link.path else None
+        pages = self._source.behind(
+            href or link.href, link.collection, page_size=page_size, on_notice=on_notice
+        )
+        async with aclosing(pages):
+            async for page in pages:
+                yield _from_root(page, link)
+        self.finished.add(start.url)
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to.
+
+        Raises:
+            TransferError: it could not be read.
+        """
+        return await self._source.item(href)
+
+
+def _from_root(page: Page, link: LinkAgain) -> Page:
+    """Return a page of what is below `link`; what it could not read is named by its path from the root."""
+    above = link.path or (link.href,)
+    unread = [
+        one._replace(path=(*above, *one.path[1:])) if one.path or link.path else one for one in page.unread
+    ]
+    return replace(page, unread=tuple(unread))
+
+
+class _Signed:
+    """Looks up hrefs as they are signed now. Of the documents those that led to the last one are kept."""
+
+    def __init__(self, root: str, reader: JsonReader) -> None:
+        self._reader = reader
+        self._chain: list[tuple[str, str, list[str]]] = []
+        """For each document that led to the last link: its name in the one above, its URL, its links."""
+        self._root = root
+
+    async def href(self, path: tuple[str, ...]) -> str | None:
+        """Return the URL of the link at the end of `path`; None if what leads to it cannot be read."""
+        names = ("", *path[:-1])
+        kept = 0
+        while kept < min(len(self._chain), len(names)) and self._chain[kept][0] == names[kept]:
+            kept += 1
+        del self._chain[kept:]
+        for name in names[kept:]:
+            url = self._root if not self._chain else self._leads(name)
+            document = None if url is None else await outcome_of(self._reader, url)
+            if document is None or isinstance(document, Failure) or not isinstance(document.body, dict):
+                return None
+            self._chain.append((name, document.url, tree_hrefs(document.body)))
+        return self._leads(path[-1])
+
+    def _leads(self, name: str) -> str | None:
+        """Return where the link of that name leads, in the last document of the chain."""
+        _, base, hrefs = self._chain[-1]
+        href = next((one for one in hrefs if cut_url(one) == name), None)
+        url = absolute(base, href or name)  # one that was read again by its own URL is not a link of the root
+        return url if isinstance(url, str) else None

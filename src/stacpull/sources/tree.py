@@ -22,7 +22,7 @@ the list, by itself, and a page ends where its items have become heavy.
 
 The walk ends: a catalog that leads to one of those above it is cut at once, one that was walked already is
 passed over when it is met again in document order, and no tree is deeper than 32. A document that cannot be
-read is told and passed over; ten in a row that the servers could not give are a server that is down, and end
+read is reported and skipped; ten in a row that the servers could not give are a server that is down, and end
 the walk.
 """
 
@@ -40,26 +40,31 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selec
 from stacpull.net.api import SMALL, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
-from stacpull.sources.documents import Kind, absolute, kind_of, located, tree_hrefs, whole_item
+from stacpull.sources.documents import (
+    DocumentKind,
+    absolute,
+    has_next,
+    kind_of,
+    located,
+    outcome_of,
+    tree_hrefs,
+    whole_item,
+)
 from stacpull.sources.live import LivePlace, LiveWalk, is_live
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import outcome_of
-from stacpull.sources.recognition import has_next
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
-
-__all__ = ["AT_ONCE", "DEEPEST", "PAGE_ITEMS", "OnCollection", "tree_pages"]
 
 OnCollection = Callable[[str, str], None]
 """Told the id and URL of each collection that is met."""
 
 PAGE_ITEMS = 100
-"""Items of a page, unless told: what a kill may cost to read again."""
+"""Items per page, by default: what a kill may cost to read again."""
 AT_ONCE = 64
 """Documents read side by side; how many requests that makes is for the client's gates to say."""
 DEEPEST = 32
 """Levels of catalogs. The deepest trees known have seven."""
 _AHEAD = 2 * AT_ONCE
-"""Documents that lie before the first link not read yet."""
+"""Documents before the first link that is not read yet."""
 _HELD = 64 * 1024 * 1024
 """Bytes of memory, about, that what was read ahead may take, and that end a page."""
 _LINEAGE_HELD = 128 * 1024 * 1024
@@ -69,7 +74,7 @@ _HREF_WEIGHT = 60
 _PAGE_CATALOGS = 500
 """Catalogs without an item after which a page is given out all the same, for its place."""
 _SHOWN = 300
-"""Characters of a URL that are told: a catalog may name one of any length."""
+"""Characters of a URL that a message shows: a catalog may contain one of any length."""
 _UNANSWERED = 10
 """Documents in a row that could not be had for reasons that may pass, after which the walk stops."""
 
@@ -114,7 +119,7 @@ class _Branch:
     above: _Branch | None
     next: int
     resume: tuple[tuple[int, str], ...]
-    """The rest of the place to go on behind, for the catalog that the first link leads to."""
+    """The rest of the place to resume after, in the catalog that the first link leads to."""
     weight: int
     """About how many bytes of memory its links take."""
 
@@ -188,7 +193,7 @@ async def tree_pages(
     Args:
         reader: Reads documents.
         root: The catalog or collection that answered `start`.
-        start: The root's URL, and the place to go on behind.
+        start: The root's URL, and the place to resume after.
         size: The items of a page, if the user said so.
         on_collection: Told of each collection.
         on_notice: Told what the user should know.
@@ -237,7 +242,7 @@ class _TreeWalk:
         self._selection = selection
         self._size = size
         self._within: PageRequest | None = None
-        """The page to go on with of the API where the walk was."""
+        """The page of the API at which the walk resumes."""
         self._entries: list[_Entry] = []
         self._walked: set[int] = set()
         """Hashes of the URLs of catalogs that were walked, 30 bytes each."""
@@ -373,7 +378,7 @@ class _TreeWalk:
         self._bytes += outcome.bytes
         self._weight += outcome.weight
         body: Json = outcome.body if isinstance(outcome.body, dict) else {}
-        if kind_of(body) is Kind.ITEM:
+        if kind_of(body) is DocumentKind.ITEM:
             self._add(read, body, outcome.url, is_alone=True)
             return
         for feature in _features(body):
@@ -442,7 +447,7 @@ class _TreeWalk:
             self._begin_to_read(group, read, limit=SMALL)
 
     def _is_light(self) -> bool:
-        """Tell if more may be read ahead beside what is held already; the root's links do not count."""
+        """Return True if more may be read ahead; the root's links do not count."""
         held = sum(
             entry.weight
             for entry in self._entries
@@ -480,9 +485,9 @@ class _TreeWalk:
         if is_live(document):
             return [_Api(document, read.branch.collection, read.step, read.resume)]
         match kind_of(document.body):
-            case Kind.ITEM | Kind.ITEMS:
+            case DocumentKind.ITEM | DocumentKind.ITEMS:
                 return document
-            case Kind.OTHER:
+            case DocumentKind.OTHER:
                 return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
         return self._catalog(read, document)
 
@@ -491,9 +496,7 @@ class _TreeWalk:
             self.passed_over += 1
             return []
         if read.branch.depth() + 1 >= DEEPEST:
-            return Failure(
-                FailureKind.ITEM, f"{cut_url(document.url)} lies more than {DEEPEST} catalogs deep."
-            )
+            return Failure(FailureKind.ITEM, f"{cut_url(document.url)} is more than {DEEPEST} catalogs deep.")
         branch = self._branch(document, read.branch.collection, read.branch, read.step, read.resume)
         weight = sum(one.weight for one in branch.lineage() if one.above is not None)
         if weight > _LINEAGE_HELD:
@@ -513,7 +516,7 @@ class _TreeWalk:
     ) -> _Branch:
         """Return a catalog with its links."""
         body: Json = document.body if isinstance(document.body, dict) else {}
-        if kind_of(body) is Kind.COLLECTION and isinstance(body.get("id"), str):
+        if kind_of(body) is DocumentKind.COLLECTION and isinstance(body.get("id"), str):
             collection = body["id"]
             self._on_collection(collection, document.url)
         hrefs = tree_hrefs(body)
@@ -535,7 +538,7 @@ def _features(body: Json) -> list[object]:
 def _begin_at(
     hrefs: list[str], resume: tuple[tuple[int, str], ...]
 ) -> tuple[int, tuple[tuple[int, str], ...]]:
-    """Return the link to go on with, and the rest of the place for what it leads to."""
+    """Return the link to resume with, and the rest of the place for what it leads to."""
     if not resume:
         return 0, ()
     (number, name), *rest = resume

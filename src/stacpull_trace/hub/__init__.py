@@ -1,1 +1,1 @@
-"""The client of Sentinel Hub: token, catalog, statistics, collections of one's own (BYOC)."""
+"""The client of Sentinel Hub: token, catalog, statistics, own collections (BYOC)."""

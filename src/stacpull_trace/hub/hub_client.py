@@ -1,10 +1,9 @@
-"""The client: what can be asked of Sentinel Hub, in typed questions and answers.
+"""The client of Sentinel Hub, with typed requests and replies.
 
     Hub ─▶ paths of the service ─▶ Session (token) ─▶ net.client.Client (gate of the host) ─▶ transport
 
-Failures that concern one tile, one file or one request come out as `TransferError` (its failure says why; a
-run may name the day and go on); what concerns the whole run as one of `stacpull.errors`. A collection is
-named with or without `byoc-`.
+A failure of one tile, file or request raises `TransferError`, so a run can report the day and continue. A
+failure of the whole run raises one of `stacpull.errors`. Collections are named with or without `byoc-`.
 """
 
 from __future__ import annotations
@@ -61,10 +60,10 @@ from stacpull_trace.hub.tiles import (
 _MILLISECOND = 0.001
 _DAY = timedelta(days=1)
 _OPERATED = ".sentinel-hub.com"
-_IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
+_IN_THREAD = 1_000_000  # bytes: decoding more would block the event loop for several milliseconds
 _RETRIED = frozenset({408, 421, 425, 429})
 _ANSWERS = frozenset({200, *range(400, 500)}) - _RETRIED
-"""Statuses whose body says something: an answer, or why there is none."""
+"""Statuses whose body is read: answers and refusals."""
 
 
 class _Answer(NamedTuple):
@@ -89,10 +88,10 @@ async def open_hub(
     """Open a client on `transport`, which is closed with it.
 
     Args:
-        settings: Which deployment, and who asks.
+        settings: The deployment and the credentials.
         transport: Sends over http and https.
-        clock: What waits, and tells the age of the token.
-        policy: How patient to be with failures.
+        clock: The clock for waiting and for the age of tokens.
+        policy: How to retry failures.
         per_host: The most requests at once.
     """
     policy = policy or RetryPolicy()
@@ -115,27 +114,27 @@ async def open_hub(
 
 
 def _counting_milliseconds(settings: HubSettings) -> set[str]:
-    """Return the hosts whose 429 counts milliseconds: Sentinel Hub's own, not somebody's identity service."""
+    """Return the hosts whose 429 counts milliseconds: those of Sentinel Hub itself."""
     hosts = {host_of(settings.base_url), host_of(settings.token_url)}
     return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
 
 
 class Hub:
-    """A client of one deployment, as `open_hub` makes it. Many tasks may share it.
+    """A client of one deployment, created by `open_hub`. Many tasks may share it.
 
     Args:
-        settings: Which deployment.
+        settings: The deployment.
         session: Sends requests with the token.
-        policy: How patient to be.
-        clock: What waits.
-        secrets: What must not appear in messages.
+        policy: How to retry failures.
+        clock: The clock for waiting.
+        secrets: Values that must not appear in messages.
     """
 
     def __init__(
         self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
     ) -> None:
         self.session = session
-        """For whatever else reads through a client."""
+        """For other code that reads through a client."""
         self._reader = RangedReader(session)
         self._host = host_of(settings.base_url)
         self._paths = Paths(settings.base_url)
@@ -148,7 +147,7 @@ class Hub:
 
     @property
     def processing_units(self) -> float:
-        """What all replies so far cost, as they said."""
+        """The cost of all replies so far, as they state it."""
         return self.session.processing_units
 
     async def search(
@@ -168,9 +167,9 @@ class Hub:
             intersects: A GeoJSON geometry in degrees.
 
         Raises:
-            UsageError: There is no such collection, or the service does not take the area or period.
+            UsageError: There is no such collection, or the service rejects the area or period.
             CredentialsError: The client id is refused, or may not read the collection.
-            SourceError: A page cannot be had or read, or the pages go round in a circle.
+            SourceError: A page cannot be read, or the pages form a loop.
         """
         body = search_body(collection, interval, bbox, intersects)
         asked = HubQuestion(HubService.CATALOG, collection)
@@ -182,19 +181,19 @@ class Hub:
             new = [tile for tile in found if tile.id not in known]
             following = next_search(body, page) if found else None
             if found and not new:
-                raise SourceError(f"The catalog of {self._host} gives the same page again and again.")
+                raise SourceError(f"The catalog of {self._host} returns the same page again and again.")
             known.update(tile.id for tile in new)
             for tile in new:
                 if interval.start <= tile.time < interval.end:
                     yield tile
 
     async def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
-        """Yield all tiles of a collection of one's own, in the service's order, each once.
+        """Yield all tiles of an own collection, in the service's order, each once.
 
         Raises:
             UsageError: There is no such collection.
-            CredentialsError: The client id is refused, or the collection is somebody else's.
-            SourceError: A page cannot be had or read, or the pages go round in a circle.
+            CredentialsError: The client id is refused, or the collection belongs to another account.
+            SourceError: A page cannot be read, or the pages form a loop.
         """
         asked = HubQuestion(HubService.BYOC, collection)
         known: set[str] = set()
@@ -205,7 +204,7 @@ class Hub:
             new = [tile for tile in found if tile.id not in known]
             token = next_token(page)
             if found and not new:
-                raise SourceError(f"{self._host} gives the same page of tiles again and again.")
+                raise SourceError(f"{self._host} returns the same page of tiles again and again.")
             known.update(tile.id for tile in new)
             for tile in new:
                 yield tile
@@ -213,11 +212,11 @@ class Hub:
                 return
 
     async def tile(self, collection: str, tile: str) -> ByocTile:
-        """Return what is known of a tile of a collection of one's own.
+        """Return the description of a tile of an own collection.
 
         Raises:
-            TransferError: GONE if there is none; what remains after retries.
-            CredentialsError: The client id is refused, or the collection is somebody else's.
+            TransferError: GONE if there is none; the last failure after retries.
+            CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: The answer cannot be read; the quota is spent.
         """
         asked = HubQuestion(HubService.BYOC, collection, tile)
@@ -225,11 +224,11 @@ class Hub:
         return parse_tile(document.get("data") if isinstance(document, dict) else None)
 
     async def files(self, collection: str, tile: str) -> tuple[str, ...]:
-        """Return the names of all files of a tile of a collection of one's own.
+        """Return the names of all files of a tile of an own collection.
 
         Raises:
-            TransferError: GONE if there is no such tile; what remains after retries.
-            CredentialsError: The client id is refused, or the collection is somebody else's.
+            TransferError: GONE if there is no such tile; the last failure after retries.
+            CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: The answer cannot be read; the quota is spent.
         """
         asked = HubQuestion(HubService.BYOC, collection, tile)
@@ -238,11 +237,11 @@ class Hub:
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         """Return the statistics of an area over a period; days that failed have their error in the reply.
 
-        Of several days, one that stalls is not tried again: fewer days are quicker.
+        A request of several days that stalls is not retried: the caller divides it.
 
         Raises:
-            UsageError: The request, or its evalscript, is not taken; the message is the service's own.
-            TransferError: What remains after retries.
+            UsageError: The request, or its evalscript, is rejected; the message is that of the service.
+            TransferError: The last failure after retries.
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: The reply cannot be read; the quota is spent.
         """
@@ -256,13 +255,13 @@ class Hub:
         """Return the header of a file of a tile, by ranged reads: at once where its size is known.
 
         Args:
-            collection: The collection, one's own.
+            collection: The own collection.
             tile: As `tile` gives it.
             file: The name of the file (`analysis_ready_ps_qa`), whether the tile lists it or not.
 
         Raises:
-            TransferError: GONE if there is no such file; FORMAT if it is no TIFF; what remains after retries.
-            CredentialsError: The client id is refused, or the collection is somebody else's.
+            TransferError: GONE if there is no such file; FORMAT if it is not a TIFF; else the last failure.
+            CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: The quota is spent.
         """
         name = tile.filename(file)
@@ -282,7 +281,7 @@ class Hub:
         raise refusal(said, self._host, HubQuestion(HubService.BYOC, collection, tile.id, name))
 
     async def _page(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
-        """Return a page of a walk: without it the walk is no walk."""
+        """Return a page. A page that cannot be read ends the run, because tiles would be missing."""
         try:
             return await self._json(asked, rest, body)
         except TransferError as error:
@@ -294,7 +293,7 @@ class Hub:
     async def _answer(
         self, asked: HubQuestion, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
     ) -> _Answer:
-        """Return the answer to a question; raise what a refusal means, and `final` failures at once."""
+        """Return the answer, or raise the error for a refusal. `final` failures are not retried."""
 
         async def ask(url: str) -> _Answer:
             return await self._patiently(_request(url, body), final)
@@ -304,11 +303,11 @@ class Hub:
         if answer.status == HTTPStatus.OK:
             return answer
         said_of_it = answer.body if isinstance(answer.body, bytes) else b""
-        said = parse_error(answer.status, self._secrets.scrub_bytes(said_of_it))  # before it is made short
+        said = parse_error(answer.status, self._secrets.scrub_bytes(said_of_it))  # before it is shortened
         raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
 
     async def _located(self, service: HubService, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
-        """Ask under each family of paths until something is there; return all answers, that one last."""
+        """Try each family of paths until one is found; return all answers, that one last."""
         answers = []
         for family in self._paths.candidates(service):
             answers.append(await ask(self._paths.url(service, family, rest)))
@@ -358,8 +357,8 @@ async def _decoded(body: bytes, response: Response) -> object:
     except ValueError as error:
         host = host_of(response.url)
         if is_framed(response.headers):
-            raise SourceError(f"What {host} sent is no JSON: check --base-url.") from error
-        message = f"The JSON of {host} breaks off, and it did not say how long it is."
+            raise SourceError(f"{host} did not send JSON. Check --base-url.") from error
+        message = f"The JSON of {host} is incomplete, and the reply did not state its length."
         failure = Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
         raise TransferError(failure) from error
 
@@ -369,6 +368,6 @@ def _is_missing(answer: _Answer | HeaderRead | Failure) -> bool:
 
 
 def _is_of_the_service(answer: _Answer) -> bool:
-    """Return False for a 404 of a gateway; the services' own say in a code what is missing."""
+    """Return False for a 404 of a gateway; the 404s of the services have a code."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     return not _is_missing(answer) or bool(parse_error(answer.status, body).code)

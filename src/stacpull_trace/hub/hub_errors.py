@@ -1,12 +1,12 @@
-"""What a refusal of Sentinel Hub means for the user. Pure.
+"""The errors for refusals of Sentinel Hub. Pure.
 
-| status | means | becomes |
+| status | meaning | error |
 |---|---|---|
-| 400 | the request, often its evalscript | `UsageError` with the service's own words |
-| 401 | see `session` | `CredentialsError` |
-| 403 | the quota is spent | `SourceError`: come back later |
-| 403 | the collection is somebody else's | `CredentialsError` |
-| 404 | no such tile or file | `TransferError`, GONE: one day is lost, not the run |
+| 400 | the request, often its evalscript | `UsageError` with the message of the service |
+| 401 | see `hub_session` | `CredentialsError` |
+| 403 | the quota is spent | `SourceError`: try again later |
+| 403 | the collection belongs to another account | `CredentialsError` |
+| 404 | no such tile or file | `TransferError`, GONE: one day fails, not the run |
 | 404 | no such collection | `UsageError` |
 | other | | `SourceError` |
 
@@ -35,7 +35,7 @@ _LONGEST = 400
 
 
 class HubQuestion(NamedTuple):
-    """What was asked for; `tile` and `file` are empty where the question was not of one."""
+    """The subject of a request; `tile` and `file` are empty if it does not concern one."""
 
     service: HubService
     collection: str
@@ -44,17 +44,17 @@ class HubQuestion(NamedTuple):
 
 
 class ServiceError(NamedTuple):
-    """What a service says of an error."""
+    """An error as a service reports it."""
 
     status: int
     code: str
-    """Its own word (COMMON_BAD_PAYLOAD), empty if it says none."""
+    """Its code (COMMON_BAD_PAYLOAD), empty if there is none."""
     message: str
     """One line, with the details that stand under `errors`."""
 
 
 def parse_error(status: int, body: bytes) -> ServiceError:
-    """Return what the body of an error says, whatever it is."""
+    """Return the error in a body of any format."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -68,12 +68,10 @@ def parse_error(status: int, body: bytes) -> ServiceError:
 
 
 def refusal(error: ServiceError, host: str, asked: HubQuestion) -> StacpullError | TransferError:
-    """Return what to raise for `error`, which `host` answered to what was `asked`."""
+    """Return the exception for `error`, which `host` answered to `asked`."""
     said = f" ({error.message})" if error.message else ""
     if error.status == HTTPStatus.BAD_REQUEST:
-        return UsageError(
-            f"{host} does not take the request{_of_script(error)}: {error.message or error.code}"
-        )
+        return UsageError(f"{host} rejects the request{_of_script(error)}: {error.message or error.code}")
     if error.status == HTTPStatus.FORBIDDEN:
         return _forbidden(error, host, asked, said)
     if error.status == HTTPStatus.NOT_FOUND:
@@ -86,18 +84,18 @@ def _forbidden(error: ServiceError, host: str, asked: HubQuestion, said: str) ->
     if _SPENT_CODE in error.code or any(word in words for word in _SPENT_WORDS):
         return SourceError(
             f"The processing units of your account at {host} are spent{said}: "
-            "go on when they are renewed, at the beginning of the month, or buy more."
+            "resume when they are renewed, at the beginning of the month, or buy more."
         )
     if _EXPIRED_CODE in error.code:
         return CredentialsError(f"Your account at {host} has expired{said}: renew it there.")
     if asked.service is HubService.BYOC:
         return CredentialsError(
             f"{host} shows tiles and files only to the owner of a collection, and {asked.collection} is not "
-            f"yours{said}: take a collection of your own account, or the client id of its owner."
+            f"yours{said}: use a collection of your own account, or the client id of its owner."
         )
     return CredentialsError(
         f"{host} does not let you read the collection {asked.collection}{said}: "
-        "ask its owner to share it, or take the client id of an account that may."
+        "ask its owner to share it, or use the client id of an account that may."
     )
 
 
@@ -114,13 +112,13 @@ def _of_script(error: ServiceError) -> str:
 
 
 def _details(errors: object, message: str) -> list[str]:
-    """Return what `errors` says beyond `message`: one line each; the service gives a list or one object."""
+    """Return what `errors` (a list or one object) adds to `message`, one line each."""
     entries = errors if isinstance(errors, list) else [errors] if isinstance(errors, dict) else []
     return [_detail(entry, message) if isinstance(entry, dict) else str(entry) for entry in entries]
 
 
 def _detail(entry: Json, message: str) -> str:
-    """Return one entry, usually `{parameter, invalidValue, violation}`; what `message` says is left out."""
+    """Return one entry, usually `{parameter, invalidValue, violation}`, without the words of `message`."""
     place = str(entry.get("parameter") or "")
     what = str(entry.get("violation") or entry.get("description") or entry.get("message") or "")
     if not (place or what):

@@ -11,7 +11,7 @@ import enum
 
 
 class HubService(enum.Enum):
-    """What can be asked of a deployment."""
+    """The services of a deployment."""
 
     STATISTICS = "statistics"
     CATALOG = "catalog"
@@ -19,7 +19,7 @@ class HubService(enum.Enum):
 
 
 class Family(enum.Enum):
-    """A way to lay out the paths of all services."""
+    """A layout of the paths of all services."""
 
     API_FIRST = "/api/v1/…"
     VERSION_LAST = "/…/v1"
@@ -36,10 +36,10 @@ _PREFIXES = {
 
 
 class Paths:
-    """The paths of one deployment, as far as they are known.
+    """The known paths of one deployment.
 
     Args:
-        base_url: The deployment, without a slash at its end.
+        base_url: The deployment, without a trailing slash.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -48,17 +48,17 @@ class Paths:
 
     def __repr__(self) -> str:
         known = ", ".join(f"{service.value}: {family.value}" for service, family in self._settled.items())
-        return f"<Paths of {self._base_url}: {known or 'nothing known yet'}>"
+        return f"<Paths of {self._base_url}: {known or 'none known yet'}>"
 
     def candidates(self, service: HubService) -> tuple[Family, ...]:
-        """Return the families to try, in order: one, once it is known."""
+        """Return the families to try, in order: only one when it is known."""
         known = self._settled.get(service)
         return tuple(Family) if known is None else (known,)
 
     def settle(self, service: HubService, family: Family) -> None:
-        """Take note that `service` answers under `family`."""
+        """Record that `service` answers under `family`."""
         self._settled.setdefault(service, family)
 
     def url(self, service: HubService, family: Family, rest: str = "") -> str:
-        """Return the URL of a service and what follows (`/search`)."""
+        """Return the URL of a service with a path below it (`/search`)."""
         return self._base_url + _PREFIXES[family, service] + rest

@@ -39,11 +39,11 @@ class Tokens:
     """The tokens of one client id.
 
     Args:
-        settings: Who asks, and where.
+        settings: The credentials and the token URL.
         client: Sends the requests, without credentials of its own.
-        policy: How patient to be.
-        clock: What tells the age of a token.
-        secrets: Told of each new token, so that none is ever written down.
+        policy: How to retry failures.
+        clock: The clock for the age of a token.
+        secrets: Gets each new token, so that none is ever written.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Tokens:
         return f"<Tokens of {self._url}: {'one' if self._lease.held else 'none'} held>"
 
     async def current(self) -> Secret:
-        """Return a token that lives for a while yet.
+        """Return a token that is valid for some time.
 
         Raises:
             CredentialsError: The client id or secret is refused.
@@ -70,7 +70,7 @@ class Tokens:
         return await self._lease.current()
 
     async def instead_of(self, refused: Secret) -> Secret:
-        """Return a token other than `refused`: a new one, unless another task has had one meanwhile.
+        """Return a token other than `refused`: a new one, unless another task has already renewed it.
 
         Raises:
             CredentialsError: The client id or secret is refused.
@@ -82,15 +82,15 @@ class Tokens:
         try:
             status, body = await self._patiently()
         except TransferError as error:
-            raise SourceError(f"No token could be had: {error.failure.message}") from error
+            raise SourceError(f"No token could be obtained: {error.failure.message}") from error
         if status in _REFUSED:
             raise CredentialsError(self._refusal(status, body))
         if status == HTTPStatus.NOT_FOUND:
-            raise SourceError(f"{self._url} is no token service: check --base-url and sh_token_url.")
+            raise SourceError(f"{self._url} is not a token service. Check --base-url and sh_token_url.")
         return self._token_in(body)
 
     async def _patiently(self) -> tuple[int, bytes]:
-        """Ask, with retries; and where there is nothing, once at the path of old deployments."""
+        """Request a token, with retries; after a 404, once at the path of old deployments."""
         status, body = await self._retried()
         if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
             newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
@@ -120,7 +120,7 @@ class Tokens:
             reply = None
         value = reply.get("access_token") if isinstance(reply, dict) else None
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
-            raise SourceError(f"{self._url} answered without a token: check --base-url and sh_token_url.")
+            raise SourceError(f"{self._url} answered without a token. Check --base-url and sh_token_url.")
         secret = Secret(value)
         self._secrets.add(secret)
         return TimedToken(secret, _life(reply.get("expires_in")))
@@ -138,7 +138,7 @@ class Tokens:
 
 
 def _life(expires_in: object) -> float:
-    """Return for how many seconds a token lives; without end if the service does not say, until refused."""
+    """Return the lifetime of a token in seconds; infinite if the service does not state it."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         return math.inf
     return float(expires_in)
@@ -148,12 +148,12 @@ _SPENT = "x-processingunits-spent"
 
 
 class Session:
-    """A client with a token.
+    """A client that sends a token.
 
     Args:
         client: Sends the requests, without credentials of its own.
-        tokens: Where tokens come from.
-        base_url: The deployment: what else is asked goes without the token.
+        tokens: The source of tokens.
+        base_url: The deployment. Requests to other hosts are sent without the token.
     """
 
     def __init__(self, client: Client, tokens: Tokens, base_url: str) -> None:
@@ -161,11 +161,11 @@ class Session:
         self._tokens = tokens
         self._base_url = base_url
         self.processing_units = 0.0
-        """What the replies so far cost, as they said."""
+        """The cost of the replies so far, as they state it."""
 
     @property
     def counters(self) -> Counters:
-        """What went over the network so far."""
+        """Counters of the network so far."""
         return self._client.counters
 
     @asynccontextmanager
@@ -181,7 +181,7 @@ class Session:
 
         Raises:
             TransferError: As in `net.client.Client.open`.
-            CredentialsError: A new token is refused too, or none is given.
+            CredentialsError: A new token is refused too, or there is none.
             SourceError: The token service cannot be reached.
         """
         if not same_site(self._base_url, request.url):
@@ -194,7 +194,7 @@ class Session:
             exchange = self._client.open(_signed(request, token), accept=accept, count_refusal=count_refusal)
             response = await stack.enter_async_context(exchange)
             if response.status == HTTPStatus.UNAUTHORIZED:
-                await stack.aclose()  # its permit goes back before the token's request asks for one
+                await stack.aclose()  # its permit is released before the token request needs one
                 token = await self._tokens.instead_of(token)
                 exchange = self._client.open(
                     _signed(request, token), accept=accept, count_refusal=count_refusal
@@ -202,7 +202,7 @@ class Session:
                 response = await stack.enter_async_context(exchange)
             if response.status == HTTPStatus.UNAUTHORIZED:
                 raise CredentialsError(
-                    f"{host_of(self._base_url)} does not take the token it gave: check that SH_CLIENT_ID and "
+                    f"{host_of(self._base_url)} rejects its own token: check that SH_CLIENT_ID and "
                     "SH_CLIENT_SECRET are for this deployment, and --base-url."
                 )
             self.processing_units += units_in(response.headers)
@@ -210,7 +210,7 @@ class Session:
 
 
 def units_in(headers: Mapping[str, str]) -> float:
-    """Return the processing units that a reply cost; 0 if it does not say."""
+    """Return the processing units that a reply cost; 0 if it does not state them."""
     try:
         units = float(headers.get(_SPENT, "0"))
     except ValueError:

@@ -1,14 +1,14 @@
-"""Credentials and addresses of Sentinel Hub, from where its own Python package keeps them.
+"""Credentials and addresses of Sentinel Hub, from the same places as in its own Python package.
 
-| what | from the first that says it |
+| setting | the first of these that is set |
 |---|---|
 | profile | `profile`, `SH_PROFILE`, `default-profile` |
 | client id, client secret | `SH_CLIENT_ID`, `SH_CLIENT_SECRET`; the profile |
 | base URL | `base_url` (`--base-url`), `SH_BASE_URL`; the profile's `sh_base_url`; the main deployment |
 | token URL | implied by `base_url`; `SH_TOKEN_URL`; the profile's, if the base URL is its own too; implied |
 
-The file is `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), one table a profile, as
-sentinelhub-py 3.12 writes it; what older versions called `sh_auth_base_url` counts too.
+The file is `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), one table per profile, as
+sentinelhub-py 3.12 writes it. The `sh_auth_base_url` of older versions is read too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 - a
 OLD_TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 
 _MAIN = "https://services.sentinel-hub.com"
-_OPERATED = ".sentinel-hub.com"  # all deployments there take tokens of the main one
+_OPERATED = ".sentinel-hub.com"  # all deployments there accept tokens of the main one
 _IDENTITY = {
     "sh.dataspace.copernicus.eu": (
         "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
@@ -43,7 +43,7 @@ _KEYS = ("sh_client_id", "sh_client_secret", "sh_base_url", "sh_token_url", "sh_
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Where Sentinel Hub is, and who asks. URLs have no slash at their end."""
+    """The addresses of Sentinel Hub and the credentials. URLs have no trailing slash."""
 
     base_url: str
     token_url: str
@@ -57,12 +57,12 @@ def hub_settings(
     """Return the settings of a Sentinel Hub client.
 
     Args:
-        base_url: The deployment to ask (`--base-url`); it implies where tokens are had.
+        base_url: The deployment (`--base-url`); it implies the token URL.
         profile: The profile of the config file.
-        environ: The environment; that of the process if not given.
+        environ: The environment; by default that of the process.
 
     Raises:
-        UsageError: The file is broken, has no such profile, or a URL is none.
+        UsageError: The file is invalid, has no such profile, or a URL is invalid.
         CredentialsError: There is no client id or no client secret.
     """
     variables = os.environ if environ is None else environ
@@ -89,7 +89,7 @@ def _config_file(variables: Mapping[str, str]) -> Path:
 
 
 def _profile(path: Path, asked: str | None) -> Mapping[str, str]:
-    """Return what a profile says; the default one may be absent, one that was asked for may not."""
+    """Return a profile. The default one may be missing, a requested one may not."""
     profiles = _profiles(path)
     name = asked or _DEFAULT_PROFILE
     table = profiles.get(name)
@@ -133,10 +133,10 @@ def _implied(base_url: str) -> str:
 
 
 def _checked(url: str, what: str) -> str:
-    """Return `url` without a slash at its end.
+    """Return `url` without a trailing slash.
 
     Raises:
-        UsageError: It is no address of a web service, or holds credentials.
+        UsageError: It is not the URL of a web service, or contains credentials.
     """
     try:
         parts = urlsplit(url)

@@ -20,11 +20,11 @@ from stacpull.errors import SourceError
 from stacpull.models import Json
 
 BAND_MARK = "(BAND)"
-"""What stands for a file's name in the path of a tile."""
+"""Stands for the name of a file in the path of a tile."""
 
 
 class TimeRange(NamedTuple):
-    """A stretch of time, its end not part of it."""
+    """A range of time without its end."""
 
     start: datetime
     end: datetime
@@ -49,7 +49,7 @@ class CatalogTile:
 
 
 class TileFile(NamedTuple):
-    """What the service knows of one file of a tile."""
+    """A file of a tile, as the service describes it."""
 
     header_size: int | None
     """Bytes from the beginning of the file to its first pixel."""
@@ -59,11 +59,11 @@ class TileFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ByocTile:
-    """A tile of a collection of one's own, as its owner sees it."""
+    """A tile of an own collection."""
 
     id: str
     path: str
-    """Where it lies in its bucket; `(BAND)` stands for the name of a file."""
+    """Its path in the bucket; `(BAND)` stands for the name of a file."""
     status: str
     """INGESTED if it can be used."""
     sensing_time: datetime | None
@@ -73,10 +73,10 @@ class ByocTile:
     cover_geometry: Footprint | None
     """The part of it that has data."""
     files: Mapping[str, TileFile] = field(default_factory=dict)
-    """By name (`analysis_ready_ps_qa`); empty if the service does not tell."""
+    """By name (`analysis_ready_ps_qa`); empty if the service does not list them."""
 
     def filename(self, file: str) -> str:
-        """Return the name under which the service gives out `file`: the last part of the path."""
+        """Return the name under which the service serves `file`: the last part of the path."""
         return self.path.rpartition("/")[2].replace(BAND_MARK, file)
 
 
@@ -90,7 +90,7 @@ class Bin:
 
 
 class Histogram(NamedTuple):
-    """How many samples fell into which bin; `underflow` below the first, `overflow` above the last."""
+    """The number of samples in each bin; `underflow` below the first, `overflow` above the last."""
 
     bins: tuple[Bin, ...]
     underflow: int
@@ -99,22 +99,22 @@ class Histogram(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BandStatistics:
-    """Statistics of one band of one output. The figures are None where no sample was valid ("NaN")."""
+    """Statistics of one band of one output. The figures are None if no sample was valid ("NaN")."""
 
     min: float | None
     max: float | None
     mean: float | None
     st_dev: float | None
     sample_count: int
-    """Pixels asked for."""
+    """Number of pixels requested."""
     no_data_count: int
-    """Those of them that `dataMask` left out."""
+    """Pixels that `dataMask` excludes."""
     percentiles: Mapping[float, float | None] = field(default_factory=dict)
     histogram: Histogram | None = None
 
 
 class IntervalError(NamedTuple):
-    """Why the service has no statistics: `kind` is its own word (EXECUTION_ERROR, TIMEOUT, BAD_REQUEST)."""
+    """The reason for missing statistics; `kind` is a code (EXECUTION_ERROR, TIMEOUT, BAD_REQUEST)."""
 
     kind: str
     message: str = ""
@@ -131,13 +131,13 @@ class IntervalStatistics:
 
 @dataclass(frozen=True, slots=True)
 class StatisticsReply:
-    """What was answered to one request for statistics. Days without any data do not appear at all."""
+    """The reply to one statistics request. Days without data do not appear."""
 
     status: str
     """OK, PARTIAL or FAILED."""
     intervals: tuple[IntervalStatistics, ...]
     error: IntervalError | None = None
-    """Why there are no intervals, if the request failed as a whole."""
+    """The error if the request failed as a whole."""
     processing_units: float = 0.0
 
 
@@ -147,7 +147,7 @@ _LONGITUDE_LATITUDE = 4326
 
 
 def unreadable(where: str, value: object, wanted: str) -> SourceError:
-    """Return the error for `value`, which stands at `where` in place of what is `wanted`."""
+    """Return the error for `value` at `where`, which should be `wanted`."""
     shown = repr(value)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
     return SourceError(f"A reply of Sentinel Hub cannot be read: {where} is {shown}, not {wanted}.")
@@ -175,7 +175,7 @@ def text(value: object, where: str) -> str:
 
 
 def number(value: object, where: str) -> float | None:
-    """Return `value`, a finite number, or None for the word "NaN" that stands where there is none."""
+    """Return `value`, a finite number, or None for the text "NaN"."""
     if value == "NaN":
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -227,7 +227,7 @@ def parse_statistics(document: object, processing_units: float = 0.0) -> Statist
         processing_units: What it cost.
 
     Raises:
-        SourceError: Something in it is not as it should be; the message says where.
+        SourceError: A field is invalid; the message names it.
     """
     reply = mapping(document, "the reply")
     data = reply.get("data")

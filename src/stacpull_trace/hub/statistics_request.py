@@ -1,4 +1,4 @@
-"""What is asked of the statistics service, as values, and the JSON document made of it. Pure.
+"""Statistics requests as values, and the JSON documents made of them. Pure.
 
 Field names are those of the service's API reference (Statistical API, POST /statistics).
 """
@@ -59,7 +59,7 @@ class RequestBounds:
     epsg: int = _LONGITUDE_LATITUDE
 
     def body(self) -> Json:
-        """Return it as the service takes it.
+        """Return it as the service expects it.
 
         Raises:
             UsageError: There is neither box nor geometry, or the box has no area.
@@ -78,7 +78,7 @@ class RequestBounds:
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """What is computed of the bands of one output, beyond min, max, mean and standard deviation."""
+    """The statistics of an output's bands beyond min, max, mean and standard deviation."""
 
     percentiles: tuple[float, ...] = ()
     edges: tuple[float, ...] = ()
@@ -86,7 +86,7 @@ class Calculation:
     band: str = "default"
 
     def body(self) -> Json:
-        """Return it as the service takes it.
+        """Return it as the service expects it.
 
         Raises:
             UsageError: The edges do not ascend.
@@ -118,7 +118,7 @@ class StatisticsRequest:
     step: str = "P1D"
     """ISO 8601 duration."""
     last_step: Literal["SKIP", "SHORTEN", "EXTEND"] = "SKIP"
-    """What becomes of a last step that the period cuts."""
+    """What to do with a last step that the period cuts."""
     calculations: Mapping[str, Calculation] = field(default_factory=dict)
     """By output id."""
     resampling: Literal["NEAREST", "BILINEAR", "BICUBIC"] = "NEAREST"
@@ -148,17 +148,17 @@ class StatisticsRequest:
 
 
 def collection_type(collection: str) -> str:
-    """Return the name under which a collection is searched and computed: a bare id is one of BYOC."""
+    """Return the name of a collection in searches and statistics: a bare id is one of BYOC."""
     return _PREFIX + collection if _UUID.fullmatch(collection) else collection
 
 
 def bare_collection(collection: str) -> str:
-    """Return the id of a collection of one's own, without `byoc-`."""
+    """Return the id of an own collection, without `byoc-`."""
     return collection.removeprefix(_PREFIX)
 
 
 def written(time: datetime) -> str:
-    """Return a time as the services take it: UTC, `2023-11-01T00:00:00Z`."""
+    """Return a time as the services expect it: UTC, `2023-11-01T00:00:00Z`."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -170,7 +170,7 @@ def _grid_body(grid: Size | Resolution) -> Json:
     if not (0 < grid.width <= MOST_PIXELS and 0 < grid.height <= MOST_PIXELS):
         raise UsageError(
             f"an area of {grid.width} by {grid.height} pixels cannot be computed at once: "
-            f"each side must have 1 to {MOST_PIXELS}. Take a smaller area or a coarser resolution."
+            f"each side must have 1 to {MOST_PIXELS}. Choose a smaller area or a coarser resolution."
         )
     return {"width": grid.width, "height": grid.height}
 

@@ -24,7 +24,7 @@ from stacpull_trace.hub.replies import (
 from stacpull_trace.hub.statistics_request import bare_collection, collection_type, written
 
 _CATALOG_PAGE_SIZE = 100
-"""The most the catalog gives at once; without being asked it gives 10."""
+"""The largest page of the catalog; its default is 10."""
 
 
 def search_body(
@@ -50,7 +50,7 @@ def parse_page(document: object) -> list[CatalogTile]:
     """Return the tiles of a page of results.
 
     Raises:
-        SourceError: It is none.
+        SourceError: The document is not a page.
     """
     features = array(mapping(document, "the page").get("features"), "features")
     return [parse_catalog_tile(feature, f"features[{i}]") for i, feature in enumerate(features)]
@@ -60,7 +60,7 @@ def parse_catalog_tile(feature: object, where: str = "the item") -> CatalogTile:
     """Return a tile from its item.
 
     Raises:
-        SourceError: Its id or time is missing, or its geometry is none.
+        SourceError: Its id or time is missing, or its geometry is invalid.
     """
     item = mapping(feature, where)
     properties = mapping(item.get("properties"), f"{where}.properties")
@@ -93,7 +93,7 @@ def next_search(body: Json, document: object) -> Json | None:
     the link.
 
     Raises:
-        SourceError: There is a next page, but no way to ask for it is told.
+        SourceError: There is a next page, but no way to request it.
     """
     page = mapping(document, "the page")
     token = (page.get("context") or {}).get("next")
@@ -105,7 +105,7 @@ def next_search(body: Json, document: object) -> Json | None:
         return None
     following = link.get("body")
     if not isinstance(following, dict):
-        raise SourceError("Sentinel Hub's catalog names a next page, but not how to ask for it by POST.")
+        raise SourceError("The catalog of Sentinel Hub has a next page, but not how to request it by POST.")
     return {**body, **following} if link.get("merge") else following
 
 
@@ -115,11 +115,11 @@ def _numbers(value: object, where: str) -> tuple[float, ...]:
 
 
 _BYOC_PAGE_SIZE = 100
-"""The most tiles the service gives at once."""
+"""The largest page of the service."""
 
 
 def tiles_path(collection: str, token: str | None = None) -> str:
-    """Return path and query of a page of tiles; `token` as the page before it said."""
+    """Return path and query of a page of tiles; `token` is from the previous page."""
     more = f"&viewtoken={quote(token, safe='')}" if token else ""
     return f"/collections/{quote(bare_collection(collection), safe='')}/tiles?count={_BYOC_PAGE_SIZE}{more}"
 
@@ -136,10 +136,10 @@ def file_path(collection: str, tile: str, name: str | None = None) -> str:
 
 
 def parse_tile(document: object, where: str = "data") -> ByocTile:
-    """Return a tile from its description (what stands under `data`).
+    """Return a tile from its description (the value of `data`).
 
     Raises:
-        SourceError: Something in it is not as it should be.
+        SourceError: A field is invalid.
     """
     tile = mapping(document, where)
     sensed, created = tile.get("sensingTime"), tile.get("created")
@@ -159,14 +159,14 @@ def parse_tiles(document: object) -> list[ByocTile]:
     """Return the tiles of a page.
 
     Raises:
-        SourceError: It is none.
+        SourceError: The document is not a page.
     """
     tiles = array(mapping(document, "the page").get("data"), "data")
     return [parse_tile(tile, f"data[{i}]") for i, tile in enumerate(tiles)]
 
 
 def next_token(document: object) -> str | None:
-    """Return the `viewtoken` of the page after this one: told as such, or within the URL of the next page."""
+    """Return the `viewtoken` of the next page: from its own field, or from the URL of the next page."""
     links = mapping(mapping(document, "the page").get("links") or {}, "links")
     token = links.get("nextToken")
     if token is None and links.get("next"):
@@ -178,7 +178,7 @@ def parse_files(document: object) -> tuple[str, ...]:
     """Return the names of a tile's files.
 
     Raises:
-        SourceError: It is no list of names.
+        SourceError: The document is not a list of names.
     """
     names = document.get("data") if isinstance(document, dict) else document
     return tuple(text(name, f"[{i}]") for i, name in enumerate(array(names, "the list of files")))

@@ -283,7 +283,7 @@ class TestStatistics:
             (error(403, "COMMON_INSUFFICIENT_PERMISSIONS"), CredentialsError, 3, "does not let you read"),
             (Answer(401), CredentialsError, 3, "SH_CLIENT_ID"),
             (error(409, "X", f"odd {CLIENT_SECRET}"), SourceError, 4, r"409 .odd \*\*\*."),
-            (Answer(body=b"<html>"), SourceError, 4, "is no JSON: check --base-url"),
+            (Answer(body=b"<html>"), SourceError, 4, "did not send JSON. Check --base-url"),
             (answer({"status": "OK", "data": [7]}), SourceError, 4, r"data\[0\] is 7"),
         ],
     )  # fmt: skip
@@ -461,7 +461,7 @@ def ranged(file: bytes) -> Callable[[Request], Answer]:
 
 def test_a_hub_that_is_not_there_is_named() -> None:
     memory = MemoryHub({f"{BASE}{TOKEN_PATH}": [Answer(fault=Fault.REFUSED)]})
-    with pytest.raises(SourceError, match=r"No token could be had: hub\.example: the connection is refused"):
+    with pytest.raises(SourceError, match=r"No token could be obtained: hub\.example: the connection is ref"):
         memory.run(search)
 
 

@@ -79,7 +79,7 @@ FORBIDDEN = ServiceError(
             UsageError,
             "because of its evalscript: Failed to evaluate script! evalscript.js:9: no x",
         ),
-        (ServiceError(400, "COMMON_BAD_PAYLOAD", "bbox"), CATALOG, UsageError, "not take the request: bbox"),
+        (ServiceError(400, "COMMON_BAD_PAYLOAD", "bbox"), CATALOG, UsageError, "rejects the request: bbox"),
         (ServiceError(400, "COMMON_BAD_PAYLOAD", ""), CATALOG, UsageError, "request: COMMON_BAD_PAYLOAD"),
         (ServiceError(404, "COMMON_NOT_FOUND", "No"), CATALOG, UsageError, f"collection {COLLECTION} .No."),
         (ServiceError(404, "", ""), STATISTICS, UsageError, "has no collection .*: check its id"),

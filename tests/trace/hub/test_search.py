@@ -105,7 +105,7 @@ def test_the_next_page(page: dict[str, Any], following: dict[str, Any] | None) -
 
 
 def test_a_next_page_that_cannot_be_asked_for_is_no_end() -> None:
-    with pytest.raises(SourceError, match="names a next page"):
+    with pytest.raises(SourceError, match="has a next page"):
         next_search({}, link())
 
 

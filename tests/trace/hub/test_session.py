@@ -41,7 +41,7 @@ def test_a_refused_token_is_renewed_and_the_request_sent_again() -> None:
 
 def test_two_refusals_are_a_matter_of_credentials() -> None:
     memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401)]})
-    with pytest.raises(CredentialsError, match=r"hub\.example does not take the token it gave.*SH_CLIENT_ID"):
+    with pytest.raises(CredentialsError, match=r"hub\.example rejects its own token.*SH_CLIENT_ID"):
         memory.run(fetch)
     assert len(memory.asked) == 4
 

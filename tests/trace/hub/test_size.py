@@ -78,5 +78,5 @@ def test_a_zone_mirrors_itself_at_its_meridian_and_the_equator(offset: float, la
 
 @pytest.mark.parametrize("epsg", [4326, 32600, 32661, 32700, 3857])
 def test_only_utm_zones_are_projected_to(epsg: int) -> None:
-    with pytest.raises(ValueError, match="no UTM zone"):
+    with pytest.raises(ValueError, match="not a UTM zone"):
         project(0, 0, epsg)

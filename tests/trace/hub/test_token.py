@@ -190,7 +190,7 @@ def test_old_deployments_have_another_path() -> None:
 
 
 def test_where_there_is_no_token_service() -> None:
-    assert TOKEN_URL in Mint([Answer(404)]).fails(SourceError, "is no token service: check --base-url")
+    assert TOKEN_URL in Mint([Answer(404)]).fails(SourceError, "is not a token service. Check --base-url")
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_a_refused_client_is_a_matter_of_credentials(refusal: Answer, words: str
         ([answer({"token_type": "Bearer"})], "answered without a token"),
         ([answer({"access_token": "a\r\nX-Evil: 1"})], "answered without a token"),
         ([answer(["token"])], "answered without a token"),
-        ([Answer(500)], "No token could be had: hub.example answered 500"),
-        ([Answer(fault=Fault.REFUSED)], "No token could be had: hub.example"),
+        ([Answer(500)], "No token could be obtained: hub.example answered 500"),
+        ([Answer(fault=Fault.REFUSED)], "No token could be obtained: hub.example"),
         ([Answer(307, headers={"Location": "https://other.example/x"})], "redirects a request with a body"),
     ],
 )

@@ -39,8 +39,8 @@ from stacpull.events import Listener, Notice
 from stacpull.models import Job, Received
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.transport import TransferError
-from stacpull.planning.orders import stated
-from stacpull.sources.links import ItemReader
+from stacpull.planning.statements import stated
+from stacpull.sources.item_reader import ItemReader
 from stacpull.store.destination import Destination
 from stacpull.store.lock import workers_lock
 from stacpull.store.writer import Arrived

@@ -29,7 +29,7 @@ from stacpull.engine.together import cause
 from stacpull.errors import StacpullError
 from stacpull.models import Failure, Job, Json
 from stacpull.net.transport import TransferError
-from stacpull.sources.links import ReadItem
+from stacpull.sources.item_reader import ReadItem
 from stacpull.store.destination import Destination, destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
 from stacpull.store.writer import Arrived, BodyWriter

@@ -4,7 +4,7 @@
         │            │                  │             N of them are read at a time
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
-The order is that of the parts, whatever arrives first, so a run that is stopped goes on at the same place: a
+The order is that of the parts, whatever arrives first, so a stopped run resumes at the same place: a
 cursor says by its `datetime` of which part it is, and the parts behind that are cut as they were. Items
 that lie in two parts come once if they have a range of time; an instant on a border may come twice, which the
 engine plans once. A service must show that it can tell times apart before it is trusted with this.
@@ -26,15 +26,11 @@ from stacpull.events import Notice
 from stacpull.filters.interval import Interval, parse_instant, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.doubting import Question, walk_doubting
-from stacpull.sources.page_size import AUTO_ITEMS, PageSize
 from stacpull.sources.pages import walk
-from stacpull.sources.paging import announced_total, with_limit
-from stacpull.sources.pushing import period_of
+from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, with_limit
+from stacpull.sources.search_query import SearchQuery, period_of, walk_verified
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import parameter, parts_of
-
-__all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "unsplit", "walk_split"]
 
 _AHEAD_BYTES = 32_000_000
 """JSON, decoded, that is held of parts whose turn has not come; what is being read comes on top."""
@@ -50,9 +46,9 @@ _MONTHS = 12
 
 
 class Split(NamedTuple):
-    """A question to be walked in parts: `at_once` of them, over `period`, the first and last border known."""
+    """A query to be walked in parts: `at_once` of them, over `period`, the first and last border known."""
 
-    question: Question
+    query: SearchQuery
     at_once: int
     period: Interval
 
@@ -79,8 +75,8 @@ def period_of_collection(collection: Json, asked: str | None, now: float | None 
 
     Args:
         collection: Its document (`extent.temporal.interval`, STAC collection).
-        asked: The interval of the question, if it has one.
-        now: The end of a collection that goes on, in seconds of Unix time; None: now.
+        asked: The interval of the query, if it has one.
+        now: The end of a collection that is still growing, in seconds of Unix time; None: now.
     """
     period = _stated(collection)
     today = datetime.fromtimestamp(SystemClock().time() if now is None else now, UTC)
@@ -101,21 +97,21 @@ def _stated(collection: Json) -> Interval:
 async def walk_split(
     reader: JsonReader, split: Split, start: PageRequest, size: PageSize, on_notice: OnNotice, *, home: str
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of all parts in order, from `start` on: the question's own first page, or a cursor.
+    """Yield the pages of all parts in order, from `start` on: the query's own first page, or a cursor.
 
     Raises:
         SourceError: a page could not be read.
         CredentialsError: credentials are missing or refused.
     """
-    question = split.question
-    resumed = None if start == question.request else datetime_of(start)  # of a cursor: its part
-    if start != question.request and resumed in {None, question.asked.get("datetime")}:
+    query = split.query
+    resumed = None if start == query.request else datetime_of(start)  # of a cursor: its part
+    if start != query.request and resumed in {None, query.asked.get("datetime")}:
         whole = walk(reader, start, size, on_notice, home=home)  # it was not split then
-    elif (sight := await _sight(reader, question, on_notice, again=resumed is not None)) is None:
-        whole = walk_doubting(reader, question, size, on_notice, home=home)
+    elif (probed := await _probe(reader, query, on_notice, again=resumed is not None)) is None:
+        whole = walk_verified(reader, query, size, on_notice, home=home)
     else:
-        requests = list(_requests(split, sight, start, resumed))
-        whole = _in_order(_Lanes(reader, size, on_notice, home, split.at_once, sight.total), requests)
+        requests = list(_requests(split, probed, start, resumed))
+        whole = _in_order(_Lanes(reader, size, on_notice, home, split.at_once, probed.total), requests)
     try:
         async for page in whole:
             yield page
@@ -128,7 +124,7 @@ def owns(split: Split, request: PageRequest) -> bool:
 
     They are told by their path and collection: what else they hold is the service's.
     """
-    own = split.question.request
+    own = split.query.request
     if request == own:
         return True
     same_path = parts_of(request.url).path == parts_of(own.url).path
@@ -150,42 +146,42 @@ def datetime_of(request: PageRequest) -> str | None:
     return parameter(request.url, "datetime")
 
 
-class _Sight(NamedTuple):
+class _Probe(NamedTuple):
     """What a first look showed: the total, if it is announced."""
 
     total: int | None = None
 
 
-async def _sight(
-    reader: JsonReader, question: Question, on_notice: OnNotice, *, again: bool
-) -> _Sight | None:
+async def _probe(
+    reader: JsonReader, query: SearchQuery, on_notice: OnNotice, *, again: bool
+) -> _Probe | None:
     """Look at the first items; None if the service cannot tell times apart, or has nothing.
 
     Of a walk that goes on (`again`) that is known; the total, by which it is cut, is not.
     """
-    door, asked = question.door, question.asked
+    endpoint, asked = query.endpoint, query.asked
     try:
-        body = await _body(reader, door.request(asked))
+        body = await _body(reader, endpoint.request(asked))
         if again:
-            return _Sight(announced_total(body))
+            return _Probe(announced_total(body))
         times = [period_of(item) for item in body["features"] if isinstance(item, dict)]
         known = next((time for time in times if time is not None), None)
         if known is None:
             if body["features"]:
                 on_notice(unsplit("the first items of the source have no time to ask for"))
             return None
-        there = await _body(reader, door.request({**asked, "datetime": known}))
-        never = await _body(reader, door.request({**asked, "datetime": _LONG_AGO}))
+        there = await _body(reader, endpoint.request({**asked, "datetime": known}))
+        never = await _body(reader, endpoint.request({**asked, "datetime": _LONG_AGO}))
     except (SourceError, TransferError, CredentialsError, KeyError, TypeError):
-        return _Sight() if again else None  # the walk itself will say what is wrong
+        return _Probe() if again else None  # the walk itself will say what is wrong
     if there["features"] and not never["features"]:
-        return _Sight(announced_total(body))
+        return _Probe(announced_total(body))
     on_notice(unsplit("the source cannot tell times apart"))
     return None
 
 
 def unsplit(why: str) -> Notice:
-    """Return what is told of a walk that was to be split and is not."""
+    """Return the notice about a walk that cannot be split."""
     return Notice("warning", f"The walk is not split by time: {why}.")
 
 
@@ -196,11 +192,11 @@ async def _body(reader: JsonReader, request: PageRequest) -> Json:
     return body
 
 
-def _requests(split: Split, sight: _Sight, start: PageRequest, resumed: str | None) -> Iterator[PageRequest]:
+def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | None) -> Iterator[PageRequest]:
     """Yield the first request of each part; where a run goes on, that of its part is `start` itself."""
-    asked, door, period = split.question.asked, split.question.door, split.period
+    asked, endpoint, period = split.query.asked, split.query.endpoint, split.period
     whole = parse_interval(asked["datetime"]) if "datetime" in asked else Interval(None, None)
-    cuts = _cuts(period, split.at_once, sight.total)
+    cuts = _cuts(period, split.at_once, probed.total)
     if resumed is not None:
         yield start
         _, _, end = resumed.partition("/")
@@ -210,16 +206,16 @@ def _requests(split: Split, sight: _Sight, start: PageRequest, resumed: str | No
         whole = Interval(reached, whole.end)
         cuts = [cut for cut in cuts if cut > reached]
     if not cuts and whole == Interval(None, None):
-        yield split.question.request
+        yield split.query.request
         return
     for part in parts(whole, cuts):
-        yield door.request({**asked, "datetime": part})
+        yield endpoint.request({**asked, "datetime": part})
 
 
 def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
     """Return borders for parts of some pages each: the longest units that give enough of them.
 
-    Of a small total parts of less than a page would be questions in vain.
+    Of a small total parts of less than a page would be queries in vain.
     """
     wanted = _PARTS_EACH * at_once
     if total is not None:

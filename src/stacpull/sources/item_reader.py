@@ -22,8 +22,6 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json import weight_of_document
 from stacpull.net.transport import TransferError
 
-__all__ = ["ItemReader", "ReadItem"]
-
 _RECENT_ITEMS = 256
 """Documents kept: at 2.4 KB of JSON an item, some 5 MB of memory."""
 _RECENT_WEIGHT = 64 * 1024 * 1024

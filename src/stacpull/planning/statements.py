@@ -1,0 +1,138 @@
+"""What items state about their assets, in STAC extensions: checksum, readiness, storage. Pure.
+
+- The file extension writes `file:checksum`, a multihash in hex: an unsigned varint code, an unsigned varint
+  length in bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
+- The order extension writes `order:status`, the storage extension (version 1) `storage:tier`: the asset was
+  ordered, or is in an archive. That is not proof: the asset is requested all the same, and the statement only
+  explains why it cannot be fetched. (https://github.com/stac-extensions/order, v1.1.0)
+- The storage extension writes the region of a bucket, and who pays. Version 1 has `storage:region` and
+  `storage:requester_pays` on the asset, or on the item for all of them. Version 2 names schemes once
+  (`storage:schemes`), and each asset refers to some of them (`storage:refs`). A region is only where to ask
+  first, and `--request-payer` must agree to costs. (https://github.com/stac-extensions/storage, v1.0.0,
+  v2.0.0)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+from stacpull.models import Checksum, Json
+
+_KINDS: Final = {
+    0x11: ("sha1", 20),
+    0x12: ("sha256", 32),
+    0x13: ("sha512", 64),
+    0x14: ("sha3_512", 64),
+    0x15: ("sha3_384", 48),
+    0x16: ("sha3_256", 32),
+    0x17: ("sha3_224", 28),
+    0x20: ("sha384", 48),
+    0xD5: ("md5", 16),
+    **{0xB200 + size: ("blake2b", size) for size in range(1, 65)},
+}
+"""Code to algorithm as `hashlib` names it, and length of its digest in bytes."""
+
+
+def parse_multihash(text: str) -> Checksum | None:
+    """Return the checksum that a multihash states; None if it cannot be verified.
+
+    That is not a failure: codes may be unknown, and some services write a length that disagrees with the code
+    (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
+    """
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return None
+    code, start = _varint(raw, 0)
+    length, start = _varint(raw, start)
+    algorithm, size = _KINDS.get(code, ("", -1))
+    digest = raw[start:]
+    return Checksum(algorithm, digest) if length == size == len(digest) else None
+
+
+def _varint(raw: bytes, start: int) -> tuple[int, int]:
+    """Return the unsigned LEB128 number at `start` and where it ends; -1 if it does not end."""
+    value = 0
+    for place, byte in enumerate(raw[start : start + 9]):
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:  # noqa: PLR2004 - the high bit says that more follows
+            return value, start + place + 1
+    return -1, len(raw)
+
+
+STATEMENTS = ("order:status", "storage:tier")
+"""What an item, or an asset, may say of it."""
+
+_UNDER_WAY = frozenset({"ordered", "pending", "shipping"})
+_ARCHIVED = re.compile(r"archive|glacier", re.IGNORECASE)
+
+
+def why_not_ready(item: Json, key: str) -> str:
+    """Return what the item says of the asset at `key` if that is not ready yet, else an empty text."""
+    assets = item.get("assets")
+    asset = assets.get(key) if isinstance(assets, dict) else None
+    said = {**stated(item.get("properties")), **stated(asset)}
+    status, tier = said.get("order:status"), said.get("storage:tier")
+    if status in _UNDER_WAY:
+        return f"its item says that it is being prepared (order:status {status})"
+    if tier is not None and _ARCHIVED.search(tier):
+        return f"its item says that it is in an archive (storage:tier {tier[:40]})"
+    return ""
+
+
+def stated(said: object) -> dict[str, str]:
+    """Return what the members of an item's properties, or of an asset, say of it."""
+    found = {name: said.get(name) for name in STATEMENTS} if isinstance(said, dict) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+class Storage(NamedTuple):
+    """What is said of an asset's storage."""
+
+    region: str | None = None
+    """The region of its bucket at Amazon; None if nothing, or something else, is said."""
+    requester_pays: bool = False
+    """True if whoever asks must pay, wherever the asset is taken from."""
+
+
+_NOTHING = Storage()
+
+
+def storage_at(item: Json, asset: Json, href: str) -> Storage:
+    """Return what an item says of the storage of one of its assets at `href`, its own or an alternate one."""
+    alternates = asset.get("alternate")
+    entries = alternates.values() if isinstance(alternates, dict) else ()
+    named = (one for one in entries if isinstance(one, dict) and one.get("href") == href)
+    return storage_of(item, asset if asset.get("href") == href else next(named, asset))
+
+
+def storage_of(item: Json, asset: Json) -> Storage:
+    """Return what an item says of the storage of one of its assets (or of an alternate of it)."""
+    properties = item.get("properties")
+    shared: Json = properties if isinstance(properties, dict) else {}
+    refs = asset.get("storage:refs")
+    if isinstance(refs, list) and refs:
+        return _of_schemes(shared.get("storage:schemes"), refs)
+    region, pays, platform = (
+        asset.get(f"storage:{name}", shared.get(f"storage:{name}"))
+        for name in ("region", "requester_pays", "platform")
+    )
+    if region is None and pays is None:
+        return _NOTHING
+    amazon = not isinstance(platform, str) or platform.upper() == "AWS"
+    return Storage(region if amazon and isinstance(region, str) and region else None, pays is True)
+
+
+def _of_schemes(schemes: Any, refs: list[Any]) -> Storage:
+    """Return what all the schemes that an asset refers to have in common: it may be had by any of them."""
+    if not isinstance(schemes, dict):
+        return _NOTHING
+    named = [schemes.get(ref) for ref in refs if isinstance(ref, str)]
+    known = [scheme for scheme in named if isinstance(scheme, dict)]
+    if not known:
+        return _NOTHING
+    regions = {scheme.get("region") if scheme.get("type") == "aws-s3" else None for scheme in known}
+    (region,) = regions if len(regions) == 1 else (None,)
+    pays = all(scheme.get("requester_pays") is True for scheme in known)
+    return Storage(region if isinstance(region, str) and region else None, pays)

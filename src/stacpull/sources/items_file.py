@@ -1,0 +1,461 @@
+"""One item, or the items of one document (a GeoJSON FeatureCollection, STAC's ItemCollection), as a source.
+
+A document that was saved by itself is a copy: relative hrefs of its items belong to their `self` links, and
+to its place only if they have none. (A tree was moved as a whole: there it is the other way round.)
+
+The whole document is in memory; its items are given out in stretches, so that the first transfers need not
+wait for the last item. A page of an API that was saved names a next page, which is not followed: what is
+asked for is the file. One that a server gives is followed as pages of an API are, and read again where it is
+walked again: what it named behind itself may have expired.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.events import Notice
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
+from stacpull.net.api import PAGE_LIMIT, Document
+from stacpull.net.coding import CodingError, decoded
+from stacpull.net.json import RepairWarnings, TooManyValuesError, decode
+from stacpull.net.transport import Response, TransferError
+from stacpull.planning.hrefs import links_of, self_href
+from stacpull.planning.items import NO_COLLECTION
+from stacpull.redact import cut_cursor
+from stacpull.sources.documents import (
+    DocumentKind,
+    absolute,
+    kind_of,
+    located,
+    read_root,
+    refuse_split,
+    static_item,
+    whole_item,
+    without_links,
+)
+from stacpull.sources.pages import walk
+from stacpull.sources.paging import PageSize, next_request
+from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.urls import is_local
+
+PAGE_ITEMS = 100
+"""Items per page, by default."""
+
+
+def _wants(collections: Sequence[str]) -> Callable[[Json], bool]:
+    """Return the test if an item is of one of these collections; without names all are wanted."""
+    names = frozenset(collections)
+    return lambda item: not names or item.get("collection") in names
+
+
+class CollectionLinks:
+    """Where the collections of items are, as the items' own links say."""
+
+    def __init__(self, reader: JsonReader, base: str) -> None:
+        self._reader = reader
+        self._base = base
+        self._urls: dict[str, str] = {}
+
+    def note(self, items: Sequence[Json]) -> None:
+        """Learn from items where their collections are."""
+        for item in items:
+            name = item.get("collection")
+            if not isinstance(name, str) or name in self._urls:
+                continue
+            own = next((href for rel, href in links_of(item) if rel == "self"), self._base)
+            href = next((href for rel, href in links_of(item) if rel == "collection"), None)
+            url = None if href is None else absolute(own, href)
+            if isinstance(url, str):
+                self._urls[name] = url
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of a collection, its `self` link where it is.
+
+        Raises:
+            UsageError: no item says where it is.
+            SourceError: it could not be read.
+        """
+        url = self._urls.get(collection_id)
+        if url is None:
+            raise UsageError(f"No item of {self._base} says where the collection {collection_id} is.")
+        document = await read_root(self._reader, url)
+        body = document.body
+        if not isinstance(body, dict) or body.get("id") != collection_id:
+            raise SourceError(f"{url} is not the collection {collection_id}.")
+        return located(without_links(body, "item", "child"), document.url)
+
+
+class ItemsFile:
+    """What all sources that are one file of items have in common.
+
+    Args:
+        url: Where the file is.
+        reader: Reads it, and the collections of its items.
+    """
+
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        self.url = url
+        self._reader = reader
+        self._links = CollectionLinks(reader, url)
+        self._wanted: Callable[[Json], bool] = _wants(())
+
+    async def collections(self) -> list[Json]:
+        """A file of items holds no collections.
+
+        Raises:
+            SourceError: always.
+        """
+        raise SourceError(f"{self.url} holds items and no collections: name the catalog they are from.")
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of a collection that an item links to.
+
+        Raises:
+            UsageError: no item links to it.
+            SourceError: it could not be read.
+        """
+        return await self._links.collection(collection_id)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return the one start; with `-C`, only items of those collections are given out.
+
+        Raises:
+            UsageError: the walk is to be split.
+        """
+        refuse_split(selection)
+        self._wanted = _wants(selection.collections)
+        return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
+
+
+class FeaturesSource(ItemsFile):
+    """The items of one document.
+
+    Args:
+        document: An item or a FeatureCollection.
+        reader: Reads their collections and source items.
+        asked: The URL that was asked for it, if redirects led from there to the document's own.
+    """
+
+    def __init__(self, document: Document, reader: JsonReader, asked: str | None = None) -> None:
+        super().__init__(document.url, reader)
+        self._document = document
+        self._asked = asked or document.url
+        self._is_fresh = True
+        """True until a walk has begun."""
+
+    async def pages(
+        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the items from `start` on: a stretch of the document, or a page behind it.
+
+        Raises:
+            SourceError: a page behind it could not be read, or the document when it is read again.
+        """
+        behind: PageRequest | None = start
+        is_fresh, self._is_fresh = self._is_fresh, False
+        if start.url == self.url and start.body is None:
+            if not (is_fresh or start.after or is_local(self.url)):
+                await self._read_anew()
+            behind = self._page_behind(on_notice)
+            size = page_size.items if page_size.fixed else PAGE_ITEMS
+            for page in self._stretches(start, size, behind):
+                self._links.note(page.items)
+                yield page
+        if behind is not None:
+            pages = walk(self._reader, behind, page_size, on_notice)
+            async with aclosing(pages):
+                async for page in pages:
+                    self._links.note(page.items)
+                    yield page
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to.
+
+        Raises:
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
+        """
+        return await static_item(self._reader, href)
+
+    async def _read_anew(self) -> None:
+        """Ask for the document once more.
+
+        Raises:
+            SourceError: it could not be read, or is something else now.
+        """
+        document = await read_root(self._reader, self._asked)
+        if kind_of(document.body) is not kind_of(self._document.body):
+            raise SourceError(f"{self.url} has changed: it does not hold items any more.")
+        self._document = document
+
+    def _features(self) -> list[object]:
+        body = self._document.body
+        if kind_of(body) is DocumentKind.ITEM and isinstance(body, dict):
+            own = self_href(body, local=is_local(self.url))
+            return [body if own is not None else located(body, self.url)]
+        features = body.get("features") if isinstance(body, dict) else None
+        return features if isinstance(features, list) else []
+
+    def _stretches(self, start: PageRequest, size: int, behind: PageRequest | None) -> list[Page]:
+        features = self._features()
+        first = start.after[0][0] if start.after else 0
+        pages = []
+        for begin in range(first, max(len(features), first + 1), size):
+            end = min(begin + size, len(features))
+            following = behind if end >= len(features) else PageRequest(self.url, after=((end, ""),))
+            pages.append(self._page(features[begin:end], begin, following))
+        return pages
+
+    def _page(self, features: list[object], begin: int, following: PageRequest | None) -> Page:
+        request = PageRequest(self.url, after=((begin, ""),) if begin else ())
+        items, unread = [], []
+        for number, feature in enumerate(features, begin + 1):
+            item = whole_item(feature)
+            if item is None:
+                failure = Failure(FailureKind.ITEM, "not an item with an id.")
+                unread.append(Unread(NO_COLLECTION, f"feature {number} of {self.url}", failure))
+            elif self._wanted(item):
+                items.append(item)
+        return Page(request, items, following, None, self._document.bytes, unread=tuple(unread))
+
+    def _page_behind(self, on_notice: OnNotice) -> PageRequest | None:
+        """Return the request for the page behind the document, if it is one of an API's."""
+        body = self._document.body
+        if kind_of(body) is not DocumentKind.ITEMS or not isinstance(body, dict):
+            return None
+        if is_local(self.url):
+            if any(rel == "next" for rel, _ in links_of(body)):
+                text = "The file is a page of an API and names a next one, which is not followed."
+                on_notice(Notice("warning", text))
+            return None
+        try:
+            following = next_request(body, PageRequest(cut_cursor(self.url)))
+        except SourceError as error:
+            on_notice(Notice("warning", f"The walk ends with the document itself: {error}"))
+            return None
+        return following
+
+
+_NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
+_CHUNK = 1 << 18
+_LONGEST = PAGE_LIMIT
+"""The most bytes of one line."""
+_GZIPPED = "gzip "
+"""Before the ETag of a version whose offsets are not those of the file."""
+_GZIP = b"\x1f\x8b"
+_PAGE_BYTES = 8_000_000
+_OPENINGS = frozenset({b"{", b"["})
+"""The first line of a document that is written over several."""
+_BREAKS = 5
+"""How often in a row a file may break off without a line having come."""
+_PARTIAL, _UNSATISFIABLE = 206, 416
+
+
+def is_lines(url: str) -> bool:
+    """Tell by its name, or as standard input, if what `url` leads to is NDJSON."""
+    return url.startswith("stdin:") or _NAMES.search(urlsplit(url).path) is not None
+
+
+class _LinePosition(NamedTuple):
+    """What was read: lines, bytes (decoded), and of which version of the file."""
+
+    lines: int = 0
+    offset: int = 0
+    version: str = ""
+
+    def after(self) -> tuple[tuple[int, str], ...]:
+        return ((self.lines, ""), (self.offset, self.version))
+
+    @classmethod
+    def of(cls, request: PageRequest) -> _LinePosition:
+        if not request.after:
+            return cls()
+        (lines, _), (offset, version) = request.after
+        return cls(lines, offset, version)
+
+
+@dataclass(slots=True)
+class _PageLines:
+    """The lines of a page so far."""
+
+    items: list[Json] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    bytes: int = 0
+
+    def is_full(self, most: int) -> bool:
+        return len(self.items) + len(self.unread) >= most or self.bytes >= _PAGE_BYTES
+
+
+class LinesSource(ItemsFile):
+    """The items of an NDJSON file."""
+
+    async def pages(
+        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the items from the line on that `start` names.
+
+        Raises:
+            SourceError: the file could not be read, or breaks off again and again at one place.
+        """
+        most = page_size.items if page_size.fixed else PAGE_ITEMS
+        request, stretch, done = start, _PageLines(), _LinePosition.of(start)
+        repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
+        async with aclosing(self._lines(done, on_notice)) as lines:
+            async for place, line in lines:
+                if stretch.is_full(most):
+                    following = PageRequest(self.url, after=done.after())
+                    yield self._page(request, stretch, following)
+                    request, stretch = following, _PageLines()
+                self._add(stretch, line, place.lines, repaired)
+                done = place
+        yield self._page(request, stretch, None)
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to.
+
+        Raises:
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
+        """
+        return await static_item(self._reader, href)
+
+    def _add(self, stretch: _PageLines, line: bytes, number: int, repaired: RepairWarnings) -> None:
+        stretch.bytes += len(line)
+        line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
+        if not line:
+            return
+        try:
+            decoded = decode(line)
+            repaired.note(decoded, f"line {number} of {self.url}")
+            found, why = _items_of(decoded.value), "not an item with an id"
+        except TooManyValuesError as error:
+            found, why = [None], str(error)
+        except ValueError:
+            if number == 1 and line in _OPENINGS:
+                raise SourceError(
+                    f"{self.url} is not NDJSON, which has one item per line: a document over several lines "
+                    "is read from a file whose name ends with .json."
+                ) from None
+            found, why = [None], "not valid JSON"
+        for item in found:
+            if item is None:
+                is_stdin = self.url.startswith("stdin:")
+                name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
+                failure = Failure(FailureKind.ITEM, f"{why}.")
+                stretch.unread.append(Unread(NO_COLLECTION, name, failure))
+            elif self._wanted(item):
+                stretch.items.append(item)
+
+    def _page(self, request: PageRequest, stretch: _PageLines, following: PageRequest | None) -> Page:
+        self._links.note(stretch.items)
+        return Page(request, stretch.items, following, None, stretch.bytes, unread=tuple(stretch.unread))
+
+    async def _lines(
+        self, place: _LinePosition, on_notice: OnNotice
+    ) -> AsyncGenerator[tuple[_LinePosition, bytes]]:
+        """Yield each line with the place behind it, over as many requests as it takes."""
+        breaks = 0
+        while True:
+            try:
+                async with aclosing(self._lines_once(place, on_notice)) as lines:
+                    async for behind, line in lines:
+                        breaks, place = 0, behind
+                        yield place, line
+            except TransferError as error:
+                breaks += 1
+                if not error.failure.retryable or breaks > _BREAKS:
+                    text = f"{self.url} could not be read past line {place.lines}: {error}"
+                    raise SourceError(text) from error
+            else:
+                return
+
+    async def _lines_once(
+        self, place: _LinePosition, on_notice: OnNotice
+    ) -> AsyncGenerator[tuple[_LinePosition, bytes]]:
+        headers = {"Accept": "application/x-ndjson, application/geo+json-seq, */*"}
+        if place.offset and place.version and not place.version.startswith(_GZIPPED):
+            headers |= {"Range": f"bytes={place.offset}-", "If-Range": place.version}
+        async with self._reader.stream(self.url, headers) as response:
+            if response.status == _UNSATISFIABLE:
+                return  # nothing follows
+            chunks, zipped = await _begun(response.chunks(_CHUNK))
+            if response.status == _PARTIAL:
+                version, skipped = place.version, 0
+            else:
+                version, skipped = _version(response, zipped=zipped), place.offset
+                if place.version and version != place.version:
+                    on_notice(Notice("warning", f"{self.url} has changed: it is read from its start."))
+                    place, skipped = _LinePosition(), 0
+            number, offset = place.lines, place.offset
+            plain = _gunzipped(chunks) if zipped and response.status != _PARTIAL else chunks
+            async with aclosing(_split(plain, skipped)) as lines:
+                async for line in lines:
+                    number, offset = number + 1, offset + len(line)
+                    yield _LinePosition(number, offset, version), line
+
+
+def _version(response: Response, *, zipped: bool) -> str:
+    etag = response.headers.get("ETag", "")
+    strong = "" if etag.startswith("W/") else etag
+    return f"{_GZIPPED}{strong}" if zipped else strong
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:
+    """Return the chunks again, and whether they begin as gzip does."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= len(_GZIP):
+            break
+
+    async def again() -> AsyncGenerator[bytes]:
+        yield head
+        async for chunk in chunks:
+            yield chunk
+
+    return again(), head.startswith(_GZIP)
+
+
+async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the content of a gzip file, of one member or several.
+
+    Raises:
+        SourceError: It is damaged, breaks off, or is much longer than its content.
+    """
+    try:
+        async for piece in decoded(chunks, "gzip"):
+            yield piece
+    except CodingError as error:
+        raise SourceError(f"The gzipped lines cannot be read. {error}") from error
+
+
+async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:
+    """Yield lines with their ends, past the first `skipped` bytes.
+
+    Raises:
+        SourceError: A line is too long.
+    """
+    rest = b""
+    async for piece in chunks:
+        chunk = piece
+        if skipped:
+            chunk, skipped = chunk[skipped:], max(0, skipped - len(chunk))
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+        if len(rest) > _LONGEST:
+            raise SourceError(f"A line has more than {_LONGEST} bytes: this is not NDJSON.")
+    if rest:
+        yield rest
+
+
+def _items_of(document: object) -> list[Json | None]:
+    """Return the item of a line, or those of the list or ItemCollection that it is; None for no item."""
+    several = document.get("features") if isinstance(document, dict) else document
+    if isinstance(several, list) and (several or kind_of(document) is not DocumentKind.ITEM):
+        return [whole_item(one) for one in several]
+    return [None if kind_of(document) in {DocumentKind.ITEMS, DocumentKind.CATALOG} else whole_item(document)]

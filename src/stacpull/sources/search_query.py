@@ -1,0 +1,334 @@
+"""Asking an API to filter: its capabilities, a query for what it can do, and a walk of the answer.
+
+    first request fails ─────────────▶ walk without asking the API to filter
+    nothing came ─▶ asked for an item that it has: returned? yes ─▶ there is nothing
+                                                             no  ─▶ walk without asking the API to filter
+
+Capabilities are the conformance classes of the landing page (STAC API 1.0.0 and its release candidates: core,
+item search, filter extension; OGC API Features, part 1, 7.4, and part 3). Versions in their URIs are ignored.
+
+A query is sent by GET, or by POST if the API offers it and the URL would be long, or if a filter is sent as
+JSON. Members that an endpoint does not take are not sent: everything is filtered here in any case, so an API
+that returns too much does no harm.
+
+Some services answer a filter that they do not understand with an error, or with nothing. An empty answer is
+therefore verified by a query that differs only in its values, and that an item of the source must match. A
+service that returns only some of the items cannot be detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.filters.cql2 import filter_text
+from stacpull.filters.interval import parse_instant
+from stacpull.filters.narrowing import Narrowing, filter_names
+from stacpull.filters.properties import Reference
+from stacpull.models import Json, Page, PageRequest
+from stacpull.net.transport import TransferError
+from stacpull.sources.pages import walk
+from stacpull.sources.paging import PageSize, parameters_of, with_limit
+from stacpull.sources.source import JsonReader, OnNotice
+from stacpull.urls import add_parameters, parameters
+
+_SEARCH = ("/item-search",)
+_FILTER = ("/item-search#filter", "/item-search/#filter")
+_ITEMS = ("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features")
+_JSON, _TEXT = ("/conf/cql2-json",), ("/conf/cql2-text",)
+
+
+class Capabilities(NamedTuple):
+    """What an API can filter: `items` takes bbox and datetime, `search` more; `post` is search by POST."""
+
+    items: bool = False
+    search: bool = False
+    post: bool = False
+    cql2_json: bool = False
+    cql2_text: bool = False
+
+
+NO_CAPABILITIES = Capabilities()
+
+
+def capabilities_of(landing: Json) -> Capabilities:
+    """Return the capabilities that a landing page states in `conformsTo`."""
+    stated = landing.get("conformsTo")
+    classes = [uri.rstrip("/") for uri in stated if isinstance(uri, str)] if isinstance(stated, list) else []
+
+    def conforms(endings: tuple[str, ...]) -> bool:
+        return any(uri.endswith(endings) for uri in classes)
+
+    search = conforms(_SEARCH)
+    filters = search and conforms(_FILTER)
+    return Capabilities(
+        items=conforms(_ITEMS),
+        search=search,
+        post=search and _offers_post(landing),
+        cql2_json=filters and conforms(_JSON),
+        cql2_text=filters and conforms(_TEXT),
+    )
+
+
+def _offers_post(landing: Json) -> bool:
+    links = landing.get("links")
+    return any(
+        link.get("rel") == "search" and str(link.get("method")).upper() == "POST"
+        for link in (links if isinstance(links, list) else [])
+        if isinstance(link, dict)
+    )
+
+
+MOST_IDS: Final = 500
+"""Ids that are requested by name; more are looked for among all items."""
+
+_LONG_URL: Final = 2000
+"""Characters from which a URL is long: many servers and proxies take no more than some thousands."""
+
+_LARGE_AREA: Final = 100_000
+"""Bytes of GeoJSON from which the box around an area is asked for instead of the area."""
+
+_PLACES: Final = frozenset({"bbox", "intersects"})
+_WIDENED: Final = 1e-4
+"""Degrees by which a box without width or height is widened: services make polygons of boxes."""
+_NORTH, _EAST = 90.0, 180.0
+
+
+class SearchEndpoint(NamedTuple):
+    """The URL of a search, and the members that it takes."""
+
+    url: str
+    """For GET, to be extended by parameters."""
+    takes: frozenset[str]
+    body: Json | None = None
+    """The query of `url` as a body; None if only GET is offered."""
+    json_filter: bool = False
+    """True if a filter is sent as JSON, in a body; else it is sent as text."""
+
+    def request(self, asked: Json) -> PageRequest:
+        """Return the request with the members `asked`."""
+        url = add_parameters(self.url, parameters_of(asked))
+        if self.body is None or not (len(url) > _LONG_URL or isinstance(asked.get("filter"), dict)):
+            return PageRequest(url)
+        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **asked})
+
+    def fits(self, asked: Json) -> bool:
+        """Return True if the members `asked` can be sent: by POST, or in a URL that is not too long."""
+        return self.body is not None or len(self.request(asked).url) <= _LONG_URL
+
+    def less(self, url: str) -> SearchEndpoint:
+        """Return this endpoint without the members that the query of `url` has: services take each once."""
+        asked = {p.name for p in parameters(url)}
+        taken = asked | (_PLACES if asked & _PLACES else set())
+        return self._replace(takes=self.takes - taken if "ids" not in asked else frozenset())
+
+
+def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
+    """Return the item search of the API at `root`, in `collections` (none: in all)."""
+    url, body = f"{root}/search", Json()
+    if collections:
+        url += f"?collections={','.join(quote(one, safe='') for one in collections)}"
+        body = {"collections": list(collections)}
+    takes = {"bbox", "datetime", "intersects", "ids"}
+    as_json = capabilities.post and capabilities.cql2_json
+    if as_json or capabilities.cql2_text:
+        takes.add("filter")
+    return SearchEndpoint(url, frozenset(takes), body if capabilities.post else None, as_json)
+
+
+def items_endpoint(url: str) -> SearchEndpoint:
+    """Return the endpoint of a collection's items (OGC API Features, 7.15), without what `url` asks for."""
+    return SearchEndpoint(url, frozenset({"bbox", "datetime"})).less(url)
+
+
+def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
+    """Return what the endpoint takes of `narrowing`, as members of a search, without ids (`ids_members`)."""
+    found = _place(narrowing, endpoint)
+    if narrowing.datetime is not None and "datetime" in endpoint.takes:
+        found["datetime"] = narrowing.datetime
+    if narrowing.condition is not None and "filter" in endpoint.takes:
+        filtered = {**found, **_filter(narrowing.condition, endpoint)}
+        if endpoint.fits(filtered):
+            return filtered
+    return found
+
+
+def ids_members(ids: tuple[str, ...], endpoint: SearchEndpoint) -> Json | None:
+    """Return the query for `ids`, None if there are too many of them or the endpoint takes none."""
+    asked: Json = {"ids": list(ids)}
+    return asked if "ids" in endpoint.takes and 0 < len(ids) <= MOST_IDS and endpoint.fits(asked) else None
+
+
+def known_members(item: Json, asked: Json, narrowing: Narrowing, endpoint: SearchEndpoint) -> Json | None:
+    """Return a query like `asked` that `item` itself answers; None if the item cannot be asked for so.
+
+    A source that gives nothing for it does not do what it says.
+    """
+    geometry = item.get("geometry")
+    answers: Json = {
+        "bbox": _box_of(item),
+        "intersects": geometry if isinstance(geometry, dict) else None,
+        "datetime": period_of(item),
+        "ids": [item.get("id")],
+    }
+    known = {name: answers[name] for name in asked if name in answers}
+    if "filter" in asked and narrowing.condition is not None:
+        known |= _filter(_truth_of(item, narrowing.condition), endpoint)
+    return None if None in known.values() or not known else known
+
+
+def _place(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
+    if narrowing.area is not None and "intersects" in endpoint.takes:
+        asked: Json = {"intersects": narrowing.area}
+        if len(orjson.dumps(asked)) <= _LARGE_AREA and endpoint.fits(asked):
+            return asked
+    if narrowing.bbox is not None and "bbox" in endpoint.takes:
+        return {"bbox": _wide(narrowing.bbox)}
+    return {}
+
+
+def _wide(box: tuple[float, float, float, float]) -> list[float]:
+    west, south, east, north = box
+    if west == east:
+        west, east = max(-_EAST, west - _WIDENED), min(_EAST, east + _WIDENED)
+    if south == north:
+        south, north = max(-_NORTH, south - _WIDENED), min(_NORTH, north + _WIDENED)
+    return [west, south, east, north]
+
+
+def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
+    if endpoint.json_filter:
+        return {"filter": condition, "filter-lang": "cql2-json"}
+    return {"filter": filter_text(condition), "filter-lang": "cql2-text"}
+
+
+def _truth_of(item: Json, condition: Json) -> Json:
+    """Return a condition that is true of `item`, on a property that `condition` names if it has one."""
+    held = item.get("properties")
+    for name in filter_names(condition):
+        value = Reference(name).value(item, held if isinstance(held, dict) else {})
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and parse_instant(value) is None):
+            return {"op": "=", "args": [{"property": name}, value]}
+    return {"op": "=", "args": [{"property": "id"}, item.get("id")]}
+
+
+def _box_of(item: Json) -> list[float] | None:
+    """Return the box of an item's geometry, a little wider."""
+    geometry = item.get("geometry")
+    positions = list(_positions(geometry.get("coordinates"))) if isinstance(geometry, dict) else []
+    if not positions:
+        return None
+    xs, ys = [one[0] for one in positions], [one[1] for one in positions]
+    west, east = max(-_EAST, min(xs) - _WIDENED), min(_EAST, max(xs) + _WIDENED)
+    south, north = max(-_NORTH, min(ys) - _WIDENED), min(_NORTH, max(ys) + _WIDENED)
+    return [west, south, east, north] if west < east and south < north else None
+
+
+def _positions(coordinates: Any) -> list[tuple[float, float]]:
+    if not isinstance(coordinates, list):
+        return []
+    match coordinates:
+        case [int() | float() as x, int() | float() as y, *_]:
+            return [(x, y)]
+    return [position for part in coordinates for position in _positions(part)]
+
+
+def period_of(item: Json) -> str | None:
+    """Return the instant or the range of an item, as it is asked for; None if it has neither."""
+    held = item.get("properties")
+    times = held if isinstance(held, dict) else {}
+    if isinstance(moment := times.get("datetime"), str):
+        return moment.replace(" ", "T")
+    start, end = times.get("start_datetime"), times.get("end_datetime")
+    return f"{start}/{end}" if isinstance(start, str) and isinstance(end, str) else None
+
+
+_PROBED = 10
+"""Items read to find one for the query that verifies an empty answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A query: the members of a search (`asked`) at `endpoint`, and the request without them (`plain`)."""
+
+    endpoint: SearchEndpoint
+    asked: Json
+    narrowing: Narrowing
+    plain: PageRequest
+
+    @property
+    def request(self) -> PageRequest:
+        """The first page of the answer."""
+        return self.endpoint.request(self.asked)
+
+
+async def walk_verified(
+    reader: JsonReader, query: SearchQuery, size: PageSize, on_notice: OnNotice, *, home: str
+) -> AsyncGenerator[Page]:
+    """Yield the pages of the answer, or of everything if the answer cannot be trusted.
+
+    Raises:
+        SourceError: As for `walk`; also if a page after the first fails.
+        CredentialsError: Credentials are missing or refused.
+    """
+    doubt: str | None = None
+    pages = items = 0
+    try:
+        async with aclosing(walk(reader, query.request, size, on_notice, home=home)) as answer:
+            async for page in answer:
+                pages, items = pages + 1, items + len(page.items)
+                if page.next is None and not items:
+                    doubt = await _verify_empty(reader, query)
+                yield page if doubt is None else replace(page, next=query.plain)
+    except SourceError as error:
+        if not _is_answer(error):
+            raise
+        if pages:
+            hint = "--no-push-down walks without asking the source to filter."
+            raise SourceError(f"{error} {hint}") from error.__cause__
+        doubt = f"it fails when asked to filter ({error})"
+    if doubt is not None:
+        text = f"The source says that it can filter, but {doubt}: walking everything and filtering here."
+        on_notice(Notice("warning", text))
+        async with aclosing(walk(reader, query.plain, size, on_notice, home=home)) as everything:
+            async for page in everything:
+                yield page
+
+
+def _is_answer(error: SourceError) -> bool:
+    """Return True if the source answered, even with an error."""
+    cause = error.__cause__
+    if isinstance(cause, TransferError):
+        return cause.failure.status is not None
+    return isinstance(cause, ValueError)
+
+
+async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
+    """Return why an empty answer cannot be trusted, None if it can."""
+    try:
+        there = await _features(reader, query.plain)
+    except (SourceError, TransferError):
+        return None  # there is nothing else to walk
+    for item in there:
+        known = known_members(item, query.asked, query.narrowing, query.endpoint)
+        if known is not None:
+            name = item.get("id")
+            try:
+                found = await _features(reader, query.endpoint.request(known))
+            except (SourceError, TransferError) as error:
+                return f"it fails when asked for an item that it has, {name} ({error})"
+            return None if found else f"it gives nothing when asked for an item that it has, {name}"
+    return "whether that is so cannot be decided from its first items" if there else None
+
+
+async def _features(reader: JsonReader, request: PageRequest) -> list[Json]:
+    body = (await reader.read(with_limit(request, _PROBED))).body
+    found = body.get("features") if isinstance(body, dict) else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

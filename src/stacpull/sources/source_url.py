@@ -1,0 +1,144 @@
+"""What SOURCE names: a URL as it is, or a path on this disk, which becomes a `file:///` URL.
+
+Nothing is looked at but the working directory, which relative paths are relative to.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from stacpull.errors import UsageError
+from stacpull.hosts import host_of
+from stacpull.redact import Secret, cut_cursor, cut_url
+from stacpull.schemes import SCHEMES, remote_schemes
+from stacpull.urls import is_local, is_web, parameters, parts_of
+
+STANDARD_INPUT: Final = "-"
+"""SOURCE that stands for NDJSON on standard input."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_HOST = re.compile(
+    r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)"
+    r"|(?P<domain>[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})/"
+)
+"""A host with a port, or a domain with a path."""
+_PRIVATE = re.compile(r"localhost|\[.*\]|[0-9.]+", re.IGNORECASE)
+
+
+def source_url(source: str) -> str:
+    """Return the URL of SOURCE; a path is made absolute, so that a run can be resumed from anywhere.
+
+    Raises:
+        UsageError: it is empty, or a URL of a scheme that is not read.
+    """
+    if not source.strip():
+        raise UsageError("SOURCE is empty: name a URL, a file, or - for standard input.")
+    if source == STANDARD_INPUT:
+        raise UsageError("Standard input holds items: mirror, plan and headers read it.")
+    scheme = _SCHEME.match(source)
+    name = scheme[1].lower() if scheme else ""
+    if name == "file":
+        return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
+    if name == "stdin" or (name and source[len(name) + 1 :].startswith("//")):
+        if name not in SCHEMES:
+            known = ", ".join(remote_schemes())
+            raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
+        return name + source[len(name) :]
+    return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- keeps the path as it was written
+
+
+def meant_url(url: str) -> str | None:
+    """Return the URL that was probably meant by a SOURCE that became the `file:///` URL `url`, or None.
+
+    A host with a port, or a domain with a path, is a URL without its scheme if there is no such file.
+    """
+    if not is_local(url):
+        return None
+    given = os.path.relpath(unquote(urlsplit(url).path))
+    host = _HOST.match(given)
+    if host is None:
+        return None
+    return f"{'http' if _PRIVATE.fullmatch(host['name'] or '') else 'https'}://{given}"
+
+
+def _file_url(path: str) -> str:
+    """Return the URL of a path, symlinks left alone: links in the document are relative to what was named."""
+    whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- no call that may block
+    return Path(os.path.normpath(whole)).as_uri()
+
+
+class ApiPlace(NamedTuple):
+    """Where in an API a URL points: its root, and the collection if it names one."""
+
+    root: str
+    collection: str | None = None
+    items: bool = False
+    """True for `…/items`."""
+    search: bool = False
+    """True for `…/search`."""
+
+
+def api_place(url: str) -> ApiPlace:
+    """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
+    parts = parts_of(url)
+    match parts.path.rstrip("/").split("/"):
+        case [*above, "collections", name, "items"]:
+            return ApiPlace(_root(parts, above), unquote(name), items=True)
+        case [*above, "collections", name]:
+            return ApiPlace(_root(parts, above), unquote(name))
+        case [*above, "search"]:
+            return ApiPlace(_root(parts, above), search=True)
+        case [*above, "collections"] | above:
+            return ApiPlace(_root(parts, above))
+
+
+def _root(parts: SplitResult, path: list[str]) -> str:
+    return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
+
+
+class SourceUrl(NamedTuple):
+    """A SOURCE without its credentials, and they: query parameters, and a value for `Authorization`."""
+
+    url: str
+    query: Mapping[str, Secret]
+    authorization: Secret | None = None
+
+
+def split_credentials(source: str) -> SourceUrl:
+    """Split SOURCE as the user gave it; what is not an http or https URL is returned as it is.
+
+    A parameter given several times counts once, with its last value. `token` is a credential, except in an
+    `…/items` URL, where it is the position of a page.
+
+    Raises:
+        UsageError: it looks like a URL, and is none.
+    """
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        raise UsageError("SOURCE is not a valid URL: check its host and port.") from None
+    if not is_web(f"{parts.scheme}://"):
+        return SourceUrl(source, {})
+    if not parts.netloc:
+        raise UsageError("SOURCE names no host: write https://host/path.")
+    if not host_of(source):
+        raise UsageError("SOURCE is not a valid URL: check its host and port.")
+    plain = source.partition("#")[0]
+    clean = cut_cursor(plain) if api_place(plain).items else cut_url(plain)
+    kept = {p.raw for p in parameters(clean)}
+    query = {p.name: Secret(p.value) for p in parameters(plain) if p.raw not in kept and p.value}
+    return SourceUrl(clean, query, _basic(parts.username, parts.password))
+
+
+def _basic(user: str | None, password: str | None) -> Secret | None:
+    """Return the `Authorization` that `user:password@` stands for (RFC 7617)."""
+    if not user and not password:
+        return None
+    pair = f"{unquote(user or '')}:{unquote(password or '')}"
+    return Secret("Basic " + base64.b64encode(pair.encode()).decode())

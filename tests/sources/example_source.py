@@ -1,0 +1,60 @@
+"""An example of a new kind of source: `https://host/name.itemlist`, a JSON object with URLs of items."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from stacpull.errors import UsageError
+from stacpull.models import Json, Page, PageRequest
+from stacpull.selection import Selection
+from stacpull.sources.documents import static_item
+from stacpull.sources.paging import PageSize
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+
+
+class ItemListSource:
+    """The items that one list names."""
+
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        self.url = url
+        self._reader = reader
+
+    async def collections(self) -> list[Json]:
+        """Return none: the items name their own."""
+        return []
+
+    async def collection(self, collection_id: str) -> Json:
+        """Refuse: there are none.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"{self.url} has no collection {collection_id}.")
+
+    async def starts(self, _selection: Selection) -> list[WalkStart]:
+        """Return one start for the list."""
+        return [WalkStart("listed", PageRequest(self.url))]
+
+    async def pages(
+        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield pages of listed items, from the place on that `start` names."""
+        del on_notice
+        listed = (await self._reader.read(PageRequest(self.url))).body
+        urls: list[str] = listed["items"] if isinstance(listed, dict) else []
+        begin = start.after[0][0] if start.after else 0
+        while begin < len(urls):
+            end = begin + page_size.items
+            items = [await self.item(url) for url in urls[begin:end]]
+            following = PageRequest(self.url, after=((end, ""),)) if end < len(urls) else None
+            yield Page(start, items, following, len(urls))
+            begin = end
+
+    async def item(self, href: str) -> Json:
+        """Return the item at `href`."""
+        return await static_item(self._reader, href)
+
+
+def item_list(url: str, reader: JsonReader) -> Source | None:
+    """Recognise a list by its name."""
+    return ItemListSource(url, reader) if url.endswith(".itemlist") else None

@@ -1,0 +1,72 @@
+"""A new kind of source is one module and one line in `sources/opening.py`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.sources.example_source import ItemListSource, item_list
+from tests.sources.memory import MemoryReader, item
+
+from stacpull.clock import SystemClock
+from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.walk import Position, Reached, Walk
+from stacpull.events import Event
+from stacpull.models import ItemId
+from stacpull.planning.layout import Layout
+from stacpull.selection import Selection
+from stacpull.sources import opening
+from stacpull.sources.item_reader import ItemReader
+
+URL = "https://data.test/some.itemlist"
+ITEMS = {f"https://data.test/{name}.json": item(name) for name in "abcde"}
+
+
+class Taken:
+    """Keeps what a walk brings."""
+
+    def __init__(self, before: int) -> None:
+        self._before = before
+        self.names: list[str] = []
+        self.positions: list[Position] = []
+
+    @property
+    def items_seen(self) -> int:
+        return self._before + len(self.names)
+
+    async def take(self, selected: Selected, reached: Reached) -> int:
+        self.names += [one.id.item for one in selected.items]
+        if reached.position is not None:
+            self.positions.append(reached.position)
+        return len(selected.seen)
+
+    async def restart(self) -> int:
+        raise AssertionError("the cursor is not forgotten")
+
+
+async def walked(position: Position, before: int = 0) -> Taken:
+    reader = MemoryReader({URL: {"items": list(ITEMS)}, **ITEMS})
+    source = await opening.open_source(URL, reader)
+    assert isinstance(source, ItemListSource)
+
+    async def known(_ids: object) -> set[ItemId]:
+        return set()
+
+    selection, events = Selection(), list[Event]()
+    items = ItemReader(source.item, SystemClock())
+    selector = Selector(selection, Layout.parse("{collection}/{item}/{key}"), items, known)
+    taken = Taken(before)
+    walk = Walk(source, selector, taken, selection, page_size=2, on_event=events.append)
+    await walk.run(position)
+    assert not events
+    assert walk.summary.whole
+    return taken
+
+
+def test_a_walk_of_a_new_source_is_complete_and_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "BY_URL", [item_list, *opening.BY_URL])
+    whole = asyncio.run(walked(Position()))
+    assert whole.names == ["a", "b", "c", "d", "e"]
+    for count, position in enumerate(whole.positions[:-1], 1):
+        stored = Position.from_json(position.to_json())
+        assert asyncio.run(walked(stored, 2 * count)).names == whole.names[2 * count :]
