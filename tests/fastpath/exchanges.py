@@ -24,7 +24,7 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.redact import Secret
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
 from stacpull.transfer.attempt import Fetcher
