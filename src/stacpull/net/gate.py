@@ -177,6 +177,7 @@ class Gate:
         It gets True with its permit; False, without one, if the gate is closed before.
         """
         self._queue.append(turn)
+        self._admit()  # the gate may have opened since it was asked for a permit
 
     async def acquire(self) -> None:
         """Take a permit, after all who asked before.
@@ -190,6 +191,7 @@ class Gate:
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         self._appoint()
+        self._admit()  # the gate may have opened since it was asked for a permit
         try:
             while not await turn:
                 turn = self._queue[0] = self._watcher = asyncio.get_running_loop().create_future()
