@@ -185,7 +185,25 @@ def is_local(address: object) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _watch_connections(event: str, arguments: tuple[object, ...]) -> None:
+def _is_known(host: object) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host
+    return (
+        not isinstance(name, str) or name in {"", socket.gethostname()} or is_local((name, 0)) or _is_ip(name)
+    )
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _watch_network(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse connections to other machines; answer for the name server that no such name is known."""
+    if event == "socket.getaddrinfo" and not _is_known(arguments[0]):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     if event != "socket.connect":
         return
     sock, address = arguments
@@ -194,7 +212,7 @@ def _watch_connections(event: str, arguments: tuple[object, ...]) -> None:
         raise OutsideConnectionError(f"a test tried to connect to {address!r}")
 
 
-sys.addaudithook(_watch_connections)
+sys.addaudithook(_watch_network)
 
 
 @pytest.fixture(autouse=True)

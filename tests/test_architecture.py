@@ -64,12 +64,13 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.kinds", "redact", "reports",
-            "sources.item_reader", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
+            "sources.item_reader", "sources.source", "net.notices", "net.ranges", "transfer.checks",
+            "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "catalog.tables", "cli.numbers", "clock", "config.options", "engine.network",
+            "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
@@ -85,9 +86,8 @@ imports them for type checkers only.)
 """
 COMMANDS_MAY_IMPORT = frozenset(
     {
-        "cli.ending", "cli.help", "cli.parameters", "cli.printing", "cli.progress", "cli.running",
-        "cli.summary", "cli.table", "config.options", "config.resolve", "config.toml", "engine.api",
-        "errors", "reports",
+        "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options", "config.toml",
+        "engine.api", "errors", "reports",
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""

@@ -48,6 +48,13 @@ def test_a_connection_to_another_machine_is_refused_and_recorded(outside_connect
     outside_connections.clear()
 
 
+def test_no_name_server_is_asked() -> None:
+    with pytest.raises(socket.gaierror, match="not known"):
+        socket.getaddrinfo("example.org", 443)
+    assert socket.getaddrinfo("localhost", 80)
+    assert socket.getaddrinfo("192.0.2.1", 80)
+
+
 def _as_code_of_ours(body: str) -> dict[str, object]:
     """Run a piece of code as if it stood in the package: the detector looks at file names."""
     module = Path(stacpull.__file__).parent / "made_up_for_this_test.py"

@@ -9,54 +9,39 @@ from typing import Any
 import click
 
 from stacpull.cli import parameters, printing
-from stacpull.cli.help import Command
-from stacpull.cli.progress import display
-from stacpull.cli.running import run_until_stopped
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import Table
 from stacpull.cli.summary import headers_lines
-from stacpull.cli.table import Table
 from stacpull.config.options import Scope
 
-__all__ = ["command"]
-
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
+_UNUSED = (
+    "checksum", "revalidate", "prune", "yes", "adopt", "processes", "expand-prefix", "collection-assets",
+)  # fmt: skip
 
 
-@click.command(
+@command(
     "headers",
-    cls=Command,
+    parameters.source(),
+    click.Option(
+        ["-o", "--output"],
+        metavar="OUT",
+        type=click.Path(path_type=Path),
+        help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
+    ),
+    click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
+    *parameters.options(*_SCOPES, unused=_UNUSED),
+    parameters.config(),
     examples=[
         (
             "headers https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
             "--max-items 3 --asset red -o headers.csv"
         ),
     ],
-    params=[
-        parameters.source(),
-        click.Option(
-            ["-o", "--output"],
-            metavar="OUT",
-            type=click.Path(path_type=Path),
-            help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
-        ),
-        click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
-        *parameters.options(
-            *_SCOPES,
-            unused=(
-                "checksum",
-                "revalidate",
-                "prune",
-                "yes",
-                "adopt",
-                "processes",
-                "expand-prefix",
-                "collection-assets",
-            ),
-        ),
-        parameters.config(),
-    ],
+    noun="headers",
+    scopes=_SCOPES,
 )
-@click.pass_context
-def command(context: click.Context, /, source: str, output: Path | None, refresh: bool, **raw: object) -> int:
+def headers_command(session: CommandSession, source: str, output: Path | None, refresh: bool) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
     Uses range requests, a few kB per asset. SOURCE and the selection are those of mirror. Results are kept
@@ -64,38 +49,28 @@ def command(context: click.Context, /, source: str, output: Path | None, refresh
     """
     from stacpull_headers.header_table import headers
 
-    told = parameters.told(context, raw, source=source, scopes=frozenset(_SCOPES))
-    show = display(told.output, noun="headers", source=source)
     table = Table(_SHOWN, lambda line: printing.lines([line]))
-    shown = output is None and not (told.output.json or told.output.quiet)
+    is_shown = output is None and not (session.output.json or session.output.quiet)
 
     def on_row(row: Mapping[str, Any]) -> None:
-        show.close()  # all rows are read, and progress bars would mix with the table
+        session.close()  # all rows are read, and progress bars would mix with the table
         table.add(_cells(row))
 
-    try:
-        report = run_until_stopped(
-            lambda stop: headers(
-                source,
-                output,
-                selection=told.selection,
-                options=told.options,
-                refresh=refresh,
-                on_row=on_row if shown else None,
-                on_event=show,
-                stop=stop,
-            ),
-            show,
+    report = session.run(
+        lambda stop: headers(
+            source,
+            output,
+            selection=session.selection,
+            options=session.options,
+            refresh=refresh,
+            on_row=on_row if is_shown else None,
+            on_event=session.show,
+            stop=stop,
         )
-    finally:
-        show.close()
+    )
     table.close()
-    if not told.output.quiet:
-        for text in headers_lines(report, show.failed):
-            show.write(text) if output is None or told.output.json else printing.lines([text])
-    if told.output.json:
-        printing.json_line(report.to_json())
-    return report.exit_code
+    lines = headers_lines(report, session.show.failed)
+    return session.finish(report, lines, aside=True if output is None else None)
 
 
 _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata")

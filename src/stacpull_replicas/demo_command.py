@@ -7,49 +7,39 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
 from stacpull.cli import parameters, printing
-from stacpull.cli.ending import finish
-from stacpull.cli.help import Command
-from stacpull.cli.progress import Display, display
-from stacpull.cli.running import run_until_stopped
-from stacpull.config.resolve import Resolved
+from stacpull.cli.command import CommandSession, command, given_by
+from stacpull.cli.summary import mirror_lines
 from stacpull.config.toml import shipped_config
 from stacpull.reports import MirrorReport
-
-__all__ = ["command"]
 
 _SEED = 7
 _ITEMS = 400
 _PORT = 8801
-"""Where `stacpull serve mlhub` listens, for the commands to try next."""
+"""The port of `stacpull serve mlhub` in the commands to try next."""
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
 _MOST_ENTRIES = 3
 """Entries of a directory that the tree shows."""
 
 
-@click.command(
+@command(
     "demo",
-    cls=Command,
+    parameters.dest(required=False),
+    *parameters.named("json", "no-progress", "quiet", "verbose"),
     examples=["demo"],
-    params=[parameters.dest(required=False), *parameters.named("json", "no-progress", "quiet", "verbose")],
 )
-@click.pass_context
-def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
+def demo_command(session: CommandSession, dest: Path | None) -> int:
     """Try stacpull on replicas of real services, without an account.
 
     Starts Radiant MLHub, its blob host and its S3 on free local ports, mirrors the selection of the
     BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
     """
     dest = dest or Path("stacpull-demo")
-    output = parameters.told(context, raw).output
-    show = display(output)
-    selection: dict[str, object] = {
+    flags: dict[str, object] = {
         "config": shipped_config("bigearthnet.toml"),
         "collection": (_COLLECTION,),
         "label": _LABELS,
@@ -57,22 +47,15 @@ def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
         "seasonal_snow": False,
         "max_items": "5",
     }
-
-    def tell(source: str) -> Resolved:
-        return parameters.told(context, selection, source=source)
-
-    try:
-        report = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop), show)
-    finally:
-        show.close()
-    code = finish(report, output, show)
-    if not (output.quiet or output.json):
+    report = session.run(lambda stop: _mirror_replica(dest, session, flags, stop))
+    code = session.finish(report, mirror_lines(report, session.show.failed))
+    if not (session.output.quiet or session.output.json):
         printing.lines(["", *tree(dest), "", *_next_commands(dest)])
     return code
 
 
 async def _mirror_replica(
-    dest: Path, tell: Callable[[str], Resolved], show: Display, stop: asyncio.Event
+    dest: Path, session: CommandSession, flags: dict[str, object], stop: asyncio.Event
 ) -> MirrorReport:
     """Mirror from a replica that is stopped afterwards."""
     from stacpull.engine import api
@@ -80,14 +63,15 @@ async def _mirror_replica(
 
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
         os.environ.update(replica.exports())
-        told = await asyncio.to_thread(tell, replica.base_url)
+        url = replica.base_url
+        given = await asyncio.to_thread(given_by, session.context, flags, source=url)
         return await api.mirror(
-            replica.base_url, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
+            url, dest, selection=given.selection, options=given.options, on_event=session.show, stop=stop
         )
 
 
 def tree(top: Path, indent: str = "") -> Iterator[str]:
-    """Draw what `top` holds: directories before files, the long ones cut, what is stacpull's own left out."""
+    """Draw the tree below `top`: directories first, long ones cut, without the files of stacpull."""
     if not indent:
         yield f"{top}/"
         indent = "  "
@@ -129,6 +113,6 @@ def _own_name() -> str:
 
 
 def _pasteable(path: Path) -> str:
-    """Write a path for a shell in this directory: relative if it lies below, else absolute."""
+    """Return a path for a shell in this directory: relative if it is below, else absolute."""
     whole = path.absolute()
     return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))

@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
-from stacpull.cli import parameters, printing
-from stacpull.cli.help import Command
-from stacpull.cli.progress import Display, display
-from stacpull.cli.running import run, run_until_stopped
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import count, duration
 from stacpull.config.options import Scope
-from stacpull.config.resolve import Resolved
 from stacpull.errors import UsageError
-from stacpull_trace.trace_summary import estimate_lines, trace_lines
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport
 
+_HUNDREDTH_SECOND = 0.01
 _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
 
 
-@click.command(
+@command(
     "trace",
-    cls=Command,
+    click.Argument(["collection"], metavar="COLLECTION"),
+    click.Option(
+        ["out", "-o", "--output"],
+        metavar="OUT",
+        type=click.Path(path_type=Path),
+        help="Write to a folder, or to a .csv, .parquet or .ndjson file, or a .png, .svg or .pdf chart.",
+    ),
+    parameters.worded("bbox", "Trace this box, in degrees."),
+    parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
+    *parameters.options(Scope.TRACE),
+    click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
+    parameters.worded("concurrency", "Simultaneous requests.", default="8"),
+    parameters.worded("retries", "Retries per request before it is marked failed."),
+    *parameters.named(*_TRANSFER),
+    *parameters.options(Scope.OUTPUT),
+    parameters.config(),
     examples=["trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
-    params=[
-        click.Argument(["collection"], metavar="COLLECTION"),
-        click.Option(
-            ["out", "-o", "--output"],
-            metavar="OUT",
-            type=click.Path(path_type=Path),
-            help="Write to a folder, or to a .csv, .parquet or .ndjson file, or a .png, .svg or .pdf chart.",
-        ),
-        parameters.worded("bbox", "Trace this box, in degrees."),
-        parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
-        *parameters.options(Scope.TRACE),
-        click.Option(
-            ["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."
-        ),
-        parameters.worded("concurrency", "Simultaneous requests.", default="8"),
-        parameters.worded("retries", "Retries per request before it is marked failed."),
-        *parameters.named(*_TRANSFER),
-        *parameters.options(Scope.OUTPUT),
-        parameters.config(),
-    ],
 )
-@click.pass_context
-def command(
-    context: click.Context, /, collection: str, out: Path | None, dry_run: bool, **raw: object
-) -> int:
+def trace_command(session: CommandSession, collection: str, out: Path | None, dry_run: bool) -> int:
     """Trace the scenes behind the pixels of an area, day by day.
 
     COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. For each day
@@ -57,56 +51,91 @@ def command(
     are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
     resumes when it is run again.
     """
-    told = parameters.told(context, raw)
-    asked = _asked(told)
-    show = display(told.output, source=told.trace.base_url)
-    try:
-        if dry_run:
-            return _estimated(collection, asked, told, show)
-        return _traced(collection, out, asked, told, show)
-    finally:
-        show.close()
+    from stacpull_trace import trace as tracing
+
+    question = _question(session)
+    session.source = session.given.trace.base_url
+    if dry_run:
+        estimate = session.run_cancelled(
+            tracing.trace_estimate(collection, on_event=session.show, **question)
+        )
+        return session.finish(estimate, estimate_lines(estimate), aside=False)
+    report = session.run(
+        lambda stop: tracing.trace(collection, out=out, on_event=session.show, stop=stop, **question)
+    )
+    return session.finish(report, trace_lines(report), aside=False)
 
 
-def _asked(told: Resolved) -> dict[str, Any]:
-    """Return the arguments of the library function."""
-    if told.selection.datetime is None:
+def _question(session: CommandSession) -> dict[str, Any]:
+    """Return what to trace, as the library takes it."""
+    if session.selection.datetime is None:
         raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
-    wanted = told.trace
     return {
-        "datetime": told.selection.datetime,
-        "bbox": told.selection.bbox,
-        "geometry": wanted.geometry,
-        "resolution": wanted.resolution,
-        "index": wanted.index,
-        "evalscript": wanted.evalscript,
-        "method": wanted.method,
-        "base_url": wanted.base_url,
-        "options": told.options,
+        "datetime": session.selection.datetime,
+        "bbox": session.selection.bbox,
+        "options": session.options,
+        **attrs.asdict(session.given.trace),
     }
 
 
-def _estimated(collection: str, asked: dict[str, Any], told: Resolved, show: Display) -> int:
-    from stacpull_trace import trace as tracing
-
-    estimate = run(tracing.trace_estimate(collection, on_event=show, **asked), show)
-    show.close()
-    if told.output.json:
-        printing.json_line(estimate.to_json())
-    elif not told.output.quiet:
-        printing.lines(estimate_lines(estimate))
-    return 0
-
-
-def _traced(collection: str, out: Path | None, asked: dict[str, Any], told: Resolved, show: Display) -> int:
-    from stacpull_trace import trace as tracing
-
-    report = run_until_stopped(
-        lambda stop: tracing.trace(collection, out=out, on_event=show, stop=stop, **asked), show
+def trace_lines(report: TraceReport) -> Iterator[str]:
+    """Yield the lines of a trace: its days as a table, problems, what was written, and the costs."""
+    if report.table:
+        yield f"{'date':<20}  {report.index:>10}"
+        yield from (f"{row.date:%Y-%m-%d %H:%M:%S}   {row.value:>10.6f}" for row in report.table)
+    if report.days:
+        scene = "scene of the median" if report.method == "median" else "main scene"
+        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  {scene}"
+        yield from map(_day_line, report.days)
+    yield _counts(report)
+    yield from (f"  problem {day.date}: {day.problem}" for day in report.days if day.problem)
+    yield from (f"  wrote {path}" for path in report.files)
+    yield (
+        f"  {report.processing_units:.2f} processing units, {count(report.requests, 'request')} "
+        f"({report.requests_statistics:,} for statistics), {count(report.retries, 'retry', 'retries')}, "
+        f"{duration(report.seconds)}"
     )
-    show.close()
-    if told.output.json:
-        printing.json_line(report.to_json())
-    elif not told.output.quiet:
-        printing.lines(trace_lines(report))
-    return report.exit_code
+    if report.state == "interrupted":
+        yield "interrupted: run the same command again to resume"
+    elif report.days_failed:
+        yield "some days failed: run the same command again to retry them"
+
+
+def _day_line(day: TraceDay) -> str:
+    mean = "-" if day.mean is None else f"{day.mean:.4f}"
+    share = "" if day.mode_share is None else f"{day.mode_share:.1%}"
+    main = day.mode or ("failed" if day.problem else "no valid pixel")
+    acquired = _time(day.acquired, day.precision)
+    return f"{day.date}  {mean:>9}  {day.valid:>10,}  {acquired:<14}  {share:>6}  {main}"
+
+
+def _time(moment: datetime | None, precision: float | None) -> str:
+    """Write a time of day as precisely as it is known."""
+    if moment is None:
+        return "-"
+    if precision is None or precision > _HUNDREDTH_SECOND:
+        return f"{moment:%H:%M:%S}"
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 10_000:02d}"
+
+
+def _counts(report: TraceReport) -> str:
+    median = report.method == "median"
+    unmapped = "whose median is no known scene" if median else "with no known scene for most valid pixels"
+    words = [
+        (report.days_unmapped, unmapped),
+        (report.days_mismatched, "whose counts do not add up"),
+        (report.days_failed, "failed"),
+    ]
+    more = "".join(f", {number:,} {word}" for number, word in words if number)
+    return (
+        f"{count(report.days_found, 'day')} with tiles, {report.days_valid:,} with valid pixels{more}; "
+        f"{report.width:,} by {report.height:,} pixels"
+    )
+
+
+def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
+    """Yield the lines of an estimate."""
+    yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {count(estimate.tiles, 'tile')}"
+    yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
+    yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
+    yield f"cost      about {estimate.processing_units:,.2f} processing units"

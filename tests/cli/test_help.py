@@ -13,8 +13,8 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli import main
-from stacpull.cli.help import GROUPS
-from stacpull.cli.help import Command as GroupedCommand
+from stacpull.cli.command import GROUPS
+from stacpull.cli.command import Command as GroupedCommand
 from stacpull.config.options import OPTIONS
 
 Command = Callable[..., Ran]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.cli.numbers import count, duration, rate, size
+from stacpull.cli.printing import count, duration, rate, size
 
 
 @pytest.mark.parametrize(

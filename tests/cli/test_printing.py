@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Library, Ran, mirror_report, status_report
 
 from stacpull.cli import main, printing
-from stacpull.cli.verbosity import Verbosity
+from stacpull.cli.printing import Verbosity
 from stacpull.errors import SourceError
 
 HOSTILE = "a\x1b]0;owned\x07b\r\nstacpull: all is well\x9b2Jc\x7fd\u202ee\u2066f\u2028g"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.cli.table import Table
+from stacpull.cli.printing import Table
 
 
 def printed(*lines: tuple[str, ...], titles: tuple[str, ...] = ("name", "size", "end")) -> list[str]:

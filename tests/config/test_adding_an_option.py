@@ -18,8 +18,8 @@ FIELD = """
         default="hello", metadata=option("Begin the output with this word.", metavar="WORD")
     )
     retries: """
-PLACE = "    show = display(told.output, source=source)\n"
-EFFECT = f'    print(f"greeting: {{told.options.greeting}}")\n{PLACE}'
+PLACE = "    report = session.run_cancelled(work)\n"
+EFFECT = f'    print(f"greeting: {{session.options.greeting}}")\n{PLACE}'
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> N
 
     async def main() -> bytes | Failure | None:
         async with serving(answer) as origin:
-            http = lean(connect_timeout=30 if cancel else 0.2)
+            http = lean(connect_timeout=30 if cancel else 1.5)
             task = asyncio.create_task(fetch(http, origin.replace("http:", "https:")))
             await until(begun.is_set)
             if cancel:

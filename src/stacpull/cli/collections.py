@@ -1,48 +1,43 @@
-"""`stacpull collections SOURCE`: which collections there are, under which licence, and how to cite them."""
+"""`stacpull collections SOURCE` and `stacpull classes SOURCE`: collections, and the label classes of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import click
 
-from stacpull.cli import parameters, printing
-from stacpull.cli.help import Command
-from stacpull.cli.running import run
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
 from stacpull.config.options import Scope
+from stacpull.errors import UsageError
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from stacpull.engine.api import ClassInfo
+
+_NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
+_UNUSED = (*parameters.OF_FILES, "no-progress", "per-host", "concurrency")
 
 
-@click.command(
+@command(
     "collections",
-    cls=Command,
+    parameters.source(),
+    *parameters.options(Scope.TRANSFER, Scope.OUTPUT, unused=(*_UNUSED, "page-size")),
+    parameters.config(),
     examples=["collections https://earth-search.aws.element84.com/v1"],
-    params=[
-        parameters.source(),
-        *parameters.options(
-            Scope.TRANSFER,
-            Scope.OUTPUT,
-            unused=(*parameters.OF_FILES, "page-size", "no-progress", "per-host", "concurrency"),
-        ),
-        parameters.config(),
-    ],
 )
-@click.pass_context
-def command(context: click.Context, /, source: str, **raw: object) -> None:
+def collections(session: CommandSession, source: str) -> None:
     """List the collections of SOURCE.
 
     Prints id, title, licence, citation, extent and, where the API reports it, the number of items.
     """
     from stacpull.engine import api
 
-    told = parameters.told(context, raw, source=source)
-    found = [describe(document) for document in run(api.collections(source, options=told.options))]
-    if told.output.json:
-        printing.json_line({"collections": found})
-    else:
-        printing.lines(line for collection in found for line in _lines(collection))
+    documents = session.run_cancelled(api.collections(source, options=session.options))
+    found = [describe(document) for document in documents]
+    session.print({"collections": found}, (line for collection in found for line in _lines(collection)))
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,3 +84,53 @@ def _joined(values: object, between: str) -> str:
     if not isinstance(values, list):
         return ""
     return between.join(".." if value is None else str(value) for value in values)
+
+
+@command(
+    "classes",
+    parameters.source(),
+    *parameters.named("collection"),
+    click.Option(["--count"], is_flag=True, help="Count the items per class; reads every item."),
+    *parameters.options(Scope.TRANSFER, Scope.OUTPUT, unused=_UNUSED),
+    parameters.config(),
+    examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
+)
+def classes(session: CommandSession, source: str, count: bool) -> None:
+    """List the label classes of a collection.
+
+    Read from label:classes of its items, or from its summaries.
+    """
+    from stacpull.engine import api
+
+    collection = _only_collection(session.selection.collections, source)
+    found = session.run_cancelled(api.classes(source, collection, count=count, options=session.options))
+    session.print(
+        {"collection": collection, "classes": [_json(info) for info in found]},
+        (line for info in found for line in _class_lines(info)),
+    )
+
+
+def _only_collection(named: tuple[str, ...], source: str) -> str:
+    by_url = _NAMED_BY_URL.search(source)
+    names = named or ((unquote(by_url[1]),) if by_url else ())
+    if len(names) != 1:
+        raise UsageError("classes are listed for one collection: name it with -C ID")
+    return names[0]
+
+
+def _json(info: ClassInfo) -> dict[str, object]:
+    counts = None if info.counts is None else dict(info.counts)
+    return {"name": info.name, "classes": list(info.classes), "counts": counts}
+
+
+def _class_lines(info: ClassInfo) -> Iterator[str]:
+    yield f"Classes for {info.name}"
+    yield from (f"- {name}{_count(info, name)}" for name in _sorted(info.classes))
+
+
+def _sorted(classes: Iterable[str]) -> list[str]:
+    return sorted(classes, key=str.casefold)
+
+
+def _count(info: ClassInfo, name: str) -> str:
+    return "" if info.counts is None else f" ({info.counts.get(name, 0):,})"

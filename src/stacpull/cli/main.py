@@ -14,11 +14,8 @@ from typing import NamedTuple
 import click
 
 from stacpull import __version__
-from stacpull.cli.printing import plain
-from stacpull.cli.verbosity import Verbosity
+from stacpull.cli.printing import Verbosity, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError
-
-__all__ = ["COMMANDS", "cli", "execute"]
 
 
 class _Entry(NamedTuple):
@@ -28,37 +25,48 @@ class _Entry(NamedTuple):
     help: str
 
 
-_ELSEWHERE = {
-    "report": "stacpull.cli.report_command:command",
-    "headers": "stacpull_headers.headers_command:command",
-    "trace": "stacpull_trace.trace_command:command",
-    "serve": "stacpull_replicas.serve_command:command",
-    "demo": "stacpull_replicas.demo_command:command",
-}
-"""Commands in modules of another name, most in packages beside this one, which it does not import."""
-
 COMMANDS: dict[str, _Entry] = {
-    name: _Entry(_ELSEWHERE.get(name, f"stacpull.cli.{name}:command"), help_)
-    for name, help_ in {
-        "mirror": "Mirror the selected items of SOURCE into DEST.",
-        "plan": "Show what a mirror would do, without downloading.",
-        "collections": "List the collections of SOURCE.",
-        "classes": "List the label classes of a collection.",
-        "headers": "Read only the headers of COG and TIFF assets, as a table.",
-        "resume": "Resume the unfinished run in DEST.",
-        "retry": "Retry the failed assets of DEST.",
-        "status": "Show the state of DEST; safe while a mirror is running.",
-        "verify": "Check the files in DEST against the ledger; optionally repair them.",
-        "failures": "List every asset of DEST that failed, and why.",
-        "export": "Turn DEST into an index, training shards or a table of labels.",
-        "report": "Write an HTML page about DEST: contents, sizes, runs, failures.",
-        "trace": "Trace the scenes behind the pixels of an area, day by day.",
-        "credentials": "List the credential profiles, or check one.",
-        "serve": "Run a replica of a service on this machine, for trials and tests.",
-        "demo": "Try stacpull on replicas of real services, without an account.",
-        "completion": "Print the completion script of a shell.",
-    }.items()
+    "mirror": _Entry("stacpull.cli.mirror:mirror", "Mirror the selected items of SOURCE into DEST."),
+    "plan": _Entry("stacpull.cli.plan:plan", "Show what a mirror would do, without downloading."),
+    "collections": _Entry("stacpull.cli.collections:collections", "List the collections of SOURCE."),
+    "classes": _Entry("stacpull.cli.collections:classes", "List the label classes of a collection."),
+    "headers": _Entry(
+        "stacpull_headers.headers_command:headers_command",
+        "Read only the headers of COG and TIFF assets, as a table.",
+    ),
+    "resume": _Entry("stacpull.cli.resume:resume", "Resume the unfinished run in DEST."),
+    "retry": _Entry("stacpull.cli.resume:retry", "Retry the failed assets of DEST."),
+    "status": _Entry("stacpull.cli.status:status", "Show the state of DEST; safe while a mirror is running."),
+    "verify": _Entry(
+        "stacpull.cli.verify:verify",
+        "Check the files in DEST against the ledger; optionally repair them.",
+    ),
+    "failures": _Entry("stacpull.cli.status:failures", "List every asset of DEST that failed, and why."),
+    "export": _Entry(
+        "stacpull.cli.export:export", "Turn DEST into an index, training shards or a table of labels."
+    ),
+    "report": _Entry(
+        "stacpull.cli.report_command:report_command",
+        "Write an HTML page about DEST: contents, sizes, runs, failures.",
+    ),
+    "trace": _Entry(
+        "stacpull_trace.trace_command:trace_command",
+        "Trace the scenes behind the pixels of an area, day by day.",
+    ),
+    "credentials": _Entry(
+        "stacpull.cli.credentials:credentials", "List the credential profiles, or check one."
+    ),
+    "serve": _Entry(
+        "stacpull_replicas.serve_command:command",
+        "Run a replica of a service on this machine, for trials and tests.",
+    ),
+    "demo": _Entry(
+        "stacpull_replicas.demo_command:demo_command",
+        "Try stacpull on replicas of real services, without an account.",
+    ),
+    "completion": _Entry("stacpull.cli.completion:completion", "Print the completion script of a shell."),
 }
+"""Every command. Those of the packages beside this one are named as text: it does not import them."""
 
 
 class _LazyGroup(click.Group):

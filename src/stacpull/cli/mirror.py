@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from stacpull.cli import parameters
-from stacpull.cli.ending import finish
-from stacpull.cli.help import Command
-from stacpull.cli.progress import display
-from stacpull.cli.running import run_until_stopped
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.summary import mirror_lines
 from stacpull.config.options import MIRRORING
 
-__all__ = ["command"]
 
-
-@click.command(
+@command(
     "mirror",
-    cls=Command,
+    parameters.source(),
+    parameters.dest(),
+    *parameters.options(*MIRRORING),
+    parameters.config(),
     examples=[
         (
             "mirror https://earth-search.aws.element84.com/v1 s2 -C sentinel-2-l2a --asset red "
@@ -26,10 +23,8 @@ __all__ = ["command"]
         ),
         "mirror catalog.json copy --exclude-asset B10",
     ],
-    params=[parameters.source(), parameters.dest(), *parameters.options(*MIRRORING), parameters.config()],
 )
-@click.pass_context
-def command(context: click.Context, /, source: str, dest: Path, **raw: object) -> int:
+def mirror(session: CommandSession, source: str, dest: Path) -> int:
     """Mirror the selected items of SOURCE into DEST.
 
     SOURCE is the root of a STAC API (name a collection with -C), or one of its collections; a static catalog,
@@ -38,15 +33,14 @@ def command(context: click.Context, /, source: str, dest: Path, **raw: object) -
     """
     from stacpull.engine import api
 
-    told = parameters.told(context, raw, source=source)
-    show = display(told.output, source=source)
-    try:
-        report = run_until_stopped(
-            lambda stop: api.mirror(
-                source, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
-            ),
-            show,
+    report = session.run(
+        lambda stop: api.mirror(
+            source,
+            dest,
+            selection=session.selection,
+            options=session.options,
+            on_event=session.show,
+            stop=stop,
         )
-    finally:
-        show.close()
-    return finish(report, told.output, show)
+    )
+    return session.finish(report, mirror_lines(report, session.show.failed))

@@ -1,34 +1,33 @@
-"""The parameters of commands, made for click from the options in `config.options`."""
+"""The parameters of commands, made for click from the options in `config.options`, with their completion.
+
+Completion never uses the network, so that the Tab key does not hang.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import tomllib
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import click
+from click.shell_completion import CompletionItem
 
-from stacpull.cli import completing
-from stacpull.cli.verbosity import Verbosity
 from stacpull.config.dest import dest_path
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
-from stacpull.config.resolve import Resolved, resolve
-from stacpull.errors import UsageError
 
-__all__ = [
-    "FIXED",
-    "OF_FILES",
-    "config",
-    "dest",
-    "named",
-    "of_a_started_run",
-    "options",
-    "refuse_fixed",
-    "source",
-    "told",
-    "worded",
-]
+_CONFIG = "Read options from this TOML file, or from a config that ships: bigearthnet, full-mirror, torchgeo."
+
+FIXED = (Scope.SELECTION, Scope.LAYOUT)
+"""What a run keeps from its start to its end."""
+OF_FILES = (
+    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes", "stop-after",
+    "max-failures",
+)  # fmt: skip
+"""Transfer options that have no effect on commands that fetch no assets."""
 
 
 class _Dest(click.Path):
@@ -44,17 +43,6 @@ class _Dest(click.Path):
         return dest_path(str(value))
 
 
-_CONFIG = "Read options from this TOML file, or from a config that ships: bigearthnet, full-mirror, torchgeo."
-
-FIXED = (Scope.SELECTION, Scope.LAYOUT)
-"""What a run keeps from its start to its end."""
-OF_FILES = (
-    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes", "stop-after",
-    "max-failures",
-)  # fmt: skip
-"""Transfer options that have no effect on commands that fetch no assets."""
-
-
 def source() -> click.Argument:
     """Return the argument SOURCE."""
     return click.Argument(["source"], metavar="SOURCE")
@@ -67,13 +55,13 @@ def dest(*, required: bool = True) -> click.Argument:
         metavar="DEST" if required else "[DEST]",
         required=required,
         type=_Dest(file_okay=False),
-        shell_complete=completing.directories,
+        shell_complete=_directories,
     )
 
 
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
-    option = GroupedOption(["--config"], metavar="FILE|NAME", help=_CONFIG)
+    option = OptionParameter(["--config"], metavar="FILE|NAME", help=_CONFIG)
     option.group = "Output"
     return option
 
@@ -101,8 +89,8 @@ def worded(name: str, text: str, **changes: Any) -> click.Option:
     return _parameter(replace(BY_NAME[name], help=text, **changes), hidden=False)
 
 
-class GroupedOption(click.Option):
-    """An option that help pages list in a group."""
+class OptionParameter(click.Option):
+    """An option of the table, or --config; help pages list it in a group."""
 
     group = "Options"
 
@@ -119,10 +107,10 @@ def _parameter(option: Option, hidden: bool) -> click.Option:
         how = {"is_flag": True, "default": None}
     if option.counted:
         how = {"count": True}
-    if complete := completing.COMPLETIONS.get(option.name):
+    if complete := _COMPLETIONS.get(option.name):
         how["shell_complete"] = complete
     default = f" [default: {option.default}]" if option.default else ""
-    made = GroupedOption(names, help=option.help + default, hidden=hidden, **how)
+    made = OptionParameter(names, help=option.help + default, hidden=hidden, **how)
     made.group = option.group
     return made
 
@@ -137,43 +125,44 @@ def of_a_started_run(unused: Collection[str] = ()) -> list[click.Parameter]:
     ]
 
 
-def refuse_fixed(raw: Mapping[str, object], command: str) -> None:
-    """Refuse the options that a run keeps.
-
-    Raises:
-        UsageError: One of them was given.
-    """
-    for option in OPTIONS:
-        if option.scope in FIXED and raw.get(option.name.replace("-", "_")) not in (None, ()):
-            raise UsageError(
-                f"--{option.name} cannot be given to {command}, which keeps the options the run was started "
-                f"with; to change it, run: stacpull mirror SOURCE DEST --{option.name} ..."
-            )
+def _directories(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Let the shell complete directories."""
+    return [CompletionItem(typed, type="dir")]
 
 
-def told(
-    context: click.Context,
-    raw: Mapping[str, object],
-    *,
-    source: str | None = None,
-    scopes: frozenset[Scope] = frozenset(Scope),
-) -> Resolved:
-    """Return what a command was told: flags over environment over config file over defaults.
+def _collections(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Return the collections that the mirror in DEST and the config files name."""
+    found = dict.fromkeys([*_mirrored(_dest(context)), *_configured(context.params.get("config"))])
+    return [CompletionItem(name) for name in found if name.startswith(typed)]
 
-    Raises:
-        UsageError: Something cannot be read.
-        CredentialsError: A variable that a credential needs is not set.
-    """
-    verbosity = context.ensure_object(Verbosity)
-    flags = {name.replace("_", "-"): value for name, value in raw.items()}
-    verbosity.verbose = max(verbosity.verbose, int(str(flags.get("verbose") or 0)))
-    flags["quiet"] = verbosity.quiet or flags.get("quiet")
-    flags["verbose"] = verbosity.verbose or None
-    resolved = resolve(flags, source=source, scopes=scopes)
-    verbosity.verbose = resolved.output.verbose
-    if flags.get("yes") and not resolved.options.prune:
-        raise UsageError("--yes confirms --prune, which is not given: add --prune, or leave --yes out.")
-    if not resolved.output.quiet:
-        for warning in resolved.warnings:
-            click.echo(f"stacpull: warning: {warning}", err=True)
-    return resolved
+
+def _dest(context: click.Context) -> object:
+    """Return DEST; click leaves the arguments unread while the value of an option is missing."""
+    return context.params.get("dest") or (context.args[1] if len(context.args) > 1 else None)
+
+
+def _mirrored(dest: object) -> list[str]:
+    """Return the collections that have a document in DEST: no ledger is opened, which may be in use."""
+    documents = Path(str(dest)).glob("*/collection.json") if dest is not None else ()
+    return sorted(unquote(document.parent.name) for document in documents)
+
+
+def _configured(config: object) -> Iterator[str]:
+    from stacpull.config.toml import shipped_config
+
+    given = [Path(str(config))] if config else []
+    for path in [*given, *sorted(shipped_config("").glob("*.toml"))]:
+        with suppress(OSError, ValueError):
+            named = tomllib.loads(path.read_text()).get("collection", [])
+            yield from [named] if isinstance(named, str) else map(str, named)
+
+
+def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Return the names of credential profiles."""
+    from stacpull.config.profiles import listed
+
+    return [CompletionItem(one.profile.name) for one in listed() if one.profile.name.startswith(typed)]
+
+
+_COMPLETIONS = {"collection": _collections, "credentials": _profiles}
+"""How the values of options are completed, by the name of the option."""

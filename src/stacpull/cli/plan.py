@@ -4,39 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
-from stacpull.cli import parameters, printing
-from stacpull.cli.help import Command
-from stacpull.cli.progress import display
-from stacpull.cli.running import run
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import plan_lines
 from stacpull.config.options import MIRRORING
 
-__all__ = ["command"]
 
-
-@click.command(
+@command(
     "plan",
-    cls=Command,
+    parameters.source(),
+    parameters.dest(required=False),
+    *parameters.options(*MIRRORING, unused=(*parameters.OF_FILES, "metadata")),
+    parameters.config(),
     examples=[
         (
             "plan https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
             "--bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
         ),
     ],
-    params=[
-        parameters.source(),
-        parameters.dest(required=False),
-        *parameters.options(
-            *MIRRORING,
-            unused=(*parameters.OF_FILES, "metadata"),
-        ),
-        parameters.config(),
-    ],
 )
-@click.pass_context
-def command(context: click.Context, /, source: str, dest: Path | None, **raw: object) -> None:
+def plan(session: CommandSession, source: str, dest: Path | None) -> int:
     """Show what a mirror would do, without downloading.
 
     Estimates items, assets, bytes, requests and time for the same options as mirror; with DEST, the part
@@ -44,15 +31,6 @@ def command(context: click.Context, /, source: str, dest: Path | None, **raw: ob
     """
     from stacpull.engine import api
 
-    told = parameters.told(context, raw, source=source)
-    show = display(told.output, source=source)
-    try:
-        report = run(
-            api.plan(source, dest, selection=told.selection, options=told.options, on_event=show), show
-        )
-    finally:
-        show.close()
-    if told.output.json:
-        printing.json_line(report.to_json())
-    elif not told.output.quiet:
-        printing.lines(plan_lines(report, dest))
+    work = api.plan(source, dest, selection=session.selection, options=session.options, on_event=session.show)
+    report = session.run_cancelled(work)
+    return session.finish(report, plan_lines(report, dest), aside=False)

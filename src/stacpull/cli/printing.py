@@ -1,15 +1,14 @@
-"""What commands print on standard output: lines for people, or JSON for programs."""
+"""What commands print: lines for people, JSON for programs, tables, and numbers as people read them."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import click
-
-__all__ = ["json_line", "lines", "paint", "plain"]
 
 _C1 = range(0x7F, 0xA0)  # DEL and what some terminals obey as they do escape sequences
 _TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # turn the direction of what follows (UAX 9, 2)
@@ -41,3 +40,101 @@ def json_line(value: Any) -> None:
 
     ascii_only = (sys.stdout.encoding or "ascii").lower() not in {"utf-8", "utf8"}
     click.echo(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":")).translate(_ESCAPED))
+
+
+@dataclass(slots=True)
+class Verbosity:
+    """How much to print: given before or after the name of a command, and needed where errors are printed."""
+
+    quiet: bool = False
+    verbose: int = 0
+
+
+# --- numbers ---
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def size(amount: float) -> str:
+    """Write bytes in decimal units: 29.2 kB."""
+    unit = 0
+    while round(amount, 1 if unit else 0) >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - decimal units
+        amount /= 1000
+        unit += 1
+    return f"{amount:.1f} {_UNITS[unit]}" if unit else f"{amount:.0f} B"
+
+
+def rate(amount: float, seconds: float) -> str:
+    """Write bytes over seconds: 1.2 MB/s."""
+    return f"{size(amount / seconds)}/s" if seconds > 0 else "- B/s"
+
+
+def duration(seconds: float) -> str:
+    """Write a time by its two largest units: 2 h 5 min."""
+    if seconds < 10:  # noqa: PLR2004 - below, tenths tell something
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, (name, smaller, smaller_name) in _LARGE.items():
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // smaller} {smaller_name}"
+    return f"{whole} s"
+
+
+_LARGE = {_DAY: ("d", _HOUR, "h"), _HOUR: ("h", _MINUTE, "min"), _MINUTE: ("min", 1, "s")}
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun: 1 item, 7,674,238 files."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+# --- tables ---
+
+_LOOKED_AT = 200
+"""Lines that are held to find the widths."""
+_WIDEST = 60
+"""Characters of a cell that count for the width of its column."""
+
+
+class Table:
+    """Lines of cells, printed one below the other. A line may have fewer cells; its last one has no width.
+
+    Args:
+        titles: of the columns.
+        write: prints a line.
+    """
+
+    def __init__(self, titles: Sequence[str], write: Callable[[str], None]) -> None:
+        self._titles = tuple(titles)
+        self._write = write
+        self._held: list[tuple[str, ...]] = [self._titles]
+        self._widths: list[int] = []
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Print a line, or hold it until enough of them are there."""
+        if self._widths:
+            self._print(cells)
+            return
+        self._held.append(tuple(cells))
+        if len(self._held) > _LOOKED_AT:
+            self.close()
+
+    def close(self) -> None:
+        """Print what is held; nothing if there was no line, or all are printed."""
+        if len(self._held) <= 1:
+            return
+        self._widths = [self._width(index) for index in range(len(self._titles))]
+        held, self._held = self._held, []
+        for line in held:
+            self._print(line)
+
+    def _width(self, index: int) -> int:
+        """Return the width of a column: that of its cells, where they are not the last of their line."""
+        cells = (line[index] for line in self._held if index < len(line) - 1)
+        return max((min(len(cell), _WIDEST) for cell in cells), default=0)
+
+    def _print(self, cells: Sequence[str]) -> None:
+        *padded, last = cells
+        columns = [cell.ljust(width) for cell, width in zip(padded, self._widths, strict=False)]
+        self._write("  ".join([*columns, last]).rstrip())

@@ -19,8 +19,7 @@ from typing import TextIO
 from urllib.parse import urlsplit
 
 from stacpull.cli import printing
-from stacpull.cli.numbers import count, duration, rate, size
-from stacpull.cli.printing import paint, plain
+from stacpull.cli.printing import count, duration, paint, plain, rate, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Output
 from stacpull.events import (

@@ -1,35 +1,43 @@
-"""`stacpull status DEST`: what DEST holds, over all runs."""
+"""`stacpull status DEST` and `stacpull failures DEST`: what DEST holds, and what failed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
-from stacpull.cli import parameters, printing
-from stacpull.cli.help import Command
-from stacpull.cli.summary import status_lines
-
-__all__ = ["command"]
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.summary import failure_line, status_lines
 
 
-@click.command(
+@command(
     "status",
-    cls=Command,
+    parameters.dest(),
+    *parameters.named("json", "quiet", "verbose"),
     examples=["status s2", "status s2 --json"],
-    params=[parameters.dest(), *parameters.named("json", "quiet", "verbose")],
 )
-@click.pass_context
-def command(context: click.Context, /, dest: Path, **raw: object) -> None:
+def status(session: CommandSession, dest: Path) -> int:
     """Show the state of DEST; safe while a mirror is running.
 
     Prints items, files and bytes over all runs, how far the source was read, and the last errors.
     """
     from stacpull.engine import api
 
-    told = parameters.told(context, raw)
     report = api.status(dest)
-    if told.output.json:
-        printing.json_line(report.to_json())
-    elif not told.output.quiet:
-        printing.lines(status_lines(report))
+    return session.finish(report, status_lines(report), aside=False)
+
+
+@command(
+    "failures",
+    parameters.dest(),
+    *parameters.named("json", "quiet", "verbose"),
+    examples=["failures s2"],
+)
+def failures(session: CommandSession, dest: Path) -> None:
+    """List every asset of DEST that failed, and why.
+
+    One line each: the asset, the reason and the number of attempts. With --json, one JSON object per line.
+    """
+    from stacpull.engine import api
+
+    for record in api.failures(dest):
+        session.print(record.to_json(), [failure_line(record)])

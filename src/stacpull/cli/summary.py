@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from stacpull.cli.numbers import count, duration, rate, size
+from stacpull.cli.printing import count, duration, rate, size
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind, Selection
 from stacpull.reports import ADVICE, FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport

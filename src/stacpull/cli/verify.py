@@ -1,58 +1,41 @@
-"""`stacpull verify DEST`: proves a mirror against its ledger, and makes good what is damaged."""
+"""`stacpull verify DEST`: check a mirror against its ledger, and repair what is damaged."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from stacpull.cli import parameters, printing
-from stacpull.cli.help import Command
-from stacpull.cli.progress import display
-from stacpull.cli.running import run_until_stopped
-from stacpull.cli.verdict import damage_line, verify_lines
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import count, duration, rate, size
 from stacpull.config.options import Scope
 from stacpull.errors import UsageError
 from stacpull.events import Damage, Event
+from stacpull.reports import RebuildReport, VerifyReport
 
-__all__ = ["command"]
+_SCOPES = (Scope.TRANSFER, Scope.OUTPUT)
 
 
-@click.command(
+@command(
     "verify",
-    cls=Command,
+    parameters.dest(),
+    click.Option(["--quick"], is_flag=True, help="Compare sizes only, without reading files."),
+    click.Option(["--repair"], is_flag=True, help="Fetch damaged and missing files again."),
+    click.Option(
+        ["--rebuild"], is_flag=True, help="First rebuild a damaged or lost ledger from the files in DEST."
+    ),
+    click.Option(["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."),
+    *parameters.options(
+        *_SCOPES, unused=("revalidate", "prune", "yes", "adopt", "page-size", "max-page-size")
+    ),
+    parameters.config(),
     examples=["verify s2", "verify s2 --repair"],
-    params=[
-        parameters.dest(),
-        click.Option(["--quick"], is_flag=True, help="Compare sizes only, without reading files."),
-        click.Option(["--repair"], is_flag=True, help="Fetch damaged and missing files again."),
-        click.Option(
-            ["--rebuild"],
-            is_flag=True,
-            help="First rebuild a damaged or lost ledger from the files in DEST.",
-        ),
-        click.Option(
-            ["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."
-        ),
-        *parameters.options(
-            Scope.TRANSFER,
-            Scope.OUTPUT,
-            unused=("revalidate", "prune", "yes", "adopt", "page-size", "max-page-size"),
-        ),
-        parameters.config(),
-    ],
+    scopes=_SCOPES,
 )
-@click.pass_context
-def command(
-    context: click.Context,
-    /,
-    dest: Path,
-    quick: bool,
-    repair: bool,
-    rebuild: bool,
-    strict: bool,
-    **raw: object,
-) -> int:
+def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int:
     """Check the files in DEST against the ledger; optionally repair them.
 
     Prints a line for each file that is missing, truncated, altered or unknown, and exits with 1 if there is
@@ -60,39 +43,95 @@ def command(
     Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
     touched. With --json each line is a JSON object, and the last one sums up.
     """
-    from stacpull.engine import verify
+    from stacpull.engine import verify as verification
 
-    if quick and (repair or rebuild):
+    if quick and (how["repair"] or how["rebuild"]):
         raise UsageError("--quick proves nothing that could be repaired: leave it out")
-    told = parameters.told(context, raw, scopes=frozenset({Scope.TRANSFER, Scope.OUTPUT}))
-    show = display(told.output)
 
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
-            show(event)
-        elif told.output.json:
+            session.show(event)
+        elif session.output.json:
             printing.json_line(event.to_json())
-        elif not told.output.quiet:
-            show.aside(damage_line(event))
+        elif not session.output.quiet:
+            session.show.aside(damage_line(event))
 
-    try:
-        report = run_until_stopped(
-            lambda stop: verify.verify(
-                dest,
-                quick=quick,
-                repair=repair,
-                rebuild=rebuild,
-                strict=strict,
-                options=told.options,
-                on_event=listen,
-                stop=stop,
-            ),
-            show,
+    report = session.run(
+        lambda stop: verification.verify(
+            dest, quick=quick, options=session.options, on_event=listen, stop=stop, **how
         )
-    finally:
-        show.close()
-    if told.output.json:
-        printing.json_line(report.to_json())
-    elif not told.output.quiet:
-        printing.lines(verify_lines(report))
-    return report.exit_code
+    )
+    return session.finish(report, verify_lines(report), aside=False)
+
+
+_KINDS = ("missing", "short", "altered", "obstructed", "unreadable", "unknown")
+
+
+def damage_line(damage: Damage) -> str:
+    """Say one damage on one line."""
+    if damage.what == "unknown":
+        return f"unknown: {damage.path}: {damage.found} that is not in the ledger"
+    return f"{damage.what}: {damage.path}: expected {damage.expected}, found {damage.found}"
+
+
+def verify_lines(report: VerifyReport) -> Iterator[str]:
+    """Say what a check found, and the command that comes next."""
+    if report.rebuilt is not None:
+        yield from _rebuilt_lines(report.rebuilt)
+    verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
+    yield f"{report.dest}: {verdict}"
+    yield (
+        f"  checked {count(report.files, 'file')}, {size(report.bytes)} in {duration(report.seconds)} "
+        f"({rate(report.bytes, report.seconds)})"
+        + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
+    )
+    for kind in _KINDS:
+        if number := getattr(report, kind):
+            yield f"  {kind:<10} {number:,}"
+    if report.leftovers:
+        yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
+    if report.repair is not None:
+        yield f"  {report.repair.assets_done:,} repaired, {report.remaining:,} not repaired"
+    yield from _next_steps(report)
+
+
+def _verdict(report: VerifyReport) -> str:
+    if not report.remaining:
+        verdict = "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
+        others = count(report.unknown, "file that does not belong", "files that do not belong")
+        return f"{verdict}; {others} to the mirror" if report.unknown else verdict
+    return f"{count(report.remaining, 'file')} damaged" + (
+        " and not repaired" if report.repair is not None else ""
+    )
+
+
+def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
+    aside = f"; the old one is now {rebuilt.aside}" if rebuilt.aside else ""
+    yield f"the ledger was rebuilt: {rebuilt.reason}{aside}"
+    yield (
+        f"  {count(rebuilt.items, 'item')}, {count(rebuilt.done, 'file')} trusted: "
+        f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size, {rebuilt.by_name:,} by name"
+    )
+    if rebuilt.pending:
+        yield f"  {count(rebuilt.pending, 'file')} missing or damaged: the next mirror fetches them"
+
+
+def _next_steps(report: VerifyReport) -> Iterator[str]:
+    dest = shlex.quote(report.dest)
+    if report.rebuilt is not None and not report.rebuilt.selection_known:
+        yield f"to continue: stacpull mirror SOURCE {dest} ... (with the options of the mirror)"
+    elif report.state == "interrupted":
+        yield f"to continue: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
+    elif report.assets_pending and report.repair is None:
+        yield f"to resume:   stacpull resume {dest}"
+    damaged = report.damaged - (report.unknown if report.strict else 0)
+    if report.repair is None and (damaged or (report.rebuilt is not None and report.rebuilt.pending)):
+        yield f"to repair:   stacpull verify --repair {dest}"
+    if report.assets_failed and report.repair is None:
+        yield f"{count(report.assets_failed, 'asset')} failed; for details: stacpull failures {dest}"
+    elif report.repair is not None and report.repair.assets_failed:
+        yield f"for details: stacpull failures {dest}"
+    if report.unknown and report.rebuilt is not None:
+        yield "unknown files may belong to the mirror: the next mirror adopts those that match"
+    elif report.unknown:
+        yield "unknown files are never touched: move or keep them"

@@ -1,0 +1,315 @@
+"""The skeleton that commands share: parse, resolve the options, show progress, run until stopped, print.
+
+A command is a function with its own logic, declared by `command`. It gets a `CommandSession` with the options
+that were given, which runs its work (`run`) and prints its result (`finish` or `print`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from stacpull.cli import printing
+from stacpull.cli.parameters import FIXED, OptionParameter
+from stacpull.cli.printing import Verbosity
+from stacpull.config.options import OPTIONS, Options, Output, Scope
+from stacpull.config.resolve import Resolved, resolve
+from stacpull.errors import UsageError
+from stacpull.selection import Selection
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from stacpull.cli.progress import Display
+
+T = TypeVar("T")
+
+GROUPS = ("Selection", "Area and period", "Destination", "Transfer", "Credentials and network", "Output")
+"""Titles of the groups of options, in the order of help pages."""
+_OTHERS = "Options"
+
+_HINTS = {
+    ("--dry-run", "--dryrun", "--simulate", "-n"): "use `stacpull plan` to see what a mirror would do",
+    ("--limit", "--max", "--max-results", "--count"): "use --max-items N",
+    ("-j", "--jobs", "--threads", "--workers", "--parallel", "--transfers"): "use --concurrency N",
+    ("--query",): "use --where PROPERTY=VALUE, or --filter with CQL2",
+    ("--overwrite", "--force", "-f"): "changed files are fetched again; --revalidate checks all files",
+    ("--api-key", "--key", "--token"): "use --header 'NAME: ${VARIABLE}', or --credentials NAME",
+    ("-o", "-O", "-d", "--output", "--output-dir", "--out", "--dest"): "give DEST as the second argument",
+    ("--include", "--assets"): "use --asset GLOB",
+    ("--exclude", "--exclude-assets"): "use --exclude-asset GLOB",
+    ("--collections", "-c"): "use -C ID",
+    ("--continue", "--resume"): "run the same command again, or `stacpull resume DEST`",
+    ("--delete", "--clean"): "use --prune, which only lists what it would remove, unless --yes is given",
+    ("--timeout", "--read-timeout"): "use --stall-timeout SECONDS",
+    ("--retry", "--tries"): "use --retries N",
+    ("--date", "--time", "--start", "--end"): "use --datetime INTERVAL",
+    ("--aoi", "--geometry", "--bounds"): "use --bbox W,S,E,N or --intersects GEOJSON",
+    ("--cloud-cover", "--max-cloud"): "use --max-cloud-cover PERCENT",
+    ("--profile",): "use --credentials NAME",
+    ("--no-verify-ssl", "--insecure", "-k", "--no-check-certificate"): "use --ca-bundle FILE",
+    ("--silent", "-s"): "use --quiet",
+    ("-r", "--recursive"): "leave it out: all matching items are fetched",
+}
+"""Options of similar tools, and what to use here. Used only where a command has no such option."""
+_NEVER_SUGGESTED = {"--prune", "--yes"}
+"""Options that remove files: never suggested for a mistyped option."""
+
+
+class Report(Protocol):
+    """What a public function returns."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+
+
+class CommandSession:
+    """One run of a command.
+
+    Attributes:
+        context: The context of click.
+        given: The options that were given.
+        source: SOURCE; its host is shown until it has answered.
+
+    Args:
+        context: The context of click.
+        given: The options that were given.
+        noun: What the display calls assets.
+        source: SOURCE, if the command has one.
+    """
+
+    def __init__(self, context: click.Context, given: Resolved, noun: str, source: str | None) -> None:
+        self.context = context
+        self.given = given
+        self.source = source
+        self._noun = noun
+
+    @property
+    def selection(self) -> Selection:
+        """What to mirror."""
+        return self.given.selection
+
+    @property
+    def options(self) -> Options:
+        """How to transfer."""
+        return self.given.options
+
+    @property
+    def output(self) -> Output:
+        """What to print."""
+        return self.given.output
+
+    @cached_property
+    def show(self) -> Display:
+        """The display on standard error, which starts when it is first used: a listener for events."""
+        from stacpull.cli.progress import display
+
+        return display(self.output, noun=self._noun, source=self.source)
+
+    def close(self) -> None:
+        """Remove the display, if there is one."""
+        if "show" in self.__dict__:
+            self.show.close()
+
+    def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+        """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
+        from stacpull.cli.running import run_until_stopped
+
+        try:
+            return run_until_stopped(start, self.show)
+        finally:
+            self.close()
+
+    def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run work that cannot end itself: a signal cancels it.
+
+        Raises:
+            InterruptedRunError: A signal cancelled it.
+        """
+        from stacpull.cli.running import run
+
+        try:
+            return run(work, self.__dict__.get("show"))
+        finally:
+            self.close()
+
+    def finish(self, report: Report, lines: Iterable[str], *, aside: bool | None = None) -> int:
+        """Print a report as JSON, or as `lines` unless --quiet is given; return the exit code.
+
+        Args:
+            report: Its `exit_code`, if it has one, is returned.
+            lines: The report for people.
+            aside: True to print the lines on standard error, where they can go beside JSON; None to do that
+                only with --json, and False to leave them out then.
+        """
+        if not self.output.quiet and (aside is not False or not self.output.json):
+            for line in lines:
+                if aside or self.output.json:
+                    self.show.write(line)
+                else:
+                    printing.lines([line])
+        if self.output.json:
+            printing.json_line(report.to_json())
+        code: int = getattr(report, "exit_code", 0)
+        return code
+
+    def print(self, document: Any, lines: Iterable[str]) -> None:
+        """Print what was asked for: a JSON document with --json, else lines."""
+        if self.output.json:
+            printing.json_line(document)
+        else:
+            printing.lines(lines)
+
+
+class Command(click.Command):
+    """A command whose help shows its options in groups, and examples at the end.
+
+    Args:
+        examples: Command lines without `stacpull`.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.examples = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args`, with a hint for an option that does not exist."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as problem:
+            name = problem.option_name.partition("=")[0]
+            hint = hint_for(name)
+            if hint is not None and _applies(self, hint):
+                raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
+            near = [one for one in problem.possibilities or () if one not in _NEVER_SUGGESTED]
+            raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        grouped: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                grouped.setdefault(getattr(parameter, "group", _OTHERS), []).append(record)
+        for title in sorted(grouped, key=_order):
+            with formatter.section(title):
+                formatter.write_dl(grouped[title])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as they are typed."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  stacpull {example}\n" for example in self.examples))
+
+
+def _order(title: str) -> int:
+    return GROUPS.index(title) if title in GROUPS else -1 if title == _OTHERS else len(GROUPS)
+
+
+def hint_for(option: str) -> str | None:
+    """Return what to use instead of an option that does not exist here, if that is known."""
+    return next((hint for names, hint in _HINTS.items() if option in names), None)
+
+
+def _applies(command: click.Command, hint: str) -> bool:
+    """Return True if the command has the option that a hint names first (a hint may name none)."""
+    named = [word.strip(",;'") for word in hint.split() if word.startswith("-")]
+    options = {name for one in command.params for name in one.opts}
+    return not named or named[0] in options or "DEST" in hint
+
+
+def command(
+    name: str,
+    *params: click.Parameter,
+    examples: Sequence[str] = (),
+    noun: str = "files",
+    scopes: Iterable[Scope] = Scope,
+    continues: bool = False,
+    source: Callable[[Mapping[str, Any]], str | None] = lambda own: own.get("source"),
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
+
+    The function's docstring is the help text.
+
+    Args:
+        name: The name of the command.
+        params: Its parameters: options of the table (`cli.parameters`), and parameters of its own.
+        examples: Command lines without `stacpull`.
+        noun: What the display calls assets.
+        scopes: Which options it takes, from a config file and the environment too.
+        continues: True if it continues a run: options that the run keeps are refused.
+        source: Returns SOURCE from its own parameters, for the credentials of a service known by name.
+    """
+    own = [str(param.name) for param in params if not isinstance(param, OptionParameter)]
+
+    def decorate(function: Callable[..., int | None]) -> Command:
+        @click.pass_context
+        def callback(context: click.Context, /, **raw: Any) -> int | None:
+            mine = {name: raw.pop(name) for name in own}
+            if continues:
+                _refuse_fixed(raw, str(context.info_name))
+            known = source(mine)
+            given = given_by(context, raw, source=known, scopes=frozenset(scopes))
+            session = CommandSession(context, given, noun, known)
+            try:
+                return function(session, **mine)
+            finally:
+                session.close()
+
+        help_ = inspect.getdoc(function)
+        return Command(name, callback=callback, params=list(params), help=help_, examples=examples)
+
+    return decorate
+
+
+def given_by(
+    context: click.Context,
+    raw: Mapping[str, object],
+    *,
+    source: str | None = None,
+    scopes: frozenset[Scope] = frozenset(Scope),
+) -> Resolved:
+    """Return the options that a command was given: flags over environment over config file over defaults.
+
+    Args:
+        context: The context of click.
+        raw: The values of the flags, by the names of the parameters.
+        source: SOURCE, for the credentials of a service that is known by it.
+        scopes: Which options the command takes.
+
+    Raises:
+        UsageError: An option cannot be read.
+        CredentialsError: A variable that a credential needs is not set.
+    """
+    verbosity = context.ensure_object(Verbosity)
+    flags = {name.replace("_", "-"): value for name, value in raw.items()}
+    verbosity.verbose = max(verbosity.verbose, int(str(flags.get("verbose") or 0)))
+    flags["quiet"] = verbosity.quiet or flags.get("quiet")
+    flags["verbose"] = verbosity.verbose or None
+    resolved = resolve(flags, source=source, scopes=scopes)
+    verbosity.verbose = resolved.output.verbose
+    if flags.get("yes") and not resolved.options.prune:
+        raise UsageError("--yes confirms --prune, which is not given: add --prune, or leave --yes out.")
+    if not resolved.output.quiet:
+        for warning in resolved.warnings:
+            click.echo(f"stacpull: warning: {warning}", err=True)
+    return resolved
+
+
+def _refuse_fixed(raw: Mapping[str, object], command: str) -> None:
+    """Refuse the options that a run keeps.
+
+    Raises:
+        UsageError: One of them was given.
+    """
+    for option in OPTIONS:
+        if option.scope in FIXED and raw.get(option.name.replace("-", "_")) not in (None, ()):
+            raise UsageError(
+                f"--{option.name} cannot be given to {command}, which keeps the options the run was started "
+                f"with; to change it, run: stacpull mirror SOURCE DEST --{option.name} ..."
+            )
