@@ -63,12 +63,13 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.kinds", "redact", "reports",
-            "sources.item_reader", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
+            "sources.item_reader", "sources.source", "net.notices", "net.ranges", "transfer.checks",
+            "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "catalog.tables", "cli.printing", "clock", "config.options", "engine.network",
+            "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "store.atomic",

@@ -24,8 +24,6 @@ from stacpull.redact import Secrets
 from stacpull_headers.header_rows import HeaderJob, UnwritableError, failed_row, header_row
 from stacpull_headers.ranged import HeaderRead
 
-__all__ = ["HeaderBook", "RowBatch", "key_of", "key_prefix"]
-
 _PACE = 0.01
 """Seconds in which rows gather before they are saved together."""
 

@@ -20,8 +20,6 @@ from stacpull.redact import Secrets
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob
 
-__all__ = ["HeaderCounts", "HeaderPlans", "TiffAssets"]
-
 _TIFF_TYPES = frozenset({"image/tiff", "image/tif", "image/geotiff", "image/vnd.stac.geotiff"})
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8"})
 

@@ -16,8 +16,6 @@ from stacpull.redact import Secrets, cut_url
 from stacpull_headers.ranged import HeaderRead
 from stacpull_headers.tiff import Header
 
-__all__ = ["COLUMNS", "HeaderJob", "UnwritableError", "as_mapping", "failed_row", "header_row"]
-
 _ASSET = (Column("collection"), Column("item"), Column("asset"), Column("href"), Column("size", "integer"))
 _HEADER = (
     Column("byte_order"),

@@ -25,6 +25,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json, Selection
+from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
 from stacpull.reports import HeadersReport
 from stacpull.sources.item_reader import ItemReader
@@ -33,8 +34,6 @@ from stacpull_headers.header_book import HeaderBook
 from stacpull_headers.header_plans import HeaderPlans, TiffAssets
 from stacpull_headers.header_rows import HeaderJob, as_mapping
 from stacpull_headers.ranged import HeaderRead, RangedReader
-
-__all__ = ["HeadersRun"]
 
 _WORKERS = 64
 """Default number of headers read at once; the gates limit each host further."""
@@ -67,8 +66,7 @@ class HeadersRun:
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._started = clock.monotonic()
-        network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_warning(lambda text: self._emit(Notice("warning", text)))
+        network.events.hand_over(self._notice)
         self._workers = options.concurrency or _WORKERS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -210,6 +208,10 @@ class HeadersRun:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(1, state))
         return report
+
+    def _notice(self, event: NetworkEvent) -> None:
+        if isinstance(event, Notice):
+            self._emit(event)
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:

@@ -39,8 +39,6 @@ from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, as_mapping
 from stacpull_headers.header_run import HeadersRun
 
-__all__ = ["headers"]
-
 _BEGINNING: Json = HeaderCounts().to_json(Position(None, None), ended=False)
 
 OnRow = Callable[[Mapping[str, Any]], None]

@@ -137,7 +137,7 @@ class Acquisition:
 
     @property
     def prefix(self) -> str:
-        """What the names of its patches start with."""
+        """The prefix of the names of its patches."""
         return f"{self.platform}_MSIL2A_{self.stamp}"
 
 

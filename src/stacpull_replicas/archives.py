@@ -1,4 +1,4 @@
-"""What clients of the hub took instead of single files: the static catalog of the data set, and archives.
+"""Downloads for many files at once: the static catalog of the data set, and archives of collections.
 
 `catalogs/<dataset>.tar.gz` holds the data set as STAC files (folders and links as in the catalog of
 nasa_marine_debris, the one that was recorded: `root` leads to the collection, `self` is relative, the id of
@@ -55,7 +55,7 @@ from stacpull_replicas.rasters import BAND_BYTES, BAND_METRES
 
 OPEN_FOLDER = "bigearthnet-v1/"
 OPEN_PREFIXES = (ARCHIVE_PREFIX, CATALOG_PREFIX, OPEN_FOLDER)
-"""What anybody may read: archives, catalogs, and the data set's files as catalogs name them."""
+"""Prefixes without access control: archives, catalogs, and the data set's files as catalogs name them."""
 
 _LARGEST = 64 << 20
 _ITEM_BYTES = {LABELS_COLLECTION: 4096, SOURCE_COLLECTION: 167_000}
@@ -84,14 +84,14 @@ class Archives:
 
     @lru_cache(maxsize=2)  # noqa: B019 - lives as long as its service
     def archive(self, collection: str) -> Blob | None:
-        """The archive of a collection, None if there is none."""
+        """Return the archive of a collection, None if there is none."""
         size = _ITEM_BYTES.get(collection)
         if size is None or size * self.dataset.items > _LARGEST:
             return None
         return Blob(_tar_gz(self._archived(collection)))
 
     def archive_info(self, collection: str) -> Document:
-        """What the hub tells of an archive that is there."""
+        """Return the hub's description of an archive."""
         archive = self.archive(collection)
         size = archive.size if archive else 0
         kinds = [_KINDS[collection][1]]
@@ -99,13 +99,13 @@ class Archives:
 
     @lru_cache(maxsize=1)  # noqa: B019 - lives as long as its service
     def catalog(self, dataset: str) -> Blob | None:
-        """The static catalog of a data set, None if there is none."""
+        """Return the static catalog of a data set, None if there is none."""
         if dataset != DATASET_ID or _CATALOG_ITEM_BYTES * self.dataset.items > _LARGEST:
             return None
         return Blob(_tar_gz(self._cataloged()))
 
     def catalog_info(self, dataset: str) -> Document:
-        """What the hub tells of a catalog that is there."""
+        """Return the hub's description of a catalog."""
         catalog = self.catalog(dataset)
         one = sum(BAND_BYTES[metres] for metres in BAND_METRES.values()) + _METADATA_BYTES
         return {
@@ -114,7 +114,7 @@ class Archives:
             "estimated_dataset_size": one * self.dataset.items,
         }
 
-    # what is in them
+    # contents
 
     def _archived(self, collection: str) -> Iterator[tuple[str, bytes]]:
         yield f"{collection}/collection.json", self._collection(collection)
@@ -197,7 +197,7 @@ class OpenFolders:
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """The content under a key, None if there is none."""
+        """Return the content of a key, None if there is none."""
         if not key.startswith(OPEN_PREFIXES):
             return self.under.get(bucket, key)
         folder, _, rest = key.partition("/")
@@ -245,7 +245,7 @@ def _root() -> Document:
 
 
 def _tar_gz(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A gzipped tar that depends on nothing but what is put into it."""
+    """Return a gzipped tar that depends only on its files."""
     packed = io.BytesIO()
     moment = int(PUBLISHED.timestamp())
     with (

@@ -44,7 +44,7 @@ Ring = list[list[float]]
 
 
 class Flag(Enum):
-    """What the metadata of a patch says about it, beside its labels."""
+    """What the metadata of a patch states besides its labels."""
 
     NONE = 0
     SNOW = 1
@@ -54,7 +54,7 @@ class Flag(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where one patch of 1.2 km lies, and what it is called: all that its imagery needs."""
+    """The position and name of one patch of 1.2 km, which is all that its imagery depends on."""
 
     index: int
     name: str
@@ -138,7 +138,7 @@ class Dataset:
         return snow, snow + cloud, snow + cloud + dropped
 
     def flag(self, index: int) -> Flag:
-        """Which of the exclusive flags the patch has."""
+        """Return the flag of the patch; flags are exclusive."""
         rank = self._ranks.forward(index)
         snow, cloud, dropped = self._flag_limits
         if rank >= dropped:
@@ -170,7 +170,7 @@ class Dataset:
         return index if index < self.items else None
 
     def site(self, index: int) -> Site:
-        """Where patch `index` of 0…items-1 lies."""
+        """Return the site of patch `index` of 0…items-1."""
         if not 0 <= index < self.items:
             raise IndexError(f"patch {index} of {self.items}")
         place, row = divmod(self._places.forward(index), GRID)
@@ -209,7 +209,7 @@ class Dataset:
         return properties
 
     def has_class_list(self, index: int) -> bool:
-        """Whether the label item carries `label:classes`: the first does, one in 64 others does not."""
+        """Return True if the label item has `label:classes`: the first has, one in 64 others has not."""
         return index == 0 or mix(self.seed, index, _ABSENCE, 2) % 64 != 0
 
     def band(self, patch: Site, band: str) -> bytes:

@@ -19,7 +19,7 @@ from stacpull.reports import MirrorReport
 _SEED = 7
 _ITEMS = 400
 _PORT = 8801
-"""Where `stacpull serve mlhub` listens, for the commands to try next."""
+"""The port of `stacpull serve mlhub` in the commands to try next."""
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
 _MOST_ENTRIES = 3
@@ -71,7 +71,7 @@ async def _mirror_replica(
 
 
 def tree(top: Path, indent: str = "") -> Iterator[str]:
-    """Draw what `top` holds: directories before files, the long ones cut, what is stacpull's own left out."""
+    """Draw the tree below `top`: directories first, long ones cut, without the files of stacpull."""
     if not indent:
         yield f"{top}/"
         indent = "  "
@@ -113,6 +113,6 @@ def _own_name() -> str:
 
 
 def _pasteable(path: Path) -> str:
-    """Write a path for a shell in this directory: relative if it lies below, else absolute."""
+    """Return a path for a shell in this directory: relative if it is below, else absolute."""
     whole = path.absolute()
     return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))

@@ -1,4 +1,4 @@
-"""Sealed download tokens and signed blob URLs: hrefs that tell nothing, differ each time, and expire.
+"""Sealed download tokens and signed blob URLs: opaque hrefs that differ each time and expire.
 
 A token has the outer form of Fernet (version byte 0x80, 8-byte time, 16-byte nonce, 192 bytes of ciphertext,
 32 bytes of tag; 332 characters of base64, first `gAAAAAB`), as the recorded hrefs have. The cipher is an XOR
@@ -36,12 +36,12 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class TokenRefused(Exception):  # noqa: N818 - says what happened to it
-    """The token was altered, is none, or has expired."""
+    """The token is invalid, altered or expired."""
 
 
 @lru_cache(maxsize=64)
 def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
-    """What all items with these assets share, as numbers: where the stream goes, and the assets' names."""
+    """Return what items with these assets share, as numbers: the mask of the stream, the assets' names."""
     mask = b"".join(bytes(_HEAD.size) + b"\xff" * (_FRAME - _HEAD.size) for _ in assets)
     names = b"".join(
         _HEAD.pack(0, 0, b"", number) + _FORM.pack(0.0, asset.encode(), 0) * _COPIES + _TAG

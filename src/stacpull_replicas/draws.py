@@ -48,9 +48,9 @@ class Permutation:
         return cls(size, factor, mix(*words, 2) % size, pow(factor, -1, size))
 
     def forward(self, index: int) -> int:
-        """Where `index` goes."""
+        """Return the place of `index`."""
         return (self.factor * index + self.shift) % self.size
 
     def backward(self, place: int) -> int:
-        """Which index goes to `place`."""
+        """Return the index at `place`."""
         return (place - self.shift) * self.inverse % self.size

@@ -37,7 +37,7 @@ class EvolvingItem:
 
 @dataclass
 class Evolution:
-    """What one step did: ids of items by kind; a renamed item is under its old id."""
+    """The changes of one step: ids of items by kind; a renamed item is under its old id."""
 
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Evolution:
 
     @property
     def new(self) -> int:
-        """How many items are there that were not."""
+        """The number of new items."""
         return len(self.added) + len(self.renamed)
 
     @property
@@ -94,7 +94,7 @@ class EvolvingReplica(ReplicaServer):
         self.hidden: set[str] = set()
         """Items that are there and on no page."""
         self.announced: int | None = None
-        """What a page says that there are, if it is not the truth."""
+        """The number of items that pages claim, if it is not the true one."""
         self._seed = seed
         self._step = 0
         self._made = 0
@@ -109,7 +109,7 @@ class EvolvingReplica(ReplicaServer):
         return f"{self.url('api')}/collections/{COLLECTION}"
 
     def files(self) -> dict[str, bytes]:
-        """What a mirror with the default layout holds of it: content by path below DEST."""
+        """Return the files of a mirror with the default layout: content by path below DEST."""
         return {
             f"{COLLECTION}/{name}/{key}.bin": blob.data
             for name, item in self.items.items()

@@ -1,4 +1,4 @@
-"""Which requests a fault strikes, by rules, and the TOML files that hold such rules.
+"""Rules that select the requests a fault strikes, and the TOML files with such rules.
 
     request ─▶ the rules that match it, each with its count ─▶ FaultPlan.choose (pure) ─▶ fault or None
 
@@ -72,7 +72,7 @@ _STORES = frozenset({"blob", "s3"})
 
 
 def kind_of(request: RequestInfo) -> str:
-    """What is asked for, one of `KINDS`: told from server and path, so before anything is answered."""
+    """Return the kind of a request, one of `KINDS`, from its server and path."""
     if request.server in _STORES:
         return "object" if request.raw_path.strip("/").count("/") else "listing"
     return next((kind for kind, path in _KINDS_BY_PATH if path.search(request.raw_path)), "other")
@@ -118,7 +118,7 @@ class Rule:
         return glob, None if self.regex is None else re.compile(self.regex)
 
     def matches(self, request: RequestInfo) -> bool:
-        """Whether the rule is about this request."""
+        """Return True if the rule applies to this request."""
         glob, regex = self._patterns
         return (
             self.server in {None, request.server}
@@ -130,7 +130,7 @@ class Rule:
         )
 
     def strikes(self, count: int, struck: int, draw: float) -> bool:
-        """Whether the `count`-th matching request is struck, after `struck` others; `draw` is in 0 to 1."""
+        """Return True if the `count`-th match is struck, after `struck` others; `draw` is in 0 to 1."""
         return (
             count >= self.first
             and (self.last is None or count <= self.last)
@@ -219,7 +219,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "fields": Fields,
     "raw": Raw,
 }
-"""What `what` may say; the keys of a fault are its fields."""
+"""The values of `what`; the keys of a fault are its fields."""
 
 _RENAMED = {"from": "first", "until": "last"}
 _CHOICES = {"kind": KINDS, "per": ("rule", "path")}
@@ -245,7 +245,7 @@ def read_faults(path: Path) -> FaultPlan:
 
 
 def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
-    """The plan that `text` says; `name` is for messages.
+    """Parse a plan; `name` is for messages.
 
     Raises:
         FaultFileError: It says something that is not understood.
@@ -364,7 +364,7 @@ _TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     ),
 }
-"""How a field's type is called in a message, and which TOML values it takes. No number is below 0."""
+"""The name of a field's type in messages, and the TOML values it accepts. No number is below 0."""
 
 
 def _is_required(one: Field[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Replies that are wrong: what a service says while a fault strikes it. Pure.
+"""Wrong replies: the answers of a service while a fault strikes it. Pure.
 
 `reply_under` gets the request, the fault, and the service itself, since some faults need the right reply, or
 the one to a slightly different request.
@@ -45,7 +45,7 @@ _INVERTED = bytes(255 - value for value in range(256))
 
 
 def reply_under(fault: Reworded, request: RequestInfo, respond: Responder) -> ReplicaReply:
-    """What `respond` would have answered to `request`, made wrong by `fault`."""
+    """Return the answer of `respond` to `request`, altered by `fault`."""
     match fault:
         case Status() | LoginPage() | Redirect() | Bomb():
             return _in_place(fault, request)
@@ -124,7 +124,7 @@ def _marked(etag: str) -> str:
 
 
 def _earlier(condition: str) -> str:
-    """The condition on the object as it was that says what `condition` says of its replacement."""
+    """Return the condition on the original object that corresponds to `condition` on its replacement."""
     return condition.replace(_MARK, "") if _MARK in condition else '"of an object that was replaced"'
 
 

@@ -1,8 +1,8 @@
-"""Faults that a test asks for: what happens on the wire in place of the right answer.
+"""Faults that a test requests: what happens on the wire instead of the right answer.
 
-The door asks a `Faults` before it answers; `FaultQueue` is the simple programmable one, filled by
+Every request passes a `Faults` before it is answered; `FaultQueue` is the simple one, filled by
 `replica.inject`; `fault_plan.PlannedFaults` follows the rules of a file. The values here say what happens and
-nothing of how: `fault_replies` makes wrong replies, `exchange` breaks the wire.
+not how: `fault_replies` makes wrong replies, `replica_server` breaks the wire.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from stacpull_replicas.http_messages import RequestInfo
 
-# --- what is answered ---------------------------------------------------------------------------------------
+# --- other answers ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class Alter:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Only the first `keep` bytes, with a Content-Length that agrees: the wire does not tell."""
+    """Only the first `keep` bytes, with a matching Content-Length, so that the client cannot notice."""
 
     keep: int
 
 
 @dataclass(frozen=True, slots=True)
 class InvertedByte:
-    """The right answer with the byte at `at` inverted; header fields tell of the right content."""
+    """The right answer with the byte at `at` inverted; its header fields are those of the right content."""
 
     at: int = 0
 
@@ -79,7 +79,7 @@ class IgnoredRange:
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """The answer gzipped, although nobody asked for that."""
+    """The answer gzipped, although the client did not accept that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Drip:
 
 @dataclass(frozen=True, slots=True)
 class Overlong:
-    """`extra` bytes more than Content-Length says."""
+    """`extra` bytes more than Content-Length states."""
 
     extra: int = 16
 

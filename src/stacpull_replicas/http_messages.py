@@ -31,7 +31,7 @@ class RequestInfo:
     headers: Mapping[str, str]
     body: bytes = b""
     believed: Mapping[str, str] | None = None
-    """What a fault has the service believe in place of `headers`, as to ranges and conditions only."""
+    """Headers that a fault substitutes for `headers`, for ranges and conditions only."""
 
     @property
     def wishes(self) -> Mapping[str, str]:
@@ -40,7 +40,7 @@ class RequestInfo:
 
     @property
     def url(self) -> str:
-        """The URL that was asked for, as far as the client told."""
+        """The requested URL, with the host that the client sent."""
         return f"http://{self.headers.get('host', '')}{self.target}"
 
     @property
@@ -189,13 +189,13 @@ def parse_date(text: str | None) -> datetime | None:
 
 
 def _names(header: str, etag: str) -> bool:
-    """Whether an If-Match or If-None-Match header names the entity; quotes are optional."""
+    """Return True if an If-Match or If-None-Match header names the entity; quotes are optional."""
     wanted = [candidate.strip().removeprefix("W/").strip('"') for candidate in header.split(",")]
     return "*" in wanted or etag.strip('"') in wanted
 
 
 def precondition(headers: Mapping[str, str], etag: str, modified: datetime) -> int | None:
-    """The status that conditions of a GET or HEAD lead to: 412, 304, or None to go on (RFC 9110, 13.2.2)."""
+    """Return the status for the conditions of a GET or HEAD: 412, 304, or None (RFC 9110, 13.2.2)."""
     match, none_match = headers.get("if-match"), headers.get("if-none-match")
     if match is not None:
         if not _names(match, etag):
@@ -211,7 +211,7 @@ def precondition(headers: Mapping[str, str], etag: str, modified: datetime) -> i
 
 
 def range_still_valid(if_range: str | None, etag: str, modified: datetime) -> bool:
-    """Whether a range may be answered with 206: If-Range is absent, or names this very entity (strongly)."""
+    """Return True if a range may be answered with 206: If-Range is absent or names this entity (strongly)."""
     if not if_range:
         return True
     date = parse_date(if_range) if "GMT" in if_range else None

@@ -238,7 +238,7 @@ class HubCatalog:
 
 
 def openapi() -> Document:
-    """The smallest description of the service that is one: which paths there are (OpenAPI 3.0.2)."""
+    """Return the smallest valid description of the service: its paths (OpenAPI 3.0.2)."""
     paths = (
         "/",
         "/collections",

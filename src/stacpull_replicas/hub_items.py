@@ -154,7 +154,7 @@ def source_properties() -> Document:
 
 
 def frame_2022(collection: str, item_id: str, links: list[Document], extensions: list[str]) -> Document:
-    """What all items of 2022 have around their properties and assets."""
+    """Return an item of 2022 without its properties and assets."""
     return {
         "id": item_id,
         "bbox": value("bbox"),
@@ -274,7 +274,7 @@ class HubItems:
     large_items: int = 0
 
     def count(self, collection: str) -> int:
-        """How many items a collection has."""
+        """Return the number of items of a collection."""
         return self.large_items if collection == LARGE_COLLECTION else self.dataset.items
 
     def item_id(self, collection: str, index: int) -> str:
@@ -284,7 +284,7 @@ class HubItems:
         return f"{collection}_{self.dataset.name(index)}"
 
     def index_of(self, collection: str, item_id: str) -> int | None:
-        """The index of the item with this id, None if there is none."""
+        """Return the index of the item with this id, None if there is none."""
         name = item_id.removeprefix(collection + "_")
         if name == item_id:
             return None
@@ -330,7 +330,7 @@ class HubItems:
 
 
 def described(site: Site, *, broken: bool = False) -> dict[bytes, bytes]:
-    """What fills the holes that label and source items share."""
+    """Return the fillings that label and source items share."""
     return {
         b"name": site.name.encode(),
         b"datetime": site.acquisition.datetime,
@@ -339,7 +339,7 @@ def described(site: Site, *, broken: bool = False) -> dict[bytes, bytes]:
 
 
 def labelled(dataset: Dataset, patch: Patch) -> dict[bytes, bytes]:
-    """What fills the holes of a label item beside those."""
+    """Return the other fillings of a label item."""
     flags = orjson.dumps(dataset.flag_properties(patch))[1:-1]
     return {b"labels": orjson.dumps(patch.labels), b"flags": flags + b"," if flags else b""}
 

@@ -61,7 +61,7 @@ class SpaceAndTime:
         return cls(_box(bbox), _interval(datetime), _geometry(intersects))
 
     def holds(self, items: HubItems, collection: str, index: int) -> bool:
-        """Return True if an item lies in it."""
+        """Return True if an item is within it."""
         nowhere = self.box is None and self.geometry is None
         if collection == LARGE_COLLECTION:
             return nowhere
@@ -81,7 +81,7 @@ ANYWHERE = SpaceAndTime()
 
 @lru_cache(maxsize=4096)
 def _seen(number: int, interval: tuple[datetime, datetime], box: Box | None) -> bool:
-    """Whether any patch of an acquisition may be wanted: what spares a look at each of them."""
+    """Return True if a patch of an acquisition may match. This saves a test of each patch."""
     acquisition = ACQUISITIONS[number]
     if not interval[0] <= acquisition.moment <= interval[1]:
         return False
@@ -92,7 +92,7 @@ def _seen(number: int, interval: tuple[datetime, datetime], box: Box | None) -> 
 
 
 def _boxes_meet(box: Box, other: list[float]) -> bool:
-    """Whether two boxes have a point in common; the first may cross the 180th meridian."""
+    """Return True if two boxes have a point in common; the first may cross the 180th meridian."""
     west, south, east, north = box
     if other[1] > north or other[3] < south:
         return False
@@ -280,7 +280,7 @@ class _Found:
 
     @classmethod
     def of(cls, request: RequestInfo, items: HubItems, collection: str) -> _Found:
-        """Return those that lie in the `bbox` and `datetime` of a request. Raises Refused."""
+        """Return those in the `bbox` and `datetime` of a request. Raises Refused."""
         bbox = request.parameter("bbox")
         sides = None if bbox is None else bbox.split(",")
         return cls(items, collection, SpaceAndTime.asked(bbox=sides, datetime=request.parameter("datetime")))
@@ -294,7 +294,7 @@ class _Found:
         return self._first(range(index - 1, -1, -1), number)[::-1]
 
     def count(self) -> int | None:
-        """Return how many there are; None where that would mean to look at very many."""
+        """Return their number; None if counting would test too many items."""
         everything = range(self.items.count(self.collection))
         if self.place == ANYWHERE:
             return len(everything)
@@ -331,7 +331,7 @@ def _read_cursor(cursor: str) -> int:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a search asks for."""
+    """The parameters of a search."""
 
     limit: int
     collections: tuple[str, ...]
@@ -378,7 +378,7 @@ class HubSearch:
         )
 
     def _start(self, token: Any, wanted: _Wanted) -> tuple[int, int]:
-        """Where a page begins: the place of a collection among those wanted, and an index."""
+        """Return the start of a page: the place of a collection among those wanted, and an index."""
         if token is None:
             return 0, 0
         item_id = str(token).removeprefix("next:")
@@ -404,7 +404,7 @@ class HubSearch:
         yield from sorted(index for index in found if index is not None and index >= first)
 
     def _matched(self, wanted: _Wanted) -> int | None:
-        """How many items there are in all; None where that would mean to look at very many."""
+        """Return the total number of items; None if counting would test too many."""
         if self.items.dataset.items > COUNTED and wanted.ids is None:
             return None
         return sum(1 for _ in self._matches(wanted, (0, 0)))

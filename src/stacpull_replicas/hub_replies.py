@@ -1,4 +1,4 @@
-"""How the hub says things: JSON, errors and redirects, in the manner of its two generations.
+"""Replies of the hub in both of its generations: JSON, errors and redirects.
 
 In 2022 (FastAPI) JSON is compact and errors are `{"detail": …}`; in 2021 (Flask) JSON is indented by four,
 errors are small pages of HTML, and a redirect has a page for its body. Of the 2021 documents, pages and items

@@ -250,7 +250,7 @@ class MlhubApi:
         return redirect(self.location(asset, index), "download", self.era)
 
     def location(self, asset: str, index: int) -> str:
-        """Where an asset's download leads: for some always to the blob host, for the rest to S3."""
+        """Return the target of an asset's download: the blob host or S3."""
         if asset == LARGE_ASSET:
             key = large_key(index)
         else:
@@ -263,7 +263,7 @@ class MlhubApi:
 
 
 def on_blob_host(seed: int, asset: str, index: int) -> bool:
-    """Whether an asset lies on the blob host: labels, B01 and B10 always, and all of every third patch."""
+    """Return True if an asset is on the blob host: labels, B01, B10, and all assets of every third patch."""
     return asset in {LABELS_ASSET, "B01", "B10"} or mix(seed, index, 21) % 3 == 0
 
 

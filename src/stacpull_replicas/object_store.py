@@ -151,7 +151,7 @@ class ObjectStore(Protocol):
         """The names of the buckets."""
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """The content under a key, None if there is none."""
+        """Return the content of a key, None if there is none."""
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
         """The keys that start with `prefix` and sort after `after`, in the order of their UTF-8 bytes."""
@@ -171,7 +171,7 @@ class DatasetStore:
         return (self.bucket,)
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """The content under a key, None if there is none."""
+        """Return the content of a key, None if there is none."""
         if bucket != self.bucket:
             return None
         if key.startswith(LARGE_PREFIX):
@@ -216,7 +216,7 @@ class DatasetStore:
                 return
 
     def _dataset_keys(self, start: str) -> Iterator[str]:
-        """The keys of the patches, in order, from the one that `start` lies in."""
+        """Yield the keys of the patches, in order, from the patch of `start`."""
         names = self._sorted_names
         if start.startswith(DATASET_PREFIX):
             first = bisect_left(names, start.removeprefix(DATASET_PREFIX).partition("/")[0])
@@ -246,7 +246,7 @@ class MemoryStore:
         return sorted(self.contents)
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """The content under a key, None if there is none."""
+        """Return the content of a key, None if there is none."""
         data = self.contents.get(bucket, {}).get(key)
         return None if data is None else Blob(data)
 
@@ -268,7 +268,7 @@ class DirectoryStore:
         return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """The file under a key, None if there is none."""
+        """Return the file of a key, None if there is none."""
         steps = key.split("/")
         if "" in steps or ".." in steps or "." in steps or "\0" in key or bucket not in self.buckets():
             return None
@@ -306,7 +306,7 @@ class OverlayStore:
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """The content under a key, None if there is none."""
+        """Return the content of a key, None if there is none."""
         if self.changes and (bucket, key) in self.changes:
             data = self.changes[bucket, key]
             return None if data is None else Blob(data, PUBLISHED + timedelta(days=365))

@@ -57,7 +57,7 @@ def _geo_keys(epsg: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _header_around_tiepoint(metres: int, zone: int) -> tuple[bytes, bytes]:
-    """What stands before and after the two doubles of the upper left corner."""
+    """Return the header before and after the two doubles of the upper left corner."""
     side = 1200 // metres
     rows = min(side, _STRIP_BYTES // (side * 2))
     strips = -(-side // rows)

@@ -146,7 +146,7 @@ class ReplySender:
         return response
 
     async def _send_past(self, fault: Overlong | Unframed | Fields | Raw) -> None:
-        """Write what is no proper response past the server library, and end the connection."""
+        """Write an invalid response past the server library, and end the connection."""
         size = self.reply.size
         match fault:
             case Raw(data):
@@ -237,14 +237,14 @@ class RequestHandler:
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request on the wire, with the fault that strikes it, if any.
 
-        A client that disconnects ends the exchange, and nothing else: it is no error of the server.
+        A client that disconnects ends its own exchange only; this is not an error of the server.
         """
         try:
-            return await self._exchange(raw)
+            return await self._answer(raw)
         except (ConnectionError, web.RequestPayloadError):
             return web.Response()  # goes nowhere: the connection is closed
 
-    async def _exchange(self, raw: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, raw: web.BaseRequest) -> web.StreamResponse:
         request = await self._read(raw)
         fault = self.faults.before(request)
         if self.latency:
@@ -252,10 +252,10 @@ class RequestHandler:
         if isinstance(fault, Delay):
             await asyncio.sleep(fault.seconds)
         reply = await _compressed(request, self._reply(request, fault))
-        exchange = ReplySender(raw, reply)
+        sender = ReplySender(raw, reply)
         try:
-            return await self._send(exchange, fault)
-        finally:  # also what broke off was asked for
+            return await self._send(sender, fault)
+        finally:  # an interrupted reply counts as a request, too
             headers = request.headers if self.traffic.record_headers else {}
             self.traffic.note(
                 RequestRecord(
@@ -264,17 +264,17 @@ class RequestHandler:
                     request.method,
                     request.target,
                     reply.status,
-                    exchange.sent,
+                    sender.sent,
                     headers,
                 )
             )
 
-    async def _send(self, exchange: ReplySender, fault: Fault | None) -> web.StreamResponse:
+    async def _send(self, sender: ReplySender, fault: Fault | None) -> web.StreamResponse:
         if isinstance(fault, Broken):
-            return await exchange.send_with(fault)
-        if isinstance(exchange.reply.body, Stream) and exchange.raw.method != "HEAD":
-            return await exchange.send_stream()
-        return exchange.whole()
+            return await sender.send_with(fault)
+        if isinstance(sender.reply.body, Stream) and sender.raw.method != "HEAD":
+            return await sender.send_stream()
+        return sender.whole()
 
     async def _read(self, raw: web.BaseRequest) -> RequestInfo:
         headers: dict[str, str] = {}
@@ -323,7 +323,7 @@ Responder = Callable[[RequestInfo], ReplicaReply]
 
 
 class ReplicaServer:
-    """What every replica has: doors on consecutive ports, a log, faults. Used once, with `async with`."""
+    """The base of all replicas: servers on consecutive ports, a log, faults. Used once, with `async with`."""
 
     server_names: Sequence[str] = ()
     """The servers in the order of their ports."""
@@ -365,7 +365,7 @@ class ReplicaServer:
 
     @property
     def counters(self) -> Counter[tuple[str, str]]:
-        """How many requests came for each (server, kind of route)."""
+        """The number of requests for each (server, kind of route)."""
         return self._traffic.counters
 
     @property
@@ -391,7 +391,7 @@ class ReplicaServer:
         return fault if fault or self._planned is None else self._planned.before(request)
 
     async def __aenter__(self) -> Self:
-        """Bind all ports or none, then open the doors."""
+        """Bind all ports or none, then start the servers."""
         async with AsyncExitStack() as opening:
             listeners: dict[str, socket.socket] = {}
             for offset, server in enumerate(self.server_names):
@@ -400,9 +400,9 @@ class ReplicaServer:
                 listeners[server] = listener
                 self._urls[server] = f"http://{_reachable(self._host)}:{listener.getsockname()[1]}"
             for server, respond in self.responders().items():
-                door = RequestHandler(server, respond, self._traffic, self, self._latency)
+                handler = RequestHandler(server, respond, self._traffic, self, self._latency)
                 runner = web.ServerRunner(
-                    web.Server(door.handle, access_log=None),
+                    web.Server(handler.handle, access_log=None),
                     shutdown_timeout=_CLOSING_SECONDS,
                 )
                 await runner.setup()
@@ -414,7 +414,7 @@ class ReplicaServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the doors and their connections."""
+        """Close the servers and their connections."""
         await self._open.aclose()
 
 

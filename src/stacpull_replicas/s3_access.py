@@ -34,7 +34,7 @@ _SCOPE_PARTS = 5
 
 @dataclass(frozen=True, slots=True)
 class SignatureClaim:
-    """What a request says about who signed it."""
+    """The signature of a request and the credentials it names."""
 
     access_key: str
     date: str
@@ -157,7 +157,7 @@ def signature_of(request: RequestInfo, claim: SignatureClaim, secret: str) -> st
 
 
 def is_signed_by(request: RequestInfo, claim: SignatureClaim, secret: str) -> bool:
-    """Whether the signature is right, and covers the host and every `x-amz-` header that was sent."""
+    """Return True if the signature is valid, and covers the host and every `x-amz-` header that was sent."""
     if "host" not in claim.signed_headers:
         return False
     loose = (
@@ -203,7 +203,7 @@ class S3Access:
     now: Callable[[], float] = time.time
 
     def check(self, request: RequestInfo) -> None:
-        """Nothing, if the request may go on. Raises S3Error."""
+        """Check a request. Raises S3Error if it is refused."""
         _check_mechanism(request)
         try:
             claim = read_claim(request)
@@ -275,7 +275,7 @@ class S3Access:
 
 
 def _check_mechanism(request: RequestInfo) -> None:
-    """Refuse what is signed in another way than with Signature Version 4."""
+    """Refuse requests with another signature than Signature Version 4."""
     header = request.headers.get("authorization")
     if (header or "").startswith("AWS ") or request.parameter("AWSAccessKeyId") is not None:
         message = f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}."

@@ -177,7 +177,7 @@ class S3Service:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What a list request asks for."""
+    """The parameters of a list request."""
 
     version: int
     prefix: str

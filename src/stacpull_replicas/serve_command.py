@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from stacpull_replicas import Faults
     from stacpull_replicas.replica_server import ReplicaServer
 
-__all__ = ["command"]
-
 
 def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
     """Return the options that every replica has."""

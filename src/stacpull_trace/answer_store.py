@@ -17,9 +17,6 @@ from stacpull.ledger.results import Result, Results
 from stacpull.models import Json
 from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 
-__all__ = ["AnswerStore", "FileAnswers", "Kept", "MemoryAnswers", "tile_from_json", "tile_to_json"]
-
-
 Kept = tuple[Json, bool]
 """An answer, and whether it is complete: an incomplete one is requested again."""
 

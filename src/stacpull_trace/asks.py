@@ -23,8 +23,6 @@ from stacpull_trace.hub.statistics_request import MOST_PIXELS
 from stacpull_trace.period import Days
 from stacpull_trace.traced_area import PixelWindow, TracedArea
 
-__all__ = ["LEAST_UNITS", "Ask", "asks", "pieces_by_day", "processing_units", "whole_area_asks"]
-
 _TILE_PIXELS: Final = 512 * 512
 _TILE_BANDS: Final = 3
 LEAST_UNITS: Final = 0.01

@@ -21,8 +21,6 @@ from stacpull_trace.period import Days
 from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceReport
 from stacpull_trace.scene_map import OriginKind
 
-__all__ = ["ChartFormat", "bars", "chart_bytes"]
-
 ChartFormat = Literal["png", "svg", "pdf"]
 
 _INK, _FAINT, _BAND = "#1b1f24", "#8a94a3", "#c9dcf2"

@@ -15,8 +15,6 @@ from typing import Any
 from stacpull_trace.hub.replies import BandStatistics, IntervalStatistics
 from stacpull_trace.indices import DEFAULT, SCENES
 
-__all__ = ["EMPTY", "Count", "Summary", "count_of", "merged", "sum_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Summary:

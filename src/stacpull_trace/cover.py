@@ -24,8 +24,6 @@ from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
 from stacpull_trace.traced_area import TracedArea
 from stacpull_trace.utm_projection import is_utm, to_degrees
 
-__all__ = ["Piece", "Tile", "split", "tile_of"]
-
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _THINNEST: Final = 1e-3
 """Of a pixel's side: parts thinner than twice this are where two lines that should be one differ."""

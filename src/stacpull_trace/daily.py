@@ -19,8 +19,6 @@ from stacpull_trace.hub.replies import StatisticsReply
 from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.question import TraceQuestion
 
-__all__ = ["Counting", "DayCounts"]
-
 _TOO_MUCH: Final = frozenset({FailureKind.STALLED, FailureKind.SERVER, FailureKind.OVERLONG})
 """Failures that a shorter period may avoid."""
 _MOST_FAILURES: Final = 16

@@ -16,8 +16,6 @@ from stacpull_trace.counts import Count, merged
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
 from stacpull_trace.scene_map import OriginKind, PixelOrigin, SceneMap
 
-__all__ = ["TileDay", "by_origin", "day_row", "rows_of", "scene_rows"]
-
 _NAMED: Final = (OriginKind.SCENE, OriginKind.FOREIGN)
 """Kinds of pixels whose header names what they were taken from."""
 _NO_TILE: Final = "the catalog has no tile for these pixels"

@@ -13,8 +13,6 @@ from typing import Final
 
 from stacpull.errors import UsageError
 
-__all__ = ["DEFAULT", "EDGES", "INDICES", "SCENES", "Index", "index_of_name", "index_of_script"]
-
 DEFAULT, SCENES = "default", "scenes"
 """Output ids."""
 EDGES: Final = tuple(range(602))

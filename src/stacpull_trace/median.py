@@ -14,8 +14,6 @@ from stacpull_trace.days import TileDay
 from stacpull_trace.report import DayState, MedianRow, TraceDay
 from stacpull_trace.scene_map import OriginKind, PixelOrigin
 
-__all__ = ["median_series", "median_table"]
-
 
 def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> tuple[TraceDay, ...]:
     """Return a row for each day, by date.

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 from stacpull_trace.scene_map import OriginKind
 
-__all__ = ["DayState", "MedianRow", "ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"]
-
 
 class DayState(enum.StrEnum):
     """The quality of a day: the first state that applies."""

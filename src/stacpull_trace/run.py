@@ -28,8 +28,6 @@ from stacpull_trace.hub.replies import ByocTile, CatalogTile, TimeRange
 from stacpull_trace.question import TraceQuestion
 from stacpull_trace.scene_map import SceneMap, read_scene_map
 
-__all__ = ["TraceResult", "TraceRun", "TraceSource"]
-
 _QA_FILE = "analysis_ready_ps_qa"
 _AT_ONCE = 8
 """Default number of requests at once; the service allows few per client."""

@@ -33,8 +33,6 @@ from stacpull_trace.trace_output import TraceOutput, output_at, write_all
 from stacpull_trace.trace_report import estimate_of, trace_report
 from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometry
 
-__all__ = ["trace", "trace_estimate"]
-
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
 """Default number of requests at once: services of this kind allow few per client."""

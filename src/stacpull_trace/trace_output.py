@@ -31,8 +31,6 @@ from stacpull_trace.chart import ChartFormat, chart_bytes
 from stacpull_trace.question import Method
 from stacpull_trace.report import MedianRow, ScenePixels, TraceDay, TraceReport
 
-__all__ = ["TraceOutput", "output_at", "write_all"]
-
 _FORMATS: Final = (".csv", ".parquet")
 """Of the tables in a folder."""
 _CHARTS: Final[dict[str, ChartFormat]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}

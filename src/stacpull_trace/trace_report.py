@@ -15,8 +15,6 @@ from stacpull_trace.question import TraceQuestion
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceEstimate, TraceReport
 from stacpull_trace.run import TraceResult
 
-__all__ = ["estimate_of", "trace_report"]
-
 _NOTHING: Final = (
     "Nothing matched: the collection has no tile in this area and period. "
     "Check --datetime, and --bbox (W,S,E,N: longitude comes first)."

@@ -16,8 +16,6 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-__all__ = ["is_utm", "project", "to_degrees", "utm_zone"]
-
 _SEMI_MAJOR = 6_378_137.0
 _FLATTENING = 1 / 298.257_223_563
 _SCALE = 0.9996

@@ -327,7 +327,7 @@ def test_what_is_gone_is_no_failure_where_that_is_accepted(tmp_path: Path, small
     [
         ("t.xlsx", 2, "use a name that ends with one of .parquet, .csv, .ndjson"),
         ("t", 2, "use a name that ends with one of"),
-        ("nowhere/t.csv", 5, "is no directory"),
+        ("nowhere/t.csv", 5, "is not a directory"),
         ("folder.csv", 5, "is a directory"),
         ("mine.csv", 2, "was not written by stacpull"),
     ],

@@ -293,7 +293,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
             "_note_lost",
         ),
         (
-            BROKEN.format("stacpull.transfer.fetch", "Fetcher", "fetch", "async def"),
+            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "fetch", "async def"),
             "A worker process broke down, which should not have happened: ZeroDivisionError.",
             "in fetch",
         ),

@@ -198,7 +198,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     ("source", "code", "said"),
     [
         ("nowhere.json", 4, "There is no file"),
-        (".", 4, "holds no catalog.json"),
+        (".", 4, "does not contain catalog.json"),
         ("broken.json", 4, "broken.json is not JSON"),
         ("empty.json", 4, "empty.json is empty, which is not JSON"),
         ("landing.json", 2, "name the API itself: https://api.test/v1."),

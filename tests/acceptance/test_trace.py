@@ -310,7 +310,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(
         (["--geometry", '{"type": "Point"}'], 2, "contradict"),
         (["-o", "x.txt"], 2, ".parquet"),
         (["-o", "x.png", "--method", "median"], 2, "no chart"),
-        (["-o", "nowhere/x.csv"], 5, "no directory"),
+        (["-o", "nowhere/x.csv"], 5, "not a directory"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_asked(

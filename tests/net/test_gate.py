@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError
+from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
+from stacpull.net.notices import HostClosed, NetworkEvent, NetworkEvents
 
 T = TypeVar("T")
 
@@ -316,23 +318,25 @@ def test_fifty_pages_to_log_in_at_stop_the_run_too() -> None:
     ("per_host", "concurrency", "first"), [(64, None, 16), (4, None, 4), (64, 40, 40), (8, 40, 8)]
 )
 def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> None:
-    gates = Gates(per_host, concurrency, VirtualClock())
+    events = NetworkEvents()
+    gates = Gates(per_host, concurrency, VirtualClock(), events=events)
     gate = gates["h:443"]
     assert gates["h:443"] is gate
     assert gates["h:80"] is not gate
     assert gate.limit == first
     assert len(list(gates)) == 2
     assert f"of {first} in use" in repr(gate)
-    gates.on_change = (told := []).append
+    events.listen((told := []).append)
     gate.throttled(1)
-    assert len(told) == 1
+    assert [event.level for event in told if isinstance(event, Notice)] == ["debug"]
 
 
 def test_who_closes_a_gate_is_heard_of_but_hearsay_goes_no_further() -> None:
     clock = VirtualClock()
-    gates = Gates(64, None, clock)
+    events = NetworkEvents()
+    gates = Gates(64, None, clock, events=events)
     heard: list[tuple[str, float]] = []
-    gates.on_closed = lambda host, seconds: heard.append((host, seconds))
+    events.listen(lambda event: isinstance(event, HostClosed) and heard.append((event.host, event.seconds)))
 
     async def course() -> None:
         gates["a:443"].throttled(2.0)
@@ -356,10 +360,16 @@ def test_who_waits_long_for_a_host_is_told_once(
     asked: tuple[float | str | None, ...], told_after: int | None
 ) -> None:
     clock = VirtualClock()
-    gates = Gates(64, None, clock)
+    events = NetworkEvents()
+    gates = Gates(64, None, clock, events=events)
     heard: list[tuple[int, str]] = []
-    gates.on_waiting = lambda text: heard.append((number, text))
     number = 0
+
+    def hear(event: NetworkEvent) -> None:
+        if isinstance(event, Notice) and event.level == "warning":
+            heard.append((number, event.text))
+
+    events.listen(hear)
 
     async def course() -> None:
         nonlocal number

@@ -117,7 +117,7 @@ def test_a_source_of_nothing_else_gives_a_bounded_number_of_warnings(tmp_path: P
     said = [text for text in warnings if "strict JSON" in text]
     assert [text for text in said if text.startswith("The item i49 of line 50 of ")]
     assert len(said) == 51
-    assert said[-1] == "More documents are not strict JSON; their items are not named any more."
+    assert said[-1] == "More documents are not strict JSON; their items are no longer named."
 
 
 HOSTILE = {

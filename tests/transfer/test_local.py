@@ -111,7 +111,7 @@ def test_a_directory_stands_for_its_catalog(catalog: Path) -> None:
     got = get(catalog.parent, catalog.parent.as_uri())
     assert (got.body, got.url) == (b"{}", catalog.as_uri())
     catalog.unlink()
-    assert "holds no catalog.json" in refusal(catalog.parent, catalog.parent.as_uri()).message
+    assert "does not contain catalog.json" in refusal(catalog.parent, catalog.parent.as_uri()).message
 
 
 def test_resuming_goes_on_only_with_the_same_version(catalog: Path) -> None:

@@ -85,7 +85,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Fetches(Protocol[J_contra, T_co]):
-    """One attempt at one asset (`transfer.fetch.Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
+    """One attempt at one asset (`transfer.attempt.Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
 
     async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
         """Fetch `job` or raise `TransferError`; a refusal that a stale href may explain is not counted."""

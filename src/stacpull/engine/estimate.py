@@ -30,6 +30,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Selection
+from stacpull.net.notices import NetworkEvent
 from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
@@ -89,6 +90,7 @@ class Estimate:
         self._options = options
         self._clock = clock
         self._listener = on_event
+        network.events.hand_over(self._warn)
         self._primary = _Counts()
         self._linked = _Counts()
         self._done = self._pending = 0
@@ -305,6 +307,10 @@ class Estimate:
         if unknown and not total:
             return None, "unknown"
         return round(total), basis
+
+    def _warn(self, event: NetworkEvent) -> None:
+        if isinstance(event, Notice) and event.level == "warning":
+            self._emit(event)
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:

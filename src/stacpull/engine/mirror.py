@@ -49,6 +49,7 @@ from stacpull.errors import (
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.models import ItemId
+from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
@@ -123,8 +124,7 @@ class MirrorRun:
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
         self._intake = Intake(self._store, self._backlog, slots=self._workers)
-        network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_warning(lambda text: self._emit(Notice("warning", text)))
+        network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -365,6 +365,10 @@ class MirrorRun:
         )
 
     # --- what is told ------------------------------------------------------------------------------------
+
+    def _notice(self, event: NetworkEvent) -> None:
+        if isinstance(event, Notice):
+            self._emit(event)
 
     def _emit(self, event: Event) -> None:
         self._journal(event)

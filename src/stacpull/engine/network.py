@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
+from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets, credentials_in
@@ -75,17 +76,12 @@ class Network:
     """Which addresses may be connected to; what a worker process goes on with."""
     shares: Shares
     """What each process may do at once."""
+    events: NetworkEvents
+    """What the network reports while it works."""
     logins: Logins | None = None
     """Those of a credential profile."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
-
-    def on_warning(self, hear: Callable[[str], None]) -> None:
-        """Call `hear` with each warning of the network, one sentence: long waits, JSON that is not strict."""
-        self.client.gates.on_waiting = hear
-        self.reader.on_warning = hear
-        if self.logins is not None:
-            self.logins.on_wait = hear
 
     @property
     def counters(self) -> Counters:
@@ -170,11 +166,11 @@ async def open_network(
     made = {name: scheme.transport(setup) for name, scheme in SCHEMES.items()}
     transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
-    counters = Counters()
+    counters, events = Counters(), NetworkEvents()
     logins = plain = None
     if options.provider is not None:
         plain = _plain_transport(options, addresses)
-        logins = Logins(options.provider, http, plain, policy, clock, secrets, counters)
+        logins = Logins(options.provider, http, plain, policy, clock, secrets, counters, events.warn)
     client = Client(
         transports,
         Gates(
@@ -182,6 +178,7 @@ async def open_network(
             options.concurrency and shares.own.slots,
             clock,
             patience=_PATIENCE * options.stall_timeout,
+            events=events,
         ),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
@@ -204,9 +201,10 @@ async def open_network(
         credential_names=address.credential_names,
         wanted_variable=wanted_variable(urlsplit(address.url)),
         limit=options.max_page_size,
+        events=events,
     )
     try:
-        yield Network(client, reader, secrets, policy, address, addresses, shares, logins, regions=regions)
+        yield Network(client, reader, secrets, policy, address, addresses, shares, events, logins, regions)
     except BaseException as error:
         secrets.scrub_error(error)  # whatever it quotes, it may be printed now
         raise

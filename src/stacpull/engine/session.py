@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,7 @@ from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run
+from stacpull.net.notices import NetworkEvent
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
@@ -132,9 +134,13 @@ async def opened_source(
     """
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, processes=processes) as network:
-        if on_event is not None:
-            network.on_warning(lambda text: on_event(Notice("warning", text)))
+        network.events.listen(partial(_warn, on_event))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
+
+
+def _warn(on_event: Listener | None, event: NetworkEvent) -> None:
+    if on_event is not None and isinstance(event, Notice) and event.level == "warning":
+        on_event(event)
 
 
 @asynccontextmanager

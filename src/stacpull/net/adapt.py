@@ -26,6 +26,10 @@ A throttled host (429, 503, SlowDown) has spoken plainly: the limit is halved, o
 only a trial was throttled, and stays below the limit that was refused for 30 s, twice that after each
 further time, so that asking again costs some per cent.
 
+The search replaced additive increase and multiplicative decrease, which was measured on the simulated links
+of tests/net/test_adapt_links.py: it misses 15 of 56 rows. It reaches 18 to 85 % of the best fixed limit at
+hosts that break down under load (the search: at least 90 %), and 2 % after a link that became slower.
+
 Pure functions over values; `net.gauge` counts and keeps the time. After slow start and AIMD (D.-M. Chiu and
 R. Jain, 1989), delay as the sign of a queue (TCP Vegas: L. Brakmo and L. Peterson, 1995), and trials that are
 compared instead of losses that are waited for (PCC: M. Dong and others, 2015).

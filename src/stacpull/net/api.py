@@ -1,15 +1,15 @@
-"""Reading JSON: pages, collections, items. With retries, since a page that fails ends the walk.
+"""Reads JSON documents: pages, collections, items. With retries, since a page that fails ends the walk.
 
     PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
 
-Many documents are read at a time. Those up to 256 KiB are read freely; of those up to 16 MiB four at a time
-are in memory while they are received and decoded, and of larger ones one.
+Many documents are read at a time. There is no limit for those up to 256 KiB; of those up to 16 MiB at most
+four are in memory while they are received and decoded, and of larger ones one.
 
-What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
-says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
-SOURCE's own host refuses us or a login page comes, `SourceError` when the document is not JSON. A document
-that is not JSON, or is a web page, is requested once more first: proxies cut and garble now and then, and
-load balancers answer with a page of their own.
+There are three errors: `TransferError` if the document could not be read (its failure says why; the caller
+decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` if SOURCE's own host
+refuses the request or a login page is received, `SourceError` if the document is not JSON. A document that is
+not JSON, or is a web page, is requested once more first: proxies sometimes cut or garble a body, and load
+balancers answer with a page of their own.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from stacpull.net.json import (
     decode,
     weight_of,
 )
+from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
@@ -49,11 +50,11 @@ __all__ = ["PAGE_LIMIT", "SILENT_AFTER", "SMALL", "SOURCE_LIMIT", "ApiReader", "
 SOURCE_LIMIT = 256 * 1024 * 1024
 """The most bytes of the document that SOURCE names: enough for 1.6 million links to items."""
 SMALL = 256 * 1024
-"""Documents up to this many bytes are read side by side, however many; of larger ones only a few."""
+"""Documents up to this many bytes are read side by side without limit; of larger ones only a few."""
 
 SILENT_AFTER = 5.0
-"""Seconds without an answer after which a host that is waited for is named."""
-_LOOKS = 5
+"""Seconds without an answer after which the user is told which host the run waits for."""
+_CHECKS = 5
 _MOST_STALLS = 3
 """Requests for one document that may stall, each for the stall timeout."""
 _ACCEPT = "application/geo+json, application/json"
@@ -63,7 +64,7 @@ _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several m
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
 _PASSWORD = b"password"
-_LOOKED_AT = 64 * 1024  # bytes of a web page
+_SEARCHED = 64 * 1024  # bytes of a web page
 
 
 class Document(NamedTuple):
@@ -74,14 +75,14 @@ class Document(NamedTuple):
     bytes: int
     """Its size, decoded."""
     url: str
-    """The URL that gave it, after redirects, credentials cut (a paging token stays)."""
+    """The URL that answered, after redirects, without credentials (a paging token stays)."""
     headers: Mapping[str, str]
     values: int = 0
-    """How many JSON values it has at most."""
+    """An upper bound of the number of JSON values in it."""
 
     @property
     def weight(self) -> int:
-        """About how many bytes of memory it takes."""
+        """The bytes of memory that it takes, estimated."""
         return weight_of(self.bytes, self.values)
 
 
@@ -92,13 +93,14 @@ class ApiReader:
         client: Sends the requests.
         policy: How patient to be.
         clock: What waits.
-        source: SOURCE's URL: a refusal by its host is a matter of credentials, elsewhere it is one failure.
-            The document at this very URL may have `SOURCE_LIMIT` bytes.
-        credential_names: The credentials in use, to be named when refused.
+        source: SOURCE's URL. A refusal by its host means that credentials are wrong or missing; by another
+            host it is one failure. The document at this URL may have `SOURCE_LIMIT` bytes.
+        credential_names: The names of the credentials in use, for messages.
         wanted_variable: The variable that holds the credentials of this source (`MLHUB_API_KEY`), if it is
-            known; named when there are no credentials.
+            known, for the message when there are no credentials.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
+        events: Told of long waits, and of items that are not strict JSON (`net.json`).
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class ApiReader:
         wanted_variable: str | None = None,
         limit: int = PAGE_LIMIT,
         jitter: random.Random | None = None,
+        events: NetworkEvents | None = None,
     ) -> None:
         self._client = client
         self._policy = policy
@@ -121,14 +124,13 @@ class ApiReader:
         self._wanted_variable = wanted_variable
         self._limit = limit
         self._jitter = jitter
-        self._room = _Room()
-        self.on_warning: Callable[[str], None] = lambda _: None
-        """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
-        self._repaired = RepairWarnings(self._tell)
+        self._memory = _MemoryBudget()
+        self._warn = (events or NetworkEvents()).warn
+        self._repaired = RepairWarnings(self._warn)
         self._silent: set[str] = set()
-        """Hosts that were waited for, and named: each took `SILENT_AFTER` to get here."""
+        """Hosts that the user was told about."""
         self._answered: str | None = None
-        """The URL, without its query, that gave the last page: its credentials are good."""
+        """The URL, without its query, of the last page that was read: its credentials are good."""
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
@@ -137,18 +139,17 @@ class ApiReader:
 
         Args:
             request: What to ask for.
-            one_of_many: True for an item: that it is refused may be a matter of its own. Fifty refusals in a
-                row are not.
-            limit: The most bytes, decoded, if they are to be fewer than what the reader was made with.
+            one_of_many: True for an item: a refusal may concern this item only. Fifty in a row do not.
+            limit: The most bytes, decoded, if fewer than the reader's own limit.
 
         Raises:
-            TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
+            TransferError: It could not be read, after retries: GONE for 404, OVERLONG past the limit, …;
                 REFUSED, if it is one of many or another host than SOURCE's answers 401 or 403.
             CredentialsError: SOURCE's host answers 401 or 403, or any host a web page that asks for a
                 password (or another web page, where no document was read before); or a host refused fifty
                 requests in a row.
             SourceError: The document is not JSON (`__cause__` is then the decoder's ValueError); or the host
-                asks to be left alone for too long.
+                asks not to be called for too long.
         """
         outgoing = _outgoing(request)
         own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
@@ -179,10 +180,10 @@ class ApiReader:
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
         """Open the body at `url`, with retries, to be read in pieces; 200, 206 and 416 are answers.
 
-        Where it breaks off nothing is tried again here: who reads knows how far it is.
+        A body that breaks off is not requested again here: only the reader knows how much it has.
 
         Raises:
-            TransferError: It could not be had, after retries; or, from the response, it broke off.
+            TransferError: It could not be read, after retries; or, from the response, it broke off.
             CredentialsError: SOURCE's host answers 401 or 403.
         """
         async with AsyncExitStack() as stack:
@@ -230,16 +231,16 @@ class ApiReader:
         def note_retry(failure: Failure) -> None:
             self._client.counters.retries += 1
             if failure.kind is FailureKind.STALLED and not one_of_many:
-                self._tell(f"{failure.message} Requesting it again.")
+                self._warn(f"{failure.message} Requesting it again.")
 
         return await attempted(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         exchange = self._client.open(outgoing)
-        watch = _Watch(exchange, partial(self._tell_silent, host_of(outgoing.url)))
+        timer = _SilenceTimer(exchange, partial(self._report_silence, host_of(outgoing.url)))
         try:
-            async with exchange as response, self._room.share() as growing:
-                watch.end()
+            async with exchange as response, self._memory.share() as growing:
+                timer.cancel()
                 body = await response.read(limit, growing)
                 values = count_values(body)
                 await growing(weight_of(len(body), values))
@@ -248,7 +249,7 @@ class ApiReader:
                 self._repaired.note(decoded, cut_cursor(url))
                 return Document(decoded.value, len(body), cut_cursor(url), headers, values)
         finally:
-            watch.end()
+            timer.cancel()
 
     async def _decoded(self, body: bytes, limit: int, response: Response) -> Decoded:
         try:
@@ -263,12 +264,12 @@ class ApiReader:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
                 message = f"{host} answered with a web page instead of JSON."
-                # elsewhere it may as well be a link that leads astray, and no matter of credentials
+                # on another host it may be a wrong link, and says nothing of credentials
                 kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
                 failure = Failure(kind, message, response.status, host, retryable=True)
                 raise _NotJsonError(failure, body) from error
             if not is_framed(response.headers):
-                message = f"The JSON of {host} breaks off, and it did not say how long it is."
+                message = f"The JSON of {host} breaks off, and its length was not stated."
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
@@ -277,13 +278,10 @@ class ApiReader:
             failure = Failure(FailureKind.SERVER, f"{sent} {what}.", response.status, host, retryable=True)
             raise _NotJsonError(failure) from error
 
-    def _tell_silent(self, host: str) -> None:
+    def _report_silence(self, host: str) -> None:
         if host not in self._silent:
             self._silent.add(host)
-            self._tell(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
-
-    def _tell(self, warning: str) -> None:
-        self.on_warning(warning)
+            self._warn(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
@@ -299,35 +297,35 @@ class ApiReader:
         return "Give credentials with --credentials, --header or in the environment."
 
 
-class _Watch:
-    """Calls `tell` once if a request that was sent is not answered for `SILENT_AFTER` seconds.
+class _SilenceTimer:
+    """Calls `report` once if a request that was sent is not answered for `SILENT_AFTER` seconds.
 
-    How long a request waits for its turn at the host does not count.
+    The time that a request waits for a permit of its host does not count.
     """
 
-    def __init__(self, exchange: Exchange, tell: Callable[[], None]) -> None:
+    def __init__(self, exchange: Exchange, report: Callable[[], None]) -> None:
         self._exchange = exchange
-        self._tell = tell
-        self._looks = 0
+        self._report = report
+        self._checks = 0
         self._start()
 
-    def end(self) -> None:
-        """Watch no longer."""
+    def cancel(self) -> None:
+        """Stop the timer."""
         self._timer.cancel()
 
     def _start(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(SILENT_AFTER / _LOOKS, self._look)
+        self._timer = asyncio.get_running_loop().call_later(SILENT_AFTER / _CHECKS, self._check)
 
-    def _look(self) -> None:
-        self._looks += self._exchange.is_sent
-        if self._looks == _LOOKS:
-            self._tell()
+    def _check(self) -> None:
+        self._checks += self._exchange.is_sent
+        if self._checks == _CHECKS:
+            self._report()
         else:
             self._start()
 
 
 class _NotJsonError(TransferError):
-    """A document that came whole is not JSON.
+    """A document that was received whole is not JSON.
 
     Args:
         failure: What happened.
@@ -346,7 +344,7 @@ class _NotJsonError(TransferError):
     @property
     def asks_for_password(self) -> bool:
         """True for a web page with a field for a password."""
-        return self.page is not None and _PASSWORD in self.page[:_LOOKED_AT].lower()
+        return self.page is not None and _PASSWORD in self.page[:_SEARCHED].lower()
 
 
 def _without_query(url: str) -> str:
@@ -362,11 +360,11 @@ def _outgoing(request: PageRequest) -> Request:
     return Request(request.url, request.method, headers, body, decode=True)
 
 
-class _Room:
+class _MemoryBudget:
     """Bounds the memory of the documents that are being received and decoded.
 
-    Who grows past a bound waits for its turn, with what it has. Nobody who has a turn waits for anything but
-    its own host and the next turn, so there is no deadlock.
+    A document that grows past a bound waits for its turn, and keeps what it has. A document that has a turn
+    waits only for its own host and for the next turn, so there is no deadlock.
     """
 
     def __init__(self) -> None:
@@ -377,7 +375,7 @@ class _Room:
 
     @asynccontextmanager
     async def share(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-        """Give what is to be called, and awaited, with the bytes that a document takes so far."""
+        """Yield a function to await with the number of bytes that a document takes so far."""
         waiting = list(self._turns)
         async with AsyncExitStack() as held:
 

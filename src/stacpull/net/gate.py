@@ -33,6 +33,7 @@ from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.adapt import Search
 from stacpull.net.gauge import Gauge
+from stacpull.net.notices import NetworkEvents
 from stacpull.net.transport import TransferError
 
 __all__ = ["MAX_REFUSALS", "MAX_UNANSWERED", "Gate", "Gates"]
@@ -392,22 +393,24 @@ class Gates:
             and no fewer unless a host throttles. None: found out while running.
         clock: Where time comes from.
         patience: Seconds without an answer after which a host is given up.
+        events: Told when a limit changes, when a host throttles, and when the run waits long for one.
     """
 
     def __init__(
-        self, per_host: int, concurrency: int | None, clock: Clock, *, patience: float = _SILENCE
+        self,
+        per_host: int,
+        concurrency: int | None,
+        clock: Clock,
+        *,
+        patience: float = _SILENCE,
+        events: NetworkEvents | None = None,
     ) -> None:
         self._patience = patience
         self._maximum = per_host if concurrency is None else min(per_host, concurrency)
         self._told = concurrency is not None
         self._clock = clock
         self._gates: dict[str, Gate] = {}
-        self.on_change: Callable[[str], None] = lambda _: None
-        """Called with one sentence when a host's limit is no more what it was."""
-        self.on_closed: Callable[[str, float], None] = lambda _host, _seconds: None
-        """Hears of each host that wants to be left alone, and for how many seconds."""
-        self.on_waiting: Callable[[str], None] = lambda _: None
-        """Called with one sentence when the run waits long for a host, or has given it up."""
+        self._events = events or NetworkEvents()
         self._waited_for: set[str] = set()
 
     def __getitem__(self, host: str) -> Gate:
@@ -423,20 +426,14 @@ class Gates:
                 first,
                 patience=self._patience,
                 told=self._told,
-                on_change=self._tell,
+                on_change=self._events.detail,
                 on_closed=self._closed,
-                on_silent=self._wait,
+                on_silent=self._events.warn,
             )
         return gate
 
-    def _tell(self, sentence: str) -> None:
-        self.on_change(sentence)
-
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
-
-    def _wait(self, sentence: str) -> None:
-        self.on_waiting(sentence)
 
     def waiting(self) -> tuple[tuple[str, float], ...]:
         """Return the hosts whose gates are closed now, and for how many seconds."""
@@ -444,12 +441,12 @@ class Gates:
         return tuple((host, seconds) for host, seconds in closed if seconds > 0)
 
     def _closed(self, host: str, seconds: float) -> None:
-        self.on_closed(host, seconds)
+        self._events.closed(host, seconds)
         gate = self._gates.get(host)
         is_long = _LONG_PAUSE <= seconds <= _PATIENCE or (gate is not None and gate.pauses >= _MANY_PAUSES)
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
-            self.on_waiting(
+            self._events.warn(
                 f"{host} is overloaded, or wants fewer requests: the run waits, asks it again in "
                 f"{seconds:.0f} s, and gives it up if it answers nothing else for a long time."
             )

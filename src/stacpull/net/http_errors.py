@@ -91,7 +91,9 @@ def _certificate(error: BaseException, host: str) -> Failure:
 def _tls(error: BaseException, host: str) -> Failure:
     inner = getattr(error, "os_error", error)
     if getattr(inner, "reason", None) in _NOT_TLS:
-        message = f"{host} does not answer in TLS: if it is a plain HTTP server, write http:// for https://."
+        message = (
+            f"{host} does not speak TLS: if it is a plain HTTP server, write http:// instead of https://."
+        )
         return _network(message, host)
     return _network(f"The TLS connection to {host} failed.", host)
 
@@ -176,11 +178,15 @@ def _payload(_error: BaseException, host: str) -> Failure:
 
 
 def _redirect(_error: BaseException, host: str) -> Failure:
-    return Failure(FailureKind.REDIRECT, f"{host} redirects to a place that cannot be followed.", host=host)
+    return Failure(
+        FailureKind.REDIRECT, f"{host} redirects to an address that cannot be followed.", host=host
+    )
 
 
 def _url(_error: BaseException, host: str) -> Failure:
-    return Failure(FailureKind.SCHEME, f"The address at {host or 'no host'} is no valid http URL.", host=host)
+    return Failure(
+        FailureKind.SCHEME, f"The address at {host or 'no host'} is not a valid http URL.", host=host
+    )
 
 
 def _unknown(error: BaseException, host: str) -> Failure:

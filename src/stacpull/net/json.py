@@ -120,7 +120,7 @@ class RepairWarnings:
             return
         self._told.add(warning)
         if len(self._told) > _MOST_WARNINGS:
-            warning = "More documents are not strict JSON; their items are not named any more."
+            warning = "More documents are not strict JSON; their items are no longer named."
         self._tell(warning)
 
 

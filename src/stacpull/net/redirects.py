@@ -35,9 +35,9 @@ def next_hop(
         followed.
     """
     if location is None or not location.strip():
-        return _refusal(current_url, "answered with a redirect that names no Location")
+        return _refusal(current_url, "answered with a redirect that has no Location")
     if len(hops) >= MAX_HOPS:
-        return _refusal(current_url, f"is the end of more than {MAX_HOPS} redirects")
+        return _refusal(current_url, f"was reached after more than {MAX_HOPS} redirects")
     try:
         target = _joined(current_url, location.strip())
     except ValueError:

@@ -1,16 +1,15 @@
 """Whether a failed attempt is tried again, and when.
 
-An asset has attempts; a host has a condition. Failures of the asset's own (a reset, a short body, a 500) are
-charged: the first try and `retries` more, counted again from zero after an attempt that brought a long file
-forward. Throttling is the host's condition and costs nothing, up to 20 times or an hour; from then on it is
-charged like any other. What the host asks for in Retry-After is obeyed up to 15 minutes; beyond, the run
-stops and says when to come back.
+Failures of an asset (a reset, a short body, a 500) are charged to it: it gets a first attempt and `retries`
+more, counted from zero again after an attempt that received much of a long file. Throttling is a condition of
+the host and is free, up to 20 times or an hour; after that it is charged as well. A Retry-After of up to 15
+minutes is obeyed; a longer one ends the run, with a message that says when to resume.
 
-The waits in between are exponential with full jitter: uniform between 0 and `base * 2**n`, at most `cap`
-(M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that many workers that failed
-together do not come back together.
+The waits are exponential with full jitter: uniform between 0 and `base * 2**n`, at most `cap` (M. Brooker,
+"Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that workers that failed together do not
+try again together.
 
-The decision is `decide`, pure. `retrying` carries it out with tenacity, entered (by `attempted`) only after a
+`decide` is the decision, and pure. `retrying` carries it out with tenacity. `attempted` uses it only after a
 first failure: a transfer that succeeds at once (nearly all of eight million) pays nothing for it.
 """
 
@@ -46,7 +45,7 @@ __all__ = [
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20
-"""Bytes that count as having got further: no server can keep us for ever by a byte at a time."""
+"""The least bytes that count as progress: no server can prolong a transfer for ever byte by byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +64,13 @@ class RetryPolicy:
 
 
 class RetryState(NamedTuple):
-    """What an asset has been through so far."""
+    """What was counted for an asset so far."""
 
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
     reached: int = 0
-    """The most bytes of it that were ever there to go on from."""
+    """The most bytes that an attempt left to resume from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """The host wants to be left alone for `seconds`, longer than a run should hang."""
+    """The host asked not to be called for `seconds`, which is too long to wait for."""
 
     seconds: float
     host: str
@@ -172,15 +171,24 @@ async def retrying(
     *,
     jitter: random.Random | None = None,
 ) -> T:
-    """Go on after a first attempt has failed with `first`: wait, call `attempt`, until it succeeds.
+    """Continue after a first attempt has failed: wait and call `attempt`, until it succeeds.
 
-    `on_retry` is called with each failure that is about to be tried again; `jitter` can be seeded.
+    Args:
+        first: How the first attempt failed.
+        attempt: Makes one attempt.
+        policy: How often to try, and how long to wait.
+        clock: What waits.
+        on_retry: Called with each failure that is about to be tried again.
+        jitter: The random numbers of the waits, if they are to be seeded.
+
+    Returns:
+        What the attempt returned that succeeded.
 
     Raises:
         TransferError: The failure that is final, or the last one when the attempts are used up.
         SourceError: The host asks for a wait longer than the policy's longest.
     """
-    course = _Course(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
+    hooks = _TenacityHooks(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
     pending: list[Failure] = [first]
 
     async def step() -> T:
@@ -190,24 +198,24 @@ async def retrying(
 
     machine = AsyncRetrying(
         retry=retry_if_exception_type(TransferError),
-        wait=course.wait,
-        stop=course.stop,
+        wait=hooks.wait,
+        stop=hooks.stop,
         sleep=clock.sleep,
-        before_sleep=course.before_sleep,
+        before_sleep=hooks.before_sleep,
         reraise=True,
     )
     try:
         return await machine(step)
     except TransferError as error:
-        if isinstance(course.decision, StopRun):
-            raise SourceError(course.decision.message(clock.time())) from error
+        if isinstance(hooks.decision, StopRun):
+            raise SourceError(hooks.decision.message(clock.time())) from error
         raise
 
 
-class _Course:
-    """The course of one asset's retries, in the three pieces that tenacity asks for.
+class _TenacityHooks:
+    """The decisions for one asset, in the three functions that tenacity calls.
 
-    tenacity computes the wait before it asks whether to stop, so the decision falls in `wait`.
+    tenacity computes the wait before it asks whether to stop, so `wait` decides.
     """
 
     def __init__(
@@ -234,9 +242,9 @@ class _Course:
 
 
 def _charged(state: RetryState, failure: Failure) -> int:
-    """Return the attempts used up before `failure`: none, if this one got further than any before.
+    """Return the attempts that are used up before `failure`: none, if it got further than any before.
 
-    Only then: an object that changes all the time begins anew each time, and must not keep us for ever.
+    Only then: an object that changes all the time starts again each time, and must not be tried for ever.
     """
     return 0 if failure.reached - state.reached >= _PROGRESS else state.charged
 
@@ -249,5 +257,5 @@ def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:
 def _failure_in(call: RetryCallState) -> Failure:
     error = call.outcome.exception() if call.outcome else None
     if not isinstance(error, TransferError):
-        raise TypeError(f"retried something that is no TransferError: {error!r}")
+        raise TypeError(f"retried an error that is not a TransferError: {error!r}")
     return error.failure

@@ -15,17 +15,18 @@ from urllib.parse import quote
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.narrowing import Narrowing, narrowing
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
+from stacpull.models import FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
+from stacpull.sources.documents import read_item
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.push_down import PushDown
 from stacpull.sources.search_query import Capabilities, SearchEndpoint, items_endpoint, search_endpoint
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import period_of_collection
-from stacpull.urls import authority, parameter, set_parameter
+from stacpull.urls import parameter, set_parameter
 
 _MOST_NAMED = 40
 """Collections that a message lists; for more it names `stacpull collections`."""
@@ -44,23 +45,13 @@ class ApiSource:
         self._read_before: dict[str, Json] = {}
 
     async def collections(self) -> list[Json]:
-        """Return the collection documents of the API, over all pages of the list; or the one that is named.
-
-        Raises:
-            SourceError: the list could not be read, or there is none.
-            UsageError: the collection that is named does not exist.
-        """
+        """Return the collections of the API, over all pages of the list; or the one that is named."""
         if self._place.collection is not None:
             return [await self.collection(self._place.collection)]
         return await self._all_collections()
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection, read once.
-
-        Raises:
-            UsageError: there is none of that id; the sentence names those that are near.
-            SourceError: it could not be read.
-        """
+        """Return the document of one collection, read once."""
         if (known := self._read_before.get(collection_id)) is not None:
             return known
         request = PageRequest(self._collection_url(collection_id))
@@ -76,11 +67,7 @@ class ApiSource:
         return document.body
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per collection that `selection` asks for, in the order asked.
-
-        Raises:
-            UsageError: no collection was named and this is a whole API, or one named does not exist.
-        """
+        """Return one start per collection that `selection` asks for, in the order asked."""
         if self._place.collection is not None:
             self._check_only(self._place.collection, selection)
             return await self._starts([self._place.collection], selection)
@@ -98,36 +85,13 @@ class ApiSource:
         return await self._starts(names, selection)
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for.
-
-        Raises:
-            SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
-            CredentialsError: credentials are missing or refused.
-        """
+        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for."""
         size = page_size.at_most(self._most_items)
         return self._push_down.pages(start, size, on_notice)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to, of this API or of another.
-
-        Raises:
-            TransferError: it could not be read; GONE if it is not there, REFUSED if it is not for us, ITEM if
-                it is not an item.
-            CredentialsError: the host refuses whatever it is asked for.
-            SourceError: the host asks to be left alone for too long.
-        """
-        try:
-            document = await self._reader.read(PageRequest(href), one_of_many=True)
-        except SourceError as error:
-            if not isinstance(error.__cause__, ValueError):
-                raise
-            # one link that leads to a web page must not end a walk of a million items
-            raise TransferError(Failure(FailureKind.ITEM, str(error), host=authority(href))) from error
-        body = document.body
-        if not isinstance(body, dict) or not isinstance(body.get("id"), str) or "features" in body:
-            message = f"{document.url} is not an item: it is not a JSON object with an id."
-            raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
-        return body
+        """Return the item that `href` leads to, of this API or of another."""
+        return (await read_item(self._reader, href))[0]
 
     def _collection_url(self, collection_id: str) -> str:
         return f"{self._place.root}/collections/{quote(collection_id, safe='')}"
@@ -274,31 +238,17 @@ class SearchSource:
         self._most_items = limit_of(PageRequest(url))
 
     async def collections(self) -> list[Json]:
-        """Return the documents of the collections that the search names; of all of the API if it names none.
-
-        Raises:
-            SourceError: they could not be read.
-            UsageError: one of them does not exist.
-        """
+        """Return the collections that the search names; all of the API if it names none."""
         if self._named:
             return [await self._api.collection(name) for name in self._named]
         return await self._api.collections()
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection; of a search over several, an empty one.
-
-        Raises:
-            UsageError: there is none of that id.
-            SourceError: it could not be read.
-        """
+        """Return the document of one collection; of a search over several, an empty one."""
         return {} if collection_id == NO_COLLECTION else await self._api.collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start, or one for each collection that `selection` names.
-
-        Raises:
-            UsageError: the search is not over a collection that `selection` names, or cannot be split.
-        """
+        """Return one start, or one for each collection that `selection` names."""
         if selection.split_walk > 1:
             raise UsageError("--split-walk splits the walk of a collection: name the API's root and -C.")
         asked = tuple(dict.fromkeys(selection.collections))
@@ -313,20 +263,11 @@ class SearchSource:
         ]
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for.
-
-        Raises:
-            SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
-            CredentialsError: credentials are missing or refused.
-        """
+        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for."""
         return self._push_down.pages(start, page_size.at_most(self._most_items), on_notice)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to.
-
-        Raises:
-            TransferError, CredentialsError, SourceError: as `ApiSource.item`.
-        """
+        """Return the item that `href` leads to."""
         return await self._api.item(href)
 
     async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:

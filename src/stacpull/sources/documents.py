@@ -241,9 +241,18 @@ async def static_item(reader: JsonReader, href: str) -> Json:
     """Return the item at `href`, its `self` link where it was read.
 
     Raises:
-        TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
-        SourceError: the host asks to be left alone for too long.
-        CredentialsError: the host refuses whatever it is asked for.
+        TransferError, SourceError, CredentialsError: As for `read_item`.
+    """
+    return located(*await read_item(reader, href))
+
+
+async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
+    """Return the item at `href` as it was sent, and the URL where it was read.
+
+    Raises:
+        TransferError: It could not be read; GONE if it is not there, ITEM if it is not an item.
+        SourceError: The host asks to be left alone for too long.
+        CredentialsError: The host refuses whatever it is asked for.
     """
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
@@ -252,7 +261,7 @@ async def static_item(reader: JsonReader, href: str) -> Json:
     if item is None:
         message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
-    return located(item, document.url)
+    return item, document.url
 
 
 def refuse_split(selection: Selection) -> None:

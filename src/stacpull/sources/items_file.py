@@ -106,31 +106,22 @@ class ItemsFile:
         self._wanted: Callable[[Json], bool] = _wants(())
 
     async def collections(self) -> list[Json]:
-        """A file of items holds no collections.
-
-        Raises:
-            SourceError: always.
-        """
+        """A file of items holds no collections."""
         raise SourceError(f"{self.url} holds items and no collections: name the catalog they are from.")
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection that an item links to.
-
-        Raises:
-            UsageError: no item links to it.
-            SourceError: it could not be read.
-        """
+        """Return the document of a collection that an item links to."""
         return await self._links.collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the one start; with `-C`, only items of those collections are given out.
-
-        Raises:
-            UsageError: the walk is to be split.
-        """
+        """Return the one start; with `-C`, only items of those collections are given out."""
         refuse_split(selection)
         self._wanted = _wants(selection.collections)
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to."""
+        return await static_item(self._reader, href)
 
 
 class FeaturesSource(ItemsFile):
@@ -152,11 +143,7 @@ class FeaturesSource(ItemsFile):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the items from `start` on: a stretch of the document, or a page behind it.
-
-        Raises:
-            SourceError: a page behind it could not be read, or the document when it is read again.
-        """
+        """Yield the items from `start` on: a stretch of the document, or a page behind it."""
         behind: PageRequest | None = start
         is_fresh, self._is_fresh = self._is_fresh, False
         if start.url == self.url and start.body is None:
@@ -173,14 +160,6 @@ class FeaturesSource(ItemsFile):
                 async for page in pages:
                     self._links.note(page.items)
                     yield page
-
-    async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to.
-
-        Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
-        """
-        return await static_item(self._reader, href)
 
     async def _read_anew(self) -> None:
         """Ask for the document once more.
@@ -297,11 +276,7 @@ class LinesSource(ItemsFile):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the items from the line on that `start` names.
-
-        Raises:
-            SourceError: the file could not be read, or breaks off again and again at one place.
-        """
+        """Yield the items from the line on that `start` names."""
         most = page_size.items if page_size.fixed else PAGE_ITEMS
         request, stretch, done = start, _PageLines(), _LinePosition.of(start)
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
@@ -314,14 +289,6 @@ class LinesSource(ItemsFile):
                 self._add(stretch, line, place.lines, repaired)
                 done = place
         yield self._page(request, stretch, None)
-
-    async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to.
-
-        Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
-        """
-        return await static_item(self._reader, href)
 
     def _add(self, stretch: _PageLines, line: bytes, number: int, repaired: RepairWarnings) -> None:
         stretch.bytes += len(line)

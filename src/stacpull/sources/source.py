@@ -87,7 +87,11 @@ class WalkStart(NamedTuple):
 
 
 class Source(Protocol):
-    """Where items come from: an API, a static catalog, a file."""
+    """Where items come from: an API, a static catalog, a file.
+
+    Every method may also raise SourceError if the source cannot be read, and CredentialsError if credentials
+    are missing or refused.
+    """
 
     @property
     def url(self) -> str:

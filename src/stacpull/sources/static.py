@@ -37,7 +37,7 @@ from stacpull.sources.live import is_live, live_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
-from stacpull.sources.tree import AT_ONCE, DEEPEST, tree_pages
+from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeWalk
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""
@@ -83,21 +83,13 @@ class StaticSource:
         return self._reader
 
     async def collections(self) -> list[Json]:
-        """Return the documents of all collections of the tree, without their links down the tree.
-
-        Raises:
-            SourceError: the root could not be read.
-        """
+        """Return the documents of all collections of the tree, without their links down the tree."""
         return [place.document async for place in self._met()]
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, its `self` link where it is.
 
         The root stands for the collection of items that have none above them.
-
-        Raises:
-            UsageError: the tree has no collection of that id.
-            SourceError: it could not be read.
         """
         if collection_id not in self._urls and collection_id != self._id and not self._looked:
             self._looked = True  # a walk that went on did not meet those that were done before
@@ -114,11 +106,7 @@ class StaticSource:
         return located(without_links(body if isinstance(body, dict) else {}, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start for the whole tree, or one for each collection that is named.
-
-        Raises:
-            UsageError: a collection that is named is not in the tree, or the walk is to be split.
-        """
+        """Return one start for the whole tree, or one for each collection that is named."""
         refuse_split(selection)
         asked = list(dict.fromkeys(selection.collections))
         self.narrow(selection)
@@ -140,59 +128,38 @@ class StaticSource:
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of the tree below `start`, from the place on that it names.
-
-        Raises:
-            SourceError: the root could not be read, or the servers answer no more.
-            CredentialsError: credentials are missing or refused.
-        """
+        """Yield the pages of the tree below `start`, from the place on that it names."""
         root, self._root = self._root, None
         if root is None or start.url != self.url:
             root = await read_root(self._reader, start.url)
-        pages = tree_pages(
-            self._reader, root, start, page_size, self._meet, on_notice, self._id, self._selection
-        )
+        pages = self._walk(page_size, on_notice).below(root, start, self._id)
         del root
         async with aclosing(pages):
             async for page in pages:
                 yield page
 
+    def _walk(self, page_size: PageSize, on_notice: OnNotice) -> TreeWalk:
+        return TreeWalk(
+            self._reader, self._selection, page_size, on_collection=self._meet, on_notice=on_notice
+        )
+
     def narrow(self, selection: Selection) -> None:
-        """Say what APIs that the tree leads to are to be asked for."""
+        """Set what APIs that the tree leads to are asked to filter."""
         self._selection = selection
 
-    async def behind(
+    def behind(
         self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of what one link leads to, whatever it is, below a collection.
+        """Return the pages of what one link leads to, whatever it is, below a collection.
 
         Raises:
-            SourceError: the servers answer no more.
-            CredentialsError: credentials are missing or refused.
+            SourceError: The servers no longer answer.
+            CredentialsError: Credentials are missing or refused.
         """
-        link = Document(
-            {"type": "Catalog", "id": "", "links": [{"rel": "item", "href": href}]}, 0, self.url, {}
-        )
-        pages = tree_pages(
-            self._reader,
-            link,
-            PageRequest(self.url),
-            page_size,
-            self._meet,
-            on_notice,
-            collection,
-            self._selection,
-        )
-        async with aclosing(pages):
-            async for page in pages:
-                yield page
+        return self._walk(page_size, on_notice).behind(self.url, href, collection)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to.
-
-        Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
-        """
+        """Return the item that `href` leads to."""
         return await static_item(self._reader, href)
 
     def _meet(self, collection_id: str, url: str) -> None:
@@ -315,20 +282,11 @@ class LinksAgain:
         self._signed = _Signed(source.url, source.reader)
 
     async def collections(self) -> list[Json]:
-        """Return the collections of the whole tree.
-
-        Raises:
-            SourceError: it could not be read.
-        """
+        """Return the collections of the whole tree."""
         return await self._source.collections()
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection of the tree.
-
-        Raises:
-            UsageError: it has none of that id.
-            SourceError: it could not be read.
-        """
+        """Return the document of a collection of the tree."""
         return await self._source.collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -339,12 +297,7 @@ class LinksAgain:
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of what one link leads to.
-
-        Raises:
-            SourceError: the servers answer no more.
-            CredentialsError: credentials are missing or refused.
-        """
+        """Yield the pages of what one link leads to."""
         link = self._links[start.url]
         href = await self._signed.href(link.path) if link.path else None
         pages = self._source.behind(
@@ -356,11 +309,7 @@ class LinksAgain:
         self.finished.add(start.url)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to.
-
-        Raises:
-            TransferError: it could not be read.
-        """
+        """Return the item that `href` leads to."""
         return await self._source.item(href)
 
 

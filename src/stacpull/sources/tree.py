@@ -178,63 +178,25 @@ class _Api:
 _Entry = _Branch | _Read | _Edge | _Api
 
 
-async def tree_pages(
-    reader: JsonReader,
-    root: Document,
-    start: PageRequest,
-    size: PageSize,
-    on_collection: OnCollection,
-    on_notice: OnNotice,
-    fallback: str,
-    selection: Selection,
-) -> AsyncGenerator[Page]:
-    """Yield the pages of the tree below `root`, from the place on that `start` names.
+class TreeWalk:
+    """One walk of a tree. Between two pages no request is under way.
 
     Args:
         reader: Reads documents.
-        root: The catalog or collection that answered `start`.
-        start: The root's URL, and the place to resume after.
-        size: The items of a page, if the user said so.
-        on_collection: Told of each collection.
-        on_notice: Told what the user should know.
-        fallback: What items belong to that name no collection and have none above them.
         selection: What APIs that the tree leads to are asked to filter.
-
-    Raises:
-        SourceError: Ten documents in a row could not be had; its `__cause__` is the last TransferError.
-        CredentialsError: Credentials are missing or refused.
+        size: The items per page, if the user fixed them.
+        on_collection: Called with the id and URL of each collection.
+        on_notice: Called with what the user should know.
     """
-    walk = _TreeWalk(reader, on_collection, on_notice, selection, size)
-    walk.begin(root, start, fallback)
-    del root  # its decoded links are several times as large as what is kept of them
-    items = size.items if size.fixed else min(PAGE_ITEMS, size.items)
-    request: PageRequest | None = start
-    while request is not None:
-        if (api := walk.api_at_head()) is not None:
-            async with aclosing(walk.api_pages(request, api)) as pages:
-                async for page in pages:
-                    yield page
-                    request = page.next
-        else:
-            page = await walk.page(request, items)
-            if page.items or page.unread or walk.api_at_head() is None:
-                yield page
-            request = page.next
-    if walk.passed_over:
-        text = f"{walk.passed_over} links lead to catalogs that were walked already; each is walked once."
-        on_notice(Notice("info", text))
-
-
-class _TreeWalk:
-    """One walk. Between two pages nothing is under way."""
 
     def __init__(
         self,
         reader: JsonReader,
-        on_collection: OnCollection,
-        on_notice: OnNotice,
         selection: Selection,
         size: PageSize,
+        *,
+        on_collection: OnCollection,
+        on_notice: OnNotice,
     ) -> None:
         self._reader = reader
         self._on_collection = on_collection
@@ -246,7 +208,7 @@ class _TreeWalk:
         self._entries: list[_Entry] = []
         self._walked: set[int] = set()
         """Hashes of the URLs of catalogs that were walked, 30 bytes each."""
-        self.passed_over = 0
+        self._skipped = 0
         """Links to catalogs that were walked before, or are above them."""
         self._under_way = 0
         self._landed = asyncio.Event()
@@ -257,17 +219,66 @@ class _TreeWalk:
         self._catalogs = 0
         self._bytes = 0
         self._weight = 0
-        """About how many bytes of memory the items of the page take."""
+        """Approximate bytes of memory of the items of the page."""
 
-    def begin(self, root: Document, start: PageRequest, fallback: str) -> None:
-        """Put the root's branch into the list."""
+    def below(self, root: Document, start: PageRequest, collection: str) -> AsyncGenerator[Page]:
+        """Return the pages of the tree below a document, from the place on that `start` names.
+
+        Not a generator itself: the links of `root`, decoded, take several times the memory of what is kept of
+        them, and nothing here holds them.
+
+        Args:
+            root: The catalog or collection that answered `start`.
+            start: The root's URL, and the place to resume after.
+            collection: The collection of items that name none and have none above them.
+
+        Raises:
+            SourceError: Ten documents in a row could not be read; its `__cause__` is the last TransferError.
+            CredentialsError: Credentials are missing or refused.
+        """
         self._place, self._within = start.after, start.within
         if is_live(root):
-            self._entries = [_Api(root, fallback, None, start.after)]
+            self._entries = [_Api(root, collection, None, start.after)]
         else:
-            self._entries = _around(self._branch(root, fallback, None, None, start.after))
+            self._entries = _around(self._branch(root, collection, None, None, start.after))
+        return self._pages(start)
 
-    async def page(self, request: PageRequest, most: int) -> Page:
+    def behind(self, base: str, href: str, collection: str) -> AsyncGenerator[Page]:
+        """Return the pages of what one link leads to, whatever it is.
+
+        Args:
+            base: The URL of the document that has the link.
+            href: Where it leads.
+            collection: The collection above it.
+
+        Raises:
+            SourceError: As for `below`.
+            CredentialsError: Credentials are missing or refused.
+        """
+        self._entries = _around(
+            _Branch(base, [href], collection, None, None, 0, (), len(href) + _HREF_WEIGHT)
+        )
+        return self._pages(PageRequest(base))
+
+    async def _pages(self, start: PageRequest) -> AsyncGenerator[Page]:
+        items = self._size.items if self._size.fixed else min(PAGE_ITEMS, self._size.items)
+        request: PageRequest | None = start
+        while request is not None:
+            if (api := self._api_at_head()) is not None:
+                async with aclosing(self._api_pages(request, api)) as pages:
+                    async for page in pages:
+                        yield page
+                        request = page.next
+            else:
+                page = await self._page(request, items)
+                if page.items or page.unread or self._api_at_head() is None:
+                    yield page
+                request = page.next
+        if self._skipped:
+            text = f"{self._skipped} links lead to catalogs that were walked already; each is walked once."
+            self._on_notice(Notice("info", text))
+
+    async def _page(self, request: PageRequest, most: int) -> Page:
         """Read on until there are `most` items, or the tree has ended."""
         self._items, self._unread, self._catalogs, self._bytes, self._weight = [], [], 0, 0, 0
         try:
@@ -297,12 +308,12 @@ class _TreeWalk:
 
     # --- an API at the head of the list -----------------------------------------------------------------
 
-    def api_at_head(self) -> _Api | None:
+    def _api_at_head(self) -> _Api | None:
         """Return the API whose turn it is, if it is that of one."""
         head = self._entries[0] if self._entries else None
         return head if isinstance(head, _Api) else None
 
-    async def api_pages(self, request: PageRequest, api: _Api) -> AsyncGenerator[Page]:
+    async def _api_pages(self, request: PageRequest, api: _Api) -> AsyncGenerator[Page]:
         """Yield the pages of an API, and pass it by; the last one may be empty."""
         live = LiveWalk(
             api.document,
@@ -329,7 +340,7 @@ class _TreeWalk:
                 own = name or api.collection
                 items = [{**one, "collection": one.get("collection") or own} for one in page.items]
                 yield replace(page, items=items, next=behind, matched=None)
-        self.passed_over += live.passed_over
+        self._skipped += live.passed_over
         if not ended:
             yield Page(request, [], end, None)
 
@@ -363,7 +374,7 @@ class _TreeWalk:
             return
         signature = hash(branch.url)
         if signature in self._walked:
-            self.passed_over += 1
+            self._skipped += 1
             while not (isinstance(last := self._entries[0], _Edge) and last.branch is branch):
                 del self._entries[0]
         self._walked.add(signature)
@@ -493,7 +504,7 @@ class _TreeWalk:
 
     def _catalog(self, read: _Read, document: Document) -> Failure | list[_Entry]:
         if any(branch.url == document.url for branch in read.branch.lineage()):
-            self.passed_over += 1
+            self._skipped += 1
             return []
         if read.branch.depth() + 1 >= DEEPEST:
             return Failure(FailureKind.ITEM, f"{cut_url(document.url)} is more than {DEEPEST} catalogs deep.")

@@ -279,7 +279,9 @@ def disagreement(job: Job, body: Body) -> Failure | Check | None:
 
 def unproven_coding(info: ResponseInfo) -> Failure:
     """Return the failure of a body that nothing proves to be the asset behind its unknown coding."""
-    what = f"sent it in the content coding {info.coding[:50]!r}, which was not asked for and cannot be undone"
+    what = (
+        f"sent it in the content coding {info.coding[:50]!r}, which was not requested and cannot be decoded"
+    )
     return failed(FailureKind.HTTP, info.url, what)
 
 

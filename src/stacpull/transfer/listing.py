@@ -1,7 +1,8 @@
-"""What lies under a prefix of an S3 bucket: pages of ListObjectsV2, read to the end.
+"""Lists what is under a prefix of an S3 bucket: all pages of ListObjectsV2.
 
-Source: Amazon S3 API Reference, ListObjectsV2. Keys come URL-encoded (`encoding-type=url`), since XML 1.0
-cannot hold all that a key can; a server that does not know that does not say so: its keys are as they stand.
+Source: Amazon S3 API Reference, ListObjectsV2. Keys are requested URL-encoded (`encoding-type=url`), since
+XML 1.0 cannot hold all characters of a key. A server that ignores this does not repeat `EncodingType` in its
+answer: then its keys are not decoded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["MOST_OBJECTS", "ListedPage", "list_prefix", "listed_page"]
 MOST_OBJECTS: Final = 100_000
 """Objects of one prefix at most: all of them are planned at once."""
 _PAGE_LIMIT: Final = 8 << 20
-"""Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and what is said of them."""
+"""Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 _MOST_DIGITS: Final = 18
 """Of a size in bytes: what SQLite and Parquet hold."""
 _FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
@@ -60,7 +61,7 @@ async def list_prefix(client: Client, url: str) -> tuple[Listed, ...]:
         if token is None:
             break
         if token in seen:
-            raise _unlistable(bucket, prefix, "its listing goes in a circle")
+            raise _unlistable(bucket, prefix, "its listing repeats itself")
         seen.add(token)
     if not found:
         raise _unlistable(bucket, prefix, "nothing is there")
@@ -101,7 +102,7 @@ def listed_page(document: bytes) -> ListedPage | None:
 
 
 class _ListingReader:
-    """A target for `XMLParser` that keeps the few elements of interest and no tree."""
+    """A target for `XMLParser` that keeps the few elements of interest and builds no tree."""
 
     def __init__(self) -> None:
         self.root = ""

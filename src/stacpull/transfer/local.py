@@ -1,11 +1,11 @@
-"""Files of a local SOURCE, as a transport: what lies beside or below it, and nothing else of this disk.
+"""Files of a local SOURCE as a transport: those in its directory and below, and no others.
 
-A catalog is data from elsewhere, also when it lies here: `file:///etc/passwd` in it, a path that climbs out
-of it and a symlink that leads out of it are refused by name. Only a run whose SOURCE is local has this
-transport at all; no redirect leads to it (`net.redirects`).
+A catalog is data from elsewhere even if it is stored here: `file:///etc/passwd` in it, a path that leads out
+of its directory and a symlink that does so are refused. Only a run whose SOURCE is local has this transport;
+no redirect leads to it (`net.redirects`).
 
-It answers as a server of objects does (RFC 9110, 13 and 14): with a strong ETag of what a file system says of
-a version, with ranges under `If-Range` and `If-Match`. So parts and resuming need to know nothing of it.
+It answers as an object store does (RFC 9110, 13 and 14): with a strong ETag made of what the file system says
+about a version, and with ranges under `If-Range` and `If-Match`. So resuming works as with any server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stacpull.net.transport import Request, TransferError
 __all__ = ["INDEX_NAMES", "LocalTransport", "OneFileTransport", "path_of"]
 
 INDEX_NAMES: Final = ("catalog.json", "collection.json")
-"""What a directory stands for as SOURCE: the first of these in it."""
+"""The document that a directory as SOURCE stands for: the first of these in it."""
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _SHOWN = 300
@@ -70,18 +70,18 @@ class LocalTransport:
             await asyncio.to_thread(file.stream.close)
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is open."""
 
     def _opened(self, url: str) -> _File:
         try:
             path = self._allowed(url)
             descriptor = os.open(
                 path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-            )  # a pipe must not hold us up
+            )  # opening a pipe must not block
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 os.close(descriptor)
-                raise _failed(FailureKind.HTTP, f"{_shown(url)} is no file that can be read.")
+                raise _failed(FailureKind.HTTP, f"{_shown(url)} is not a file that can be read.")
             stream = os.fdopen(descriptor, "rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError):
             raise _failed(FailureKind.GONE, f"There is no file {_shown(url)}.") from None
@@ -91,23 +91,21 @@ class LocalTransport:
         return _File(path, stream, status)
 
     def _allowed(self, url: str) -> Path:
-        """Return the file to open, symlinks followed, if it may be given out."""
+        """Return the file to open, symlinks followed, if it may be read."""
         if self._root is None:
             self._root = (self._source if self._source.is_dir() else self._source.parent).resolve()
         path = path_of(url)
-        if (
-            not path.exists()
-        ):  # relative hrefs in files are mostly plain paths: `?` and `#` may be part of one
+        if not path.exists():  # hrefs in files are mostly plain paths: `?` and `#` may be part of one
             path = Path(unquote(url.removeprefix("file://")))
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
-            message = f"{path} is not below the directory of SOURCE ({self._root}), and not opened."
+            message = f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened."
             raise _failed(FailureKind.SCHEME, message)
         return _index(path) if path == self._source and real.is_dir() else path
 
 
 class OneFileTransport:
-    """One file, whatever is asked for: what standard input was kept in. No name in it opens another."""
+    """One file, whatever is asked for: the one that holds standard input. No href in it opens another."""
 
     def __init__(self, path: Path) -> None:
         self._url = path.as_uri()
@@ -126,7 +124,7 @@ class OneFileTransport:
         return self._files.open(Request(self._url, request.method, request.headers))
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is open."""
 
 
 class _File(NamedTuple):
@@ -136,7 +134,7 @@ class _File(NamedTuple):
 
 
 class LocalResponse:
-    """What a file gives. Usable only inside the context of `LocalTransport.open`."""
+    """The content of a file. Usable only inside the context of `LocalTransport.open`."""
 
     def __init__(
         self, url: str, status: int, headers: Mapping[str, str], stream: BinaryIO, length: int
@@ -161,7 +159,7 @@ class LocalResponse:
         """Yield the body in pieces of `size` bytes.
 
         Raises:
-            TransferError: TRUNCATED where the file became shorter; HTTP where it cannot be read.
+            TransferError: TRUNCATED if the file became shorter; HTTP if it cannot be read.
         """
         left = self._length
         while left:
@@ -178,7 +176,7 @@ class LocalResponse:
 
 
 def _response(request: Request, file: _File) -> LocalResponse:
-    """Return the answer to a request for `file`: whole, a range of it, or why not."""
+    """Return the response to a request for `file`: the whole file, a range of it, or a refusal."""
     asked = {name.lower(): value for name, value in request.headers.items()}
     size = file.status.st_size
     headers = _fields(file.status)
@@ -194,7 +192,7 @@ def _response(request: Request, file: _File) -> LocalResponse:
     headers["Content-Length"] = str(end - start)
     file.stream.seek(start)
     length = 0 if request.method == "HEAD" else end - start
-    # a directory answers as what it stands for: that is what links are relative to
+    # a directory answers as the document that it stands for: links are relative to that
     url = request.url if file.path == path_of(request.url) else file.path.as_uri()
     return LocalResponse(url, status, headers, file.stream, length)
 
@@ -206,7 +204,7 @@ def _fields(status: os.stat_result) -> CIMultiDict[str]:
 
 
 def _ranged(field: str, size: int) -> tuple[int, int, int]:
-    """Return start, end (past the last byte) and status for a Range field; one that is odd counts as none."""
+    """Return start, end (past the last byte) and status for a Range field; an invalid one is ignored."""
     found = _RANGE.fullmatch(field.strip())
     if found is None or not (found[1] or found[2]):
         return 0, size, _OK
@@ -224,11 +222,11 @@ def _index(directory: Path) -> Path:
         if (directory / name).is_file():
             return directory / name
     names = " or ".join(INDEX_NAMES)
-    raise _failed(FailureKind.GONE, f"The directory {directory} holds no {names}: name a file.")
+    raise _failed(FailureKind.GONE, f"The directory {directory} does not contain {names}: name a file.")
 
 
 def _shown(url: str) -> str:
-    """Return a path for a sentence: a catalog may name one of any length."""
+    """Return a path for a message, shortened: a catalog may name one of any length."""
     path = str(path_of(url))
     return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
 

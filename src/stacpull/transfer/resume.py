@@ -1,18 +1,18 @@
-"""Whether a part may go on: what to ask for, and what the answer means. Pure; the table is in the tests.
+"""Whether a part may be resumed: what to ask for, and what the response means. Pure.
 
-A part is continued only if the server proves that it still has the same object. It is asked with `Range` and
-`If-Range`, under a strong ETag, or a strong date where there is none (RFC 9110, 13.1.5). Servers that ignore
-`If-Range` exist (all of S3), so the answer's own validator and total are held against the part's as well: a
-206 of another version must not be appended, nor one that does not say of which version it is (a 206 repeats
-the ETag that a 200 would have: RFC 9110, 15.3.7).
+A part is resumed only if the server proves that it still has the same object. The request has `Range` and
+`If-Range`, with a strong ETag, or a strong date if there is none (RFC 9110, 13.1.5). Some servers ignore
+`If-Range` (all of S3), so the validator and the total of the response are compared with those of the part,
+too: a 206 of another version must not be appended, nor one that does not say of which version it is (a 206
+repeats the ETag that a 200 would have: RFC 9110, 15.3.7).
 
     200  the object changed, or ranges are not served here   take this body, from the start
-    206  from where we stand, same object                     append
+    206  from where the part ends, same object                append
     206  in a content coding that the part is not in          ask again, from the start
-    206  from where we stand, no validator in common          ask again, from the start
+    206  from where the part ends, no validator in common     ask again, from the start
     206  anything else                                        CHANGED: never appended
     412  the object changed                                   ask again, from the start
-    416  its length is what we have                           the part is whole
+    416  its length is that of the part                       the part is whole
     416  otherwise                                            ask again, from the start
 """
 
@@ -28,28 +28,28 @@ from stacpull.net.status import moment_of
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
-"""Seconds that Last-Modified must lie back: by the server's own clock, and by ours, which may differ."""
+"""Seconds that Last-Modified must be in the past: by the server's clock, and by ours, which may differ."""
 
 
 class Verdict(enum.Enum):
-    """What is done with a part and the answer to the request to go on with it."""
+    """What is done with a part and the response to the request for its rest."""
 
     APPEND = "append"
     WHOLE = "whole"
     REPLACE = "replace"
-    """The body of this answer is the object, from its start."""
+    """The body of this response is the object, from its start."""
     AGAIN = "again"
-    """This answer is of no use: ask for the object afresh."""
+    """This response is of no use: ask for the whole object."""
     CHANGED = "changed"
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:
-    """Return what identifies this version of the object (RFC 9110, 8.8); bytes that are no text do not."""
+    """Return what identifies this version of the object (RFC 9110, 8.8), without fields that are not text."""
     return Validator(_as_text(headers.get("ETag")), _as_text(headers.get("Last-Modified")))
 
 
 def _as_text(value: str | None) -> str | None:
-    """Return `value` if it can be stored and sent again as it came, else None."""
+    """Return `value` if it can be stored and sent again unchanged, else None."""
     if value is None or value.isascii():
         return value
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
@@ -93,7 +93,7 @@ def change_headers(kept: str) -> dict[str, str]:
 
 
 def denies(kept: str, headers: Mapping[str, str]) -> bool:
-    """Tell if a 304 to `change_headers` names another version than `Validator.kept` does.
+    """Return True if a 304 to `change_headers` names another version than `Validator.kept` does.
 
     A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). Of tags only what they enclose is
     compared (8.8.3.2): a server may call weak in one answer what it calls strong in another. Nor may a date
@@ -108,7 +108,7 @@ def denies(kept: str, headers: Mapping[str, str]) -> bool:
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
 ) -> Verdict:
-    """Return what the answer to `range_headers` means for the part at `point`.
+    """Return what the response to `range_headers` means for the part at `point`.
 
     `stated` is the size that the item states: that of a coded asset, if a part may be in a content coding.
     """
@@ -124,7 +124,7 @@ def verdict(
 
 
 def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> Verdict:
-    """Return what a 206 means: it must go on where the part ends, and prove to be of the same object."""
+    """Return what a 206 means: it must begin where the part ends, and prove to be of the same object."""
     start, _, total = content_range(headers)
     if start != point.size or is_another(point.validator, headers):
         return Verdict.CHANGED
@@ -134,24 +134,24 @@ def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> Verdict:
 
 
 def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:
-    """Tell if a 416 says that the object ends where the part ends."""
+    """Return True if a 416 says that the object ends where the part ends."""
     if point.total is not None and point.total != point.size:
         return False
     return content_range(headers).total == point.size and not is_another(point.validator, headers)
 
 
 def same_object(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Tell if `headers` prove the object to be the one that `known` names: silence proves nothing."""
+    """Return True if `headers` prove that the object is the one that `known` names."""
     return _compared(known, headers) is True
 
 
 def is_another(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Tell if `headers` are of another object than `known` names."""
+    """Return True if `headers` are of another object than `known` names."""
     return _compared(known, headers) is False
 
 
 def _compared(known: Validator, headers: Mapping[str, str]) -> bool | None:
-    """Compare the ETags and, where they are not strong on both sides, the dates; None if neither is there."""
+    """Compare the ETags and, where they are not strong on both sides, the dates; None if neither exists."""
     answer = validator_of(headers)
     tags = None if known.etag is None or answer.etag is None else known.etag == answer.etag
     if tags is False or (tags and known.strong_etag is not None):
@@ -162,5 +162,5 @@ def _compared(known: Validator, headers: Mapping[str, str]) -> bool | None:
 
 
 def same_version(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Tell if `headers` repeat the strong ETag of `known`: what ranges may be combined under (15.3.7.3)."""
+    """Return True if `headers` repeat the strong ETag of `known`: such ranges may be combined (15.3.7.3)."""
     return known.strong_etag is not None and validator_of(headers).etag == known.strong_etag

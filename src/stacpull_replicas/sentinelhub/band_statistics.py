@@ -34,7 +34,7 @@ class Bins:
     low: float | None = None
     high: float | None = None
     whole: bool | None = None
-    """Whether every number given is whole, None if there is none: the output's type must agree."""
+    """True if every given number is whole, None if there are none. The type of the output must agree."""
 
     @classmethod
     def read(cls, given: Any, place: str) -> Bins:
@@ -104,7 +104,7 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class BandCalculation:
-    """What is asked of a band beside the four figures: percentiles and how they are found, a histogram."""
+    """The requested statistics of a band besides the four basic ones: percentiles and a histogram."""
 
     percentiles: tuple[float, ...] = ()
     interpolation: str = "linear"

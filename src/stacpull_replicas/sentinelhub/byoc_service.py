@@ -45,7 +45,7 @@ _WITHOUT_METADATA = 25
 
 @dataclass(frozen=True)
 class Byoc:
-    """The collections of the account, and the ids of collections that are somebody else's."""
+    """The collections of the account, and the ids of collections of other accounts."""
 
     archives: Mapping[str, Archive]
     foreign: frozenset[str]
@@ -86,7 +86,7 @@ class Byoc:
         return capture
 
     def _page(self, request: RequestInfo, members: Sequence[Any]) -> dict[str, Any]:
-        """A page of a list: how many, and from where, the query tells."""
+        """Return a page of a list; the query gives its size and start."""
         count = _count(request.parameter("count"))
         start = _place(request.parameter("viewtoken"))
         end = start + count

@@ -106,12 +106,12 @@ class Capture:
 
     @cached_property
     def cover(self) -> Polygon:
-        """What has data, in metres: exactly the pixels whose centre lies in it."""
+        """The part with data, in metres: exactly the pixels whose centre is in it."""
         return Polygon(self.swath.outline(self.square))
 
     @cached_property
     def clear_share(self) -> float:
-        """How much of the tile is clear, in percent, as its header says."""
+        """The clear part of the tile in percent, as in its header."""
         if self.sight is not None:
             return self.sight.clear
         covered = float(self.cover.area) / EXTENT**2
@@ -285,7 +285,7 @@ def archive_of(seed: int) -> Archive:
 
 
 def whole_area() -> tuple[float, float, float, float]:
-    """West, south, east and north, in hundredths of a degree, of a box that lies within the tiles."""
+    """Return west, south, east and north, in whole hundredths of a degree, of a box within the tiles."""
     east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
     x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
     low, high = (x[:2].max(), y[[0, 2]].max()), (x[2:].min(), y[[1, 3]].min())
@@ -296,7 +296,7 @@ def whole_area() -> tuple[float, float, float, float]:
 
 @lru_cache(maxsize=4096)
 def footprint(capture: Capture) -> Polygon:
-    """What a capture covers, in degrees."""
+    """Return the outline of a capture in degrees."""
     x, y = capture.cover.exterior.xy
     longitude, latitude = to_lonlat(x, y, EPSG)
     return Polygon(list(zip(longitude.tolist(), latitude.tolist(), strict=True)))

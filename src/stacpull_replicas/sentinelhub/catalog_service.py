@@ -41,11 +41,11 @@ _CONFORMS = [
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]
 _UNKNOWN = ("filter", "distinct", "query", "sortby")
-"""What would change the result of a search and is not kept here."""
+"""Parameters that would change the result of a search and are not supported."""
 
 
 def path_of(capture: Capture, collection: str) -> str:
-    """Where a capture's files lie in the bucket; `(BAND)` stands for the name of one."""
+    """Return the path of a capture's files in the bucket; `(BAND)` stands for the name of a file."""
     square = capture.square.name
     version = f"_v{capture.version + 1}" if capture.version else ""
     name = f"{capture.day:%Y%m%d}_{square}{version}_(BAND).tif"

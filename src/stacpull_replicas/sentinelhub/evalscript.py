@@ -1,4 +1,4 @@
-"""What an evalscript of the statistics has to have: `setup`, `evaluatePixel`, outputs and a data mask.
+"""Evalscripts for statistics: they need `setup`, `evaluatePixel`, outputs and a data mask.
 
 The default sample type of the statistics is FLOAT32; `bands` of an output may be names; `dataMask` has one
 band for all outputs, or as many as there are outputs or bands, named after them.
@@ -32,7 +32,7 @@ _LONGEST = 100_000
 
 @dataclass(frozen=True)
 class ScriptOutput:
-    """An output: its id, the names of its bands (B0, B1, … unless told), the type of its samples."""
+    """An output: its id, the names of its bands (B0, B1, … by default), the type of its samples."""
 
     id: str
     bands: tuple[str, ...]
@@ -40,7 +40,7 @@ class ScriptOutput:
 
     @property
     def whole(self) -> bool:
-        """Whether its samples are whole numbers."""
+        """True if its samples are whole numbers."""
         return "INT" in self.sample_type
 
 

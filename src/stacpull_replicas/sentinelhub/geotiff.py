@@ -97,7 +97,7 @@ class RasterFile:
         return b"".join(parts)
 
     def _layout(self, first: int) -> tuple[list[int], list[int], int]:
-        """Where each tile begins and how long it is, 0 and 0 for one without data; and the file's end."""
+        """Return offset and size of each tile, 0 and 0 for one without data, and the end of the file."""
         offsets, counts = [], []
         for length in self._slots:
             offsets.append(first if length else 0)
@@ -220,7 +220,7 @@ def metadata(capture: Capture) -> str:
 
 
 def header_tags(capture: Capture) -> dict[str, str]:
-    """What the header says of a capture: name to value."""
+    """Return the tags of a capture's header: name to value."""
     scenes = capture.header_scenes()
     ids = _listing(scenes, [str(scene.id) for scene in scenes])
     sight = capture.sight

@@ -33,7 +33,7 @@ def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: 
 
 
 def _gaps(first: int, count: int, spacing: int) -> NDArray[np.int64]:
-    """In which gap of the lattice each of `count` steps from `first` lies, counted from the first gap."""
+    """Return the gap of the lattice for each of `count` steps from `first`, counted from the first gap."""
     steps = np.arange(first, first + count) // spacing
     return np.asarray(steps - steps[0])
 

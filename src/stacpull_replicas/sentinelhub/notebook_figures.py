@@ -51,9 +51,9 @@ CODE_BOX, CODE_SIZE = (-122.44, 37.75, -122.39, 37.79), (1459, 1489)
 """The box that stands in its code. Both give the same statistics: pixels outside of the first are clouded."""
 
 _NORTH_OF_BOTH = 1_000_000
-"""A place along the strips that lies north of both boxes."""
+"""A position along the strips that is north of both boxes."""
 _EAST_OF_BOTH = 1_600_000
-"""A place across the strips that lies east of both boxes."""
+"""A position across the strips that is east of both boxes."""
 _LONG = 3_000_000
 _NONE = CapturedScene(29, None)
 """Pixels whose scene the header calls None."""
@@ -61,7 +61,7 @@ _NONE = CapturedScene(29, None)
 
 @dataclass(frozen=True)
 class Target:
-    """What NDWI has to come to over the valid pixels; None is left open."""
+    """The required NDWI over the valid pixels; None means any."""
 
     mean: float
     deviation: float | None = None
@@ -82,7 +82,7 @@ class Sight:
     """Valid pixels of the north and of the south scene in the printed box."""
     ndwi: Target | None = None
     cut: int = _NORTH_OF_BOTH
-    """Where north meets south, along the strips."""
+    """The position along the strips where north meets south."""
     east_edge: int = 1_800_000
     clear: float = 31.4
     """PERCENTAGE_CLEAR of the tile."""
@@ -206,7 +206,7 @@ SIGHTS = (
 
 
 def sight_of(square: Square, day: date) -> Sight | None:
-    """What the notebook saw of a tile on a day."""
+    """Return what the notebook printed for a tile on a day."""
     if square != SQUARE or (day.year, day.month) != MONTH:
         return None
     return next((sight for sight in SIGHTS if sight.day == day.day), None)
@@ -256,11 +256,11 @@ class _Work:
         self.nir[places] -= step
 
     def missing_sum(self, total: float) -> float:
-        """What the sum of the index lacks."""
+        """Return the difference of the sum of the index from `total`."""
         return math.fsum([total, *(-index_of(self.green, self.nir))])
 
     def missing_squares(self, squares: float) -> float:
-        """What the sum of squares lacks."""
+        """Return the difference of the sum of squares from `squares`."""
         return math.fsum([squares, *(-(index_of(self.green, self.nir) ** 2))])
 
     def bring_sum(self, total: float) -> None:
@@ -341,7 +341,7 @@ class CloudWindow:
 
 @dataclass(frozen=True)
 class NotebookPixels:
-    """What is laid over a tile: where it is clear, and there green and near infrared (elsewhere 0)."""
+    """The pixels of the notebook in a tile: which are clear, their green and near infrared (else 0)."""
 
     window: CloudWindow
     clear: Mask
@@ -377,7 +377,7 @@ def _taken(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.in
 
 
 def lay(seed: int, sight: Sight) -> NotebookPixels:
-    """Make what is to be seen on a day of the notebook."""
+    """Return the pixels of a day of the notebook."""
     place = window()
     bottom, right = place.stop
     shape = bottom - place.row, right - place.column
@@ -447,7 +447,7 @@ def _spread(wet: NDArray[np.float32], target: Target) -> NDArray[np.float64]:
 
 
 def covers(rows: NDArray[np.int32], columns: NDArray[np.int32]) -> bool:
-    """Whether rows and columns of the tile may meet the window."""
+    """Return True if rows and columns of the tile may be in the window."""
     place = window()
     return bool(
         rows.size

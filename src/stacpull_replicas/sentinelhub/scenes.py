@@ -1,4 +1,4 @@
-"""Which scene a pixel came from: its value in `scene_mask`, and what the header says about that.
+"""The scenes of a tile: their values in `scene_mask`, and their entries in the header.
 
 Scene ids are written in every way that PlanetScope's are: with hundredths of a second, with a counter,
 without either. Some values have no scene (`None`), some a scene of another satellite, and some real ones are
@@ -27,7 +27,7 @@ NODATA = -999
 
 @dataclass(frozen=True)
 class CapturedScene:
-    """One entry of the header: the value of its pixels, and the id, None where the header says so.
+    """One entry of the header: the value of its pixels, and the id, or None as in the header.
 
     `listed` is false where pixels have the value and the header does not know it. Angles are in degrees.
     """
@@ -41,7 +41,7 @@ class CapturedScene:
 
 @dataclass(frozen=True)
 class Cuts:
-    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` lies behind the cut k of a strip."""
+    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` is after the cut k of a strip."""
 
     swath: Swath
     firsts: tuple[int, ...]

@@ -51,7 +51,7 @@ UNDEFINED = None
 
 
 def number(value: Any) -> Any:
-    """A value as number: booleans are 0 and 1, undefined is NaN. Raises ScriptFault for what is none."""
+    """Return a value as a number: booleans are 0 and 1, undefined is NaN. Raises ScriptFault for others."""
     if isinstance(value, bool):
         return float(value)
     if value is UNDEFINED:
@@ -66,7 +66,7 @@ def number(value: Any) -> Any:
 
 
 def truth(value: Any) -> Any:
-    """Whether a value counts as true: everything but false, 0, NaN, "" and undefined."""
+    """Return True for every value but false, 0, NaN, "" and undefined."""
     if isinstance(value, np.ndarray):
         return value if value.dtype == bool else (value != 0) & ~np.isnan(value)
     if isinstance(value, float | np.floating):
@@ -358,7 +358,7 @@ class _Body:
         self.returned: list[tuple[Active, Any]] = []
 
     def result(self) -> Any:
-        """What the pixels returned, put together; undefined if none did."""
+        """Return the combined results of the pixels; undefined if there are none."""
         if not self.returned:
             return UNDEFINED
         *earlier, (_, value) = self.returned
@@ -367,7 +367,7 @@ class _Body:
         return value
 
     def run(self, statement: Statement, scope: ScriptScope, active: Active) -> Active:
-        """Do a statement; which pixels go on to the next."""
+        """Run a statement; return the pixels that continue with the next."""
         if not _some(active):
             return False
         self.program.step()
@@ -414,7 +414,7 @@ class _Body:
         holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED), self.program.step)
 
     def value(self, expression: Expression, scope: ScriptScope, active: Active) -> Any:
-        """What an expression comes to."""
+        """Return the value of an expression."""
 
         def of(part: Expression) -> Any:
             return self.value(part, scope, active)

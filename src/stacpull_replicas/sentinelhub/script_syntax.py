@@ -287,14 +287,14 @@ class _Parser:
         return self.tokens[self.place]
 
     def refuse(self) -> ScriptError:
-        """What is wrong with the token that is next."""
+        """Return the error for the next token."""
         token = self.token
         if token.kind == "name" and token.text in _UNKNOWN:
             return ScriptError(f"line {token.line}: `{token.text}` is not supported")
         return ScriptError(f"line {token.line}: unexpected {token.text}")
 
     def sees(self, *marks: str) -> bool:
-        """Whether the next token is one of some marks or words."""
+        """Return True if the next token is one of these marks or words."""
         return self.token.kind in {"mark", "name"} and self.token.text in marks
 
     def taken(self, *marks: str) -> str | None:
@@ -351,7 +351,7 @@ class _Parser:
         return None
 
     def _binds_function(self) -> bool:
-        """Whether `const name =` is followed by `function` or by parameters and an arrow."""
+        """Return True if `const name =` is followed by `function` or by parameters and an arrow."""
         following = [token.text for token in self.tokens[self.place + 2 : self.place + 5]]
         if following[:1] != ["="] or len(following) < 3:  # noqa: PLR2004 - `= f x`, at least
             return False

@@ -29,7 +29,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
 from stacpull_replicas.sentinelhub.statistics_service import Statistics
 
 _FOREIGN = 1_000_003
-"""How far the seed of the collection is away that somebody else shares."""
+"""The difference between the seeds of the own and of the shared collection."""
 
 
 def _derived(seed: int, purpose: str) -> str:
@@ -99,7 +99,7 @@ class SentinelHubReplica(ReplicaServer):
 
     @property
     def base_url(self) -> str:
-        """What clients take for `https://services.sentinel-hub.com`."""
+        """The URL to use in place of `https://services.sentinel-hub.com`."""
         return self.url("api")
 
     @property
@@ -108,7 +108,7 @@ class SentinelHubReplica(ReplicaServer):
         return self.base_url + TOKEN_PATHS[0]
 
     def places(self) -> dict[str, str]:
-        """What there is to ask for, in words."""
+        """Return the addresses, the collections and the area, for people to read."""
         days = f"{FIRST_DAY} to {LAST_DAY}"
         return {
             "Sentinel Hub": self.base_url,

@@ -40,7 +40,7 @@ class Refusal(Exception):  # noqa: N818 - what the service does
         self.parameter = parameter
 
     def reply(self, kind: str) -> ReplicaReply:
-        """The reply that says so."""
+        """Return the reply with this error."""
         return ReplicaReply(
             self.status,
             {"Content-Type": "application/json;charset=utf-8"},
@@ -71,7 +71,7 @@ def bad_script(message: str) -> Refusal:
 
 
 def unauthorized() -> Refusal:
-    """401: no token, a token of somebody else's, or one that is too old."""
+    """401: there is no token, or it belongs to another account or has expired."""
     return Refusal(
         401,
         "COMMON_UNAUTHORIZED",
@@ -99,7 +99,7 @@ def quota_spent() -> Refusal:
 
 
 def not_found(what: str) -> Refusal:
-    """404: there is no such thing."""
+    """404: it does not exist."""
     return Refusal(404, "COMMON_NOT_FOUND", f"{what} not found.")
 
 
@@ -237,12 +237,12 @@ FAMILIES = {
     "/api/v1/byoc": "byoc",
     "/byoc/v1": "byoc",
 }
-"""Which part of the service answers below a path."""
+"""The part of the service that answers below each path."""
 
 OPEN = frozenset(
     root + path for root, part in FAMILIES.items() if part == "catalog" for path in ("", "/conformance")
 )
-"""What is answered without a token: sentinelhub-py asks for these without one."""
+"""Paths that need no token: sentinelhub-py requests these without one."""
 
 CORS = {
     "access-control-allow-origin": "*",

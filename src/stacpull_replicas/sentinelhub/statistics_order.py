@@ -93,7 +93,7 @@ def _not_a_step(text: Any) -> Refusal:
 
 
 def cut_up(whole: StatisticsInterval, step: Step, behaviour: str) -> Iterator[StatisticsInterval]:
-    """The intervals of a range; what becomes of a last one that is not whole is told by `behaviour`."""
+    """Yield the intervals of a range; `behaviour` applies to a last one that is cut."""
     start = whole.start
     for number in range(1, _MOST):
         if start >= whole.end:
@@ -119,7 +119,7 @@ _FAR = 1e6
 
 @dataclass(frozen=True)
 class RequestedArea:
-    """Where statistics are asked for: a box (west, south, east, north) in a CRS, and the geometry, if any."""
+    """The area of a request: a box (west, south, east, north) in a CRS, and the geometry, if any."""
 
     box: tuple[float, float, float, float]
     crs: int
@@ -227,7 +227,7 @@ class SampleGrid:
 
     @property
     def samples(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return self.width * self.height
 
     def stretches(self) -> Iterator[SampleBlock]:
@@ -278,7 +278,7 @@ _WHERE = "aggregation->aggregationInterval"
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: collection, grid, intervals, script, and the calculation of each output's band."""
+    """A statistics request: collection, grid, intervals, script, and a calculation per output band."""
 
     collection: str
     oldest_on_top: bool
@@ -326,7 +326,7 @@ def _member(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _source(data: Any) -> tuple[str, bool]:
-    """The collection, and whether its oldest tile lies on top."""
+    """Return the collection, and True if its oldest tile is on top."""
     if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], Mapping):
         raise bad_payload("data must be a list of one data source.", "input->data")
     kind = str(data[0].get("type", ""))

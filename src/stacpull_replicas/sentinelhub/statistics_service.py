@@ -95,7 +95,7 @@ def units(samples: int, bands: Sequence[str], intervals: int) -> float:
 
 
 def _samples(order: Order, captures: Sequence[Capture], stretch: SampleBlock) -> dict[str, Pixels]:
-    """The bands that a script reads, for the samples of a stretch: 0 where there are no data."""
+    """Return the bands that a script reads for a block of samples; 0 where there are no data."""
     count = len(stretch.columns)
     names = order.script.bands
     found: dict[str, Pixels] = {name: np.zeros(count, np.int16) for name in names}
@@ -119,7 +119,7 @@ def _samples(order: Order, captures: Sequence[Capture], stretch: SampleBlock) ->
 def _on(
     capture: Capture, stretch: SampleBlock, places: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Which of some samples fall on a capture's tile."""
+    """Return the samples that are on a capture's tile."""
     left, top = capture.square.corner
     columns, rows = stretch.columns[places], stretch.rows[places]
     within = (columns >= left) & (columns < left + SIDE) & (rows >= top) & (rows < top + SIDE)

@@ -36,7 +36,7 @@ EXTENT = SIDE * METRES
 FIRST_COLUMN, FIRST_ROW = 21, 173
 LAST_COLUMN, LAST_ROW = 23, 175
 ORIGIN_EAST = 12_000
-"""Where column 0 begins: made up, so that one tile covers the notebook's boxes."""
+"""The start of column 0, chosen so that one tile covers the boxes of the notebook."""
 WEST = ORIGIN_EAST + FIRST_COLUMN * EXTENT
 NORTH = (LAST_ROW + 1) * EXTENT
 """Upper left corner of the whole grid in metres."""
@@ -191,19 +191,19 @@ def _false_northing(code: int) -> float:
 _EAST, _SOUTH = 97, 24
 """Parts of the step across the strips: at right angles and almost of length 100."""
 _CENTRE = (_EAST + _SOUTH) / 2
-"""How much further across a pixel's centre is than its upper left corner."""
+"""The distance across the strips from the upper left corner of a pixel to its centre."""
 _WORLD = (LAST_COLUMN + 1 - FIRST_COLUMN) * SIDE * (_EAST + _SOUTH)
 
 Integers = NDArray[np.int32]
 
 
 def across(column: Any, row: Any) -> Any:
-    """How far to the east of the strips' direction a pixel of the whole grid lies."""
+    """Return the position of a pixel of the whole grid across the strips, to the east."""
     return column * _EAST + row * _SOUTH
 
 
 def along(column: Any, row: Any) -> Any:
-    """How far down its strip a pixel of the whole grid lies."""
+    """Return the position of a pixel of the whole grid along its strip."""
     return row * _EAST - column * _SOUTH
 
 
@@ -220,7 +220,7 @@ class Swath:
 
     @property
     def strips(self) -> int:
-        """How many strips there are."""
+        """The number of strips."""
         return len(self.starts)
 
     def strip_of(self, column: Any, row: Any) -> Integers:
@@ -232,13 +232,13 @@ class Swath:
         return found
 
     def covers(self, square: Square) -> bool:
-        """Whether some pixel of a square lies in a strip."""
+        """Return True if a pixel of the square is in a strip."""
         column, row = square.corner
         first, last = across(column, row), across(column + SIDE - 1, row + SIDE - 1)
         return bool(last >= self.edges[0] and first < self.edges[-1])
 
     def outline(self, square: Square) -> list[tuple[float, float]]:
-        """What is covered of a square: corners in metres, counter-clockwise, not closed."""
+        """Return the covered part of a square: corners in metres, counter-clockwise, not closed."""
         west, south, east, north = square.bounds
         ring = [(float(west), float(south)), (float(east), float(south))]
         ring += [(float(east), float(north)), (float(west), float(north))]
@@ -247,7 +247,7 @@ class Swath:
 
 
 def _beyond(point: tuple[float, float], edge: int) -> float:
-    """How far across a point in metres lies beyond an edge; pixels belong where their centre is."""
+    """Return the distance of a point in metres beyond an edge; pixels belong where their centre is."""
     column, row = (point[0] - WEST) / METRES, (NORTH - point[1]) / METRES
     return float(across(column, row)) - _CENTRE - edge
 

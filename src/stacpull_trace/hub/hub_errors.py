@@ -26,8 +26,6 @@ from stacpull.net.status import reason_in
 from stacpull.net.transport import TransferError
 from stacpull_trace.hub.hub_paths import HubService
 
-__all__ = ["HubQuestion", "ServiceError", "parse_error", "refusal"]
-
 _SPENT_CODE = "INSUFFICIENT_PROCESSING_UNITS"
 _SPENT_WORDS = ("processing units", "quota", "requests available")
 _EXPIRED_CODE = "ACCOUNT_EXPIRED"

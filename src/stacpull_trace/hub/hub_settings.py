@@ -25,8 +25,6 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret, cut_url
 from stacpull.urls import is_web
 
-__all__ = ["OLD_TOKEN_PATH", "TOKEN_PATH", "HubSettings", "hub_settings"]
-
 TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 - a path
 OLD_TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 

@@ -16,18 +16,6 @@ from stacpull.errors import UsageError
 from stacpull.models import Json
 from stacpull_trace.hub.replies import TimeRange
 
-__all__ = [
-    "MOST_PIXELS",
-    "Calculation",
-    "RequestBounds",
-    "Resolution",
-    "Size",
-    "StatisticsRequest",
-    "bare_collection",
-    "collection_type",
-    "written",
-]
-
 MOST_PIXELS = 2500
 """The longest side of a grid that the service computes."""
 

@@ -81,7 +81,7 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
     ("answer", "error", "says", "told"),
     [
         (PAGE, CredentialsError, "approve the application. Check EARTHDATA_PASSWORD", 1),
-        (Answer(302), CredentialsError, "names no Location. Check EARTHDATA_PASSWORD", 1),
+        (Answer(302), CredentialsError, "has no Location. Check EARTHDATA_PASSWORD", 1),
         (Answer(302, headers={"Location": "ftp://h/x"}), CredentialsError, "not followed. Check EARTH", 1),
         (Answer(500), SourceError, "cannot be asked to log in: .* 500", 6),
         (Answer(404), SourceError, "cannot be asked to log in: .* 404", 1),

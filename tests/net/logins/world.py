@@ -32,8 +32,7 @@ async def client_for(
     plain = HttpTransport(policy=policy, trust_env=False)
     http = LeanTransport(policy=policy, fallback=plain)
     counters, secrets = Counters(), Secrets() if secrets is None else secrets
-    logins = Logins(provider, http, plain, RetryPolicy(), clock, secrets, counters)
-    logins.on_wait = on_wait
+    logins = Logins(provider, http, plain, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(
         {"http": http, "https": http},
         Gates(8, 8, clock),

@@ -38,6 +38,7 @@ from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.models import Job, Received
 from stacpull.net.gate import MAX_REFUSALS
+from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.planning.statements import stated
 from stacpull.sources.item_reader import ItemReader
@@ -100,7 +101,7 @@ class Crew:
         self._said: set[str] = set()
         self._reading: asyncio.TaskGroup
         queue.on_put = self._news.set
-        around.network.client.gates.on_closed = self._tell_throttled
+        around.network.events.listen(self._hear_of_host)
 
     @property
     def left(self) -> Mapping[str, str]:
@@ -343,6 +344,10 @@ class Crew:
                 "properties": stated(item.document.get("properties")),
             }
             peer.send(messages.ItemRead(asked.number, found, item.read_at))
+
+    def _hear_of_host(self, event: NetworkEvent) -> None:
+        if isinstance(event, HostClosed):
+            self._tell_throttled(event.host, event.seconds)
 
     def _tell_throttled(self, host: str, seconds: float, but: Peer | None = None) -> None:
         for peer in self._peers():

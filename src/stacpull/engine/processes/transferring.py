@@ -27,7 +27,9 @@ from stacpull.engine.processes.messages import Came, Context, Failed, Said, Spen
 from stacpull.engine.processes.worker import leave
 from stacpull.engine.together import cause
 from stacpull.errors import StacpullError
+from stacpull.events import Notice
 from stacpull.models import Failure, Job, Json
+from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.destination import Destination, destination_error, is_destination_failure
@@ -153,8 +155,7 @@ class _Worker:
         tools = Tools(fetcher, self, network.policy, clock, network.note_retry, context.prefer)
         # failures are held back where those of all workers come together
         self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
-        network.client.gates.on_closed = lambda host, seconds: channel.send(messages.Throttled(host, seconds))
-        network.on_warning(lambda text: channel.send(Said(text, once=True, level="warning")))
+        network.events.listen(self._pass_on)
 
     async def run(self, told: asyncio.Queue[Any]) -> None:
         """Do jobs until told to end.
@@ -249,6 +250,14 @@ class _Worker:
 
     def _say(self, text: str) -> None:
         self._channel.send(Said(text, once=True))
+
+    def _pass_on(self, event: NetworkEvent) -> None:
+        """Send the coordinator what its user or the other workers must know."""
+        match event:
+            case HostClosed(host, seconds):
+                self._channel.send(messages.Throttled(host, seconds))
+            case Notice("warning", text):
+                self._channel.send(Said(text, once=True, level="warning"))
 
     async def _tick(self) -> None:
         """Tell what was spent; leave if the parent is another one: the socket may have been inherited."""

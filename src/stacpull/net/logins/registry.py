@@ -96,6 +96,7 @@ class Logins:
         clock: Where time comes from.
         secrets: Learns every secret, so that none is ever written down.
         counters: Those of the run.
+        on_wait: Called with one sentence when a login is waited for.
     """
 
     def __init__(
@@ -107,18 +108,14 @@ class Logins:
         clock: Clock,
         secrets: Secrets,
         counters: Counters,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._provider = provider
-        self.on_wait: Callable[[str], None] = lambda _: None
-        """Called with one sentence when a login is waited for."""
-        self._tools = LoginTools(http, plain, policy, clock, secrets, counters, self._report_wait)
+        self._tools = LoginTools(http, plain, policy, clock, secrets, counters, on_wait)
         secrets.add(*provider.secrets)
 
     def __repr__(self) -> str:
         return f"<Logins of {self._provider.name}>"
-
-    def _report_wait(self, sentence: str) -> None:
-        self.on_wait(sentence)
 
     def transport_for(self, url: str) -> Transport | None:
         """Return the transport that logs in to the host of `url`, None if it has no login."""
