@@ -231,7 +231,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class PlanReport(ReportTable):
-    """What a mirror would do. `bytes_basis` says whether bytes are known, sampled, or unknown."""
+    """What a mirror would do. `bytes_basis`: whether bytes are known, sampled, or unknown."""
 
     items_seen: int
     items_matched: int
@@ -278,7 +278,7 @@ class PlanReport(ReportTable):
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What a ledger was made anew from (`verify --rebuild`). Assets that are done, by what they are trusted.
+    """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by their evidence.
 
     `done` = `by_checksum` + `by_size` + `by_name`.
     """
@@ -286,7 +286,7 @@ class RebuildReport:
     reason: str
     """What was wrong with the ledger before: one plain sentence."""
     aside: str | None
-    """Where that lies now, relative to DEST; None if there was none."""
+    """The path of the old ledger now, relative to DEST; None if there was none."""
     items: int = 0
     done: int = 0
     by_checksum: int = 0
@@ -304,7 +304,7 @@ class RebuildReport:
     layout: str | None = None
     """What `--layout` the files follow, if one was recognised."""
     selection_known: bool = False
-    """True if the old ledger still told what was asked for, so that `resume` can go on."""
+    """True if the old ledger still had the selection, so that `resume` can continue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +339,7 @@ class VerifyReport(ReportTable):
     """How the run ended that fetched again what was damaged, if one was needed."""
     rebuilt: RebuildReport | None = None
     mirror_state: RunState | None = None
-    """Of what was checked, as `status` says; None if nothing was ever planned, or the check did not begin."""
+    """The state of the mirror, as in `status`; None if nothing was planned, or the check did not begin."""
 
     @property
     def damaged(self) -> int:

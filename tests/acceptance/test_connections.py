@@ -41,7 +41,7 @@ def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path, transport
         options = quick(concurrency=1, retries=0, transport=transport)
         report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
     assert (report.assets_done, report.assets_failed, report.retries) == (40, 0, 0)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 8}, {"retries": 1}], ids=str)
@@ -93,7 +93,7 @@ def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(
         source, dest = local_items(tmp_path, hrefs), tmp_path / "mirror"
         started = time.monotonic()
         said, told = mirror(source, dest, stall_timeout=0.5, retries=1, processes=processes)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 60
         assert "refused" in str(said)
         assert "resume" in str(said)
         assert [text for text in told if f"127.0.0.1:{port} does not answer" in text]

@@ -22,7 +22,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
-SOON = 8.0  # seconds; DESIGN says ten
+SOON = 10.0  # seconds
 
 
 class Silent:

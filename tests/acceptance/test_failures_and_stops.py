@@ -137,7 +137,7 @@ def test_a_source_that_nobody_listens_at_is_exit_4(tmp_path):
     ran = run(mirror_of(source, tmp_path / "mirror", "--retries", "1"), env)
     assert ran.code == 4, ran.err
     assert f"127.0.0.1:{port}" in ran.sentences[-1]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def of(*servers: str, ending: str = "") -> Callable[[RequestInfo], bool]:

@@ -28,7 +28,7 @@ __all__ = [
 
 
 _PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED})
-"""Kinds of which the advice says all there is to say."""
+"""Kinds for which the advice is enough, without an example."""
 
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
@@ -36,14 +36,14 @@ _MOST_KEYS = 4
 
 
 class Failed(Counter[FailureKind]):
-    """Failures of this command by kind, and the asset keys that each kind befell."""
+    """Failures of this command by kind, with the asset keys of each kind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asset_keys: dict[FailureKind, list[str]] = {}
         """The first few keys of each kind."""
         self.examples: dict[FailureKind, str] = {}
-        """What the first failure of each kind says."""
+        """The message of the first failure of each kind."""
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         """Count one failure."""
@@ -245,13 +245,13 @@ def selection_text(selection: Mapping[str, Any]) -> str:
     """Write a selection as the options that make it; long lists and long values are cut."""
     options = (option for option in OPTIONS if option.scope is Scope.SELECTION)
     default = attrs.asdict(Selection())
-    told = (
+    chosen = (
         _option_text(option, selection[option.target])
         for option in options
         if option.target in selection
         and selection[option.target] not in (None, (), [], default[option.target])
     )
-    return " ".join(told)
+    return " ".join(chosen)
 
 
 def _option_text(option: Option, value: Any) -> str:

@@ -34,9 +34,9 @@ Retrying, reading an expired item again and publishing are the engine's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
@@ -217,41 +217,29 @@ class _Attempt:
         state: _State | Received = _Start(job.size is None or job.size > self._fetcher.small_limit)
         try:
             while not isinstance(state, Received):
-                state = await self._next(state)
+                state = await _STEPS[type(state)](self, state)
         except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
             raise await self._put_away(error) from error.__cause__
         return state
 
-    async def _next(self, state: _State) -> _State | Received:
-        match state:
-            case _Start(may_resume):
-                return await self._start(may_resume=may_resume)
-            case _Resume(point):
-                return await self._resume(point)
-            case _AskIfChanged(present):
-                return await self._ask_if_changed(present)
-            case _AskForAll(doubt):
-                return await self._ask_for_all(doubt)
-            case _Confirm(body):
-                return await self._confirm(body)
-
     # --- states ------------------------------------------------------------------------------------------
 
-    async def _start(self, *, may_resume: bool) -> _State:
+    async def start(self, state: _Start) -> _State:
+        """Choose how to ask."""
         job, fetcher = self._job, self._fetcher
-        point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
+        point = await fetcher.parts.point(job.row, job.generation) if state.may_resume else None
         if point is not None:
             return _Resume(point)
         if job.present is not None and await asyncio.to_thread(fetcher.is_there, job):
             return _AskIfChanged(job.present)
         return _AskForAll()
 
-    async def _resume(self, point: ResumePoint) -> _State:
+    async def resume(self, state: _Resume) -> _State:
         """Ask for the rest of a part.
 
         The part is hashed before that: it may take minutes, for which no server leaves a response unread.
         """
-        job = self._job
+        job, point = self._job, state.point
         part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
         await self._feed(part, self._foreseen_checks(point))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
@@ -266,7 +254,9 @@ class _Attempt:
                 raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
             return _Confirm(await self._receive(response))
 
-    async def _ask_if_changed(self, present: Present) -> _State | Received:
+    async def ask_if_changed(self, state: _AskIfChanged) -> _State | Received:
+        """Ask for the object if it is another than the present one."""
+        present = state.present
         async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
                 return _Confirm(await self._receive(response))
@@ -277,13 +267,15 @@ class _Attempt:
             return _AskForAll()
         return Received(present.size, None, "", unchanged=True)
 
-    async def _ask_for_all(self, doubt: Check | None) -> _State:
+    async def ask_for_all(self, state: _AskForAll) -> _State:
+        """Ask for the whole object."""
         async with self._open({}, _WHOLE) as response:
-            return _Confirm(await self._receive(response, doubt))
+            return _Confirm(await self._receive(response, state.doubt))
 
-    async def _confirm(self, body: Body) -> _State | Received:
+    async def confirm(self, state: _Confirm) -> _State | Received:
         """Prove length and content; only then is a part finished."""
-        job, fetcher, info = self._job, self._fetcher, body.info
+        job, fetcher, body = self._job, self._fetcher, state.body
+        info = body.info
         failure = shortfall(job, body)
         if failure is None and info.coding and job.size is None and not body.is_certain:
             failure = unproven_coding(info)
@@ -293,7 +285,7 @@ class _Attempt:
             return _AskForAll(doubt=found)
         if found is not None:
             raise TransferError(found)
-        if any(check.source == EARLIER and body.agrees(check) for check in info.checks):
+        if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
             # twice the same bytes: it is the ETag that is no MD5 on this host
             fetcher.opaque_etags[host_of(info.url)] = None
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
@@ -498,6 +490,15 @@ class _Attempt:
             self._fetcher.on_detail(
                 f"{host} has neither a strong ETag nor a strong date: transfers that break off start again."
             )
+
+
+_STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Received]]] = {
+    _Start: _Attempt.start,
+    _Resume: _Attempt.resume,
+    _AskIfChanged: _Attempt.ask_if_changed,
+    _AskForAll: _Attempt.ask_for_all,
+    _Confirm: _Attempt.confirm,
+}
 
 
 def _has_ranges(info: ResponseInfo, response: Exchange) -> bool:
