@@ -14,7 +14,7 @@ from tests.acceptance.asset_host import AssetHost, quick
 
 import stacpull
 from stacpull import Selection, sync
-from stacpull.ledger.unwanted import forget_unwanted
+from stacpull.ledger.pruning import forget_unwanted
 
 LABELS = {"rice-1": ["Rice"], "rice-2": ["Rice"], "wheat-1": ["Wheat"], "wheat-2": ["Wheat", "Rice"]}
 

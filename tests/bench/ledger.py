@@ -22,9 +22,9 @@ from tests.ledger.plans import arrival, asset, commit, item, ledger, started
 
 import stacpull
 from stacpull.ledger import outcomes, runs
-from stacpull.ledger.batches import PlanBatch
 from stacpull.ledger.database import checkpoint, ledger_path
 from stacpull.ledger.outcomes import Written
+from stacpull.ledger.planning import PlanBatch
 from stacpull.models import Job
 
 _PER_ITEM = 10

@@ -15,9 +15,9 @@ from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
-from stacpull.ledger.batches import Committed, ItemRow, PlanBatch
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planning import Planner
+from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Requests, RunSpec
 from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Selection, Validator
 from stacpull.planning.items import item_directory

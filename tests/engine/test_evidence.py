@@ -11,7 +11,7 @@ import pytest
 
 from stacpull.catalog.stored import StoredAsset
 from stacpull.engine.evidence import Trust, examine, examine_line, weigh
-from stacpull.ledger.salvage import OldAsset
+from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
 from stacpull.store.inspection import Look
 

@@ -14,7 +14,7 @@ from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, h
 from stacpull.engine.sample import MemorySample, restored_candidates, sampled_item
 from stacpull.engine.selector import Candidate
 from stacpull.filters.ids import rank_of
-from stacpull.ledger import samples
+from stacpull.ledger import walk_state
 from stacpull.ledger.database import open_reader, open_writer
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secrets
@@ -29,7 +29,7 @@ def smallest(ids: list[str], size: int, seed: int = 0) -> set[str]:
 def ranks_in(dest: Path) -> set[int]:
     """Return the ranks of the candidates that the ledger holds."""
     with closing(open_reader(dest)) as db:
-        return set(samples.ranks(db))
+        return set(walk_state.ranks(db))
 
 
 def items_in(dest: Path) -> set[str]:
@@ -220,12 +220,12 @@ def test_a_sample_in_the_ledger_keeps_the_smallest_and_is_read_in_order(tmp_path
     (tmp_path / ".stacpull").mkdir()
     db = open_writer(tmp_path)
     kept = [sampled_item(candidate(str(rank), rank), Secrets()) for rank in range(300)]
-    samples.keep(db, kept[150:], 100)
-    samples.keep(db, kept[:150], 100)
-    assert sorted(samples.ranks(db)) == list(range(100))
-    first = samples.candidates(db, None, 30)
+    walk_state.keep(db, kept[150:], 100)
+    walk_state.keep(db, kept[:150], 100)
+    assert sorted(walk_state.ranks(db)) == list(range(100))
+    first = walk_state.candidates(db, None, 30)
     assert first == kept[:30]
-    assert samples.candidates(db, first[-1], 1000) == kept[30:100]
+    assert walk_state.candidates(db, first[-1], 1000) == kept[30:100]
     db.close()
 
 

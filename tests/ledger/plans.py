@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
-from stacpull.ledger.planning import Planner
+from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planning import ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Asset,

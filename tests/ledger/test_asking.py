@@ -23,7 +23,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import changes, damage, jobs, outcomes, pruning, runs, views
+from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.planning import Planner
@@ -122,7 +122,7 @@ def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
         outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
         assert row(db) == before
         assert not jobs.is_open(db, job.row, job.generation)
-        assert changes.counted(db, run) == {"items_changed": 1, "assets_revalidated": 1}
+        assert runs.changes_of(db, run) == {"items_changed": 1, "assets_revalidated": 1}
         assert runs.counters(db, run)["items_done"] == 1
         assert_counts(db, run)
 
@@ -138,7 +138,7 @@ def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told
         run, (job,) = once_more(db, revalidate=True)
         done, _ = outcomes.reserve(db, [arrival(job)._replace(sha256=came)])
         outcomes.record(db, done, [], [], NOW)
-        assert changes.counted(db, run) == told
+        assert runs.changes_of(db, run) == told
         assert row(db) == (2, 10, came, '"e"')
         assert_counts(db, run)
 
@@ -169,7 +169,7 @@ def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
 def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
     outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
     run = runs.begin(db, SPEC, NOW)
-    damage.claim_damaged(db, run.id, {job.row: None})
+    jobs.claim_damaged(db, run.id, {job.row: None})
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import damage, jobs, outcomes, runs, views
+from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.models import Failure, Job
@@ -59,7 +59,7 @@ def assert_counted(db: sqlite3.Connection, run: int) -> None:
 def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
-    damage.claim_damaged(db, run, {planned[0].row: "https://h.example/a", planned[4].row: None})
+    jobs.claim_damaged(db, run, {planned[0].row: "https://h.example/a", planned[4].row: None})
     assert_counted(db, run)
     first, second = jobs.pending_jobs(db, run, 0, 9)
     assert (first.generation, first.href, first.stale, first.sha256) == (
@@ -81,7 +81,7 @@ def test_to_be_told_twice_changes_nothing(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
     for _ in range(2):
-        damage.claim_damaged(db, run, {planned[0].row: None})
+        jobs.claim_damaged(db, run, {planned[0].row: None})
         assert_counted(db, run)
     assert [job.generation for job in jobs.pending_jobs(db, run, 0, 9)] == [1]
 
@@ -90,10 +90,10 @@ def test_to_be_told_twice_changes_nothing(mirrored) -> None:
 def test_what_a_repair_could_not_have_can_be_claimed_again(mirrored, failure: Failure) -> None:
     db, planned = mirrored
     run = repair(db)
-    damage.claim_damaged(db, run, {planned[0].row: None})
+    jobs.claim_damaged(db, run, {planned[0].row: None})
     outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
     assert_counted(db, run)
-    damage.claim_damaged(db, run, {planned[0].row: None})
+    jobs.claim_damaged(db, run, {planned[0].row: None})
     assert_counted(db, run)
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert (job.generation, job.sha256) == (2, bytes(32))
@@ -110,7 +110,7 @@ def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
     for generation in (1, 2):
-        damage.claim_damaged(db, run, {planned[0].row: None})
+        jobs.claim_damaged(db, run, {planned[0].row: None})
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         assert job.generation == generation
         outcomes.reserve(db, [arrival(job)])
@@ -120,43 +120,43 @@ def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
 
 def test_a_later_run_takes_over_what_a_killed_repair_left(mirrored) -> None:
     db, planned = mirrored
-    damage.claim_damaged(db, repair(db), {planned[0].row: None})
-    assert damage.is_left_open(db)
+    jobs.claim_damaged(db, repair(db), {planned[0].row: None})
+    assert jobs.is_left_open(db)
     runs.begin(db, replace(SPEC, source="https://other.example"), NOW)
     later = repair(db)
-    damage.take_over_pending(db, later)
+    jobs.take_over_pending(db, later)
     assert len(jobs.pending_jobs(db, later, 0, 9)) == 1
     assert runs.counters(db, later)["assets_pending"] == 1
 
 
 def test_a_walk_takes_what_the_source_has_now(mirrored) -> None:
     db, planned = mirrored
-    damage.claim_damaged(db, repair(db), {planned[0].row: None})
+    jobs.claim_damaged(db, repair(db), {planned[0].row: None})
     run, planner = started(db)
     (job,) = commit(planner, item("L", [asset(k) for k in "abc"])).jobs
     assert (job.row, job.sha256) == (planned[0].row, None)
     assert jobs.pending_jobs(db, run.id, 0, 9)[0].sha256 is None
-    assert not damage.is_left_open(db)
+    assert not jobs.is_left_open(db)
 
 
 def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     db, _ = mirrored
-    damage.mark_documents(db, [2])
-    (one,) = damage.damaged_documents(db, 0, 9)
-    assert (one.row, one.name, damage.damaged_items(db)) == (2, "S", 1)
+    jobs.mark_documents(db, [2])
+    (one,) = jobs.damaged_documents(db, 0, 9)
+    assert (one.row, one.name, jobs.damaged_items(db)) == (2, "S", 1)
     assert jobs.unwritten_items(db, 0, 9) == []
     assert views.item_record(db, 2).sha256 == b""
-    damage.keep_document(db, 2, b"{}")
-    assert damage.damaged_documents(db, 0, 9) == []
+    jobs.keep_document(db, 2, b"{}")
+    assert jobs.damaged_documents(db, 0, 9) == []
     assert jobs.unwritten_items(db, 0, 9) == [2]
     outcomes.reserve(db, [], [2])
     outcomes.record(db, [], [], [Written(2, b"new")], NOW)
-    assert (damage.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
+    assert (jobs.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
 
 
 def test_a_walk_brings_a_damaged_document_back(mirrored) -> None:
     db, _ = mirrored
-    damage.mark_documents(db, [1])
+    jobs.mark_documents(db, [1])
     _, planner = started(db)
     commit(planner, item("L", [asset(k) for k in "abc"]))
     assert jobs.unwritten_items(db, 0, 9) == [1]
@@ -167,7 +167,7 @@ def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> N
     """A failed sync, or a name in the way, must not make another version welcome."""
     db, planned = mirrored
     run = repair(db)
-    damage.claim_damaged(db, run, {planned[0].row: None})
+    jobs.claim_damaged(db, run, {planned[0].row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
         outcomes.reserve(db, [arrival(job)._replace(sha256=b"o" * 32)])
@@ -175,7 +175,7 @@ def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> N
         outcomes.release(db, [job.row])
     else:
         outcomes.record(db, [], [AssetFailure(job.row, 1, BROKEN)], [], NOW)
-        damage.claim_damaged(db, run, {job.row: None})
+        jobs.claim_damaged(db, run, {job.row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.sha256 == bytes(32)
     outcomes.reserve(db, [arrival(job)])
@@ -201,7 +201,7 @@ def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
         return one.sha256, one.checked
 
     run = repair(db)
-    damage.claim_damaged(db, run, {planned[0].row: None})
+    jobs.claim_damaged(db, run, {planned[0].row: None})
     assert expected() == (bytes(32), True)
     outcomes.reserve(db, [arrival(jobs.pending_jobs(db, run, 0, 9)[0])])
     outcomes.record(db, [], [AssetFailure(planned[0].row, 1, BROKEN)], [], NOW)

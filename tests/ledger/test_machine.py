@@ -30,12 +30,11 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
-from stacpull.ledger.batches import ItemRow, PlanBatch
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
-from stacpull.ledger.planning import Planner
-from stacpull.ledger.unwanted import forget_unwanted
+from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
+from stacpull.ledger.pruning import forget_unwanted
 from stacpull.models import Asset, Selection
 from stacpull.planning.names import fold, path_hash
 

@@ -21,7 +21,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import changes, meta, outcomes, pruning, runs, views
+from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Selection
@@ -75,7 +75,7 @@ def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:
         assert pruning.listed(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
         assert views.totals(db) == all_counts(db)
         assert views.totals(db)["assets_done"] == 2
-        assert changes.counted(db, last) == {"items_pruned": 1, "assets_pruned": 2}
+        assert runs.changes_of(db, last) == {"items_pruned": 1, "assets_pruned": 2}
         assert unmet(db, last) == []
         pruning.clear(db, ["c/a/a.json"])
         assert pruning.listed(db) == ["c/a/a.tif", "c/a/b.tif"]

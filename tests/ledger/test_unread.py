@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.ledger.plans import NOW, SPEC, ledger
 
-from stacpull.ledger import runs, unread, views
-from stacpull.ledger.batches import PlanBatch, UnreadLink
-from stacpull.ledger.planning import Planner
+from stacpull.ledger import runs, views, walk_state
+from stacpull.ledger.planning import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.walk_state import UnreadLink
 from stacpull.models import Failure, FailureKind, Selection
 
 
@@ -30,13 +30,13 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
 
 
 def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
-    return [one.href for one in unread.links(db, run)]
+    return [one.href for one in walk_state.unread_links(db, run)]
 
 
 def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run = run_of(db, found=("a", "b"))
-        assert unread.links(db, run) == [link("a"), link("b")]
+        assert walk_state.unread_links(db, run) == [link("a"), link("b")]
         assert [
             (one.collection, one.item, one.key, one.kind, one.status, one.href) for one in views.failures(db)
         ] == [
@@ -72,10 +72,10 @@ def test_one_that_fails_again_counts_its_attempts_and_says_the_newest_reason(tmp
     with ledger(tmp_path) as db:
         first = run_of(db, found=("a",))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
-        unread.note(db, retry.id, [link("a", "refused", 403)], NOW + 1)
+        walk_state.note_unread(db, retry.id, [link("a", "refused", 403)], NOW + 1)
         (one,) = views.failures(db)
         assert (one.message, one.status, one.attempts, one.when) == ("refused", 403, 2, NOW + 1)
-        unread.forget(db, retry.id, {"a"})
+        walk_state.forget_links(db, retry.id, {"a"})
         assert hrefs(db, first) == []
 
 
@@ -83,7 +83,7 @@ def test_links_are_of_their_source(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first = run_of(db, found=("a",))
         other = run_of(db, replace(SPEC, source="https://other.test"), found=("a", "b"))
-        unread.forget(db, other, ["a"])
+        walk_state.forget_links(db, other, ["a"])
         assert (hrefs(db, first), hrefs(db, other)) == (["a"], ["b"])
 
 

@@ -1,4 +1,4 @@
-"""The check behind `verify`: what lies in DEST is held against what the ledger expects, file by file.
+"""The check of `verify`: the files in DEST are compared with what the ledger expects, one by one.
 
     walk of DEST ─▶ ledger: what is it? ─▶ threads: read and hash ─▶ damage
     ledger: what was never met? ───────────────────────────────────▶ damage
@@ -101,8 +101,8 @@ class Inspection:
         dest: the mirror.
         expectations: what its ledger expects.
         quick: True to look at sizes only, and read nothing.
-        on_damage: told of each damage, with the file it concerns (None if nobody knows it).
-        on_progress: told a few times a second how far it is.
+        on_damage: Called with each damage, and the file it concerns (None if the ledger does not know it).
+        on_progress: Called a few times a second with the progress.
         is_stopped: asked all the time; the inspection then ends as it stands. Also asked by other threads.
     """
 
@@ -159,7 +159,7 @@ class Inspection:
             self._take(under_way.popleft())
 
     def _known(self, entries: Iterator[Sequence[Entry]]) -> Iterator[Expected]:
-        """Yield what is known of the entries; those that nobody knows are told on the way."""
+        """Yield what is known of the entries, and report those that the ledger does not know."""
         for stretch in entries:
             known = self._expectations.of([entry.path for entry in stretch])
             for entry, expected in zip(stretch, known, strict=True):
@@ -275,5 +275,5 @@ def _threads() -> int:
 
 
 def _as_text(path: str) -> str:
-    """Return a path that can be printed: names that are no text are escaped."""
+    """Return a path that can be printed: names that are not text are escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -20,16 +20,14 @@ from stacpull.engine.together import Patience
 from stacpull.engine.workspace import Workspace
 from stacpull.events import AssetFailed
 from stacpull.filters.covering import covers
-from stacpull.ledger import changes, damage, jobs, meta, pruning, runs, samples, unread, views
-from stacpull.ledger.batches import Committed, PlanBatch, UnreadLink
-from stacpull.ledger.damage import DamagedItem
+from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, translated
-from stacpull.ledger.jobs import FailedItem
-from stacpull.ledger.planning import Planner
-from stacpull.ledger.pruning import LabelItem, Unmet
+from stacpull.ledger.jobs import DamagedItem, FailedItem
+from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
 from stacpull.ledger.runs import EndState, Requests, Run
-from stacpull.ledger.samples import SampledItem
-from stacpull.ledger.unwanted import forget_unwanted
+from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import ItemId, Job
 from stacpull.redact import Secrets
 from stacpull.store.parts import PartStore
@@ -217,7 +215,7 @@ class MirrorStore:
         """Return what the run has found so far."""
         unwritten, db, run = list(self._items.unwritable.values()), self._db, self._run.id
         return RunFindings(
-            views.left_out(db, run), changes.counted(db, run), views.ordered(db, run), unwritten
+            views.left_out(db, run), runs.changes_of(db, run), views.ordered(db, run), unwritten
         )
 
     def end_run(self, state: EndState, reason: str | None) -> None:
@@ -289,11 +287,11 @@ class MirrorStore:
 
     def unread_links(self) -> list[UnreadLink]:
         """Return the links of a tree that could not be read."""
-        return unread.links(self._db, self._run.id)
+        return walk_state.unread_links(self._db, self._run.id)
 
     def forget_unread(self, hrefs: Sequence[str]) -> None:
         """Forget links that have been read."""
-        unread.forget(self._db, self._run.id, hrefs)
+        walk_state.forget_links(self._db, self._run.id, hrefs)
 
     def matched_by_walk(self) -> int:
         """Return how many items matched in the last walk, and in what tried again since."""
@@ -301,19 +299,19 @@ class MirrorStore:
 
     def sample_ranks(self) -> list[int]:
         """Return the ranks of the candidates of the sample so far."""
-        return samples.ranks(self._db)
+        return walk_state.ranks(self._db)
 
     def sample_candidates(self, after: SampledItem | None, most: int) -> list[SampledItem]:
         """Return up to `most` candidates of the sample in their order, those behind `after`."""
-        return samples.candidates(self._db, after, most)
+        return walk_state.candidates(self._db, after, most)
 
     def damaged_documents(self, after: int, most: int) -> list[DamagedItem]:
         """Return up to `most` items past row `after` whose JSON in DEST is damaged."""
-        return damage.damaged_documents(self._db, after, most)
+        return jobs.damaged_documents(self._db, after, most)
 
     def keep_document(self, row: int, document: bytes) -> None:
         """Keep the document of an item whose JSON is damaged; it is written when the run ends."""
-        damage.keep_document(self._db, row, document)
+        jobs.keep_document(self._db, row, document)
 
     # --- pruning -----------------------------------------------------------------------------------------
 
@@ -341,7 +339,7 @@ class MirrorStore:
 
     def put_change(self, what: str, number: int) -> None:
         """Record how many changes of a kind there are."""
-        changes.put(self._db, self._run.id, what, number)
+        runs.set_change(self._db, self._run.id, what, number)
 
     def kept(self) -> Kept:
         """Return how much stays that the walk did not meet."""

@@ -20,9 +20,10 @@ from stacpull.engine.store_thread import StoreThread
 from stacpull.engine.walk import Position, Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
-from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch, UnreadLink
-from stacpull.ledger.damage import DamagedItem
-from stacpull.ledger.samples import SampledItem
+from stacpull.ledger.jobs import DamagedItem
+from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planning import ItemFailure, ItemRow, PlanBatch
+from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, Job, Json
 from stacpull.redact import Secrets
 from stacpull.sources.item_reader import ItemReader

@@ -1,13 +1,13 @@
-"""`verify --rebuild`: a ledger that is damaged or lost, made anew from the files that are there.
+"""`verify --rebuild`: a new ledger in place of one that is damaged or lost, from the files in DEST.
 
     catalogs ─▶ items in the order of the walk ┐
     directories ─▶ items that no catalog lists ┼─▶ threads: JSON, and files hashed ─▶ weighed ─▶ new ledger
     items.ndjson ─▶ items without a file each  ┘                                        ▲
     what can be read of the old ledger ─────────────────────────────────────────────────┘
 
-Nothing in DEST is changed but `.stacpull`: there the old ledger is put aside, under another name, when the
-new one is whole. What no item names, and no old ledger proves, is left to the next mirror: it fetches what it
-does not find, and takes a file that is in the way for its own if the content is the same.
+Only `.stacpull` changes: the old ledger is put aside there, under another name, when the new one is complete.
+What no item names and no old ledger proves is left to the next mirror: it fetches what it does not find, and
+adopts a file that is in the way if its content is the same.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from stacpull.catalog.tree import MIRRORED_FROM
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
-from stacpull.engine.evidence import Examined, Trust, weigh
-from stacpull.engine.finding import DOCUMENT_DEPTH, Finder, Found
+from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, Finder, Found, Trust, weigh
 from stacpull.engine.inspection import described
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
@@ -38,9 +37,17 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations
-from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, left_ledger, new_ledger_path
+from stacpull.ledger.rebuilding import (
+    FoundAsset,
+    FoundItem,
+    OldAsset,
+    RebuiltLedger,
+    Salvage,
+    left_ledger,
+    new_ledger_path,
+    whats_wrong,
+)
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
 from stacpull.models import ItemId, Selection
 from stacpull.planning.hrefs import own_href
 from stacpull.planning.names import joined, path_hash, safe_segment
@@ -61,7 +68,7 @@ _TICK = 0.25
 
 
 def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
-    """Make the ledger of `dest` anew; None if it was stopped before: then nothing has changed.
+    """Make a new ledger for `dest`; None if it was stopped: then nothing has changed.
 
     Raises:
         NotAMirrorError: there is nothing to make one from.
@@ -89,9 +96,9 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
 
 
 def _reason(dest: Path) -> str:
-    """Return why the ledger is to be made anew."""
+    """Return why a new ledger is needed."""
     if not (dest / _OWN).is_dir() and top_catalog(dest) is None:
-        raise NotAMirrorError(f"{dest} is not a mirror: nothing in it tells that stacpull made it.")
+        raise NotAMirrorError(f"{dest} is not a mirror: nothing in it was made by stacpull.")
     reason = whats_wrong(dest)
     if reason is None and _is_older_than_tree(dest):
         reason = "it is older than the files: it does not know item JSON or catalogs that stacpull wrote"
@@ -227,7 +234,7 @@ class _Rebuild:
             self._add_asset(row, item.id, asset, look, digest)
 
     def _as_sent(self, examined: Examined) -> bytes:
-        """Return the document of a line as the source sent it, as far as can be told.
+        """Return the document of a line as the source sent it, as far as that is known.
 
         Links to items that were here are links to the source again: the next line is made from that.
         """
@@ -242,7 +249,7 @@ class _Rebuild:
             return link
         segments = named.split("/")
         if len(segments) != DOCUMENT_DEPTH:
-            return None  # root, parent, collection: made anew
+            return None  # root, parent, collection: written again
         href = self._href(ItemId(unquote(segments[0]), unquote(segments[1])))
         return None if href is None else {**link, "href": href}
 
@@ -293,7 +300,7 @@ class _Rebuild:
         return look_at(self._root, path, hashed=True, algorithm=algorithm, is_stopped=stopped)
 
     def _add_lost(self, path: str, item: ItemId) -> None:
-        """Add an item that a catalog lists and whose JSON cannot be read: it is made anew."""
+        """Add an item that a catalog lists and whose JSON cannot be read: it is written again."""
         old = self._salvage.item(*item)
         href = old.href if old is not None else self._href(item)
         updated = old.updated if old is not None else None
@@ -373,7 +380,7 @@ class _Rebuild:
             for asset in examined.item.assets
         ]
 
-    # --- what is told ------------------------------------------------------------------------------------
+    # --- what is reported --------------------------------------------------------------------------------
 
     def _damage(self, path: str, what: DamageKind, look: Look, item: ItemId, key: str) -> None:
         found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.sha256))
@@ -405,7 +412,7 @@ class _Rebuild:
 
 
 def _logged_source(log: Path) -> str:
-    """Return the source of the last run that the log tells of, "" if there is none."""
+    """Return the source of the last run in the log, "" if there is none."""
     found = ""
     try:
         with log.open("rb") as lines:

@@ -1,10 +1,10 @@
-"""What a kill left, put in order before a run goes on. Runs on the publisher's thread, before anything else.
+"""Putting in order what a kill left, before a run continues. Runs where the ledger is owned, before all else.
 
                                     same boot        after a reboot          after a failed sync
     reserved, file in place         recorded         if its sha256 agrees    removed, pending again
     reserved, another inode there   if its sha256 agrees: a copied mirror    pending again
     whole part                      published        if its sha256 agrees    removed, pending again
-    unfinished part, same object    goes on          removed                 removed
+    unfinished part, same object    continued        removed                 removed
     anything else among the parts   removed          removed                 removed
 
 "In place" means under its final name with the inode and size of the reservation. After a reboot, bytes that
@@ -141,7 +141,7 @@ class _Hasher:
         """Return that of the regular file at `path` below a directory, None if it cannot be read.
 
         Raises:
-            InterruptedRunError: it was stopped, maybe amid the file.
+            InterruptedRunError: it was stopped, maybe in the middle of the file.
         """
         found = look_at(directory, path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
         if self._is_stopped():
@@ -222,7 +222,7 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
 
 
 def taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
-    """Return a whole part as the writer would have told of it."""
+    """Return a whole part as the writer would have reported it."""
     received = Received(
         size=name.size,
         sha256=sha256,
@@ -235,7 +235,7 @@ def taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes |
 
 
 def _sweep(db: Connection, destination: Destination, kept: set[str], *, trusted: bool) -> None:
-    """Remove what cannot go on: all but the whole parts that are `kept`, and parts of open assets."""
+    """Remove what cannot be continued: all but the whole parts that are `kept`, and parts of open assets."""
 
     def goes_on(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None

@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.engine.documents import clean_item
 from stacpull.engine.selector import BATCH, Candidate
-from stacpull.ledger.samples import SampledItem
+from stacpull.ledger.walk_state import SampledItem
 from stacpull.models import Failure
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor

@@ -19,7 +19,7 @@ from stacpull.filters.assets import compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.ids import Draw
 from stacpull.filters.items import ItemFilter, compile_items
-from stacpull.ledger.batches import ItemFailure
+from stacpull.ledger.planning import ItemFailure
 from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, PlannedItem, Selection, Unread
 from stacpull.planning.hrefs import self_href, source_links
 from stacpull.planning.items import (

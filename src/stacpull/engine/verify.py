@@ -1,8 +1,8 @@
-"""`verify`: proves a mirror against its ledger, and with `repair` has what is damaged fetched again.
+"""`verify`: checks a mirror against its ledger, and with `repair` fetches again what is damaged.
 
-The check alone changes nothing: it reads beside other readers, keeps every run out meanwhile, and works on a
-read-only disk. A repair holds the mirror as a run does: it notes in the ledger what is damaged, then goes on
-as a run of kind `repair`, which a kill can harm no more than any other.
+The check alone changes nothing: it can run beside other readers, keeps every run out meanwhile, and works on
+a read-only disk. A repair holds the mirror as a run does: it notes in the ledger what is damaged, then
+continues as a run of kind `repair`, which a kill harms no more than any other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
-from stacpull.ledger import damage, runs, views
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
 from stacpull.ledger.runs import Run
@@ -49,12 +49,12 @@ async def verify(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> VerifyReport:
-    """Prove what `dest` holds against its ledger: every asset, item JSON and catalog, and what nobody knows.
+    """Check `dest` against its ledger: every asset, item JSON and catalog, and files that it does not know.
 
     Args:
         dest: The mirror.
         quick: Look at sizes only, and read no file.
-        repair: Fetch again what is damaged or missing, and make item JSON and catalogs anew.
+        repair: Fetch again what is damaged or missing, and write item JSON and catalogs again.
         rebuild: First make a new ledger from the files that are there, where the old one is damaged, lost or
             older than they are.
         strict: Count files that do not belong to the mirror as damage.
@@ -147,7 +147,7 @@ class _Check:
         self._reporter.flush()
 
     def look_at_mirror(self, db: Connection) -> Mapping[str, int]:
-        """Note the state that the mirror is in, which nobody is at work on; return the ledger's totals."""
+        """Note the state of the mirror, which no run is working on; return the totals of the ledger."""
         run = views.current_run(db)
         self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
         return views.totals(db)
@@ -166,7 +166,7 @@ class _Check:
     def is_repairable(self, db: Connection) -> bool:
         """Return True if the check came to its end, and there is something that a run can make good."""
         found = self._assets or self._items or self._catalogs
-        return self._findings.complete and (bool(found) or damage.is_left_open(db))
+        return self._findings.complete and (bool(found) or jobs.is_left_open(db))
 
     def claim(self, workspace: Workspace) -> Run:
         """Note in the ledger what is to be made good, and return the run that does it.
@@ -182,18 +182,18 @@ class _Check:
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
         run = runs.begin(db, replace(last, kind="repair"), SystemClock().time())
-        damage.mark_documents(db, self._items)
+        jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
-            damage.claim_damaged(db, run.id, origins(db, workspace.destination, rows))
-        damage.take_over_pending(db, run.id)
+            jobs.claim_damaged(db, run.id, origins(db, workspace.destination, rows))
+        jobs.take_over_pending(db, run.id)
         return replace(run, counters=runs.counters(db, run.id))
 
     def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
         """Return how much damage is left after a repair: what could not be fetched or read."""
         if fixed is None:
             return self._findings.total
-        return fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
+        return fixed.assets_failed + fixed.assets_pending + jobs.damaged_items(db)
 
     def report(
         self,

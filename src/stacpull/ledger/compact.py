@@ -1,13 +1,12 @@
-r"""How long texts of rows lie in the ledger, short and exactly as they were: there may be eight million rows.
+r"""How rows store long texts: shorter, and read back exactly as they were. There may be eight million rows.
 
-- An item's own URL mostly is one text around the item's id, the same for all items of a collection. That text
-  is kept once (`href_forms`, the id's place marked), and the item keeps its number (`items.href_form`).
-- An asset's name mostly begins with its key, or with the last part of its directory. A control character
-  stands for that beginning; names have none (`planning.names`).
-- An ETag of an object store mostly is an MD5 in quotes. It is stored as the bytes of the MD5.
+- An item's own URL usually contains the item's id, in a text that is the same for all items of a collection.
+  That text is stored once (`href_forms`, the place of the id marked), and the item stores its number.
+- An asset's name usually begins with its key, or with the last part of its directory. A control character
+  replaces that beginning; names contain none (`planning.names`).
+- The ETag of an object store is usually an MD5 in quotes. It is stored as the bytes of the MD5.
 
-What does not fit is kept as it is, and whatever is kept is read back unchanged: each short form is taken only
-where it gives the text again. Rows that an older version wrote need no change, they are texts as they are.
+What does not fit is stored as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _MD5 = re.compile(r'"([0-9a-f]{32})((?:-[0-9]{1,5})?)"', re.ASCII)
 
 
 def href_of(forms: str = "href_forms") -> str:
-    """Return the SQL of the URL of item `i`, whose forms lie in the table `forms`."""
+    """Return the SQL of the URL of item `i`, whose forms are in the table `forms`."""
     form = f"(SELECT replace(f.form, char(1), i.name) FROM {forms} f WHERE f.id = i.href_form)"
     return f"coalesce(i.href, {form})"
 
@@ -46,7 +45,7 @@ class HrefForms:
         self.forget()
 
     def forget(self) -> None:
-        """Read them anew (after a transaction was rolled back)."""
+        """Read them again (after a transaction was rolled back)."""
         self._ids = dict(self._db.execute("SELECT form, id FROM href_forms").fetchall())
 
     def stored(self, href: str | None, item: str) -> tuple[str | None, int | None]:
@@ -117,6 +116,6 @@ def true_etag(kept: str | bytes | None) -> str | None:
 
 
 def present(kept: str | bytes | None, size: int | None, *, unheld: bool) -> Present | None:
-    """Return the version of an asset that lies in its place, by the ETag that is stored of it."""
+    """Return the version of an asset that is in place, by its stored ETag."""
     etag = true_etag(kept)
     return None if etag is None or size is None else Present(etag, size, unheld)

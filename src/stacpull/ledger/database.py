@@ -50,7 +50,7 @@ _ROWS = 64
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
-_REBUILD = "`stacpull verify --rebuild {dest}` makes it anew from the files that are there."
+_REBUILD = "`stacpull verify --rebuild {dest}` makes a new one from the files that are there."
 _DAMAGED = "The ledger {path} is damaged ({text}): " + _REBUILD
 
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
@@ -68,7 +68,7 @@ _FOREIGN = ("no such table", "no such column", "Could not decode")
 
 
 def ledger_path(dest: Path) -> Path:
-    """Return where the ledger of the mirror `dest` lies."""
+    """Return the path of the ledger of the mirror `dest`."""
     return dest / ".stacpull" / "ledger.sqlite"
 
 
@@ -90,7 +90,7 @@ def damaged_sentence(path: Path, what: object) -> str:
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return True if the file is no sound ledger: torn pages, a missing table, a text that is none."""
+    """Return True if the file is not a sound ledger: torn pages, a missing table, broken text."""
     code = _code(error) & _PRIMARY
     return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
 
@@ -163,7 +163,7 @@ def sync_each_commit(db: sqlite3.Connection) -> None:
 
 
 def refuse_odd(path: Path) -> None:
-    """Refuse a database, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
+    """Refuse a database, or a log beside it, that is not a regular file: SQLite waits forever for a pipe.
 
     Raises:
         DestinationError: it is a link, a pipe, a directory.
@@ -180,9 +180,9 @@ def refuse_odd(path: Path) -> None:
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
-    """Bring what stands in the write-ahead log into the ledger itself, synced, and begin the log anew.
+    """Copy the write-ahead log into the ledger itself, synced, and begin a new log.
 
-    After a failed sync the log may have holes on the disk that the page cache hides: what is appended behind
+    After a failed sync the log may have holes on the disk that the page cache hides: what is appended after
     one would be lost with the next power loss, however well it is synced.
     """
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -196,7 +196,7 @@ def give_back(db: sqlite3.Connection) -> None:
 def settle_log(db: sqlite3.Connection) -> None:
     """Bring what no reader needs any more of the log into the ledger, before closing: that tells of no error.
 
-    Where only the room is missing the log stays as it is, and the next start goes on from it.
+    If only space is missing the log stays as it is, and the next start continues from it.
 
     Raises:
         sqlite3.OperationalError: the disk fails: what stands in the log may not be on it.
@@ -212,7 +212,7 @@ def refuse_lost(dest: Path) -> None:
     """Refuse a place whose ledger is gone or empty beside what was mirrored: its files would be strangers.
 
     Raises:
-        DestinationError: files are there, and a directory of ours or a catalog of ours.
+        DestinationError: files are there, with a directory or a catalog that stacpull made.
     """
     path = ledger_path(dest)
     try:
@@ -227,9 +227,9 @@ def refuse_lost(dest: Path) -> None:
 
 
 def _was_mirror(dest: Path) -> bool:
-    """Return True if files lie in `dest` that a mirror put there, as far as its marks tell.
+    """Return True if `dest` has files that a mirror put there, judged by its marks.
 
-    An empty ledger alone is no mark: a run was killed at its very start, beside files that are the user's.
+    An empty ledger alone is not a mark: a run was killed at its very start, beside files of the user.
     """
     marked = (dest / ".stacpull" / "log.ndjson").is_file()
     if not marked and (dest / "catalog.json").is_file():

@@ -79,7 +79,7 @@ class Expectations:
         self._hash_documents()
 
     def _hash_documents(self) -> None:
-        """Note where the JSON of items lies: `items` has no index by place, and needs none otherwise."""
+        """Note the paths of the JSON of items: `items` has no index by path, and needs none otherwise."""
         self._db.execute("DROP TABLE IF EXISTS temp.documents_by_path")
         self._db.execute("CREATE TEMP TABLE documents_by_path(hash INTEGER PRIMARY KEY, item INTEGER)")
         rows = self._db.execute(f"{_DOCUMENTS} WHERE i.written <> {UNWRITTEN}")
@@ -98,7 +98,7 @@ class Expectations:
         return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
     def of(self, paths: Sequence[str]) -> list[Expected | None]:
-        """Return what is expected of the files at `paths` (relative to DEST), None for those nobody knows.
+        """Return what is expected of the files at `paths` (relative to DEST), None for unknown ones.
 
         They count as met from now on.
         """
@@ -205,7 +205,7 @@ def _highest(db: sqlite3.Connection, table: str) -> int:
 
 
 def _document_path(row: tuple[int, str, str, str]) -> str:
-    """Return where an item's JSON lies, from a row of `_DOCUMENTS`."""
+    """Return the path of an item's JSON, from a row of `_DOCUMENTS`."""
     _, collection, item, directory, *_ = row
     return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
 

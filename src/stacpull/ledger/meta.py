@@ -55,7 +55,7 @@ def set_tainted(db: sqlite3.Connection, reason: str) -> None:
 
 
 def is_adopting(db: sqlite3.Connection) -> bool:
-    """Return True if files may lie in DEST that are the mirror's own, and unknown since it was made anew."""
+    """Return True if DEST may have files of the mirror that its ledger, which was rebuilt, does not know."""
     return bool(_get(db, "adopting"))
 
 
@@ -129,7 +129,7 @@ def note_named_source(db: sqlite3.Connection, source: str) -> None:
 def is_named_source(db: sqlite3.Connection, source: str) -> bool:
     """Tell if this user named `source` for this very ledger, and not for one that it is a copy of.
 
-    The ledger says which file it is, by its inode. Whoever makes a ledger for somebody else cannot know that.
+    The inode says which file the ledger is. Who makes a ledger for another user cannot know it.
     """
     inode = _inode(db)
     return inode >= 0 and _get(db, _NAMED_SOURCE) == f"{inode} {source}"

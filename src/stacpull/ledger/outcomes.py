@@ -1,8 +1,9 @@
-"""What became of assets: reserved before the rename, recorded as done only after the data is safe.
+"""What became of assets and items: reserved before the rename, recorded as done only after the data is safe.
 
     reserve ── sync ── rename ── sync ── record
 
-The publisher (`engine.publisher`) drives these steps; each is one transaction over a group.
+The publisher (`engine.publisher`) drives these steps; each is one transaction over a group. How complete an
+item is, is derived from its assets and source items (`settle`).
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stacpull.ledger import changes, paths
+from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import stored_etag, stored_name
 from stacpull.ledger.database import marks, pieces, transaction
-from stacpull.ledger.failures import put_failure, state_of
-from stacpull.ledger.items import settle
 from stacpull.ledger.schema import (
     STATE_DONE,
+    STATE_FAILED,
+    STATE_MISSING,
     STATE_PENDING,
     STATE_RESERVED,
     UNWRITTEN,
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Failure
+from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import path_hash
 
 
 class Arrival(NamedTuple):
-    """An asset that lies whole in a part file: where it will go, and what proves it (size, inode, sha256)."""
+    """An asset that is complete in a part file: where it will go, and what proves it."""
 
     row: int
     item_row: int
@@ -40,7 +41,7 @@ class Arrival(NamedTuple):
     name: str
     size: int
     inode: int | None
-    """None where a file of the user's is adopted: what lies in the place is no part of ours renamed."""
+    """None where a file of the user is adopted: what is in place is not a renamed part."""
     sha256: bytes | None = None
     etag: str | None = None
     unproven: int | None = None
@@ -63,7 +64,7 @@ class AssetFailure:
 
 
 class Confirmed(NamedTuple):
-    """An asset of which the source said that what lies in its place is what it has."""
+    """An asset of which the source said that the file in place is current."""
 
     row: int
     item_row: int
@@ -221,7 +222,7 @@ def record(
         failed: failed for good.
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
-        confirmed: lie in place, and are what the source has.
+        confirmed: in place, and current at the source.
     """
     found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
@@ -231,7 +232,7 @@ def record(
         final = settle(db, {one.item_row for some in (done, failed, confirmed) for one in some})
         _record_written(db, written_items)
         for run, one in found.items():
-            changes.count(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
+            runs.count_changes(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
     return Recorded(final)
 
 
@@ -324,3 +325,59 @@ _FAILED = (
     "UPDATE assets SET state = ?, inode = NULL, etag = NULL, sha256 = NULL "
     f"WHERE id = ? AND state < {STATE_DONE} RETURNING key"
 )
+
+
+def settle(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
+    """Bring `remaining` and `failed` of these items up to date, and of the label items that wait for them.
+
+    Returns:
+        The items that have become final: their JSON can be written.
+    """
+    final: list[int] = []
+    level = sorted(set(items))
+    while level:
+        above: set[int] = set()
+        for some in pieces(level):
+            at = marks(len(some))
+            before = {row[0]: row[1:] for row in db.execute(_STANDING.format(items=at), some)}
+            for item, remaining, failed in db.execute(_SETTLE.format(items=at), some).fetchall():
+                remaining_before, failed_before, parent = before[item]
+                if remaining_before > 0 and remaining == 0:
+                    final.append(item)
+                is_same = (remaining_before == 0, failed_before > 0) == (remaining == 0, failed > 0)
+                if parent is not None and not is_same:
+                    above.add(parent)
+        level = sorted(above)
+    return final
+
+
+_STANDING = "SELECT id, remaining, failed, parent FROM items WHERE id IN ({items})"
+_SETTLE = """
+UPDATE items SET
+    remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
+              + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),
+    failed = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state > 2)
+           + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
+           + (SELECT count(*) FROM failures f WHERE f.item = items.id AND f.key = '')
+WHERE id IN ({items}) RETURNING id, remaining, failed
+"""
+
+
+_PUT_FAILURE = """
+INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.message,
+    status = excluded.status, attempts = attempts + excluded.attempts, at = excluded.at
+"""
+
+
+def put_failure(
+    db: sqlite3.Connection, item: int, key: str, failure: Failure, attempts: int, now: float
+) -> None:
+    """Record a failure; attempts add up, the rest is of the newest. `now` in seconds since 1970."""
+    message = failure.message.encode("utf-8", "replace").decode()  # servers put anything into what we quote
+    db.execute(_PUT_FAILURE, (item, key, failure.kind, message, failure.status, attempts, now))
+
+
+def state_of(failure: Failure) -> int:
+    """Return the state of an asset that failed so."""
+    return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED

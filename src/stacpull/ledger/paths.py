@@ -34,7 +34,7 @@ class Claim:
 
 
 def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
-    """Find the name under which asset `row` may lie in `directory`; nothing is written."""
+    """Find the name that asset `row` may have in `directory`; nothing is written."""
     wanted = name
     for _ in range(_SPELLINGS):
         path = f"{directory}/{wanted}" if directory else wanted

@@ -24,6 +24,7 @@ import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import orjson
@@ -31,14 +32,42 @@ import orjson
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
-from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import UNOWNED, present, stored_name, true_name
 from stacpull.ledger.database import insert_rows, marks, pieces
-from stacpull.ledger.failures import put_failure, state_of
+from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem
 from stacpull.planning.names import joined, path_hash
 from stacpull.redact import Secrets, is_signed, place_of
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit did.
+
+    Attributes:
+        jobs: Those it opened.
+        failures: What failed while planning: item, asset key ("" for the item itself), why.
+        new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
+        matched: Primary items that this run planned for the first time.
+        excluded: Assets that the selection leaves out.
+        pages: Assets left out because they are web pages or endpoints.
+        items_failed: Source items that could not be read.
+        items_new: Items that the ledger did not have.
+        items_changed: Items that it had, and that are different now.
+        files_lost: Files of the mirror that are not in DEST any more.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    failures: list[tuple[ItemId, str, Failure]] = field(default_factory=list)
+    new_seen: int = 0
+    matched: int = 0
+    excluded: int = 0
+    pages: int = 0
+    items_failed: int = 0
+    items_new: int = 0
+    items_changed: int = 0
+    files_lost: int = 0
 
 
 class ItemPlace(NamedTuple):
@@ -115,7 +144,7 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
 
 
 def taken_to_be_there(_path: str) -> bool:
-    """Say of every file that it is in DEST, where nobody looks."""
+    """Return True for every file, where DEST is not looked at."""
     return True
 
 

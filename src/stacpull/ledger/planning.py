@@ -14,17 +14,17 @@ import hashlib
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.ledger import changes, paths, samples, unread
-from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
+from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import marks, pieces, transaction
-from stacpull.ledger.failures import put_failure
-from stacpull.ledger.items import settle
+from stacpull.ledger.outcomes import put_failure, settle
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
+    Committed,
     Existing,
     ItemPlace,
     refuse_twice,
@@ -32,10 +32,60 @@ from stacpull.ledger.planned_assets import (
 )
 from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
-from stacpull.models import ItemId
+from stacpull.ledger.walk_state import SampledItem, UnreadLink
+from stacpull.models import Failure, ItemId, PlannedItem
 from stacpull.planning.items import item_directory, item_document_path
 from stacpull.planning.names import joined
 from stacpull.redact import Secrets
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """A planned item as the ledger takes it: `document` is its JSON with all credentials cut."""
+
+    item: PlannedItem
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """A source item that could not be read."""
+
+    id: ItemId
+    href: str
+    parent: ItemId
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBatch:
+    """One batch: parents before the source items reached through them.
+
+    `seen` are ids of the items read, `left_out` of those that a filter left out, by reason. `position` is
+    None unless the batch ends its page.
+    """
+
+    items: Sequence[ItemRow] = ()
+    failed_items: Sequence[ItemFailure] = ()
+    seen: Sequence[ItemId] = ()
+    left_out: Mapping[str, Sequence[ItemId]] = field(default_factory=dict)
+    without_label: int = 0
+    unplannable: int = 0
+    unread: Sequence[UnreadLink] = ()
+    """Those that can be read again; each is counted in `unplannable`, too."""
+    position: str | None = None
+    walked: str | None = None
+    """The collection whose last page ends with this batch."""
+    walk_ended: bool = False
+    announced: int | None = None
+    cut_short: str | None = None
+    """Why the walk ended before the source did."""
+    announced_by_all: int | None = None
+    """With the end of the walk: how many items all its collections announced, if each of them did."""
+    sampled: Sequence[SampledItem] = ()
+    """Candidates of the run's sample."""
+    drawn: bool = False
+    """True if the sample is whole with this batch."""
 
 
 class _Known(NamedTuple):
@@ -139,9 +189,9 @@ class Planner:
         settle(self._db, touched)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
         self._sample(batch)
-        unread.note(self._db, self._run, batch.unread, now)
+        walk_state.note_unread(self._db, self._run, batch.unread, now)
         if batch.walk_ended or batch.drawn:
-            unread.end_of_walk(self._db, self._run)
+            walk_state.end_walk(self._db, self._run)
 
     def _forget(self) -> None:
         """Drop what is remembered of rows that were rolled back."""
@@ -164,11 +214,11 @@ class Planner:
         return sum(counts.values())
 
     def _sample(self, batch: PlanBatch) -> None:
-        samples.keep(self._db, batch.sampled, self._sample_size)
+        walk_state.keep(self._db, batch.sampled, self._sample_size)
         if batch.drawn:
-            samples.set_drawn(self._db, self._run)
+            walk_state.set_drawn(self._db, self._run)
         if batch.walk_ended:
-            samples.clear(self._db)
+            walk_state.clear(self._db)
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -434,7 +484,7 @@ class Planner:
         )
         if batch.walked is not None:
             self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.walked,))
-        changes.count(
+        runs.count_changes(
             self._db,
             self._run,
             {

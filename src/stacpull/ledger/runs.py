@@ -1,8 +1,8 @@
-"""Runs: what was asked, how far its walk is, how it ended.
+"""Runs: what was asked, how far its walk is, what it found changed, how it ended.
 
 A run is continued by the next one that asks the same (source and selection) if it was the last and did not
 complete. A position in a walk holds only while no other run has begun since: a later run may have taken over
-assets that this one planned, so an older run is begun anew and skips what is there.
+assets that this one planned, so an older run begins again and skips what is there.
 """
 
 from __future__ import annotations
@@ -16,31 +16,10 @@ import attrs
 import orjson
 
 from stacpull.errors import UsageError
-from stacpull.ledger import unread
+from stacpull.ledger import walk_state
 from stacpull.ledger.database import give_back, transaction
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING
 from stacpull.models import Selection
-
-__all__ = [
-    "EndState",
-    "Requests",
-    "Run",
-    "RunSpec",
-    "add_effort",
-    "asset_counters",
-    "begin",
-    "counters",
-    "end",
-    "last_spec",
-    "last_unfinished",
-    "layout_before",
-    "matched_by_walk",
-    "restart_walk",
-    "selection_json",
-    "selection_of",
-    "set_requests",
-    "walked",
-]
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
 EndState = Literal["complete", "interrupted", "failed"]
@@ -149,12 +128,12 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests 
 
 
 def _asks_the_same(one: RunSpec, other: RunSpec) -> bool:
-    """Return True if the second run may go on with the first; credentials may have come another way."""
+    """Return True if the second run may continue the first; credentials may come another way."""
     return replace(one, credential_names=()) == replace(other, credential_names=())
 
 
 def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
-    """Return the last run that did not complete, ready to go on; None if there is none."""
+    """Return the last run that did not complete, ready to continue; None if there is none."""
     row = db.execute(
         "SELECT id, (SELECT max(id) FROM runs) FROM runs "
         "WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
@@ -195,12 +174,12 @@ def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) ->
 
 
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
-    """Forget how far the walk is: it begins anew and skips what is planned."""
+    """Forget how far the walk is: it begins again and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
         db.execute("DELETE FROM walked")
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
-        unread.forget_run(db, run)
+        walk_state.forget_links_of(db, run)
         db.execute(
             "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
             "WHERE id = ?",
@@ -360,3 +339,25 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
 def _state(db: sqlite3.Connection, run: int) -> str:
     state: str = db.execute("SELECT state FROM runs WHERE id = ?", (run,)).fetchone()[0]
     return state
+
+
+def count_changes(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
+    """Add to what `run` has found, within a transaction; names are fields of `reports.MirrorReport`."""
+    found = [(run, what, number) for what, number in numbers.items() if number]
+    if found:
+        db.executemany(_ADD_CHANGE, found)
+
+
+def set_change(db: sqlite3.Connection, run: int, what: str, number: int) -> None:
+    """Set how many there are, where a run that continues counts all of them again."""
+    db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?)", (run, what, number))
+
+
+def changes_of(db: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Return what `run` has found so far, by kind; what there was none of is not in it."""
+    return dict(db.execute("SELECT what, number FROM changes WHERE run = ?", (run,)).fetchall())
+
+
+_ADD_CHANGE = (
+    "INSERT INTO changes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
+)

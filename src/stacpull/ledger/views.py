@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stacpull.ledger import runs, unread
+from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
@@ -114,7 +114,11 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
         "SELECT coalesce(sum(items), 0), coalesce(sum(done), 0) FROM item_counts"
     ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
-    return {"items_matched": matched, "items_done": done, "items_failed": failed + unread.count(db)}
+    return {
+        "items_matched": matched,
+        "items_done": done,
+        "items_failed": failed + walk_state.count_unread(db),
+    }
 
 
 def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
@@ -128,7 +132,7 @@ def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the run that `status` is about as a dict (`selection` decoded), or None if there was none.
 
-    That is the last one, unless an unfinished one is left: then what `resume` would go on with.
+    That is the last one, unless an unfinished one is left: then the one that `resume` would continue.
     """
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, "
@@ -160,7 +164,7 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def state_now(state: str, *, live: bool) -> RunState:
-    """Return the state of the current run; one that says it runs while nobody holds the mirror was killed."""
+    """Return the state of the current run: one that is "running" in a mirror not in use was killed."""
     if live:
         return "running"
     if state == "complete":
