@@ -27,7 +27,7 @@ _UNSAFE: Final = re.compile(rb"[^\x21-\x7e]")
 
 def rules_of(url: str) -> Scheme | None:
     """Return the scheme of an absolute URL; None if it has none, or an unknown one."""
-    return SCHEMES.get(scheme_of(url))
+    return SCHEMES.get(url.partition("://")[0]) or SCHEMES.get(scheme_of(url))
 
 
 def is_remote(url: str) -> bool:
@@ -74,7 +74,7 @@ def is_prefix(url: str) -> bool:
 
 def filename_of(url: str) -> str:
     """Return the name that the path of `url` ends with, as its scheme reads it; empty if there is none."""
-    return (SCHEMES.get(scheme_of(url)) or SCHEMES["http"]).filename(url)
+    return (rules_of(url) or SCHEMES["http"]).filename(url)
 
 
 # --- hosts -----------------------------------------------------------------------------------------------

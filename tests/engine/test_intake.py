@@ -48,7 +48,7 @@ def arrived(row: int, size: int) -> Arrived:
 
 async def put_all(intake: Intake, count: int) -> None:
     for row in range(1, count + 1):
-        await intake.slot()
+        await intake.slots(1)
         intake.put(job(row), body(1))
 
 
@@ -73,9 +73,9 @@ def test_an_asset_that_failed_frees_its_slot() -> None:
     async def course() -> None:
         sink = Sink()
         intake = Intake(sink, Backlog(), slots=1)
-        await intake.slot()
+        await intake.slots(1)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = group.create_task(intake.slot())
+            waiting = group.create_task(intake.slots(1))
             await asyncio.sleep(0.02)
             assert not waiting.done()
             intake.give_back()
@@ -97,7 +97,7 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
         await put_all(intake, 3)
         await asyncio.to_thread(intake.deliver, [arrived(row, 1) for row in (1, 2, 3)])
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = [group.create_task(intake.slot()) for _ in (4, 5)]
+            waiting = [group.create_task(intake.slots(1)) for _ in (4, 5)]
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
             await asyncio.to_thread(backlog.published, 1)
@@ -113,10 +113,10 @@ def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
         intake.writer = sink  # type: ignore[assignment] # the same
         await put_all(intake, 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(intake.slot(), 0.01)
+            await asyncio.wait_for(intake.slots(1), 0.01)
         intake.deliver([arrived(1, 1)])
         async with asyncio.timeout(10):
-            await intake.slot()
+            await intake.slots(1)
 
     asyncio.run(course())
 
@@ -156,7 +156,7 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
 
 async def _put_some(intake: Intake, worker: int) -> None:
     for number in range(20):
-        await intake.slot()
+        await intake.slots(1)
         intake.put(job(20 * worker + number), body(number))
 
 

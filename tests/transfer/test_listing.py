@@ -103,7 +103,7 @@ def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> byte
 
 
 MISBEHAVING = [
-    ([document("p/a", token="1"), document("p/b", token="1")], "in a circle"),
+    ([document("p/a", token="1"), document("p/b", token="1")], "repeats itself"),
     ([document("p/a", "q/b")], "not under it"),
     ([document("p/a", sized="")], "not a listing"),
     ([document("p/a", sized="<Size>-1</Size>")], "not a listing"),

@@ -79,25 +79,28 @@ class Intake:
         """Make an intake with so many slots."""
         self._publisher = publisher
         self._backlog = backlog
-        self._slots = asyncio.Semaphore(slots)
+        self._free = slots
+        self._freed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.writer: BodyWriter | None = None
 
-    async def slot(self) -> None:
-        """Take a slot for the next asset, as soon as one is free."""
-        await self._slots.acquire()
-        try:
-            if self._backlog.is_long:
+    async def slots(self, most: int) -> int:
+        """Take slots for the next assets as soon as one is free; return how many: `most`, or fewer."""
+        while self._free <= 0 or self._backlog.is_long:
+            if self._free <= 0:
+                self._freed.clear()
+                await self._freed.wait()
+            else:
                 await self._backlog.bearable()
-        except BaseException:
-            self._slots.release()
-            raise
+        taken = min(most, self._free)
+        self._free -= taken
+        return taken
 
     def put(self, job: Job, received: Received) -> None:
         """Hand in an asset that came in whole; its slot is free when it is written."""
         if received.unchanged:
             self._publisher.confirm(job)
-            self._slots.release()
+            self.give_back()
             return
         if self.writer is None:
             raise RuntimeError("the intake has no writer")
@@ -107,16 +110,13 @@ class Intake:
         """Hand in an asset that failed for good; its slot was given back before, by `give_back`."""
         self._publisher.fail(job, failure, attempts)
 
-    def give_back(self) -> None:
-        """Free the slot of an asset of which nothing came in."""
-        self._slots.release()
+    def give_back(self, count: int = 1) -> None:
+        """Free the slots of assets of which nothing came in."""
+        self._free += count
+        self._freed.set()
 
     def deliver(self, batch: list[Arrived]) -> None:
         """Pass whole parts on to the publisher (on the writer's thread)."""
         self._backlog.wrote(len(batch))
         self._publisher.deliver(batch)
-        self._loop.call_soon_threadsafe(self._free, len(batch))
-
-    def _free(self, count: int) -> None:
-        for _ in range(count):
-            self._slots.release()
+        self._loop.call_soon_threadsafe(self.give_back, len(batch))

@@ -1,9 +1,9 @@
-"""STAC APIs as a source: an API root, one collection of it, or the items of one (`search` is its own kind).
+"""STAC APIs as sources: an API root, one collection of it, the items of one, or a `/search` URL.
 
 Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
-`/collections/X/items`, `/collections/X/items/Y`. The query that the user gave with an `…/items` URL is kept
-on every page; it is the user's own narrowing of the walk. What the selection narrows is pushed down to the
-API's item search, or to `…/items` if there is no search (`push_down`).
+`/collections/X/items`, `/collections/X/items/Y`. The query of an `…/items` or `…/search` URL is the user's
+own, and is kept on every page. The selection is pushed down to the API's item search, or to `…/items` if
+there is no search (`push_down`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""What a STAC document is, and where its links lead. Pure.
+"""STAC documents: what they are, where their links lead, whether they belong to an API; and reading them.
 
-`type` says it since STAC 1.0; before that (0.6 to 1.0.0-beta) catalogs and collections had none, and what
-they must contain distinguishes them. `item` and `child` links are mixed up often enough that only the
+`type` says what a document is since STAC 1.0; before that (0.6 to 1.0.0-beta) catalogs and collections had
+none, and are recognised by their required members. `item` and `child` links are often mixed up: only the
 document behind a link says what it is.
+
+A landing page of an API has `conformsTo` or links that only an API has (STAC API core). A collection of an
+API is at the path of its id, or states with `rel=items` where its items are in pages.
 """
 
 from __future__ import annotations
@@ -190,8 +193,8 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
         limit: The most bytes that it may have, if fewer than any document may have.
 
     Raises:
-        SourceError: the host asks to be left alone for too long.
-        CredentialsError: the host refuses whatever it is asked for.
+        SourceError: The host asks to be left alone for too long.
+        CredentialsError: The host refuses whatever it is asked for.
     """
     try:
         return _items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
@@ -208,7 +211,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     """Return the document at `url`, which the walk needs.
 
     Raises:
-        SourceError: it could not be read (its `__cause__` is then the TransferError), or is not a JSON
+        SourceError: It could not be read (its `__cause__` is then the TransferError), or is not a JSON
         object. CredentialsError: credentials are missing or refused. UsageError: it is a path without a file
         that looks like a URL without its scheme.
     """
@@ -268,7 +271,7 @@ def refuse_split(selection: Selection) -> None:
     """Refuse to split the walk of a source that is not an API.
 
     Raises:
-        UsageError: the selection asks for it.
+        UsageError: The selection asks for it.
     """
     if selection.split_walk > 1:
         raise UsageError(

@@ -1,13 +1,13 @@
 """Reading single items by their href: source items, and items whose asset hrefs have expired.
 
-Many label items name one source item, and all thirteen assets of an item expire together: readers of the same
-href share one request, and documents read a moment ago are kept, some hundreds of them up to 64 MiB.
+Many label items link to one source item, and all assets of an item expire together: readers of the same href
+share one request, and recent documents are cached, some hundreds of them up to 64 MiB.
 
-There is no task of its own for a request: the first who asks reads, the others wait for it. If that one is
-cancelled, the next in line reads. So nothing outlives its caller.
+A request has no task of its own: the first caller reads, the others wait. If that caller is cancelled, the
+next one reads. So nothing outlives its caller.
 
-Reading many items by one request (`ids` of the item search, where an API conforms to it) has its place in
-`read_many`, where the hrefs of a whole page come in.
+Reading many items by one request (`ids` of the item search) would have its place in `read_many`, which gets
+the hrefs of a whole page.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class ItemReader:
     """Reads items by href, each only as often as it must be.
 
     Args:
-        read: how to read one item, for example `Source.item`.
-        clock: what `read_at` and `newer_than` are measured by.
-        capacity: how many documents are kept.
+        read: How to read one item, for example `Source.item`.
+        clock: What `read_at` and `newer_than` are measured by.
+        capacity: How many documents are kept.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class ItemReader:
         assets of an item only the first to be refused causes a request.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there.
-            CredentialsError: credentials are missing or refused.
+            TransferError: It could not be read; GONE if it is not there.
+            CredentialsError: Credentials are missing or refused.
         """
         while True:
             if (known := self._known(href, newer_than)) is not None:
@@ -104,8 +104,8 @@ class ItemReader:
         Of items that are very large together only the first ones are returned; the others are failures, too.
 
         Raises:
-            CredentialsError: credentials are missing or refused.
-            SourceError: something other than a single item is wrong.
+            CredentialsError: Credentials are missing or refused.
+            SourceError: Something other than a single item is wrong.
         """
         found: dict[str, Json | Failure] = {}
         distinct = dict.fromkeys(hrefs)

@@ -1,12 +1,19 @@
-"""One item, or the items of one document (a GeoJSON FeatureCollection, STAC's ItemCollection), as a source.
+"""Files of items as sources: a GeoJSON document (an item, or a FeatureCollection), or NDJSON.
 
 A document that was saved by itself is a copy: relative hrefs of its items belong to their `self` links, and
-to its place only if they have none. (A tree was moved as a whole: there it is the other way round.)
+to the place of the file only if they have none. (A tree that was moved as a whole is the opposite case.)
 
-The whole document is in memory; its items are given out in stretches, so that the first transfers need not
-wait for the last item. A page of an API that was saved names a next page, which is not followed: what is
-asked for is the file. One that a server gives is followed as pages of an API are, and read again where it is
-walked again: what it named behind itself may have expired.
+A GeoJSON document is in memory as a whole; its items are returned in pages, so that the first transfers need
+not wait for the last item. If it is a saved page of an API, its next page is not followed: the file is the
+source. From a server it is followed as the pages of an API are, and read again when it is walked again, as
+its links may have expired.
+
+NDJSON is read as it arrives, however long it is. The place to resume is the offset of the next line, with the
+ETag of the file: a server that proves that it is the same file (RFC 9110, 13.1.5) is asked for the rest,
+another one's body is read again up to that place. A file that has changed is read from its start; known items
+are planned already. Gzip is recognised by its first bytes (RFC 1952, 2.3.1) and read again from its start, as
+its offsets are not those of the file. A record separator before a line (RFC 8142) is skipped. A line may be
+an ItemCollection or a list of items.
 """
 
 from __future__ import annotations
@@ -78,8 +85,8 @@ class CollectionLinks:
         """Return the document of a collection, its `self` link where it is.
 
         Raises:
-            UsageError: no item says where it is.
-            SourceError: it could not be read.
+            UsageError: No item says where it is.
+            SourceError: It could not be read.
         """
         url = self._urls.get(collection_id)
         if url is None:
@@ -165,7 +172,7 @@ class FeaturesSource(ItemsFile):
         """Ask for the document once more.
 
         Raises:
-            SourceError: it could not be read, or is something else now.
+            SourceError: It could not be read, or is something else now.
         """
         document = await read_root(self._reader, self._asked)
         if kind_of(document.body) is not kind_of(self._document.body):

@@ -1,13 +1,12 @@
 """An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
-    collection   ─▶ page, page, …                   pushed down, judged, always ending (`asking`, `walk`)
+    collection   ─▶ page, page, …                   as for any API (`push_down`, `pages`)
     a page of items that names a next one ─▶ page, page, …
 
 Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
-link that cannot be read, and the walk of the tree continues. A cursor that it has forgotten starts the
-collection again, as long as each walk of it gets further than the one before; what is known is passed over by
-the engine.
+link that cannot be read, and the walk of the tree continues. If it has forgotten a cursor, the collection is
+walked again from its start, as long as each walk gets further than the one before (`Restarts`).
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
     """Return the source that a document is for which `is_live` holds.
 
     Raises:
-        SourceError: a list of items of its own kind could not be read.
-        CredentialsError: credentials are missing or refused.
+        SourceError: A list of items of its own kind could not be read.
+        CredentialsError: Credentials are missing or refused.
     """
     body: Json = document.body if isinstance(document.body, dict) else {}
     url, kind = document.url, kind_of(body)
@@ -136,8 +135,8 @@ class LiveWalk:
         """Yield the pages from `place` on; what cannot be read is a page with nothing but the reason.
 
         Raises:
-            SourceError: the API's host asks to be left alone for long.
-            CredentialsError: credentials are missing or refused.
+            SourceError: The API's host asks to be left alone for long.
+            CredentialsError: Credentials are missing or refused.
         """
         try:
             source = await live_source(self._document, self._reader)
@@ -220,7 +219,7 @@ def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
     """Return a page that says why there is none.
 
     Raises:
-        SourceError: it is `error`, by which a host asks to be left alone.
+        SourceError: It is `error`, by which a host asks to be left alone.
     """
     cause = error.__cause__
     failure = Failure(FailureKind.ITEM, str(error))

@@ -1,12 +1,7 @@
-"""Reading ahead: the next page is on its way while the current one is planned.
+"""Walking pages from one to the next: each is read, checked and yielded, one ahead of the planning.
 
-    async with prefetch(source.pages(…)) as pages:
-        async for page in pages:
-            …
-
-The upstream iterator runs in one task, which lives exactly as long as the `async with` block: however that is
-left, the task is cancelled, awaited, and the iterator closed. What upstream raises comes out where its next
-element would have come, and what the block raises comes out of the block as it is.
+A page is requested again, smaller, if the service fails at its size (`PageSize`). If nothing helps, the walk
+ends with a SourceError; the caller has saved what was yielded before, and a later walk resumes there.
 """
 
 from __future__ import annotations
@@ -136,15 +131,15 @@ async def walk(
     """Yield the pages from `start` on, each once, until the source names no next one or goes in circles.
 
     Args:
-        reader: what asks.
-        start: the first page, or the `next` of any page of an earlier walk.
-        size: how many items to ask for in a page.
+        reader: What asks.
+        start: The first page, or the `next` of any page of an earlier walk.
+        size: How many items to ask for in a page.
         on_notice: Called with what the user should know.
         home: SOURCE's URL, where a page is looked for that the host named in a link does not have.
 
     Raises:
-        SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
-        CredentialsError: credentials are missing or refused.
+        SourceError: A page could not be read; its `__cause__` is the TransferError, if it was one.
+        CredentialsError: Credentials are missing or refused.
     """
     guard, notices = WalkGuard(), _WalkNotices(authority(start.url), on_notice)
     request: PageRequest | None = start

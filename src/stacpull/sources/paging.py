@@ -201,7 +201,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         base: the URL that answered, if redirects led elsewhere: relative links start from it.
 
     Raises:
-        SourceError: the link is none that can be followed (no URL, not http, neither GET nor POST).
+        SourceError: The link is none that can be followed (no URL, not http, neither GET nor POST).
     """
     link = _next_link(page, current.method)
     if link is None:

@@ -1,8 +1,8 @@
-"""What a source of items is, and what it needs from the network: two small protocols.
+"""The interface of a source of items, and what it needs from the network.
 
     open_source(url, reader) ─▶ Source ─starts─▶ WalkStart ─pages─▶ Page, Page, …
 
-A source decides what to ask for; a `JsonReader` asks. Between them there are only values, so that every
+A source decides what to request; a `JsonReader` sends requests. Between them there are only values, so every
 source works on a reader in memory as well as on a server.
 """
 
@@ -31,15 +31,15 @@ class JsonReader(Protocol):
         """Return the document that answers `request`.
 
         Args:
-            request: what to ask for.
+            request: What to ask for.
             one_of_many: True if a refusal may be a matter of this document, and is a `TransferError` then.
-            limit: the most bytes of it, if not the reader's own.
+            limit: The most bytes of it, if not the reader's own.
 
         Raises:
-            TransferError: it could not be had, after retries; the failure says why.
-            SourceError: what came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
+            TransferError: It could not be had, after retries; the failure says why.
+            SourceError: What came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
                 wants to be left alone for long.
-            CredentialsError: credentials are missing or refused.
+            CredentialsError: Credentials are missing or refused.
         """
         ...
 
@@ -47,7 +47,7 @@ class JsonReader(Protocol):
         """Open the body at `url`, to be read in pieces; 200, 206 and 416 are answers.
 
         Raises:
-            TransferError: it could not be had.
+            TransferError: It could not be had.
         """
         ...
 
@@ -102,7 +102,7 @@ class Source(Protocol):
         """Return the collection documents of the source.
 
         Raises:
-            SourceError: the source does not list its collections.
+            SourceError: The source does not list its collections.
         """
         ...
 
@@ -110,8 +110,8 @@ class Source(Protocol):
         """Return the document of one collection.
 
         Raises:
-            UsageError: there is none of that id.
-            SourceError: it could not be read.
+            UsageError: There is none of that id.
+            SourceError: It could not be read.
         """
         ...
 
@@ -119,7 +119,7 @@ class Source(Protocol):
         """Return one start per collection that `selection` asks for, in the order asked.
 
         Raises:
-            UsageError: no collection was named and the source has several, or one named does not exist.
+            UsageError: No collection was named and the source has several, or one named does not exist.
         """
         ...
 
@@ -129,8 +129,8 @@ class Source(Protocol):
         The last page has no `next`; `Page.cut_short` says so if it was a circle that ended the walk.
 
         Raises:
-            SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
-            CredentialsError: credentials are missing or refused.
+            SourceError: A page could not be read; its `__cause__` is the TransferError, if it was one.
+            CredentialsError: Credentials are missing or refused.
         """
         ...
 
@@ -138,7 +138,7 @@ class Source(Protocol):
         """Return the item that `href` leads to: one read again, or a source item.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
+            TransferError: It could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         ...
 
@@ -157,9 +157,9 @@ async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
     """Read what says which label classes a collection has.
 
     Raises:
-        UsageError: there is no such collection.
-        SourceError: it could not be read.
-        CredentialsError: credentials are missing or refused.
+        UsageError: There is no such collection.
+        SourceError: It could not be read.
+        CredentialsError: Credentials are missing or refused.
     """
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)

@@ -1,6 +1,8 @@
-"""What SOURCE names: a URL as it is, or a path on this disk, which becomes a `file:///` URL.
+"""SOURCE as the user wrote it: a URL or a path (which becomes a `file:///` URL), and the credentials in it.
 
-Nothing is looked at but the working directory, which relative paths are relative to.
+A SOURCE like `https://user:word@host/…?key=abc` is convenient to paste, but must not get into the ledger, the
+log or error messages. Here it is split into a URL without credentials and the credentials, which the client
+sends to the host of that URL only.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def source_url(source: str) -> str:
     """Return the URL of SOURCE; a path is made absolute, so that a run can be resumed from anywhere.
 
     Raises:
-        UsageError: it is empty, or a URL of a scheme that is not read.
+        UsageError: It is empty, or a URL of a scheme that is not read.
     """
     if not source.strip():
         raise UsageError("SOURCE is empty: name a URL, a file, or - for standard input.")
@@ -117,7 +119,7 @@ def split_credentials(source: str) -> SourceUrl:
     `…/items` URL, where it is the position of a page.
 
     Raises:
-        UsageError: it looks like a URL, and is none.
+        UsageError: It looks like a URL, and is none.
     """
     try:
         parts = urlsplit(source)

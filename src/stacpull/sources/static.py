@@ -1,8 +1,8 @@
 """Static catalogs as a source: the tree below a catalog or a collection, on a server, in a bucket or on disk.
 
-The document that SOURCE names is the root, and the tree below it is what there is: links to `root` and
-`parent` are not followed, they lead out of it or are wrong. Without `-C` all of it is walked; a collection
-that is named is looked for level by level, and its own tree is walked.
+The document of SOURCE is the root, and only the tree below it counts: links to `root` and `parent` lead out
+of it or are wrong, and are not followed. Without `-C` all of it is walked. A collection that is named is
+looked for level by level, and its own tree is walked.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
     """Read these catalogs side by side, and keep of them what looking for collections needs.
 
     Raises:
-        SourceError: together they take too much memory.
+        SourceError: Together they take too much memory.
     """
     found: dict[str, Document] = {}
     waiting = iter(urls)

@@ -1,13 +1,14 @@
 """Walking a large collection in parts of time, several at once (`--split-walk N`), in one order.
 
-    ../2017-02  2017-02/2017-03  …  2020-05/..        a part each, by year, month or day
+    ../2017-02  2017-02/2017-03  …  2020-05/..        one part each, by year, month or day
         │            │                  │             N of them are read at a time
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
-The order is that of the parts, whatever arrives first, so a stopped run resumes at the same place: a
-cursor says by its `datetime` of which part it is, and the parts behind that are cut as they were. Items
-that lie in two parts come once if they have a range of time; an instant on a border may come twice, which the
-engine plans once. A service must show that it can tell times apart before it is trusted with this.
+Pages are returned in the order of the parts, whatever arrives first, so a stopped run resumes at the same
+place: the `datetime` of a cursor says to which part it belongs, and the parts after it are cut in the same
+way. An item with a range of time that overlaps two parts is returned once; an instant on a border may be
+returned twice, and is planned once. A service must prove that it distinguishes times before its walk is
+split.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ async def walk_split(
     """Yield the pages of all parts in order, from `start` on: the query's own first page, or a cursor.
 
     Raises:
-        SourceError: a page could not be read.
-        CredentialsError: credentials are missing or refused.
+        SourceError: A page could not be read.
+        CredentialsError: Credentials are missing or refused.
     """
     query = split.query
     resumed = None if start == query.request else datetime_of(start)  # of a cursor: its part

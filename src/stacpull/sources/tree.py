@@ -1,29 +1,28 @@
-"""Walking a static catalog: documents read side by side, items given in the order in which they are written.
+"""Walking a static catalog: documents are read concurrently, items are returned in document order.
 
-    root ─ child ─ item, item, …          a page: about 100 items, and the place in the tree to go on behind
+    root ─ child ─ item, item, …          a page: about 100 items, and the place in the tree to resume after
          └ child ─ child ─ item, …
 
-What is known of the tree stands in one list, in document order: reads that are under way or have come, and
-branches, the links of a catalog that are not read yet. A read that turns out to be a catalog is replaced by
-its branch; the next link to be read is always the first one of the first branch. So reading runs ahead in
-document order, over the borders of catalogs, by a bounded number of documents; and what has come at the head
-of the list is given out.
+The walk keeps one list of entries in document order: reads (under way or finished) and branches, the links of
+a catalog that are not read yet. A read that turns out to be a catalog is replaced by its branch. The next
+link to read is always the first one of the first branch. So reading runs ahead in document order, across
+catalogs, by a bounded number of documents, and finished reads at the head of the list are returned.
 
-The place is a path: at each level the number of a link and its href, down to the link that is done
-(`PageRequest.after`). Going on from it reads the catalogs of that path and nothing before them. Where a
-document has changed meanwhile, the link is looked up by its href; one that is gone begins its document again,
-and the ledger knows what was there.
+The place is a path: at each level the number of a link and its href, down to the finished link
+(`PageRequest.after`). Resuming from it reads the catalogs of that path and nothing before them. If a document
+has changed meanwhile, the link is looked up by its href; if it is gone, its document is walked again from the
+start, and the ledger knows its items.
 
-A link may lead to an API (`live`): its pages come when it is at the head of the list, and nothing is read
-ahead meanwhile. The place is then the link, the collection, and the page of the API (`PageRequest.within`).
+A link may lead to an API (`live`): its pages are walked when it is at the head of the list, and nothing is
+read ahead meanwhile. The place is then the link, the collection, and the page of the API
+(`PageRequest.within`).
 
-Memory is bounded: what is read ahead is small documents only. A larger one is read when it is at the head of
-the list, by itself, and a page ends where its items have become heavy.
+Memory is bounded: only small documents are read ahead. A larger one is read alone when it is at the head of
+the list, and a page ends when its items take too much memory.
 
-The walk ends: a catalog that leads to one of those above it is cut at once, one that was walked already is
-passed over when it is met again in document order, and no tree is deeper than 32. A document that cannot be
-read is reported and skipped; ten in a row that the servers could not give are a server that is down, and end
-the walk.
+The walk always ends: a catalog that leads to one above it is cut, one that was walked already is skipped, and
+no tree may be deeper than 32. A document that cannot be read is reported and skipped; ten in a row that the
+servers fail to deliver mean that a server is down, and end the walk.
 """
 
 from __future__ import annotations

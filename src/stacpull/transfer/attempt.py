@@ -34,17 +34,18 @@ Retrying, reading an expired item again and publishing are the engine's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
-from stacpull.digests import recorded
+from stacpull.digests import digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
-from stacpull.net.client import Client, Exchange
+from stacpull.net.client import Begun, Client, Exchange
 from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.redact import Secrets
@@ -58,7 +59,9 @@ from stacpull.transfer.checks import (
     failed,
     has_md5_etags,
     hashers_for,
+    is_markup,
     is_page_instead,
+    may_state,
     promised,
     shortfall,
     unproven_coding,
@@ -138,12 +141,13 @@ class Fetcher:
         self.without_validators = Recent[str, None]()
         """Hosts of which it was said that their long files cannot be resumed."""
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
         """Make one attempt at `job`.
 
         Args:
             job: The asset; its href is used as it is.
             count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
+            begun: An exchange for the whole asset that the fast path has begun.
 
         Returns:
             What was received.
@@ -153,7 +157,51 @@ class Fetcher:
             DestinationError: A part cannot be written.
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
-        return await _Attempt(self, job, count_refusal=count_refusal).run()
+        return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
+
+    async def load(self) -> None:
+        """Get ready to be asked by `is_fresh`."""
+        await self.parts.load()
+
+    def is_fresh(self, job: Job) -> bool:
+        """Return True if there is no part of an asset that could be resumed."""
+        return (job.size is not None and job.size <= self.small_limit) or self.parts.is_fresh(
+            job.row, job.generation
+        )
+
+    def take(self, job: Job, url: str, headers: LeanHeaders, content: bytes) -> Received | None:
+        """Return the asset if a 200 brought it in one piece, of known length, and all is well with it.
+
+        Args:
+            job: The asset.
+            url: The URL that answered, as it may be written down.
+            headers: Of the response.
+            content: The whole body.
+
+        Returns:
+            What was received; None if anything about the response is unusual: `fetch` says what it means.
+        """
+        if job.size is not None and job.size != len(content):
+            return None
+        if job.checksum is not None or may_state(headers):
+            if coding_of(headers) is not None:
+                return None
+            for check in _Attempt(self, job, count_refusal=True).checks(url, _OK, headers):
+                if digest_of(check.checksum, content) != check.checksum.digest:
+                    return None
+        if is_markup(content) and is_page_instead(promised(job.media_type, job.href), headers, content):
+            return None
+        validator = Validator() if job.moved else self.validator(headers)
+        return Received(len(content), None, self.secrets.scrub(filename_of(url)), validator, content)
+
+    def validator(self, headers: Mapping[str, str]) -> Validator:
+        """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""
+        validator, secrets = validator_of(headers), self.secrets
+        if secrets and any(secrets.scrub(field) != field for field in validator if field):
+            return Validator()
+        if validator.etag is None and validator.last_modified is not None:
+            return provable(validator, headers, self.clock.time())
+        return validator
 
 
 class _Start(NamedTuple):
@@ -205,53 +253,48 @@ class _OpenPart:
 class _Attempt:
     """One attempt: goes from state to state, and owns the part that is open."""
 
-    def __init__(self, fetcher: Fetcher, job: Job, *, count_refusal: bool) -> None:
+    def __init__(
+        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: Begun | None = None
+    ) -> None:
         self._fetcher = fetcher
         self._job = job
         self._count_refusal = count_refusal
+        self._begun = begun
         self._part: _OpenPart | None = None
 
     async def run(self) -> Received:
         """Go from state to state; keep or remove an open part if the attempt fails."""
         job = self._job
-        state: _State | Received = _Start(job.size is None or job.size > self._fetcher.small_limit)
+        state: _State | Received
+        if self._begun is None:
+            state = _Start(job.size is None or job.size > self._fetcher.small_limit)
+        else:
+            state = _AskForAll()
         try:
             while not isinstance(state, Received):
-                state = await self._next(state)
+                state = await _STEPS[type(state)](self, state)
         except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
             raise await self._put_away(error) from error.__cause__
         return state
 
-    async def _next(self, state: _State) -> _State | Received:
-        match state:
-            case _Start(may_resume):
-                return await self._start(may_resume=may_resume)
-            case _Resume(point):
-                return await self._resume(point)
-            case _AskIfChanged(present):
-                return await self._ask_if_changed(present)
-            case _AskForAll(doubt):
-                return await self._ask_for_all(doubt)
-            case _Confirm(body):
-                return await self._confirm(body)
-
     # --- states ------------------------------------------------------------------------------------------
 
-    async def _start(self, *, may_resume: bool) -> _State:
+    async def start(self, state: _Start) -> _State:
+        """Choose how to ask."""
         job, fetcher = self._job, self._fetcher
-        point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
+        point = await fetcher.parts.point(job.row, job.generation) if state.may_resume else None
         if point is not None:
             return _Resume(point)
         if job.present is not None and await asyncio.to_thread(fetcher.is_there, job):
             return _AskIfChanged(job.present)
         return _AskForAll()
 
-    async def _resume(self, point: ResumePoint) -> _State:
+    async def resume(self, state: _Resume) -> _State:
         """Ask for the rest of a part.
 
         The part is hashed before that: it may take minutes, for which no server leaves a response unread.
         """
-        job = self._job
+        job, point = self._job, state.point
         part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
         await self._feed(part, self._foreseen_checks(point))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
@@ -266,7 +309,9 @@ class _Attempt:
                 raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
             return _Confirm(await self._receive(response))
 
-    async def _ask_if_changed(self, present: Present) -> _State | Received:
+    async def ask_if_changed(self, state: _AskIfChanged) -> _State | Received:
+        """Ask for the object if it is another than the present one."""
+        present = state.present
         async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
                 return _Confirm(await self._receive(response))
@@ -277,13 +322,15 @@ class _Attempt:
             return _AskForAll()
         return Received(present.size, None, "", unchanged=True)
 
-    async def _ask_for_all(self, doubt: Check | None) -> _State:
+    async def ask_for_all(self, state: _AskForAll) -> _State:
+        """Ask for the whole object."""
         async with self._open({}, _WHOLE) as response:
-            return _Confirm(await self._receive(response, doubt))
+            return _Confirm(await self._receive(response, state.doubt))
 
-    async def _confirm(self, body: Body) -> _State | Received:
+    async def confirm(self, state: _Confirm) -> _State | Received:
         """Prove length and content; only then is a part finished."""
-        job, fetcher, info = self._job, self._fetcher, body.info
+        job, fetcher, body = self._job, self._fetcher, state.body
+        info = body.info
         failure = shortfall(job, body)
         if failure is None and info.coding and job.size is None and not body.is_certain:
             failure = unproven_coding(info)
@@ -293,7 +340,7 @@ class _Attempt:
             return _AskForAll(doubt=found)
         if found is not None:
             raise TransferError(found)
-        if any(check.source == EARLIER and body.agrees(check) for check in info.checks):
+        if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
             # twice the same bytes: it is the ETag that is no MD5 on this host
             fetcher.opaque_etags[host_of(info.url)] = None
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
@@ -314,14 +361,17 @@ class _Attempt:
     # --- receiving ---------------------------------------------------------------------------------------
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
+        client, begun, self._begun = self._fetcher.client, self._begun, None
+        if begun is not None:
+            return client.resume(begun, accept=accept, count_refusal=self._count_refusal)
         request = Request(self._job.href, headers=headers)
-        return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
+        return client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""
         job, headers, limit = self._job, response.headers, self._fetcher.small_limit
         length = content_length(headers)
-        coding, validator = coding_of(headers), self._validator(headers)
+        coding, validator = coding_of(headers), self._fetcher.validator(headers)
         if job.size is not None and job.size == length:
             coding = None  # the asset is the coded file
         if coding is not None and can_decode(coding):
@@ -433,10 +483,14 @@ class _Attempt:
         self, response: Exchange, doubt: Check | None = None, *, coded: bool = False
     ) -> tuple[Check, ...]:
         """Return what the content must agree with; what a response states of coded bytes is left out."""
-        url, headers = response.url, response.headers
+        return self.checks(response.url, response.status, {} if coded else response.headers, doubt)
+
+    def checks(
+        self, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
+    ) -> tuple[Check, ...]:
+        """Return what the content of a response must agree with."""
         is_s3 = has_md5_etags(url, headers)
-        stated = expected_checks(self._job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
-        checks = self._with_recorded(stated)
+        checks = self._with_recorded(expected_checks(self._job.checksum, status, headers, is_s3=is_s3))
         if doubt is not None:
             return (*checks, doubt)
         if checks and not checks[-1].sure and host_of(url) in self._fetcher.opaque_etags:
@@ -481,15 +535,6 @@ class _Attempt:
             raise TransferError(failed(FailureKind.TRUNCATED, url, what, again=True))
         return status == _UNSATISFIABLE and found.total in {None, size}
 
-    def _validator(self, headers: Mapping[str, str]) -> Validator:
-        """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""
-        validator, secrets = validator_of(headers), self._fetcher.secrets
-        if secrets and any(secrets.scrub(field) != field for field in validator if field):
-            return Validator()
-        if validator.etag is None and validator.last_modified is not None:
-            return provable(validator, headers, self._fetcher.clock.time())
-        return validator
-
     def _mention_validators(self, info: ResponseInfo) -> None:
         """Say, once for each host, that its long files cannot be resumed."""
         host, said = host_of(info.url), self._fetcher.without_validators
@@ -498,6 +543,15 @@ class _Attempt:
             self._fetcher.on_detail(
                 f"{host} has neither a strong ETag nor a strong date: transfers that break off start again."
             )
+
+
+_STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Received]]] = {
+    _Start: _Attempt.start,
+    _Resume: _Attempt.resume,
+    _AskIfChanged: _Attempt.ask_if_changed,
+    _AskForAll: _Attempt.ask_for_all,
+    _Confirm: _Attempt.confirm,
+}
 
 
 def _has_ranges(info: ResponseInfo, response: Exchange) -> bool:
