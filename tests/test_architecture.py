@@ -32,11 +32,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(PURE, BASE),
     "sources": BASE | PURE | {"net"},
     "transfer": BASE | {"config", "net", "planning"},
+    "fastpath": BASE | {"config", "net"},
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
     "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog"},
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog"},
 }
 """Which rooms a room may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
@@ -46,7 +47,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net"}),
-    "httptools": frozenset({"net"}),
+    "httptools": frozenset({"net", "fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),

@@ -1,7 +1,7 @@
 """What can stop a run, each with the exit code it ends with.
 
 ```
-StacpullError                 1  something of ours went wrong
+StacpullError                 1  a defect of stacpull, or another failure
 ├── UsageError                2  a bad option, config key or label
 │   └── NotAMirrorError       2  DEST holds no mirror
 ├── CredentialsError          3  credentials missing or refused
@@ -11,8 +11,8 @@ StacpullError                 1  something of ours went wrong
 └── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
 ```
 
-The message of each is one plain sentence that says what to do. An expected failure of a single asset is not
-here: it is a `stacpull.models.Failure` value, and the run goes on.
+The message of each is one plain sentence with what to do. An expected failure of a single asset is not
+here: it is a `stacpull.models.Failure` value, and the run continues.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CredentialsError(StacpullError):
 
 
 class SourceError(StacpullError):
-    """The source cannot be reached, or what it says cannot be read."""
+    """The source cannot be reached, or its answer cannot be read."""
 
     exit_code = 4
 

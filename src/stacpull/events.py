@@ -1,6 +1,6 @@
-"""What a run tells while it works. Consumers (progress bars, the log file, notebooks) get these values.
+"""What a run reports while it works. Progress bars, the log file and notebooks get these values.
 
-`Progress` comes a few times a second however many assets pass; the others as they happen.
+`Progress` is sent a few times per second, however many assets there are; the others as they happen.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "un
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run begins, or goes on with an earlier one (`resumed`). `source` has its credentials cut."""
+    """A run begins, or resumes an earlier one (`resumed`). `source` is without credentials."""
 
     run: int
     source: str
@@ -43,7 +43,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the run stands: the counters of this selection (docs/json.md), sizes in bytes."""
+    """Progress of the run: the counters of this selection (docs/json.md), sizes in bytes."""
 
     items_seen: int = 0
     items_matched: int = 0
@@ -101,7 +101,7 @@ class ItemGone:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; `state` is what the ledger now says."""
+    """The run has ended; `state` is its state in the ledger."""
 
     run: int
     state: Literal["complete", "interrupted", "failed"]
@@ -109,7 +109,7 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How far `verify` (or a rebuild) is: files and bytes looked at, of those that there should be."""
+    """Progress of `verify` (or a rebuild): files and bytes checked, of those that are expected."""
 
     files: int
     bytes: int
@@ -133,7 +133,7 @@ class Damage:
     collection: str | None = None
     item: str | None = None
     key: str | None = None
-    """The asset's key, empty for an item's JSON; None for a catalog, and where nobody knows the file."""
+    """The asset's key, empty for an item's JSON; None for a catalog or an unknown file."""
 
     def to_json(self) -> dict[str, Any]:
         """Return one line of `verify --json` (NDJSON)."""
@@ -142,7 +142,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a job stands that is no mirror: `done` of `total` steps of one stage (None: nobody knows yet)."""
+    """Progress of a job that is not a mirror: `done` of `total` steps of one stage (None: not known yet)."""
 
     name: str
     done: int

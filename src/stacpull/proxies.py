@@ -1,4 +1,4 @@
-"""The proxies that the environment names, each with the variable that names it, for messages.
+"""The proxies of the environment, each with the variable that sets it, for messages.
 
 `http_proxy` and `https_proxy` go by the scheme of the URL that is asked; `all_proxy` is for a scheme that has
 none of its own. In capitals, too; small letters go first, as in curl. `HTTP_PROXY` in capitals does not count
@@ -18,7 +18,7 @@ from stacpull.redact import cut_url
 
 
 class Proxy(NamedTuple):
-    """A proxy, and what names it. `url` may hold a password; `str(proxy)` does not."""
+    """A proxy, and the variable that sets it. `url` may contain a password; `str(proxy)` does not."""
 
     url: str
     variable: str

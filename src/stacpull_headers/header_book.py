@@ -89,9 +89,10 @@ class HeaderBook:
 
     # Called by the pool.
 
-    async def slot(self) -> None:
+    async def slots(self, _most: int) -> int:
         """Wait for a slot for the next header."""
         await self._slots.acquire()
+        return 1
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
         """Add a header; its slot is released when the row is saved.
@@ -112,9 +113,10 @@ class HeaderBook:
         """Add an asset that failed for good; its slot is already released."""
         self.give_up(job, failure)
 
-    def give_back(self) -> None:
-        """Release the slot of an asset without a header."""
-        self._slots.release()
+    def give_back(self, count: int = 1) -> None:
+        """Release the slots of assets without a header."""
+        for _ in range(count):
+            self._slots.release()
 
     @property
     def open_rows(self) -> int:

@@ -42,6 +42,12 @@ class NoParts:
     async def point(self, _row: int, _generation: int) -> None:
         """Return None: nothing is there to go on from."""
 
+    async def load(self) -> None:
+        """There is nothing to read."""
+
+    def is_fresh(self, _row: int, _generation: int) -> bool:
+        return True
+
 
 class _Timer:
     """Keeps the processor time of steps by their names."""

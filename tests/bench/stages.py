@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -32,6 +34,8 @@ from stacpull.clock import SystemClock
 from stacpull.engine.course import Tools
 from stacpull.engine.loop import run_on_loop
 from stacpull.engine.pool import Pool
+from stacpull.engine.sharing import SharingFetcher
+from stacpull.fastpath.path import FastPath
 from stacpull.models import Failure, Job, Received
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
@@ -40,6 +44,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, Transport
+from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
 
 WORKERS = 64
@@ -57,20 +62,17 @@ class Stage(NamedTuple):
 class _Sink:
     """Takes what a pool hands in, and forgets it."""
 
-    def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(WORKERS)
-
-    async def slot(self) -> None:
-        await self._slots.acquire()
+    async def slots(self, most: int) -> int:
+        return most
 
     def put(self, _job: Job, _received: Received) -> None:
-        self._slots.release()
+        """Forget it."""
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)
 
-    def give_back(self) -> None:
-        self._slots.release()
+    def give_back(self, count: int = 1) -> None:
+        """Nothing is counted."""
 
 
 class _NoItems:
@@ -93,7 +95,8 @@ def layers(served: Origin, files: list[File], rounds: int) -> Iterator[Stage]:
         "lean transport: redirect and file": lambda: _through_transport(urls, lean=True),
         "client: gates, redirects followed": lambda: _through_client(urls),
         "fetcher: checks of what came": lambda: _through_fetcher(jobs),
-        "pool: queue, course, retries": lambda: _through_pool(jobs),
+        "pool: a task for each asset": lambda: _through_pool(jobs, fast=False),
+        "pool: the fast path": lambda: _through_pool(jobs, fast=True),
     }
     for name, way in ways.items():
         yield Stage("transfer", name, _least(lambda way=way: run_on_loop(way()), len(files), rounds))  # type: ignore[misc,arg-type]
@@ -151,16 +154,26 @@ async def _through_fetcher(jobs: Sequence[Job]) -> None:
     await client.close()
 
 
-async def _through_pool(jobs: Sequence[Job]) -> None:
-    client, queue = _client(), asyncio.Queue[Job | None](1000)
+async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
+    clock, policy = SystemClock(), AddressPolicy(allow_private=True)
+    http = HttpTransport(policy=policy) if fast else _transport(lean=True)
+    client, queue = (
+        Client({"http": http}, Gates(WORKERS, WORKERS, clock), clock),
+        asyncio.Queue[Job | None](1000),
+    )
     fetcher = Fetcher(client, local_stages.NoParts())
-    tools = Tools(fetcher, _NoItems(), RetryPolicy(), SystemClock(), lambda _: None)
-    pool = Pool(queue, _Sink(), tools, workers=WORKERS)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(pool.run())
-        for job in jobs:
-            await queue.put(job)
-        pool.no_more()
+    with tempfile.TemporaryDirectory() as directory, closing(Destination(Path(directory))) as destination:
+        sharing = SharingFetcher(fetcher, destination, checksum=None)
+        tools = Tools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
+        path = partial(FastPath, client, http, sharing, policy=policy)
+        pool = Pool(
+            queue, _Sink(), tools, workers=WORKERS, fast=(lambda pool: path(sink=pool)) if fast else None
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pool.run())
+            for job in jobs:
+                await queue.put(job)
+            pool.no_more()
     await client.close()
 
 

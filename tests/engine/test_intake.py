@@ -43,7 +43,7 @@ def body(size: int) -> Received:
 
 async def put_all(intake: Intake, count: int) -> None:
     for row in range(1, count + 1):
-        await intake.slot()
+        await intake.slots(1)
         intake.put(job(row), body(1))
 
 
@@ -67,7 +67,7 @@ def test_an_asset_that_has_not_changed_frees_its_slot() -> None:
         sink = Sink()
         intake = Intake(sink, Backlog(), slots=1)
         for row in (1, 2):
-            await asyncio.wait_for(intake.slot(), 10)
+            await asyncio.wait_for(intake.slots(1), 10)
             intake.put(job(row), Received(1, None, "f", unchanged=True))
         assert [one.row for one in sink.unchanged] == [1, 2]
         assert sink.put_in == []
@@ -79,9 +79,9 @@ def test_an_asset_that_failed_frees_its_slot() -> None:
     async def course() -> None:
         sink = Sink()
         intake = Intake(sink, Backlog(), slots=1)
-        await intake.slot()
+        await intake.slots(1)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = group.create_task(intake.slot())
+            waiting = group.create_task(intake.slots(1))
             await asyncio.sleep(0.02)
             assert not waiting.done()
             intake.give_back()
@@ -101,7 +101,7 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
         await put_all(intake, 3)
         intake.written(3)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = [group.create_task(intake.slot()) for _ in (4, 5)]
+            waiting = [group.create_task(intake.slots(1)) for _ in (4, 5)]
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
             backlog.published(1)
@@ -115,10 +115,10 @@ def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
         intake = Intake(Sink(), Backlog(), slots=1)
         await put_all(intake, 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(intake.slot(), 0.01)
+            await asyncio.wait_for(intake.slots(1), 0.01)
         intake.written(1)
         async with asyncio.timeout(10):
-            await intake.slot()
+            await intake.slots(1)
 
     asyncio.run(course())
 
@@ -154,7 +154,7 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
 
 async def _put_some(intake: Intake, worker: int) -> None:
     for number in range(20):
-        await intake.slot()
+        await intake.slots(1)
         intake.put(job(20 * worker + number), body(number))
 
 

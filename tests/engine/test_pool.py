@@ -90,11 +90,12 @@ class Outcomes(Intake):
         self.received: dict[int, Job] = {}
         self.failed: dict[int, tuple[Failure, int]] = {}
 
-    async def slot(self) -> None:
-        """There is always one."""
+    async def slots(self, most: int) -> int:
+        """There are always as many as are wanted."""
+        return most
 
-    def give_back(self) -> None:
-        """It is not missed."""
+    def give_back(self, count: int = 1) -> None:
+        """They are not missed."""
 
     def put(self, job: Job, received: Received) -> None:
         assert received is BODY

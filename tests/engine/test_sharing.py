@@ -12,22 +12,24 @@ import pytest
 
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.net.client import Begun
 from stacpull.net.transport import TransferError
 from stacpull.store.destination import Destination
+from stacpull.transfer.attempt import Fetcher
 
 BODY = b"body"
 SHA = hashlib.sha256(BODY).digest()
 
 
-class Fetching:
+class Fetching(Fetcher):
     """Gives the same body each time; the first `failing` times nothing."""
 
     def __init__(self, failing: int = 0) -> None:
         self.asked: list[int] = []
         self._failing = failing
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
-        del count_refusal
+    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
+        del count_refusal, begun
         self.asked.append(job.row)
         await asyncio.sleep(0)
         if len(self.asked) <= self._failing:

@@ -86,7 +86,7 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
             for one in jobs:
-                await book.slot()
+                await book.slots(1)
                 if draw.random() < 0.3:
                     book.give_back()
                     book.fail(one, GONE, 1)
@@ -116,14 +116,14 @@ def test_a_slot_is_free_when_its_row_is_saved_and_not_before(read: HeaderRead) -
     async def work() -> None:
         book, batch = book_on(kept, slots=1), RowBatch(open=2)
         book.begin(batch)
-        await book.slot()
+        await book.slots(1)
         book.put(job(0, batch), read)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await book.slot()
+                await book.slots(1)
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
-            await book.slot()
+            await book.slots(1)
             assert [row.place for rows, _ in kept.puts for row in rows] == [0]
             book.close()
 
@@ -140,11 +140,11 @@ def test_a_header_that_no_row_can_hold_is_a_failed_row_and_frees_its_slot(
     async def work() -> tuple[int, int]:
         book, batch = book_on(kept, heard, slots=1), RowBatch(open=1)
         book.begin(batch)
-        await book.slot()
+        await book.slots(1)
         book.put(job(0, batch), unwritable)
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
-            await book.slot()
+            await book.slots(1)
             book.close()
         return book.done, book.failed
 

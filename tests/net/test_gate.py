@@ -385,3 +385,66 @@ def test_who_waits_long_for_a_host_is_told_once(
     assert all(
         text.startswith("h is overloaded, or wants fewer requests: the run waits") for _, text in heard
     )
+
+
+class PassingClock(VirtualClock):
+    """Time passes with every look at it."""
+
+    def monotonic(self) -> float:
+        self.looks = getattr(self, "looks", 0) + 1
+        return 0.4 * self.looks
+
+
+@pytest.mark.parametrize("earlier", range(4))
+def test_a_gate_that_opens_between_two_looks_admits_who_has_just_asked(earlier: int) -> None:
+    clock = PassingClock()
+    gate = Gate("h", 4, clock)
+
+    async def work() -> None:
+        gate.throttled(2.0)
+        for _ in range(earlier):
+            clock.monotonic()
+        async with asyncio.timeout(5):
+            await gate.acquire()
+
+    asyncio.run(work())
+    assert gate.in_use == 1
+
+
+class Asked:
+    """A request of the fast path in a gate's queue."""
+
+    def __init__(self) -> None:
+        self.heard: list[bool] = []
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, admitted: bool) -> None:
+        self.heard.append(admitted)
+
+    def set_exception(self, error: BaseException) -> None:
+        raise error
+
+
+def test_what_waits_without_a_task_is_served_in_turn_and_let_go_by_a_gate_that_closes() -> None:
+    bench = Bench(maximum=1, first=1)
+    first, second = Asked(), Asked()
+
+    async def work() -> None:
+        await bench.gate.acquire()
+        bench.gate.enqueue(first)
+        bench.gate.enqueue(second)
+        assert (first.heard, second.heard, bench.gate.waiting) == ([], [], 2)
+        bench.gate.release()
+        assert (first.heard, second.heard, bench.gate.in_use) == ([True], [], 1)
+        bench.gate.throttled(5.0)
+        assert (second.heard, bench.gate.waiting) == ([False], 0)
+
+    bench.run(work())
+
+
+def test_a_turn_at_a_gate_that_is_free_comes_at_once() -> None:
+    bench, turn = Bench(), Asked()
+    bench.gate.enqueue(turn)
+    assert (turn.heard, bench.gate.in_use) == ([True], 1)

@@ -89,6 +89,12 @@ class MemoryParts:
         part = self.parked.get((row, generation))
         return None if part is None else ResumePoint(beginning(part.have), part.validator, part.total)
 
+    async def load(self) -> None:
+        """All parts are known."""
+
+    def is_fresh(self, row: int, generation: int) -> bool:
+        return (row, generation) not in self.parked
+
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> MemoryPart:
         self.parked.pop((row, generation), None)
         part = self.open[row, generation] = MemoryPart(self, (row, generation), validator, total)

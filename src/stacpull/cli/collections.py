@@ -41,7 +41,7 @@ def collections(session: CommandSession, source: str) -> None:
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what matters of a STAC collection; what it does not say is None."""
+    """Return the members of a STAC collection that are printed; None where it has none."""
     extent = _object(document.get("extent"))
     count = document.get("item_count")
     return {
@@ -67,7 +67,7 @@ def _first(value: object) -> Any:
 
 def _lines(collection: Mapping[str, Any]) -> Iterator[str]:
     yield f"{collection['id']}"
-    told = {
+    shown = {
         "title": collection["title"],
         "licence": collection["license"],
         "cite as": collection["citation"],
@@ -76,7 +76,7 @@ def _lines(collection: Mapping[str, Any]) -> Iterator[str]:
         "time": _joined(collection["interval"], " to "),
         "items": collection["items"],
     }
-    yield from (f"  {name:<8} {value}" for name, value in told.items() if value not in (None, ""))
+    yield from (f"  {name:<8} {value}" for name, value in shown.items() if value not in (None, ""))
 
 
 def _joined(values: object, between: str) -> str:

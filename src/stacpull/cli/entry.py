@@ -1,7 +1,7 @@
 """The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
 Imports take most of the first quarter of a second. A signal in that time ends the process with the exit code
-of an interruption, and says that nothing was started. (Before this module Python itself starts up, and
+of an interruption, and prints that nothing was started. (Before this module Python itself starts up, and
 answers SIGINT with a traceback and exit code 1.)
 """
 
@@ -69,7 +69,7 @@ def _use_utf8() -> None:
     """Restart Python in UTF-8 mode where it would encode file names otherwise.
 
     Ids of items become names of files and may be of any language. Python uses UTF-8 by itself, also in the
-    POSIX locale, unless it is told not to (`PYTHONUTF8=0`) or the locale has another encoding. What is
+    POSIX locale, unless `PYTHONUTF8=0` is set or the locale has another encoding. What is
     printed keeps the encoding of the locale.
     """
     if sys.getfilesystemencoding() == "utf-8":

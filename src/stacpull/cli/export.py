@@ -55,7 +55,7 @@ def export(
     shard_size: str | None,
     shard_samples: int | None,
 ) -> int:
-    """Write what is in DEST as one index, as training shards, or as a table of labels.
+    """Turn DEST into an index, training shards or a table of labels.
 
     OUT is a file, for webdataset a directory. It appears when it is complete. Complete shards are kept when
     an interrupted export is run again. DEST is only read.

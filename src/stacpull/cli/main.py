@@ -1,6 +1,6 @@
-"""The command `stacpull`: finds the subcommand, turns whatever ends it into an exit code and one sentence.
+"""The command `stacpull`: find the subcommand, turn what ends it into an exit code and one sentence.
 
-Modules of commands are imported when they are asked for, so that `--help` stays quick.
+A module with a command is imported when the command is used, so that `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ _OTHER_NAMES = {
 
 
 def _no_command(name: str) -> str:
-    """Return what to say of a command that does not exist."""
+    """Return the message for a command that does not exist."""
     if name == "help":
         return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
     known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
@@ -154,14 +154,14 @@ def _tell(problem: Exception, verbosity: Verbosity) -> int:
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
-    # what the user wrote may be pointed at, on lines of its own; what servers say stays one line
+    # a usage error may quote the input on lines of its own; messages of servers stay on one line
     said = str(expected).split("\n") if isinstance(expected, UsageError) else [str(expected)]
     click.echo("\n".join(map(plain, [f"stacpull: {said[0]}", *said[1:]])), err=True)
     return expected.exit_code
 
 
 def _expected(problem: BaseException) -> StacpullError | None:
-    """Return the error of ours in `problem`, which may be a group that a task group raised."""
+    """Return the `StacpullError` in `problem`, which may be a group that a task group raised."""
     if isinstance(problem, StacpullError):
         return problem
     if isinstance(problem, BaseExceptionGroup):

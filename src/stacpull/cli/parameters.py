@@ -31,7 +31,7 @@ OF_FILES = (
 
 
 class _Dest(click.Path):
-    """DEST: completed as directories are, and read as `config.dest` says."""
+    """DEST: completed as a directory, and read by `config.dest`."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path.

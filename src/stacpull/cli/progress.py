@@ -45,7 +45,7 @@ _DRAW_EVERY = 0.2
 _RATE_OVER = 10.0
 """Seconds over which rates are measured."""
 _SILENT_FROM = 5.0
-"""Seconds without any data after which the display says so."""
+"""Seconds without any data after which the display shows that."""
 _DEBUG_FROM = 1
 """How often -v is given to see notices for developers and each failure."""
 _WIDEST_BAR, _NARROWEST_BAR = 30, 5
@@ -316,7 +316,7 @@ class Live(_Timed):
     def _block(self, lines: Sequence[str]) -> str:
         self._shown = True
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        # without wrapping: a terminal may be narrower already than it says it is
+        # without wrapping: a terminal may already be narrower than it reports
         return "\r\x1b[?7l" + "\x1b[K\n".join(lines) + f"\x1b[J\x1b[?7h\r{up}"
 
     def _emit(self, text: str) -> None:
@@ -336,7 +336,7 @@ class Live(_Timed):
             size = shutil.get_terminal_size()
         return size.columns or 80, size.lines or 24
 
-    # --- what the block says ------------------------------------------------------------------------------
+    # --- the lines of the block ---
 
     def _lines(self, width: int) -> Iterator[str]:
         now, spinner = self._now, self._spinner()
@@ -451,7 +451,7 @@ class _Speed:
         return (self._seen[-1][1] - self._seen[0][1]) / self._span() if self._span() else 0.0
 
     def left(self, finished: int, expected: int | None) -> float | None:
-        """Return the seconds that the rest takes at this speed; None if nobody knows."""
+        """Return the seconds that the rest takes at this speed; None if that is unknown."""
         files = self._seen[-1][2] - self._seen[0][2] if self._seen else 0
         if expected is None or files <= 0:
             return None

@@ -27,7 +27,7 @@ from stacpull.cli.printing import size
     noun="items",
 )
 def report_command(session: CommandSession, dest: Path, out: Path) -> int:
-    """Write one HTML page about DEST: what it holds, where, how large, how it was fetched, and what failed.
+    """Write an HTML page about DEST: contents, sizes, runs, failures.
 
     The page is self-contained: it opens without a network, and it loads nothing. DEST is only read.
     """

@@ -13,13 +13,12 @@ import attrs
 from stacpull.cli.printing import count, duration, rate, size
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind, Selection
-from stacpull.reports import ADVICE, FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
 
 __all__ = [
     "ADVICE",
     "Failed",
     "failure_line",
-    "headers_lines",
     "mirror_lines",
     "plan_lines",
     "resumed_nothing",
@@ -29,7 +28,7 @@ __all__ = [
 
 
 _PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED})
-"""Kinds of which the advice says all there is to say."""
+"""Kinds for which the advice is enough, without an example."""
 
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
@@ -37,14 +36,14 @@ _MOST_KEYS = 4
 
 
 class Failed(Counter[FailureKind]):
-    """Failures of this command by kind, and the asset keys that each kind befell."""
+    """Failures of this command by kind, with the asset keys of each kind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asset_keys: dict[FailureKind, list[str]] = {}
         """The first few keys of each kind."""
         self.examples: dict[FailureKind, str] = {}
-        """What the first failure of each kind says."""
+        """The message of the first failure of each kind."""
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         """Count one failure."""
@@ -202,36 +201,6 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"to ask again later for what is not ready yet: stacpull retry --ordered {dest}"
 
 
-def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
-    """Sum up a job of headers: how many were read, what failed and why, and what comes next."""
-    done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
-    where = f" in {report.out}" if report.out else ""
-    broken = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
-    state = "" if report.state == "complete" and broken else f"{report.state}: "
-    if report.reason:
-        state = f"{report.state} ({report.reason.rstrip('.')}): "
-    yield f"{state}{done}{where}{broken}"
-    here = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
-    yield (
-        f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
-        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{here}"
-    )
-    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
-    if report.assets_not_tiff:
-        yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
-    if report.assets_excluded:
-        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
-    if report.items_without_label:
-        yield f"  skipped  {count(report.items_without_label, 'item')} without a label in the nomenclature"
-    if report.items_unseen:
-        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
-    yield from failed.lines()
-    if report.out and report.state != "complete":
-        yield "to resume: run the same command again"
-    elif report.out and report.headers_failed:
-        yield "to retry failed headers: run the same command again"
-
-
 def status_lines(report: StatusReport) -> Iterator[str]:
     """Say what DEST holds over all runs."""
     state = _outcome(report) if report.state == "complete" else report.state
@@ -276,13 +245,13 @@ def selection_text(selection: Mapping[str, Any]) -> str:
     """Write a selection as the options that make it; long lists and long values are cut."""
     options = (option for option in OPTIONS if option.scope is Scope.SELECTION)
     default = attrs.asdict(Selection())
-    told = (
+    chosen = (
         _option_text(option, selection[option.target])
         for option in options
         if option.target in selection
         and selection[option.target] not in (None, (), [], default[option.target])
     )
-    return " ".join(told)
+    return " ".join(chosen)
 
 
 def _option_text(option: Option, value: Any) -> str:

@@ -140,7 +140,7 @@ def wanted_variable(source: SplitResult) -> str | None:
 def wanted_by_place(source: SplitResult) -> bool:
     """Return True for a replica of MLHub on this machine or network: its key is for that address alone.
 
-    A path alone is no proof: any host can serve /mlhub/v1, and a mirror that came from somebody else may name
+    A path alone is no proof: any host can serve /mlhub/v1, and a mirror made by another person may name
     it as its source. So the host is a private address, `localhost` or a name without dots; where such a name
     leads, the connection decides (`stacpull.net.addresses`).
     """

@@ -1,4 +1,4 @@
-"""What DEST names: a directory on this machine. Nothing is looked at, and nothing is created."""
+"""The path that DEST names: a directory on this machine. Nothing is read or created."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ the fetcher to say: the whole asset for `mirror`, its header for `headers`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
@@ -100,6 +100,23 @@ class ReadsItems(Protocol):
         ...
 
 
+class AttemptCall(Protocol[J_contra, T_co]):
+    """A function that makes one attempt, as `Fetches.fetch`."""
+
+    def __call__(self, job: J_contra, /, *, count_refusal: bool) -> Awaitable[T_co]:
+        """Fetch `job`."""
+        ...
+
+
+class BegunAttempt(NamedTuple, Generic[J, T]):
+    """A first attempt that the fast path has begun."""
+
+    fetch: AttemptCall[J, T]
+    """Ends it."""
+    since: float
+    """When it began, by the monotonic clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools(Generic[J, T]):
     """What every course uses."""
@@ -123,13 +140,15 @@ class Course(Generic[J, T]):
     """
 
     __slots__ = (
-        "_asked", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
+        "_asked", "_begun", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
     )  # fmt: skip
 
-    def __init__(self, job: J, tools: Tools[J, T]) -> None:
+    def __init__(self, job: J, tools: Tools[J, T], begun: BegunAttempt[J, T] | None = None) -> None:
         self.job = job
         self.attempts = 0
         self._tools = tools
+        self._begun = begun
+        """The first attempt, where it has begun elsewhere."""
         self._since = 0.0
         self._read_at: float | None = None
         self._wrong = ""
@@ -158,7 +177,9 @@ class Course(Generic[J, T]):
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
 
     async def _attempt(self) -> T:
-        self._since = self._tools.clock.monotonic()
+        begun, self._begun = self._begun, None
+        fetch = self._tools.fetcher.fetch if begun is None else begun.fetch
+        self._since = self._tools.clock.monotonic() if begun is None else begun.since
         if self.job.stale:
             await self._renew()
         while True:
@@ -167,8 +188,9 @@ class Course(Generic[J, T]):
             try:
                 # where another place is left, a refusal is no reason to stop the run
                 count = not (may_be_stale or self.job.alternates or self.job.unready)
-                return await self._tools.fetcher.fetch(self.job, count_refusal=count)
+                return await fetch(self.job, count_refusal=count)
             except TransferError as error:
+                fetch = self._tools.fetcher.fetch
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if refused and may_be_stale and await self._renewed(error.failure):
                     continue

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -13,7 +14,9 @@ from stacpull.digests import new_hasher
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
+from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
+from stacpull.fastpath.path import FastPath
 from stacpull.models import Job, Received
 from stacpull.planning.names import joined
 from stacpull.store.destination import Destination
@@ -21,12 +24,21 @@ from stacpull.store.inspection import obstacle
 from stacpull.store.parts import PartStore
 from stacpull.transfer.attempt import Fetcher
 
-__all__ = ["open_fetcher"]
+__all__ = ["Fetching", "open_fetching"]
 
 _READ = 1 << 20
 
 
-def open_fetcher(
+class Fetching(NamedTuple):
+    """How a mirror fetches its assets."""
+
+    fetcher: Fetches[Job, Received]
+    """Makes one attempt at an asset."""
+    fast: Callable[[Pool[Job, Received]], FastPath] | None
+    """Makes the fast path of a pool; None if all assets take the general path."""
+
+
+def open_fetching(
     network: Network,
     parts: PartStore,
     destination: Destination,
@@ -34,8 +46,8 @@ def open_fetcher(
     *,
     clock: Clock,
     on_detail: Callable[[str], None],
-) -> Fetches[Job, Received]:
-    """Return what makes one attempt at an asset.
+) -> Fetching:
+    """Return how assets are fetched.
 
     Args:
         network: of the run.
@@ -58,8 +70,8 @@ def open_fetcher(
     )
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
     if options.adopt:
-        return AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
-    return sharing
+        return Fetching(AdoptingFetcher(sharing, network.client, destination, checksum=checksum), None)
+    return Fetching(sharing, None)
 
 
 def _is_there(destination: Destination, job: Job) -> bool:

@@ -71,23 +71,26 @@ class Intake:
         """Make an intake with so many slots."""
         self._store = store
         self._backlog = backlog
-        self._slots = asyncio.Semaphore(slots)
+        self._free = slots
+        self._freed = asyncio.Event()
 
-    async def slot(self) -> None:
-        """Take a slot for the next asset, as soon as one is free."""
-        await self._slots.acquire()
-        try:
-            if self._backlog.is_long:
+    async def slots(self, most: int) -> int:
+        """Take slots for the next assets as soon as one is free; return how many: `most`, or fewer."""
+        while self._free <= 0 or self._backlog.is_long:
+            if self._free <= 0:
+                self._freed.clear()
+                await self._freed.wait()
+            else:
                 await self._backlog.bearable()
-        except BaseException:
-            self._slots.release()
-            raise
+        taken = min(most, self._free)
+        self._free -= taken
+        return taken
 
     def put(self, job: Job, received: Received) -> None:
         """Hand in an asset that came in whole; its slot is free when it is written."""
         if received.unchanged:
             self._store.confirm(job)
-            self._slots.release()
+            self.give_back()
             return
         self._store.put(job, received)
 
@@ -95,12 +98,12 @@ class Intake:
         """Hand in an asset that failed for good; its slot was given back before, by `give_back`."""
         self._store.fail(job, failure, attempts)
 
-    def give_back(self) -> None:
-        """Free the slot of an asset of which nothing came in."""
-        self._slots.release()
+    def give_back(self, count: int = 1) -> None:
+        """Free the slots of assets of which nothing came in."""
+        self._free += count
+        self._freed.set()
 
     def written(self, count: int) -> None:
         """Free the slots of so many assets: they are on the disk, and wait to be published."""
         self._backlog.wrote(count)
-        for _ in range(count):
-            self._slots.release()
+        self.give_back(count)

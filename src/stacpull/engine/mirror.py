@@ -21,7 +21,7 @@ from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import clean_document
-from stacpull.engine.fetching import open_fetcher
+from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
@@ -289,7 +289,7 @@ class MirrorRun:
     def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
         """Return what takes jobs from the queue: the pool, with worker processes if there are to be some."""
         network, destination = self._network, self._workspace.destination
-        fetcher = open_fetcher(
+        fetching = open_fetching(
             network,
             PartStore(destination.parts),
             destination,
@@ -298,8 +298,15 @@ class MirrorRun:
             on_detail=lambda text: self._emit(Notice("debug", text)),
         )
         prefer = self._run.spec.selection.prefer
-        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        pool = Pool(queue, self._intake, tools, workers=self._workers, on_failure=self._failures.failed)
+        tools = Tools(fetching.fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
+        pool = Pool(
+            queue,
+            self._intake,
+            tools,
+            workers=self._workers,
+            on_failure=self._failures.failed,
+            fast=fetching.fast,
+        )
         if not network.shares.workers:
             return pool
         around = Surroundings(

@@ -80,6 +80,8 @@ class Network:
     """What the network reports while it works."""
     logins: Logins | None = None
     """Those of a credential profile."""
+    http: Transport | None = None
+    """What sends over http and https: the fast path takes its place for plain requests."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
@@ -204,7 +206,9 @@ async def open_network(
         events=events,
     )
     try:
-        yield Network(client, reader, secrets, policy, address, addresses, shares, events, logins, regions)
+        yield Network(
+            client, reader, secrets, policy, address, addresses, shares, events, logins, http, regions
+        )
     except BaseException as error:
         secrets.scrub_error(error)  # whatever it quotes, it may be printed now
         raise

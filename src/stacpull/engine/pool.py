@@ -1,17 +1,21 @@
-"""The pool: workers that take jobs from the bounded queue, and hand on what came of each."""
+"""The pool: it takes jobs from the bounded queue, has them fetched, and hands on what came of each.
+
+Jobs are taken in batches, as many as there are slots for. The fast path gets those that it takes; every other
+one, and what the fast path hands over, is a task of its own (`engine.course`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
-from stacpull.engine.course import Course, Fetchable, J, T, Tools
+from stacpull.engine.course import AttemptCall, BegunAttempt, Course, Fetchable, J, T, Tools
 from stacpull.engine.held_failures import HeldFailures
 from stacpull.models import Failure
 from stacpull.net.gate import MAX_REFUSALS
 
-__all__ = ["Pool", "Takes"]
+__all__ = ["Fast", "Pool", "Takes"]
 
 J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -20,8 +24,8 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Takes(Protocol[J_contra, T_contra]):
     """What outcomes are handed to (`engine.intake.Intake`)."""
 
-    async def slot(self) -> None:
-        """Wait until there is room for one more outcome."""
+    async def slots(self, most: int) -> int:
+        """Wait until there is room for more outcomes; return for how many: at most `most`, at least one."""
         ...
 
     def put(self, job: J_contra, received: T_contra) -> None:
@@ -32,13 +36,29 @@ class Takes(Protocol[J_contra, T_contra]):
         """Take a failure that is final; its slot was given back before."""
         ...
 
-    def give_back(self) -> None:
-        """Free the slot of a job of which nothing came in."""
+    def give_back(self, count: int = 1) -> None:
+        """Free the slots of jobs of which nothing came in."""
+        ...
+
+
+class Fast(Protocol[J_contra]):
+    """What fetches without a task (`fastpath.path.FastPath`)."""
+
+    async def open(self) -> None:
+        """Get ready."""
+        ...
+
+    def begin(self, job: J_contra) -> bool:
+        """Begin to fetch `job`; return False if it must be fetched otherwise."""
+        ...
+
+    async def close(self) -> None:
+        """End what is under way."""
         ...
 
 
 class Pool(Generic[J, T]):
-    """A fixed number of workers over one queue, in which None says that there is nothing more."""
+    """Fetches the jobs of one queue, in which None says that there is nothing more."""
 
     def __init__(
         self,
@@ -49,6 +69,7 @@ class Pool(Generic[J, T]):
         workers: int,
         held: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], None] = lambda: None,
+        fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
     ) -> None:
         """Prepare.
 
@@ -59,15 +80,21 @@ class Pool(Generic[J, T]):
             workers: jobs at once.
             held: failures of a host that are held back (`engine.held_failures`).
             on_failure: called for each asset that fails.
+            fast: makes the fast path, which hands to this pool what it has received; None: there is none.
         """
         self._queue = queue
         self._intake = intake
         self._tools = tools
+        self._freed = asyncio.Event()
+        self._open = 0
+        """Jobs that have begun and not ended."""
         self._workers = workers
         self._stopping = False
         self._fed = False
         self._retired = False
         self._failures: HeldFailures[J] = HeldFailures(intake.fail, held, on_failure)
+        self._fast = None if fast is None else fast(self)
+        self._group = asyncio.TaskGroup()
 
     @property
     def left(self) -> Mapping[str, str]:
@@ -81,29 +108,94 @@ class Pool(Generic[J, T]):
             CredentialsError: a host refused 50 requests in a row; what it refused stays pending.
             StacpullError: something else stops the run.
         """
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._work())
+        if self._fast is not None:
+            await self._fast.open()
+        try:
+            async with self._group:
+                await self._feed()
+        finally:
+            if self._fast is not None:
+                await self._fast.close()
         self._failures.hand_in_all()
 
     def no_more(self) -> None:
-        """Say that nothing will be added to the queue: idle workers end, the others after their last job."""
+        """Say that nothing will be added to the queue: the pool ends after the last job."""
         self._fed = True
         self._pass_on()
 
     def stop(self) -> None:
-        """Take no further job; what is under way goes on. Jobs left in the queue stay pending."""
+        """Take no further job; what is under way continues. Jobs left in the queue stay pending."""
         self._stopping = True
         while not self._queue.empty():
             self._queue.get_nowait()
         self.no_more()
 
     def retire(self) -> None:
-        """Leave the queue to others: each worker ends after its job, or after the one it waits for now."""
+        """Leave the queue to others: the pool takes no further job, but the one that it waits for now."""
         self._retired = True
 
+    # What the fast path calls (`fastpath.path.TransferSink`).
+
+    def received(self, job: J, received: T) -> None:
+        """Take an asset that came in."""
+        self._intake.put(job, received)
+        self._end()
+
+    def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
+        """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
+        self.spawn(self._take_course(Course(job, self._tools, BegunAttempt(attempt, since))))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a task of this pool."""
+        self._group.create_task(work)
+
+    def broke(self, error: BaseException) -> None:
+        """End the run: there is a defect in the fast path."""
+        self.spawn(_raised(error))
+
+    # The jobs.
+
+    async def _feed(self) -> None:
+        """Begin jobs until there are no more; return when all have ended."""
+        while (job := await self._next()) is not None:
+            waiting = self._queue.qsize()
+            room = await self._room()
+            slots = await self._intake.slots(min(room, 1 + waiting))
+            if self._stopping:
+                self._intake.give_back(slots)
+                continue
+            self._begin(job)
+            for left in range(slots - 1, 0, -1):
+                more = None if self._queue.empty() else self._queue.get_nowait()
+                if more is None:
+                    self._intake.give_back(left)
+                    break
+                self._begin(more)
+        while self._open:
+            await self._news()
+
+    async def _room(self) -> int:
+        """Return how many jobs may begin, as soon as one may."""
+        while self._open >= self._workers:
+            await self._news()
+        return self._workers - self._open
+
+    async def _news(self) -> None:
+        """Wait until a job has ended."""
+        self._freed.clear()
+        await self._freed.wait()
+
+    def _begin(self, job: J) -> None:
+        self._open += 1
+        if self._fast is None or not self._fast.begin(job):
+            self.spawn(self._take_course(Course(job, self._tools)))
+
+    def _end(self) -> None:
+        self._open -= 1
+        self._freed.set()
+
     def _pass_on(self) -> None:
-        """Wake one worker that waits at the queue; it wakes the next."""
+        """Wake whoever waits at the queue; others may, too, and are woken in turn."""
         if not self._queue.full():
             self._queue.put_nowait(None)
 
@@ -118,14 +210,15 @@ class Pool(Generic[J, T]):
         self._pass_on()
         return None
 
-    async def _work(self) -> None:
-        await self._intake.slot()
-        while (job := await self._next()) is not None:
-            course = Course(job, self._tools)
-            outcome = await course.run()
-            if isinstance(outcome, Failure):
-                self._intake.give_back()
-                self._failures.fail(course.job, outcome, course.attempts)
-            else:
-                self._intake.put(course.job, outcome)
-            await self._intake.slot()
+    async def _take_course(self, course: Course[J, T]) -> None:
+        outcome = await course.run()
+        if isinstance(outcome, Failure):
+            self._intake.give_back()
+            self._failures.fail(course.job, outcome, course.attempts)
+        else:
+            self._intake.put(course.job, outcome)
+        self._end()
+
+
+async def _raised(error: BaseException) -> None:
+    raise error

@@ -16,13 +16,16 @@ import asyncio
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Awaitable
 from pathlib import Path
 
 from stacpull.digests import digest_of
-from stacpull.engine.course import Fetches
 from stacpull.models import Checksum, Job, Received
+from stacpull.net.client import Begun
+from stacpull.net.lean_headers import LeanHeaders
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
+from stacpull.transfer.attempt import Fetcher
 
 __all__ = ["SharingFetcher"]
 
@@ -35,22 +38,33 @@ _HELD = 2 << 20
 class _First:
     """The first job for an href, and what came of it: None until then, and if it failed."""
 
-    __slots__ = ("inode", "job", "landed", "received")
+    __slots__ = ("_awaited", "_has_ended", "inode", "job", "received")
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.landed = asyncio.Event()
+        self._awaited: asyncio.Event | None = None  # made where somebody waits: there are millions of these
+        self._has_ended = False
         self.received: Received | None = None
         self.inode: int | None = None
         """Of its file, once that is known."""
+
+    def end(self) -> None:
+        """Let those continue who wait for its end."""
+        self._has_ended = True
+        if self._awaited is not None:
+            self._awaited.set()
+
+    async def ended(self) -> None:
+        """Wait until it has come in, or has failed."""
+        if not self._has_ended:
+            self._awaited = self._awaited or asyncio.Event()
+            await self._awaited.wait()
 
 
 class SharingFetcher:
     """Makes one attempt at an asset as the fetcher within does, unless another asset has the same href."""
 
-    def __init__(
-        self, within: Fetches[Job, Received], destination: Destination, *, checksum: str | None
-    ) -> None:
+    def __init__(self, within: Fetcher, destination: Destination, *, checksum: str | None) -> None:
         self._within = within
         self._destination = destination
         self._checksum = checksum
@@ -68,27 +82,65 @@ class SharingFetcher:
         first = self._recent.get(job.href)
         if first is not None and first.job.row != job.row:
             self._recent.move_to_end(job.href)
-            await first.landed.wait()
+            await first.ended()
             if (received := await self._shared(job, first)) is not None:
                 return received
-        self._forget(job.href)
-        first = self._recent[job.href] = _First(job)
-        try:
-            received = await self._within.fetch(job, count_refusal=count_refusal)
-            await self._keep(first, received)
-        except BaseException:
-            if self._recent.get(job.href) is first:
-                self._forget(job.href)
-            raise
-        finally:
-            first.landed.set()
+        return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
+
+    # On the fast path (`fastpath.path.Assets`).
+
+    async def open(self) -> None:
+        """Get ready to be asked."""
+        await self._within.load()
+
+    def claim(self, job: Job) -> _First | None:
+        """Begin to fetch an asset. Return None if `fetch` must: some of it is there, or its href is taken."""
+        if not self._within.is_fresh(job):
+            return None
+        if "?" in job.href:
+            return _First(job)
+        return None if job.href in self._recent else self._begin(job)
+
+    def take(self, job: Job, claim: _First, url: str, headers: LeanHeaders, body: bytes) -> Received | None:
+        """Take a small body as `Fetcher.take` does, and remember it."""
+        received = self._within.take(job, url, headers, body)
+        if received is not None:
+            claim.received = received
+            claim.end()
+            self._remember(claim)
         return received
 
-    async def _keep(self, first: _First, received: Received) -> None:
-        """Remember what came, and forget what is past the limits."""
-        if received.part is not None:
-            first.inode = (await asyncio.to_thread(os.stat, received.part)).st_ino
-        first.received = received
+    async def resume(self, job: Job, claim: _First, begun: Begun, *, count_refusal: bool) -> Received:
+        """Continue what the fast path has begun.
+
+        Raises:
+            TransferError, DestinationError, CredentialsError: as `fetch`.
+        """
+        return await self._landed(claim, self._within.fetch(job, count_refusal=count_refusal, begun=begun))
+
+    def _begin(self, job: Job) -> _First:
+        self._forget(job.href)
+        first = self._recent[job.href] = _First(job)
+        return first
+
+    async def _landed(self, first: _First, fetching: Awaitable[Received]) -> Received:
+        """Remember what came, and let those continue who wait for it."""
+        try:
+            received = await fetching
+            if received.part is not None:
+                first.inode = (await asyncio.to_thread(os.stat, received.part)).st_ino
+            first.received = received
+            self._remember(first)
+        except BaseException:
+            if self._recent.get(first.job.href) is first:
+                self._forget(first.job.href)
+            raise
+        finally:
+            first.end()
+        return received
+
+    def _remember(self, first: _First) -> None:
+        """Count what came, and forget what is past the limits."""
         if self._recent.get(first.job.href) is first:
             self._held += _weight(first)
         while self._held > _HELD or len(self._recent) > _REMEMBERED:

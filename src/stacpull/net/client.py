@@ -30,7 +30,18 @@ from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
 from stacpull.urls import gate_name, is_beside, same_site
 
-__all__ = ["OK", "Client", "Counters", "Exchange", "NamesHosts", "NoPermitError"]
+__all__ = [
+    "LONGEST_URL",
+    "OK",
+    "Begun",
+    "Client",
+    "Counters",
+    "Exchange",
+    "NamesHosts",
+    "NoPermitError",
+    "Route",
+    "Sent",
+]
 
 OK = frozenset({200, 206})
 
@@ -39,7 +50,7 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
-_LONGEST_URL = 16 * 1024
+LONGEST_URL = 16 * 1024
 """Characters of a URL that is fetched. Servers take request lines of some 8,000."""
 _SHOWN = 200
 _PIECE = 128 * 1024  # bytes that a document grows by
@@ -76,13 +87,36 @@ class NamesHosts(Protocol):
         ...
 
 
-class _Route(NamedTuple):
+class Route(NamedTuple):
     """What is the same for all URLs that begin alike (scheme, host, port)."""
 
     transport: Transport
     gate: Gate
     own: bool
     """True if the credentials are for this host."""
+
+
+class Sent(NamedTuple):
+    """A request that was sent elsewhere, under a permit that is still held."""
+
+    gate: Gate
+    outgoing: Request
+    """The request as it was sent."""
+    asked: float
+    """When, by the clock of the gate."""
+    context: AbstractAsyncContextManager[Response]
+    """What the transport would have given: entering it gives the response, or raises why there is none."""
+
+
+class Begun(NamedTuple):
+    """An exchange that was begun elsewhere (`fastpath`) and continues here."""
+
+    request: Request
+    """The request that it is at."""
+    hops: tuple[str, ...]
+    """The URLs that have redirected before."""
+    sent: Sent | None
+    """None if that request is not sent yet."""
 
 
 class Client:
@@ -125,10 +159,10 @@ class Client:
         self._secrets = Secrets() if secrets is None else secrets
         if credentials is not None:
             self._secrets.add(*credentials.values)
-        self._allow_downgrade = allow_downgrade
+        self.allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[str, Route] = {}
 
     def open(
         self,
@@ -152,19 +186,32 @@ class Client:
         """
         return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
 
+    def resume(self, begun: Begun, *, accept: frozenset[int] = OK, count_refusal: bool = True) -> Exchange:
+        """Continue an exchange that was begun elsewhere; otherwise as `open`.
+
+        Raises:
+            TransferError, CredentialsError: As `open`.
+        """
+        return Exchange(self, begun.request, accept, count_refusal=count_refusal, wait=True, begun=begun)
+
+    @property
+    def has_credentials(self) -> bool:
+        """True if SOURCE has credentials, so that requests must go through `prepare`."""
+        return self._credentials is not None
+
     async def close(self) -> None:
         """Release the connections of all transports."""
         for transport in set(self._transports.values()):
             await transport.close()
 
-    def route(self, url: str) -> _Route:
+    def route(self, url: str) -> Route:
         """Return how `url` is reached. For `Exchange`.
 
         Raises:
             TransferError: SCHEME.
         """
-        if len(url) > _LONGEST_URL:
-            text = f"{cut_url(url[:_SHOWN])}… has more than {_LONGEST_URL} characters, which is not fetched."
+        if len(url) > LONGEST_URL:
+            text = f"{cut_url(url[:_SHOWN])}… has more than {LONGEST_URL} characters, which is not fetched."
             raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
         start = url.find("://") + 3
         end = url.find("/", start) if start > 2 else -1  # noqa: PLR2004 - find() gave -1
@@ -179,7 +226,7 @@ class Client:
                 self._routes[prefix] = route
         return route
 
-    def prepare(self, request: Request, route: _Route) -> Request:
+    def prepare(self, request: Request, route: Route) -> Request:
         """Return `request` as it may go to its host: with credentials, or without any. For `Exchange`."""
         if self._credentials is None:
             return request
@@ -197,7 +244,7 @@ class Client:
             TransferError: REDIRECT or SCHEME.
         """
         location = response.headers.get("Location")
-        target = next_hop(request.url, location, hops, allow_downgrade=self._allow_downgrade)
+        target = next_hop(request.url, location, hops, allow_downgrade=self.allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(self.clean(replace(target, status=response.status)))
         method, body = _method_after(response.status, request)
@@ -249,7 +296,7 @@ class Client:
         """Return `failure` without secrets in its message."""
         return failure.scrubbed(self._secrets)
 
-    def _new_route(self, url: str) -> _Route:
+    def _new_route(self, url: str) -> Route:
         scheme = scheme_of(url)
         transport = self._logged_in(url) or self._transports.get(scheme)
         named = isinstance(transport, NamesHosts)  # files have no host
@@ -258,7 +305,7 @@ class Client:
             raise TransferError(Failure(FailureKind.SCHEME, message))
         name = transport.host_of(url) if isinstance(transport, NamesHosts) else gate_name(url)
         own = self._credentials is not None and self._credentials.covers(url)
-        return _Route(transport, self.gates[name], own)
+        return Route(transport, self.gates[name], own)
 
 
 class Exchange:
@@ -268,8 +315,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
-        "is_sent", "redirected", "status",
+        "_accept", "_begun", "_client", "_context", "_count_refusal", "_gate", "_request", "_response",
+        "_url", "_wait", "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
     status: int
@@ -278,13 +325,21 @@ class Exchange:
     _context: AbstractAsyncContextManager[Response]
 
     def __init__(
-        self, client: Client, request: Request, accept: frozenset[int], *, count_refusal: bool, wait: bool
+        self,
+        client: Client,
+        request: Request,
+        accept: frozenset[int],
+        *,
+        count_refusal: bool,
+        wait: bool,
+        begun: Begun | None = None,
     ) -> None:
         self._client = client
         self._request = request
         self._accept = accept
         self._count_refusal = count_refusal
         self._wait = wait
+        self._begun = begun
         self._gate = None
         self._url = request.url
         self.is_sent = False
@@ -296,7 +351,8 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         request = self._request
-        hops: list[str] = []
+        hops = [] if self._begun is None else list(self._begun.hops)
+        self.redirected = bool(hops)
         while True:
             following = await self._ask(request, hops)
             if following is None:
@@ -382,14 +438,10 @@ class Exchange:
         """Send one hop. Return the next, or None if the response is the final one, which stays open."""
         client = self._client
         self._url = request.url
-        route = client.route(request.url)
-        gate = route.gate
-        await self._permit(gate)
-        outgoing = client.prepare(request, route)
-        client.counters.requests += 1
+        sent = None if self._begun is None else self._begun.sent
+        self._begun = None
+        gate, outgoing, asked, self._context = sent or await self._send(request)
         self.is_sent = True
-        self._context = route.transport.open(outgoing)
-        asked = gate.now()
         try:
             response = self._response = await self._context.__aenter__()
         except TransferError as error:
@@ -416,6 +468,17 @@ class Exchange:
             raise TransferError(failure)
         finally:
             await self._leave(None, None, None)
+
+    async def _send(self, request: Request) -> Sent:
+        """Return a request that is sent when its context is entered, under a permit."""
+        client = self._client
+        route = client.route(request.url)
+        gate = route.gate
+        await self._permit(gate)
+        outgoing = client.prepare(request, route)
+        client.counters.requests += 1
+        context = route.transport.open(outgoing)
+        return Sent(gate, outgoing, gate.now(), context)
 
     async def _permit(self, gate: Gate) -> None:
         """Take a permit, and wait for the host's turn if the user limits requests."""

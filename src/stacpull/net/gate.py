@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Protocol
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
@@ -58,6 +59,22 @@ _RECENT = 30.0
 """Seconds after an answer in which a request without one may have been one too many at once."""
 _TOO_MUCH = 3
 """Requests without an answer, those with one subtracted, from which the limit is lowered."""
+
+
+class GateTurn(Protocol):
+    """What waits in the queue of a gate: a future, or a request of the fast path."""
+
+    def done(self) -> bool:
+        """Return True if it does not wait any more."""
+        ...
+
+    def set_result(self, result: bool, /) -> None:
+        """Hear that a permit was taken for it; or (False) that the gate is closed."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Hear that the host is given up."""
+        ...
 
 
 class Gate:
@@ -107,7 +124,7 @@ class Gate:
         self._clock = clock
         self._in_use = 0
         self._closed_until = 0.0  # 0: open
-        self._queue: deque[asyncio.Future[bool]] = deque()
+        self._queue: deque[GateTurn] = deque()
         self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
         self._refusals = 0
@@ -155,6 +172,14 @@ class Gate:
         self._in_use += 1
         return True
 
+    def enqueue(self, turn: GateTurn) -> None:
+        """Let `turn` wait for a permit of an open gate, after all who asked before.
+
+        It gets True with its permit; False, without one, if the gate is closed before.
+        """
+        self._queue.append(turn)
+        self._admit()  # the gate may have opened since it was asked for a permit
+
     async def acquire(self) -> None:
         """Take a permit, after all who asked before.
 
@@ -167,6 +192,7 @@ class Gate:
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         self._appoint()
+        self._admit()  # the gate may have opened since it was asked for a permit
         try:
             while not await turn:
                 turn = self._queue[0] = self._watcher = asyncio.get_running_loop().create_future()
@@ -194,6 +220,23 @@ class Gate:
             self._too_much -= 1
         if self._gauge.answered(asked, self._in_use):
             self._change()
+
+    def answered(self, asked: float, size: int) -> None:
+        """Take note of a whole response that was hoped for, and take its permit back.
+
+        It does what `succeeded`, `received`, `satisfied` and `release` do, in one call.
+        """
+        self._pauses = self._unanswered = self._refusals = 0
+        self._answered_at = asked
+        self._given_up = None
+        if self._too_much:
+            self._too_much -= 1
+        if self._gauge.answered(asked, self._in_use):
+            self._change()
+        self._gauge.received(size)
+        self._in_use -= 1
+        if self._queue:
+            self._admit()
 
     def received(self, size: int) -> None:
         """Take note of a body of `size` bytes."""
@@ -347,11 +390,17 @@ class Gate:
         """Let the first in line watch for the opening of a closed gate, for all of them."""
         if self._watcher is not None or not self.closed_for():
             return
-        while self._queue and self._queue[0].done():
-            self._queue.popleft()
-        if self._queue:
-            self._watcher = self._queue[0]
-            self._watcher.set_result(False)
+        while self._queue:
+            first = self._queue[0]
+            if first.done():
+                self._queue.popleft()
+            elif isinstance(first, asyncio.Future):
+                self._watcher = first
+                first.set_result(False)
+                return
+            else:  # a request of the fast path: a task of the general one will wait for it
+                self._queue.popleft()
+                first.set_result(False)
 
     async def _watch(self) -> None:
         while pause := self.closed_for():

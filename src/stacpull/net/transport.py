@@ -8,14 +8,22 @@ implementations (aiohttp, S3, the one in memory) pass the conformance suite in `
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from stacpull.models import Failure
 
-__all__ = ["Request", "Response", "TransferError", "Transport", "is_framed"]
+__all__ = [
+    "Request",
+    "Response",
+    "Rewrites",
+    "Rewritten",
+    "TransferError",
+    "Transport",
+    "is_framed",
+]
 
 
 class TransferError(Exception):
@@ -89,6 +97,23 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Release all connections."""
+        ...
+
+
+class Rewritten(NamedTuple):
+    """A request as it goes over http, and how to continue once it is sent."""
+
+    request: Request
+    resume: Callable[[AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
+    """Takes what gives the response to it, returns what `Transport.open` would have given."""
+
+
+@runtime_checkable
+class Rewrites(Protocol):
+    """A transport that sends other requests over http than it is given (S3: signed ones)."""
+
+    def ready(self, request: Request) -> Rewritten | None:
+        """Return what `open` would send, None if it would have to wait for something before."""
         ...
 
 

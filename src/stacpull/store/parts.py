@@ -77,6 +77,14 @@ class PartStore:
             return None
         return await asyncio.to_thread(_read_point, self._path(row, generation))
 
+    async def load(self) -> None:
+        """Read which parts there are."""
+        await self._index()
+
+    def is_fresh(self, row: int, generation: int) -> bool:
+        """Return True if nothing is there of the part; False also if that is not known yet."""
+        return self._known is not None and (row, generation) not in self._known
+
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> _Part:
         """Start the part afresh; what an earlier attempt left is gone.
 

@@ -40,11 +40,12 @@ from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
-from stacpull.digests import recorded
+from stacpull.digests import digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
-from stacpull.net.client import Client, Exchange
+from stacpull.net.client import Begun, Client, Exchange
 from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.redact import Secrets
@@ -58,7 +59,9 @@ from stacpull.transfer.checks import (
     failed,
     has_md5_etags,
     hashers_for,
+    is_markup,
     is_page_instead,
+    may_state,
     promised,
     shortfall,
     unproven_coding,
@@ -138,12 +141,13 @@ class Fetcher:
         self.without_validators = Recent[str, None]()
         """Hosts of which it was said that their long files cannot be resumed."""
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
         """Make one attempt at `job`.
 
         Args:
             job: The asset; its href is used as it is.
             count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
+            begun: An exchange for the whole asset that the fast path has begun.
 
         Returns:
             What was received.
@@ -153,7 +157,51 @@ class Fetcher:
             DestinationError: A part cannot be written.
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
-        return await _Attempt(self, job, count_refusal=count_refusal).run()
+        return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
+
+    async def load(self) -> None:
+        """Get ready to be asked by `is_fresh`."""
+        await self.parts.load()
+
+    def is_fresh(self, job: Job) -> bool:
+        """Return True if there is no part of an asset that could be resumed."""
+        return (job.size is not None and job.size <= self.small_limit) or self.parts.is_fresh(
+            job.row, job.generation
+        )
+
+    def take(self, job: Job, url: str, headers: LeanHeaders, content: bytes) -> Received | None:
+        """Return the asset if a 200 brought it in one piece, of known length, and all is well with it.
+
+        Args:
+            job: The asset.
+            url: The URL that answered, as it may be written down.
+            headers: Of the response.
+            content: The whole body.
+
+        Returns:
+            What was received; None if anything about the response is unusual: `fetch` says what it means.
+        """
+        if job.size is not None and job.size != len(content):
+            return None
+        if job.checksum is not None or may_state(headers):
+            if coding_of(headers) is not None:
+                return None
+            for check in _Attempt(self, job, count_refusal=True).checks(url, _OK, headers):
+                if digest_of(check.checksum, content) != check.checksum.digest:
+                    return None
+        if is_markup(content) and is_page_instead(promised(job.media_type, job.href), headers, content):
+            return None
+        validator = Validator() if job.moved else self.validator(headers)
+        return Received(len(content), None, self.secrets.scrub(filename_of(url)), validator, content)
+
+    def validator(self, headers: Mapping[str, str]) -> Validator:
+        """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""
+        validator, secrets = validator_of(headers), self.secrets
+        if secrets and any(secrets.scrub(field) != field for field in validator if field):
+            return Validator()
+        if validator.etag is None and validator.last_modified is not None:
+            return provable(validator, headers, self.clock.time())
+        return validator
 
 
 class _Start(NamedTuple):
@@ -205,16 +253,23 @@ class _OpenPart:
 class _Attempt:
     """One attempt: goes from state to state, and owns the part that is open."""
 
-    def __init__(self, fetcher: Fetcher, job: Job, *, count_refusal: bool) -> None:
+    def __init__(
+        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: Begun | None = None
+    ) -> None:
         self._fetcher = fetcher
         self._job = job
         self._count_refusal = count_refusal
+        self._begun = begun
         self._part: _OpenPart | None = None
 
     async def run(self) -> Received:
         """Go from state to state; keep or remove an open part if the attempt fails."""
         job = self._job
-        state: _State | Received = _Start(job.size is None or job.size > self._fetcher.small_limit)
+        state: _State | Received
+        if self._begun is None:
+            state = _Start(job.size is None or job.size > self._fetcher.small_limit)
+        else:
+            state = _AskForAll()
         try:
             while not isinstance(state, Received):
                 state = await _STEPS[type(state)](self, state)
@@ -306,14 +361,17 @@ class _Attempt:
     # --- receiving ---------------------------------------------------------------------------------------
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
+        client, begun, self._begun = self._fetcher.client, self._begun, None
+        if begun is not None:
+            return client.resume(begun, accept=accept, count_refusal=self._count_refusal)
         request = Request(self._job.href, headers=headers)
-        return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
+        return client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""
         job, headers, limit = self._job, response.headers, self._fetcher.small_limit
         length = content_length(headers)
-        coding, validator = coding_of(headers), self._validator(headers)
+        coding, validator = coding_of(headers), self._fetcher.validator(headers)
         if job.size is not None and job.size == length:
             coding = None  # the asset is the coded file
         if coding is not None and can_decode(coding):
@@ -425,10 +483,14 @@ class _Attempt:
         self, response: Exchange, doubt: Check | None = None, *, coded: bool = False
     ) -> tuple[Check, ...]:
         """Return what the content must agree with; what a response states of coded bytes is left out."""
-        url, headers = response.url, response.headers
+        return self.checks(response.url, response.status, {} if coded else response.headers, doubt)
+
+    def checks(
+        self, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
+    ) -> tuple[Check, ...]:
+        """Return what the content of a response must agree with."""
         is_s3 = has_md5_etags(url, headers)
-        stated = expected_checks(self._job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
-        checks = self._with_recorded(stated)
+        checks = self._with_recorded(expected_checks(self._job.checksum, status, headers, is_s3=is_s3))
         if doubt is not None:
             return (*checks, doubt)
         if checks and not checks[-1].sure and host_of(url) in self._fetcher.opaque_etags:
@@ -472,15 +534,6 @@ class _Attempt:
             what = f"broke off after {size} bytes"
             raise TransferError(failed(FailureKind.TRUNCATED, url, what, again=True))
         return status == _UNSATISFIABLE and found.total in {None, size}
-
-    def _validator(self, headers: Mapping[str, str]) -> Validator:
-        """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""
-        validator, secrets = validator_of(headers), self._fetcher.secrets
-        if secrets and any(secrets.scrub(field) != field for field in validator if field):
-            return Validator()
-        if validator.etag is None and validator.last_modified is not None:
-            return provable(validator, headers, self._fetcher.clock.time())
-        return validator
 
     def _mention_validators(self, info: ResponseInfo) -> None:
         """Say, once for each host, that its long files cannot be resumed."""

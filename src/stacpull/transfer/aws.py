@@ -92,6 +92,23 @@ class AwsCredentials:
                     return self._noted(await _apart(source.get_frozen_credentials()))
         return self._noted(await source.get_frozen_credentials())
 
+    def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
+        """Return settings and credentials as `settings` and `frozen` would; None if those would have to wait.
+
+        Args:
+            signing: False if no credentials are wanted.
+        """
+        settings, source = self._settings, self._source
+        if settings is None or not signing:
+            return None if settings is None else (settings, None)
+        if self._keys is not None:
+            return settings, self._keys
+        if source is None:
+            return settings, None
+        if source is _UNREAD or self._last is None or _is_due(source):
+            return None
+        return settings, self._last
+
     async def renew(self, expired: Credentials) -> Credentials | None:
         """Return other credentials than the `expired` ones that S3 refused, read anew if nobody did yet.
 

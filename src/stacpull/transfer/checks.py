@@ -21,6 +21,7 @@ from typing import NamedTuple
 from stacpull.digests import digest_of, new_hasher
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
+from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.status import is_login_page
 from stacpull.transfer.parts import Hasher, PartWriter
 from stacpull.urls import filename_of, rules_of
@@ -31,6 +32,10 @@ _DIGEST_BYTES = {
 _AMAZON = tuple((f"x-amz-checksum-{algorithm}", algorithm) for algorithm in _DIGEST_BYTES)
 _RFC_9530 = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "crc32c": "crc32c"}
 """By the names that RFC 9530 registers (section 5, and 6.3 for those that are out of use)."""
+_STATING = frozenset(
+    {b"repr-digest", b"content-digest", b"content-md5", b"x-goog-hash", b"content-encoding"}
+    | {name.encode() for name, _ in _AMAZON}
+)
 _MD5_BYTES = 16
 _MD5_HEX = 32
 _OK = 200
@@ -55,6 +60,14 @@ class Check(NamedTuple):
     source: str
     sure: bool = True
     """False if a mismatch may mean that the statement was misread."""
+
+
+def may_state(headers: LeanHeaders) -> bool:
+    """Return False if the fields of a response state nothing of its content, nor of its coding.
+
+    Nearly all servers only send an ETag, which is not an MD5: one look at the names is enough then.
+    """
+    return len((headers.get("ETag") or "").strip('"')) == _MD5_HEX or not headers.lacks(_STATING)
 
 
 def expected_checks(
@@ -330,4 +343,9 @@ def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: b
     if media_type is None or media_type.lower().startswith(_MAY_BE_A_PAGE):
         return False
     prefix = start[:_SNIFFED]
-    return prefix.removeprefix(_BOM).lstrip().startswith(b"<") and is_login_page(headers, prefix)
+    return is_markup(start) and is_login_page(headers, prefix)
+
+
+def is_markup(start: bytes) -> bool:
+    """Return True if a body begins as a web page does."""
+    return start[:_SNIFFED].removeprefix(_BOM).lstrip().startswith(b"<")

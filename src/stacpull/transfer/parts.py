@@ -104,6 +104,14 @@ class Parts(Protocol):
         """Return what is there of the part before its first gap, or None if nothing is that could go on."""
         ...
 
+    async def load(self) -> None:
+        """Get ready to be asked by `is_fresh`."""
+        ...
+
+    def is_fresh(self, row: int, generation: int) -> bool:
+        """Return True if nothing is there of the part."""
+        ...
+
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> PartWriter:
         """Start the part afresh; what an earlier attempt left is gone.
 

@@ -34,7 +34,7 @@ from stacpull.config.options import S3Options
 from stacpull.hosts import default_port, head_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import Request, Response, Rewritten, TransferError, Transport
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
 
@@ -68,6 +68,10 @@ class Credentialed(Protocol):
         """Return the credentials as of now, None to ask anonymously."""
         ...
 
+    def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
+        """Return settings and credentials (none unless `signing`), if that needs no waiting."""
+        ...
+
     async def renew(self, expired: Credentials) -> Credentials | None:
         """Return credentials other than `expired`, if there are any."""
         ...
@@ -80,6 +84,14 @@ class Endpoint(NamedTuple):
     host: str
     path: str
     region: str
+
+
+class _Begun(NamedTuple):
+    """A request that was sent elsewhere (`fastpath`): where to, as whom, and what gives its response."""
+
+    endpoint: Endpoint
+    identity: Credentials | None
+    context: AbstractAsyncContextManager[Response]
 
 
 class Lesson(NamedTuple):
@@ -188,9 +200,33 @@ class S3Transport:
         self._places = Recent[str, Endpoint]()
         self._date = (0, "")
 
-    @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Response]:
+    def ready(self, request: Request) -> Rewritten | None:
+        """Return what `open` would send over http, None if it would have to wait for something before."""
+        bucket, _, key = request.url[len("s3://") :].partition("/")
+        place = self._places.get(bucket)
+        known = self._credentials.known(signing=False)
+        if place is None or not key or known is None:
+            return None
+        if may_sign(bucket, known[0], self._options, redirected=request.redirected):
+            known = self._credentials.known(signing=True)
+            if known is None:
+                return None
+        identity = known[1]
+        sent = self._request(request, place, key, identity)
+        return Rewritten(sent, lambda context: self._exchange(request, _Begun(place, identity, context)))
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`; once more if the first answer names another region or fresh credentials help.
+
+        Raises:
+            TransferError: as `Transport.open`; SCHEME if the URL names no object.
+            CredentialsError: credentials are configured but cannot be had.
+        """
+        return self._exchange(request, None)
+
+    @asynccontextmanager
+    async def _exchange(self, request: Request, begun: _Begun | None) -> AsyncIterator[Response]:
+        """Send `request`, unless that was begun elsewhere, and do what its response teaches.
 
         Raises:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.
@@ -198,13 +234,17 @@ class S3Transport:
         """
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
-        place = self._places.get(bucket) or self._settle(bucket, settings, self._first(bucket, settings))
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
-        identity = await self._credentials.frozen() if signing else None
+        if begun is not None:
+            place, identity, sending = begun
+        else:
+            place = self._places.get(bucket) or self._settle(bucket, settings, self._first(bucket, settings))
+            identity = await self._credentials.frozen() if signing else None
+            sending = self._http.open(self._request(request, place, key, identity))
         for attempt in (1, 2, 3):
             is_answered = False
             try:
-                async with self._send(request, place, key, identity) as response:
+                async with sending as response:
                     is_answered = True
                     if response.status not in _TEACHING and response.status != _FORBIDDEN:
                         yield RenamedAnswer(request.url, response)
@@ -221,6 +261,7 @@ class S3Transport:
                 place = self._settle(bucket, settings, lesson.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
+            sending = self._http.open(self._request(request, place, key, identity))
         if refusal.status == _FORBIDDEN and _is_denial(refusal):
             advice = _advice(self._options, may_sign=signing, signed=identity is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
@@ -251,9 +292,7 @@ class S3Transport:
         self._places[bucket] = place
         return place
 
-    def _send(
-        self, request: Request, place: Endpoint, key: str, identity: Credentials | None
-    ) -> AbstractAsyncContextManager[Response]:
+    def _request(self, request: Request, place: Endpoint, key: str, identity: Credentials | None) -> Request:
         path, query = place.path + encode_key(key), request.query
         rest, signed = _headers_for_s3(request.headers)
         signed["host"] = place.host
@@ -264,7 +303,7 @@ class S3Transport:
                 request.method, path, signed, identity, place.region, date=self._now(), query=query
             )
         url = f"{place.origin}{path}?{query}" if query else place.origin + path
-        return self._http.open(request._replace(url=url, headers={**rest, **signed}))
+        return request._replace(url=url, headers={**rest, **signed})
 
     def _now(self) -> str:
         """Return the time as signatures have it; made once a second."""

@@ -17,7 +17,7 @@ from typing import Any
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.environment import take_over
 from stacpull.engine.course import Tools
-from stacpull.engine.fetching import open_fetcher
+from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.network import Network, open_network
 from stacpull.engine.pool import Pool
@@ -150,12 +150,12 @@ class _Worker:
         self._parts = PartStore(destination.parts)
         self.intake = Intake(self, self._backlog, slots=context.slots)
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
-        fetcher = open_fetcher(
+        fetching = open_fetching(
             network, self._parts, destination, context.options, clock=clock, on_detail=self._say
         )
-        tools = Tools(fetcher, self, network.policy, clock, network.note_retry, context.prefer)
+        tools = Tools(fetching.fetcher, self, network.policy, clock, network.note_retry, context.prefer)
         # failures are held back where those of all workers come together
-        self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
+        self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0, fast=fetching.fast)
         network.events.listen(self._pass_on)
 
     async def run(self, told: asyncio.Queue[Any]) -> None:

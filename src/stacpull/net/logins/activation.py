@@ -80,10 +80,10 @@ class ActivationTransport:
     """Sends requests for one host; those for its assets end as a redirect to the file.
 
     Args:
-        http: What sends, logged in; closing it stays with its owner.
+        http: Sends the requests, logged in; its owner closes it.
         activation: Which paths are assets, and how long to wait.
-        clock: What waits.
-        counters: Counts what goes over the network beside the request itself, which the client counts.
+        clock: Waits.
+        counters: Counts the requests and bytes that the client does not count itself.
     """
 
     def __init__(self, http: Transport, activation: Activation, clock: Clock, counters: Counters) -> None:
@@ -107,7 +107,7 @@ class ActivationTransport:
         yield await self._located(request)
 
     async def close(self) -> None:
-        """Nothing is held here; the transport underneath is closed by its owner."""
+        """Do nothing: the transport underneath is closed by its owner."""
 
     async def _located(self, request: Request) -> KeptAnswer:
         """Return a redirect to the file, or the refusal as it came."""

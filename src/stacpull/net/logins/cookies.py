@@ -1,9 +1,9 @@
-"""Cookies of hosts that one logs in to: each goes back to the host that set it, and to no other.
+"""Cookies of hosts after a login: each is sent to the host that set it, and to no other.
 
-Much less than RFC 6265: `Path` and `Expires` are not read, `Max-Age` only where it deletes. `Domain` widens a
-cookie to the hosts below it (5.1.3) if the host that set it is one of them, of the same scheme and port; who
-has no login of the profile is never asked with a cookie at all. One that has ended is noticed by being
-refused, and a new login follows.
+This is a small part of RFC 6265: `Path` and `Expires` are ignored, `Max-Age` is read only where it deletes.
+`Domain` widens a cookie to the hosts below it (5.1.3) if the host that set it is one of them, with the same
+scheme and port; a host without a login of the profile never gets a cookie. An expired cookie is refused, and
+a new login follows.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Cookies:
 
     def note(self, origin: Origin, headers: Mapping[str, str]) -> list[Secret]:
         """Keep what a response sets; return the values that are new."""
-        told = [value for name, value in headers.items() if name.lower() == "set-cookie"]
+        fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         new = []
-        for text in (one for value in told for one in _SEPARATE.split(value)):
+        for text in (one for value in fields for one in _SEPARATE.split(value)):
             pair, _, attributes = text.partition(";")
             name, equals, value = (part.strip() for part in pair.partition("="))
             if not equals or not name or not (name + value).isprintable() or not (name + value).isascii():

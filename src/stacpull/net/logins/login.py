@@ -1,10 +1,10 @@
-"""The seam of a login, and the transport that goes around another one for the hosts of one.
+"""The interface of a login, and the transport that sends the requests of a host logged in.
 
     Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renewed, and once more
 
-The client asks for plain URLs; what is secret is added here, below it. So hrefs stay unsigned wherever they
-are kept, a redirect to another host starts without any of it, and a host without a login costs nothing: which
-transport a host has is found out once (`Client`).
+The client requests plain URLs; the secrets are added here, below it. So hrefs stay unsigned wherever they are
+kept, a redirect to another host starts without secrets, and a host without a login costs nothing: the client
+looks up the transport of a host once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stacpull.net.transport import Request, Response, TransferError, Transport
 
 
 class Attached(NamedTuple):
-    """A request as it is sent, and what was attached: `Login.renewed` is told it if that is refused."""
+    """A request as it is sent, and what was attached to it, for `Login.renewed` if that is refused."""
 
     request: Request
     held: object = None
@@ -33,11 +33,11 @@ class Login(Protocol):
     """How to log in to one host."""
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with what the host wants to see.
+        """Return `request` with what the host requires.
 
         Raises:
             CredentialsError: The login is refused.
-            TransferError, SourceError: What it takes cannot be had now.
+            TransferError, SourceError: The service of the login fails now.
         """
         ...
 
@@ -46,38 +46,38 @@ class Login(Protocol):
         ...
 
     async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
-        """Log in anew. Return None if the request is to be sent once more, else the answer that stands.
+        """Log in again. Return None if the request can be sent once more, else the final answer.
 
         Raises:
             CredentialsError: The login is refused.
-            TransferError, SourceError: What it takes cannot be had now.
+            TransferError, SourceError: The service of the login fails now.
         """
         ...
 
     def heeded(self, url: str, held: object) -> None:  # noqa: ARG002 - most need not know
-        """Take note that the host of `url` did not refuse what was attached."""
+        """Note that the host of `url` accepted what was attached."""
         return
 
     def refused_again(self, url: str) -> KeptAnswer:
-        """Return what stands where the host sends us to log in again right after a login.
+        """Return the final answer where the host asks for another login right after one.
 
         Raises:
-            CredentialsError: No other login will do.
+            CredentialsError: Another login would not help.
         """
         return refused(url, "it wants another login right after one")
 
     def strip(self, url: str) -> str:
-        """Return `url`, where a redirect leads, without what `attach` puts into URLs."""
+        """Return `url`, the target of a redirect, without what `attach` puts into URLs."""
         ...
 
 
 class LoginTransport:
-    """Sends requests for one host, logged in. Follows and retries nothing, but once after a new login.
+    """Sends requests for one host, logged in, and once more after a new login. It follows no redirects.
 
     Args:
-        http: What sends; closing it stays with its owner.
+        http: Sends the requests; its owner closes it.
         login: How to log in.
-        counters: Counts what goes over the network beside the request itself, which the client counts.
+        counters: Counts the requests and bytes that the client does not count itself.
     """
 
     def __init__(self, http: Transport, login: Login, counters: Counters) -> None:
@@ -119,16 +119,16 @@ class LoginTransport:
                 yield _shown(request.url, response, login)
 
     async def close(self) -> None:
-        """Nothing is held here; the transport underneath is closed by its owner."""
+        """Do nothing: the transport underneath is closed by its owner."""
 
 
 def refused(url: str, reason: str) -> KeptAnswer:
-    """Return a refusal that says why: 403, as its host would have answered without ado."""
+    """Return a refusal (403) with its reason."""
     return KeptAnswer(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
 
 
 def _says_another(request: Request) -> bool:
-    """Return True if the URL holds user and password beside an `Authorization`: both cannot be sent."""
+    """Return True if both the URL and the request have credentials: only one of them can be sent."""
     if "@" not in head_of(request.url):
         return False
     return any(name.lower() == "authorization" for name in request.headers)
@@ -144,7 +144,7 @@ def _at_odds(url: str) -> Failure:
 
 
 def _shown(url: str, response: Response, login: Login) -> Response:
-    """Return the response under the plain URL; a redirect does not carry on what was attached."""
+    """Return the response under the plain URL; a redirect does not pass on what was attached."""
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     if location is None or (clean := login.strip(location)) == location:
         return RenamedAnswer(url, response)

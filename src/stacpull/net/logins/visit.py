@@ -107,17 +107,17 @@ class _Session:
 
 
 class _LoginHostError(TransferError):
-    """The login host could not be asked."""
+    """The login host does not answer."""
 
 
 class VisitLogin(Login):
     """The cookies of all data hosts of one login host.
 
     Args:
-        visit: Where the login is, and who logs in.
-        http: Sends the requests of the login: one that gives all header fields.
+        visit: The login host, and user and password.
+        http: Sends the requests of the login; it passes on all header fields.
         retries: Repeats requests to the login host.
-        secrets: Told of each cookie, so that none is ever written down.
+        secrets: Learns each cookie, so that none is ever written down.
         counters: Counts the requests.
         names: What the user is to check when the login is refused.
     """
@@ -159,8 +159,8 @@ class VisitLogin(Login):
 
         Raises:
             CredentialsError: The login is refused.
-            SourceError: The login host cannot be asked.
-            TransferError: The data host breaks on the way.
+            SourceError: The login host does not answer.
+            TransferError: The data host fails during the login.
         """
         location = refusal.headers.get("Location") or ""
         if not self._is_login(location):
@@ -180,18 +180,18 @@ class VisitLogin(Login):
             return None
 
     def heeded(self, url: str, held: object) -> None:
-        """Take note that the session is good."""
+        """Note that the session is accepted."""
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
     def refused_again(self, url: str) -> KeptAnswer:
-        """Return a refusal. Where nobody was let in after the login, nobody logs in here for a minute.
+        """Return a refusal. If requests were refused after the last login, too, the next one waits a minute.
 
         Raises:
-            CredentialsError: It was the first login at this host, and let nobody in: it is none.
+            CredentialsError: It was the first login at this host: the login does not work.
         """
         session = self._session(url)
-        if session.is_accepted:  # the session has ended since, or this one asset is not ours
+        if session.is_accepted:  # the session has ended, or the account may not read this one asset
             return refused(url, _unheeded(url))
         if session.logins > 1:
             session.trouble, session.closed_until = None, self._clock.monotonic() + PASSING
@@ -202,7 +202,7 @@ class VisitLogin(Login):
         raise error
 
     def strip(self, url: str) -> str:
-        """Return `url`: what is secret is never in one."""
+        """Return `url`: it never contains a secret."""
         return url
 
     def _session(self, url: str) -> _Session:
@@ -216,13 +216,13 @@ class VisitLogin(Login):
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
     def _shut(self, session: _Session, url: str) -> KeptAnswer:
-        """Tell why nobody logs in here now."""
+        """Return or raise why no login is tried at this host now."""
         if session.trouble is not None:
             raise TransferError(session.trouble.failure) from session.trouble
         return refused(url, _unheeded(url))
 
     async def _log_in(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
-        """Go the way to the login host and back, patiently; remember how it failed."""
+        """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
             await self._retries.attempted(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
@@ -238,9 +238,9 @@ class VisitLogin(Login):
             raise
 
     async def _go(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
-        """Go the way from where `refusal` leads, back to `url` or to a page of its host."""
+        """Follow the redirects from `refusal` back to `url` or to a page of its host."""
         self._cookies.forget(origin_of(url))
-        self._note(refusal)  # many keep there what they sent us away with, and want it back
+        self._note(refusal)  # many hosts set a cookie here and expect it back
         hops: list[str] = []
         before, target = url, refusal.headers.get("Location") or ""
         while True:
@@ -260,9 +260,9 @@ class VisitLogin(Login):
             before, target = target, following
 
     async def _answer(self, url: str, *, tell: bool) -> KeptAnswer:
-        """Return what a host on the way answers, if that is no refusal and no trouble.
+        """Return the answer of a host on the way, unless it is a refusal or a failure.
 
-        `tell`: to tell the login host user and password. One that leads to another of its pages has them.
+        `tell`: send user and password to the login host. They are not repeated for its further pages.
         """
         is_login = self._is_login(url)
         try:

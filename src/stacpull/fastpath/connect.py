@@ -1,0 +1,167 @@
+"""How the lean transport gets connections: lookup, address rules, connection, TLS.
+
+The addresses of a place are tried in turn. Each is judged before it is connected to, and it is that very
+address that is connected to: there is no second lookup that could answer differently. One that fails is
+tried last from then on, and one that hangs gets no more than its share of the time. Of several of one family
+each new connection begins with another, which spreads the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from stacpull.fastpath import failures
+from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.requests import Place
+from stacpull.hosts import forget_hosts
+from stacpull.models import Failure
+from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
+from stacpull.net.transport import TransferError
+
+_REMEMBERED = 10.0
+_PATIENCE = 5.0  # seconds for an address while there are others
+
+
+class _AddressLookup:
+    """What is known of the addresses of a place; the lock keeps many from asking the same at once."""
+
+    __slots__ = ("addresses", "asking", "failed", "turn", "until")
+
+    def __init__(self) -> None:
+        self.asking = asyncio.Lock()
+        self.addresses: list[AddressInfo] = []
+        self.failed: set[AddressInfo] = set()
+        self.turn = -1
+        self.until = 0.0
+
+    def next(self) -> list[AddressInfo]:
+        """Return the addresses in the order to try them: of the preferred family another first each time."""
+        good = [info for info in self.addresses if info not in self.failed]
+        bad = [info for info in self.addresses if info in self.failed]
+        alike = [info for info in good if info[0] == good[0][0]]
+        others = [info for info in good if info[0] != good[0][0]]
+        self.turn += 1
+        start = self.turn % len(alike) if alike else 0
+        return [*alike[start:], *alike[:start], *others, *bad]
+
+
+class FastConnector:
+    """Opens connections.
+
+    Args:
+        policy: Which addresses may be connected to.
+        timeout: Seconds for lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+    """
+
+    def __init__(self, policy: AddressPolicy, *, timeout: float, ca_bundle: Path | None) -> None:
+        self._policy = policy
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._context: ssl.SSLContext | None = None
+        self._lookups: dict[Place, _AddressLookup] = {}
+
+    async def connect(self, place: Place, make: Callable[[], FastConnection]) -> FastConnection:
+        """Return a connection to `place`, made by `make`.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._connect(place, make)
+        except OSError as error:
+            raise TransferError(_failure_of(error, place.name)) from error
+        except UnicodeError as error:  # a label that is too long for the encoding of names
+            raise TransferError(failures.unknown_name(place.name)) from error
+
+    async def _connect(self, place: Place, make: Callable[[], FastConnection]) -> FastConnection:
+        """Try the addresses in turn; one whose certificate is not trusted ends the search."""
+        context = await self._tls() if place.is_tls else None
+        lookup = await self._lookup(place)
+        addresses = lookup.next()
+        reasons = self._policy.judge(place.host, [str(info[4][0]) for info in addresses])
+        share = min(_PATIENCE, self._timeout / max(len(addresses), 1))
+        problem: OSError | None = None
+        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            address = str(info[4][0])
+            try:
+                if (reason := reasons[address]) is not None:
+                    raise AddressRefusedError(address, reason)
+                async with asyncio.timeout(share if left else None):
+                    connection = await self._connect_to(info, place, context, make)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                lookup.failed.add(info)
+                if problem is None or not isinstance(error, AddressRefusedError):
+                    problem = error
+            else:
+                lookup.failed.discard(info)
+                self._policy.connected(place.host, address)
+                return connection
+        raise problem or OSError(f"{place.name} has no address")
+
+    async def _connect_to(
+        self,
+        info: AddressInfo,
+        place: Place,
+        context: ssl.SSLContext | None,
+        make: Callable[[], FastConnection],
+    ) -> FastConnection:
+        """Connect to one address.
+
+        The loop gets the address, not a socket of ours: uvloop would take a socket over only after the
+        connection has been told of, and if that is closed by then, the same descriptor is closed twice.
+        """
+        address, port = str(info[4][0]), int(info[4][1])
+        server_name = place.host if context else None
+        made: list[FastConnection] = []
+
+        def remembered() -> FastConnection:
+            made.append(make())
+            return made[-1]
+
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                remembered, address, port, ssl=context, server_hostname=server_name
+            )
+        except BaseException:
+            for one in made:  # it may have been told of the connection, and uvloop never tells of the end
+                one.give_up()
+            raise
+        return connection
+
+    async def _tls(self) -> ssl.SSLContext:
+        """Return the context of all connections; its certificates are files, read in a thread."""
+        if self._context is None:
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
+            context.set_alpn_protocols(["http/1.1"])
+            self._context = context
+        return self._context
+
+    async def _lookup(self, place: Place) -> _AddressLookup:
+        """Return the addresses of `place`, looked up again after some seconds."""
+        loop = asyncio.get_running_loop()
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            forget_hosts(self._lookups, lambda one: one.asking.locked())
+            lookup = self._lookups[place] = _AddressLookup()
+        async with lookup.asking:
+            if loop.time() >= lookup.until:
+                found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+                lookup.addresses = list(found)
+                lookup.until = loop.time() + _REMEMBERED
+        return lookup
+
+
+def _failure_of(error: OSError, name: str) -> Failure:
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return failures.connecting_stalled(name)
+    if isinstance(error, socket.gaierror):
+        return failures.unknown_name(name)
+    return failures.no_connection(name, error)

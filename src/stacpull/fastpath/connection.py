@@ -1,0 +1,357 @@
+"""One connection of the fast path: it sends requests and reads their responses, driven by its own callbacks.
+
+    new ─begin─▶ plain ──whole──▶ idle ─begin─▶ …
+                   │ anything unusual
+                   ▼
+                 parsed ──answered, failed──▶ lent to the general path ─end_exchange─▶ idle, or closed
+
+- A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that comes in one piece and a
+  Content-Length of at most 1 MiB. It is read here with one regular expression. Any other response, and every
+  byte of one that turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
+- A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
+  Reading pauses above `_MOST_HELD` bytes that are not taken.
+- Time is counted in turns of the path's timer, and only while something is awaited: a slow writer is no
+  stall, and does not make a server look slow (`net.pace`).
+- Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+from stacpull.fastpath import failures
+from stacpull.fastpath.message import ParsedMessage
+from stacpull.models import Failure
+from stacpull.net.http_errors import too_slow
+from stacpull.net.pace import Pace
+from stacpull.net.redirects import REDIRECTS
+
+if TYPE_CHECKING:
+    from stacpull.fastpath.path import FastOrigin, FastPath, FastTransfer
+
+SMALL = 1 << 20
+"""Bytes of a body that is read whole."""
+_MOST_HELD = 1 << 18
+_WORTHWHILE = 1 << 18
+_HEAD = re.compile(
+    rb"HTTP/1\.1 (200|301|302|303|307|308) [ -~]*\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~][ -~]*\r\n)+)\r\n"
+)
+_LONGEST_HEAD = 4096
+_STEERING = frozenset({b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade"})
+"""Fields that decide how a message ends, or what becomes of its connection."""
+_LONGEST_LENGTH = 7
+_OK = b"200"
+_TAKEN = frozenset({200}) | REDIRECTS
+
+
+class FastConnection(asyncio.Protocol):
+    """A connection to one origin. It carries one exchange at a time.
+
+    Args:
+        path: owns the connection.
+        origin: where it leads.
+    """
+
+    __slots__ = (
+        "_body_at", "_came", "_chunks", "_fields", "_is_lent", "_is_paused", "_is_plain", "_loop", "_lost",
+        "_missing", "_pace", "_path", "_quiet", "_reused", "_status", "_transport", "_waiter", "_worth",
+        "message", "origin", "transfer",
+    )  # fmt: skip
+
+    def __init__(self, path: FastPath, origin: FastOrigin) -> None:
+        self._path = path
+        self.origin = origin
+        self.message = ParsedMessage(origin.place.name)
+        self.transfer: FastTransfer | None = None
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._lost: Exception | None = None
+        self._reused = False
+        self._is_plain = True
+        self._is_lent = False
+        self._is_paused = False
+        self._chunks: list[bytes] = []
+        self._missing = self._body_at = 0
+        self._status = b""
+        self._fields: dict[bytes, bytes] = {}
+        self._quiet = self._came = self._worth = 0
+        self._pace: Pace | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "lent" if self._is_lent else "idle" if self.transfer is None else "busy"
+        return f"<FastConnection {self.origin.place.name} {state}>"
+
+    @property
+    def is_usable(self) -> bool:
+        """True for an idle connection that is open as far as is known."""
+        open_ = self._transport is not None and not self._transport.is_closing()
+        return open_ and self.transfer is None and not self._is_lent
+
+    def begin(self, transfer: FastTransfer, request: bytes, *, is_new: bool = False) -> None:
+        """Send the next request."""
+        self.transfer = transfer
+        self._reused = not is_new
+        self._quiet = self._came = self._missing = 0
+        self._pace = None
+        self._is_plain = True
+        transport = self._transport
+        if transport is None:  # closed before it could be used
+            self._conclude(self._lost)
+            return
+        if is_new:
+            transport.resume_reading()
+        transport.write(request)
+
+    def abort(self) -> None:
+        """Close the connection at once; nothing is asked on it any more."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection at the end of the run, with what is under way on it."""
+        if self.transfer is not None:
+            self.transfer = None
+            self.origin.gate.release()
+        self.abort()
+
+    def give_up(self) -> None:
+        """Forget a connection that its maker did not get: it was cancelled at that moment."""
+        self.abort()
+        self._path.lost(self)
+
+    def tick(self, seconds: float, stall_turns: int, idle_turns: int) -> None:
+        """Count one turn of the path's timer, of so many seconds, and act if nothing came for too many."""
+        is_awaited = self.transfer is not None or (self._waiter is not None and not self._waiter.done())
+        is_idle = self.transfer is None and not self._is_lent
+        if is_idle or is_awaited:
+            self._quiet += 1
+        if is_idle and self._quiet > idle_turns:
+            self.abort()
+        elif is_awaited and self._quiet > stall_turns:
+            self._fail(failures.stalled(self.origin.place.name))
+        elif is_awaited and self._is_too_slow(seconds):
+            self._fail(too_slow(self.origin.place.name))
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request: what the server sends before it belongs to its response."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self._transport.pause_reading()
+        self._path.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a response, or some of it."""
+        self._quiet = 0
+        self._came += len(data)
+        try:
+            if self._is_plain and self.transfer is not None:
+                self._read_plain(data)
+            else:
+                self._read_parsed(data)
+        except Exception as error:  # noqa: BLE001 - the loop would only log it, and the run wait for ever
+            self._path.broke(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Conclude what the end of the connection means for the response."""
+        self._transport = None
+        self._lost = exc
+        try:
+            if self._is_lent:
+                self.message.end(exc, reused=self._reused)
+                self._wake()
+            elif self.transfer is not None:
+                self._conclude(exc)
+            self._path.lost(self)
+        except Exception as error:  # noqa: BLE001 - see data_received
+            self._path.broke(error)
+
+    # A plain response.
+
+    def _read_plain(self, data: bytes) -> None:
+        if self._missing:
+            self._chunks.append(data)
+            self._missing -= len(data)
+        else:
+            self._chunks = [data]
+            if not self._read_head(data):
+                self._parse()
+                return
+        if self._missing > 0:
+            return
+        if self._missing < 0:
+            self._parse()  # more than was announced
+            return
+        chunks, at = self._chunks, self._body_at
+        body = data[at:] if len(chunks) == 1 else b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
+        if not self._path.answered(self, self._status == _OK, self._fields, body):
+            self._parse()
+
+    def _read_head(self, data: bytes) -> bool:
+        """Read a head; return False if it is not plain, or not whole."""
+        head = _HEAD.match(data)
+        if head is None or head.end() > _LONGEST_HEAD:
+            return False
+        lines = head[2][:-2].split(b"\r\n")
+        fields = {}
+        for line in lines:
+            name, _, value = line.partition(b": ")
+            fields[name.lower()] = value
+        if len(fields) != len(lines):
+            return False  # some came several times
+        if not _STEERING.isdisjoint(fields) and not _keeps_alive(fields):
+            return False
+        length = fields.get(b"content-length")
+        if length is None or len(length) > _LONGEST_LENGTH or not length.isdigit():
+            return False
+        size = int(length)
+        if size > SMALL:
+            return False
+        self._status = head[1]
+        self._fields = fields
+        self._body_at = at = head.end()
+        self._missing = size - len(data) + at
+        return True
+
+    # Any other response.
+
+    def _parse(self) -> None:
+        """Leave the response to the parser, from its first byte on."""
+        self._feed_parser()
+        self._look()
+
+    def _feed_parser(self) -> None:
+        if not self._is_plain:
+            return
+        self._is_plain = False
+        message = self.message
+        message.reset()
+        chunks, self._chunks = self._chunks, []
+        for chunk in chunks:
+            if message.is_ended:
+                self.abort()  # more than the response: it stands, the connection does not
+            else:
+                message.feed(chunk)
+
+    def _read_parsed(self, data: bytes) -> None:
+        message = self.message
+        if (self.transfer is None and not self._is_lent) or message.is_ended:
+            self.abort()  # nothing was asked for: a response that is whole stands, the connection does not
+            return
+        message.feed(data)
+        if self._is_lent:
+            if message.failure is not None:
+                self.abort()
+            if message.is_worth(self._worth):
+                self._wake()
+            if message.held > _MOST_HELD and not message.is_short and not self._is_paused:
+                self._pause()
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        """Take a whole response if all is well with it; hand over what is not, once that is known."""
+        message = self.message
+        if message.failure is not None:
+            self.abort()
+        elif message.held <= SMALL:
+            if message.is_gathering:
+                return  # chunks, of which there may be few
+            if message.is_ended and message.status in _TAKEN and self._take_whole():
+                return
+        if message.is_answered:
+            self._is_lent = True
+            self._path.unusual(self)
+
+    def _take_whole(self) -> bool:
+        message = self.message
+        fields = message.fields
+        if b"content-length" not in fields and b"transfer-encoding" not in fields:
+            return False  # its length is unknown
+        return self._path.answered(self, message.status == HTTPStatus.OK, fields, message.body())
+
+    def _conclude(self, error: Exception | None) -> None:
+        """The connection has ended, and the response may have, too."""
+        self._feed_parser()
+        self.message.end(error, reused=self._reused)
+        failure = self.message.failure
+        if failure is not None and failure.free:  # the server had closed the idle connection
+            transfer, self.transfer = cast("FastTransfer", self.transfer), None
+            self._path.send_again(transfer)
+        else:
+            self._look()
+
+    def _fail(self, failure: Failure) -> None:
+        self._feed_parser()
+        self.message.fail(failure)
+        self.abort()
+        if self._is_lent:
+            self._wake()
+        else:
+            self._look()
+
+    def _is_too_slow(self, seconds: float) -> bool:
+        """Tell, after a turn of the timer, if the response comes too slowly since its first byte."""
+        if self._pace is None:
+            if not self._came:
+                return False
+            self._pace = self._path.pace()
+        came, self._came = self._came, 0
+        return self._pace.is_too_slow(seconds, came)
+
+    def rest(self) -> None:
+        """End an exchange whose response is taken: the connection is idle, or closed."""
+        self.transfer = None
+        self._quiet = 0
+        if self._is_plain:
+            self._chunks = []
+            self.origin.idle.append(self)
+        elif self.message.is_reusable and self.is_usable:
+            self.message.reset()
+            self.origin.idle.append(self)
+        else:
+            self.abort()
+
+    # Lent to the general path.
+
+    def arrival(self, worth: int) -> asyncio.Future[None]:
+        """Return what ends when about `worth` bytes of the body are there, or all, or something is wrong."""
+        self._worth = min(worth, _WORTHWHILE)
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def take(self) -> list[bytes]:
+        """Return what came of the body and is not taken yet, and make room for more."""
+        if self._is_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
+        return self.message.take()
+
+    def end_exchange(self) -> None:
+        """Take the connection back: it is idle, or closed if it cannot carry another exchange."""
+        self._waiter = None
+        self._is_lent = False
+        self._is_plain = False
+        if self._is_paused:
+            self.abort()
+        self.rest()
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self.message.is_ended:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _keeps_alive(fields: dict[bytes, bytes]) -> bool:
+    """Tell if the only field that steers is the one that asks for nothing."""
+    only = _STEERING.isdisjoint(name for name in fields if name != b"connection")
+    return only and fields[b"connection"].lower() == b"keep-alive"

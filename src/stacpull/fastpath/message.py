@@ -1,0 +1,258 @@
+"""The response of one exchange as it comes in: bytes are fed, status, fields and body come out. No I/O.
+
+    awaiting ─fields─▶ receiving ─end of the body─▶ whole
+
+llhttp (of Node and of aiohttp, here through httptools) parses, forgiving what aiohttp has it forgive. What
+the parser cannot know is decided here: that a HEAD has no body, that bytes past the end are wrong, what is
+too much, and what it means that the connection ends. The first thing that is wrong stays in `failure`.
+
+The rest of a long body of known length bypasses the parser, which would copy every byte of it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from stacpull.fastpath import failures
+from stacpull.models import Failure
+from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.lean_headers import joined_fields
+
+_SHORT = 1 << 20
+_WITHOUT_BODY = frozenset({101, 204, 304})
+_SWITCHING = 101
+_LOWEST, _FINAL, _OK = 100, 200, 200
+
+
+class _Phase(enum.Enum):
+    AWAITING = enum.auto()
+    RECEIVING = enum.auto()
+    WHOLE = enum.auto()
+
+
+_AWAITING, _RECEIVING, _WHOLE = _Phase
+
+
+class ParsedMessage:
+    """A response; one object serves all exchanges of a connection, one after the other (`reset`).
+
+    Args:
+        name: The host, for messages.
+    """
+
+    __slots__ = (
+        "_framed", "_head", "_keep", "_lengths", "_overhead", "_parser", "_pieces", "_raw", "_rest", "_state",
+        "failure", "fields", "held", "is_short", "name", "status",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._parser: HttpResponseParser | None = None
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"<ParsedMessage {self._state.name} {self.status}, {self.held} bytes held>"
+
+    def reset(self) -> None:
+        """Await the response to another request."""
+        self.status = 0
+        self.fields: dict[bytes, bytes] = {}
+        """By name in lower case; what came several times is joined."""
+        self.held = 0
+        """Bytes of the body that nobody has taken yet."""
+        self.failure: Failure | None = None
+        self._state = _AWAITING
+        self._pieces: list[bytes] = []
+        self.is_short = False
+        """True if a body is announced that is given to its reader only when it is whole."""
+        self._framed = self._keep = False
+        self._rest = self._overhead = 0
+        self._raw: list[bytes] = []  # names and values in turn
+        self._head: list[bytes] = []  # as it came, for a parser that refuses it
+        self._lengths: LengthFilter | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """True once there is something to say: the fields, and a short body whole, or what is wrong."""
+        return self.is_worth(0)
+
+    @property
+    def is_ended(self) -> bool:
+        """True once nothing more will come: the body is whole, or something is wrong."""
+        return self._state is _WHOLE or self.failure is not None
+
+    @property
+    def is_reusable(self) -> bool:
+        """True if the connection may carry another exchange (RFC 9112, 9.3)."""
+        return self._keep and self._state is _WHOLE and self.failure is None
+
+    def is_worth(self, size: int) -> bool:
+        """Tell if it is worth waking the reader, who waits for `size` bytes: a short body comes whole."""
+        state = self._state
+        if state is _WHOLE or self.failure is not None:
+            return True
+        return state is _RECEIVING and not self.is_short and self.held >= size
+
+    @property
+    def is_gathering(self) -> bool:
+        """True while chunks of a 200 come in, which may turn out to be few."""
+        chunked = self._framed and not self.is_short and not self._rest
+        return chunked and self._state is _RECEIVING and self.status == _OK and self.failure is None
+
+    def body(self) -> bytes:
+        """Return what came of the body and is not taken yet, without taking it."""
+        pieces = self._pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def take(self) -> list[bytes]:
+        """Return what came of the body and is not taken yet."""
+        pieces, self._pieces = self._pieces, []
+        self.held = 0
+        return pieces
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the response."""
+        if self._rest:
+            self._feed_rest(data)
+            return
+        held, is_known = self.held, self.status
+        if self._state is _AWAITING:
+            self._head.append(data)
+        self._parse(data if self._lengths is None else self._lengths.feed(data))
+        if self.held == held and self._state is not _WHOLE:
+            self._overhead += len(data)
+            if self._overhead > OVERHEAD_LIMIT:
+                self.fail(failures.endless_fields(self.name))
+        if self.failure is not None and not is_known:
+            self.status = 0  # wrong from the start: then its head says nothing
+
+    def end(self, error: Exception | None, *, reused: bool) -> None:
+        """Conclude what the end of the connection means.
+
+        Args:
+            error: What it ended with; None if the server closed it in order.
+            reused: True if it had carried an exchange before: it may have been closed in the meantime, which
+                is nobody's fault as long as no byte of a response has come (RFC 9112, 9.3.1).
+        """
+        self._parser = None  # it knows our methods: a cycle, with up to a mebibyte in it
+        if self._state is _AWAITING:
+            self.fail(failures.closed(self.name, error, free=reused and not self._overhead))
+        elif self._state is _RECEIVING:
+            if self._framed or error is not None:
+                self.fail(failures.truncated(self.name))
+            else:
+                self._state = _WHOLE
+
+    def fail(self, failure: Failure) -> None:
+        """Note what is wrong; the first counts."""
+        if self.failure is None:
+            self.failure = failure
+
+    def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = _parser_for(self)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            if self._state is not _AWAITING or self._lengths is not None:
+                self._on_unparsable()
+                return
+            self._raw = []
+            self._lengths = LengthFilter()  # it may have been a repeated length: once more, without
+            self._parser = None
+            self._parse(self._lengths.feed(b"".join(self._head)))
+
+    def _feed_rest(self, data: bytes) -> None:
+        """Take a piece of a long body past the parser, which is of no use any more."""
+        self._parser = None
+        excess = len(data) - self._rest
+        self._pieces.append(data if excess <= 0 else data[: self._rest])
+        self.held += len(data)
+        self._rest = max(-excess, 0)
+        if excess > 0:
+            self.fail(failures.overlong(self.name))
+        if not self._rest:
+            self._state = _WHOLE
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        """Object to a second response to one request: bytes past the end."""
+        if self._state is _WHOLE:
+            self.fail(failures.overlong(self.name))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field: nothing else, as there are some ten of them to each response."""
+        self._raw += (name, value)
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body is framed (RFC 9112, 6.3)."""
+        parser = cast("HttpResponseParser", self._parser)  # it is the one that calls
+        status = parser.get_status_code()
+        objection = _objection(self._raw, status, self.name)
+        if objection is not None:
+            self.fail(objection)
+            return
+        if status < _FINAL and status != _SWITCHING:
+            self._raw = []  # interim (RFC 9110, 15.2): of no interest, and there may be no end of them
+            return
+        self._head = []
+        self.status = status
+        self.fields = joined_fields(self._raw)
+        self._keep = status != _SWITCHING and parser.should_keep_alive()
+        self._state = _RECEIVING
+        if status in _WITHOUT_BODY:
+            self._state = _WHOLE
+        elif b"content-length" in self.fields:
+            self._framed = True
+            length = int(self.fields[b"content-length"])
+            self.is_short = length <= _SHORT
+            self._rest = 0 if self.is_short else length
+        else:
+            self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body."""
+        if self._state is _RECEIVING:
+            self._pieces.append(data)
+            self.held += len(data)
+            if self._rest:
+                self._rest -= len(data)
+        elif self._state is _WHOLE:
+            self.fail(failures.overlong(self.name))
+        else:
+            self.fail(failures.malformed(self.name))  # an interim response has no body
+
+    def on_message_complete(self) -> None:
+        """Conclude the response, unless it is an interim one."""
+        if self._state is _RECEIVING:
+            self._state = _WHOLE
+            if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers come among the fields, and are left there
+                self.fail(failures.endless_fields(self.name))
+
+    def _on_unparsable(self) -> None:
+        if self._state is not _WHOLE:
+            self.fail(failures.malformed(self.name))
+        elif self.status != _SWITCHING:
+            self.fail(failures.overlong(self.name))
+
+
+def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
+    """Return what is wrong with fields (names and values in turn) and status, or None."""
+    text = b"".join(raw)
+    too_long = len(text) > FIELD_LIMIT and max(map(len, raw)) > FIELD_LIMIT
+    if too_long or len(raw) > 2 * FIELD_COUNT_LIMIT:
+        return failures.endless_fields(host)
+    return failures.malformed(host) if status < _LOWEST or b"\0" in text else None
+
+
+def _parser_for(message: ParsedMessage) -> HttpResponseParser:
+    """Return a parser that forgives what aiohttp's forgives: servers are clumsy."""
+    parser = HttpResponseParser(message)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+    )
+    return parser

@@ -1,0 +1,112 @@
+"""What goes out, decided without I/O: which requests the lean transport takes, and their bytes.
+
+It takes GET, HEAD and POST, for hosts written in the plain way. Everything else is left to the transport
+behind it: odd hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection, and those
+that would break out of their line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stacpull.urls import wire_url
+
+_PORTS = {"http": 80, "https": 443}
+_MOST_PORTS = 65535
+_ORIGIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+)
+_METHODS = frozenset({"GET", "HEAD", "POST"})
+_STEERING = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where connections go. An IPv6 `host` is without brackets; `name` is host and port as written."""
+
+    scheme: str
+    host: str
+    port: int
+    name: str
+
+    @property
+    def is_tls(self) -> bool:
+        """True for https."""
+        return self.scheme == "https"
+
+    @property
+    def authority(self) -> str:
+        """The Host field: without the port if it is the scheme's own (RFC 9110, 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Split `url` into origin (`http://host:port`) and request target, which stays as it is to the letter.
+
+    What cannot stand in a request line is percent-encoded, and a fragment is left out.
+    """
+    url = wire_url(url)
+    if "#" in url:
+        url = url.partition("#")[0]
+    start = url.find("://") + 3
+    slash = url.find("/", start)
+    question = url.find("?", start, slash if slash >= 0 else len(url))
+    if question >= 0:
+        return url[:question], "/" + url[question:]
+    return (url, "/") if slash < 0 else (url[:slash], url[slash:])
+
+
+def place_of(origin: str) -> Place | None:
+    """Return the place that `origin` names, or None if it is not written in the plain way."""
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None:
+        return None
+    scheme, host = match["scheme"], match["host"].strip("[]")
+    port = int(match["port"] or _PORTS[scheme])
+    if not 0 < port <= _MOST_PORTS or not _is_plain_host(host):
+        return None
+    return Place(scheme, host, port, origin.lower().partition("://")[2])
+
+
+def _is_plain_host(host: str) -> bool:
+    """Tell names and whole addresses from the short forms of addresses that `inet_aton` takes."""
+    if ":" not in host and not host.replace(".", "").isdigit():
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_plain(method: str, headers: Mapping[str, str]) -> bool:
+    """Tell whether a request is one that is taken here."""
+    if method not in _METHODS:
+        return False
+    if not headers:
+        return True
+    text = "".join((*headers, *headers.values()))
+    breaks_out = "\r" in text or "\n" in text or "\0" in text
+    return not breaks_out and _STEERING.isdisjoint(map(str.lower, headers))
+
+
+def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str], body: bytes | None = None) -> bytes:
+    """Return what follows the request line: fields, the empty line and the body.
+
+    Args:
+        headers: Of the request; they replace `defaults` of the same name.
+        defaults: Names in lower case.
+        body: The content, if there is one.
+    """
+    given = {name.lower() for name in headers}
+    fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    if body is not None:
+        lines += f"Content-Length: {len(body)}\r\n"
+    return f"{lines}\r\n".encode("utf-8", "surrogateescape") + (body or b"")

@@ -1,0 +1,107 @@
+"""What the general path gets when a request of the fast path turns out to be unusual.
+
+It takes the place of what its own transport would have given at that moment: a failure, or a response whose
+body may still come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from types import TracebackType
+from typing import Self
+
+from stacpull.fastpath import failures
+from stacpull.fastpath.connection import FastConnection
+from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.transport import Response, TransferError
+
+
+class FailedResponse:
+    """A request that got no response: entering the context raises why."""
+
+    def __init__(self, error: TransferError) -> None:
+        self._error = error
+
+    async def __aenter__(self) -> Response:
+        raise self._error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+
+class LentResponse:
+    """A response on a connection of the fast path, which gets it back when the context ends.
+
+    Args:
+        connection: it has read the head of the response, or has failed.
+        url: the URL that answered.
+    """
+
+    def __init__(self, connection: FastConnection, url: str) -> None:
+        self._connection = connection
+        self.url = url
+        self.status = connection.message.status
+        self.headers: Mapping[str, str] = LeanHeaders(connection.message.fields)
+
+    async def __aenter__(self) -> Self:
+        message = self._connection.message
+        if not message.status and message.failure is not None:
+            self._connection.end_exchange()
+            raise TransferError(message.failure)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.end_exchange()
+        del self._connection  # it carries other exchanges from now on
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+        """
+        connection, message = self._connection, self._connection.message
+        size = message.held
+        pieces = connection.take()
+        while size <= limit and not message.is_ended:
+            await connection.arrival(limit - size + 1)
+            size += message.held
+            pieces += connection.take()
+        if size > limit:
+            raise TransferError(failures.too_large(message.name, self.status, limit))
+        if message.failure is not None:
+            raise TransferError(message.failure)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Return the body in pieces of about `size` bytes, the last one shorter.
+
+        What came before a failure is yielded before it is raised: a part can be continued from there.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
+        """
+        return self._sent(size)
+
+    async def _sent(self, size: int) -> AsyncGenerator[bytes]:
+        connection, message = self._connection, self._connection.message
+        pieces: list[bytes] = []
+        held = 0
+        while True:
+            held += message.held
+            pieces += connection.take()
+            if message.is_ended:
+                break
+            if held >= size:
+                yield b"".join(pieces)
+                pieces, held = [], 0
+            else:
+                await connection.arrival(size - held)
+        if pieces:
+            yield b"".join(pieces)
+        if message.failure is not None:
+            raise TransferError(message.failure)
