@@ -16,6 +16,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
+from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.selection_checks import validate
@@ -115,6 +116,8 @@ async def _mirror(
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> MirrorReport:
+    if options.items_parquet:
+        _refuse_without_items(options)
     requests = requests_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
@@ -166,6 +169,20 @@ async def _mirror(
             raise
         text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
+
+
+def _refuse_without_items(options: Options) -> None:
+    """Refuse to keep items.parquet where it cannot be made.
+
+    Raises:
+        UsageError: pyarrow is missing, or no item documents are kept.
+    """
+    if options.metadata == "none":
+        raise UsageError("--items-parquet needs the documents of items: leave --metadata none out.")
+    if not is_pyarrow_installed():
+        raise UsageError(
+            "--items-parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
+        )
 
 
 def _nothing_to_resume(dest: Path) -> MirrorReport:

@@ -53,6 +53,7 @@ _TIMES = (
 )
 """Properties that STAC's common metadata and its timestamps extension define as times."""
 _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
+_OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 _LEFT_OUT = frozenset({"type", "properties"})
 _FLAT, _WITH_HEIGHT = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _LINK = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
@@ -89,6 +90,7 @@ def write_geoparquet(
     *,
     collections: Sequence[str] = (),
     on_progress: Callable[[int], None] = lambda _items: None,
+    spool_directory: Path | None = None,
 ) -> _Build:
     """Write the items of a mirror to `file`.
 
@@ -98,6 +100,7 @@ def write_geoparquet(
         contents: The mirror.
         collections: Ids of the collections to write; empty for all.
         on_progress: Called with the number of items read so far, once per batch.
+        spool_directory: Where the temporary file without a name is made; None for the directory of `path`.
 
     Returns:
         What is known after the last item: their number, and what the format could not hold as it was.
@@ -106,18 +109,31 @@ def write_geoparquet(
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections
     }
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
+    with tempfile.TemporaryFile(dir=spool_directory or path.parent) as spool:
         items = (item for item in contents.items() if item.collection in chosen)
         for batch in _batched(items, _BATCH):
             _spool(spool, build.batch(batch, hrefs))
             on_progress(build.items)
-        documents = {n: hrefs.document(f"{safe_segment(n)}/collection.json", d) for n, d in chosen.items()}
+        documents = {
+            n: hrefs.document(f"{safe_segment(n)}/collection.json", without_tree(d))
+            for n, d in chosen.items()
+        }
         schema = build.schema(documents)
         spool.seek(0)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in _row_groups(_unspooled(spool), schema):
                 writer.write_table(table, row_group_size=_ROW_GROUP)
     return build
+
+
+def without_tree(collection: Json) -> Json:
+    """Return a collection without the links that make it part of a catalog: one for each of its items."""
+    links = [
+        link
+        for link in collection.get("links") or ()
+        if isinstance(link, dict) and link.get("rel") not in _OF_THE_TREE
+    ]
+    return {**collection, "links": links}
 
 
 class _Hrefs:
@@ -170,8 +186,13 @@ class _Build:
         self._geometry_types: set[str] = set()
         self._bounds: list[float] = []
 
-    def notes(self, contents: MirrorContents) -> tuple[str, ...]:
-        """Return sentences about what the file does not hold as the items have it."""
+    def notes(self, contents: MirrorContents, *, missing: bool = True) -> tuple[str, ...]:
+        """Return sentences about what the file does not hold as the items have it.
+
+        Args:
+            contents: What was written.
+            missing: False to say nothing of documents that are not in the mirror (yet).
+        """
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
             for place, kinds in sorted(self.mixed.items())
@@ -185,7 +206,7 @@ class _Build:
         ]
         if self.bad_geometries:
             notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
-        if contents.unreadable:
+        if missing and contents.unreadable:
             notes.append(
                 f"{len(contents.unreadable):,} item documents cannot be read, as {contents.unreadable[0]}."
             )
