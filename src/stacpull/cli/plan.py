@@ -69,6 +69,7 @@ def plan(
     if urls is not None:
         printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer))
         chosen |= {"urls": urls, "out": out or printed, "with_credentials": with_credentials}
-    report = session.run_cancelled(api.plan(source, dest, **chosen, on_event=session.show))
+    work = api.plan(source, dest, **chosen, on_event=session.show)
+    report = session.run_cancelled(work)
     is_list_printed = urls is not None and out is None
     return session.finish(report, plan_lines(report, dest), aside=is_list_printed)
