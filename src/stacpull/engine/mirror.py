@@ -267,6 +267,7 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+        await self._store.flush()
         if not self._summary.items_unseen:
             await self._store.call(MirrorStore.forget_unwanted)
         self._failures.check()
