@@ -24,10 +24,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+import shapely.geometry
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
-from stacpull.outputs.arrow import TIME, Mixed, fitted, json_array, merged_type, storable_type
+from stacpull.outputs.arrow import JSON_TEXT, TIME, Mixed, fitted, json_array, merged_type, storable_type
 from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
 from stacpull.outputs.training_samples import SampleOptions
@@ -245,6 +246,8 @@ class _Build:
             "geo": {"version": _VERSION, "primary_column": "geometry", "columns": {"geometry": geometry}},
             "stac-geoparquet": {"version": _VERSION, "collections": collections},
         }
+        if json_text := [name for name, kind in types.items() if kind == JSON_TEXT]:
+            metadata["stacpull:json_text"] = {"columns": json_text}
         return pa.schema(
             [(name, kind) for name, kind in types.items() if kind is not None],
             metadata={name: orjson.dumps(value) for name, value in metadata.items()},
@@ -269,6 +272,8 @@ class _Build:
     def _geometries(self, values: Sequence[Any]) -> pa.Array:
         texts = [None if value is None else orjson.dumps(value).decode() for value in values]
         shapes = shapely.from_geojson(texts, on_invalid="ignore")
+        for row in (shapely.is_missing(shapes) & [text is not None for text in texts]).nonzero()[0]:
+            shapes[row] = _closed(values[row])
         found = ~shapely.is_missing(shapes)
         self.bad_geometries += sum(text is not None for text in texts) - int(found.sum())
         present = shapes[found]
@@ -287,6 +292,14 @@ class _Build:
                 max(before[3], north),
             ]
         return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
+
+
+def _closed(geometry: Any) -> shapely.Geometry | None:
+    """Return a geometry whose rings may be open, which many label items have; None if it is not one."""
+    try:
+        return shapely.geometry.shape(geometry)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, shapely.errors.ShapelyError):
+        return None
 
 
 _KNOWN = frozenset(_MEMBERS) | _LEFT_OUT
