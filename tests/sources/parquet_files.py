@@ -50,7 +50,9 @@ class Body:
 class FileServer:
     """Serves one file, with ranges or without; `asked` has the ranges."""
 
-    def __init__(self, data: bytes, *, ranges: bool = True, etag: str = '"v1"', breaks: Sequence[int] = ()):
+    def __init__(
+        self, data: bytes, *, ranges: bool = True, etag: str = '"v1"', breaks: Sequence[int | None] = ()
+    ):
         self.data, self.ranges, self.etag, self.breaks = data, ranges, etag, list(breaks)
         self.asked: list[tuple[int, int]] = []
 

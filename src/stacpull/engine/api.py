@@ -83,8 +83,8 @@ async def mirror(
 
     Args:
         source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
-            URL; a static catalog, collection or item, an ItemCollection or NDJSON (URL or path); `-` for
-            NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
+            URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
+            for NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
             pystac-client, dicts, or an iterable of those. Input that comes only once is kept in `dest`.
         dest: A directory, created if it does not exist.
         selection: What to keep; None keeps everything.

@@ -76,7 +76,7 @@ class ParquetFooter(NamedTuple):
     collections: dict[str, Json]
 
 
-def read_footer(file: Window, size: int) -> ParquetFooter:
+def read_footer(file: PartialFile, size: int) -> ParquetFooter:
     """Return the footer of a file.
 
     Args:
@@ -92,7 +92,7 @@ def read_footer(file: Window, size: int) -> ParquetFooter:
         raise ParquetError(f"its footer cannot be decoded: {_first_line(error)}") from error
 
 
-def check_pages(file: Window, footer: ParquetFooter, number: int) -> None:
+def check_pages(file: PartialFile, footer: ParquetFooter, number: int) -> None:
     """Check the pages of a row group before they are decoded.
 
     Raises:
@@ -108,7 +108,7 @@ def check_pages(file: Window, footer: ParquetFooter, number: int) -> None:
 
 
 def items_in(
-    file: Window, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
+    file: PartialFile, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
 ) -> Iterator[list[Json]]:
     """Yield the items of a row group, up to `most` at a time, their hrefs made absolute.
 
@@ -135,7 +135,7 @@ def items_in(
         raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
 
 
-class Window(io.RawIOBase):
+class PartialFile(io.RawIOBase):
     """A file of which only one part is there, at its place.
 
     Args:
@@ -203,11 +203,11 @@ def main(descriptor: int) -> None:
         try:
             if "footer" in request:
                 size, start = request["footer"]
-                footer = read_footer(Window(descriptor, size, start), size)
+                footer = read_footer(PartialFile(descriptor, size, start), size)
                 _answer({"groups": footer.row_groups, "collections": footer.collections})
             elif footer is not None:
                 size, start, number, url, first, most = request["items"]
-                file = Window(descriptor, size, start)
+                file = PartialFile(descriptor, size, start)
                 check_pages(file, footer, number)
                 for items in items_in(file, footer, number, url, first=first, most=most):
                     _answer(items)
@@ -327,7 +327,7 @@ def _first_line(error: BaseException) -> str:
 # --- pages ------------------------------------------------------------------------------------------------
 
 
-def _check_chunk(file: Window, chunk: Any, column: Any, number: int, rows: int) -> None:
+def _check_chunk(file: PartialFile, chunk: Any, column: Any, number: int, rows: int) -> None:
     name = f"the column {chunk.path_in_schema} of row group {number}"
     is_list = column.max_repetition_level > 0
     most = min(max(_LEAST_VALUES, _VALUES_PER_ROW * rows), _VALUES_LIMIT) if is_list else rows
@@ -357,7 +357,7 @@ def _check_chunk(file: Window, chunk: Any, column: Any, number: int, rows: int) 
         )
 
 
-def _longest(file: Window, chunk: Any, at: int, compressed: int, plain: int) -> int:
+def _longest(file: PartialFile, chunk: Any, at: int, compressed: int, plain: int) -> int:
     """Return the length of the longest value of a dictionary, in bytes."""
     if chunk.physical_type != "BYTE_ARRAY":
         return 16
@@ -375,7 +375,7 @@ def _longest(file: Window, chunk: Any, at: int, compressed: int, plain: int) -> 
     return min(longest, plain)
 
 
-def _page_header(file: Window, at: int, name: str) -> tuple[dict[int, Any], int]:
+def _page_header(file: PartialFile, at: int, name: str) -> tuple[dict[int, Any], int]:
     """Return the fields of a page header by number, and where the page begins."""
     file.seek(at)
     data = file.read(1 << 12)

@@ -107,8 +107,13 @@ class ParquetSource(ItemsFile):
         return known[collection_id] if collection_id in known else await super().collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the one start."""
+        """Return the one start.
+
+        Raises:
+            SourceError: The file cannot be read, or is not Parquet with items.
+        """
         self._filter = RowGroupFilter(selection)
+        await self._known_collections()
         return await super().starts(selection)
 
     async def pages(
