@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import shapely
 import shapely.geometry
 
+from stacpull.catalog.assets import REMOTE_ASSETS
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
 from stacpull.outputs.arrow import JSON_TEXT, TIME, Mixed, fitted, json_array, merged_type, storable_type
@@ -55,7 +56,7 @@ _TIMES = (
 """Properties that STAC's common metadata and its timestamps extension define as times."""
 _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
-_LEFT_OUT = frozenset({"type", "properties"})
+_LEFT_OUT = frozenset({"type", "properties", REMOTE_ASSETS})
 _FLAT, _WITH_HEIGHT = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _LINK = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
 _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
