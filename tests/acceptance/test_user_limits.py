@@ -50,7 +50,7 @@ def test_the_rate_of_a_run_is_limited(
 ) -> None:
     """Never faster than asked, over everything that is fetched; and a slow rate of one's own is no stall.
 
-    A busy machine can only make the whole slower. Ten per cent too fast is an error, twice as slow is another.
+    A busy machine can only make it slower. Ten per cent too fast is an error, twice as slow is another.
     """
     with AssetHost(size=size) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
