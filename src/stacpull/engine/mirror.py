@@ -60,8 +60,6 @@ __all__ = ["MirrorRun", "requests_of"]
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
-_CATALOG_PATIENCE = 3.0
-"""Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
 _SAVED_EVERY = 20
 """Ticks between two savings of what was spent."""
 _LOW_BYTES = 1 << 30
