@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
+from stacpull.engine import heap
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
@@ -293,6 +294,7 @@ class MirrorStore:
             InterruptedRunError: A stop has waited long enough.
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
+        heap.trim()
         from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
 
         notes: tuple[str, ...] = ()
