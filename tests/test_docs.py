@@ -14,6 +14,7 @@ from stacpull import reports
 from stacpull.engine.credentials import CredentialsCheck, ProfileState
 from stacpull.events import Damage
 from stacpull.models import FailureKind
+from stacpull_headers.headers_report import HeadersReport
 from stacpull_trace.report import TraceEstimate, TraceReport
 
 TESTS = Path(__file__).resolve().parent
@@ -87,7 +88,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "`failures`": (reports.FailureRecord,),
     "`verify`": (Damage, reports.VerifyReport, reports.RebuildReport),
     "`plan`": (reports.PlanReport, reports.HostPlan, reports.Disk),
-    "`headers`": (reports.HeadersReport,),
+    "`headers`": (HeadersReport,),
     "`credentials`": (ProfileState, CredentialsCheck),
     "`trace`": (TraceReport, TraceEstimate),
 }

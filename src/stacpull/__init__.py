@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,
-        HeadersReport,
         HostPlan,
         MirrorReport,
         PlanReport,
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from stacpull_headers.header_table import headers
+    from stacpull_headers.headers_report import HeadersReport
     from stacpull_trace.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
     from stacpull_trace.trace import trace, trace_estimate
 
@@ -93,6 +93,7 @@ _HOMES = {
     ),
     "stacpull.engine.item_input": ("SourceLike",),
     "stacpull_headers.header_table": ("headers",),
+    "stacpull_headers.headers_report": ("HeadersReport",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull_trace.trace": ("trace", "trace_estimate"),
     "stacpull.engine.verify": ("verify",),
@@ -126,7 +127,6 @@ _HOMES = {
     "stacpull.redact": ("Secret",),
     "stacpull.reports": (
         "FailureRecord",
-        "HeadersReport",
         "HostPlan",
         "MirrorReport",
         "PlanReport",

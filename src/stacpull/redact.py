@@ -149,6 +149,15 @@ class Secrets:
             del self._learned[next(iter(self._learned))]
         self._find_forms()
 
+    @property
+    def values(self) -> frozenset[str]:
+        """Every secret, revealed; replaced whole whenever one is added."""
+        return self._values
+
+    def revealed(self) -> tuple[list[str], list[str]]:
+        """Return the secrets that were added, and those that were learned."""
+        return [one.reveal() for one in self._known], [one.reveal() for one in self._learned]
+
     def _find_forms(self) -> None:
         known = self._known | self._learned.keys()
         forms = {form for secret in known for form in _forms_of(secret.reveal())}

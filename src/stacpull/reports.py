@@ -13,11 +13,11 @@ __all__ = [
     "ADVICE",
     "Disk",
     "FailureRecord",
-    "HeadersReport",
     "HostPlan",
     "MirrorReport",
     "PlanReport",
     "RebuildReport",
+    "ReportTable",
     "RunState",
     "StatusReport",
     "VerifyReport",
@@ -52,7 +52,7 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending, failures allowed."""
 
 
-class _Table:
+class ReportTable:
     """Shows a report as a table where Jupyter displays it."""
 
     __slots__ = ()
@@ -71,7 +71,7 @@ class _Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts(_Table):
+class Counts(ReportTable):
     """What `mirror` and `status` both tell (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = done + failed + pending; `assets_skipped` are those of done that were found done
@@ -230,7 +230,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanReport(_Table):
+class PlanReport(ReportTable):
     """What a mirror would do. `bytes_basis`: whether bytes are known, sampled, or unknown."""
 
     items_seen: int
@@ -308,7 +308,7 @@ class RebuildReport:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport(_Table):
+class VerifyReport(ReportTable):
     """What `verify` found. Sizes in bytes, times in seconds. `state` is that of the check itself."""
 
     dest: str
@@ -357,45 +357,3 @@ class VerifyReport(_Table):
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints last."""
         return {**asdict(self), "damaged": self.damaged}
-
-
-@dataclass(frozen=True, slots=True)
-class HeadersReport(_Table):
-    """How a job of headers ended: requests, bytes, seconds are of this command, all else of the whole job."""
-
-    state: Literal["complete", "interrupted"]
-    items_seen: int
-    items_matched: int
-    headers_done: int
-    headers_failed: int
-    """Rows that failed: headers that could not be read, source items too."""
-    headers_skipped: int = 0
-    """Of those done, found done already when this command started."""
-    headers_missing: int = 0
-    """Of those failed, gone at the source (404, 410)."""
-    assets_excluded: int = 0
-    """Assets of matched items that the asset filters left out."""
-    assets_not_tiff: int = 0
-    """Assets that were left out: neither media type nor suffix is that of a TIFF."""
-    items_unseen: int = 0
-    items_without_label: int = 0
-    bytes_fetched: int = 0
-    seconds: float = 0.0
-    requests: int = 0
-    retries: int = 0
-    source: str = ""
-    out: str | None = None
-    reason: str | None = None
-    missing_ok: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """0 all done, 1 finished but some rows failed or some items were not reached, 130 interrupted."""
-        if self.state == "interrupted":
-            return 130
-        failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
-        return 1 if failed or (self.items_unseen and self.reason is not None) else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)

@@ -27,12 +27,12 @@ from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json, Selection
 from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
-from stacpull.reports import HeadersReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull_headers.header_book import HeaderBook
 from stacpull_headers.header_plans import HeaderPlans, TiffAssets
 from stacpull_headers.header_rows import HeaderJob, as_mapping
+from stacpull_headers.headers_report import HeadersReport
 from stacpull_headers.ranged import HeaderRead, RangedReader
 
 _WORKERS = 64

@@ -34,10 +34,10 @@ from stacpull.events import Listener
 from stacpull.filters.items import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json, Selection
-from stacpull.reports import HeadersReport
 from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, as_mapping
 from stacpull_headers.header_run import HeadersRun
+from stacpull_headers.headers_report import HeadersReport
 
 _BEGINNING: Json = HeaderCounts().to_json(Position(None, None), ended=False)
 

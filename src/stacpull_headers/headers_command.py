@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Table
-from stacpull.cli.summary import headers_lines
+from stacpull.cli.printing import Table, count, duration, size
+from stacpull.cli.summary import Failed
 from stacpull.config.options import Scope
+
+if TYPE_CHECKING:
+    from stacpull_headers.headers_report import HeadersReport
 
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 _UNUSED = (
@@ -92,3 +95,33 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         " ".join(str(width) for width, _ in row["overviews"]) or "-",
         row["nodata"] if row["nodata"] is not None else "-",
     )
+
+
+def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
+    """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
+    done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
+    where = f" in {report.out}" if report.out else ""
+    broken = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
+    state = "" if report.state == "complete" and broken else f"{report.state}: "
+    if report.reason:
+        state = f"{report.state} ({report.reason.rstrip('.')}): "
+    yield f"{state}{done}{where}{broken}"
+    here = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
+    yield (
+        f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
+        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{here}"
+    )
+    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
+    if report.assets_not_tiff:
+        yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
+    if report.assets_excluded:
+        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
+    if report.items_without_label:
+        yield f"  skipped  {count(report.items_without_label, 'item')} without a label in the nomenclature"
+    if report.items_unseen:
+        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
+    yield from failed.lines()
+    if report.out and report.state != "complete":
+        yield "to resume: run the same command again"
+    elif report.out and report.headers_failed:
+        yield "to retry failed headers: run the same command again"

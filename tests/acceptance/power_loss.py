@@ -26,6 +26,7 @@ from tests.acceptance.command import LABELS
 from tests.acceptance.crash_disk import DAMAGES, Choice, Damage, Disk, any_damage
 from tests.acceptance.crash_trace import Event, events_of, events_of_tree, recording
 from tests.acceptance.small_mirror import SmallMirror
+from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import Options, Secret, Selection
@@ -163,6 +164,7 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
         return None if found is None else (inodes.get(found[0], found[0]), found[1])
 
     with ExitStack() as stack:
+        stack.enter_context(store_on_thread())
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
         stack.enter_context(mock.patch.object(Destination, "identity", as_it_was))

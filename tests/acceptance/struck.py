@@ -88,10 +88,10 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
 
 
 def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
-    if what == KILL:
-        if ran.code not in _KILLED:
-            yield f"killed, it ended with {ran.code}"
+    if what == KILL and ran.code in _KILLED:
         return
+    if what == KILL and ran.code != 5:  # 5: the store process was killed, and the other one says so
+        yield f"killed, it ended with {ran.code}"
     if ran.code not in {0, 5}:
         yield f"exit code {ran.code}: {ran.err[-300:]}"
     if "Traceback" in ran.err or "Exception" in ran.err:

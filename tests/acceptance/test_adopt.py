@@ -16,6 +16,7 @@ from tests.acceptance.command import BIGEARTHNET, environment, mirror_of, run
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
 from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
+from tests.store_in_thread import store_on_thread
 
 from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
 from stacpull.engine.adoption import AdoptingFetcher
@@ -186,7 +187,7 @@ def test_a_disk_that_fails_takes_none_of_the_files(
             raise DestinationError("The disk failed.")
         sync(self, files, directories)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, store_on_thread():
         patch.setattr(GroupSync, "sync", failing)
         with pytest.raises(DestinationError, match="The disk failed"):
             downloaded.mirror()

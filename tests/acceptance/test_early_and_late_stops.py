@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from tests.acceptance.command import SOURCE, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
+from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull.engine import mirror_store, recovery
-from stacpull.engine.publisher import Publisher
+from stacpull.engine import catalogs, mirror_store, recovery
+from stacpull.errors import DestinationError
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
@@ -118,13 +120,13 @@ def test_a_stop_while_what_a_kill_left_is_read_leaves_it_to_resume(tmp_path, mon
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 
-        async def killed() -> None:
-            with monkeypatch.context() as patch:
-                patch.setattr(Destination, "place", _killed)
+        async def broken_off() -> None:
+            with monkeypatch.context() as patch, store_on_thread():
+                patch.setattr(Destination, "place", _broken)
                 await stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options)
 
-        with pytest.raises(_KilledError):
-            asyncio.run(killed())
+        with pytest.raises(DestinationError, match="broken off"):
+            asyncio.run(broken_off())
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
         assert wholes
         looked = recovery.look_at
@@ -134,10 +136,12 @@ def test_a_stop_while_what_a_kill_left_is_read_leaves_it_to_resume(tmp_path, mon
 
             def look(*place: object, **how: object) -> object:
                 loop.call_soon_threadsafe(stop.set)
-                assert wait_until(stop.is_set)
+                is_stopped = how["is_stopped"]
+                assert callable(is_stopped)
+                assert wait_until(is_stopped)
                 return looked(*place, **how)
 
-            with monkeypatch.context() as patch:
+            with monkeypatch.context() as patch, store_on_thread():
                 patch.setattr(recovery, "look_at", look)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
@@ -156,12 +160,9 @@ def asset_requests(replica: MlhubReplica) -> int:
     return sum(replica.counters[route] for route in ASSET_ROUTES)
 
 
-class _KilledError(BaseException):
-    """SIGKILL, as near as it can be had within a process."""
-
-
-def _killed(*_: object, **__: object) -> None:
-    raise _KilledError
+def _broken(*_: object, **__: object) -> None:
+    """Leave whole parts, as a kill does."""
+    raise DestinationError("broken off")
 
 
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
@@ -172,15 +173,19 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
         options = options_for(replica)
 
         async def stopped() -> stacpull.MirrorReport:
-            stop = asyncio.Event()
-            write = Publisher.write_file
+            loop, stop = asyncio.get_running_loop(), asyncio.Event()
+            write_catalogs = catalogs.write_mirror_catalogs
 
-            def late(publisher: Publisher, path: Path, data: bytes) -> None:
-                write(publisher, path, data)
-                stop.set()
+            def late(*given: Any, write: Any, is_stopped: Any, **named: Any) -> None:
+                def write_and_stop(path: Path, data: bytes) -> None:
+                    write(path, data)
+                    loop.call_soon_threadsafe(stop.set)
+                    assert wait_until(is_stopped)
 
-            with monkeypatch.context() as patch:
-                patch.setattr(Publisher, "write_file", late)
+                write_catalogs(*given, write=write_and_stop, is_stopped=is_stopped, **named)
+
+            with monkeypatch.context() as patch, store_on_thread():
+                patch.setattr(catalogs, "write_mirror_catalogs", late)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )

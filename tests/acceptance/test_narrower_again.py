@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, quick
+from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import Selection, sync
@@ -113,7 +114,7 @@ def test_a_run_that_is_stopped_there_ends_the_same(
             forget_unwanted(*arguments)
         raise stacpull.StacpullError("stopped")
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, store_on_thread():
         patched.setattr("stacpull.engine.mirror_store.forget_unwanted", stopped)
         with pytest.raises(stacpull.StacpullError, match="stopped"):
             mirror(source, dest, exclude_assets="B10")

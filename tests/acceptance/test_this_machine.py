@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance.command import COMMAND, Ran, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files, files_in
+from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import DestinationError, Options, Secret, Selection
@@ -153,7 +154,7 @@ def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, small_hub, monkeyp
     monkeypatch.setattr(runs, "end", fails)
     options = Options(query={"key": Secret(small_hub.key)})
     selection = Selection(collections=("bigearthnet_v1_labels",), max_items=1, source_links=False)
-    with pytest.raises(DestinationError, match="disk I/O error"):
+    with store_on_thread(), pytest.raises(DestinationError, match="disk I/O error"):
         asyncio.run(stacpull.mirror(small_hub.base_url, tmp_path / "m", selection=selection, options=options))
     monkeypatch.undo()
     report = asyncio.run(

@@ -189,6 +189,7 @@ KILLED_AT = """
 import os, sys
 from stacpull.cli.entry import main
 from stacpull.store.destination import Destination
+from tests.store_in_thread import store_on_thread
 place, at = Destination.place, sys.argv.pop(1)
 def killed(self, part, directory, name, **how):
     if name == at:
@@ -196,7 +197,8 @@ def killed(self, part, directory, name, **how):
     return place(self, part, directory, name, **how)
 Destination.place = killed
 sys.argv[0] = "stacpull"
-main()
+with store_on_thread():
+    main()
 """
 
 

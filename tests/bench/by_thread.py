@@ -3,12 +3,14 @@
     python -m tests.bench.by_thread RESULT ARGUMENT...
 
 Writes a JSON object to RESULT: seconds by name of the thread (`loop` is the main one, from the end of the
-imports of the command on; `start` what came before; threads of pools are one), `code` the exit code.
+imports of the command on; `start` what came before; threads of pools are one; `store process` is all of it),
+`code` the exit code.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import threading
 import time
@@ -37,6 +39,8 @@ def main(result: str, *arguments: str) -> None:
         command()
     except SystemExit as end:
         code = end.code
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken["store process"] = children.ru_utime + children.ru_stime  # type: ignore[assignment] # likewise
     taken["loop"] = time.thread_time()  # type: ignore[assignment]
     Path(result).write_text(json.dumps({"code": code, "seconds": taken}))
 

@@ -12,26 +12,25 @@ from stacpull.engine.intake import Backlog, Intake
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind, Job, Received
 from stacpull.store.destination import Destination
-from stacpull.store.wholes import Whole
 from stacpull.store.writer import Arrived, BodyWriter
 
 
 class Sink:
-    """What stands for publisher and writer: it keeps what comes."""
+    """What stands for the store: it keeps what comes."""
 
     def __init__(self) -> None:
-        self.delivered: list[Arrived] = []
         self.put_in: list[tuple[Job, Received]] = []
         self.failures: list[tuple[Job, Failure, int]] = []
-
-    def deliver(self, batch: list[Arrived]) -> None:
-        self.delivered += batch
-
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        self.failures.append((job, failure, attempts))
+        self.unchanged: list[Job] = []
 
     def put(self, job: Job, received: Received) -> None:
         self.put_in.append((job, received))
+
+    def confirm(self, job: Job) -> None:
+        self.unchanged.append(job)
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        self.failures.append((job, failure, attempts))
 
 
 def job(row: int) -> Job:
@@ -40,10 +39,6 @@ def job(row: int) -> Job:
 
 def body(size: int) -> Received:
     return Received(size, None, "f", body=b"x" * size)
-
-
-def arrived(row: int, size: int) -> Arrived:
-    return job(row), body(size), Whole(f"{row}.whole", row, size, None)
 
 
 async def put_all(intake: Intake, count: int) -> None:
@@ -56,15 +51,26 @@ def test_no_slot_is_free_before_something_is_written() -> None:
     async def course() -> None:
         sink = Sink()
         intake = Intake(sink, Backlog(), slots=8)
-        intake.writer = sink  # type: ignore[assignment] # the same
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             putting = group.create_task(put_all(intake, 9))
             await asyncio.sleep(0.02)
             assert len(sink.put_in) == 8
             assert not putting.done()
-            await asyncio.to_thread(intake.deliver, [arrived(1, 1)])
+            intake.written(1)
             await putting
-        assert [one[0].row for one in sink.delivered] == [1]
+
+    asyncio.run(course())
+
+
+def test_an_asset_that_has_not_changed_frees_its_slot() -> None:
+    async def course() -> None:
+        sink = Sink()
+        intake = Intake(sink, Backlog(), slots=1)
+        for row in (1, 2):
+            await asyncio.wait_for(intake.slots(1), 10)
+            intake.put(job(row), Received(1, None, "f", unchanged=True))
+        assert [one.row for one in sink.unchanged] == [1, 2]
+        assert sink.put_in == []
 
     asyncio.run(course())
 
@@ -90,17 +96,15 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
     monkeypatch.setattr(room, "_UNPUBLISHED", 3)
 
     async def course() -> None:
-        sink = Sink()
         backlog = Backlog()
-        intake = Intake(sink, backlog, slots=100)
-        intake.writer = sink  # type: ignore[assignment] # the same
+        intake = Intake(Sink(), backlog, slots=100)
         await put_all(intake, 3)
-        await asyncio.to_thread(intake.deliver, [arrived(row, 1) for row in (1, 2, 3)])
+        intake.written(3)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             waiting = [group.create_task(intake.slots(1)) for _ in (4, 5)]
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
-            await asyncio.to_thread(backlog.published, 1)
+            backlog.published(1)
         assert all(task.done() for task in waiting)
 
     asyncio.run(course())
@@ -108,44 +112,38 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
 
 def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
     async def course() -> None:
-        sink = Sink()
-        intake = Intake(sink, Backlog(), slots=1)
-        intake.writer = sink  # type: ignore[assignment] # the same
+        intake = Intake(Sink(), Backlog(), slots=1)
         await put_all(intake, 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(intake.slots(1), 0.01)
-        intake.deliver([arrived(1, 1)])
+        intake.written(1)
         async with asyncio.timeout(10):
             await intake.slots(1)
 
     asyncio.run(course())
 
 
-def test_handing_in_without_a_writer_is_a_mistake_of_ours() -> None:
-    async def course() -> None:
-        intake = Intake(Sink(), Backlog(), slots=1)
-        with pytest.raises(RuntimeError, match="no writer"):
-            intake.put(job(1), body(1))
-
-    asyncio.run(course())
-
-
 def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> None:
-    """Real threads: a worker that waits is always woken."""
+    """A real thread writes: a worker that waits is always woken."""
     destination = Destination(tmp_path)
     errors: list[BaseException] = []
 
     async def course() -> list[Arrived]:
-        sink = Sink()
+        loop, sink, written = asyncio.get_running_loop(), Sink(), list[Arrived]()
         intake = Intake(sink, Backlog(), slots=2)
-        writer = BodyWriter(destination, checksum="sha256", deliver=intake.deliver, on_error=errors.append)
-        intake.writer = writer
+
+        def deliver(batch: list[Arrived]) -> None:
+            written.extend(batch)
+            loop.call_soon_threadsafe(intake.written, len(batch))
+
+        writer = BodyWriter(destination, checksum="sha256", deliver=deliver, on_error=errors.append)
+        sink.put = writer.put  # type: ignore[method-assign]
         writer.start()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for worker in range(20):
                 group.create_task(_put_some(intake, worker))
         await asyncio.to_thread(writer.close)
-        return sink.delivered
+        return written
 
     delivered = asyncio.run(course())
     assert sorted(one.row for one, _, _ in delivered) == list(range(400))

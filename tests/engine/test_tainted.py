@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
 from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
+from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import recovery
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.publisher import PACE
-from stacpull.engine.store_thread import StoreThread
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
-from stacpull.redact import Secrets
 
 
 def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
@@ -158,22 +155,22 @@ def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
     bench.take_up()
     (job,) = bench.plan(planned("i", ["a"])).jobs
     assert (tmp_path / ".stacpull/boot").exists()
-    arrived = bench.arrive(job, b"a")
-    monkeypatch.setattr(outcomes, "record", fail)
+    bench.close()
+    heard = Heard()
 
-    async def settled() -> None:
-        with pytest.raises(DestinationError):
-            await thread.call(MirrorStore.settle)
+    async def broken_off() -> None:
+        async with asyncio.timeout(20), opened(tmp_path, heard) as store:
+            monkeypatch.setattr(outcomes, "record", fail)
+            store.put(job, received(b"a"))
+            if asked:
+                await store.flush()
+                with pytest.raises(DestinationError):
+                    await store.call(MirrorStore.settle)
+            else:
+                await until(lambda: heard.broken)
 
-    thread = StoreThread(bench.store, Secrets(), lambda _error: None)
-    thread.start()
-    if asked:
-        bench.publisher.take([arrived])
-    else:
-        thread.deliver([arrived])
-        time.sleep(2 * PACE)
-    asyncio.run(settled())
-    thread.close()
+    asyncio.run(broken_off())
     assert (tmp_path / ".stacpull/boot").exists() is is_believed
+    bench = Bench(tmp_path)
     assert meta.is_tainted(bench.db) is not is_believed
     bench.close()

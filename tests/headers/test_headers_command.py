@@ -18,8 +18,8 @@ from stacpull.config.options import Options
 from stacpull.errors import SourceError
 from stacpull.events import AssetFailed, Progress
 from stacpull.models import FailureKind, ItemId, Selection
-from stacpull.reports import HeadersReport
 from stacpull_headers.header_rows import COLUMNS
+from stacpull_headers.headers_report import HeadersReport
 
 Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")

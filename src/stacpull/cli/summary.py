@@ -13,13 +13,12 @@ import attrs
 from stacpull.cli.printing import count, duration, rate, size
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind, Selection
-from stacpull.reports import ADVICE, FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
 
 __all__ = [
     "ADVICE",
     "Failed",
     "failure_line",
-    "headers_lines",
     "mirror_lines",
     "plan_lines",
     "resumed_nothing",
@@ -200,36 +199,6 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"to retry:    stacpull retry {dest}"
     if report.assets_ordered:
         yield f"to ask again later for what is not ready yet: stacpull retry --ordered {dest}"
-
-
-def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
-    """Sum up a job of headers: how many were read, what failed and why, and what comes next."""
-    done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
-    where = f" in {report.out}" if report.out else ""
-    broken = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
-    state = "" if report.state == "complete" and broken else f"{report.state}: "
-    if report.reason:
-        state = f"{report.state} ({report.reason.rstrip('.')}): "
-    yield f"{state}{done}{where}{broken}"
-    here = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
-    yield (
-        f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
-        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{here}"
-    )
-    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
-    if report.assets_not_tiff:
-        yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
-    if report.assets_excluded:
-        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
-    if report.items_without_label:
-        yield f"  skipped  {count(report.items_without_label, 'item')} without a label in the nomenclature"
-    if report.items_unseen:
-        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
-    yield from failed.lines()
-    if report.out and report.state != "complete":
-        yield "to resume: run the same command again"
-    elif report.out and report.headers_failed:
-        yield "to retry failed headers: run the same command again"
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:

@@ -16,7 +16,9 @@ import attrs
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
 
-_HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "OPENSSL_CONF"})
+_HARMLESS = frozenset(
+    {"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "OPENSSL_CONF", "STACPULL_PORTABLE"}
+)
 _HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
 """Variables that are read before a Python program starts, and that never hold a credential."""
 

@@ -20,6 +20,7 @@ from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.selection_checks import validate
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
+from stacpull.engine.store_client import started_store
 from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
 from stacpull.engine.walk import Position
@@ -130,9 +131,13 @@ async def _mirror(
     spec = _spec(address.url, selection, options, address.credential_names)
     clock = SystemClock()
     try:
-        async with opened_source(
-            address, options, clock, stop, processes=options.processes, on_event=on_event
-        ) as (network, found):
+        async with (
+            started_store() as started,
+            opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
+                network,
+                found,
+            ),
+        ):
             await unless_stopped(lambda: validate(found, selection, layout), stop)
             async with opened_workspace(dest) as workspace:
 
@@ -144,7 +149,15 @@ async def _mirror(
 
                 run = await on_ledger(workspace, begin)
                 return await MirrorRun(
-                    workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+                    workspace,
+                    started,
+                    run,
+                    found,
+                    network,
+                    options,
+                    clock=clock,
+                    on_event=on_event,
+                    stop=stop,
                 ).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(dest).exists):

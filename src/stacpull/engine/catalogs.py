@@ -28,14 +28,6 @@ from stacpull.store.inspection import look_at
 LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
 
-__all__ = ["LINES_FILE", "collections_to_read", "write_mirror_catalogs"]
-
-
-def collections_to_read(db: Connection, run: int) -> list[str]:
-    """Return the collections whose document `run` reads: those it met items of, and those not known yet."""
-    rows = views.collection_rows(db)
-    return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
-
 
 def write_mirror_catalogs(
     db: Connection,

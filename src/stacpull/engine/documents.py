@@ -93,7 +93,7 @@ class WrittenItem:
 
 
 class ItemWriter:
-    """Writes the JSON of final items, on the publisher's thread."""
+    """Writes the JSON of final items, in the store process."""
 
     def __init__(
         self,

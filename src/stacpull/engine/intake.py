@@ -9,11 +9,9 @@ many whole parts wait to be published.
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Protocol
 
 from stacpull.models import Failure, Job, Received
-from stacpull.store.writer import Arrived, BodyWriter
 
 __all__ = ["Backlog", "Intake", "Publishes"]
 
@@ -22,10 +20,10 @@ _UNPUBLISHED = 4096
 
 
 class Publishes(Protocol):
-    """Where outcomes go in the end (`engine.publisher.Publisher`); callable from any thread."""
+    """Where outcomes go (`engine.store_client.StoreClient`)."""
 
-    def deliver(self, batch: list[Arrived]) -> None:
-        """Take whole parts."""
+    def put(self, job: Job, received: Received) -> None:
+        """Take what came in; `Intake.written` is called when it is on the disk."""
         ...
 
     def confirm(self, job: Job) -> None:
@@ -42,47 +40,39 @@ class Backlog:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._loop = asyncio.get_running_loop()
         self._caught_up = asyncio.Event()
-        self._lock = threading.Lock()  # parts come from the writer's thread and from other processes
-        self._written = 0
-        self._published = 0  # counted on the publisher's thread
+        self._waiting = 0
 
     @property
     def is_long(self) -> bool:
         """True if nothing more should come in for now."""
-        return self._written - self._published >= _UNPUBLISHED
+        return self._waiting >= _UNPUBLISHED
 
     def wrote(self, count: int) -> None:
-        """Hear that `count` parts were written (on any thread)."""
-        with self._lock:
-            self._written += count
+        """Add parts that were written."""
+        self._waiting += count
 
     def published(self, count: int) -> None:
-        """Hear that `count` parts left the queue (on the publisher's thread)."""
-        self._published += count
-        if not self._caught_up.is_set():
-            self._loop.call_soon_threadsafe(self._caught_up.set)
+        """Subtract parts that do not wait any more."""
+        self._waiting -= count
+        self._caught_up.set()
 
     async def bearable(self) -> None:
         """Wait until it is not long."""
         while self.is_long:
             self._caught_up.clear()
-            if self.is_long:
-                await self._caught_up.wait()
+            await self._caught_up.wait()
 
 
 class Intake:
-    """Counts what is between the workers and the ledger. `slot`, `put` and `fail` are called on the loop."""
+    """Counts what is between the workers and the ledger."""
 
-    def __init__(self, publisher: Publishes, backlog: Backlog, *, slots: int) -> None:
+    def __init__(self, store: Publishes, backlog: Backlog, *, slots: int) -> None:
         """Make an intake with so many slots."""
-        self._publisher = publisher
+        self._store = store
         self._backlog = backlog
         self._free = slots
         self._freed = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self.writer: BodyWriter | None = None
 
     async def slots(self, most: int) -> int:
         """Take slots for the next assets as soon as one is free; return how many: `most`, or fewer."""
@@ -99,24 +89,21 @@ class Intake:
     def put(self, job: Job, received: Received) -> None:
         """Hand in an asset that came in whole; its slot is free when it is written."""
         if received.unchanged:
-            self._publisher.confirm(job)
+            self._store.confirm(job)
             self.give_back()
             return
-        if self.writer is None:
-            raise RuntimeError("the intake has no writer")
-        self.writer.put(job, received)
+        self._store.put(job, received)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Hand in an asset that failed for good; its slot was given back before, by `give_back`."""
-        self._publisher.fail(job, failure, attempts)
+        self._store.fail(job, failure, attempts)
 
     def give_back(self, count: int = 1) -> None:
         """Free the slots of assets of which nothing came in."""
         self._free += count
         self._freed.set()
 
-    def deliver(self, batch: list[Arrived]) -> None:
-        """Pass whole parts on to the publisher (on the writer's thread)."""
-        self._backlog.wrote(len(batch))
-        self._publisher.deliver(batch)
-        self._loop.call_soon_threadsafe(self.give_back, len(batch))
+    def written(self, count: int) -> None:
+        """Free the slots of so many assets: they are on the disk, and wait to be published."""
+        self._backlog.wrote(count)
+        self.give_back(count)

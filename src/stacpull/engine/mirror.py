@@ -1,6 +1,6 @@
 """One run of a mirror, from its begin to its end however that comes.
 
-    producer ─▶ queue ─▶ pool of workers ─▶ intake ─▶ writer thread ─▶ store thread ─▶ DEST, ledger
+    producer ─▶ queue ─▶ pool of workers ─▶ intake ═▶ store process ─▶ DEST, ledger
         ▲                                                                                    │
         └──────────────────────────── what is planned already ◀─────────────────────────────┘
 
@@ -12,7 +12,6 @@ that stops the run takes the same way out, as far as the disk still allows it.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -27,14 +26,15 @@ from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
-from stacpull.engine.mirror_store import MirrorStore, RunFindings
+from stacpull.engine.mirror_store import MirrorStore, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
+from stacpull.engine.processes.spawning import Started
 from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
 from stacpull.engine.selector import Selector
-from stacpull.engine.store_thread import StoreThread
+from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
@@ -54,9 +54,7 @@ from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
-from stacpull.store.writer import BodyWriter
 
 __all__ = ["MirrorRun", "requests_of"]
 
@@ -81,6 +79,7 @@ class MirrorRun:
     def __init__(
         self,
         workspace: Workspace,
+        started: Started,
         run: Run,
         source: Source,
         network: Network,
@@ -91,6 +90,7 @@ class MirrorRun:
         stop: asyncio.Event | None,
     ) -> None:
         self._workspace = workspace
+        self._started = started
         self._run = run
         self._source = source
         self._network = network
@@ -104,22 +104,12 @@ class MirrorRun:
         )
         self._account = Account(run, network.counters, clock, network.client.gates.waiting)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._loop = asyncio.get_running_loop()
-        self._store = StoreThread(
-            MirrorStore(
-                workspace,
-                run,
-                requests_of(options),
-                checksum=options.recorded_checksum,
-                secrets=network.secrets,
-                clock=clock,
-                is_stopped=self._stop.is_set,
-                on_published=self._published,
-                on_failed=self._failed,
-                on_notice=self._noticed,
-            ),
+        self._store = StoreClient(
+            workspace.destination,
+            run,
             network.secrets,
-            self._break,
+            options.recorded_checksum,
+            StoreEvents(self._written, self._published, self._failed, self._noticed, self._break),
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
@@ -135,6 +125,21 @@ class MirrorRun:
         Raises:
             StacpullError: what stopped the run; what was done is recorded.
         """
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._pass_on_stop())
+                try:
+                    return await self._execute()
+                finally:
+                    watching.cancel()
+        except BaseExceptionGroup as errors:
+            raise cause(errors) from None
+
+    async def _pass_on_stop(self) -> None:
+        await self._stop.wait()
+        self._store.stop()
+
+    async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
         if advice := login_advice(self._run.spec.source, self._options):
             self._emit(Notice("warning", advice))
@@ -146,27 +151,19 @@ class MirrorRun:
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-            error = await asyncio.to_thread(self._told, cause(caught))
+            error = cause(caught)
+            if isinstance(error, Exception):
+                dest = self._workspace.destination.path
+                error = await asyncio.to_thread(as_destination_error, error, dest)
         try:
             if error is None and not (self._cut_short or self._stop.is_set()):
                 error = self._left_over()
             report = await self._conclude(error)
         finally:
-            await asyncio.to_thread(self._store.close)
+            await self._store.close()
         if error is not None:
             raise error
         return report
-
-    def _told(self, error: BaseException) -> BaseException:
-        """Return an error that concerns DEST as a whole with a sentence that helps, others as they are."""
-        if isinstance(error, OSError) and is_destination_failure(error):
-            return destination_error(error, self._workspace.destination.path)
-        if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
-            return DestinationError(
-                f"Python cannot encode the file name {error.object!a} in {error.encoding}: set PYTHONUTF8=1 "
-                "for this process, then run `stacpull resume`."
-            )
-        return error
 
     # --- the machinery -----------------------------------------------------------------------------------
 
@@ -177,14 +174,9 @@ class MirrorRun:
         Raises:
             InterruptedRunError: a stop came before all was in order.
         """
-        destination = self._workspace.destination
-        checksum = self._options.recorded_checksum
-        writer = BodyWriter(
-            destination, checksum=checksum, deliver=self._intake.deliver, on_error=self._break
-        )
-        self._intake.writer = writer
-        self._store.start()
-        writer.start()
+        await self._store.open(self._started, requests_of(self._options), self._workspace.lock)
+        if self._stop.is_set():
+            self._store.stop()
         is_in_order = False
         try:
             recovered = await self._store.call(MirrorStore.recover)
@@ -195,7 +187,7 @@ class MirrorRun:
             await self._warn_of_little_room()
             yield
         finally:
-            await asyncio.to_thread(writer.close)
+            await self._store.flush()
             try:
                 if is_in_order and not self._broken.done():
                     await self._store.call(MirrorStore.write_final_items)
@@ -248,26 +240,23 @@ class MirrorRun:
                 kept = clean_document(document, self._network.secrets)
                 await self._store.call(MirrorStore.keep_collection, name, kept)
 
+    def _written(self, count: int) -> None:
+        self._intake.written(count)
+
     def _published(self, count: int) -> None:
         self._backlog.published(count)
 
     def _failed(self, failed: list[AssetFailed]) -> None:
-        """Hear from the publisher's thread what failed for good."""
         for event in failed:
-            self._loop.call_soon_threadsafe(self._emit, event)
+            self._emit(event)
 
     def _noticed(self, text: str) -> None:
-        """Pass on what the publisher's thread wants the user to know."""
-        self._loop.call_soon_threadsafe(self._emit, Notice("warning", text))
+        self._emit(Notice("warning", text))
 
     def _break(self, error: BaseException) -> None:
-        """Hear from a thread that it has ended."""
-
-        def tell() -> None:
-            if not self._broken.done():
-                self._broken.set_result(error)
-
-        self._loop.call_soon_threadsafe(tell)
+        """Note that nothing can be written any more."""
+        if not self._broken.done():
+            self._broken.set_result(error)
 
     # --- the transfer ------------------------------------------------------------------------------------
 

@@ -6,20 +6,21 @@ ledger), so that the two sides need not share memory. Nothing else writes to the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.engine.catalogs import collections_to_read, write_mirror_catalogs
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, recover
 from stacpull.engine.together import Patience
 from stacpull.engine.workspace import Workspace
+from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
-from stacpull.filters.covering import covers
 from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
@@ -30,6 +31,7 @@ from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import ItemId, Job
 from stacpull.redact import Secrets
+from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
 from stacpull.store.sync import FileSync
 
@@ -77,6 +79,18 @@ class Kept(NamedTuple):
     """Items that other sources have had as well."""
 
 
+def as_destination_error(error: Exception, dest: Path) -> Exception:
+    """Return an error that concerns DEST as a whole as a `DestinationError`, others as they are."""
+    if isinstance(error, OSError) and is_destination_failure(error):
+        return destination_error(error, dest)
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        return DestinationError(
+            f"Python cannot encode the file name {error.object!a} in {error.encoding}: set PYTHONUTF8=1 "
+            "for this process, then run `stacpull resume`."
+        )
+    return error
+
+
 class MirrorStore:
     """Owns DEST and the ledger for one run. Its public methods are the operations of the network side.
 
@@ -112,7 +126,7 @@ class MirrorStore:
             on_notice: Called with a warning for the user.
         """
         self._db = workspace.db
-        self._destination = workspace.destination
+        self.destination = workspace.destination
         self._sync = workspace.sync
         self._run = run
         self._requests = requests
@@ -120,12 +134,12 @@ class MirrorStore:
         self._secrets = secrets
         self._clock = clock
         self._is_stopped = is_stopped
-        self._items = ItemWriter(self._db, self._destination, secrets, run.spec.metadata)
+        self._items = ItemWriter(self._db, self.destination, secrets, run.spec.metadata)
         self.publisher = Publisher(
             self._db,
             run.id,
             run.counters,
-            self._destination,
+            self.destination,
             workspace.sync,
             self._items,
             clock=clock,
@@ -141,13 +155,13 @@ class MirrorStore:
             self._run.id,
             sample_size=self._run.spec.selection.sample or 0,
             revalidate=self._requests.revalidate,
-            is_there=self._destination.has,
+            is_there=self.destination.has,
             secrets=self._secrets,
         )
 
     def translated(self) -> AbstractContextManager[None]:
         """Raise errors of SQLite in the block as `DestinationError`."""
-        return translated(ledger_path(self._destination.path))
+        return translated(ledger_path(self.destination.path))
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -160,8 +174,8 @@ class MirrorStore:
         db = self._db
         self.publisher.remove_listed()
         runs.set_requests(db, self._run.id, self._requests)
-        left = recover(db, self._destination, checksum=self._checksum, is_stopped=self._is_stopped)
-        accept(db, self._destination)
+        left = recover(db, self.destination, checksum=self._checksum, is_stopped=self._is_stopped)
+        accept(db, self.destination)
         self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
@@ -186,7 +200,7 @@ class MirrorStore:
 
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
-        PartStore(self._destination.parts).sweep(
+        PartStore(self.destination.parts).sweep(
             lambda row, generation: jobs.is_open(self._db, row, generation)
         )
 
@@ -201,7 +215,9 @@ class MirrorStore:
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
         if is_done and self._run.spec.kind == "mirror":
-            forget_unwanted(self._db, self._run.id, covers, self._destination.has)
+            from stacpull.filters.covering import covers  # noqa: PLC0415 - it imports all filters
+
+            forget_unwanted(self._db, self._run.id, covers, self.destination.has)
 
     def add_effort(self, spent: dict[str, float]) -> None:
         """Add what was spent to the sums of the run."""
@@ -227,8 +243,10 @@ class MirrorStore:
     # --- catalogs ----------------------------------------------------------------------------------------
 
     def collections_to_read(self) -> list[str]:
-        """Return the collections whose documents the run reads."""
-        return collections_to_read(self._db, self._run.id)
+        """Return the collections whose documents the run reads: those it met items of, and unknown ones."""
+        db, run = self._db, self._run.id
+        rows = views.collection_rows(db)
+        return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
     def keep_collection(self, name: str, document: bytes) -> None:
         """Keep the document of a collection, without credentials."""
@@ -240,9 +258,11 @@ class MirrorStore:
         Raises:
             InterruptedRunError: A stop has waited long enough.
         """
+        from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
+
         write_mirror_catalogs(
             self._db,
-            self._destination,
+            self.destination,
             metadata=self._run.spec.metadata,
             secrets=self._secrets,
             source=self._run.spec.source,

@@ -16,7 +16,7 @@ from stacpull.engine.documents import clean_item
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.sample import restored_candidates, sampled_item
 from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
-from stacpull.engine.store_thread import StoreThread
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
@@ -24,7 +24,7 @@ from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planning import ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import Failure, ItemId, Job, Json
+from stacpull.models import Failure, ItemId, Job, Json, PlannedItem
 from stacpull.redact import Secrets
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
@@ -42,7 +42,7 @@ class Producer:
         source: Source,
         reader: ItemReader,
         selector: Selector,
-        store: StoreThread,
+        store: StoreClient,
         queue: asyncio.Queue[Job | None],
         *,
         run: runs.Run,
@@ -210,10 +210,14 @@ class Producer:
         await self._store.call(MirrorStore.restart_walk)
         return self._store.counters["items_matched"] or 0
 
+    def _item_row(self, item: PlannedItem) -> ItemRow:
+        """Return an item as the ledger takes it: its document goes there once, as text."""
+        return ItemRow(item._replace(document={}), clean_item(item.document, self._secrets))
+
     def _batch(self, selected: Selected) -> PlanBatch:
         left_out = {item for items in selected.left_out.values() for item in items}
         return PlanBatch(
-            items=[ItemRow(one, clean_item(one.document, self._secrets)) for one in selected.items],
+            items=[self._item_row(one) for one in selected.items],
             failed_items=[self._cut_name(one) for one in selected.failures],
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
             left_out={str(verdict): items for verdict, items in selected.left_out.items()},

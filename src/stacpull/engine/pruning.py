@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from stacpull.engine.documents import clean_item, item_of
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.store_thread import StoreThread
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.trust import Trust, is_found, is_gone, service_of
 from stacpull.engine.walk import WalkSummary
@@ -73,7 +73,7 @@ class Pruning:
 
     def __init__(
         self,
-        store: StoreThread,
+        store: StoreClient,
         source: Source,
         reader: ItemReader,
         secrets: Secrets,

@@ -51,7 +51,7 @@ _SLOW_IN_A_ROW = 3
 class _Group:
     """What waits for the next sync: arrivals to publish, with their part files, and failures to record."""
 
-    parts: list[tuple[Arrival, str]] = field(default_factory=list)
+    parts: list[WholePart] = field(default_factory=list)
     failures: list[AssetFailure] = field(default_factory=list)
     confirmed: list[Confirmed] = field(default_factory=list)
     delivered: int = 0
@@ -72,6 +72,10 @@ class _Renamed:
         return bool(self.done or self.items)
 
 
+WholePart = tuple[Arrival, str]
+"""An asset that lies in a whole part, and the part's name."""
+
+
 def arrival_of(arrived: Arrived) -> Arrival:
     """Return the ledger's view of a whole part: its name is known now, `{filename}` included."""
     job, received, whole = arrived
@@ -89,12 +93,12 @@ def arrival_of(arrived: Arrived) -> Arrival:
         size=whole.size,
         inode=whole.inode,
         sha256=whole.sha256,
-        etag=_as_text(received.validator.kept),
+        etag=stored_text(received.validator.kept),
         unproven=None if received.verified else 1,
     )
 
 
-def _as_text(etag: str | None) -> str | None:
+def stored_text(etag: str | None) -> str | None:
     """Return an ETag that can be stored: the name of a part that lay there may hold what is no text."""
     return None if etag is None else etag.encode("utf-8", "backslashreplace").decode()
 
@@ -147,10 +151,10 @@ class Publisher:
         elif self._deadline is None and (len(self._group) or self._renamed or self._final_items):
             self._deadline = time.monotonic() + PACE
 
-    def deliver(self, batch: Sequence[Arrived]) -> None:
+    def deliver(self, parts: Sequence[WholePart]) -> None:
         """Add whole parts that the network side has handed in; `on_published` counts them."""
-        self.take(batch)
-        self._group.delivered += len(batch)
+        self._group.parts.extend(parts)
+        self._group.delivered += len(parts)
 
     def fail(self, failure: AssetFailure) -> None:
         """Take an asset that failed for good, or that is not ready yet."""

@@ -2,7 +2,7 @@
 
     walk ─▶ Selector ─candidates─▶ N kept (ledger or memory) ─▶ end of the walk ─▶ planned in order of rank
 
-A mirror keeps its candidates in the ledger (`ledger.samples`), `plan` and `headers` keep theirs in memory
+A mirror keeps its candidates in the ledger (`ledger.walk_state`), `plan` and `headers` keep theirs in memory
 (`MemorySample`): N items, however long the walk is.
 """
 

@@ -19,6 +19,7 @@ from stacpull.config.options import Options
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.store_client import started_store
 from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, UsageError
@@ -96,11 +97,15 @@ async def go_on(
         prune=options.prune or run.requests.prune,
         yes=options.yes or run.requests.yes,
     )
-    async with opened_source(
-        address, options, clock, stop, processes=options.processes, on_event=on_event
-    ) as (network, found):
+    async with (
+        started_store() as started,
+        opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
+            network,
+            found,
+        ),
+    ):
         return await MirrorRun(
-            workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+            workspace, started, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
 
 

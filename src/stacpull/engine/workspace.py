@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Workspace:
     destination: Destination
     db: Connection
     sync: Sync
+    lock: int = -1
+    """The descriptor of the lock, which the store process inherits."""
 
 
 @contextmanager
@@ -45,27 +47,44 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    destination = Destination(dest, most_held=shares_here().directories)
+    with closing(Destination(dest, most_held=shares_here().directories)) as destination, locked(dest) as lock:
+        await_workers(dest)
+        with _ledger_of(destination) as (db, sync):
+            yield Workspace(destination, db, sync, lock.fileno())
+
+
+@contextmanager
+def opened_ledger(dest: Path) -> Iterator[Workspace]:
+    """Open DEST in the store process, while the network process (and this one with it) holds the lock.
+
+    Raises:
+        DestinationError: it cannot be opened.
+    """
+    with (
+        closing(Destination(dest, most_held=shares_here().directories)) as destination,
+        _ledger_of(destination) as (db, sync),
+    ):
+        yield Workspace(destination, db, sync)
+
+
+@contextmanager
+def _ledger_of(destination: Destination) -> Iterator[tuple[Connection, Sync]]:
+    """Open the ledger, and see that everything in it is on the disk at the end."""
+    sync = choose(destination.fd, destination.parts_fd)
+    network = file_system(destination.fd) is FileSystem.NETWORK
+    db = open_writer(destination.path, journal="delete" if network else "wal", durable=not sync.covers_ledger)
     try:
-        with locked(dest):
-            await_workers(dest)
-            sync = choose(destination.fd, destination.parts_fd)
-            network = file_system(destination.fd) is FileSystem.NETWORK
-            db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)
-            try:
-                if not sync.covers_ledger:
-                    _sync_own_directory(destination)
-                yield Workspace(destination, db, sync)
-            except BaseException:
-                with suppress(DestinationError):
-                    _settle(db, destination)
-                raise
-            else:
-                _settle(db, destination)
-            finally:
-                db.close()
+        if not sync.covers_ledger:
+            _sync_own_directory(destination)
+        yield db, sync
+    except BaseException:
+        with suppress(DestinationError):
+            _settle(db, destination)
+        raise
+    else:
+        _settle(db, destination)
     finally:
-        destination.close()
+        db.close()
 
 
 def _sync_own_directory(destination: Destination) -> None:
@@ -97,7 +116,7 @@ def _settle(db: Connection, destination: Destination) -> None:
 
 
 @contextmanager
-def locked(dest: Path) -> Iterator[None]:
+def locked(dest: Path) -> Iterator[MirrorLock]:
     """Hold the mirror as a run does.
 
     Raises:
@@ -108,7 +127,7 @@ def locked(dest: Path) -> Iterator[None]:
     except OSError as error:
         raise destination_error(error, dest) from error
     with lock:
-        yield
+        yield lock
 
 
 def _refuse_foreign_catalog(dest: Path) -> None:

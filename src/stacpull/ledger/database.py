@@ -22,25 +22,6 @@ from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger.schema import check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
-__all__ = [
-    "Connection",
-    "checkpoint",
-    "damaged_sentence",
-    "give_back",
-    "is_damage",
-    "is_disk_error",
-    "ledger_path",
-    "make_private",
-    "open_reader",
-    "open_writer",
-    "refuse_lost",
-    "refuse_odd",
-    "settle_log",
-    "sync_each_commit",
-    "transaction",
-    "translated",
-]
-
 Connection = sqlite3.Connection
 """An open ledger: other rooms hand it on, only this room speaks SQL on it."""
 

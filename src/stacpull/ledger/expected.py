@@ -26,9 +26,6 @@ from stacpull.models import ItemId
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import joined, path_hash
 
-__all__ = ["Expectations", "Expected", "FileKind", "integrity"]
-
-
 _AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]
 """A row of `_ASSETS_AT`."""
 _AT_ONCE = 512

@@ -6,25 +6,6 @@ import os
 import sqlite3
 from pathlib import Path
 
-__all__ = [
-    "boot_of_last_run",
-    "claim_file",
-    "disown_file",
-    "file_digests",
-    "files_not_yet_there",
-    "is_adopting",
-    "is_named_source",
-    "is_recorded",
-    "is_tainted",
-    "note_named_source",
-    "owns_file",
-    "set_adopting",
-    "set_boot",
-    "set_tainted",
-    "set_walked_whole",
-    "walked_whole",
-]
-
 _FILE = "file:"
 _NAMED_SOURCE = "named source"
 _UNKNOWN = "1"

@@ -209,8 +209,8 @@ class AssetPlanner:
         has_unasked = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM unasked)").fetchone()[0]
         for some in pieces(items):
             at = marks(len(some))
-            for item, key, *row in self._db.execute(_EXISTING.format(items=at), some):
-                found[item][key] = Existing(*row)
+            for row in self._db.execute(_EXISTING.format(items=at), some):
+                found[row[0]][row[1]] = Existing._make(row[2:])
             for item, key, was in self._db.execute(_VERSIONS_BEFORE.format(items=at), some):
                 found[item][key] = found[item][key]._replace(was=was)
             for item, key in self._db.execute(_UNASKED.format(items=at), some) if has_unasked else ():
@@ -494,7 +494,8 @@ def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
 
 _EXISTING = (
     "SELECT a.item, a.key, a.id, a.state, a.generation, a.run, d.path, a.name, a.size, a.sha256, a.etag, "
-    "a.origin, a.stated FROM assets a LEFT JOIN directories d ON d.id = a.directory WHERE a.item IN ({items})"
+    "a.origin, a.stated, NULL, 0 FROM assets a LEFT JOIN directories d ON d.id = a.directory "
+    "WHERE a.item IN ({items})"
 )
 _VERSIONS_BEFORE = (
     "SELECT a.item, a.key, o.was FROM assets a JOIN open_assets o ON o.asset = a.id "

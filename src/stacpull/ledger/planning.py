@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import orjson
+
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of
@@ -350,7 +352,7 @@ class Planner:
         so that the document gets it back.
         """
         planned = {one.key for one in given.item.assets}.union(given.item.spread)
-        assets = given.item.document.get("assets")
+        assets = orjson.loads(given.document).get("assets")
         listed = assets if isinstance(assets, dict) else {}
         left = [
             (old.row,)

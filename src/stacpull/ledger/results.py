@@ -28,8 +28,6 @@ from stacpull.ledger.database import make_private, refuse_odd, transaction, tran
 from stacpull.ledger.schema import Schema, prepare
 from stacpull.models import Json
 
-__all__ = ["Result", "Results"]
-
 _TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
 CREATE TABLE results(

@@ -121,7 +121,7 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests 
     """
     last = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
-        run = _run(db, last[0])
+        run = load(db, last[0])
         if _asks_the_same(run.spec, spec) and _state(db, run.id) != "complete":
             return _go_on(db, run, spec, requests)
     return _insert(db, spec, now, requests)
@@ -140,7 +140,7 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     ).fetchone()
     if row is None:
         return None
-    run = _run(db, row[0])
+    run = load(db, row[0])
     if row[0] == row[1]:
         return _go_on(db, run, run.spec, run.requests)
     return _insert(db, run.spec, now, run.requests)
@@ -301,7 +301,8 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: Requests) 
     return replace(run, spec=spec, resumed=True, requests=requests)
 
 
-def _run(db: sqlite3.Connection, run: int) -> Run:
+def load(db: sqlite3.Connection, run: int) -> Run:
+    """Return a run that is in the ledger, as one that is resumed."""
     position, walk_ended, drawn, cut_short, unseen, *requested = db.execute(
         "SELECT position, walk_ended, drawn, cut_short, items_unseen, adopt, revalidate, prune, prune_yes "
         "FROM runs WHERE id = ?",

@@ -15,36 +15,6 @@ from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PEND
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.reports import FailureRecord, RunState
 
-__all__ = [
-    "CollectionRow",
-    "ItemRecord",
-    "Unwritten",
-    "assets_of_collection",
-    "collection_rows",
-    "count_items",
-    "current_run",
-    "done_assets",
-    "failures",
-    "has_items_of",
-    "item_and_key",
-    "item_at",
-    "item_documents",
-    "item_names",
-    "item_record",
-    "item_totals",
-    "items_of",
-    "left_out",
-    "name_of_asset",
-    "ordered",
-    "path_of_item",
-    "run_summaries",
-    "state_now",
-    "totals",
-    "unproven",
-    "unwritten_documents",
-]
-
-
 _SHA256_BYTES = 32
 _OF_NOTHING = b""
 _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))"

@@ -1,4 +1,6 @@
-"""One mirror at a time on a DEST: an advisory lock, dropped with the process however it ends.
+"""One mirror at a time on a DEST: an advisory lock, released when its processes end, however they end.
+
+The store process of a run inherits it, and may outlive the process that the lock file names for a moment.
 
 A run with worker processes has a second one, which they inherit. It is held until the last of them has ended,
 also where the run itself was killed: the next run waits for that before it touches the parts.
@@ -55,6 +57,10 @@ class MirrorLock:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def fileno(self) -> int:
+        """Return the descriptor of the lock: a process that inherits it holds the lock as well."""
+        return self._fd
 
     def __enter__(self) -> Self:
         return self
@@ -153,11 +159,21 @@ def _locked(fd: int, kind: int, attempts: int) -> bool:
 
 
 def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
-    """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant."""
+    """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant.
+
+    If the process that the file names is gone, its store process still publishes what was received: that ends
+    soon, and is waited for.
+    """
     if _locked(fd, kind, _ATTEMPTS):
         return
-    holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-    named = f" (process {holder})" if holder else ""
+    holder = _named(fd)
+    if holder is not None and not _is_alive(holder):
+        if _locked(fd, kind, _FAREWELL):
+            return
+        raise DestinationError(
+            f"The store process of an earlier run on {dest} has not ended: end it (SIGKILL), then resume."
+        )
+    named = "" if holder is None else f" (process {holder})"
     raise DestinationError(
         f"Another mirror is running on {dest}{named}, or it is being verified: wait for it, or stop it first."
     )
@@ -170,12 +186,27 @@ def holder(dest: Path) -> int | None:
     except OSError:
         return None
     try:
-        text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        return _named(fd)
     except OSError:
         return None
     finally:
         os.close(fd)
+
+
+def _named(fd: int) -> int | None:
+    """Return the process id in an open lock file."""
+    text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def is_held(dest: Path) -> bool:

@@ -1,8 +1,7 @@
-"""The writer thread: bodies of small files become whole parts, with no hop to and fro for each.
+"""A thread that writes bodies which are too long to be sent to the store process, each as a whole part.
 
-Workers hand over what they received and go on; the thread takes whatever has gathered, computes sha256,
-writes each body under its name as a whole part, and passes the batch on. A body is on disk a moment after it
-came in, so a kill costs what is in flight and no more.
+It takes whatever has gathered, computes sha256, writes each body under its name, and passes the batch on. A
+body is on disk a moment after it came in, so a kill costs what is in flight and no more.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from stacpull.clock import Clock
 from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
 from stacpull.engine.held_failures import HeldFailures
-from stacpull.engine.intake import Backlog, Publishes
+from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
@@ -33,6 +33,7 @@ from stacpull.engine.processes.leftovers import wholes_of
 from stacpull.engine.processes.messages import Context, Word
 from stacpull.engine.processes.peer import Peer, engage
 from stacpull.engine.processes.shares import batch_size
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import off_loop
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
@@ -62,7 +63,7 @@ class Surroundings:
 
     destination: Destination
     network: Network
-    publisher: Publishes
+    store: StoreClient
     backlog: Backlog
     items: ItemReader
     clock: Clock
@@ -90,7 +91,7 @@ class Crew:
         self._seats: list[Peer | None] = [None for _ in around.network.shares.workers]
         self._again: deque[Job] = deque()
         self._failures: HeldFailures[Job] = HeldFailures(
-            around.publisher.fail, (MAX_REFUSALS - 1) * len(self._seats), around.on_failure
+            around.store.fail, (MAX_REFUSALS - 1) * len(self._seats), around.on_failure
         )
         self._news = asyncio.Event()
         self._fed = False
@@ -322,11 +323,11 @@ class Crew:
         if isinstance(word, messages.Failed):
             self._failures.fail(job, word.failure, word.attempts)
         else:
-            self._around.publisher.confirm(job)
+            self._around.store.confirm(job)
 
     def _deliver(self, batch: list[Arrived]) -> None:
         self._around.backlog.wrote(len(batch))
-        self._around.publisher.deliver(batch)
+        self._around.store.deliver(batch)
 
     async def _read_item(self, peer: Peer, asked: messages.ReadItem) -> None:
         """Read an item for a worker: here the requests of all workers for one item are one.

@@ -17,6 +17,7 @@ from stacpull.net.client import Counters
 
 __all__ = ["Peer", "engage"]
 
+_WORKER = "stacpull.engine.processes.worker"
 _WINDOW = 0.1
 """Seconds over which the pace is counted."""
 
@@ -128,7 +129,7 @@ async def engage(context: Context, lock: int, hear: Callable[[Peer, Word], None]
     Raises:
         WorkerError: it cannot be started.
     """
-    starting = asyncio.get_running_loop().run_in_executor(None, spawn, lock)
+    starting = asyncio.get_running_loop().run_in_executor(None, spawn, _WORKER, lock)
     try:
         process, sock = await asyncio.shield(starting)
     except asyncio.CancelledError:

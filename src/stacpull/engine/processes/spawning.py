@@ -21,7 +21,6 @@ from stacpull.errors import WorkerError
 
 __all__ = ["Started", "reap", "spawn"]
 
-_MODULE = "stacpull.engine.processes.worker"
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 """File names have the same encoding in all processes of a run."""
 _PATIENCE = 2.0
@@ -32,11 +31,12 @@ Started = tuple["subprocess.Popen[bytes]", socket.socket]
 """A process, and our end of the socket."""
 
 
-def spawn(lock: int) -> Started:
-    """Start a worker process (in any thread; it takes some milliseconds).
+def spawn(module: str, *inherited: int) -> Started:
+    """Start a process of stacpull's (in any thread; it takes some milliseconds).
 
     Args:
-        lock: the descriptor that it holds as long as it lives.
+        module: what it runs; its argument is the descriptor of its end of the socket.
+        inherited: descriptors that it holds as long as it lives: a lock.
 
     Raises:
         WorkerError: it cannot be started.
@@ -45,15 +45,15 @@ def spawn(lock: int) -> Started:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_US)
     try:
         process = subprocess.Popen(  # noqa: S603 - this interpreter, with a module of ours
-            [sys.executable, *_UTF8, "-P", "-m", _MODULE, str(theirs.fileno())],
+            [sys.executable, *_UTF8, "-P", "-m", module, str(theirs.fileno())],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), lock),
+            pass_fds=(theirs.fileno(), *inherited),
         )
     except OSError as error:
         ours.close()
-        raise WorkerError(f"A worker process cannot be started ({error}): give --processes 1.") from error
+        raise WorkerError(f"A process of stacpull's cannot be started: {error}.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()

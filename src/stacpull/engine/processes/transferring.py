@@ -28,7 +28,7 @@ from stacpull.engine.processes.worker import leave
 from stacpull.engine.together import cause
 from stacpull.errors import StacpullError
 from stacpull.events import Notice
-from stacpull.models import Failure, Job, Json
+from stacpull.models import Failure, Job, Json, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
@@ -78,10 +78,10 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
             writer = BodyWriter(
                 destination,
                 checksum=options.recorded_checksum,
-                deliver=worker.intake.deliver,
+                deliver=worker.deliver,
                 on_error=worker.break_off,
             )
-            worker.intake.writer = writer
+            worker.writer = writer
             writer.start()
             try:
                 await worker.run(told)
@@ -143,6 +143,7 @@ class _Worker:
         self._loop = asyncio.get_running_loop()
         self._backlog = Backlog()  # never long: the coordinator has the whole one
         self._broken: asyncio.Future[BaseException] = self._loop.create_future()
+        self.writer: BodyWriter
         self._ending = asyncio.Event()
         self._reading: dict[int, asyncio.Future[messages.ItemRead]] = {}
         self._read = 0
@@ -215,11 +216,19 @@ class _Worker:
 
     # --- what the coordinator is told --------------------------------------------------------------------
 
+    def put(self, job: Job, received: Received) -> None:
+        """Have what came in written."""
+        self.writer.put(job, received)
+
     def deliver(self, batch: list[Arrived]) -> None:
         """Tell of whole parts (on the writer's thread)."""
-        self._backlog.published(len(batch))
         frame = messages.framed(Came([messages.arrival_row(one) for one in batch], self.spent()))
-        self._loop.call_soon_threadsafe(self._channel.send_frame, frame)
+        self._loop.call_soon_threadsafe(self._came, frame, len(batch))
+
+    def _came(self, frame: bytes, count: int) -> None:
+        self._channel.send_frame(frame)
+        self.intake.written(count)
+        self._backlog.published(count)
 
     def confirm(self, job: Job) -> None:
         """Tell of an asset that has not changed."""

@@ -1,0 +1,331 @@
+"""The network process's side of the store: it starts the store process, and sends it what came in.
+
+Bodies of small files go through the socket, in batches; longer ones are written as whole parts by a thread of
+this process, and only their names are sent. How much may wait here is bounded by the slots of
+`engine.intake`, which are free again when the store process says that a part is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import msgspec
+
+from stacpull.engine import store_messages as messages
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.processes.spawning import Started, reap, spawn
+from stacpull.errors import DestinationError
+from stacpull.events import AssetFailed
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.runs import Requests, Run
+from stacpull.models import Failure, FailureKind, Job, Received
+from stacpull.redact import Secrets
+from stacpull.store.destination import Destination
+from stacpull.store.writer import Arrived, BodyWriter
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SMALL = 16 << 10
+"""Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
+_BATCH = 64
+_GATHER = 0.002
+"""Seconds that a body waits for others: each message costs both processes a system call."""
+_ENDED = (
+    "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
+    "Run `stacpull resume`."
+)
+_BUFFER = 4 << 20
+"""Bytes that the socket may hold, as far as the system allows."""
+
+
+@asynccontextmanager
+async def started_store() -> AsyncIterator[Started]:
+    """Start a store process, to be used by one run in the block; it ends with the block.
+
+    It is started early: what it imports takes as long as a source takes to answer.
+
+    Raises:
+        WorkerError: The process cannot be started.
+    """
+    process, sock = await asyncio.to_thread(spawn, "stacpull.engine.store_server")
+    try:
+        yield process, sock
+    finally:
+        sock.close()
+        await asyncio.to_thread(reap, process)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEvents:
+    """What the network process does about what the store process reports; all are called on the loop."""
+
+    written: Callable[[int], None]
+    """So many parts are on the disk."""
+    published: Callable[[int], None]
+    """So many parts are under their final names."""
+    failed: Callable[[list[AssetFailed]], None]
+    warned: Callable[[str], None]
+    broken: Callable[[BaseException], None]
+    """Nothing can be written any more."""
+
+
+class StoreClient(asyncio.Protocol):
+    """The store process, as the network process sees it. To be used on one event loop."""
+
+    def __init__(
+        self, destination: Destination, run: Run, secrets: Secrets, checksum: str | None, on: StoreEvents
+    ) -> None:
+        """Prepare; `open` opens the mirror.
+
+        Args:
+            destination: DEST, for the parts that are written here.
+            run: The run.
+            secrets: Removed from everything that is written.
+            checksum: Algorithm of the digest that is recorded; None: none.
+            on: Told what happens.
+        """
+        self.counters: Mapping[str, int | None] = run.counters
+        """The counters of the run after the last transaction."""
+        self._destination = destination
+        self._run = run
+        self._secrets = secrets
+        self._known_there: frozenset[str] | None = None
+        self._checksum = checksum
+        self._on = on
+        self._loop = asyncio.get_running_loop()
+        self._frames = messages.MessageFrames(messages.decode_to_network)
+        self._transport: asyncio.Transport | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
+        self._number = 0
+        self._batch: list[messages.IncomingPart] = []
+        self._closed: asyncio.Future[messages.StoreError | None] = self._loop.create_future()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._failure: BaseException | None = None
+        self._closing = False
+        self._writer = BodyWriter(
+            destination,
+            checksum=checksum,
+            deliver=partial(self._on_loop, self._deliver_written),
+            on_error=partial(self._on_loop, on.broken),
+        )
+
+    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
+        """Call a function on the loop, from the writer's thread."""
+        self._loop.call_soon_threadsafe(function, value)
+
+    # --- start and end -----------------------------------------------------------------------------------
+
+    async def open(self, started: Started, requests: Requests, lock: int) -> None:
+        """Have the store process open the mirror.
+
+        Args:
+            started: The process, and our end of its socket.
+            requests: What the run was started with.
+            lock: The descriptor of the mirror's lock, which the process holds as well until it ends.
+
+        Raises:
+            DestinationError: The process has ended.
+        """
+        self._process, sock = started
+        self._known_there = self._secrets.values
+        dest = os.fsencode(self._destination.path)
+        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *self._secrets.revealed())
+        try:
+            await asyncio.to_thread(socket.send_fds, sock, [messages.framed(opening)], [lock])
+        except OSError as error:
+            raise DestinationError(_ENDED) from error
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        sock.setblocking(False)
+        await self._loop.create_unix_connection(lambda: self, sock=sock)
+        self._writer.start()
+
+    async def flush(self) -> None:
+        """Send everything that was put in."""
+        await asyncio.to_thread(self._writer.close)
+        self._send_batch()
+
+    def stop(self) -> None:
+        """Have operations end early that take long."""
+        self._send(messages.StopEarly())
+
+    async def close(self) -> None:
+        """Have everything published and recorded, and end the process.
+
+        Raises:
+            DestinationError: The ledger could not be brought to the disk.
+        """
+        self._closing = True
+        if self._transport is not None:
+            self._send(messages.CloseMirror())
+            ends: list[asyncio.Future[Any]] = [self._closed, self._lost]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            self._transport.close()
+            await self._lost
+        if self._process is not None:
+            await asyncio.to_thread(reap, self._process)
+        if self._closed.done() and (error := self._closed.result()) is not None:
+            raise messages.error_of(error)
+
+    # --- what came in ------------------------------------------------------------------------------------
+
+    def put(self, job: Job, received: Received) -> None:
+        """Have an asset that came in published."""
+        if received.body is None or received.size > _SMALL:
+            self._writer.put(job, received)
+            return
+        self._batch.append(_part_of(job, received, received.body))
+        if len(self._batch) >= _BATCH:
+            self._send_batch()
+        elif len(self._batch) == 1:
+            self._loop.call_later(_GATHER, self._send_batch)
+
+    def _send_batch(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._send(messages.IncomingParts(batch, len(batch)))
+
+    def deliver(self, batch: list[Arrived]) -> None:
+        """Have whole parts published that another process has written."""
+        self._send(messages.IncomingParts(_whole_parts(batch), 0))
+
+    def _deliver_written(self, batch: list[Arrived]) -> None:
+        self._send(messages.IncomingParts(_whole_parts(batch), len(batch)))
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        """Have it recorded that an asset failed for good, or is not ready yet."""
+        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
+        scrubbed = failure.scrubbed(self._secrets)
+        self._send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
+
+    def confirm(self, job: Job) -> None:
+        """Have it recorded that the source says that an asset has not changed."""
+        self._send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
+
+    # --- operations --------------------------------------------------------------------------------------
+
+    async def call(
+        self, operation: Callable[Concatenate[MirrorStore, P], T], *arguments: P.args, **_: P.kwargs
+    ) -> T:
+        """Have the store process carry out an operation, and return its result.
+
+        Args:
+            operation: A method of `MirrorStore`.
+            arguments: Its arguments, by position.
+
+        Raises:
+            DestinationError: The ledger or the disk fails, or did before; also if the process has ended.
+            StacpullError: As the operation.
+        """
+        if self._transport is None:
+            raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
+        if self._secrets.values is not self._known_there:
+            self._known_there = self._secrets.values
+            self._send(messages.LearnedSecrets(*self._secrets.revealed()))
+        self._number += 1
+        number, future = self._number, self._loop.create_future()
+        self._waiting[number] = future, messages.operation(operation.__name__)
+        encoded = msgspec.Raw(messages.encoded(arguments))
+        self._send(messages.OperationCall(number, operation.__name__, encoded))
+        try:
+            return cast("T", await future)
+        finally:
+            self._waiting.pop(number, None)
+
+    def _send(self, message: messages.ToStore) -> None:
+        if self._transport is not None:
+            self._transport.write(messages.framed(message))
+
+    # --- what the loop says ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the store process sends."""
+        for message in self._frames.feed(data):
+            try:
+                self._hear(message)
+            except Exception as error:  # noqa: BLE001 -- the loop would only log it
+                self._on.broken(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Hear that the store process is gone: unless it was to end, the run ends."""
+        self._transport = None
+        if not (self._closing and self._closed.done()):
+            error = self._closed.result() if self._closed.done() else None
+            self._failure = DestinationError(_ENDED) if error is None else messages.error_of(error)
+            self._on.broken(self._failure)
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_exception(self._failure or DestinationError("The mirror is closed."))
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def _hear(self, message: messages.ToNetwork) -> None:
+        match message:
+            case messages.OperationResult():
+                self._take_counters(message.counters)
+                self._answer(message)
+            case messages.PartsWritten(count):
+                self._on.written(count)
+            case messages.PartsPublished(count, counters):
+                self._take_counters(counters)
+                self._on.published(count)
+            case messages.AssetsFailed(failed):
+                self._on.failed(failed)
+            case messages.StoreWarning(text):
+                self._on.warned(text)
+            case messages.StoreBroken(error):
+                self._on.broken(messages.error_of(error))
+            case messages.MirrorClosed(error):
+                self._closed.set_result(error)
+
+    def _take_counters(self, counters: messages.Counters) -> None:
+        if counters:
+            self.counters = counters
+
+    def _answer(self, answer: messages.OperationResult) -> None:
+        future, operation = self._waiting.pop(answer.number, (None, None))
+        if future is None or operation is None or future.done():
+            return
+        if answer.error is not None:
+            future.set_exception(messages.error_of(answer.error))
+        else:
+            future.set_result(operation.result.decode(answer.result))
+
+
+def _whole_parts(batch: list[Arrived]) -> list[messages.IncomingPart]:
+    return [
+        _part_of(job, received, None)._replace(
+            part=whole.part, inode=whole.inode, sha256=whole.sha256, size=whole.size
+        )
+        for job, received, whole in batch
+    ]
+
+
+def _part_of(job: Job, received: Received, body: bytes | None) -> messages.IncomingPart:
+    etag = received.validator.kept
+    return messages.IncomingPart(
+        job.row,
+        job.item_row,
+        job.generation,
+        job.directory,
+        job.name,
+        job.name_template,
+        received.size,
+        received.filename.encode("utf-8", "surrogatepass"),
+        None if etag is None else etag.encode("utf-8", "surrogatepass"),
+        received.verified,
+        body,
+    )

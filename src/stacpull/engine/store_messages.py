@@ -1,0 +1,258 @@
+"""The messages between the network process and the store process: typed values in MessagePack.
+
+The network process parses what servers send, and might be taken over by one. So the store process accepts
+nothing but these types: unlike pickle, decoding them runs no code. Each message is preceded by its length.
+
+    network ─▶ OpenMirror, then OperationCall, IncomingParts, RecordFailure, RecordUnchanged, …, CloseMirror
+    store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, NamedTuple, get_type_hints
+
+import msgspec
+
+from stacpull import errors
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.errors import StacpullError, WorkerError
+from stacpull.events import AssetFailed
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.runs import Requests
+
+_LENGTH = struct.Struct("<I")
+_ENCODER = msgspec.msgpack.Encoder()
+
+Counters = dict[str, int | None]
+
+
+class IncomingPart(NamedTuple):
+    """An asset that came in whole: its body, or the whole part that holds it already."""
+
+    row: int
+    item_row: int
+    generation: int
+    directory: str
+    name: str | None
+    name_template: str | None
+    size: int
+    filename: bytes
+    """Base name of the resolved URL; it may hold what is not valid text."""
+    etag: bytes | None
+    verified: bool
+    body: bytes | None
+    part: str = ""
+    """Name of the whole part, if there is no body."""
+    inode: int = 0
+    sha256: bytes | None = None
+
+
+class OpenMirror(msgspec.Struct, tag=0, array_like=True):
+    """Open a mirror, and take up a run. The descriptor of the mirror's lock comes with it."""
+
+    dest: bytes
+    run: int
+    requests: Requests
+    checksum: str | None
+    known: list[str]
+    """Secrets, to be removed from everything that is written."""
+    learned: list[str]
+
+
+class OperationCall(msgspec.Struct, tag=1, array_like=True):
+    """Carry out an operation of `MirrorStore`."""
+
+    number: int
+    operation: str
+    arguments: msgspec.Raw
+
+
+class IncomingParts(msgspec.Struct, tag=2, array_like=True):
+    """Write and publish these assets; `counted` of them are reported as `PartsWritten`."""
+
+    parts: list[IncomingPart]
+    counted: int
+
+
+class RecordFailure(msgspec.Struct, tag=3, array_like=True):
+    """Record that an asset failed for good, or is not ready yet."""
+
+    failure: AssetFailure
+
+
+class RecordUnchanged(msgspec.Struct, tag=4, array_like=True):
+    """Record that the source says that an asset has not changed."""
+
+    confirmed: Confirmed
+
+
+class LearnedSecrets(msgspec.Struct, tag=5, array_like=True):
+    """Remove these secrets as well from everything that is written."""
+
+    known: list[str]
+    learned: list[str]
+
+
+class StopEarly(msgspec.Struct, tag=6, array_like=True):
+    """End early what takes long: the user has stopped the run."""
+
+
+class CloseMirror(msgspec.Struct, tag=7, array_like=True):
+    """Publish and record everything, and close the ledger."""
+
+
+class StoreError(msgspec.Struct, array_like=True):
+    """An exception: the name of its class, its message, and a traceback if it is not a `StacpullError`."""
+
+    kind: str
+    message: str
+    trace: str = ""
+
+
+class OperationResult(msgspec.Struct, tag=10, array_like=True):
+    """The result of an `OperationCall`, or the error that it raised."""
+
+    number: int
+    result: msgspec.Raw
+    error: StoreError | None
+    counters: Counters
+
+
+class PartsWritten(msgspec.Struct, tag=11, array_like=True):
+    """So many parts are on disk, and a kill does not lose them any more."""
+
+    count: int
+
+
+class PartsPublished(msgspec.Struct, tag=12, array_like=True):
+    """So many parts are under their final names."""
+
+    count: int
+    counters: Counters
+
+
+class AssetsFailed(msgspec.Struct, tag=13, array_like=True):
+    """Assets that are recorded as failed."""
+
+    failed: list[AssetFailed]
+
+
+class StoreWarning(msgspec.Struct, tag=14, array_like=True):
+    """A warning for the user."""
+
+    text: str
+
+
+class StoreBroken(msgspec.Struct, tag=15, array_like=True):
+    """Nothing can be published any more."""
+
+    error: StoreError
+
+
+class MirrorClosed(msgspec.Struct, tag=16, array_like=True):
+    """The ledger is closed, and nothing follows; or it could not be closed well."""
+
+    error: StoreError | None
+
+
+ToStore = (
+    OpenMirror
+    | OperationCall
+    | IncomingParts
+    | RecordFailure
+    | RecordUnchanged
+    | LearnedSecrets
+    | StopEarly
+    | CloseMirror
+)
+ToNetwork = (
+    OperationResult | PartsWritten | PartsPublished | AssetsFailed | StoreWarning | StoreBroken | MirrorClosed
+)
+
+
+def framed(message: ToStore | ToNetwork) -> bytes:
+    """Return a message as it is sent."""
+    data = encoded(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+def encoded(value: Any) -> bytes:
+    """Return a value in MessagePack; what is not valid Unicode in text is escaped."""
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError:
+        return _ENCODER.encode(_escaped(msgspec.to_builtins(value, builtin_types=(bytes,))))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list | tuple):
+        return [_escaped(member) for member in value]
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(member) for key, member in value.items()}
+    return value
+
+
+class MessageFrames:
+    """Puts messages together from the pieces in which they come."""
+
+    def __init__(self, decode: Callable[[bytes], Any]) -> None:
+        self._decode = decode
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Take a piece, and yield the messages that are complete now."""
+        buffer = self._buffer
+        buffer += data
+        start, head = 0, _LENGTH.size
+        while len(buffer) - start >= head:
+            end = start + head + _LENGTH.unpack_from(buffer, start)[0]
+            if len(buffer) < end:
+                break
+            yield self._decode(bytes(memoryview(buffer)[start + head : end]))
+            start = end
+        if start:
+            del buffer[:start]
+
+
+decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
+decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
+
+
+class StoreOperation(NamedTuple):
+    """A method of `MirrorStore` as it is called from the other process."""
+
+    function: Callable[..., Any]
+    arguments: msgspec.msgpack.Decoder[Any]
+    result: msgspec.msgpack.Decoder[Any]
+
+
+@cache
+def operation(name: str) -> StoreOperation:
+    """Return the operation of that name, typed as the method is.
+
+    Raises:
+        KeyError: There is none.
+    """
+    if name.startswith("_"):
+        raise KeyError(name)
+    function = vars(MirrorStore)[name]
+    hints = get_type_hints(function)
+    result = hints.pop("return")
+    arguments = tuple.__class_getitem__(tuple(hints.values()))
+    return StoreOperation(function, msgspec.msgpack.Decoder(arguments), msgspec.msgpack.Decoder(result))
+
+
+def error_of(error: StoreError) -> StacpullError:
+    """Return the exception: its own class if that is a `StacpullError`, else a mistake of stacpull's."""
+    kind = getattr(errors, error.kind, None)
+    if isinstance(kind, type) and issubclass(kind, StacpullError):
+        return kind(error.message)
+    found = WorkerError(f"The store process failed, which should not have happened: {error.kind}.")
+    if error.trace:
+        found.add_note(error.trace)
+    return found

@@ -1,0 +1,278 @@
+"""The store process, started as `python -m stacpull.engine.store_server SOCKET` (`store_client.py`).
+
+    socket ─▶ reader: sha256, whole parts ─▶ queue ─▶ store thread: operations, groups ─▶ DEST, ledger
+
+It ends with its socket: when the network process closes that, ends or is killed, everything that was sent is
+published and recorded, and the ledger is closed. Until then it holds the lock of DEST, whose descriptor came
+with the first message. It
+ignores SIGINT and SIGTERM, which a terminal sends to both processes: the network process decides.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import msgspec
+
+from stacpull.clock import SystemClock
+from stacpull.digests import digest_of
+from stacpull.engine import store_messages as messages
+from stacpull.engine.mirror_store import MirrorStore, as_destination_error
+from stacpull.engine.publisher import Publisher, WholePart, stored_text
+from stacpull.engine.workspace import opened_ledger
+from stacpull.errors import StacpullError
+from stacpull.ledger import runs
+from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
+from stacpull.models import Checksum
+from stacpull.planning.layout import complete
+from stacpull.redact import Secret, Secrets
+from stacpull.store.destination import Destination
+from stacpull.store.wholes import whole_name
+
+_AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
+"""Operations that are still tried when publishing has failed."""
+_READ = 1 << 18
+_NOTHING = msgspec.Raw(messages.encoded(None))
+
+_Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | None
+
+
+class StoreServer:
+    """Runs a `MirrorStore` for the network process at the other end of a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Prepare; `serve` opens the mirror."""
+        self._sock = sock
+        self._sending = threading.Lock()
+        self._queue: SimpleQueue[_Queued] = SimpleQueue()
+        self._stopped = threading.Event()
+        self._failed: Exception | None = None
+        self._secrets = Secrets()
+        self._dest = Path()
+        self._checksum: str | None = None
+        self._store: MirrorStore | None = None
+
+    def serve(self) -> None:
+        """Do what the network process asks for, until it closes the mirror or its end of the socket."""
+        failure: messages.StoreError | None = None
+        try:
+            with ExitStack() as opened:
+                self._listen(opened)
+        except Exception as error:  # noqa: BLE001 -- the network process raises it
+            failure = _error(error)
+        self._send(messages.MirrorClosed(failure))
+
+    def _listen(self, opened: ExitStack) -> None:
+        frames = messages.MessageFrames(messages.decode_to_store)
+        data, locks, _, _ = socket.recv_fds(self._sock, _READ, 1)
+        for lock in locks:
+            opened.callback(os.close, lock)
+        while data:
+            for message in frames.feed(data):
+                if isinstance(message, messages.CloseMirror):
+                    return
+                if isinstance(message, messages.OpenMirror):
+                    self._open(message, opened)
+                else:
+                    self._take(message)
+            data = self._received()
+
+    def _received(self) -> bytes:
+        try:
+            return self._sock.recv(_READ)
+        except OSError:  # reset: the network process was killed
+            return b""
+
+    def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
+        """Open the mirror, and start the thread that ends with the socket."""
+        self._learn(message)
+        self._checksum, self._dest = message.checksum, Path(os.fsdecode(message.dest))
+        try:
+            workspace = opened.enter_context(opened_ledger(self._dest))
+            store = self._store = MirrorStore(
+                workspace,
+                runs.load(workspace.db, message.run),
+                message.requests,
+                checksum=message.checksum,
+                secrets=self._secrets,
+                clock=SystemClock(),
+                is_stopped=self._stopped.is_set,
+                on_published=lambda count: self._send(messages.PartsPublished(count, self._counters())),
+                on_failed=lambda failed: self._send(messages.AssetsFailed(failed)),
+                on_notice=lambda text: self._send(messages.StoreWarning(text)),
+            )
+        except Exception as error:  # noqa: BLE001 -- the network process raises it
+            self._break(error)
+            return
+        thread = threading.Thread(target=self._run, args=(store,), name="stacpull-store", daemon=True)
+        thread.start()
+        opened.callback(thread.join)
+        opened.callback(self._queue.put, None)
+        opened.callback(self._stopped.set)
+
+    def _learn(self, message: messages.OpenMirror | messages.LearnedSecrets) -> None:
+        self._secrets.add(*map(Secret, message.known))
+        self._secrets.learn(*map(Secret, message.learned))
+
+    # --- the reader --------------------------------------------------------------------------------------
+
+    def _take(self, message: messages.ToStore) -> None:
+        match message:
+            case messages.IncomingParts(parts, counted):
+                self._write(parts, counted)
+            case messages.OperationCall() if self._store is None:
+                self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
+            case messages.OperationCall():
+                self._queue.put(message)
+            case messages.RecordFailure(failure):
+                self._queue.put(failure)
+            case messages.RecordUnchanged(confirmed):
+                self._queue.put(confirmed)
+            case messages.LearnedSecrets():
+                self._learn(message)
+            case messages.StopEarly():
+                self._stopped.set()
+
+    def _write(self, parts: list[messages.IncomingPart], counted: int) -> None:
+        """Write the bodies as whole parts, and have them published."""
+        if self._failed is not None or self._store is None:
+            return
+        destination = self._store.destination
+        try:
+            self._queue.put([self._written(part, destination) for part in parts])
+        except Exception as error:  # noqa: BLE001 -- the network process raises it
+            self._break(error)
+        else:
+            if counted:
+                self._send(messages.PartsWritten(counted))
+
+    def _written(self, one: messages.IncomingPart, destination: Destination) -> WholePart:
+        filename = one.filename.decode("utf-8", "surrogatepass")
+        etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
+        part, inode, sha256 = one.part, one.inode, one.sha256
+        if "/" in part:
+            raise ValueError(f"{part!r} is not the name of a part")
+        if one.body is not None:
+            part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
+            if self._checksum is not None:
+                sha256 = digest_of(Checksum(self._checksum, b""), one.body)
+            inode = destination.write_part(part, one.body)
+        name = one.name
+        if name is None:
+            name = complete(one.name_template or "{filename}", filename, one.directory)
+        arrival = Arrival(
+            row=one.row,
+            item_row=one.item_row,
+            generation=one.generation,
+            directory=one.directory,
+            name=name,
+            size=one.size,
+            inode=inode,
+            sha256=sha256,
+            etag=stored_text(etag),
+            unproven=None if one.verified else 1,
+        )
+        return arrival, part
+
+    # --- the store's thread ------------------------------------------------------------------------------
+
+    def _run(self, store: MirrorStore) -> None:
+        while self._step(store):
+            pass
+        if self._failed is None:
+            try:
+                with store.translated():
+                    store.finish()
+            except Exception as error:  # noqa: BLE001 -- what is not recorded is looked at by the next start
+                store.publisher.distrust_ledger(error)
+
+    def _step(self, store: MirrorStore) -> bool:
+        """Carry out one message, or publish what is due; return False at the end."""
+        try:
+            message = self._queue.get(timeout=None if self._failed else store.publisher.wait())
+        except Empty:
+            message = []
+        if message is None:
+            return False
+        if isinstance(message, messages.OperationCall):
+            self._answer(store, message)
+        if self._failed is None:
+            try:
+                with store.translated():
+                    _publish(store.publisher, message)
+            except Exception as error:  # noqa: BLE001 -- the network process raises it
+                self._break(error)
+        return True
+
+    def _answer(self, store: MirrorStore, call: messages.OperationCall) -> None:
+        result, failure = _NOTHING, None
+        if self._failed is not None and call.operation not in _AFTER_FAILURE:
+            failure = self._error()
+        else:
+            try:
+                with store.translated():
+                    operation = messages.operation(call.operation)
+                    found = operation.function(store, *operation.arguments.decode(call.arguments))
+                    result = msgspec.Raw(messages.encoded(found))
+                    store.publisher.refresh_counters()
+            except Exception as error:  # noqa: BLE001 -- the caller raises it
+                store.publisher.distrust_ledger(error)
+                failure = _error(as_destination_error(error, self._dest))
+        self._send(messages.OperationResult(call.number, result, failure, self._counters()))
+
+    def _counters(self) -> messages.Counters:
+        return {} if self._store is None else dict(self._store.publisher.counters)
+
+    def _break(self, error: Exception) -> None:
+        """Note that nothing can be published any more."""
+        if self._failed is None:
+            self._failed = as_destination_error(error, self._dest)
+            if self._store is not None:
+                self._store.publisher.distrust_ledger(error)
+            self._send(messages.StoreBroken(_error(self._failed)))
+
+    def _error(self) -> messages.StoreError | None:
+        return None if self._failed is None else _error(self._failed)
+
+    def _send(self, message: messages.ToNetwork) -> None:
+        """Send a message; if the network process is gone, it is lost."""
+        with self._sending, suppress(OSError):
+            self._sock.sendall(messages.framed(message))
+
+
+def _publish(
+    publisher: Publisher, message: list[WholePart] | AssetFailure | Confirmed | messages.OperationCall
+) -> None:
+    if isinstance(message, AssetFailure):
+        publisher.fail(message)
+    elif isinstance(message, Confirmed):
+        publisher.confirm(message)
+    elif not isinstance(message, messages.OperationCall):
+        publisher.deliver(message)
+    publisher.pace()
+
+
+def _error(error: Exception) -> messages.StoreError:
+    trace = "" if isinstance(error, StacpullError) else "".join(traceback.format_exception(error))
+    return messages.StoreError(type(error).__name__, str(error), trace)
+
+
+def main() -> None:
+    """Be the store process on the socket whose descriptor is the argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        StoreServer(sock).serve()
+
+
+if __name__ == "__main__":
+    main()

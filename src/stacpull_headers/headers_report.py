@@ -1,0 +1,50 @@
+"""The report of a job of headers: the result of `stacpull.headers`, printed by `stacpull headers --json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from stacpull.reports import ReportTable
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReport(ReportTable):
+    """The result of a job. Requests, bytes and seconds are of this command, the rest of the whole job."""
+
+    state: Literal["complete", "interrupted"]
+    items_seen: int
+    items_matched: int
+    headers_done: int
+    headers_failed: int
+    """Rows that failed: headers that could not be read, source items too."""
+    headers_skipped: int = 0
+    """Headers of `headers_done` that were read before this command."""
+    headers_missing: int = 0
+    """Headers of `headers_failed` that no longer exist at the source (404, 410)."""
+    assets_excluded: int = 0
+    """Assets of matched items that the asset filters exclude."""
+    assets_not_tiff: int = 0
+    """Assets that are not TIFFs by media type or suffix."""
+    items_unseen: int = 0
+    items_without_label: int = 0
+    bytes_fetched: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    source: str = ""
+    out: str | None = None
+    reason: str | None = None
+    missing_ok: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 finished but some rows failed or some items were not reached, 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
+        return 1 if failed or (self.items_unseen and self.reason is not None) else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)

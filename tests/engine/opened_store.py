@@ -1,0 +1,72 @@
+"""A store behind its socket, as a run has it, without the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.engine.bench import Bench
+from tests.store_in_thread import store_on_thread
+
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.store_client import StoreClient, StoreEvents, started_store
+from stacpull.events import AssetFailed
+from stacpull.ledger.runs import Requests
+from stacpull.models import Received, Validator
+from stacpull.redact import Secrets
+from stacpull.store.lock import MirrorLock
+
+
+@dataclass
+class Heard:
+    """What the store process has reported."""
+
+    written: int = 0
+    published: int = 0
+    failed: list[AssetFailed] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    broken: list[BaseException] = field(default_factory=list)
+
+    def events(self) -> StoreEvents:
+        return StoreEvents(
+            self._write, self._publish, self.failed.extend, self.warned.append, self.broken.append
+        )
+
+    def _write(self, count: int) -> None:
+        self.written += count
+
+    def _publish(self, count: int) -> None:
+        self.published += count
+
+
+@asynccontextmanager
+async def opened(
+    dest: Path, heard: Heard, *, process: bool = False, secrets: Secrets | None = None
+) -> AsyncIterator[StoreClient]:
+    """Open the store of the run in DEST, on a thread or in a process of its own."""
+    bench = await asyncio.to_thread(Bench, dest)
+    client = StoreClient(bench.destination, bench.run, secrets or Secrets(), "sha256", heard.events())
+    lock = await asyncio.to_thread(MirrorLock, dest)
+    with nullcontext() if process else store_on_thread():
+        async with started_store() as started:
+            await client.open(started, Requests(), lock.fileno())
+            try:
+                await client.call(MirrorStore.recover)
+                yield client
+                await client.flush()
+            finally:
+                await client.close()
+    await asyncio.to_thread(lock.release)
+    await asyncio.to_thread(bench.close)
+
+
+def received(body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Received:
+    return Received(len(body), None, filename, Validator(etag), body=body)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    while not is_so():  # noqa: ASYNC110 - several things may change
+        await asyncio.sleep(0.01)

@@ -1,0 +1,281 @@
+"""The store behind its socket: groups are published in time, calls are answered, and either side may die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.engine.bench import Bench, documents, parts, planned, tree
+from tests.engine.opened_store import Heard, opened, received, until
+
+from stacpull.engine import store_messages as messages
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.processes.spawning import spawn
+from stacpull.engine.publisher import PACE
+from stacpull.engine.store_client import StoreClient
+from stacpull.errors import DestinationError, WorkerError
+from stacpull.ledger.runs import Requests
+from stacpull.models import Failure, FailureKind, ItemId, Job
+from stacpull.redact import Secret, Secrets
+from stacpull.store.destination import Destination
+from stacpull.store.lock import MirrorLock, is_held
+from stacpull.store.sync import GroupSync
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    """The jobs of an item with three assets, planned by an earlier process of the run."""
+    bench = Bench(tmp_path)
+    found = bench.plan(planned("i", "abc")).jobs
+    bench.close()
+    return found
+
+
+def run(course: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await course()
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
+def test_groups_are_published_in_time_without_being_asked(
+    tmp_path: Path, jobs: list[Job], process: bool
+) -> None:
+    """Small bodies go through the socket, long ones as parts that are written here."""
+    heard = Heard()
+
+    async def course() -> None:
+        async with opened(tmp_path, heard, process=process) as store:
+            for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
+                store.put(job, received(job.key.encode() * size))
+            await until(lambda: store.counters["items_done"] == 1)
+            await asyncio.sleep(2 * PACE)
+
+    run(course)
+    sizes = {path: len(data) for path, data in tree(tmp_path).items()}
+    assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
+    assert (heard.written, heard.published, heard.broken) == (3, 3, [])
+    assert documents(tmp_path) == ["c/i/i.json"]
+    assert parts(tmp_path) == []
+
+
+def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Path, jobs: list[Job]) -> None:
+    heard, secrets = Heard(), Secrets([Secret("hunter2hunter2")])
+    reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
+
+    async def course() -> None:
+        async with opened(tmp_path, heard, secrets=secrets) as store:
+            store.fail(jobs[1], reset, 1)
+            store.put(jobs[0], received(b"x"))
+            await until(lambda: heard.written)
+            await store.call(MirrorStore.settle)
+            assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
+
+    run(course)
+    assert heard.published == 1
+    assert [one.message for one in heard.failed] == ["*** \\udcff was reset."]
+
+
+def test_what_is_not_text_in_a_response_goes_through(tmp_path: Path, jobs: list[Job]) -> None:
+    async def course() -> None:
+        async with opened(tmp_path, Heard()) as store:
+            store.put(jobs[0], received(b"x", "\udcff.tif", '"\udcfe"'))
+
+    run(course)
+    assert list(tree(tmp_path)) == ["c/i/a.tif"]
+
+
+def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
+    async def course() -> None:
+        async with opened(tmp_path, Heard()) as store:
+            assert await store.call(MirrorStore.pending_jobs, 0, 10) == jobs
+            known = await store.call(MirrorStore.known, [ItemId("c", "i"), ItemId("c", "j")])
+            assert known == {ItemId("c", "i")}
+            assert await store.call(MirrorStore.sample_candidates, None, 10) == []
+
+    run(course)
+
+
+def test_an_error_of_the_ledger_belongs_to_the_caller(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    def sqlite_fails(store: MirrorStore, _run: int) -> int:
+        found: int = store.execute("SELECT nonsense")  # type: ignore[attr-defined] # it is a connection
+        return found
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            with monkeypatch.context() as patch:
+                patch.setattr("stacpull.engine.mirror_store.runs.matched_by_walk", sqlite_fails)
+                with pytest.raises(DestinationError, match="nonsense"):
+                    await store.call(MirrorStore.matched_by_walk)
+            assert await store.call(MirrorStore.newest_job) == 3
+
+    run(course)
+    assert heard.broken == []
+
+
+def test_what_is_not_an_operation_or_has_other_arguments_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
+    """The network process parses what servers send: what it asks for is checked."""
+
+    async def course() -> None:
+        async with opened(tmp_path, Heard()) as store:
+            with pytest.raises(WorkerError, match="ValidationError"):
+                await store.call(MirrorStore.pending_jobs, "0; DROP TABLE", 1)  # type: ignore[arg-type]
+            with pytest.raises(KeyError):
+                await store.call(MirrorStore.__init__)  # type: ignore[misc]
+
+    run(course)
+
+
+def test_after_a_failed_sync_only_the_end_is_recorded(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    def fails(*_: object) -> None:
+        raise DestinationError("The destination's disk failed to store data.")
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            monkeypatch.setattr(GroupSync, "sync", fails)
+            store.put(jobs[0], received(b"x"))
+            await until(lambda: heard.broken)
+            with pytest.raises(DestinationError, match="failed to store"):
+                await store.call(MirrorStore.newest_job)
+            await store.call(MirrorStore.end_run, "failed", "The disk failed.")
+
+    run(course)
+    assert [type(error) for error in heard.broken] == [DestinationError]
+    assert tree(tmp_path) == {}
+    bench = Bench(tmp_path)
+    assert bench.db.execute("SELECT state FROM assets WHERE key = 'a'").fetchone() == (1,)
+    bench.close()
+
+
+def test_a_part_that_cannot_be_written_breaks_the_run(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    def full(*_: object) -> int:
+        raise DestinationError("The disk is full.")
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            monkeypatch.setattr(Destination, "write_part", full)
+            store.put(jobs[0], received(b"x"))
+            await until(lambda: heard.broken)
+
+    run(course)
+    assert [str(error) for error in heard.broken] == ["The disk is full."]
+    assert heard.written == 0
+
+
+def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
+    heard = Heard()
+    (tmp_path / "mine").write_bytes(b"x")
+    part = messages.IncomingPart(1, 1, 0, "c/i", "a.tif", None, 1, b"", None, True, None, "../../mine")
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            store._send(messages.IncomingParts([part], 1))
+            await until(lambda: heard.broken)
+
+    run(course)
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
+    heard = Heard()
+
+    async def course() -> None:
+        async with opened(tmp_path, heard, process=True) as store:
+            assert store._process is not None
+            store._process.send_signal(signal.SIGSTOP)
+            async with asyncio.TaskGroup() as group:
+                calls = [group.create_task(refused(store)) for _ in range(2)]
+                await asyncio.sleep(0.1)
+                assert not any(call.done() for call in calls)
+                store._process.kill()
+            await refused(store)
+            store.put(jobs[0], received(b"x"))
+
+    run(course)
+    assert [type(error) for error in heard.broken] == [DestinationError]
+
+
+async def refused(store: StoreClient) -> None:
+    with pytest.raises(DestinationError, match="ended unexpectedly"):
+        await store.call(MirrorStore.newest_job)
+
+
+def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path, jobs: list[Job]) -> None:
+    """The lock is held until then, and no longer."""
+    lock = MirrorLock(tmp_path)
+    process, ours = spawn("stacpull.engine.store_server")
+    one = jobs[0]
+    part = messages.IncomingPart(
+        one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x"
+    )
+    opening = messages.OpenMirror(os.fsencode(tmp_path), 1, Requests(), "sha256", [], [])
+    socket.send_fds(ours, [messages.framed(opening)], [lock.fileno()])
+    ours.sendall(messages.framed(messages.IncomingParts([part], 1)))
+    os.close(lock.fileno())  # as a kill does: the file still names the process
+    ours.close()
+    assert is_held(tmp_path)
+    process.wait(30)
+    assert not is_held(tmp_path)
+    assert tree(tmp_path) == {"c/i/a.tif": b"x"}
+    bench = Bench(tmp_path)
+    assert bench.states() == {"a": 2, "b": 0, "c": 0}
+    bench.close()
+
+
+def test_a_stop_reaches_an_operation_under_way(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[bool] = []
+
+    def waits(*_: object, is_stopped: Callable[[], bool], **__: object) -> None:
+        started.append(True)
+        until = time.monotonic() + 10
+        while not is_stopped():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    async def course() -> None:
+        async with opened(tmp_path, Heard()) as store:
+            monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
+            monkeypatch.setattr("stacpull.engine.mirror_store._CATALOG_PATIENCE", 0.0)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(store.call(MirrorStore.write_catalogs))
+                await until(lambda: started)
+                store.stop()
+
+    run(course)
+
+
+def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
+    heard = Heard()
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            assert store._transport is not None
+            store._transport.write(b"\x02\x00\x00\x00\x91\x63")
+            await until(lambda: heard.broken)
+            with pytest.raises(WorkerError, match="ValidationError"):
+                await store.call(MirrorStore.newest_job)
+
+    with pytest.raises(WorkerError, match="ValidationError"):
+        run(course)

@@ -1,0 +1,35 @@
+"""The store on a thread of the test's own process, for tests that break or watch what it does."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from stacpull.engine import store_client
+from stacpull.engine.store_server import StoreServer
+
+
+@contextmanager
+def store_on_thread() -> Iterator[None]:
+    """Run the store on a thread where a run would start a process: the same code at the same socket."""
+    with (
+        mock.patch.object(store_client, "spawn", serve_on_thread),
+        mock.patch.object(store_client, "reap", threading.Thread.join),
+    ):
+        yield
+
+
+def serve_on_thread(_module: str) -> tuple[threading.Thread, socket.socket]:
+    """Start the store on a thread, as `store_client.spawn` starts it in a process."""
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs:
+            StoreServer(theirs).serve()
+
+    thread = threading.Thread(target=serve, name="stacpull-store-server")
+    thread.start()
+    return thread, ours
