@@ -22,6 +22,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
+from stacpull.net.idle import IdleConnections
 from stacpull.net.retry import RetryPolicy
 from stacpull.redact import Secret
 from stacpull.sources.item_reader import ItemReader
@@ -193,8 +194,9 @@ async def _outcome_in(
 
         def path(pool: Pool[Job, Received]) -> FastPath:
             return FastPath(
-                client, http, sharing, pool, policy=LOCAL, stall_timeout=stall_timeout, trust_env=False
-            )
+                client, http, sharing, pool, idle=IdleConnections(), policy=LOCAL,
+                stall_timeout=stall_timeout, trust_env=False,
+            )  # fmt: skip
 
     pool = Pool(queue, intake, tools, workers=workers, held=0, fast=path)
     server.forget()

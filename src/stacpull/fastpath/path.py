@@ -33,6 +33,7 @@ from stacpull.models import Failure, Job, Received
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import LONGEST_URL, Begun, Client, Route, Sent
 from stacpull.net.http import user_agent
+from stacpull.net.idle import Endpoint, IdleConnections
 from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import next_hop
@@ -170,6 +171,7 @@ class FastPath:
         http: the transport whose hosts are asked here, those of any other are left to the general path.
         assets: knows what is fetched.
         sink: where it goes.
+        idle: joined, so that other pools have no idle connection where this one opens a new one.
         policy: which addresses may be connected to.
         stall_timeout: seconds without a byte after which an exchange fails, at most a second later.
         min_rate: bytes a second below which a response is too slow, judged over `stall_timeout`; 0 for none.
@@ -185,6 +187,7 @@ class FastPath:
         assets: Assets,
         sink: TransferSink,
         *,
+        idle: IdleConnections,
         policy: AddressPolicy,
         stall_timeout: float = 30.0,
         min_rate: float = 0.0,
@@ -193,6 +196,7 @@ class FastPath:
         trust_env: bool = True,
     ) -> None:
         self._client = client
+        self._opening = idle.join(self._close_idle)
         self._http = http
         self._assets = assets
         self._sink = sink
@@ -449,6 +453,7 @@ class FastPath:
     async def _connect(self, transfer: FastTransfer, request: bytes) -> None:
         """Open a connection for a request."""
         origin = transfer.origin
+        self._opening(origin.place.endpoint)
         try:
             connection = await self._connector.connect(origin.place, lambda: FastConnection(self, origin))
         except TransferError as error:
@@ -460,6 +465,12 @@ class FastPath:
             connection.begin(transfer, request, is_new=True)
 
     # The connections.
+
+    def _close_idle(self, endpoint: Endpoint) -> None:
+        for origin in self._origins.values():
+            if origin is not None and origin.place.endpoint == endpoint:
+                while (connection := origin.pop()) is not None:
+                    connection.close()
 
     def made(self, connection: FastConnection) -> None:
         """Watch over a connection that was opened."""

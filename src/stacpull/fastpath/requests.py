@@ -35,6 +35,11 @@ class Place:
     name: str
 
     @property
+    def endpoint(self) -> tuple[str, str, int]:
+        """Scheme, host and port."""
+        return self.scheme, self.host, self.port
+
+    @property
     def is_tls(self) -> bool:
         """True for https."""
         return self.scheme == "https"

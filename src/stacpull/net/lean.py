@@ -26,6 +26,7 @@ from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.http import user_agent
+from stacpull.net.idle import Endpoint, IdleConnections
 from stacpull.net.lean_connect import Connector
 from stacpull.net.lean_connection import LeanConnection
 from stacpull.net.lean_headers import LeanHeaders
@@ -53,6 +54,9 @@ class LeanTransport:
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
         trust_env: Whether the environment may name proxies; hosts that have one are left to `fallback`.
+
+    Attributes:
+        idle: For other pools of connections to the same hosts.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class LeanTransport:
         self._connector = Connector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
         self._pool = LeanPool(stall_timeout=stall_timeout, min_rate=min_rate, keep_alive=_KEEP_ALIVE)
         self._agent = ""
+        self.idle = IdleConnections()
+        self._opening = self.idle.join(self._close_idle)
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request` when the context is entered.
@@ -124,9 +130,16 @@ class LeanTransport:
             connection.begin(message, head_only=head_only)
             return connection
         place, pool = line.place, self._pool
+        self._opening(place.endpoint)
         return await self._connector.connect(
             place, lambda: LeanConnection(pool, place.name, message, head_only=head_only)
         )
+
+    def _close_idle(self, endpoint: Endpoint) -> None:
+        for line in self._pool.lines.values():
+            if line is not None and line.place.endpoint == endpoint:
+                while (connection := line.pop()) is not None:
+                    connection.abort()
 
     async def _own_fields(self, place: Place) -> dict[str, str]:
         """Return the fields of every request; our own version is in a file, read in a thread."""
