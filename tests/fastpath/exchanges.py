@@ -22,7 +22,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.idle import IdleConnections
 from stacpull.net.retry import RetryPolicy
 from stacpull.redact import Secret
 from stacpull.sources.item_reader import ItemReader
@@ -194,7 +193,7 @@ async def _outcome_in(
 
         def path(pool: Pool[Job, Received]) -> FastPath:
             return FastPath(
-                client, http, sharing, pool, idle=IdleConnections(), policy=LOCAL,
+                client, http, sharing, pool, policy=LOCAL,
                 stall_timeout=stall_timeout, trust_env=False,
             )  # fmt: skip
 

@@ -20,7 +20,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.alone
@@ -53,9 +52,9 @@ class Far(asyncio.Protocol):
 @asynccontextmanager
 async def client_of(concurrency: int | None) -> AsyncIterator[Client]:
     policy = AddressPolicy(allow_private=True)
-    lean = LeanTransport(policy=policy, fallback=HttpTransport(policy=policy), trust_env=False)
+    http = HttpTransport(policy=policy, trust_env=False)
     clock = SystemClock()
-    client = Client({"http": lean}, Gates(WORKERS, concurrency, clock), clock)
+    client = Client({"http": http}, Gates(WORKERS, concurrency, clock), clock)
     try:
         yield client
     finally:

@@ -18,7 +18,6 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.models import Job, Received
-from stacpull.net.lean import LeanTransport
 from stacpull.planning.names import joined
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import obstacle
@@ -73,19 +72,13 @@ def open_fetching(
     if options.adopt:
         return Fetching(AdoptingFetcher(sharing, network.client, destination, checksum=checksum), None)
     limits = network.client.limits
-    if (
-        options.transport != "auto"
-        or not isinstance(network.http, LeanTransport)
-        or limits.on_bytes
-        or limits.on_requests
-    ):
+    if options.transport != "auto" or network.http is None or limits.on_bytes or limits.on_requests:
         return Fetching(sharing, None)
     fast = partial(
         FastPath,
         network.client,
         network.http,
         sharing,
-        idle=network.http.idle,
         policy=network.addresses,
         stall_timeout=options.stall_timeout,
         min_rate=options.min_rate,
