@@ -64,7 +64,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.kinds", "redact", "reports",
-            "sources.item_reader", "sources.source", "net.notices", "net.ranges", "transfer.checks",
+            "sources.item_reader", "sources.source", "system", "net.notices", "net.ranges", "transfer.checks",
             "transfer.resume",
         }
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Protocol
 
@@ -37,4 +36,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the task for `seconds`."""
+        import asyncio  # noqa: PLC0415 - 6 MB, which the store process has no use for
+
         await asyncio.sleep(seconds)

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.acceptance.command import STORE_SECONDS, wait_until
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
+from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
@@ -61,8 +63,14 @@ class Before:
         return name not in self.digests and row == self.known.done.get(name)
 
 
+def await_rest(dest: Path) -> None:
+    """Wait until no process works on DEST: after a kill, the store process publishes what was received."""
+    assert wait_until(lambda: not is_held(dest), STORE_SECONDS), f"{dest} is held long after the kill"
+
+
 def before(dest: Path) -> Before:
     """What lies there now."""
+    await_rest(dest)
     return Before(digests_in(dest), known_files(dest))
 
 
@@ -98,6 +106,7 @@ class AtRest:
 
     def complaints(self) -> Iterator[str]:
         """What is wrong now, a sentence each."""
+        await_rest(self.dest)
         known, found = known_files(self.dest), files_in(self.dest)
         self.most_reserved = max(self.most_reserved, len(known.reserved))
         self._metadata = metadata_files(self.expected)

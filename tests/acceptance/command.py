@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.security.watch import CURRENT, arguments_of
+from tests.security.watch import CURRENT, arguments_of, stores_of
 
 import stacpull
 from stacpull_replicas import MlhubReplica
 
+STORE_SECONDS = 10
+"""How long a store process may outlive a command that was killed: as long as the next run waits for it."""
 COMMAND = Path(sys.executable).with_name("stacpull")
 ROOT = Path(__file__).resolve().parents[2]
 BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
@@ -74,7 +79,8 @@ def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
 class Running:
     """A command while it runs: `with Running(…) as process`; what still runs at the end is killed.
 
-    Its output goes to files, so that it never waits for a reader.
+    Its output goes to files, so that it never waits for a reader. After SIGKILL its store process publishes
+    what was received: `ended` and the end of the block wait for that.
     """
 
     def __init__(
@@ -95,6 +101,8 @@ class Running:
             stderr=self._err,
         )
         self.pid = self.process.pid
+        self._outliving: list[int] = []
+        """Descriptors (pidfd_open(2)) of store processes that outlive the command, as it was killed."""
         self._given = b"".join(argument.encode() + b"\0" for argument in arguments)
 
     def __enter__(self) -> Self:
@@ -104,8 +112,9 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.returncode is None:
-            self.process.kill()
+            self.signal(signal.SIGKILL)
             self.process.wait()
+        self._await_stores()
         self._out.close()
         self._err.close()
 
@@ -120,8 +129,20 @@ class Running:
         """Send a signal; False if it had ended before."""
         if not self.is_alive():
             return False
+        if number == signal.SIGKILL:
+            for store in stores_of(self.pid):
+                with suppress(ProcessLookupError):
+                    self._outliving.append(os.pidfd_open(store))
         os.kill(self.pid, number)
         return True
+
+    def _await_stores(self) -> None:
+        """Wait for the end of the store processes that a kill has left to themselves."""
+        while self._outliving:
+            store = self._outliving.pop()
+            is_over, _, _ = select.select([store], [], [], STORE_SECONDS)
+            os.close(store)
+            assert is_over, f"the store process still runs {STORE_SECONDS} s after the kill"
 
     def printed(self) -> str:
         """What it has written to standard output so far."""
@@ -141,6 +162,7 @@ class Running:
             time.sleep(0.005)
         _, status = os.waitpid(self.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
+        self._await_stores()
         out, err = self._text(self._out), self._text(self._err)
         CURRENT.printed += [out, err]
         return Ran(self.process.returncode, out, err)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
+from tests.security.watch import stores_of
 
 import stacpull
+from stacpull.ledger.database import ledger_path
+from stacpull.store.lock import is_held
 from stacpull_replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
 
 ITEMS = 150
@@ -83,13 +89,44 @@ def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
         assert process.signal(number)
         time.sleep(0.5)
         assert process.is_alive()  # it gives what is under way a few seconds
+        (store,) = stores_of(process.pid)
+        os.kill(store, signal.SIGSTOP)  # it would not end by itself
         asked = time.monotonic()
         assert process.signal(number)
         assert process.ended().code == 130
+        assert not is_held(dest)
     assert time.monotonic() - asked < 1.5
     small_hub.clear_faults()
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
     assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+
+
+def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path, small_hub):
+    """The store process is stopped, as if the disk were slow, and still holds DEST."""
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=30), times=10_000)
+    with Running(mirror_of(small_hub.base_url, dest), env) as process:
+        assert wait_until(lambda: small_hub.counters["api", "download"] > 20)
+        (store,) = stores_of(process.pid)
+        os.kill(store, signal.SIGSTOP)
+        process.signal(signal.SIGKILL)
+        try:
+            process.process.wait()
+            small_hub.clear_faults()
+            state = run(["status", str(dest), "--json"], env)
+            assert (state.code, state.report["live"], state.report["pid"]) == (0, True, None)
+            with closing(sqlite3.connect(ledger_path(dest))) as db:
+                assert db.execute("SELECT count(*) FROM assets").fetchone() > (0,)
+            with Running(["resume", str(dest), "--json"], env) as resumed:
+                time.sleep(1.5)  # longer than it waits for a mirror that runs
+                assert resumed.is_alive()
+                os.kill(store, signal.SIGCONT)
+                ran = resumed.ended()
+        finally:
+            os.kill(store, signal.SIGCONT) if is_held(dest) else None
+    assert ran.code == 0, ran.err
+    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert (run(["status", str(dest), "--json"], env).report["live"], is_held(dest)) == (False, False)
 
 
 def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path):

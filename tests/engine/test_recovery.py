@@ -18,7 +18,7 @@ from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
 from stacpull.store.destination import Destination
-from stacpull.store.parts import PartStore
+from stacpull.store.part_files import sweep
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""
@@ -387,7 +387,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
     bench = Bench(tmp_path)
     bench.take_up()
     assert parts(tmp_path) == ["1.0.json", "1.0.part"]
-    assert PartStore(bench.destination.parts).sweep(lambda _row, _generation: True) == 0
+    assert sweep(bench.destination.parts, lambda _row, _generation: True) == 0
     bench.close()
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     bench = Bench(tmp_path)

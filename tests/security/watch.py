@@ -20,9 +20,10 @@ from tests.security.secrets import found_at, found_in, found_under
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
 from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
 
-__all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching", "workers_of"]
+__all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "stores_of", "watching", "workers_of"]
 
 WORKER = b"stacpull.engine.processes.worker"
+STORE = b"stacpull.engine.store_server"
 
 
 @dataclass
@@ -117,11 +118,16 @@ def arguments_of(pid: int) -> set[bytes]:
 def children_of(pid: int) -> list[int]:
     """The processes that a process has started, by any of its threads, and those that these have started."""
     found: list[int] = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # the process is gone
+        return found
+    for thread in threads:
         try:
-            children = [int(child) for child in listed.read_text().split()]
-        except OSError:  # gone
+            listed = (thread / "children").read_text()
+        except OSError:  # the thread is gone
             continue
+        children = [int(child) for child in listed.split()]
         found += [*children, *(one for child in children for one in children_of(child))]
     return found
 
@@ -129,6 +135,11 @@ def children_of(pid: int) -> list[int]:
 def workers_of(pid: int) -> list[int]:
     """The worker processes of a run."""
     return [child for child in children_of(pid) if WORKER in _command_line(child)]
+
+
+def stores_of(pid: int) -> list[int]:
+    """The store process of a run, if it is up."""
+    return [child for child in children_of(pid) if STORE in _command_line(child)]
 
 
 def _command_line(pid: int) -> bytes:

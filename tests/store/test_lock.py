@@ -143,5 +143,9 @@ def test_the_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
     with MirrorLock(tmp_path):
         assert holder(tmp_path) == os.getpid()
     assert holder(tmp_path) is None
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    (tmp_path / ".stacpull" / "lock").write_text(str(gone.pid))
+    assert holder(tmp_path) is None, "it was killed"
     (tmp_path / ".stacpull" / "lock").write_bytes(b"\xff\xb2;rm")
     assert holder(tmp_path) is None, "what is no number names nobody"

@@ -13,6 +13,7 @@ import pytest
 from stacpull.errors import DestinationError
 from stacpull.models import Validator
 from stacpull.store.destination import Destination
+from stacpull.store.part_files import sweep
 from stacpull.store.parts import PartStore
 
 V1 = Validator('"v1"')
@@ -87,7 +88,7 @@ def test_an_odd_part_is_swept(parts: Path, victim: Path, odd: Odd, name: str) ->
     if name == "1.0.part":
         (parts / "1.0.json").write_bytes(ABOUT)
     odd(parts / name, victim)
-    assert PartStore(parts).sweep(lambda _row, _generation: True) >= 1
+    assert sweep(parts, lambda _row, _generation: True) >= 1
     assert list(parts.iterdir()) == []
     assert victim.read_bytes() == PRECIOUS
 

@@ -14,8 +14,9 @@ import pytest
 from stacpull.errors import DestinationError
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span
+from stacpull.store.part_files import is_part_name, sweep
 from stacpull.store.part_log import PartLog, read_log
-from stacpull.store.parts import PartStore, is_part_name
+from stacpull.store.parts import PartStore
 
 V1 = Validator('"v1"')
 DATA = random.Random(7).randbytes(90_000)
@@ -89,7 +90,7 @@ def test_what_cannot_be_believed_is_nothing_to_go_on_from_and_swept(
     park_with_gaps(tmp_path)
     damage(tmp_path)
     assert point(tmp_path) is None
-    PartStore(tmp_path).sweep(lambda _row, _generation: True)
+    sweep(tmp_path, lambda _row, _generation: True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,10 +105,10 @@ def test_a_log_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
 
 def test_a_sweep_keeps_the_log_of_what_it_keeps(tmp_path: Path) -> None:
     park_with_gaps(tmp_path)
-    assert PartStore(tmp_path).sweep(lambda _row, _generation: True) == 0
+    assert sweep(tmp_path, lambda _row, _generation: True) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.1.have", "1.1.json", "1.1.part"]
     assert is_part_name("1.1.have")
-    assert PartStore(tmp_path).sweep(lambda _row, _generation: False) == 3
+    assert sweep(tmp_path, lambda _row, _generation: False) == 3
 
 
 def test_a_part_with_gaps_is_never_finished(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.transfer.origin import Origin, Thing, client, origin
 from stacpull.errors import DestinationError
 from stacpull.models import Job, ResumePoint, Validator
 from stacpull.net.transport import TransferError
+from stacpull.store.part_files import sweep
 from stacpull.store.parts import PartStore
 from stacpull.store.wholes import WholeName, parse_whole
 from stacpull.transfer.attempt import Fetcher
@@ -176,7 +177,7 @@ def test_what_can_never_go_on_is_swept(tmp_path: Path, damage: Callable[[Path], 
     (tmp_path / "4.1.5.whole").write_bytes(b"whole")
     store = PartStore(tmp_path)
     assert asyncio.run(store.point(1, 1)) is None
-    removed = store.sweep(lambda _row, _generation: True)
+    removed = sweep(tmp_path, lambda _row, _generation: True)
     assert listed(tmp_path) == ["2.1.json", "2.1.part", "4.1.5.whole"]
     assert removed in {2, 3}
     assert asyncio.run(store.point(2, 1)) is not None
@@ -186,13 +187,13 @@ def test_what_nobody_wants_is_swept(tmp_path: Path):
     for row in (1, 2, 3):
         write_parked(tmp_path, row, DATA)
     store = PartStore(tmp_path)
-    assert store.sweep(lambda row, generation: (row, generation) == (2, 1)) == 4
+    assert sweep(tmp_path, lambda row, generation: (row, generation) == (2, 1)) == 4
     assert listed(tmp_path) == ["2.1.json", "2.1.part"]
     assert asyncio.run(store.point(1, 1)) is None
 
 
 def test_sweeping_where_nothing_is_yet(tmp_path: Path):
-    assert PartStore(tmp_path / "none").sweep(lambda *_: True) == 0
+    assert sweep(tmp_path / "none", lambda *_: True) == 0
 
 
 # Disks that fail.

@@ -1,7 +1,8 @@
 """Running asynchronous work under signals.
 
 The first SIGINT or SIGTERM asks the work to stop: an event is set, or the work is cancelled. The second one
-ends the process at once, even when the event loop is blocked. What is on disk can be resumed either way.
+ends the process and those it started at once, even when the event loop is blocked. What is on disk can be
+resumed either way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from stacpull.cli.entry import begun
 from stacpull.cli.progress import Display
 from stacpull.engine.loop import run_on_loop
+from stacpull.engine.processes.spawning import kill_all
 from stacpull.errors import InterruptedRunError
 
 __all__ = ["run", "run_until_stopped"]
@@ -95,6 +97,7 @@ def _signals(stop: Callable[[], None], show: Display | None) -> Iterator[None]:
         if asked:
             if show is not None:
                 show.abandon()
+            kill_all()
             os._exit(InterruptedRunError.exit_code)
         asked = True
         if show is None or not show.stopping():

@@ -27,7 +27,7 @@ from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
-from stacpull.store.parts import is_part_name
+from stacpull.store.part_files import is_part_name
 
 __all__ = ["Findings", "Inspection", "described", "judge"]
 

@@ -60,8 +60,6 @@ __all__ = ["MirrorRun", "requests_of"]
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
-_CATALOG_PATIENCE = 3.0
-"""Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
 _SAVED_EVERY = 20
 """Ticks between two savings of what was spent."""
 _LOW_BYTES = 1 << 30
@@ -267,6 +265,7 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+        await self._store.flush()
         if not self._summary.items_unseen:
             await self._store.call(MirrorStore.forget_unwanted)
         self._failures.check()

@@ -7,6 +7,7 @@ ledger), so that the two sides need not share memory. Nothing else writes to the
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -17,7 +18,6 @@ from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import Patience
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
@@ -32,7 +32,7 @@ from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import ItemId, Job
 from stacpull.redact import Secrets
 from stacpull.store.destination import destination_error, is_destination_failure
-from stacpull.store.parts import PartStore
+from stacpull.store.part_files import sweep
 from stacpull.store.sync import FileSync
 
 _CATALOG_PATIENCE = 3.0
@@ -89,6 +89,23 @@ def as_destination_error(error: Exception, dest: Path) -> Exception:
             "for this process, then run `stacpull resume`."
         )
     return error
+
+
+class Patience:
+    """How long work may still take after a stop; asked by whatever does the work."""
+
+    def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
+        self._is_stopped = is_stopped
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def is_over(self) -> bool:
+        """Return True if a stop has been waiting for that long since it was first seen here."""
+        if not self._is_stopped():
+            return False
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        return now - self._since >= self._seconds
 
 
 class MirrorStore:
@@ -200,9 +217,7 @@ class MirrorStore:
 
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
-        PartStore(self.destination.parts).sweep(
-            lambda row, generation: jobs.is_open(self._db, row, generation)
-        )
+        sweep(self.destination.parts, lambda row, generation: jobs.is_open(self._db, row, generation))
 
     def finish(self) -> None:
         """Publish and record everything, and sync what was renamed last."""
@@ -258,6 +273,7 @@ class MirrorStore:
         Raises:
             InterruptedRunError: A stop has waited long enough.
         """
+        self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
 
         write_mirror_catalogs(

@@ -55,7 +55,7 @@ from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import Look, look_at, walk
-from stacpull.store.parts import is_part_name
+from stacpull.store.part_files import is_part_name
 from stacpull.urls import is_web
 
 __all__ = ["rebuild_ledger"]

@@ -35,7 +35,7 @@ from stacpull.ledger.outcomes import Arrival
 from stacpull.models import Checksum, Job, Received, Validator
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import look_at
-from stacpull.store.parts import PartStore
+from stacpull.store.part_files import sweep
 from stacpull.store.trust import trust, trusted_boot
 from stacpull.store.wholes import Whole, WholeName, parse_whole
 from stacpull.store.writer import Arrived
@@ -243,4 +243,4 @@ def _sweep(db: Connection, destination: Destination, kept: set[str], *, trusted:
     for entry in list(os.scandir(destination.parts)):
         if entry.name.endswith(_LEFT) and entry.name not in kept:
             destination.drop_part(entry.name)
-    PartStore(destination.parts).sweep(goes_on)
+    sweep(destination.parts, goes_on)

@@ -150,7 +150,7 @@ class StoreClient(asyncio.Protocol):
         self._writer.start()
 
     async def flush(self) -> None:
-        """Send everything that was put in."""
+        """Send everything that was put in; nothing may be put in after that."""
         await asyncio.to_thread(self._writer.close)
         self._send_batch()
 

@@ -10,7 +10,6 @@ planned: the error is raised when those are done. A broken thread ends everythin
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
@@ -20,7 +19,6 @@ from stacpull.events import Listener, Notice
 
 __all__ = [
     "FailureLimit",
-    "Patience",
     "Works",
     "cause",
     "off_loop",
@@ -34,23 +32,6 @@ _GRACE = 5.0
 """Seconds that transfers under way have to come in after a stop."""
 
 T = TypeVar("T")
-
-
-class Patience:
-    """How long work may still take after a stop; asked by whatever does the work."""
-
-    def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
-        self._is_stopped = is_stopped
-        self._seconds = seconds
-        self._since: float | None = None
-
-    def is_over(self) -> bool:
-        """Return True if a stop has been waiting for that long since it was first seen here."""
-        if not self._is_stopped():
-            return False
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        return now - self._since >= self._seconds
 
 
 class Works(Protocol):

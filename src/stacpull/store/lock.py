@@ -171,7 +171,9 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
         if _locked(fd, kind, _FAREWELL):
             return
         raise DestinationError(
-            f"The store process of an earlier run on {dest} has not ended: end it (SIGKILL), then resume."
+            f"Process {holder} started a mirror on {dest} and is gone, but another process works there: "
+            "its store process (`pgrep -f stacpull.engine.store_server`), or a mirror on another machine or "
+            "in another container. Wait for it or end it, then resume."
         )
     named = "" if holder is None else f" (process {holder})"
     raise DestinationError(
@@ -180,17 +182,18 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
 
 
 def holder(dest: Path) -> int | None:
-    """Return the process id that the lock file of DEST names; None if it names none."""
+    """Return the process id that the lock file of DEST names; None if it names none that is alive."""
     try:
         fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        return _named(fd)
+        process = _named(fd)
     except OSError:
         return None
     finally:
         os.close(fd)
+    return process if process is not None and _is_alive(process) else None
 
 
 def _named(fd: int) -> int | None:

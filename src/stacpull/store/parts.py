@@ -34,24 +34,18 @@ from aiofiles.threadpool import wrap
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.store.destination import destination_error
-from stacpull.store.part_log import PartLog, log_of, read_log
-from stacpull.store.regular import open_regular, opener, read_regular
+from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
+from stacpull.store.part_log import PartLog, log_of
+from stacpull.store.regular import open_regular, opener
 from stacpull.store.wholes import whole_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["PartStore", "is_part_name"]
-
-_Pair = tuple[int, int]  # row and generation
-_OURS = frozenset({".part", ".json", ".new", ".have"})
-_PASSING = frozenset({".whole", ".tmp", ".ndjson"})
-"""How parts end that others write: the publisher, and the catalog."""
 _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
 """The most bytes that one hop reads again for the checksums: others wait for its thread, as does a stop."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-_ABOUT_LIMIT = 1 << 20  # a description is some hundred bytes; header fields bound it
 
 
 class _Hasher(Protocol):
@@ -66,7 +60,7 @@ class PartStore:
     def __init__(self, directory: Path) -> None:
         """Use `directory`, which is made with the first part."""
         self._directory = directory
-        self._known: set[_Pair] | None = None
+        self._known: set[Pair] | None = None
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Return what is there of the part, or None if nothing is that could go on.
@@ -75,7 +69,7 @@ class PartStore:
         """
         if (row, generation) not in await self._index():
             return None
-        return await asyncio.to_thread(_read_point, self._path(row, generation))
+        return await asyncio.to_thread(read_point, self._path(row, generation))
 
     async def load(self) -> None:
         """Read which parts there are."""
@@ -108,58 +102,29 @@ class PartStore:
     async def look_again(self) -> None:
         """Find parts that another process has left since the directory was read."""
         known = await self._index()
-        known |= await asyncio.to_thread(self._scan)
+        known |= await asyncio.to_thread(scan, self._directory)
 
-    def sweep(self, keep: Callable[[int, int], bool]) -> int:
-        """Remove what can never go on: parts without description, descriptions without part, leftovers.
-
-        Complete parts (`store.wholes`) are not touched. To be called before anything is transferred.
-
-        Args:
-            keep: tells by row and generation if a part is still of use.
-
-        Returns:
-            How many files were removed.
-
-        Raises:
-            DestinationError: one cannot be removed.
-        """
-        wanted = {pair for pair in self._scan() if _read_point(self._path(*pair)) and keep(*pair)}
-        kept = {path for pair in wanted for path in _files(self._path(*pair))}
-        doomed = [path for path in self._directory.glob("*") if path.suffix in _OURS and path not in kept]
-        try:
-            for path in doomed:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise destination_error(error, self._directory) from error
-        self._known = wanted
-        return len(doomed)
-
-    async def _index(self) -> set[_Pair]:
+    async def _index(self) -> set[Pair]:
         """Return which parts have a description, read from the directory once."""
         if self._known is not None:
             return self._known
-        found = await asyncio.to_thread(self._scan)
+        found = await asyncio.to_thread(scan, self._directory)
         return self._settle(found)
 
-    def _settle(self, found: set[_Pair]) -> set[_Pair]:
+    def _settle(self, found: set[Pair]) -> set[Pair]:
         """Take `found` as the index, unless another task was first, and has parked something since."""
         if self._known is None:
             self._known = found
         return self._known
 
-    def _scan(self) -> set[_Pair]:
-        found = (_numbers(path) for path in self._directory.glob("*.json"))
-        return {(numbers[0], numbers[1]) for numbers in found if len(numbers) == 2}  # noqa: PLR2004 - a pair
-
     def _path(self, row: int, generation: int) -> Path:
-        return self._directory / f"{row}.{generation}.part"
+        return part_path(self._directory, row, generation)
 
 
 class _Part:
     """One part, open for writing: the `PartWriter` of the transfer."""
 
-    def __init__(self, sink: _Sink, known: set[_Pair], pair: _Pair, *, resumable: bool) -> None:
+    def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:
         self.have = sink.have
         self._sink = sink
         self._file = wrap(sink, loop=asyncio.get_running_loop())
@@ -336,7 +301,7 @@ class _Sink(io.FileIO):
             self.path.unlink(missing_ok=True)
         else:
             self.path.replace(whole)
-        for beside in _files(self.path)[1:]:  # last: without its log, a part with gaps would look whole
+        for beside in part_files(self.path)[1:]:  # last: without its log, a part with gaps would look whole
             beside.unlink(missing_ok=True)
 
 
@@ -369,7 +334,7 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
     """Put the description in place, if there is something to describe, then an empty part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # before its new description: old bytes must never meet that
-    about = _about(path)
+    about = description_of(path)
     log_of(path).unlink(missing_ok=True)
     if validator.resumable:
         new = about.with_suffix(".new")
@@ -386,56 +351,3 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
 def _resume(path: Path) -> _Sink:
     """Open a part and, if it has gaps, the log of what is there."""
     return _Sink(path, "rb+", PartLog.resume(path) if log_of(path).exists() else None)
-
-
-def _read_point(path: Path) -> ResumePoint | None:
-    """Read how far a part is, None if nothing is in it or its description is damaged."""
-    try:
-        about = orjson.loads(read_regular(_about(path), _ABOUT_LIMIT))
-        validator = Validator(about["etag"], about["last_modified"])
-        point = ResumePoint(_reach_of(path), validator, about["total"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return point if point.size and validator.resumable else None
-
-
-def _reach_of(path: Path) -> int:
-    """Return how many bytes of a part are there before the first gap.
-
-    Raises:
-        OSError: it is not there, or no regular file.
-        ValueError: its log tells of bytes that are not there.
-    """
-    fd = open_regular(path, os.O_RDONLY)
-    try:
-        size = os.fstat(fd).st_size
-    finally:
-        os.close(fd)
-    try:
-        have = read_log(path)
-    except FileNotFoundError:
-        return size
-    if have and have[-1].end > size:
-        raise ValueError(f"{path.name} is shorter than its log says")
-    return beginning(have)
-
-
-def is_part_name(name: str) -> bool:
-    """Return True if a file in the parts directory is of ours: it goes on with the next run, or goes."""
-    return Path(name).suffix in _OURS | _PASSING
-
-
-def _about(path: Path) -> Path:
-    """Return where the description of a part lies."""
-    return path.with_suffix(".json")
-
-
-def _files(path: Path) -> tuple[Path, Path, Path]:
-    """Return all that belongs to a part, itself first."""
-    return path, _about(path), log_of(path)
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    """Return the numbers that a name is made of, () if it is none of ours."""
-    fields = path.name.split(".")[:-1]
-    return tuple(map(int, fields)) if all(map(str.isdecimal, fields)) else ()

@@ -13,18 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+import time
 from pathlib import Path
 
 from stacpull.config.environment import handed_down
 from stacpull.errors import WorkerError
 
-__all__ = ["Started", "reap", "spawn"]
+__all__ = ["Started", "kill_all", "reap", "spawn"]
 
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 """File names have the same encoding in all processes of a run."""
 _PATIENCE = 2.0
 """Seconds for a process to end by itself whose socket is closed."""
+_KILL_SECONDS = 1.0
+"""Seconds for processes to end that were killed: one may wait for the disk."""
+_running: set[subprocess.Popen[bytes]] = set()
+"""What was started and has not been reaped."""
 _LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)
 
 Started = tuple["subprocess.Popen[bytes]", socket.socket]
@@ -57,6 +61,7 @@ def spawn(module: str, *inherited: int) -> Started:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+    _running.add(process)
     return process, ours
 
 
@@ -73,7 +78,20 @@ def reap(process: subprocess.Popen[bytes]) -> int:
     Returns:
         Its exit code, negative for the signal that ended it.
     """
-    with suppress(subprocess.TimeoutExpired):
+    try:
         return process.wait(_PATIENCE)
-    process.kill()
-    return process.wait()
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+    finally:
+        _running.discard(process)
+
+
+def kill_all() -> None:
+    """Kill every process that was started, so that none outlives this one; for a handler of signals."""
+    running = list(_running)
+    for process in running:
+        process.kill()
+    deadline = time.monotonic() + _KILL_SECONDS
+    while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+        time.sleep(0.005)
