@@ -25,6 +25,7 @@ import msgspec
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
+from stacpull.engine.heap import collect_seldom
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, stored_text
 from stacpull.engine.workspace import opened_ledger
@@ -270,6 +271,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    collect_seldom()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock).serve()
 
