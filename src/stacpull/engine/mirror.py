@@ -115,7 +115,7 @@ class MirrorRun:
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
-        """True if a stop kept something from being done that no counter tells of: `resume` does it."""
+        """True if a stop kept something from being done that no counter shows: `resume` does it."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.
@@ -359,7 +359,7 @@ class MirrorRun:
             on_event=self._emit,
         )
 
-    # --- what is told ------------------------------------------------------------------------------------
+    # --- messages and reports ----------------------------------------------------------------------------
 
     def _notice(self, event: NetworkEvent) -> None:
         if isinstance(event, Notice):
