@@ -270,6 +270,15 @@ class PlanReport(ReportTable):
     unknown_keys: Mapping[str, int] = field(default_factory=dict)
     """How many assets of each key have no known size: none is stated, and the server gave none. They are not
     part of `bytes_total`."""
+    urls_written: int | None = None
+    """With a list of URLs: its entries."""
+    urls_left_out: int | None = None
+    """Assets that are not in the list, because the format cannot hold them."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a list of URLs is not complete, else 0."""
+        return 1 if self.urls_left_out else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from stacpull.catalog.assets import without_items_parquet
 from stacpull.catalog.disk import read_first_line, read_regular
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
@@ -49,7 +50,12 @@ class ListedCollection:
     def document(self) -> bytes:
         """The document without what ties it into the tree: the source's, as it was stored."""
         links = [link for link in _links(self.file.document) if link.get("rel") not in _OF_THE_TREE]
-        return orjson.dumps({**self.file.document, "links": links})
+        return orjson.dumps({**without_items_parquet(self.file.document), "links": links})
+
+    @property
+    def has_items_parquet(self) -> bool:
+        """True if it refers to the file that holds the items of the mirror."""
+        return without_items_parquet(self.file.document) is not self.file.document
 
     def files(self) -> Iterator[ListedFile]:
         """Yield the collection's own file, and its sub-catalogs in their order."""

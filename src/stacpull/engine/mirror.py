@@ -179,6 +179,8 @@ class MirrorRun:
         try:
             recovered = await self._store.call(MirrorStore.recover)
             is_in_order = True
+            if self._options.items_parquet is not None:
+                await self._store.call(MirrorStore.keep_items_parquet, self._options.items_parquet)
             if recovered.why_single:
                 self._emit(Notice("warning", recovered.why_single))
             self._warn_of_layout(recovered.layout)
@@ -226,7 +228,8 @@ class MirrorRun:
             except InterruptedRunError:
                 self._cut_short = True
         try:
-            await self._store.call(MirrorStore.write_catalogs)
+            for note in await self._store.call(MirrorStore.write_catalogs):
+                self._emit(Notice("warning", note))
         except InterruptedRunError:
             self._cut_short = True
 

@@ -84,7 +84,7 @@ def export_webdataset(
         StacpullError: A file of the mirror is damaged.
     """
     check_table(out.parent / "samples.parquet")
-    _prepare(out)
+    prepare_directory(out)
     samples = Samples(contents, options)
     writer = _ShardWriter(contents.dest, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
@@ -305,10 +305,15 @@ def _text(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 
-def _prepare(out: Path) -> None:
-    """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
+def prepare_directory(out: Path) -> None:
+    """Make the directory, and mark it as an export, so that its files may be replaced and removed.
+
+    Raises:
+        UsageError: It holds something that is not part of an export.
+        DestinationError: It cannot be made.
+    """
     if out.exists() and not out.is_dir():
-        raise DestinationError(f"{out} is a file: name a directory for the shards.")
+        raise DestinationError(f"{out} is a file: name a directory.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / _MARKER).exists():
