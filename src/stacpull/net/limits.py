@@ -2,8 +2,8 @@
 
 Bytes are paid for when they have come in: whoever read them waits until the run would have needed that long
 at the rate it may have. While nothing is read, the connection's buffers fill and the server waits, too.
-Requests wait for their turn before they are sent. What was not used of the last quarter of a second can be made up
-for, so that waits that end late do not add up; more is not saved: after a pause the rate is the same.
+Requests wait for their turn before they are sent. What was not used of the last quarter of a second can be
+made up for, so that waits that end late do not add up; more is not saved: after a pause the rate is the same.
 """
 
 from __future__ import annotations
