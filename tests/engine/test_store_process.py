@@ -15,8 +15,9 @@ from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import store_messages as messages
+from stacpull.engine.child_process import spawn
+from stacpull.engine.messages import framed
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.processes.spawning import spawn
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
@@ -229,8 +230,8 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
         one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x"
     )
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, Requests(), "sha256", [], [])
-    socket.send_fds(ours, [messages.framed(opening)], [lock.fileno()])
-    ours.sendall(messages.framed(messages.IncomingParts([part], 1)))
+    socket.send_fds(ours, [framed(opening)], [lock.fileno()])
+    ours.sendall(framed(messages.IncomingParts([part], 1)))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)

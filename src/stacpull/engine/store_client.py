@@ -20,8 +20,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import msgspec
 
 from stacpull.engine import store_messages as messages
+from stacpull.engine.child_process import Started, reap, spawn
+from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_of, framed
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.processes.spawning import Started, reap, spawn
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
@@ -43,6 +44,7 @@ _ENDED = (
     "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
     "Run `stacpull resume`."
 )
+_PROCESS = "store process"
 _BUFFER = 4 << 20
 """Bytes that the socket may hold, as far as the system allows."""
 
@@ -102,13 +104,13 @@ class StoreClient(asyncio.Protocol):
         self._checksum = checksum
         self._on = on
         self._loop = asyncio.get_running_loop()
-        self._frames = messages.MessageFrames(messages.decode_to_network)
+        self._frames = MessageFrames(messages.decode_to_network)
         self._transport: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
         self._batch: list[messages.IncomingPart] = []
-        self._closed: asyncio.Future[messages.StoreError | None] = self._loop.create_future()
+        self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
@@ -141,7 +143,7 @@ class StoreClient(asyncio.Protocol):
         dest = os.fsencode(self._destination.path)
         opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *self._secrets.revealed())
         try:
-            await asyncio.to_thread(socket.send_fds, sock, [messages.framed(opening)], [lock])
+            await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
@@ -174,7 +176,7 @@ class StoreClient(asyncio.Protocol):
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
         if self._closed.done() and (error := self._closed.result()) is not None:
-            raise messages.error_of(error)
+            raise error_of(error, _PROCESS)
 
     # --- what came in ------------------------------------------------------------------------------------
 
@@ -234,8 +236,7 @@ class StoreClient(asyncio.Protocol):
         self._number += 1
         number, future = self._number, self._loop.create_future()
         self._waiting[number] = future, messages.operation(operation.__name__)
-        encoded = msgspec.Raw(messages.encoded(arguments))
-        self._send(messages.OperationCall(number, operation.__name__, encoded))
+        self._send(messages.OperationCall(number, operation.__name__, msgspec.Raw(encoded(arguments))))
         try:
             return cast("T", await future)
         finally:
@@ -243,7 +244,7 @@ class StoreClient(asyncio.Protocol):
 
     def _send(self, message: messages.ToStore) -> None:
         if self._transport is not None:
-            self._transport.write(messages.framed(message))
+            self._transport.write(framed(message))
 
     # --- what the loop says ------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class StoreClient(asyncio.Protocol):
         self._transport = None
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
-            self._failure = DestinationError(_ENDED) if error is None else messages.error_of(error)
+            self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
             self._on.broken(self._failure)
         for future, _ in self._waiting.values():
             if not future.done():
@@ -287,7 +288,7 @@ class StoreClient(asyncio.Protocol):
             case messages.StoreWarning(text):
                 self._on.warned(text)
             case messages.StoreBroken(error):
-                self._on.broken(messages.error_of(error))
+                self._on.broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):
                 self._closed.set_result(error)
 
@@ -300,7 +301,7 @@ class StoreClient(asyncio.Protocol):
         if future is None or operation is None or future.done():
             return
         if answer.error is not None:
-            future.set_exception(messages.error_of(answer.error))
+            future.set_exception(error_of(answer.error, _PROCESS))
         else:
             future.set_result(operation.result.decode(answer.result))
 

@@ -1,9 +1,9 @@
-"""Starting a worker process, and seeing to its end.
+"""Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-By spawn: a fresh interpreter that inherits its end of a socket pair, the lock of the workers
-(`store.lock.workers_lock`), standard error, and nothing else. Its environment holds no credential
-(`config.environment.handed_down`). SIGINT and SIGTERM are blocked while it is started, and a process begins
-with the mask of its parent's thread: so none of the two can end it before it ignores them.
+It is a fresh interpreter and never a fork, which would inherit all descriptors of the network process. It
+inherits its end of a socket pair, standard error and what the caller names, and its environment holds no
+credentials (`config.environment.handed_down`). SIGINT and SIGTERM are blocked while it is started, and a
+process begins with the mask of its parent's thread: so neither can end it before it ignores them.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from pathlib import Path
 from stacpull.config.environment import handed_down
 from stacpull.errors import WorkerError
 
-__all__ = ["Started", "kill_all", "reap", "spawn"]
-
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 """File names have the same encoding in all processes of a run."""
 _PATIENCE = 2.0
-"""Seconds for a process to end by itself whose socket is closed."""
+"""Seconds that a process has to end by itself once its socket is closed."""
 _KILL_SECONDS = 1.0
-"""Seconds for processes to end that were killed: one may wait for the disk."""
+"""Seconds to wait for processes that were killed: one may be waiting for the disk."""
 _running: set[subprocess.Popen[bytes]] = set()
-"""What was started and has not been reaped."""
-_LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)
+"""Processes that were started and not reaped yet."""
+_BLOCKED = (signal.SIGINT, signal.SIGTERM)
 
 Started = tuple["subprocess.Popen[bytes]", socket.socket]
-"""A process, and our end of the socket."""
+"""A process, and this process's end of its socket."""
 
 
 def spawn(module: str, *inherited: int) -> Started:
-    """Start a process of stacpull's (in any thread; it takes some milliseconds).
+    """Start a process. It takes some milliseconds, and may be called in any thread.
 
     Args:
-        module: what it runs; its argument is the descriptor of its end of the socket.
-        inherited: descriptors that it holds as long as it lives: a lock.
+        module: The module that it runs; its argument is the descriptor of its end of the socket.
+        inherited: Descriptors that it holds as long as it lives: a lock.
+
+    Returns:
+        The process, and this process's end of the socket.
 
     Raises:
-        WorkerError: it cannot be started.
+        WorkerError: The process cannot be started.
     """
     ours, theirs = socket.socketpair()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_US)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
-        process = subprocess.Popen(  # noqa: S603 - this interpreter, with a module of ours
+        process = subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
             [sys.executable, *_UTF8, "-P", "-m", module, str(theirs.fileno())],
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -57,7 +58,7 @@ def spawn(module: str, *inherited: int) -> Started:
         )
     except OSError as error:
         ours.close()
-        raise WorkerError(f"A process of stacpull's cannot be started: {error}.") from error
+        raise WorkerError(f"A process of stacpull cannot be started: {error}.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -66,14 +67,14 @@ def spawn(module: str, *inherited: int) -> Started:
 
 
 def _environment() -> dict[str, str]:
-    """Return what it is started with: it finds modules where this process does."""
+    """Return the environment that a process is started with: it finds modules where this process does."""
     start, _ = handed_down()
     paths = [path or str(Path.cwd()) for path in sys.path]
     return {**start, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def reap(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a process whose socket is closed; one that does not end is killed.
+    """Wait until a process whose socket is closed has ended. A process that does not end is killed.
 
     Returns:
         Its exit code, negative for the signal that ended it.
@@ -88,7 +89,7 @@ def reap(process: subprocess.Popen[bytes]) -> int:
 
 
 def kill_all() -> None:
-    """Kill every process that was started, so that none outlives this one; for a handler of signals."""
+    """Kill every process that was started, so that none outlives this one. For a signal handler."""
     running = list(_running)
     for process in running:
         process.kill()
