@@ -16,7 +16,7 @@ from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import store_messages as messages
 from stacpull.engine.child_process import spawn
-from stacpull.engine.messages import framed
+from stacpull.engine.messages import IncomingPart, framed
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
@@ -186,7 +186,7 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
 def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
     heard = Heard()
     (tmp_path / "mine").write_bytes(b"x")
-    part = messages.IncomingPart(1, 1, 0, "c/i", "a.tif", None, 1, b"", None, True, None, "../../mine")
+    part = IncomingPart(1, 1, 0, "c/i", "a.tif", None, 1, b"", None, True, None, "../../mine")
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
@@ -226,9 +226,7 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     lock = MirrorLock(tmp_path)
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
-    part = messages.IncomingPart(
-        one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x"
-    )
+    part = IncomingPart(one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x")
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, Requests(), "sha256", [], [])
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(messages.IncomingParts([part], 1)))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stacpull.config.options import Options
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.messages import ErrorReport, MessageFrames, error_of, error_report, framed
+from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, error_of, error_report, framed
 from stacpull.engine.network import SourceAddress
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
@@ -51,7 +51,9 @@ TO_WORKER: list[ToWorker] = [
 ]
 FROM_WORKER: list[FromWorker] = [
     messages.Ready(),
-    messages.WholeParts([messages.WrittenPart(7, 12, None, b"x\xff.tif", b'"e"', True, "7.1.12.whole", 99)]),
+    messages.WholeParts(
+        [IncomingPart(7, 3, 1, "c/i", None, "{filename}", 12, b"x\xff.tif", b'"e"', True, None, "7.1", 99)]
+    ),
     messages.JobUnchanged(7),
     messages.JobFailed(7, REFUSED, 6),
     messages.RequestItem(1, "https://a.example/i", None),

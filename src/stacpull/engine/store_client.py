@@ -21,7 +21,16 @@ import msgspec
 
 from stacpull.engine import store_messages as messages
 from stacpull.engine.child_process import Started, reap, spawn
-from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_of, framed
+from stacpull.engine.messages import (
+    ErrorReport,
+    IncomingPart,
+    MessageFrames,
+    encoded,
+    error_of,
+    framed,
+    part_of,
+    whole_parts,
+)
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
@@ -109,7 +118,7 @@ class StoreClient(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._batch: list[messages.IncomingPart] = []
+        self._batch: list[IncomingPart] = []
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
@@ -185,7 +194,7 @@ class StoreClient(asyncio.Protocol):
         if received.body is None or received.size > _SMALL:
             self._writer.put(job, received)
             return
-        self._batch.append(_part_of(job, received, received.body))
+        self._batch.append(part_of(job, received, received.body))
         if len(self._batch) >= _BATCH:
             self._send_batch()
         elif len(self._batch) == 1:
@@ -196,12 +205,12 @@ class StoreClient(asyncio.Protocol):
             batch, self._batch = self._batch, []
             self._send(messages.IncomingParts(batch, len(batch)))
 
-    def deliver(self, batch: list[Arrived]) -> None:
-        """Have whole parts published that another process has written."""
-        self._send(messages.IncomingParts(_whole_parts(batch), 0))
+    def deliver(self, parts: list[IncomingPart]) -> None:
+        """Have whole parts published that a worker process has written."""
+        self._send(messages.IncomingParts(parts, 0))
 
     def _deliver_written(self, batch: list[Arrived]) -> None:
-        self._send(messages.IncomingParts(_whole_parts(batch), len(batch)))
+        self._send(messages.IncomingParts(whole_parts(batch), len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
@@ -304,29 +313,3 @@ class StoreClient(asyncio.Protocol):
             future.set_exception(error_of(answer.error, _PROCESS))
         else:
             future.set_result(operation.result.decode(answer.result))
-
-
-def _whole_parts(batch: list[Arrived]) -> list[messages.IncomingPart]:
-    return [
-        _part_of(job, received, None)._replace(
-            part=whole.part, inode=whole.inode, sha256=whole.sha256, size=whole.size
-        )
-        for job, received, whole in batch
-    ]
-
-
-def _part_of(job: Job, received: Received, body: bytes | None) -> messages.IncomingPart:
-    etag = received.validator.kept
-    return messages.IncomingPart(
-        job.row,
-        job.item_row,
-        job.generation,
-        job.directory,
-        job.name,
-        job.name_template,
-        received.size,
-        received.filename.encode("utf-8", "surrogatepass"),
-        None if etag is None else etag.encode("utf-8", "surrogatepass"),
-        received.verified,
-        body,
-    )

@@ -14,34 +14,13 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from stacpull.engine.messages import ErrorReport
+from stacpull.engine.messages import ErrorReport, IncomingPart
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.events import AssetFailed
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests
 
 Counters = dict[str, int | None]
-
-
-class IncomingPart(NamedTuple):
-    """An asset that came in whole: its body, or the whole part that holds it already."""
-
-    row: int
-    item_row: int
-    generation: int
-    directory: str
-    name: str | None
-    name_template: str | None
-    size: int
-    filename: bytes
-    """Base name of the resolved URL; it may hold what is not valid text."""
-    etag: bytes | None
-    verified: bool
-    body: bytes | None
-    part: str = ""
-    """Name of the whole part, if there is no body."""
-    inode: int = 0
-    sha256: bytes | None = None
 
 
 class OpenMirror(msgspec.Struct, tag=0, array_like=True):

@@ -24,7 +24,7 @@ import msgspec
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
-from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
+from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, encoded, error_report, framed
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, stored_text
 from stacpull.engine.workspace import opened_ledger
@@ -140,7 +140,7 @@ class StoreServer:
             case messages.StopEarly():
                 self._stopped.set()
 
-    def _write(self, parts: list[messages.IncomingPart], counted: int) -> None:
+    def _write(self, parts: list[IncomingPart], counted: int) -> None:
         """Write the bodies as whole parts, and have them published."""
         if self._failed is not None or self._store is None:
             return
@@ -153,7 +153,7 @@ class StoreServer:
             if counted:
                 self._send(messages.PartsWritten(counted))
 
-    def _written(self, one: messages.IncomingPart, destination: Destination) -> WholePart:
+    def _written(self, one: IncomingPart, destination: Destination) -> WholePart:
         filename = one.filename.decode("utf-8", "surrogatepass")
         etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
         part, inode, sha256 = one.part, one.inode, one.sha256

@@ -18,7 +18,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar, cast
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import ErrorReport, MessageFrames, framed
+from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, framed
 from stacpull.engine.network import SourceAddress
 from stacpull.models import Failure, Job
 from stacpull.net.addresses import AddressPolicy
@@ -40,20 +40,6 @@ class WorkerSettings(NamedTuple):
     environment: Mapping[str, str]
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
-
-
-class WrittenPart(NamedTuple):
-    """A whole part that a worker has written for one of its jobs."""
-
-    row: int
-    size: int
-    sha256: bytes | None
-    filename: bytes
-    """Base name of the resolved URL; it may hold what is not valid text."""
-    etag: bytes | None
-    verified: bool
-    part: str
-    inode: int
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):
@@ -111,7 +97,7 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
 class WholeParts(msgspec.Struct, tag=11, array_like=True):
     """Assets that have come in: their whole parts are on disk."""
 
-    parts: list[WrittenPart]
+    parts: list[IncomingPart]
 
 
 class JobUnchanged(msgspec.Struct, tag=12, array_like=True):

@@ -17,7 +17,7 @@ from stacpull.engine import worker_messages as messages
 from stacpull.engine.course import Tools
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
-from stacpull.engine.messages import error_report
+from stacpull.engine.messages import error_report, whole_parts
 from stacpull.engine.network import Network, open_network
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
@@ -227,20 +227,7 @@ class Worker:
         self._writer.put(job, received)
 
     def _written(self, batch: list[Arrived]) -> None:
-        parts = [
-            messages.WrittenPart(
-                job.row,
-                whole.size,
-                whole.sha256,
-                received.filename.encode("utf-8", "surrogatepass"),
-                None if (etag := received.validator.kept) is None else etag.encode("utf-8", "surrogatepass"),
-                received.verified,
-                whole.part,
-                whole.inode,
-            )
-            for job, received, whole in batch
-        ]
-        self._first.send(messages.WholeParts(parts))
+        self._first.send(messages.WholeParts(whole_parts(batch)))
         self._intake.written(len(batch))
         self._backlog.published(len(batch))
 

@@ -36,7 +36,7 @@ from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.child_process import Started, reap, spawn
+from stacpull.engine.child_process import reap, spawn
 from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.messages import error_of
@@ -47,14 +47,12 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import Channel, WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
-from stacpull.models import Job, Received, Validator
+from stacpull.models import Job, Received
 from stacpull.net.client import Counters
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.planning.statements import stated
 from stacpull.sources.item_reader import ItemReader
-from stacpull.store.wholes import Whole
-from stacpull.store.writer import Arrived
 
 _WORTH_IT = 64
 """Jobs that must wait before workers are started: some ten milliseconds of work, or many seconds."""
@@ -284,7 +282,9 @@ class Workers:
             case messages.WholeParts(parts):
                 self._lost_in_vain = 0
                 self._backlog.wrote(len(parts))
-                self._store.deliver([_arrived(worker.close(part.row), part) for part in parts])
+                for part in parts:
+                    worker.close(part.row)
+                self._store.deliver(parts)
             case messages.JobUnchanged(row):
                 self._lost_in_vain = 0
                 self._store.confirm(worker.close(row))
@@ -342,14 +342,6 @@ class Workers:
         for gate in self._network.client.gates:
             if seconds := gate.closed_for():
                 worker.send(messages.Throttled(gate.host, seconds))
-
-
-def _arrived(job: Job, part: messages.WrittenPart) -> Arrived:
-    """Return a whole part of a worker as the writer of this process reports it."""
-    etag = None if part.etag is None else part.etag.decode("utf-8", "surrogatepass")
-    filename = part.filename.decode("utf-8", "surrogatepass")
-    received = Received(part.size, part.sha256, filename, Validator(etag=etag), verified=part.verified)
-    return job, received, Whole(part.part, part.inode, part.size, part.sha256)
 
 
 class WorkerProcess:
@@ -455,30 +447,14 @@ async def start_worker(
     Raises:
         WorkerError: It cannot be started.
     """
-    starting = asyncio.get_running_loop().run_in_executor(None, spawn, "stacpull.engine.worker", lock)
-    try:
-        process, sock = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        starting.add_done_callback(_discard_started)
-        raise
+    process, sock = spawn("stacpull.engine.worker", lock)
     worker = WorkerProcess(process, settings.slots, hear, clock)
     try:
         await worker.channel.open(sock)
     except BaseException:
-        _discard((process, sock))
+        sock.close()
+        process.kill()
+        reap(process)
         raise
     worker.send(messages.Start(pickle.dumps(settings)))
     return worker
-
-
-def _discard_started(starting: asyncio.Future[Started]) -> None:
-    """Discard a process whose run has ended while it was started."""
-    if not starting.cancelled() and starting.exception() is None:
-        _discard(starting.result())
-
-
-def _discard(started: Started) -> None:
-    process, sock = started
-    sock.close()
-    process.kill()
-    reap(process)
