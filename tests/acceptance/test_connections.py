@@ -44,7 +44,7 @@ def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path, transport
     assert time.monotonic() - started < 30
 
 
-@pytest.mark.parametrize("options", [{}, {"concurrency": 8}, {"retries": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"concurrency": 8}, {"retries": 2}], ids=str)
 def test_a_server_that_resets_every_connection_beyond_the_first(
     tmp_path: Path, options: dict[str, object]
 ) -> None:

@@ -35,6 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return metadata_in(dest)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("signals", "kills", "latency_ms"), [("KILL", 12, 5), ("mix", 6, 5)])
 def test_killed_over_and_over_it_is_what_it_would_have_been(
     tmp_path, undisturbed, signals, kills, latency_ms

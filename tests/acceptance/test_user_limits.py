@@ -50,11 +50,12 @@ def test_the_rate_of_a_run_is_limited(
 ) -> None:
     """Never faster than asked, over everything that is fetched; and a slow rate of one's own is no stall.
 
-    A busy machine can only make it slower: so ten per cent too fast is an error, twice as slow is another.
+    A busy machine can only make it slower. Ten per cent too fast is an error, twice as slow is another.
     """
     with AssetHost(size=size) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
         report, seconds = mirrored(source, tmp_path / "m", limit_rate=float(rate), retries=0, **options)
+        since_the_first = time.monotonic() - host.asked_at[0]
     assert (report.assets_done, report.assets_failed, report.retries) == (count, 0, 0), list(
         stacpull.failures(tmp_path / "m")
     )[:1]
@@ -66,7 +67,8 @@ def test_the_rate_of_a_run_is_limited(
     else:
         expected, took, overhead = size * count / rate, seconds, unlimited(tmp_path, count, size)[1]
     assert expected >= 1
-    assert 0.9 * expected <= took <= 2 * expected + overhead
+    assert since_the_first >= 0.9 * size * count / rate
+    assert took <= 2 * expected + overhead
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -98,7 +100,7 @@ def test_a_run_stops_after_its_time_and_can_be_resumed(
         dest = tmp_path / "m"
         more = ["--allow-private-hosts", "--no-progress", "--json"]
         started = time.monotonic()
-        arguments = [source, str(dest), "--concurrency", "2", "--stop-after", "0.8s", *more]
+        arguments = [source, str(dest), "--concurrency", "2", "--stop-after", "2s", *more]
         assert execute(["mirror", *arguments]) == 130
         assert time.monotonic() - started < 20
         out, said = capsys.readouterr()

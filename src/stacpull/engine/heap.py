@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 
-__all__ = ["give_back_large_blocks"]
+__all__ = ["give_back_large_blocks", "trim"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024
@@ -26,3 +26,10 @@ def give_back_large_blocks() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _SLACK))
+
+
+def trim() -> None:
+    """Return all free memory of the C heap to the system, if this is glibc."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

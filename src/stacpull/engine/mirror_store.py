@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.clock import Clock
+from stacpull.engine import heap
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
@@ -280,6 +281,7 @@ class MirrorStore:
             InterruptedRunError: A stop has waited long enough.
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
+        heap.trim()
         from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
 
         write_mirror_catalogs(
