@@ -20,11 +20,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import msgspec
 
 from stacpull.engine import store_messages as messages
+from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import Started, reap, spawn
 from stacpull.engine.messages import (
     ErrorReport,
     IncomingPart,
-    MessageFrames,
     encoded,
     error_of,
     framed,
@@ -89,7 +89,7 @@ class StoreEvents:
     """Nothing can be written any more."""
 
 
-class StoreClient(asyncio.Protocol):
+class StoreClient:
     """The store process, as the network process sees it. To be used on one event loop."""
 
     def __init__(
@@ -113,14 +113,12 @@ class StoreClient(asyncio.Protocol):
         self._checksum = checksum
         self._on = on
         self._loop = asyncio.get_running_loop()
-        self._frames = MessageFrames(messages.decode_to_network)
-        self._transport: asyncio.Transport | None = None
+        self._channel = Channel(messages.decode_to_network, self._hear, on.broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
         self._batch: list[IncomingPart] = []
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
-        self._lost: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
         self._writer = BodyWriter(
@@ -156,8 +154,7 @@ class StoreClient(asyncio.Protocol):
         except OSError as error:
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        sock.setblocking(False)
-        await self._loop.create_unix_connection(lambda: self, sock=sock)
+        await self._channel.open(sock)
         self._writer.start()
 
     async def flush(self) -> None:
@@ -167,7 +164,7 @@ class StoreClient(asyncio.Protocol):
 
     def stop(self) -> None:
         """Have operations end early that take long."""
-        self._send(messages.StopEarly())
+        self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:
         """Have everything published and recorded, and end the process.
@@ -176,12 +173,11 @@ class StoreClient(asyncio.Protocol):
             DestinationError: The ledger could not be brought to the disk.
         """
         self._closing = True
-        if self._transport is not None:
-            self._send(messages.CloseMirror())
-            ends: list[asyncio.Future[Any]] = [self._closed, self._lost]
+        if self._channel.is_open:
+            self._channel.send(messages.CloseMirror())
+            ends: list[asyncio.Future[Any]] = [self._closed, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            self._transport.close()
-            await self._lost
+            await self._channel.close()
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
         if self._closed.done() and (error := self._closed.result()) is not None:
@@ -203,24 +199,24 @@ class StoreClient(asyncio.Protocol):
     def _send_batch(self) -> None:
         if self._batch:
             batch, self._batch = self._batch, []
-            self._send(messages.IncomingParts(batch, len(batch)))
+            self._channel.send(messages.IncomingParts(batch, len(batch)))
 
     def deliver(self, parts: list[IncomingPart]) -> None:
         """Have whole parts published that a worker process has written."""
-        self._send(messages.IncomingParts(parts, 0))
+        self._channel.send(messages.IncomingParts(parts, 0))
 
     def _deliver_written(self, batch: list[Arrived]) -> None:
-        self._send(messages.IncomingParts(whole_parts(batch), len(batch)))
+        self._channel.send(messages.IncomingParts(whole_parts(batch), len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         scrubbed = failure.scrubbed(self._secrets)
-        self._send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
+        self._channel.send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
 
     def confirm(self, job: Job) -> None:
         """Have it recorded that the source says that an asset has not changed."""
-        self._send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
+        self._channel.send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
 
     # --- operations --------------------------------------------------------------------------------------
 
@@ -237,41 +233,26 @@ class StoreClient(asyncio.Protocol):
             DestinationError: The ledger or the disk fails, or did before; also if the process has ended.
             StacpullError: As the operation.
         """
-        if self._transport is None:
+        if not self._channel.is_open:
             raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
-            self._send(messages.LearnedSecrets(*self._secrets.revealed()))
+            self._channel.send(messages.LearnedSecrets(*self._secrets.revealed()))
         self._number += 1
         number, future = self._number, self._loop.create_future()
         self._waiting[number] = future, messages.operation(operation.__name__)
-        self._send(messages.OperationCall(number, operation.__name__, msgspec.Raw(encoded(arguments))))
+        self._channel.send(
+            messages.OperationCall(number, operation.__name__, msgspec.Raw(encoded(arguments)))
+        )
         try:
             return cast("T", await future)
         finally:
             self._waiting.pop(number, None)
 
-    def _send(self, message: messages.ToStore) -> None:
-        if self._transport is not None:
-            self._transport.write(framed(message))
+    # --- what the store process reports ----------------------------------------------------------------
 
-    # --- what the loop says ------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the store process sends."""
-        for message in self._frames.feed(data):
-            try:
-                self._hear(message)
-            except Exception as error:  # noqa: BLE001 -- the loop would only log it
-                self._on.broken(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Hear that the store process is gone: unless it was to end, the run ends."""
-        self._transport = None
+    def _on_lost(self) -> None:
+        """Note that the store process is gone: unless it was to end, the run ends."""
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
             self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
@@ -279,8 +260,6 @@ class StoreClient(asyncio.Protocol):
         for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(self._failure or DestinationError("The mirror is closed."))
-        if not self._lost.done():
-            self._lost.set_result(None)
 
     def _hear(self, message: messages.ToNetwork) -> None:
         match message:

@@ -10,20 +10,16 @@ a worker sends is decoded by type.
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Callable, Mapping
-from typing import Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, framed
+from stacpull.engine.messages import ErrorReport, IncomingPart
 from stacpull.engine.network import SourceAddress
 from stacpull.models import Failure, Job
 from stacpull.net.addresses import AddressPolicy
-
-M = TypeVar("M", bound=msgspec.Struct)
 
 
 class WorkerSettings(NamedTuple):
@@ -166,60 +162,3 @@ FromWorker = (
 )
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
-
-
-class Channel(asyncio.Protocol, Generic[M]):
-    """One end of a socket pair, on an event loop.
-
-    Args:
-        decode: Decodes what the other end sends.
-        hear: Called on the loop with each message.
-        broken: Called with what `decode` or `hear` raises, which the loop would only log.
-    """
-
-    def __init__(
-        self,
-        decode: Callable[[bytes], M],
-        hear: Callable[[M], None],
-        broken: Callable[[BaseException], None],
-    ) -> None:
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when nothing more can come: the other end is closed, or its process has ended."""
-        self._frames = MessageFrames(decode)
-        self._hear = hear
-        self._broken = broken
-        self._transport: asyncio.Transport | None = None
-
-    async def open(self, sock: socket.socket) -> None:
-        """Begin to send and receive over `sock`."""
-        sock.setblocking(False)
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport from the loop."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes from the loop."""
-        try:
-            for message in self._frames.feed(data):
-                self._hear(message)
-        except BaseException as error:  # noqa: BLE001 -- raised where the run ends
-            self._broken(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        """Note that the other end is gone."""
-        self._transport = None
-        if not self.lost.done():
-            self.lost.set_result(None)
-
-    def send(self, message: msgspec.Struct) -> None:
-        """Send a message. If the other end is gone, the message is lost."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(framed(message))
-
-    async def close(self) -> None:
-        """Send what waits, then close."""
-        if self._transport is not None:
-            self._transport.close()
-            await self.lost

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from stacpull.clock import SystemClock
 from stacpull.config.environment import take_over
 from stacpull.engine import worker_messages as messages
+from stacpull.engine.channel import Channel
 from stacpull.engine.course import Tools
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
@@ -21,7 +22,7 @@ from stacpull.engine.messages import error_report, whole_parts
 from stacpull.engine.network import Network, open_network
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
-from stacpull.engine.worker_messages import Channel, WorkerSettings
+from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.events import Notice
 from stacpull.models import Failure, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent

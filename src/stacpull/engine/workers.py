@@ -36,6 +36,7 @@ from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
+from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import reap, spawn
 from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
@@ -44,7 +45,7 @@ from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.worker_messages import Channel, WorkerSettings
+from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.models import Job, Received
