@@ -190,7 +190,7 @@ def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: 
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            store._send(messages.IncomingParts([part], 1))
+            store._channel.send(messages.IncomingParts([part], 1))
             await until(lambda: heard.broken)
 
     run(course)
@@ -270,8 +270,8 @@ def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[J
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            assert store._transport is not None
-            store._transport.write(b"\x02\x00\x00\x00\x91\x63")
+            assert store._channel._transport is not None
+            store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
             await until(lambda: heard.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
                 await store.call(MirrorStore.newest_job)
