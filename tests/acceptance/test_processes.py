@@ -265,9 +265,9 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path):
 
 
 BROKEN = """from {0} import {1}
-{3} {2}(*_, **__): raise ZeroDivisionError('a mistake in ' + str(dict(os.environ)))
+{3} {2}(*_, **__): raise ZeroDivisionError('a mistake with ' + os.environ['MLHUB_API_KEY'])
 {1}.{2} = {2}"""
-"""Code that lets a method raise an unexpected error, whose text holds secrets."""
+"""Code that lets a method raise an unexpected error, whose text holds a secret."""
 
 
 def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
@@ -308,6 +308,7 @@ def test_workers_of_no_use_end_the_run_with_a_sentence(tmp_path, slow_hub, code,
     assert ran.sentences[-1].startswith(f"stacpull: {said}")
     assert shown in ran.err
     assert slow_hub.key not in ran.err
+    assert ("a mistake with ***" in ran.err) == ("ZeroDivisionError" in code)
     status = run(["status", str(dest), "--json"], env).report
     assert (status["state"], status["assets_failed"]) == ("failed", 0)  # to be resumed, nothing given up
 

@@ -88,6 +88,15 @@ def reap(process: subprocess.Popen[bytes]) -> int:
         _running.discard(process)
 
 
+def discard(started: Started) -> None:
+    """Kill a process that is not needed after all."""
+    process, sock = started
+    sock.close()
+    process.kill()
+    process.wait()
+    _running.discard(process)
+
+
 def kill_all() -> None:
     """Kill every process that was started, so that none outlives this one. For a signal handler."""
     running = list(_running)

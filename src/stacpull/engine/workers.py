@@ -37,7 +37,7 @@ from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.child_process import reap, spawn
+from stacpull.engine.child_process import Started, discard, reap, spawn
 from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.messages import error_of
@@ -448,14 +448,23 @@ async def start_worker(
     Raises:
         WorkerError: It cannot be started.
     """
-    process, sock = spawn("stacpull.engine.worker", lock)
+    starting = asyncio.get_running_loop().run_in_executor(None, spawn, "stacpull.engine.worker", lock)
+    try:
+        process, sock = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_discard)
+        raise
     worker = WorkerProcess(process, settings.slots, hear, clock)
     try:
         await worker.channel.open(sock)
     except BaseException:
-        sock.close()
-        process.kill()
-        reap(process)
+        _discard(starting)
         raise
     worker.send(messages.Start(pickle.dumps(settings)))
     return worker
+
+
+def _discard(starting: asyncio.Future[Started]) -> None:
+    """End a process that was started for a run that has ended meanwhile."""
+    if not starting.cancelled() and starting.exception() is None:
+        discard(starting.result())
