@@ -87,6 +87,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "`status`": (reports.StatusReport,),
     "`failures`": (reports.FailureRecord,),
     "`verify`": (Damage, reports.VerifyReport, reports.RebuildReport),
+    "`merge`": (reports.MergeReport,),
     "`plan`": (reports.PlanReport, reports.HostPlan, reports.Disk),
     "`headers`": (HeadersReport,),
     "`credentials`": (ProfileState, CredentialsCheck),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         status,
     )
     from stacpull.engine.item_input import SourceLike
+    from stacpull.engine.shard_merge import merge
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.verify import verify
     from stacpull.errors import (
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from stacpull.reports import (
         FailureRecord,
         HostPlan,
+        MergeReport,
         MirrorReport,
         PlanReport,
         RebuildReport,
@@ -92,6 +94,7 @@ _HOMES = {
         "status",
     ),
     "stacpull.engine.item_input": ("SourceLike",),
+    "stacpull.engine.shard_merge": ("merge",),
     "stacpull_headers.header_table": ("headers",),
     "stacpull_headers.headers_report": ("HeadersReport",),
     "stacpull.engine.stream": ("mirror_events",),
@@ -128,6 +131,7 @@ _HOMES = {
     "stacpull.reports": (
         "FailureRecord",
         "HostPlan",
+        "MergeReport",
         "MirrorReport",
         "PlanReport",
         "RebuildReport",
@@ -155,6 +159,7 @@ __all__ = [
     "InterruptedRunError",
     "ItemGone",
     "ItemId",
+    "MergeReport",
     "MirrorReport",
     "NotAMirrorError",
     "Notice",
@@ -184,6 +189,7 @@ __all__ = [
     "export",
     "failures",
     "headers",
+    "merge",
     "mirror",
     "mirror_events",
     "plan",

@@ -40,6 +40,7 @@ import attrs
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
+from stacpull.system import job_array_task
 from stacpull.urls import is_web
 
 Held = TypeVar("Held")
@@ -411,9 +412,11 @@ def percentage(raw: object) -> float:
 
 
 def shard(raw: object) -> tuple[int, int]:
-    """Read I/N, the I-th of N parts."""
+    """Read I/N, the I-th of N parts; `auto` or `auto/N` for the part of this task of a job array."""
     number, _, count = read_text(raw).partition("/")
     first, last = _integer(number), _integer(count)
+    if number == "auto" and (not count or (last is not None and last > 0)):
+        return job_array_task(last)
     if first is None or last is None or not 1 <= first <= last:
         raise ValueError(f"must be I/N with I from 1 to N, not {raw!r}")
     return first, last
@@ -573,9 +576,14 @@ def ratio(value: float | None) -> float | None:
 
 
 def pair(value: tuple[int, ...] | str | None) -> tuple[int, ...] | None:
-    """Return a shard (I, N) from a tuple, a list or text such as "1/4"."""
+    """Return a shard (I, N) from a tuple, a list or text such as "1/4" or "auto"."""
     if value is None:
         return None
+    if isinstance(value, str) and value.startswith("auto"):
+        try:
+            return shard(value)
+        except ValueError as problem:
+            raise UsageError(f"shard: {problem}.") from problem
     parts = tuple(value.split("/")) if isinstance(value, str) else _listed(value)
     try:
         number, count = (int(part) for part in parts or ())

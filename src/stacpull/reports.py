@@ -308,6 +308,38 @@ class RebuildReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeReport(ReportTable):
+    """What `merge` did. Sizes in bytes, times in seconds."""
+
+    dest: str
+    shards: tuple[str, ...]
+    items: int
+    """Items that DEST did not have."""
+    assets: int
+    """Assets that were taken over."""
+    bytes: int
+    """Their size."""
+    assets_there: int
+    """Assets that DEST had already, with the same content."""
+    assets_failed: int
+    """Assets that failed in a shard: `retry` fetches them into DEST."""
+    conflicts: int
+    """Assets that were not taken over."""
+    named: tuple[str, ...]
+    """Why, for the first of them: a sentence for each."""
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 all of the shards is in DEST, 1 if not."""
+        return 1 if self.conflicts or self.assets_failed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints last."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyReport(ReportTable):
     """What `verify` found. Sizes in bytes, times in seconds. `state` is that of the check itself."""
 

@@ -19,7 +19,7 @@ class Selection:
     several values take one text or several; `intersects` also takes a dict or an object with
     `__geo_interface__` (shapely, GeoPandas); `datetime` takes text, a date, a datetime (UTC if it has no time
     zone), or (start, end) of those, where None is an open end; `where` also takes a dict; `shard` takes
-    (I, N).
+    (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
     Raises:
         UsageError: An argument has a type that cannot be converted; the message names it.
@@ -231,8 +231,8 @@ class Selection:
         default=None,
         converter=arguments.pair,
         metadata=option(
-            "Process only shard I of N (split by item id), e.g. one per machine.",
-            metavar="I/N",
+            "Process only shard I of N (split by item id), e.g. one per machine; auto in a job array.",
+            metavar="I/N|auto[/N]",
             read=arguments.shard,
         ),
     )

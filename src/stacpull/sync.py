@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import stacpull
-from stacpull.engine import api
+from stacpull.engine import api, shard_merge
 from stacpull.engine import verify as verifying
 from stacpull.engine.api import failures, status
 from stacpull.errors import UsageError
@@ -29,6 +29,7 @@ __all__ = [
     "export",
     "failures",
     "headers",
+    "merge",
     "mirror",
     "plan",
     "report",
@@ -65,6 +66,7 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
 export = _blocking(formats.export)
+merge = _blocking(shard_merge.merge)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)
 report = _blocking(html_report.report)

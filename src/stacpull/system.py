@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-
-__all__ = ["PORTABLE", "UNSUPPORTED", "is_linux", "require_posix"]
+from typing import NamedTuple
 
 PORTABLE = "STACPULL_PORTABLE"
 """The variable that keeps stacpull from using anything that only Linux has."""
@@ -32,3 +31,67 @@ def require_posix() -> None:
     """
     if sys.platform == "win32":
         raise ImportError(UNSUPPORTED)
+
+
+class _JobArray(NamedTuple):
+    """The variables in which a scheduler tells a task of a job array which one it is."""
+
+    task: str
+    """Holds the number of this task."""
+    tasks: str | None
+    """Holds how many tasks there are; None if the scheduler does not say it."""
+    first: int = 0
+    """The number of the first task."""
+    lowest: str | None = None
+    """Holds the number of the first task, where the user chooses it."""
+    step: str | None = None
+    """Holds the difference between the numbers of two tasks, where the user chooses it."""
+
+
+_JOB_ARRAYS = (
+    _JobArray(
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_ARRAY_TASK_COUNT",
+        first=1,
+        lowest="SLURM_ARRAY_TASK_MIN",
+        step="SLURM_ARRAY_TASK_STEP",
+    ),
+    _JobArray("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"),
+    _JobArray("JOB_COMPLETION_INDEX", None),
+    _JobArray("PBS_ARRAY_INDEX", None, first=1),
+)
+"""Slurm (sbatch), AWS Batch (array jobs), Kubernetes (Indexed Job), PBS (qsub -J): see their manuals."""
+
+
+def job_array_task(count: int | None = None) -> tuple[int, int]:
+    """Return which task of a job array this process is: (I, N), the I-th of N.
+
+    Args:
+        count: N, with the tasks numbered as the scheduler does by default; None to take it from the
+            scheduler.
+
+    Raises:
+        ValueError: This is not a task of a job array, or its number is not known.
+    """
+    array = next((array for array in _JOB_ARRAYS if os.environ.get(array.task)), None)
+    if array is None:
+        names = ", ".join(array.task for array in _JOB_ARRAYS)
+        raise ValueError(f"auto needs a task of a job array: none of {names} is set")
+    index, first, step = _number(array.task), array.first, 1
+    if count is None:
+        if array.tasks is None or array.tasks not in os.environ:
+            raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
+        count = _number(array.tasks)
+        first = _number(array.lowest, array.first)
+        step = _number(array.step, 1)
+    number, rest = divmod(index - first, max(step, 1))
+    if rest or not 0 <= number < count:
+        raise ValueError(f"{array.task}={index} is not one of {count} tasks numbered from {first}: use I/N")
+    return number + 1, count
+
+
+def _number(variable: str | None, default: int = 0) -> int:
+    text = os.environ.get(variable or "") or str(default)
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"auto needs a number in {variable}, not {text!r}")
+    return int(text)

@@ -42,6 +42,7 @@ COMMANDS: dict[str, _Entry] = {
         "Check the files in DEST against the ledger; optionally repair them.",
     ),
     "failures": _Entry("stacpull.cli.status:failures", "List every asset of DEST that failed, and why."),
+    "merge": _Entry("stacpull.cli.merge:merge", "Join the mirrors of several shards into DEST."),
     "export": _Entry(
         "stacpull.cli.export:export", "Turn DEST into an index, training shards or a table of labels."
     ),

@@ -1,0 +1,44 @@
+"""`stacpull merge DEST SHARD…`: join the mirrors of several shards into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import count, duration, size
+
+
+@command(
+    "merge",
+    parameters.dest(),
+    click.Argument(["shards"], metavar="SHARD...", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    examples=["merge bigearthnet shard-1 shard-2 shard-3"],
+    noun="items",
+)
+def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
+    """Join the mirrors of several shards into DEST.
+
+    Each SHARD is a finished mirror, usually one that `mirror --shard I/N` made. DEST is made if it is not
+    there. Files are hard links where DEST is on the same file system, and copies where it is not; the shards
+    are only read. A merge that was stopped is run again and does the rest. Exits with 1 if an asset could not
+    be taken over.
+    """
+    from stacpull.engine import shard_merge
+
+    report = session.run(lambda stop: shard_merge.merge(dest, shards, on_event=session.show, stop=stop))
+    taken = f"{count(report.items, 'item')} and {count(report.assets, 'file')} taken over"
+    lines = [f"{dest}: {taken}, {size(report.bytes)}, in {duration(report.seconds)}"]
+    if report.assets_there:
+        lines.append(f"  {count(report.assets_there, 'file')} were there already")
+    if report.assets_failed:
+        lines.append(
+            f"  {count(report.assets_failed, 'asset')} failed in the shards: run `stacpull retry {dest}`"
+        )
+    if report.conflicts:
+        lines.append(f"  {count(report.conflicts, 'asset')} could not be taken over")
+    lines += [f"  {why}" for why in report.named]
+    return session.finish(report, lines, aside=False)

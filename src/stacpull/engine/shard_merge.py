@@ -1,0 +1,325 @@
+"""`stacpull merge DEST SHARD…`: the mirrors of several `--shard` runs become one.
+
+For each batch of items:
+
+    list the files ─▶ link them into the parts ─▶ sync ─▶ rename ─▶ sync ─▶ record, and clear the list
+
+A file has a second name in DEST (a hard link), or is copied where DEST is on another file system. Shards are
+only read. A kill leaves what is recorded; a start that finds a list of files removes them. Either way the
+next merge does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from stacpull.clock import SystemClock
+from stacpull.config.dest import dest_path
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.removal import remove_listed
+from stacpull.engine.reporting import Reporter
+from stacpull.engine.workspace import Workspace, open_workspace
+from stacpull.errors import DestinationError, InterruptedRunError, UsageError
+from stacpull.events import Listener, Stage
+from stacpull.ledger import runs, views
+from stacpull.ledger import shard_rows as rows
+from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.runs import Requests
+from stacpull.ledger.shard_rows import Placed, ShardAsset, ShardItem, ShardRows, There
+from stacpull.redact import Secrets
+from stacpull.reports import MergeReport
+from stacpull.store.destination import destination_error
+from stacpull.store.inspection import look_at
+from stacpull.store.lock import kept_still
+
+_CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NAMED = 20
+"""Conflicts that the report names."""
+
+
+class _Put(NamedTuple):
+    """A file that is to be in DEST: its path, the same in both mirrors, and the part it is meanwhile."""
+
+    path: str
+    part: str
+
+
+@dataclass(slots=True)
+class _MergeCounts:
+    """What the merge has done so far."""
+
+    items: int = 0
+    assets: int = 0
+    bytes: int = 0
+    assets_there: int = 0
+    assets_failed: int = 0
+    conflicts: int = 0
+    named: list[str] = field(default_factory=list)
+
+
+async def merge(
+    dest: str | Path,
+    shards: Sequence[str | Path],
+    *,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> MergeReport:
+    """Join finished mirrors into one, which is made if it is not there.
+
+    Nothing is fetched, and the shards are only read: delete them afterwards. A merge that was stopped or
+    killed is repeated. An asset that both have with other content stays as it is in DEST, and is reported.
+
+    Args:
+        dest: The mirror that the others become part of.
+        shards: Mirrors that are finished: of other shards of a selection, or of anything else.
+        on_event: Called with progress (`Stage`).
+        stop: Set it to stop the merge.
+
+    Returns:
+        What was merged.
+
+    Raises:
+        UsageError: A shard is named twice, is DEST, or is not finished; or DEST is not finished.
+        NotAMirrorError: A shard is not a mirror.
+        DestinationError: A ledger cannot be read, a run is at work on one of the mirrors, or DEST cannot be
+            written.
+        InterruptedRunError: `stop` was set.
+    """
+    reporter = Reporter(on_event, stop or asyncio.Event())
+    paths = dest_path(dest), [dest_path(shard) for shard in shards]
+    return await reporter.off_loop(lambda: _merge(*paths, reporter))
+
+
+def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeReport:
+    _refuse_same([dest, *shards])
+    for shard in shards:
+        open_reader(shard).close()  # before DEST is made
+    with ExitStack() as opened:
+        for shard in shards:
+            opened.enter_context(kept_still(shard))
+            _refuse_unfinished(shard)
+        workspace = opened.enter_context(open_workspace(dest))
+        with translated(ledger_path(dest)):
+            return _MergeRun(workspace, shards, reporter).run()
+
+
+def _refuse_same(paths: Sequence[Path]) -> None:
+    """Refuse a mirror that is named twice.
+
+    Raises:
+        UsageError: One is.
+    """
+    seen: set[Path] = set()
+    for path in (path.resolve() for path in paths):
+        if path in seen:
+            raise UsageError(f"{path} is named twice: name each mirror once.")
+        seen.add(path)
+
+
+def _refuse_unfinished(shard: Path) -> None:
+    with closing(open_reader(shard)) as db, translated(ledger_path(shard)):
+        if rows.unfinished_run(db) is not None or views.totals(db)["assets_pending"]:
+            raise UsageError(f"{shard} is not finished: run `stacpull resume {shard}` first.")
+
+
+class _MergeRun:
+    """One merge, on one thread."""
+
+    def __init__(self, workspace: Workspace, shards: Sequence[Path], reporter: Reporter) -> None:
+        self._db = workspace.db
+        self._destination = workspace.destination
+        self._sync = workspace.sync
+        self._shards = shards
+        self._reporter = reporter
+        self._workspace = workspace
+        self._counts = _MergeCounts()
+        self._done = 0
+        self._total = 0
+
+    def run(self) -> MergeReport:
+        """ShardRows all shards, then write the catalogs."""
+        unfinished = rows.unfinished_run(self._db)
+        if unfinished not in (None, rows.UNFINISHED):
+            raise UsageError(f"{self._destination.path} is not finished: run `stacpull resume` on it first.")
+        remove_listed(self._db, self._destination, self._sync_touched)
+        with ExitStack() as opened:
+            ledgers = [opened.enter_context(closing(open_reader(shard))) for shard in self._shards]
+            self._total = sum(map(rows.items_in, ledgers))
+            for shard, ledger in zip(self._shards, ledgers, strict=True):
+                self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
+        self._write_documents()
+        counts = self._counts
+        return MergeReport(
+            dest=str(self._destination.path),
+            shards=tuple(map(str, self._shards)),
+            items=counts.items,
+            assets=counts.assets,
+            bytes=counts.bytes,
+            assets_there=counts.assets_there,
+            assets_failed=counts.assets_failed,
+            conflicts=counts.conflicts,
+            named=tuple(counts.named),
+            seconds=round(self._reporter.seconds(), 3),
+        )
+
+    def _take(self, shard: Path, merge: ShardRows, batches: Iterator[list[ShardItem]]) -> None:
+        root = os.open(shard, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for items in batches:
+                if self._reporter.is_stopped():
+                    raise InterruptedRunError("Interrupted: `stacpull merge` again does the rest.")
+                self._take_items(root, merge, items)
+                self._done += len(items)
+                self._reporter.tell(Stage("merging", self._done, max(self._total, self._done)))
+                self._reporter.flush()
+        finally:
+            os.close(root)
+        merge.finish()
+
+    def _take_items(self, root: int, merge: ShardRows, items: Sequence[ShardItem]) -> None:
+        there = merge.there(items)
+        placed, puts = [], []
+        for item in items:
+            mine = there[item.id]
+            assets = [
+                asset
+                for asset in item.assets
+                if self._is_taken(root, merge, item, asset, mine.get(asset.key))
+            ]
+            puts += [asset.path for asset in assets if rows.is_whole(asset) and asset.path is not None]
+            document = self._has_document(root, item) and not merge.written(item.id)
+            if document:
+                puts.append(item.document_path)
+            placed.append(Placed(item, assets, document))
+        self._place(root, merge, puts)
+        self._counts.items += merge.record(placed)
+
+    def _has_document(self, root: int, item: ShardItem) -> bool:
+        """Return True if the JSON of an item is in the shard, and nothing has its name in DEST."""
+        path = item.document_path
+        is_whole = item.sha256 is not None and look_at(root, path, hashed=True).sha256 == item.sha256
+        return is_whole and not self._destination.has(path)
+
+    def _is_taken(
+        self, root: int, merge: ShardRows, item: ShardItem, asset: ShardAsset, there: There | None
+    ) -> bool:
+        """Decide whether an asset of a shard is taken over, and count it."""
+        if not rows.is_whole(asset):
+            return there is None and rows.has_failed(asset) and self._may_own(merge, asset)
+        path = asset.path
+        if path is None:
+            return False
+        if there is not None and there.state == asset.state:
+            if self._is_same(root, asset, there):
+                self._counts.assets_there += 1
+            else:
+                self._conflict(item, asset, "DEST has other content")
+            return False
+        found = look_at(root, path, hashed=False)
+        if found.size != asset.size:
+            self._conflict(item, asset, "the shard has lost the file: run `stacpull verify --repair` on it")
+        elif there is not None and there.replaces:
+            self._conflict(item, asset, "DEST waits for a newer version: run `stacpull retry` on it")
+        elif not merge.is_free(path, 0 if there is None else there.row) or self._destination.has(path):
+            self._conflict(item, asset, f"{path} is taken in DEST")
+        else:
+            self._counts.assets += 1
+            self._counts.bytes += asset.size or 0
+            return True
+        return False
+
+    def _may_own(self, merge: ShardRows, asset: ShardAsset) -> bool:
+        self._counts.assets_failed += 1
+        return asset.path is None or merge.is_free(asset.path)
+
+    def _is_same(self, root: int, asset: ShardAsset, there: There) -> bool:
+        if asset.size != there.size:
+            return False
+        if asset.sha256 is not None and there.sha256 is not None:
+            return asset.sha256 == there.sha256
+        paths = (root, asset.path), (self._destination.fd, there.path)
+        digests = [look_at(fd, path, hashed=True).sha256 for fd, path in paths if path is not None]
+        return digests[0] is not None and digests[1:] == digests[:1]
+
+    def _conflict(self, item: ShardItem, asset: ShardAsset, why: str) -> None:
+        self._counts.conflicts += 1
+        if len(self._counts.named) < _NAMED:
+            self._counts.named.append(f"{item.id.collection}/{item.id.item}/{asset.key}: {why}")
+
+    # --- files -------------------------------------------------------------------------------------------
+
+    def _place(self, root: int, merge: ShardRows, paths: Sequence[str]) -> None:
+        """Bring files under their names in DEST, and to stable storage."""
+        merge.announce(paths)
+        puts = [_Put(path, f"merge-{number}.tmp") for number, path in enumerate(paths)]
+        copied = [put.part for put in puts if not self._link(root, put)]
+        self._sync.sync(copied, ())
+        for put in puts:
+            directory, _, name = put.path.rpartition("/")
+            failure = self._destination.place(put.part, directory, name, replace=False)
+            if failure is not None:  # it came just now: it is not among what a start removes
+                merge.withdraw(put.path)
+                raise DestinationError(failure.message)
+        self._sync_touched()
+
+    def _link(self, root: int, put: _Put) -> bool:
+        """Make a part of a file of a shard; return False if it was copied."""
+        self._destination.drop_part(put.part)
+        try:
+            try:
+                os.link(
+                    put.path,
+                    put.part,
+                    src_dir_fd=root,
+                    dst_dir_fd=self._destination.parts_fd,
+                    follow_symlinks=False,
+                )
+            except OSError as error:
+                if error.errno not in _CANNOT_LINK:
+                    raise
+                self._copy(root, put)
+                return False
+        except OSError as error:
+            raise destination_error(error, self._destination.path) from error
+        return True
+
+    def _copy(self, root: int, put: _Put) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with (
+            os.fdopen(os.open(put.path, flags, dir_fd=root), "rb") as source,
+            (self._destination.parts / put.part).open("xb") as part,
+        ):
+            shutil.copyfileobj(source, part, 1 << 20)
+
+    def _sync_touched(self) -> None:
+        with self._destination.opened(self._destination.take_touched()) as directories:
+            self._sync.sync((), directories)
+
+    def _write_documents(self) -> None:
+        """Write the JSON of items that have more files than before, and the catalogs."""
+        row = self._db.execute("SELECT max(id) FROM runs").fetchone()[0]
+        if row is None:
+            return
+        store = MirrorStore(
+            self._workspace,
+            runs.load(self._db, row),
+            Requests(),
+            checksum=None,
+            secrets=Secrets(),
+            clock=SystemClock(),
+            is_stopped=self._reporter.is_stopped,
+            on_published=lambda _count: None,
+            on_failed=lambda _failed: None,
+            on_notice=self._counts.named.append,
+        )
+        store.recover()
+        store.write_catalogs()
+        store.finish()

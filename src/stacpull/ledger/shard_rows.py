@@ -1,0 +1,426 @@
+"""The rows of `stacpull merge`: what one ledger has that another one takes over.
+
+A run that is taken over is kept as `interrupted` until all of its rows are there. A merge that was killed is
+repeated, and finds what it has merged already.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from stacpull.ledger.compact import UNOWNED, HrefForms, href_of, true_name
+from stacpull.ledger.database import marks, transaction
+from stacpull.ledger.outcomes import settle
+from stacpull.ledger.paths import Directories, claim
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
+from stacpull.models import ItemId
+from stacpull.planning.items import item_document_path
+from stacpull.planning.names import joined, path_hash
+
+UNFINISHED = "`stacpull merge` did not come to its end: run it again."
+"""Why a run that is taken over counts as interrupted meanwhile."""
+
+_AT_ONCE = 500
+"""Items in one batch."""
+_OF_THE_WALK = {
+    "state": "interrupted",
+    "reason": UNFINISHED,
+    "ended": None,
+    "position": None,
+    "walk_ended": 0,
+}
+_OPEN = "href, stale, name_template, size, media_type, alternates, was, wanted"
+_FAILURE = "kind, message, status, attempts, at"
+
+
+class ShardAsset(NamedTuple):
+    """An asset of a shard, as its row has it."""
+
+    key: str
+    state: int
+    run: int
+    directory: str | None
+    name: str | None
+    """As rows keep it (`ledger.compact`)."""
+    size: int | None
+    sha256: bytes | None
+    rest: tuple[object, ...]
+    """etag, origin, stated, unproven."""
+    open: tuple[object, ...] | None
+    failure: tuple[object, ...] | None
+
+    @property
+    def path(self) -> str | None:
+        """Its path relative to the mirror, None if it owns none."""
+        if self.directory is None or self.name is None or self.name.startswith(UNOWNED):
+            return None
+        return joined(self.directory, true_name(self.name, self.directory, self.key))
+
+
+class ShardItem(NamedTuple):
+    """An item of a shard with its assets."""
+
+    row: int
+    id: ItemId
+    parent: int | None
+    run: int
+    walk: int | None
+    sequence: int | None
+    directory: str
+    href: str | None
+    updated: str | None
+    written: int
+    sha256: bytes | None
+    document: bytes | None
+    failure: tuple[object, ...] | None
+    assets: tuple[ShardAsset, ...]
+
+    @property
+    def document_path(self) -> str:
+        """Where its JSON is, relative to the mirror."""
+        return joined(self.directory, item_document_path(self.id).rpartition("/")[2])
+
+
+class There(NamedTuple):
+    """An asset that the ledger of DEST has already."""
+
+    row: int
+    state: int
+    path: str | None
+    size: int | None
+    sha256: bytes | None
+    replaces: bool
+    """True if an older version of it is in the mirror."""
+
+
+class Placed(NamedTuple):
+    """What of an item came into the mirror, and is to be recorded.
+
+    Attributes:
+        item: The item.
+        assets: Its assets whose file is there now, and those that failed in the shard.
+        document: True if its JSON is there now.
+    """
+
+    item: ShardItem
+    assets: Sequence[ShardAsset]
+    document: bool
+
+
+def shard_items(shard: sqlite3.Connection) -> Iterator[list[ShardItem]]:
+    """Yield the items of a shard, some at a time: primary items first, then those reached through them.
+
+    Args:
+        shard: The ledger of the shard, opened to be read.
+    """
+    for which in ("i.parent IS NULL", "i.parent IS NOT NULL"):
+        yield from _items(shard, which)
+
+
+def _items(shard: sqlite3.Connection, which: str) -> Iterator[list[ShardItem]]:
+    after = 0
+    while rows := shard.execute(
+        f"SELECT i.id, c.name, i.name, i.parent, i.run, i.walk, i.sequence, d.path, {href_of()}, i.updated, "
+        f"i.written, i.sha256, o.document FROM items i JOIN collections c ON c.id = i.collection "
+        "JOIN directories d ON d.id = i.directory LEFT JOIN documents o ON o.item = i.id "
+        f"WHERE i.id > ? AND {which} ORDER BY i.id LIMIT ?",
+        (after, _AT_ONCE),
+    ).fetchall():
+        after = rows[-1][0]
+        assets = _assets(shard, [row[0] for row in rows])
+        failures = _item_failures(shard, [row[0] for row in rows])
+        yield [
+            ShardItem._make(
+                (
+                    row[0],
+                    ItemId(row[1], row[2]),
+                    *row[3:],
+                    failures.get(row[0]),
+                    tuple(assets.get(row[0], ())),
+                )
+            )
+            for row in rows
+        ]
+
+
+def _assets(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, list[ShardAsset]]:
+    found: dict[int, list[ShardAsset]] = {}
+    opened = ", ".join(f"o.{name.strip()}" for name in _OPEN.split(","))
+    failed = ", ".join(f"f.{name.strip()}" for name in _FAILURE.split(","))
+    rows = shard.execute(
+        "SELECT a.item, a.key, a.state, a.run, d.path, a.name, a.size, a.sha256, a.etag, a.origin, a.stated, "
+        f"a.unproven, {opened}, {failed} FROM assets a LEFT JOIN directories d ON d.id = a.directory "
+        "LEFT JOIN open_assets o ON o.asset = a.id LEFT JOIN failures f ON f.item = a.item AND f.key = a.key "
+        f"WHERE a.item IN ({marks(len(items))}) ORDER BY a.id",
+        items,
+    )
+    for row in rows:
+        opening, failure = row[12:20], row[20:25]
+        asset = ShardAsset._make(
+            (
+                *row[1:8],
+                row[8:12],
+                None if opening[0] is None else opening,
+                None if failure[0] is None else failure,
+            )
+        )
+        found.setdefault(row[0], []).append(asset)
+    return found
+
+
+def _item_failures(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, tuple[object, ...]]:
+    rows = shard.execute(
+        f"SELECT item, {_FAILURE} FROM failures WHERE key = '' AND item IN ({marks(len(items))})", items
+    )
+    return {row[0]: row[1:] for row in rows}
+
+
+class ShardRows:
+    """Takes one shard over into the ledger of DEST."""
+
+    def __init__(self, db: sqlite3.Connection, shard: sqlite3.Connection) -> None:
+        """Record the runs of the shard as interrupted.
+
+        Args:
+            db: The ledger of DEST, opened to be written.
+            shard: That of the shard, opened to be read.
+        """
+        self._db = db
+        self._shard = shard
+        self._directories = Directories(db)
+        self._forms = HrefForms(db)
+        self._runs: dict[int, int] = {}
+        with transaction(db):
+            for run in _rows(shard, "runs"):
+                self._runs[run["id"]] = self._take_run(run)
+
+    @property
+    def runs(self) -> list[int]:
+        """The runs of the shard, by their rows in the ledger of DEST."""
+        return sorted(self._runs.values())
+
+    def _take_run(self, run: dict[str, Any]) -> int:
+        known = self._db.execute(
+            "SELECT id FROM runs WHERE kind = ? AND source = ? AND selection = ? AND started = ?",
+            (run["kind"], run["source"], run["selection"], run["started"]),
+        ).fetchone()
+        if known is not None:
+            return int(known[0])
+        values = {name: value for name, value in run.items() if name != "id"} | _OF_THE_WALK
+        names = ", ".join(values)
+        cursor = self._db.execute(
+            f"INSERT INTO runs({names}) VALUES ({marks(len(values))})", tuple(values.values())
+        )
+        row = cursor.lastrowid or 0
+        for table, columns in (("changes", "what, number"), ("left_out", "reason, items")):
+            found = self._shard.execute(f"SELECT {columns} FROM {table} WHERE run = ?", (run["id"],))
+            self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", ((row, *one) for one in found))
+        return row
+
+    def there(self, items: Sequence[ShardItem]) -> dict[ItemId, dict[str, There]]:
+        """Return the assets of these items that DEST has already, by item and key."""
+        found: dict[ItemId, dict[str, There]] = {}
+        for item in items:
+            rows = self._db.execute(
+                "SELECT a.key, a.id, a.state, d.path, a.name, a.size, a.sha256, o.was IS NOT NULL "
+                "FROM items i JOIN collections c ON c.id = i.collection JOIN assets a ON a.item = i.id "
+                "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN open_assets o ON o.asset = a.id "
+                "WHERE c.name = ? AND i.name = ?",
+                item.id,
+            )
+            found[item.id] = {
+                key: There(row, state, _path(directory, name, key), size, sha256, bool(replaces))
+                for key, row, state, directory, name, size, sha256, replaces in rows
+            }
+        return found
+
+    def written(self, item: ItemId) -> bool:
+        """Return True if DEST has the JSON of an item."""
+        found = self._db.execute(
+            "SELECT i.written FROM items i JOIN collections c ON c.id = i.collection "
+            "WHERE c.name = ? AND i.name = ?",
+            item,
+        ).fetchone()
+        return found is not None and found[0] != UNWRITTEN
+
+    def is_free(self, path: str, row: int = 0) -> bool:
+        """Return True if no other asset of DEST has that path, or one that differs in case only."""
+        directory, _, name = path.rpartition("/")
+        found = claim(self._db, row, directory, name)
+        return found.failure is None and found.name == name
+
+    def announce(self, paths: Iterable[str]) -> None:
+        """List files that are about to be placed: a start that finds the list removes them."""
+        with transaction(self._db):
+            for path in paths:
+                self._db.execute("INSERT OR IGNORE INTO removals VALUES (?)", (path,))
+
+    def withdraw(self, path: str) -> None:
+        """Take a file from the list again."""
+        self._db.execute("DELETE FROM removals WHERE path = ?", (path,))
+
+    def record(self, placed: Sequence[Placed]) -> int:
+        """Record what was placed, all of which is on stable storage; return how many items are new."""
+        before = items_in(self._db)
+        with transaction(self._db):
+            touched = [self._record(one) for one in placed]
+            for one in placed:
+                paths = [asset.path for asset in one.assets] + [one.item.document_path]
+                self._db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
+            settle(self._db, touched)
+        return items_in(self._db) - before
+
+    def _record(self, placed: Placed) -> int:
+        item = placed.item
+        row, is_new = self._item(item, document=placed.document)
+        for asset in placed.assets:
+            self._record_asset(row, asset)
+        if placed.assets and not is_new:  # its JSON names more files now
+            self._db.execute(
+                "UPDATE items SET written = ? WHERE id = ? AND written = ?", (WRITTEN_ONCE, row, WRITTEN)
+            )
+        return row
+
+    def _item(self, item: ShardItem, *, document: bool) -> tuple[int, bool]:
+        """Return the row of an item, and True if it is new."""
+        collection = self._collection(item.id.collection)
+        found = self._db.execute(
+            "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, item.id.item)
+        ).fetchone()
+        if found is not None:
+            return found[0], False
+        href, form = self._forms.stored(item.href, item.id.item)
+        walk = item.walk if not item.walk else self._runs.get(item.walk)
+        cursor = self._db.execute(
+            "INSERT INTO items(collection, name, parent, run, walk, sequence, directory, href, href_form, "
+            "updated, written, sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                collection, item.id.item, self._parent(item), self._runs[item.run], walk, item.sequence,
+                self._directories.id_of(item.directory), href, form, item.updated,
+                item.written if document else UNWRITTEN, item.sha256 if document else None,
+            ),
+        )  # fmt: skip
+        row = cursor.lastrowid or 0
+        if item.document is not None:
+            self._db.execute("INSERT INTO documents VALUES (?, ?)", (row, item.document))
+        if item.failure is not None:
+            self._put_failure(row, "", item.failure)
+        return row, True
+
+    def _parent(self, item: ShardItem) -> int | None:
+        """Return the row in DEST of the label item through which an item was reached."""
+        if item.parent is None:
+            return None
+        collection, name = self._shard.execute(
+            "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.id = ?",
+            (item.parent,),
+        ).fetchone()
+        found = self._db.execute(
+            "SELECT i.id FROM items i JOIN collections c ON c.id = i.collection "
+            "WHERE c.name = ? AND i.name = ?",
+            (collection, name),
+        ).fetchone()
+        return None if found is None else int(found[0])
+
+    def _collection(self, name: str) -> int:
+        document = self._shard.execute("SELECT document FROM collections WHERE name = ?", (name,)).fetchone()[
+            0
+        ]
+        row = self._db.execute(
+            "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+            "SET document = coalesce(document, excluded.document) RETURNING id",
+            (name, document),
+        ).fetchone()
+        return int(row[0])
+
+    def _record_asset(self, item: int, asset: ShardAsset) -> None:
+        directory = None if asset.directory is None else self._directories.id_of(asset.directory)
+        found = self._db.execute(
+            "SELECT id FROM assets WHERE item = ? AND key = ?", (item, asset.key)
+        ).fetchone()
+        values = (
+            asset.state, self._runs[asset.run], directory, asset.name, asset.size, asset.sha256, *asset.rest
+        )  # fmt: skip
+        if found is None:
+            row = self._db.execute(
+                "INSERT INTO assets(state, run, directory, name, size, sha256, etag, origin, stated, "
+                "unproven, item, key, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                (*values, item, asset.key),
+            ).lastrowid
+        else:
+            row = found[0]
+            self._db.execute("DELETE FROM paths WHERE asset = ?", (row,))
+            self._db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+            self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, asset.key))
+            self._db.execute(
+                "UPDATE assets SET state = ?, run = ?, directory = ?, name = ?, size = ?, sha256 = ?, "
+                "etag = ?, origin = ?, stated = ?, unproven = ?, inode = NULL WHERE id = ?",
+                (*values, row),
+            )
+        if asset.path is not None:
+            self._db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(asset.path), row))
+        if asset.open is not None:
+            self._db.execute(
+                f"INSERT INTO open_assets(asset, {_OPEN}) VALUES ({marks(1 + len(asset.open))})",
+                (row, *asset.open),
+            )
+        if asset.failure is not None:
+            self._put_failure(item, asset.key, asset.failure)
+
+    def _put_failure(self, item: int, key: str, failure: Sequence[object]) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)", (item, key, *failure)
+        )
+
+    def finish(self) -> None:
+        """Record that all of the shard is there: its runs have ended as they did."""
+        with transaction(self._db):
+            for run in _rows(self._shard, "runs"):
+                self._db.execute(
+                    f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _OF_THE_WALK)} WHERE id = ?",
+                    (*(run[name] for name in _OF_THE_WALK), self._runs[run["id"]]),
+                )
+            for link in _rows(self._shard, "unread"):
+                values = {**link, "run": self._runs.get(link["run"], 0)}
+                self._db.execute(
+                    f"INSERT OR IGNORE INTO unread({', '.join(values)}) VALUES ({marks(len(values))})",
+                    tuple(values.values()),
+                )
+
+
+def is_whole(asset: ShardAsset) -> bool:
+    """Return True if an asset is in the shard."""
+    return asset.state == STATE_DONE
+
+
+def has_failed(asset: ShardAsset) -> bool:
+    """Return True if an asset failed in the shard."""
+    return asset.state >= STATE_FAILED
+
+
+def items_in(db: sqlite3.Connection) -> int:
+    """Return how many items a ledger has."""
+    found = db.execute("SELECT count(*) FROM items").fetchone()
+    return int(found[0])
+
+
+def unfinished_run(db: sqlite3.Connection) -> str | None:
+    """Return why a ledger has a run that did not complete, "" if it does not say so; None if it has none."""
+    found = db.execute(
+        "SELECT reason FROM runs WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return None if found is None else found[0] or ""
+
+
+def _path(directory: str | None, name: str | None, key: str) -> str | None:
+    if directory is None or name is None or name.startswith(UNOWNED):
+        return None
+    return joined(directory, true_name(name, directory, key))
+
+
+def _rows(db: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    cursor = db.execute(f"SELECT * FROM {table}")
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,346 @@
+"""`stacpull merge`: the mirrors of shards become one, whatever stops it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import Running, environment, mirror_of, run
+from tests.acceptance.trees import metadata_in
+
+import stacpull
+from stacpull import sync
+from stacpull.store.destination import Destination
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+ITEMS = 60
+SHARDS = 3
+
+
+@pytest.fixture(scope="module")
+def replica() -> Iterator[MlhubReplica]:
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def made(replica: MlhubReplica, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with `whole`, the mirror of everything, and `1`, `2` and `3`, those of the shards."""
+    folder = tmp_path_factory.mktemp("made")
+    names = {"whole": (), **{str(n): ("--shard", f"{n}/{SHARDS}") for n in range(1, SHARDS + 1)}}
+    for name, options in names.items():
+        ran = run(mirror_of(replica.base_url, folder / name, *options), environment(replica))
+        assert ran.code == 0, ran.err
+    return folder
+
+
+@pytest.fixture
+def shards(made: Path, tmp_path: Path) -> list[Path]:
+    return [shutil.copytree(made / str(n), tmp_path / str(n), symlinks=True) for n in range(1, SHARDS + 1)]
+
+
+def files(dest: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(dest)): path.read_bytes()
+        for path in dest.rglob("*")
+        if path.is_file() and ".stacpull" not in path.relative_to(dest).parts
+    }
+
+
+def content(dest: Path) -> dict[str, object]:
+    """Return the files; of catalogs the links by what they name, as shards are listed one after the other."""
+    found: dict[str, object] = files(dest) | metadata_in(dest)
+    for path, data in metadata_in(dest).items():
+        if path.endswith(("collection.json", "catalog.json")):
+            document = json.loads(data)
+            document["links"] = sorted(json.dumps(link, sort_keys=True) for link in document["links"])
+            found[path] = document
+    return found
+
+
+def is_whole(dest: Path, made: Path) -> None:
+    assert content(dest) == content(made / "whole")
+    assert sync.verify(dest, strict=True).exit_code == 0
+    status, whole = stacpull.status(dest), stacpull.status(made / "whole")
+    for name in (
+        "state",
+        "items_done",
+        "items_matched",
+        "assets_done",
+        "assets_planned",
+        "assets_pending",
+        "bytes_done",
+    ):
+        assert getattr(status, name) == getattr(whole, name), name
+    assert list(stacpull.failures(dest)) == []
+
+
+def test_shards_make_the_mirror_of_everything(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    before = [files(shard) for shard in shards]
+    report = sync.merge(tmp_path / "m", shards)
+    assert (report.exit_code, report.conflicts, report.assets_there) == (0, 0, 0)
+    assert report.assets == stacpull.status(made / "whole").assets_done
+    is_whole(tmp_path / "m", made)
+    assert [files(shard) for shard in shards] == before
+
+
+def test_a_merge_is_repeated_without_effect(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    first = sync.merge(tmp_path / "m", shards)
+    again = sync.merge(tmp_path / "m", reversed(shards))
+    assert (again.exit_code, again.items, again.assets, again.assets_there) == (0, 0, 0, first.assets)
+    is_whole(tmp_path / "m", made)
+
+
+def test_a_mirror_of_everything_finds_all_of_it(
+    replica: MlhubReplica, made: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    sync.merge(tmp_path / "m", shards)
+    ran = run(mirror_of(replica.base_url, tmp_path / "m", "--json"), environment(replica))
+    assert ran.code == 0, ran.err
+    assert (
+        ran.report["assets_skipped"]
+        == ran.report["assets_done"]
+        == stacpull.status(made / "whole").assets_done
+    )
+    is_whole(tmp_path / "m", made)
+
+
+def test_one_shard_after_the_other(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    for shard in shards:
+        assert sync.merge(tmp_path / "m", [shard]).exit_code == 0
+    is_whole(tmp_path / "m", made)
+
+
+def test_files_are_copied_where_they_cannot_be_linked(
+    made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_arguments: object, **_others: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", link)
+    sync.merge(tmp_path / "m", shards)
+    is_whole(tmp_path / "m", made)
+    some = next((tmp_path / "m").rglob("*.tif"))
+    assert some.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("step", ["part", "first name", "some names", "record"])
+def test_a_merge_that_breaks_off_is_repeated(
+    made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever it leaves is no damage: nothing is lost, and nothing stays that is not known."""
+    dest = tmp_path / "m"
+    place, count = Destination.place, 0
+
+    def broken(*_arguments: object, **_others: object) -> None:
+        raise KeyboardInterrupt
+
+    def placed(self: Destination, *arguments: object, **others: object) -> object:
+        nonlocal count
+        count += 1
+        if count > {"first name": 0, "some names": 100}.get(step, 10**9):
+            raise KeyboardInterrupt
+        return place(self, *arguments, **others)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        if step == "part":
+            patched.setattr("stacpull.engine.shard_merge._MergeRun._link", broken)
+        if step == "record":
+            patched.setattr("stacpull.ledger.shard_rows.ShardRows.record", broken)
+        patched.setattr(Destination, "place", placed)
+        with pytest.raises(KeyboardInterrupt):
+            sync.merge(dest, shards)
+    assert stacpull.status(dest).state == "interrupted"
+    assert sync.merge(dest, shards).exit_code == 0
+    is_whole(dest, made)
+
+
+def test_a_merge_that_is_killed_is_repeated(
+    replica: MlhubReplica, made: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    dest = tmp_path / "m"
+    arguments = ["merge", str(dest), *map(str, shards), "--json"]
+    killed, ran = 0, None
+    for number in range(60):
+        with Running(arguments, environment(replica)) as process:
+            time.sleep(0.25 + 0.03 * number)
+            if process.signal(signal.SIGKILL):
+                killed += 1
+                continue
+            ran = process.ended(10)
+        assert ran.code == 0, ran.err
+        break
+    assert ran is not None
+    assert killed
+    is_whole(dest, made)
+
+
+def test_a_failed_asset_is_fetched_by_retry(
+    replica: MlhubReplica, made: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    lost = next(shards[0].rglob("*_B02.tif"))
+    name = str(lost.relative_to(shards[0]))
+    with sqlite3.connect(shards[0] / ".stacpull" / "ledger.sqlite") as db:
+        row, item, key = db.execute(
+            "SELECT a.id, a.item, a.key FROM assets a JOIN directories d ON d.id = a.directory "
+            "WHERE d.path = ? AND a.key = 'B02'",
+            (name.rpartition("/")[0],),
+        ).fetchone()
+        href = f"{replica.base_url}/download/none"
+        db.execute("UPDATE assets SET state = 3, size = NULL, sha256 = NULL WHERE id = ?", (row,))
+        db.execute("INSERT INTO open_assets(asset, href, stale) VALUES (?, ?, 1)", (row, href))
+        db.execute(
+            "INSERT INTO failures VALUES (?, ?, 'server', 'It answered 500.', 500, 6, 1.0)", (item, key)
+        )
+        db.execute("UPDATE items SET failed = 1 WHERE id = ?", (item,))
+    lost.unlink()
+    report = sync.merge(tmp_path / "m", shards)
+    assert (report.exit_code, report.assets_failed) == (1, 1)
+    assert [one.key for one in stacpull.failures(tmp_path / "m")] == ["B02"]
+    ran = run(["retry", str(tmp_path / "m")], environment(replica))
+    assert ran.code == 0, ran.err
+    is_whole(tmp_path / "m", made)
+
+
+def test_what_a_shard_has_fills_what_failed_in_dest(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    sync.merge(dest, shards)
+    gone = next(dest.rglob("*_B03.tif"))
+    with sqlite3.connect(dest / ".stacpull" / "ledger.sqlite") as db:
+        row, item = db.execute(
+            "SELECT a.id, a.item FROM assets a JOIN directories d ON d.id = a.directory "
+            "WHERE d.path = ? AND a.key = 'B03'",
+            (str(gone.relative_to(dest)).rpartition("/")[0],),
+        ).fetchone()
+        db.execute("UPDATE assets SET state = 3, size = NULL, sha256 = NULL WHERE id = ?", (row,))
+        db.execute("INSERT INTO open_assets(asset, href, stale) VALUES (?, 'http://127.0.0.1/x', 0)", (row,))
+        db.execute(
+            "INSERT INTO failures VALUES (?, 'B03', 'server', 'It answered 500.', 500, 6, 1.0)", (item,)
+        )
+        db.execute("UPDATE items SET failed = 1 WHERE id = ?", (item,))
+    gone.unlink()
+    assert sync.merge(dest, shards).assets == 1
+    is_whole(dest, made)
+
+
+def test_other_content_is_a_conflict_and_stays(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    sync.merge(dest, shards)
+    path = next(shards[1].rglob("*_B04.tif"))
+    other = bytes(reversed(path.read_bytes()))
+    path.unlink()
+    path.write_bytes(other)
+    with sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite") as db:
+        db.execute(
+            "UPDATE assets SET sha256 = ? WHERE key = 'B04' AND directory = "
+            "(SELECT id FROM directories WHERE path = ?)",
+            (hashlib.sha256(other).digest(), str(path.relative_to(shards[1])).rpartition("/")[0]),
+        )
+    report = sync.merge(dest, shards)
+    assert (report.exit_code, report.conflicts) == (1, 1)
+    assert "other content" in report.named[0]
+    is_whole(dest, made)
+
+
+def test_a_file_of_the_users_stays(made: Path, shards: list[Path], tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    name = str(next(shards[0].rglob("*_B05.tif")).relative_to(shards[0]))
+    mine = dest / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    report = sync.merge(dest, shards)
+    assert (report.exit_code, report.conflicts) == (1, 1)
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    assert sync.merge(dest, shards).exit_code == 0
+    is_whole(dest, made)
+
+
+def test_a_file_that_a_shard_has_lost_is_named(shards: list[Path], tmp_path: Path) -> None:
+    lost = next(shards[2].rglob("*_B06.tif"))
+    lost.write_bytes(b"short")
+    report = sync.merge(tmp_path / "m", shards)
+    assert (report.exit_code, report.conflicts) == (1, 1)
+    assert "verify --repair" in report.named[0]
+    assert sync.verify(tmp_path / "m", strict=True).exit_code == 0
+
+
+def test_an_unfinished_shard_is_refused(shards: list[Path], tmp_path: Path) -> None:
+    with sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite") as db:
+        db.execute("UPDATE runs SET state = 'interrupted'")
+    with pytest.raises(stacpull.UsageError, match="not finished: run `stacpull resume"):
+        sync.merge(tmp_path / "m", shards)
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_same_mirror_twice_and_no_mirror_are_refused(shards: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(stacpull.UsageError, match="named twice"):
+        sync.merge(shards[0], [tmp_path / "." / "1"])
+    with pytest.raises(stacpull.NotAMirrorError):
+        sync.merge(tmp_path / "m", [tmp_path / "nothing"])
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_the_command_says(replica: MlhubReplica, shards: list[Path], tmp_path: Path) -> None:
+    ran = run(["merge", str(tmp_path / "m"), *map(str, shards)], environment(replica))
+    assert ran.code == 0, ran.err
+    assert "taken over" in ran.out
+    ran = run(["merge", str(tmp_path / "m"), *map(str, shards), "--json"], environment(replica))
+    assert (ran.code, ran.report["assets"], ran.report["conflicts"]) == (0, 0, 0)
+
+
+ARRAYS = [
+    ("auto", {"SLURM_ARRAY_TASK_ID": "{one}", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "1"}),
+    ("auto", {"SLURM_ARRAY_TASK_ID": "{zero}", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "0"}),
+    ("auto", {"AWS_BATCH_JOB_ARRAY_INDEX": "{zero}", "AWS_BATCH_JOB_ARRAY_SIZE": "3"}),
+    ("auto/3", {"JOB_COMPLETION_INDEX": "{zero}"}),
+    ("auto/3", {"PBS_ARRAY_INDEX": "{one}"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("shard", "variables"), ARRAYS, ids=lambda value: next(iter(value)) if isinstance(value, dict) else value
+)
+def test_a_job_array_makes_the_mirror_of_everything(
+    replica: MlhubReplica, made: Path, tmp_path: Path, shard: str, variables: dict[str, str]
+) -> None:
+    for number in range(SHARDS):
+        told = {name: value.format(zero=number, one=number + 1) for name, value in variables.items()}
+        ran = run(
+            mirror_of(replica.base_url, tmp_path / str(number), "--shard", shard),
+            {**environment(replica), **told},
+        )
+        assert ran.code == 0, ran.err
+    assert sync.merge(tmp_path / "m", [tmp_path / str(number) for number in range(SHARDS)]).exit_code == 0
+    is_whole(tmp_path / "m", made)
+
+
+@pytest.mark.parametrize(
+    ("shard", "variables", "says"),
+    [
+        ("auto", {}, "none of SLURM_ARRAY_TASK_ID"),
+        ("auto", {"JOB_COMPLETION_INDEX": "0"}, "auto/N"),
+        ("auto", {"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "3"}, "use I/N"),
+        ("auto/2", {"PBS_ARRAY_INDEX": "3"}, "use I/N"),
+        ("auto/0", {"PBS_ARRAY_INDEX": "1"}, "must be I/N"),
+        ("auto", {"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "3"}, "SLURM_ARRAY_TASK_ID"),
+    ],
+)  # fmt: skip
+def test_a_shard_that_cannot_be_found_out_is_an_error(
+    tmp_path: Path, shard: str, variables: dict[str, str], says: str
+) -> None:
+    ran = run(
+        ["mirror", "http://127.0.0.1:1/v1", str(tmp_path / "m"), "--shard", shard],
+        {**os.environ, **variables},
+    )
+    assert ran.code == 2
+    assert says in ran.err
+    assert not (tmp_path / "m").exists()
