@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
     "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog"},
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog", "outputs"},
 }
 """Which rooms a room may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}

@@ -165,7 +165,7 @@ class StatusReport(Counts):
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     items_failed: int = 0
     assets_unproven: int = 0
-    """Assets whose length nothing proved: a response without one, from a server that tells no more; a file
+    """Assets whose length nothing proved: a response without one, from a server that states no more; a file
     that `verify --rebuild` found by its name alone."""
     run: int = 0
     runs: int = 0
@@ -270,6 +270,15 @@ class PlanReport(ReportTable):
     unknown_keys: Mapping[str, int] = field(default_factory=dict)
     """How many assets of each key have no known size: none is stated, and the server gave none. They are not
     part of `bytes_total`."""
+    urls_written: int | None = None
+    """With a list of URLs: its entries."""
+    urls_left_out: int | None = None
+    """Assets that are not in the list, because the format cannot hold them."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a list of URLs is not complete, else 0."""
+        return 1 if self.urls_left_out else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

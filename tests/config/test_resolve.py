@@ -101,6 +101,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "missing": ("ok", '"ok"', "ok"),
     "adopt": (True, "true", True),
     "revalidate": (True, "true", True),
+    "items-parquet": (True, "true", True),
     "prune": (True, "true", True),
     "yes": (True, "true", True),
     "allow-private-hosts": (True, "true", True),

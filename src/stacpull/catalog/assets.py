@@ -27,6 +27,8 @@ __all__ = [
     "stored_assets",
     "stored_links",
     "with_extensions",
+    "with_items_parquet",
+    "without_items_parquet",
 ]
 
 _SCHEMAS = "https://stac-extensions.github.io"
@@ -40,6 +42,9 @@ _SCRUBBED = "***"
 
 REMOTE_ASSETS = "stacpull:remote_assets"
 """The member of an item that lists the assets that are not in the mirror and whose hrefs do not last."""
+
+COLLECTION_MIRROR = "collection-mirror"
+"""Key and role of the asset for the file that holds the items."""
 
 
 def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: str, base: str | None) -> Json:
@@ -242,3 +247,24 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
         for name, entry in alternates.items()
         if isinstance(entry, dict) and isinstance(entry.get("href"), str)
     }
+
+
+def with_items_parquet(document: Json, href: str) -> Json:
+    """Return a collection with an asset for items.parquet (stac-geoparquet, "Referencing")."""
+    asset = {
+        "href": href,
+        "type": "application/vnd.apache.parquet",
+        "title": "Items as stac-geoparquet",
+        "roles": [COLLECTION_MIRROR],
+    }
+    return {**document, "assets": {**document.get("assets", {}), COLLECTION_MIRROR: asset}}
+
+
+def without_items_parquet(document: Json) -> Json:
+    """Return a collection without the asset of `with_items_parquet`."""
+    assets = document.get("assets")
+    if not isinstance(assets, dict) or not isinstance(asset := assets.get(COLLECTION_MIRROR), dict):
+        return document
+    if not str(asset.get("href")).startswith("../"):
+        return document  # of the source
+    return {**document, "assets": {key: one for key, one in assets.items() if key != COLLECTION_MIRROR}}

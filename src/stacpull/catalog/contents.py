@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from stacpull.catalog.assets import without_items_parquet
 from stacpull.catalog.disk import read_first_line, read_regular
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
@@ -30,7 +31,7 @@ _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A catalog file as it lies in DEST: path relative to it, SHA-256, and the document."""
+    """A catalog file in DEST: its path relative to DEST, its SHA-256, and the document."""
 
     path: str
     sha256: bytes
@@ -49,7 +50,12 @@ class ListedCollection:
     def document(self) -> bytes:
         """The document without what ties it into the tree: the source's, as it was stored."""
         links = [link for link in _links(self.file.document) if link.get("rel") not in _OF_THE_TREE]
-        return orjson.dumps({**self.file.document, "links": links})
+        return orjson.dumps({**without_items_parquet(self.file.document), "links": links})
+
+    @property
+    def has_items_parquet(self) -> bool:
+        """True if it refers to the file that holds the items of the mirror."""
+        return without_items_parquet(self.file.document) is not self.file.document
 
     def files(self) -> Iterator[ListedFile]:
         """Yield the collection's own file, and its sub-catalogs in their order."""
@@ -70,7 +76,7 @@ class ListedCollection:
 
 
 def top_catalog(dest: Path) -> ListedFile | None:
-    """Return the catalog of a mirror as a whole, None if there is none or it is somebody else's."""
+    """Return the catalog of a mirror as a whole, None if there is none or another program wrote it."""
     file = read_json(dest, _CATALOG)
     return file if file is not None and is_catalog_id(file.document.get("id")) else None
 

@@ -5,7 +5,7 @@ the same bytes, and a file whose bytes would not change is not written; memory i
 sub-catalog, some 2 MB, whatever the number of items (590,326 links in one collection would be 109 MB, and
 0.9 GB in pystac): links to items are encoded one by one.
 
-A sub-catalog lies beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
+A sub-catalog is beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
 come in a stable order, new ones last, so a growing mirror rewrites its last sub-catalog only. Files are
 written from the leaves up: at any kill point every link leads to a file that is there.
 """
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 import pystac
 
-from stacpull.catalog.assets import provenance_links
+from stacpull.catalog.assets import provenance_links, with_items_parquet
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.disk import read_regular, refuse_symlinks
 from stacpull.catalog.item import encode_item
@@ -58,12 +58,14 @@ class CollectionEntry:
     directory: str
     """Relative to DEST, as `plan` names it."""
     document: Json | None
-    """The source's collection document, None if it could not be had."""
+    """The source's collection document, None if it could not be read."""
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """URL of the source's document, against which its relative hrefs are resolved."""
     here: Mapping[str, MirroredFile] = field(default_factory=dict)
     """The files of its own assets that are in the mirror, by asset key."""
+    items_parquet: str | None = None
+    """Path, relative to DEST, of the file that holds all items of the mirror, if there is one."""
 
 
 def write_catalogs(
@@ -189,6 +191,8 @@ def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     document = collection_document(
         entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
     )
+    if entry.items_parquet is not None:
+        document = with_items_parquet(document, reference(entry.items_parquet, entry.directory))
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     path = f"{entry.directory}/collection.json"
     update(path, {**document, "links": [*up, *document["links"], *children]}, links)

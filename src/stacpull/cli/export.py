@@ -12,7 +12,7 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import count, size
 from stacpull.errors import UsageError
 
-_FORMATS = ("geoparquet", "webdataset", "csv", "parquet")
+_FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchgeo-v2")
 
 
 @command(
@@ -24,7 +24,10 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet")
         type=click.Choice(_FORMATS),
         default="geoparquet",
         show_default=True,
-        help="geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels.",
+        help=(
+            "geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels; "
+            "torchgeo-v1, -v2: trees of its BigEarthNet datasets."
+        ),
     ),
     *parameters.named("collection", "nomenclature", "label-property"),
     click.Option(
@@ -57,8 +60,8 @@ def export(
 ) -> int:
     """Turn DEST into an index, training shards or a table of labels.
 
-    OUT is a file, for webdataset a directory. It appears when it is complete. Complete shards are kept when
-    an interrupted export is run again. DEST is only read.
+    OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. Complete shards
+    are kept when an interrupted export is run again. DEST is only read.
     """
     from stacpull.outputs import formats
 

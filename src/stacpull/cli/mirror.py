@@ -28,8 +28,9 @@ def mirror(session: CommandSession, source: str, dest: Path) -> int:
     """Mirror the selected items of SOURCE into DEST.
 
     SOURCE is the root of a STAC API (name a collection with -C), or one of its collections; a static catalog,
-    collection or item, or a file of items (ItemCollection, NDJSON), as URL, s3:// or path; or - for NDJSON on
-    standard input. An unfinished mirror resumes where it stopped; a finished one is brought up to date.
+    collection or item, or a file of items (ItemCollection, NDJSON, Parquet), as URL, s3:// or path; or - for
+    NDJSON on standard input. An unfinished mirror resumes where it stopped; a finished one is brought up to
+    date.
     """
     from stacpull.engine import api
 

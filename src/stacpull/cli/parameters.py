@@ -24,8 +24,8 @@ _CONFIG = "Read options from this TOML file, or from a config that ships: bigear
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
 OF_FILES = (
-    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes", "stop-after",
-    "max-failures",
+    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate", "processes",
+    "stop-after", "max-failures",
 )  # fmt: skip
 """Transfer options that have no effect on commands that fetch no assets."""
 

@@ -238,6 +238,13 @@ class Options:
             group=_DEST,
         ),
     )
+    items_parquet: bool | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Keep items.parquet in DEST, an index of all items (stac-geoparquet), from this run on.",
+            group=_DEST,
+        ),
+    )
     prune: bool = attrs.field(
         default=False,
         metadata=option(

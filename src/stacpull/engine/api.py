@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
@@ -16,6 +16,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
+from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.selection_checks import validate
@@ -23,6 +24,7 @@ from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, 
 from stacpull.engine.store_client import started_store
 from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
+from stacpull.engine.url_list import UrlList, text_output
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
@@ -34,6 +36,7 @@ from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
 from stacpull.planning.layout import Layout
+from stacpull.planning.url_lists import URL_FORMATS
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
@@ -80,8 +83,8 @@ async def mirror(
 
     Args:
         source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
-            URL; a static catalog, collection or item, an ItemCollection or NDJSON (URL or path); `-` for
-            NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
+            URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
+            for NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
             pystac-client, dicts, or an iterable of those. Input that comes only once is kept in `dest`.
         dest: A directory, created if it does not exist.
         selection: What to keep; None keeps everything.
@@ -113,6 +116,8 @@ async def _mirror(
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> MirrorReport:
+    if options.items_parquet:
+        _refuse_without_items(options)
     requests = requests_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
@@ -164,6 +169,20 @@ async def _mirror(
             raise
         text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
+
+
+def _refuse_without_items(options: Options) -> None:
+    """Refuse to keep items.parquet where it cannot be made.
+
+    Raises:
+        UsageError: pyarrow is missing, or no item documents are kept.
+    """
+    if options.metadata == "none":
+        raise UsageError("--items-parquet needs the documents of items: leave --metadata none out.")
+    if not is_pyarrow_installed():
+        raise UsageError(
+            "--items-parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
+        )
 
 
 def _nothing_to_resume(dest: Path) -> MirrorReport:
@@ -269,12 +288,30 @@ async def plan(
     selection: Selection | None = None,
     options: Options | None = None,
     on_event: Listener | None = None,
+    urls: Literal["csv", "aria2", "curl", "rclone"] | None = None,
+    out: Path | TextIO | None = None,
+    with_credentials: bool = False,
 ) -> PlanReport:
     """Say what `mirror` would do, without downloading anything; with `dest`, what is still to do.
 
+    Args:
+        source: As for `mirror`.
+        dest: A mirror, or None.
+        selection: As for `mirror`.
+        options: As for `mirror`.
+        on_event: As for `mirror`.
+        urls: The format of a list of the URLs that `mirror` would fetch, with their paths in DEST. All source
+            items are then read. None writes no list.
+        out: Where the list is written: a file, which is replaced when the list is complete, or a text stream.
+        with_credentials: True to write URLs with their signatures, and with the key of SOURCE's own host.
+
     Raises:
-        UsageError, CredentialsError, SourceError: as `mirror`.
+        UsageError: As `mirror`; or `urls` without `out`, or not a format.
+        CredentialsError, SourceError: As `mirror`.
+        DestinationError: `out` cannot be written.
     """
+    if urls is not None and (urls not in URL_FORMATS or out is None):
+        raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
     path = None if dest is None else dest_path(dest)
@@ -286,8 +323,17 @@ async def plan(
         address = source_address(kept.source, options, kept.path)
         async with opened_source(address, options, clock, on_event=on_event) as (network, found):
             await validate(found, selection, layout)
-            estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
-            return await estimate.report(path)
+
+            def estimate(listed: UrlList | None = None) -> Estimate:
+                return Estimate(
+                    found, network, selection, options, clock=clock, on_event=on_event, urls=listed
+                )
+
+            if urls is None or out is None:
+                return await estimate().report(path)
+            async with text_output(out, private=with_credentials) as stream:
+                listed = UrlList(urls, stream, network, with_credentials=with_credentials)
+                return await estimate(listed).report(path)
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:

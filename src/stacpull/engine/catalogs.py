@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import orjson
 from stacpull.catalog.ndjson import write_ndjson
 from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
 from stacpull.engine.documents import ItemWriter
+from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, views
@@ -37,6 +39,7 @@ def write_mirror_catalogs(
     secrets: Secrets,
     source: str,
     write: Callable[[Path, bytes], None],
+    update_items_parquet: Callable[[list[CollectionEntry]], bool] = lambda _entries: False,
     adopting: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
@@ -49,6 +52,7 @@ def write_mirror_catalogs(
         secrets: Known to this process: none reaches a file.
         source: What is mirrored.
         write: Writes one file.
+        update_items_parquet: Brings items.parquet up to date; returns True if the collections refer to it.
         adopting: True to replace files that stacpull wrote here and that the ledger does not know.
         is_stopped: Asked before each item and each file.
 
@@ -63,6 +67,8 @@ def write_mirror_catalogs(
     if not rows and not meta.owns_file(db, "catalog.json"):
         return 0
     entries = [_entry(db, row, listed=metadata == "item") for row in rows]
+    if update_items_parquet(entries):
+        entries = [replace(entry, items_parquet=ITEMS_PARQUET) for entry in entries]
     return write_catalogs(
         destination.path,
         entries,

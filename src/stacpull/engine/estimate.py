@@ -22,6 +22,7 @@ from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Reached, Walk
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError
@@ -29,7 +30,7 @@ from stacpull.events import Event, Listener, Notice, Progress, scrubbed
 from stacpull.hosts import host_of
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.models import Asset, ItemId, Selection
+from stacpull.models import Asset, ItemId, PlannedItem, Selection
 from stacpull.net.notices import NetworkEvent
 from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
@@ -83,6 +84,7 @@ class Estimate:
         *,
         clock: Clock,
         on_event: Listener | None,
+        urls: UrlList | None = None,
     ) -> None:
         self._source = source
         self._network = network
@@ -90,6 +92,7 @@ class Estimate:
         self._options = options
         self._clock = clock
         self._listener = on_event
+        self._urls = urls
         network.events.hand_over(self._warn)
         self._primary = _Counts()
         self._linked = _Counts()
@@ -112,13 +115,15 @@ class Estimate:
             self._emit(Notice("warning", advice))
         if dest is not None:
             self._there = await asyncio.to_thread(_done_assets, dest)
+        if self._urls is not None:
+            await self._urls.begin()
         page_size = self._options.page_size
         walk = Walk(
             self._source, self._selector, self, self._selection, page_size=page_size, on_event=self._emit
         )
         await walk.run()
         for drawn in self._sample.batches():
-            self._count(await self._selector.plan_drawn(drawn))
+            await self._take_items(await self._selector.plan_drawn(drawn))
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
         sizes, asked, hops = await self._sizes()
@@ -139,6 +144,8 @@ class Estimate:
         )
         if warning is not None:
             self._emit(Notice("warning", warning))
+        for note in self._urls.notes() if self._urls is not None else ():
+            self._emit(Notice("warning", note))
         return PlanReport(
             items_seen=self.items_seen,
             items_matched=self._primary.items,
@@ -167,6 +174,8 @@ class Estimate:
             seconds=round(seconds, 3),
             source=self._source.url,
             assets_basis="sampled" if sampled_links else "known",
+            urls_written=None if self._urls is None else self._urls.written,
+            urls_left_out=None if self._urls is None else sum(self._urls.refused.values()),
         )
 
     def _make_selector(self) -> Selector:
@@ -192,7 +201,7 @@ class Estimate:
         self.items_seen += len(selected.seen)
         self._left_out.update({str(verdict): len(items) for verdict, items in selected.left_out.items()})
         self._without_label += len(selected.without_label)
-        self._count(selected)
+        await self._take_items(selected)
         if self._listener is not None:
             counters = self._network.counters
             self._listener(
@@ -215,7 +224,14 @@ class Estimate:
         self._left_out.clear()
         return self._selector.matched
 
-    def _count(self, selected: Selected) -> None:
+    async def _take_items(self, selected: Selected) -> None:
+        missing = self._count(selected)
+        if self._urls is not None:
+            await self._urls.add(missing)
+
+    def _count(self, selected: Selected) -> list[tuple[PlannedItem, Asset]]:
+        """Count a batch; return the assets that DEST does not have."""
+        missing = []
         self._unread_links += selected.unread_links
         for item in selected.items:
             if item.id in self._planned:  # a source item that is also a primary item of this batch
@@ -229,8 +245,12 @@ class Estimate:
             there = self._there.get(item.id, ())
             for asset in item.assets:
                 self._count_asset(counts, asset)
-                self._done += asset.key in there
-        self._selector.follows = self._primary.items < _FULLY_READ
+                if asset.key in there:
+                    self._done += 1
+                else:
+                    missing.append((item, asset))
+        self._selector.follows = self._urls is not None or self._primary.items < _FULLY_READ
+        return missing
 
     @staticmethod
     def _count_asset(counts: _Counts, asset: Asset) -> None:

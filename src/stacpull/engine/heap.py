@@ -1,4 +1,4 @@
-"""Memory that is given back: the C heap of a process of ours.
+"""Giving back memory of the C heap.
 
 glibc raises its threshold for blocks of their own (mmap) to the largest block that was ever freed, up to
 32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread of asyncio's pool decodes so

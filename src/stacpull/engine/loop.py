@@ -1,4 +1,4 @@
-"""The event loop of a process of ours: the command itself, and each worker process that it starts."""
+"""The event loop of the command and of each worker process that it starts."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class MirrorRun:
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
-        """True if a stop kept something from being done that no counter tells of: `resume` does it."""
+        """True if a stop kept something from being done that no counter shows: `resume` does it."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.
@@ -180,6 +180,8 @@ class MirrorRun:
         try:
             recovered = await self._store.call(MirrorStore.recover)
             is_in_order = True
+            if self._options.items_parquet is not None:
+                await self._store.call(MirrorStore.keep_items_parquet, self._options.items_parquet)
             if recovered.why_single:
                 self._emit(Notice("warning", recovered.why_single))
             self._warn_of_layout(recovered.layout)
@@ -227,7 +229,8 @@ class MirrorRun:
             except InterruptedRunError:
                 self._cut_short = True
         try:
-            await self._store.call(MirrorStore.write_catalogs)
+            for note in await self._store.call(MirrorStore.write_catalogs):
+                self._emit(Notice("warning", note))
         except InterruptedRunError:
             self._cut_short = True
 
@@ -361,7 +364,7 @@ class MirrorRun:
             on_event=self._emit,
         )
 
-    # --- what is told ------------------------------------------------------------------------------------
+    # --- messages and reports ----------------------------------------------------------------------------
 
     def _notice(self, event: NetworkEvent) -> None:
         if isinstance(event, Notice):

@@ -12,15 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine import heap
 from stacpull.engine.documents import ItemWriter
+from stacpull.engine.items_parquet import (
+    ITEMS_PARQUET,
+    is_pyarrow_installed,
+    remove_items_parquet,
+    update_items_parquet,
+)
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, translated
@@ -35,6 +41,9 @@ from stacpull.redact import Secrets
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.part_files import sweep
 from stacpull.store.sync import FileSync
+
+if TYPE_CHECKING:
+    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
 
 _CATALOG_PATIENCE = 3.0
 """Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
@@ -274,8 +283,18 @@ class MirrorStore:
         """Keep the document of a collection, without credentials."""
         self._db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
-    def write_catalogs(self) -> None:
-        """Bring the catalogs up to date.
+    def keep_items_parquet(self, kept: bool) -> None:
+        """Have this run and all later ones keep items.parquet up to date, or have it removed.
+
+        Raises:
+            DestinationError: A file of that name is not of this mirror.
+        """
+        if kept:
+            self.publisher.refuse_foreign(ITEMS_PARQUET)
+        meta.keep_items_parquet(self._db, kept=kept)
+
+    def write_catalogs(self) -> tuple[str, ...]:
+        """Bring the catalogs and items.parquet up to date; return what the user should know.
 
         Raises:
             InterruptedRunError: A stop has waited long enough.
@@ -284,6 +303,19 @@ class MirrorStore:
         heap.trim()
         from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
 
+        notes: tuple[str, ...] = ()
+        interrupted: InterruptedRunError | None = None
+
+        def update(entries: list[CollectionEntry]) -> bool:
+            nonlocal notes, interrupted
+            if not meta.keeps_items_parquet(self._db):
+                return False
+            try:
+                notes = self._update_items_parquet(entries)
+            except InterruptedRunError as error:
+                interrupted = error
+            return meta.owns_file(self._db, ITEMS_PARQUET)
+
         write_mirror_catalogs(
             self._db,
             self.destination,
@@ -291,8 +323,30 @@ class MirrorStore:
             secrets=self._secrets,
             source=self._run.spec.source,
             write=self.publisher.write_file,
+            update_items_parquet=update,
             adopting=self.publisher.adopting,
             is_stopped=Patience(self._is_stopped, _CATALOG_PATIENCE).is_over,
+        )
+        if not meta.keeps_items_parquet(self._db):
+            remove_items_parquet(self._db, self.destination)
+        if interrupted is not None:
+            raise interrupted
+        return notes
+
+    def _update_items_parquet(self, entries: list[CollectionEntry]) -> tuple[str, ...]:
+        if self._is_stopped():
+            raise InterruptedRunError("Interrupted.")
+        if self._run.spec.metadata == "none":
+            return (f"{ITEMS_PARQUET} is not brought up to date, because --metadata none keeps no items.",)
+        if not is_pyarrow_installed():
+            return (f"{ITEMS_PARQUET} is not brought up to date: pip install 'stacpull[geoparquet]'.",)
+        return update_items_parquet(
+            self._db,
+            self.destination,
+            self.publisher,
+            entries,
+            secrets=self._secrets,
+            is_stopped=self._is_stopped,
         )
 
     # --- the walk ----------------------------------------------------------------------------------------

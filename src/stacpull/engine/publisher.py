@@ -181,22 +181,36 @@ class Publisher:
             DestinationError: it cannot be written, or a file of that name is not of this mirror.
         """
         directory, _, name = path.as_posix().rpartition("/")
-        if not meta.owns_file(self._db, path.as_posix()) and not may_be_replaced(
-            self._destination.path,
-            path.as_posix(),
-            lambda: self._destination.read(directory, name) == data,
-            adopting=self.adopting,
-        ):
-            raise DestinationError(in_the_way(path.as_posix()))
+        self.refuse_foreign(path.as_posix(), lambda: self._destination.read(directory, name) == data)
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
-        meta.claim_file(self._db, path.as_posix())
+        self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
+
+    def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
+        """Refuse to replace a file at `path` (relative to DEST) that is not of this mirror.
+
+        Raises:
+            DestinationError: There is one, and its content is another (`is_same`).
+        """
+        if not meta.owns_file(self._db, path) and not may_be_replaced(
+            self._destination.path, path, is_same, adopting=self.adopting
+        ):
+            raise DestinationError(in_the_way(path))
+
+    def place_file(self, path: str, part: str, sha256: bytes) -> None:
+        """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror.
+
+        Raises:
+            DestinationError: It cannot be put there.
+        """
+        directory, _, name = path.rpartition("/")
+        meta.claim_file(self._db, path)
         self._sync_all([part])
         failure = self._destination.place(part, directory, name, replace=True)
         if failure is not None:
             self._destination.drop_part(part)
             raise DestinationError(failure.message)
-        meta.claim_file(self._db, path.as_posix(), hashlib.sha256(data).digest())
+        meta.claim_file(self._db, path, sha256)
 
     def remove_listed(self) -> None:
         """Remove the files of what was forgotten (`ledger.pruning`).

@@ -31,6 +31,7 @@ from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, Finder, Found, Trust, weigh
 from stacpull.engine.inspection import described
+from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
@@ -187,6 +188,8 @@ class _Rebuild:
         for collection in listed_collections(self._dest, top):
             document = self._salvage.document(collection.id) or collection.document
             self._ledger.collection(collection.id, document)
+            if collection.has_items_parquet:
+                self._ledger.keep_items_parquet(ITEMS_PARQUET)
             for file in collection.files():
                 self._ledger.claim_file(file.path, file.sha256)
             self._take_all(finder.listed(collection))

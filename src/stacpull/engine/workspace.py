@@ -104,7 +104,7 @@ def _sync_own_directory(destination: Destination) -> None:
 def _settle(db: Connection, destination: Destination) -> None:
     """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
 
-    A log that lost a page tells nobody, and what a later run writes behind it would go with the power.
+    A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.
 
     Raises:
         DestinationError: the disk fails.

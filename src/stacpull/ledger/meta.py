@@ -56,6 +56,26 @@ def set_walked_whole(db: sqlite3.Connection, run: int) -> None:
     _set(db, "walked_whole", str(run))
 
 
+def keeps_items_parquet(db: sqlite3.Connection) -> bool:
+    """Return True if runs keep items.parquet up to date."""
+    return bool(_get(db, "items_parquet"))
+
+
+def keep_items_parquet(db: sqlite3.Connection, *, kept: bool) -> None:
+    """Remember whether runs keep items.parquet up to date."""
+    _set(db, "items_parquet", "yes" if kept else "")
+
+
+def items_parquet_state(db: sqlite3.Connection) -> str | None:
+    """Return the digest of the items that items.parquet was written from."""
+    return _get(db, "items_parquet_state")
+
+
+def set_items_parquet_state(db: sqlite3.Connection, state: str) -> None:
+    """Remember the digest of the items that items.parquet was written from."""
+    _set(db, "items_parquet_state", state)
+
+
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
     """Return True if the catalog file `path`, relative to DEST, is this mirror's own."""
     return _get(db, _FILE + path) is not None

@@ -300,6 +300,16 @@ def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, b
     return ((name, bool(is_linked)) for name, is_linked in rows)
 
 
+def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
+    """Yield collection, id and SHA-256 of each item document in DEST, in the order of their rows."""
+    return iter(
+        db.execute(
+            "SELECT c.name, i.name, i.sha256 FROM items i JOIN collections c ON c.id = i.collection "
+            f"WHERE i.written = {WRITTEN} ORDER BY i.id"
+        )
+    )
+
+
 def count_items(db: sqlite3.Connection, collection: int) -> int:
     """Return how many items `item_names` yields."""
     found: int = db.execute(

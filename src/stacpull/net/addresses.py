@@ -13,7 +13,7 @@ differently.
   are open.
 
 So a public name that resolves to a private address later is refused, and a private one that turns public is
-refused as well: what it serves then comes from somebody else.
+refused as well: what it serves then belongs to another owner.
 """
 
 from __future__ import annotations

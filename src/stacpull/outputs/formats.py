@@ -21,8 +21,11 @@ FORMATS: Final[Mapping[str, str]] = {
     "webdataset": "stacpull.outputs.webdataset:export_webdataset",
     "csv": "stacpull.outputs.label_table:export_labels",
     "parquet": "stacpull.outputs.label_table:export_labels",
+    "torchgeo-v1": "stacpull.outputs.torchgeo:export_torchgeo_v1",
+    "torchgeo-v2": "stacpull.outputs.torchgeo:export_torchgeo_v2",
 }
 """Format to the function that writes it, imported when it is used."""
+_NEED_PYARROW: Final = frozenset({"geoparquet", "webdataset", "parquet", "torchgeo-v2"})
 
 
 async def export(
@@ -46,8 +49,9 @@ async def export(
 
     Args:
         dest: The mirror.
-        out: A file; for `webdataset` a directory.
-        format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables).
+        out: A file; for `webdataset` and `torchgeo` a directory.
+        format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
+            (the trees of its BigEarthNet datasets).
         collections: Ids of the collections to export; empty for all.
         splits: Name of a split to the ids in it, whole ids or their endings; items in no split are left out.
             Not for `geoparquet`.
@@ -70,7 +74,7 @@ async def export(
     """
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
-    if format in {"geoparquet", "webdataset", "parquet"} and find_spec("pyarrow") is None:
+    if format in _NEED_PYARROW and find_spec("pyarrow") is None:
         raise UsageError(
             f"{format} needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
         )

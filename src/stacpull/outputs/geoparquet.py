@@ -24,10 +24,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+import shapely.geometry
 
+from stacpull.catalog.assets import REMOTE_ASSETS
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
-from stacpull.outputs.arrow import TIME, Mixed, fitted, json_array, merged_type, storable_type
+from stacpull.outputs.arrow import JSON_TEXT, TIME, Mixed, fitted, json_array, merged_type, storable_type
 from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
 from stacpull.outputs.training_samples import SampleOptions
@@ -53,7 +55,8 @@ _TIMES = (
 )
 """Properties that STAC's common metadata and its timestamps extension define as times."""
 _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
-_LEFT_OUT = frozenset({"type", "properties"})
+_OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
+_LEFT_OUT = frozenset({"type", "properties", REMOTE_ASSETS})
 _FLAT, _WITH_HEIGHT = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _LINK = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
 _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
@@ -89,6 +92,7 @@ def write_geoparquet(
     *,
     collections: Sequence[str] = (),
     on_progress: Callable[[int], None] = lambda _items: None,
+    spool_directory: Path | None = None,
 ) -> _Build:
     """Write the items of a mirror to `file`.
 
@@ -98,6 +102,7 @@ def write_geoparquet(
         contents: The mirror.
         collections: Ids of the collections to write; empty for all.
         on_progress: Called with the number of items read so far, once per batch.
+        spool_directory: Where the temporary file without a name is made; None for the directory of `path`.
 
     Returns:
         What is known after the last item: their number, and what the format could not hold as it was.
@@ -106,18 +111,31 @@ def write_geoparquet(
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections
     }
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
+    with tempfile.TemporaryFile(dir=spool_directory or path.parent) as spool:
         items = (item for item in contents.items() if item.collection in chosen)
         for batch in _batched(items, _BATCH):
             _spool(spool, build.batch(batch, hrefs))
             on_progress(build.items)
-        documents = {n: hrefs.document(f"{safe_segment(n)}/collection.json", d) for n, d in chosen.items()}
+        documents = {
+            n: hrefs.document(f"{safe_segment(n)}/collection.json", without_tree(d))
+            for n, d in chosen.items()
+        }
         schema = build.schema(documents)
         spool.seek(0)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in _row_groups(_unspooled(spool), schema):
                 writer.write_table(table, row_group_size=_ROW_GROUP)
     return build
+
+
+def without_tree(collection: Json) -> Json:
+    """Return a collection without the links that make it part of a catalog: one for each of its items."""
+    links = [
+        link
+        for link in collection.get("links") or ()
+        if isinstance(link, dict) and link.get("rel") not in _OF_THE_TREE
+    ]
+    return {**collection, "links": links}
 
 
 class _Hrefs:
@@ -170,8 +188,13 @@ class _Build:
         self._geometry_types: set[str] = set()
         self._bounds: list[float] = []
 
-    def notes(self, contents: MirrorContents) -> tuple[str, ...]:
-        """Return sentences about what the file does not hold as the items have it."""
+    def notes(self, contents: MirrorContents, *, missing: bool = True) -> tuple[str, ...]:
+        """Return sentences about what the file does not hold as the items have it.
+
+        Args:
+            contents: What was written.
+            missing: False to say nothing of documents that are not in the mirror (yet).
+        """
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
             for place, kinds in sorted(self.mixed.items())
@@ -185,7 +208,7 @@ class _Build:
         ]
         if self.bad_geometries:
             notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
-        if contents.unreadable:
+        if missing and contents.unreadable:
             notes.append(
                 f"{len(contents.unreadable):,} item documents cannot be read, as {contents.unreadable[0]}."
             )
@@ -224,6 +247,8 @@ class _Build:
             "geo": {"version": _VERSION, "primary_column": "geometry", "columns": {"geometry": geometry}},
             "stac-geoparquet": {"version": _VERSION, "collections": collections},
         }
+        if json_text := [name for name, kind in types.items() if kind == JSON_TEXT]:
+            metadata["stacpull:json_text"] = {"columns": json_text}
         return pa.schema(
             [(name, kind) for name, kind in types.items() if kind is not None],
             metadata={name: orjson.dumps(value) for name, value in metadata.items()},
@@ -248,6 +273,8 @@ class _Build:
     def _geometries(self, values: Sequence[Any]) -> pa.Array:
         texts = [None if value is None else orjson.dumps(value).decode() for value in values]
         shapes = shapely.from_geojson(texts, on_invalid="ignore")
+        for row in (shapely.is_missing(shapes) & [text is not None for text in texts]).nonzero()[0]:
+            shapes[row] = _closed(values[row])
         found = ~shapely.is_missing(shapes)
         self.bad_geometries += sum(text is not None for text in texts) - int(found.sum())
         present = shapes[found]
@@ -266,6 +293,14 @@ class _Build:
                 max(before[3], north),
             ]
         return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
+
+
+def _closed(geometry: Any) -> shapely.Geometry | None:
+    """Return a geometry whose rings may be open, which many label items have; None if it is not one."""
+    try:
+        return shapely.geometry.shape(geometry)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, shapely.errors.ShapelyError):
+        return None
 
 
 _KNOWN = frozenset(_MEMBERS) | _LEFT_OUT

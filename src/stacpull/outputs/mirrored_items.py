@@ -49,12 +49,20 @@ class MirrorContents:
         unreadable: Paths, relative to DEST, of the documents that `items` could not read.
     """
 
-    def __init__(self, dest: Path, db: Connection) -> None:
+    def __init__(self, dest: Path, db: Connection, collections: dict[str, Json] | None = None) -> None:
+        """Read the collections.
+
+        Args:
+            dest: The mirror.
+            db: Its ledger.
+            collections: Documents by id, where those in DEST may not be up to date.
+        """
         self.dest = dest
         self.unreadable: list[str] = []
         self._db = db
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
-        self.collections = {row.name: self._collection(row) for row in self._rows}
+        given = collections or {}
+        self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
         self.items_total = sum(views.count_items(db, row.row) for row in self._rows)
 
     def items(self) -> Iterator[MirroredItem]:

@@ -34,6 +34,8 @@ class SampleFile(NamedTuple):
     """Bytes."""
     sha256: str
     """In hexadecimal digits; empty if the mirror keeps none."""
+    item: str = ""
+    """The id of the item that it is an asset of."""
 
 
 class TrainingSample(NamedTuple):
@@ -180,7 +182,7 @@ def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
         if local is not None and isinstance(size, int):
             checksum = str(asset.get("file:checksum") or "")
             sha256 = checksum.removeprefix(_SHA256) if checksum.startswith(_SHA256) else ""
-            yield key, SampleFile(key, local, size, sha256)
+            yield key, SampleFile(key, local, size, sha256, str(document.get("id")))
 
 
 def _local_path(document: str, href: object) -> str | None:

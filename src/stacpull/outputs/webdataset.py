@@ -2,7 +2,7 @@
 
 `OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share the
 name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
-first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard lies a
+first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard is a
 Parquet table of its samples, written last: a shard with its table is complete, and is kept when an
 interrupted export is started again. `OUT/shards.json` lists the shards with their SHA-256, and the classes.
 """
@@ -84,7 +84,7 @@ def export_webdataset(
         StacpullError: A file of the mirror is damaged.
     """
     check_table(out.parent / "samples.parquet")
-    _prepare(out)
+    prepare_directory(out)
     samples = Samples(contents, options)
     writer = _ShardWriter(contents.dest, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
@@ -305,10 +305,15 @@ def _text(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 
-def _prepare(out: Path) -> None:
-    """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
+def prepare_directory(out: Path) -> None:
+    """Make the directory, and mark it as an export, so that its files may be replaced and removed.
+
+    Raises:
+        UsageError: It holds something that is not part of an export.
+        DestinationError: It cannot be made.
+    """
     if out.exists() and not out.is_dir():
-        raise DestinationError(f"{out} is a file: name a directory for the shards.")
+        raise DestinationError(f"{out} is a file: name a directory.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / _MARKER).exists():

@@ -24,6 +24,7 @@ from stacpull.sources.documents import (
     tree_hrefs,
 )
 from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
+from stacpull.sources.parquet_source import ParquetSource, is_parquet
 from stacpull.sources.source import JsonReader, Source
 from stacpull.sources.source_url import ApiPlace, api_place
 from stacpull.sources.static import StaticSource
@@ -50,6 +51,10 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
 def _lines(url: str, reader: JsonReader) -> Source | None:
     return LinesSource(url, reader) if is_lines(url) else None
+
+
+def _parquet(url: str, reader: JsonReader) -> Source | None:
+    return ParquetSource(url, reader) if is_parquet(url) else None
 
 
 def _items_of_api(url: str, reader: JsonReader) -> Source | None:
@@ -101,7 +106,7 @@ def _body(document: Document) -> Json:
     return document.body if isinstance(document.body, dict) else {}
 
 
-BY_URL: list[Callable[[str, JsonReader], Source | None]] = [_lines, _items_of_api, _search]
+BY_URL: list[Callable[[str, JsonReader], Source | None]] = [_lines, _parquet, _items_of_api, _search]
 """The kinds that a URL shows, in the order in which they are tried."""
 BY_DOCUMENT: list[Callable[[str, Document, JsonReader], Source | None]] = [_saved_api, _api, _tree, _features]
 """The kinds that the document shows, in the order in which they are tried."""

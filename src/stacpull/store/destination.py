@@ -240,7 +240,7 @@ class Destination:
             return not os.path.lexists(self.path / directory / name)
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
-        """Return True if a regular file lies there already, with the content of that part."""
+        """Return True if a regular file with the content of that part is there already."""
         try:
             there = os.open(name, _READ, dir_fd=self.directory(directory, make=False))
         except OSError:
@@ -270,7 +270,7 @@ class Destination:
             yield fds
 
     def has(self, path: str) -> bool:
-        """Return False if nothing is at `path`, relative to DEST; True also where that cannot be told.
+        """Return False if nothing is at `path`, relative to DEST; True also where that is not known.
 
         It may be called from any thread.
         """
@@ -301,7 +301,7 @@ class Destination:
                 raise destination_error(error, self.path) from error
 
     def tidy(self, directory: str) -> None:
-        """Remove a directory of ours that nothing is left in, and those above it likewise; DEST stays."""
+        """Remove a directory of the mirror that is empty, and those above it likewise; DEST stays."""
         while directory:
             above, _, name = directory.rpartition("/")
             held = self._held.pop(directory, None)

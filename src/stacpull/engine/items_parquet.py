@@ -1,0 +1,143 @@
+"""`items.parquet` beside the catalog of a mirror (`mirror --items-parquet`): all its items in one file.
+
+Once asked for, the ledger remembers it, and every run that changes items writes the file again at its end. A
+run that changes none leaves the file as it is: the digests of all item documents say so. The file is written
+to the parts and renamed into place, before the collections that refer to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import orjson
+
+from stacpull.catalog.item import encode_item
+from stacpull.engine.publisher import Publisher
+from stacpull.errors import InterruptedRunError
+from stacpull.ledger import meta, views
+from stacpull.ledger.database import Connection
+from stacpull.redact import Secrets
+from stacpull.store.destination import Destination, destination_error
+from stacpull.store.inspection import look_at
+
+if TYPE_CHECKING:
+    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+
+ITEMS_PARQUET: Final = "items.parquet"
+"""Its path, relative to DEST."""
+_PART: Final = f"{ITEMS_PARQUET}.tmp"
+_FORM: Final = b"1"
+"""Changes when the same items give another file."""
+
+
+def is_pyarrow_installed() -> bool:
+    """Return True if items.parquet can be written."""
+    return find_spec("pyarrow") is not None
+
+
+def update_items_parquet(
+    db: Connection,
+    destination: Destination,
+    publisher: Publisher,
+    entries: list[CollectionEntry],
+    *,
+    secrets: Secrets,
+    is_stopped: Callable[[], bool],
+) -> tuple[str, ...]:
+    """Write the file if items have changed since it was written, or if it is not as it was written.
+
+    Returns:
+        Sentences about what the file does not hold as the items have it; none if it was not written.
+
+    Raises:
+        DestinationError: It cannot be written, or a file of that name is not of this mirror.
+        InterruptedRunError: It was stopped; the file is what it was.
+    """
+    from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - it imports pystac
+
+    documents = {
+        entry.id: encode_item(
+            collection_document(
+                entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
+            ),
+            secrets,
+        )
+        for entry in entries
+    }
+    state = _state(db, documents)
+    known = meta.file_digests(db).get(ITEMS_PARQUET)
+    if known is not None and meta.items_parquet_state(db) == state:
+        look = look_at(destination.fd, ITEMS_PARQUET, hashed=True)
+        if look.obstacle is None and look.sha256 == known:
+            return ()
+    publisher.refuse_foreign(ITEMS_PARQUET)
+
+    from stacpull.outputs.geoparquet import write_geoparquet  # noqa: PLC0415 - it imports pyarrow
+    from stacpull.outputs.mirrored_items import MirrorContents  # noqa: PLC0415
+
+    def on_progress(_items: int) -> None:
+        if is_stopped():
+            raise InterruptedRunError("Interrupted.")
+
+    contents = MirrorContents(
+        destination.path, db, {name: orjson.loads(text) for name, text in documents.items()}
+    )
+    with _part_file(destination) as file:
+        build = write_geoparquet(
+            file,
+            destination.path / ITEMS_PARQUET,
+            contents,
+            on_progress=on_progress,
+            spool_directory=destination.parts,
+        )
+    with (destination.parts / _PART).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    publisher.place_file(ITEMS_PARQUET, _PART, digest)
+    meta.set_items_parquet_state(db, state)
+    return build.notes(contents, missing=False)
+
+
+def remove_items_parquet(db: Connection, destination: Destination) -> None:
+    """Remove the file that an earlier run wrote, after the collections that referred to it were written.
+
+    Raises:
+        DestinationError: It cannot be removed.
+    """
+    if meta.owns_file(db, ITEMS_PARQUET):
+        destination.remove("", ITEMS_PARQUET)
+        meta.disown_file(db, ITEMS_PARQUET)
+
+
+def _state(db: Connection, documents: dict[str, bytes]) -> str:
+    """Return a digest of all that the file depends on."""
+    digest = hashlib.sha256(_FORM)
+    for name, document in sorted(documents.items()):
+        digest.update(orjson.dumps([name, hashlib.sha256(document).hexdigest()]))
+    for collection, item, sha256 in views.written_digests(db):
+        digest.update(orjson.dumps([collection, item, (sha256 or b"").hex()]))
+    for path, sha256 in sorted(meta.file_digests(db).items()):
+        if path.endswith(".ndjson"):
+            digest.update(orjson.dumps([path, (sha256 or b"").hex()]))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _part_file(destination: Destination) -> Iterator[BinaryIO]:
+    """Open the part for writing; it is removed if the block ends with an error."""
+    path = destination.parts / _PART
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        path.unlink(missing_ok=True)  # left by a kill
+        with open(os.open(path, flags, 0o666), "wb", buffering=1 << 20) as file:  # noqa: PTH123 - O_EXCL
+            yield file
+    except OSError as error:
+        destination.drop_part(_PART)
+        raise destination_error(error, destination.path) from error
+    except BaseException:
+        destination.drop_part(_PART)
+        raise

@@ -1,0 +1,160 @@
+"""Which row groups of a Parquet file of items may hold an item that a selection keeps. Pure.
+
+The footer of the file has the lowest and highest value of each column in each row group. A row group is left
+out only if these prove that no row of it passes the filters; every row that is read is still judged. What
+proves nothing keeps the row group: a column without statistics, of another type, or that is not in the file.
+
+Boxes are compared by the column `bbox`, which covers the geometry (GeoParquet 1.1, "covering"). A box whose
+west exceeds its east crosses the antimeridian. Statistics do not tell such a row from its neighbours, so a
+row group counts as having one if a west exceeds an east by 180 degrees or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from stacpull.filters.interval import Interval, parse_interval
+from stacpull.filters.narrowing import narrowing
+from stacpull.models import Json, Selection
+
+_HALF_TURN, _EDGE = 180.0, 180.0
+_NUMBER: Final = (int, float)
+Rectangle = tuple[float, float, float, float]
+
+
+class ColumnRange(NamedTuple):
+    """The values of a column in a row group: between `low` and `high` (None: not known)."""
+
+    low: Any = None
+    high: Any = None
+    nulls: int | None = None
+    """How many rows have none; None if that is not known."""
+
+
+Ranges = Mapping[str, ColumnRange]
+"""By name of the column; the members of `bbox` are `bbox.xmin` and so on."""
+
+
+class RowGroupFilter:
+    """Judges row groups by their statistics."""
+
+    def __init__(self, selection: Selection) -> None:
+        """Compile a selection.
+
+        Raises:
+            UsageError: A condition cannot be read.
+        """
+        asked = narrowing(selection)
+        is_used = selection.push_down
+        self._collections = tuple(selection.collections) if is_used else ()
+        self._boxes = _boxes(asked.bbox, asked.area)
+        self._condition = asked.condition
+        self._interval = parse_interval(selection.datetime) if is_used and selection.datetime else None
+
+    def may_match(self, ranges: Ranges, rows: int) -> bool:
+        """Return False if the statistics prove that no row of a row group passes the filters."""
+        return (
+            (not self._collections or _any_equal(ranges.get("collection"), self._collections))
+            and (not self._boxes or any(_meets(ranges, box) for box in self._boxes))
+            and (self._interval is None or _overlaps(ranges, rows, self._interval))
+            and (self._condition is None or _possible(self._condition, ranges))
+        )
+
+
+def _boxes(bbox: Rectangle | None, area: Json | None) -> list[Rectangle]:
+    if bbox is not None:
+        return [bbox]
+    if area is None:
+        return []
+    rings = [polygon[0] for polygon in area["coordinates"]]  # the two boxes of one across the antimeridian
+    return [(ring[0][0], ring[0][1], ring[2][0], ring[2][1]) for ring in rings]
+
+
+def _meets(ranges: Ranges, box: Rectangle) -> bool:
+    sides = [ranges.get(f"bbox.{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
+    known = [one for one in sides if one is not None and _is_known(one) and one.nulls == 0]
+    if len(known) != len(sides):
+        return True
+    xmin, ymin, xmax, ymax = known
+    west, south, east, north = box
+    if ymin.low > north or ymax.high < south:
+        return False
+    may_cross = xmin.high - xmax.low >= _HALF_TURN
+    is_odd = (
+        xmin.low < -_EDGE or xmax.high > _EDGE
+    )  # longitudes beyond 180 degrees are a matter of the filter
+    return bool(may_cross or is_odd or (xmin.low <= east and xmax.high >= west))
+
+
+def _is_known(one: ColumnRange) -> bool:
+    return isinstance(one.low, _NUMBER) and isinstance(one.high, _NUMBER)
+
+
+def _overlaps(ranges: Ranges, rows: int, interval: Interval) -> bool:
+    """Return False if all rows are before or after the interval; without an instant their range counts."""
+    instant = _times(ranges.get("datetime", ColumnRange(nulls=rows)))
+    start = _times(ranges.get("start_datetime", ColumnRange(nulls=rows)))
+    end = _times(ranges.get("end_datetime", ColumnRange(nulls=rows)))
+    if instant is None or instant.nulls is None:
+        return True
+    has_instants, has_others = instant.nulls < rows, instant.nulls > 0
+    others_have_ends = start is not None and end is not None and start.nulls == 0 == end.nulls
+    if has_others and not others_have_ends:
+        return True
+    lows = [one.low for one, counts in ((instant, has_instants), (start, has_others)) if one and counts]
+    highs = [one.high for one, counts in ((instant, has_instants), (end, has_others)) if one and counts]
+    if None in lows or None in highs or not lows:
+        return True
+    is_before = interval.start is not None and max(highs) < interval.start
+    is_after = interval.end is not None and min(lows) > interval.end
+    return not (is_before or is_after)
+
+
+def _times(one: ColumnRange) -> ColumnRange | None:
+    """Return a range of aware times; None if the column holds something else."""
+    ends = (one.low, one.high)
+    if ends == (None, None):
+        return one
+    if not all(isinstance(end, datetime) for end in ends):
+        return None
+    low, high = (end if end.tzinfo is not None else end.replace(tzinfo=UTC) for end in ends)
+    return ColumnRange(low, high, one.nulls)
+
+
+def _any_equal(one: ColumnRange | None, values: tuple[str, ...]) -> bool:
+    if one is None or not isinstance(one.low, str) or not isinstance(one.high, str):
+        return True
+    return any(one.low <= value <= one.high for value in values)
+
+
+def _possible(condition: Json, ranges: Ranges) -> bool:
+    """Return False if a condition of `filters.narrowing` is true for no row."""
+    name, arguments = condition["op"], condition["args"]
+    if name == "and":
+        return all(_possible(one, ranges) for one in arguments)
+    if name == "or":
+        return any(_possible(one, ranges) for one in arguments)
+    if name in {"not", "<>"}:
+        return True
+    found = ranges.get(arguments[0]["property"])
+    return found is None or not _is_comparable(found, arguments[1]) or _in_range(name, found, arguments[1])
+
+
+def _is_comparable(one: ColumnRange, value: object) -> bool:
+    kinds: tuple[type, ...] = (type(value),)
+    if isinstance(value, _NUMBER) and not isinstance(value, bool):
+        kinds = _NUMBER
+    return all(isinstance(end, kinds) and isinstance(end, bool) == isinstance(value, bool) for end in one[:2])
+
+
+def _in_range(sign: str, one: ColumnRange, value: Any) -> bool:
+    tests = {
+        "=": one.low <= value <= one.high,
+        "<": one.low < value,
+        "<=": one.low <= value,
+        ">": one.high > value,
+        ">=": one.high >= value,
+    }
+    return bool(tests[sign])

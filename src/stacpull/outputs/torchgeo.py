@@ -1,0 +1,243 @@
+"""The trees that TorchGeo's `BigEarthNet` and `BigEarthNetV2` read.
+
+    version 1   OUT/BigEarthNet-v1.0/<patch>/<patch>_B01.tif …, <patch>_labels_metadata.json
+                OUT/BigEarthNet-S1-v1.0/<s1 name>/<s1 name>_VV.tif …, <s1 name>_labels_metadata.json
+                OUT/bigearthnet-train.csv, -val.csv, -test.csv: lines of <patch>,<s1 name>
+    version 2   OUT/BigEarthNet-S2/<tile>/<patch>/<patch>_B01.tif …
+                OUT/BigEarthNet-S1/<tile>/<s1 name>/<s1 name>_VV.tif …
+                OUT/Reference_Maps/<tile>/<patch>/<patch>_reference_map.tif
+                OUT/metadata.parquet: patch_id, labels (of 19), split, s1_name and the flags
+
+Files are hard links to those of the mirror, or copies where OUT is on another file system. The lists are
+written last: a tree that has them is complete. An export that is run again keeps the files that are there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from stacpull.errors import DestinationError, UsageError
+from stacpull.filters.properties import read_flag
+from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
+from stacpull.outputs.webdataset import prepare_directory
+from stacpull.planning.names import safe_segment
+from stacpull.store.atomic import whole_file
+from stacpull.store.destination import destination_error
+
+_S2_BAND: Final = re.compile(r"(?:\d+_)?(B0[1-9]|B8A|B11|B12)")
+_S1_BAND: Final = re.compile(r"(?:\d+_)?(VV|VH)")
+_MAP: Final = re.compile(r"(?:\d+_)?reference_map")
+_LABELS: Final = re.compile(r"(?:\d+_)?labels(?:_metadata)?")
+_PREFIX: Final = re.compile(r"bigearthnet_v\d_(?:labels|source|s1|s2)_")
+"""What MLHub puts before the name of a patch."""
+_S2_BANDS: Final = 12
+_BATCH: Final = 10_000
+"""Rows of the metadata that are held in memory."""
+_SPLITS: Final = ("train", "val", "test")
+_SPLIT_NAMES: Final = {"val": "validation"}
+"""Names of splits that version 2 has other names for."""
+
+
+class _Patch(NamedTuple):
+    """A sample as TorchGeo names it."""
+
+    name: str
+    s1_name: str
+    files: dict[str, list[SampleFile]]
+    """By kind: `s2`, `s1`, `map`, `labels`."""
+
+
+def export_torchgeo_v1(
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+) -> ExportReport:
+    """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
+    tree = _Tree(contents.dest, out, options)
+    lines: dict[str, list[str]] = {name: [] for name in _SPLITS}
+    for sample, patch in tree.patches(Samples(contents, options), on_progress):
+        folder = f"BigEarthNet-v1.0/{patch.name}"
+        tree.place(patch.files["s2"], folder, patch.name)
+        tree.place_labels(sample, patch.files["labels"], folder, patch.name)
+        if patch.s1_name:
+            folder = f"BigEarthNet-S1-v1.0/{patch.s1_name}"
+            tree.place(patch.files["s1"], folder, patch.s1_name)
+            tree.place_labels(sample, patch.files["labels"], folder, patch.s1_name)
+        lines[sample.split or _SPLITS[0]].append(f"{patch.name},{patch.s1_name}\n")
+    tree.directories("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0")
+    for split, texts in lines.items():
+        with whole_file(out / f"bigearthnet-{split}.csv") as file:
+            file.write("".join(texts).encode())
+    return tree.report(tuple(f"bigearthnet-{split}.csv" for split in _SPLITS))
+
+
+def export_torchgeo_v2(
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+) -> ExportReport:
+    """Write the tree of `torchgeo.datasets.BigEarthNetV2`.
+
+    Args:
+        contents: The mirror.
+        out: A directory; it is created if it does not exist.
+        options: Which samples. Splits may be train, val and test; without splits all are in train.
+        on_progress: Called with the number of samples so far.
+
+    Raises:
+        UsageError: `out` is not empty and not an export, or a split or nomenclature is not TorchGeo's.
+        DestinationError: A file cannot be read or written.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+
+    if options.nomenclature == "clc43":
+        raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
+    tree = _Tree(contents.dest, out, options)
+    samples = Samples(contents, options._replace(nomenclature="ben19"))
+    schema = pa.schema(
+        [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
+         ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
+         ("contains_cloud_or_shadow", pa.bool_())]
+    )  # fmt: skip
+    rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches(samples, on_progress))
+    with (
+        whole_file(out / "metadata.parquet") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        while batch := list(islice(rows, _BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))
+        tree.directories("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
+    maps = "Samples without a reference map, which BigEarthNetV2 cannot load: "
+    return tree.report(("metadata.parquet",), {maps: tree.without_map})
+
+
+def _placed_row(tree: _Tree, sample: TrainingSample, patch: _Patch) -> dict[str, Any]:
+    """Link the files of a patch, and return its row of the metadata."""
+    tile = "_".join(patch.name.split("_")[:-2])
+    tree.place(patch.files["s2"], f"BigEarthNet-S2/{tile}/{patch.name}", patch.name)
+    tree.place(patch.files["map"], f"Reference_Maps/{tile}/{patch.name}", patch.name)
+    if patch.s1_name:
+        s1_tile = "_".join(patch.s1_name.split("_")[:-3])
+        tree.place(patch.files["s1"], f"BigEarthNet-S1/{s1_tile}/{patch.s1_name}", patch.s1_name)
+    split = sample.split or _SPLITS[0]
+    properties = sample.item.document.get("properties") or {}
+    return {
+        "patch_id": patch.name,
+        "labels": list(sample.labels),
+        "split": _SPLIT_NAMES.get(split, split),
+        "s1_name": patch.s1_name or None,
+        "contains_seasonal_snow": read_flag(properties.get("seasonal_snow")),
+        "contains_cloud_or_shadow": read_flag(properties.get("cloud_and_shadow")),
+    }
+
+
+class _Tree:
+    """A tree of hard links that is being made."""
+
+    def __init__(self, dest: Path, out: Path, options: SampleOptions) -> None:
+        if unknown := set(options.splits) - {*_SPLITS}:
+            raise UsageError(f"TorchGeo has the splits train, val and test, and no {min(unknown)}.")
+        prepare_directory(out)
+        self.without_map = 0
+        self._dest = dest
+        self._out = out
+        self._count = self._bytes = self._incomplete = 0
+        self._notes: tuple[str, ...] = ()
+
+    def patches(
+        self, samples: Samples, on_progress: Callable[[int], None]
+    ) -> Iterator[tuple[TrainingSample, _Patch]]:
+        """Yield the samples, each with what TorchGeo calls it and its files."""
+        for sample in samples:
+            patch = _patch_of(sample)
+            self._incomplete += len(patch.files["s2"]) < _S2_BANDS
+            self.without_map += not patch.files["map"]
+            yield sample, patch
+            self._count += 1
+            on_progress(self._count)
+        self._notes = samples.notes()
+
+    def place(self, files: list[SampleFile], folder: str, name: str) -> None:
+        """Link files into a folder under the names `<name>_<band><suffix>`."""
+        for file in files:
+            key = re.sub(r"^\d+_", "", file.key)
+            suffix = Path(file.path).suffix or ".tif"
+            self._link(self._dest / file.path, self._out / folder / f"{name}_{safe_segment(key)}{suffix}")
+            self._bytes += file.size
+
+    def place_labels(self, sample: TrainingSample, files: list[SampleFile], folder: str, name: str) -> None:
+        """Link the label file of a patch, or write one with the labels of the item."""
+        target = self._out / folder / f"{name}_labels_metadata.json"
+        if files:
+            self._link(self._dest / files[0].path, target)
+            self._bytes += files[0].size
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(target) as file:
+            file.write(orjson.dumps({"labels": sample.labels}))
+
+    def directories(self, *names: str) -> None:
+        """Make these directories: TorchGeo looks for each of them, used or not."""
+        for name in names:
+            (self._out / name).mkdir(exist_ok=True)
+
+    def report(self, lists: tuple[str, ...], more: Mapping[str, int] | None = None) -> ExportReport:
+        """Return what was written."""
+        counts = {"Samples with fewer than the 12 bands of Sentinel-2: ": self._incomplete, **(more or {})}
+        notes = [f"{text}{number:,}." for text, number in counts.items() if number]
+        return ExportReport(self._count, lists, self._bytes, (*self._notes, *notes))
+
+    def _link(self, source: Path, target: Path) -> None:
+        """Make `target` a hard link to `source`, or a copy on another file system."""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            there = target.lstat() if os.path.lexists(target) else None
+            here = source.lstat()
+            if there is not None and (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev):
+                return
+            part = target.with_name(f".{target.name}.part")
+            part.unlink(missing_ok=True)
+            try:
+                os.link(source, part, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                if there is not None and (there.st_size, there.st_mtime_ns) == (
+                    here.st_size,
+                    here.st_mtime_ns,
+                ):
+                    return
+                shutil.copy2(source, part, follow_symlinks=False)
+            part.replace(target)
+        except FileNotFoundError as error:
+            raise DestinationError(
+                f"{source} is missing: run `stacpull verify {self._dest} --repair`, then export again."
+            ) from error
+        except OSError as error:
+            raise destination_error(error, target) from error
+        finally:
+            with suppress(OSError):
+                target.with_name(f".{target.name}.part").unlink(missing_ok=True)
+
+
+def _mark(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _patch_of(sample: TrainingSample) -> _Patch:
+    kinds = {"s2": _S2_BAND, "s1": _S1_BAND, "map": _MAP, "labels": _LABELS}
+    files = {
+        kind: [file for file in sample.files if pattern.fullmatch(file.key)]
+        for kind, pattern in kinds.items()
+    }
+    s1_name = safe_segment(_PREFIX.sub("", files["s1"][0].item)) if files["s1"] else ""
+    return _Patch(safe_segment(_PREFIX.sub("", sample.item.id)), s1_name, files)

@@ -1,0 +1,585 @@
+"""Files of items as Parquet (stac-geoparquet 1.0 and 1.1): footer, row groups, and rows as items.
+
+The only module of the sources that needs pyarrow. It runs as a process of its own, `python -m
+stacpull.sources.parquet_file DESCRIPTOR`: a file may come from anyone, and there are files on which pyarrow
+ends its process. The process has no credentials and a limit of memory, and what it gives is JSON. Before
+anything is decoded, sizes are checked: those that the footer states, and those in the headers of the pages,
+which are what a decoder believes (https://parquet.apache.org/docs/file-format/).
+
+    standard input ─▶ {"footer": …} or {"items": …} ─▶ frames of JSON ─▶ standard output
+    descriptor: a file with the bytes that a request is about
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from stacpull.models import Json
+from stacpull.urls import join
+
+_MEMORY: Final = 2 << 30
+"""Bytes that the process may take."""
+_COMPRESSED_LIMIT: Final = 512 << 20
+_PLAIN_LIMIT: Final = 4 << 30
+"""Bytes of one row group, compressed and decompressed."""
+_ROWS_LIMIT: Final = 4 << 20
+_COLUMNS_LIMIT: Final = 10_000
+_PAGE_LIMIT: Final = 64 << 20
+"""Bytes of one page, decompressed."""
+_LEAST_VALUES, _VALUES_PER_ROW, _VALUES_LIMIT = 1 << 20, 64, 8 << 20
+"""Values of one column in lists: at least so many are allowed, so many per row, and at most so many."""
+_EXPANDED_LIMIT: Final = 1 << 30
+"""Bytes of the values of one column, if all were as long as the longest in its dictionary."""
+_HEADER_LIMIT: Final = 1 << 20
+JSON_TEXT_KEY: Final = b"stacpull:json_text"
+"""Metadata of files that `export` writes: `{"columns": [...]}`, the columns that hold JSON text."""
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_BY_DICTIONARY: Final = frozenset({2, 8})
+"""Encodings PLAIN_DICTIONARY and RLE_DICTIONARY."""
+_MEMBERS: Final = frozenset(
+    {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection",
+     "properties"}
+)  # fmt: skip
+_FLAT, _WITH_HEIGHT = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
+_RENAMED: Final = "properties:"
+
+
+class ParquetError(Exception):
+    """A file is not Parquet with items, or is larger than what is read; the text says why."""
+
+
+RowGroup = tuple[int, int, int, dict[str, tuple[Any, Any, int | None]]]
+"""Where it begins and ends, how many rows it has, and per column the lowest value, the highest, the nulls."""
+
+
+class ParquetFooter(NamedTuple):
+    """What the end of a file says of the rest."""
+
+    metadata: Any
+    json_text: frozenset[str]
+    """Columns whose text is JSON, as `export` notes them (`JSON_TEXT_KEY`)."""
+    row_groups: tuple[RowGroup, ...]
+    collections: dict[str, Json]
+
+
+def read_footer(file: PartialFile, size: int) -> ParquetFooter:
+    """Return the footer of a file.
+
+    Args:
+        file: Has the bytes of the footer.
+        size: Of the file.
+
+    Raises:
+        ParquetError: It cannot be decoded, is not of items, or states sizes that are not read.
+    """
+    try:
+        return _footer(pq.read_metadata(pa.PythonFile(file, "r")), size)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ParquetError(f"its footer cannot be decoded: {_first_line(error)}") from error
+
+
+def check_pages(file: PartialFile, footer: ParquetFooter, number: int) -> None:
+    """Check the pages of a row group before they are decoded.
+
+    Raises:
+        ParquetError: They are larger than what is read, or not what the footer states.
+    """
+    group = footer.metadata.row_group(number)
+    try:
+        for index in range(group.num_columns):
+            column = footer.metadata.schema.column(index)
+            _check_chunk(file, group.column(index), column, number, group.num_rows)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
+
+
+def items_in(
+    file: PartialFile, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
+) -> Iterator[list[Json]]:
+    """Yield the items of a row group, up to `most` at a time, their hrefs made absolute.
+
+    Args:
+        file: Has the bytes of the row group at their places.
+        footer: Of the file.
+        number: Of the row group.
+        url: Of the file: relative hrefs start in its directory.
+        first: The row to begin with.
+        most: How many rows are decoded at once.
+
+    Raises:
+        ParquetError: It cannot be decoded.
+    """
+    try:
+        parquet = pq.ParquetFile(file, metadata=footer.metadata, pre_buffer=False)
+        passed = 0
+        for batch in parquet.iter_batches(most, row_groups=[number], use_threads=False):
+            begin = max(0, first - passed)
+            passed += batch.num_rows
+            if begin < batch.num_rows:
+                yield _items(batch.slice(begin), url, footer.json_text)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
+
+
+class PartialFile(io.RawIOBase):
+    """A file of which only one part is there, at its place.
+
+    Args:
+        descriptor: Of a file that holds the part.
+        size: Of the whole file.
+        start: Where the part begins in the whole file.
+    """
+
+    def __init__(self, descriptor: int, size: int, start: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._size = size
+        self._start = start
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a place, and return it."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` with what is at this place.
+
+        Raises:
+            OSError: That part is not there.
+        """
+        view = memoryview(buffer).cast("B")
+        if self._at >= self._size or not view:
+            return 0
+        if self._at < self._start:
+            raise OSError(f"byte {self._at} is outside of its row group")
+        data = os.pread(self._descriptor, len(view), self._at - self._start)
+        if not data:
+            raise OSError(f"byte {self._at} is outside of its row group")
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def main(descriptor: int) -> None:
+    """Answer requests on standard input until it ends, each with frames: four bytes of length, then JSON.
+
+    `{"footer": [SIZE, START]}` is answered with one frame, and `{"items": [SIZE, START, NUMBER, URL, FIRST,
+    MOST]}` with a frame for each batch and one with null. START is where the part begins that the file holds.
+    A request that fails is answered with `{"error": TEXT}`.
+    """
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    footer: ParquetFooter | None = None
+    for line in sys.stdin.buffer:
+        request = orjson.loads(line)
+        try:
+            if "footer" in request:
+                size, start = request["footer"]
+                footer = read_footer(PartialFile(descriptor, size, start), size)
+                _answer({"groups": footer.row_groups, "collections": footer.collections})
+            elif footer is not None:
+                size, start, number, url, first, most = request["items"]
+                file = PartialFile(descriptor, size, start)
+                check_pages(file, footer, number)
+                for items in items_in(file, footer, number, url, first=first, most=most):
+                    _answer(items)
+                _answer(None)
+        except ParquetError as error:
+            _answer({"error": str(error)})
+        except MemoryError:
+            _answer({"error": f"decoding it takes more than {_MEMORY:,} bytes of memory"})
+
+
+def _answer(document: Any) -> None:
+    data = orjson.dumps(document, default=_encoded, option=orjson.OPT_NON_STR_KEYS)
+    sys.stdout.buffer.write(len(data).to_bytes(4, "big") + data)
+    sys.stdout.buffer.flush()
+
+
+def _encoded(value: Any) -> Any:
+    return value if value is None else str(value)
+
+
+# --- the footer -------------------------------------------------------------------------------------------
+
+
+def _footer(metadata: Any, size: int) -> ParquetFooter:
+    names = metadata.schema.to_arrow_schema().names
+    if missing := {"id", "geometry", "assets"} - set(names):
+        raise ParquetError(f"it holds no items: it has no column {min(missing)}")
+    if metadata.num_columns > _COLUMNS_LIMIT:
+        raise ParquetError(f"it has {metadata.num_columns:,} columns; at most {_COLUMNS_LIMIT:,} are read")
+    stated = metadata.metadata or {}
+    _check_encoding(_json_of(stated.get(b"geo")))
+    groups = tuple(_row_group(metadata, number, size) for number in range(metadata.num_row_groups))
+    json_text = _json_of(stated.get(JSON_TEXT_KEY)).get("columns")
+    names_of_text = frozenset(json_text if isinstance(json_text, list) else ()) & set(names)
+    return ParquetFooter(metadata, names_of_text, groups, _collections(stated))
+
+
+def _row_group(metadata: Any, number: int, size: int) -> RowGroup:
+    group = metadata.row_group(number)
+    starts, ends, ranges = [], [], {}
+    for index in range(group.num_columns):
+        chunk = group.column(index)
+        if chunk.file_path:
+            raise ParquetError("parts of it are in other files")
+        start = _start(chunk)
+        starts.append(start)
+        ends.append(start + chunk.total_compressed_size)
+        if chunk.is_stats_set and metadata.schema.column(index).max_repetition_level == 0:
+            ranges[chunk.path_in_schema] = _range(chunk.statistics)
+    start, end = min(starts), max(ends)
+    plain = sum(max(0, group.column(index).total_uncompressed_size) for index in range(group.num_columns))
+    if not 0 < start <= end <= size:
+        raise ParquetError(f"row group {number} is outside of the file")
+    for amount, limit, noun in (
+        (end - start, _COMPRESSED_LIMIT, "bytes"),
+        (plain, _PLAIN_LIMIT, "bytes, decompressed"),
+        (group.num_rows, _ROWS_LIMIT, "rows"),
+    ):
+        if not 0 <= amount <= limit:
+            raise ParquetError(f"row group {number} has {amount:,} {noun}; at most {limit:,} are read")
+    return start, end, group.num_rows, ranges
+
+
+def _start(chunk: Any) -> int:
+    data = int(chunk.data_page_offset)
+    dictionary = chunk.dictionary_page_offset if chunk.has_dictionary_page else None
+    return min(data, dictionary) if dictionary else data
+
+
+def _range(statistics: Any) -> tuple[Any, Any, int | None]:
+    nulls = statistics.null_count if statistics.has_null_count else None
+    try:
+        low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
+    except (pa.ArrowException, ValueError, OverflowError, UnicodeDecodeError):
+        low = high = None
+    return _limit(low), _limit(high), nulls
+
+
+def _limit(value: Any) -> Any:
+    """Return an end of a range as JSON; a time as a list with its text."""
+    if isinstance(value, datetime):
+        return [value.isoformat()]
+    return value if isinstance(value, str | int | float) else None
+
+
+def _check_encoding(geo: Json) -> None:
+    column = geo.get("columns", {}).get("geometry", {}) if isinstance(geo.get("columns"), dict) else {}
+    encoding = column.get("encoding", "WKB") if isinstance(column, dict) else "WKB"
+    if encoding != "WKB":
+        raise ParquetError(f"its geometries are encoded as {encoding}; only WKB is read")
+
+
+def _collections(stated: dict[bytes, bytes]) -> dict[str, Json]:
+    """Return the collections in the metadata, as versions 1.0 and 1.1 of stac-geoparquet have them."""
+    document = _json_of(stated.get(b"stac-geoparquet"))
+    found = document.get("collections") or _json_of(stated.get(b"stac:collections"))
+    one = document.get("collection")
+    if isinstance(one, dict) and not found:
+        found = {one.get("id"): one}
+    if not isinstance(found, dict):
+        return {}
+    return {name: body for name, body in found.items() if isinstance(name, str) and isinstance(body, dict)}
+
+
+def _json_of(data: bytes | None) -> Json:
+    try:
+        found = orjson.loads(data or b"{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+def _check_chunk(file: PartialFile, chunk: Any, column: Any, number: int, rows: int) -> None:
+    name = f"the column {chunk.path_in_schema} of row group {number}"
+    is_list = column.max_repetition_level > 0
+    most = min(max(_LEAST_VALUES, _VALUES_PER_ROW * rows), _VALUES_LIMIT) if is_list else rows
+    if not 0 <= chunk.num_values <= most:
+        raise ParquetError(f"{name} has {chunk.num_values:,} values; at most {most:,} are read")
+    at, end = _start(chunk), _start(chunk) + chunk.total_compressed_size
+    values = by_dictionary = longest = 0
+    while at < end and values < chunk.num_values:
+        header, body = _page_header(file, at, name)
+        plain, compressed = header.get(2, -1), header.get(3, -1)
+        if not 0 <= plain <= _PAGE_LIMIT or not 0 <= compressed <= end - body:
+            raise ParquetError(f"a page of {name} has {plain:,} bytes; at most {_PAGE_LIMIT:,} are read")
+        kind = header.get(1)
+        if kind == _DICTIONARY_PAGE:
+            longest = max(longest, _longest(file, chunk, body, compressed, plain))
+        elif kind in (_DATA_PAGE, _DATA_PAGE_V2):
+            page = header.get(5 if kind == _DATA_PAGE else 8, {})
+            values += max(0, page.get(1, 0))
+            if page.get(2 if kind == _DATA_PAGE else 4) in _BY_DICTIONARY:
+                by_dictionary += max(0, page.get(1, 0))
+        at = body + compressed
+    if values > chunk.num_values:
+        raise ParquetError(f"{name} has more values than the footer states")
+    if by_dictionary * longest > _EXPANDED_LIMIT:
+        raise ParquetError(
+            f"{name} would take {by_dictionary * longest:,} bytes; at most {_EXPANDED_LIMIT:,} are read"
+        )
+
+
+def _longest(file: PartialFile, chunk: Any, at: int, compressed: int, plain: int) -> int:
+    """Return the length of the longest value of a dictionary, in bytes."""
+    if chunk.physical_type != "BYTE_ARRAY":
+        return 16
+    file.seek(at)
+    data = file.read(compressed)
+    if chunk.compression != "UNCOMPRESSED":
+        try:
+            data = pa.Codec(chunk.compression.lower()).decompress(data, plain, asbytes=True)
+        except (pa.ArrowException, ValueError, OSError):
+            return plain
+    longest = place = 0
+    while place + 4 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "little")
+        longest, place = max(longest, length), place + 4 + length
+    return min(longest, plain)
+
+
+def _page_header(file: PartialFile, at: int, name: str) -> tuple[dict[int, Any], int]:
+    """Return the fields of a page header by number, and where the page begins."""
+    file.seek(at)
+    data = file.read(1 << 12)
+    try:
+        try:
+            header, length = _struct(data, 0, 0)
+        except IndexError:  # long statistics
+            file.seek(at)
+            header, length = _struct(file.read(_HEADER_LIMIT), 0, 0)
+    except (IndexError, ValueError, RecursionError) as error:
+        raise ParquetError(f"a page header of {name} cannot be decoded") from error
+    return header, at + length
+
+
+def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+    """Decode a struct of Thrift's compact protocol; texts and lists are passed over."""
+    if depth > 8:  # noqa: PLR2004 - page headers have three levels
+        raise ValueError("nested too deeply")
+    fields: dict[int, Any] = {}
+    number = 0
+    while data[at]:
+        delta, kind = data[at] >> 4, data[at] & 15
+        at += 1
+        if delta:
+            number += delta
+        else:
+            number, at = _signed(data, at)
+        fields[number], at = _value(data, at, kind, depth)
+    return fields, at + 1
+
+
+def _value(  # noqa: PLR0911 - one return per type
+    data: bytes, at: int, kind: int, depth: int
+) -> tuple[Any, int]:
+    match kind:
+        case 1 | 2:
+            return kind == 1, at
+        case 3:
+            return data[at], at + 1
+        case 4 | 5 | 6:
+            return _signed(data, at)
+        case 7:
+            return None, at + 8
+        case 8:
+            length, at = _unsigned(data, at)
+            return None, at + length
+        case 9 | 10:
+            size, member = data[at] >> 4, data[at] & 15
+            at += 1
+            if size == 15:  # noqa: PLR2004 - the size follows
+                size, at = _unsigned(data, at)
+            for _ in range(size):
+                _, at = (None, at + 1) if member in (1, 2) else _value(data, at, member, depth + 1)
+            return None, at
+        case 12:
+            return _struct(data, at, depth + 1)
+    raise ValueError(f"a field of type {kind}")
+
+
+def _unsigned(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 - the last one
+            return value, at
+        shift += 7
+        if shift > 63:  # noqa: PLR2004 - bits
+            raise ValueError("too long a number")
+
+
+def _signed(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _unsigned(data, at)
+    return (value >> 1) ^ -(value & 1), at
+
+
+# --- rows -------------------------------------------------------------------------------------------------
+
+
+def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[Json]:
+    columns = {
+        field.name: _column(batch.column(index), field.name, is_json=field.name in json_text)
+        for index, field in enumerate(batch.schema)
+    }
+    properties = {name: values for name, values in columns.items() if name not in _MEMBERS}
+    items = []
+    for row in range(batch.num_rows):
+        item = {name: columns[name][row] for name in _MEMBERS & columns.keys()}
+        own = item.pop("properties", None)
+        found = dict(own) if isinstance(own, dict) else {}
+        for name, values in properties.items():
+            if (value := values[row]) is not None:
+                found[name.removeprefix(_RENAMED) if name[len(_RENAMED) :] in _MEMBERS else name] = value
+        found.setdefault("datetime", None)
+        items.append(_item(item, found, url))
+    return items
+
+
+def _item(members: Json, properties: Json, url: str) -> Json:
+    """Return an item from its members, which may be null, and its properties."""
+    links, assets = members.get("links"), members.get("assets")
+    item: Json = {
+        "type": "Feature",
+        "stac_version": members.get("stac_version") or "1.0.0",
+        "stac_extensions": members.get("stac_extensions") or [],
+        "id": members.get("id"),
+        "geometry": members.get("geometry"),
+        "properties": properties,
+        "links": [_located(link, url) for link in links if isinstance(link, dict)]
+        if isinstance(links, list)
+        else [],
+        "assets": {key: _located(asset, url) for key, asset in assets.items() if isinstance(asset, dict)}
+        if isinstance(assets, dict)
+        else {},
+    }
+    for name in ("bbox", "collection"):
+        if members.get(name) is not None:
+            item[name] = members[name]
+    return item
+
+
+def _located(holder: Json, url: str) -> Json:
+    """Return a link or an asset with absolute hrefs: relative ones start in the directory of the file."""
+    found = dict(holder)
+    href = found.get("href")
+    if isinstance(href, str):
+        found["href"] = join(url, href) or href
+    alternates = found.get("alternate")
+    if isinstance(alternates, dict):
+        found["alternate"] = {
+            name: _located(one, url) if isinstance(one, dict) else one for name, one in alternates.items()
+        }
+    return found
+
+
+def _column(array: pa.Array, name: str, *, is_json: bool) -> list[Any]:
+    """Return the values of a column as JSON has them."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
+        array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
+    if name == "geometry":
+        return _geometries(array)
+    if name == "bbox":
+        return [_bbox(value) for value in array.to_pylist()]
+    values = array.to_pylist()
+    is_text = array.type in (pa.string(), pa.large_string())
+    if is_text and (is_json or name in ("assets", "links", "stac_extensions")):
+        return [_parsed(value) for value in values]
+    return [_plain(value) for value in values]
+
+
+def _parsed(text: str | None) -> Any:
+    try:
+        return orjson.loads(text or "null")
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _geometries(array: pa.Array) -> list[Json | None]:
+    shapes = shapely.from_wkb(array.to_pylist(), on_invalid="ignore")
+    return [None if text is None else orjson.loads(text) for text in shapely.to_geojson(shapes)]
+
+
+def _bbox(value: Any) -> list[float] | None:
+    if isinstance(value, list):
+        return value or None
+    if not isinstance(value, dict):
+        return None
+    names = _WITH_HEIGHT if value.get("zmin") is not None else _FLAT
+    box = [value.get(name) for name in names]
+    return [one for one in box if isinstance(one, int | float)] if None not in box else None
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return per kind
+    """Return a value of Arrow as JSON has it; members that are null are left out, as if absent."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        if value and all(isinstance(one, tuple) for one in value):  # a map
+            return {str(name): _plain(one) for name, one in value if one is not None}
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime):
+        return _rfc3339(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        shape = shapely.from_wkb(value, on_invalid="ignore")
+        return None if shape is None else orjson.loads(shapely.to_geojson(shape))
+    return str(value)
+
+
+def _rfc3339(time: datetime) -> str:
+    utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    digits = "microseconds" if utc.microsecond % 1000 else "milliseconds" if utc.microsecond else "seconds"
+    return utc.isoformat(timespec=digits).replace("+00:00", "Z")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,427 @@
+"""Parquet files of items (stac-geoparquet) as sources: local, over HTTP, in S3.
+
+    end of the file ─▶ footer ─▶ row groups that may match ─▶ ranged reads ─▶ temporary file ─▶ items
+
+Only the footer and the row groups that `filters.row_groups` cannot rule out are read. A row group is kept in
+a temporary file while its rows are given out, so memory does not depend on its size. The place to resume is
+the number of the row group with the version of the file (its ETag, or else its date, and its size), and the
+row. If the file has changed, it is read from its start; known items are planned already.
+
+Relative hrefs start in the directory of the file. A server that does not answer ranges sends the whole file,
+once. pyarrow works in a process of its own (`parquet_file`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import datetime
+from importlib.util import find_spec
+from typing import Any, BinaryIO, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.events import Notice
+from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
+from stacpull.net.ranges import content_range
+from stacpull.net.transport import Response, TransferError
+from stacpull.planning.items import NO_COLLECTION
+from stacpull.sources.documents import whole_item
+from stacpull.sources.items_file import ItemsFile
+from stacpull.sources.paging import PageSize
+from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+
+_SUFFIXES: Final = (".parquet", ".geoparquet")
+_PAGE_ITEMS: Final = 200
+"""Items per page, by default."""
+_CHUNK: Final = 1 << 18
+_BREAKS: Final = 5
+"""How often in a row a response may break off without a byte having come."""
+_WHOLE_LIMIT: Final = 2 << 30
+"""The most bytes of a file that a server sends whole."""
+_PARTIAL, _UNSATISFIABLE = 206, 416
+TAIL: Final = 1 << 16
+"""Bytes at the end of a file that are read first: mostly the whole footer."""
+FOOTER_LIMIT: Final = 32 << 20
+_MAGIC: Final = b"PAR1"
+_ENCRYPTED: Final = b"PARE"
+_END: Final = 8
+"""Bytes behind the footer: its length, and the magic number."""
+
+
+def is_parquet(url: str) -> bool:
+    """Tell by its name if what `url` leads to is Parquet."""
+    return urlsplit(url).path.lower().endswith(_SUFFIXES)
+
+
+class _Place(NamedTuple):
+    """Where the next item is: row group and row, in which version of the file."""
+
+    group: int = 0
+    row: int = 0
+    version: str = ""
+
+    def request(self, url: str) -> PageRequest:
+        return PageRequest(url, after=((self.group, self.version), (self.row, "")))
+
+    @classmethod
+    def of(cls, request: PageRequest) -> _Place:
+        if not request.after:
+            return cls()
+        (group, version), (row, _) = request.after
+        return cls(group, row, version)
+
+
+class ParquetSource(ItemsFile):
+    """The items of a Parquet file.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+    """
+
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        if find_spec("pyarrow") is None:
+            raise UsageError(
+                "A Parquet file as SOURCE needs pyarrow, which is not installed: "
+                "pip install 'stacpull[geoparquet]'."
+            )
+        super().__init__(url, reader)
+        self._filter: RowGroupFilter | None = None
+        self._collections: dict[str, Json] | None = None
+
+    async def collections(self) -> list[Json]:
+        """Return the collections in the metadata of the file."""
+        known = await self._known_collections()
+        return list(known.values()) if known else await super().collections()
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return a collection in the metadata of the file, or the document that an item links to."""
+        known = await self._known_collections()
+        return known[collection_id] if collection_id in known else await super().collection(collection_id)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return the one start.
+
+        Raises:
+            SourceError: The file cannot be read, or is not Parquet with items.
+        """
+        self._filter = RowGroupFilter(selection)
+        await self._known_collections()
+        return await super().starts(selection)
+
+    async def pages(
+        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the items from the row on that `start` names."""
+        most = page_size.items if page_size.fixed else _PAGE_ITEMS
+        place, request = _Place.of(start), start
+        async with self._opened() as file:
+            if place.version and place.version != file.version:
+                on_notice(Notice("warning", f"{self.url} has changed: it is read from its start."))
+                place = _Place()
+            ahead = [n for n in range(place.group, len(file.groups)) if self._may_match(file.groups[n])]
+            for position, number in enumerate(ahead):
+                row = place.row if number == place.group else 0
+                async with aclosing(file.items(number, row, most)) as batches:
+                    async for items in batches:
+                        row += len(items)
+                        following = self._following(file, ahead[position:], row)
+                        yield self._page(request, items, following, number, row - len(items))
+                        if following is None:
+                            return
+                        request = following
+        yield Page(request, [], None, None)
+
+    def _following(self, file: _RemoteParquet, ahead: list[int], row: int) -> PageRequest | None:
+        """Return where the next page begins, behind `row` of the first of the row groups ahead."""
+        if row < file.groups[ahead[0]].rows:
+            return _Place(ahead[0], row, file.version).request(self.url)
+        rest = [number for number in ahead[1:] if file.groups[number].rows]
+        return _Place(rest[0], 0, file.version).request(self.url) if rest else None
+
+    def _may_match(self, group: _RowGroup) -> bool:
+        return self._filter is None or self._filter.may_match(group.ranges, group.rows)
+
+    def _page(
+        self, request: PageRequest, rows: list[Json], following: PageRequest | None, group: int, first: int
+    ) -> Page:
+        items, unread = [], []
+        for number, row in enumerate(rows, first + 1):
+            item = whole_item(row)
+            if item is None:
+                failure = Failure(FailureKind.ITEM, "not an item with an id.")
+                name = f"row {number} of row group {group} of {self.url}"
+                unread.append(Unread(NO_COLLECTION, name, failure))
+            elif self._wanted(item):
+                items.append(item)
+        self._links.note(items)
+        return Page(request, items, following, None, unread=tuple(unread))
+
+    async def _known_collections(self) -> dict[str, Json]:
+        if self._collections is not None:
+            return self._collections
+        async with self._opened() as file:
+            return file.collections
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[_RemoteParquet]:
+        """Open the file and read its footer.
+
+        Raises:
+            SourceError: It cannot be read, or is not Parquet with items.
+        """
+        part = await asyncio.to_thread(tempfile.TemporaryFile)
+        try:
+            async with _decoder(self.url, part.fileno()) as decoder:
+                file = _RemoteParquet(self.url, self._reader, part, decoder)
+                await file.open()
+                self._collections = file.collections
+                yield file
+        finally:
+            await asyncio.to_thread(part.close)
+
+
+class _RemoteParquet:
+    """One version of a file, of which the needed parts are read into a temporary file and decoded.
+
+    Attributes:
+        groups: The row groups.
+        collections: Those in the metadata, by id.
+        version: ETag or date, and size.
+    """
+
+    def __init__(self, url: str, reader: JsonReader, part: BinaryIO, decoder: _Decoder) -> None:
+        self.groups: tuple[_RowGroup, ...] = ()
+        self.collections: dict[str, Json] = {}
+        self.version = ""
+        self._url = url
+        self._reader = reader
+        self._part = part
+        self._decoder = decoder
+        self._size = 0
+        self._is_whole = False
+        """True if the server sent the whole file, which the temporary file then holds."""
+
+    async def open(self) -> None:
+        """Read the footer.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        end = await self._read_end()
+        length = self._footer_size(end)
+        start = 0 if self._is_whole else self._size - max(length, len(end))
+        if length > len(end) and not self._is_whole:
+            await self._fetch(start, self._size)
+        footer = await self._decoder.ask("footer", self._size, start)
+        self.groups = tuple(_row_group(one) for one in footer["groups"])
+        self.collections = footer["collections"]
+
+    async def items(self, number: int, first: int, most: int) -> AsyncGenerator[list[Json]]:
+        """Yield the items of a row group from the row `first` on.
+
+        Raises:
+            SourceError: It cannot be read or decoded.
+        """
+        group = self.groups[number]
+        if not group.rows:
+            return
+        start = 0 if self._is_whole else group.start
+        if not self._is_whole:
+            await self._fetch(group.start, group.end)
+        items = await self._decoder.ask("items", self._size, start, number, self._url, first, most)
+        while items is not None:
+            yield items
+            items = await self._decoder.answer()
+
+    def _footer_size(self, end: bytes) -> int:
+        """Return how many bytes at the end of the file hold the footer, the last eight included.
+
+        Raises:
+            SourceError: The file is not Parquet, or its footer is too large.
+        """
+        length = int.from_bytes(end[-8:-4], "little") + _END
+        if end[-4:] == _ENCRYPTED:
+            raise _unreadable(self._url, "it is an encrypted Parquet file")
+        if len(end) < _END or end[-4:] != _MAGIC:
+            raise _unreadable(self._url, "it is not a Parquet file")
+        if length > FOOTER_LIMIT:
+            raise _unreadable(
+                self._url, f"its footer has {length:,} bytes; at most {FOOTER_LIMIT:,} are read"
+            )
+        if length + len(_MAGIC) > self._size:
+            raise _unreadable(self._url, "its footer is longer than the file")
+        return length
+
+    async def _read_end(self) -> bytes:
+        """Read the last bytes, and learn size and version; keep the whole file if that is sent."""
+        for attempt in range(_BREAKS + 1):
+            try:
+                async with self._reader.stream(self._url, {"Range": f"bytes=-{TAIL}"}) as response:
+                    if response.status == _UNSATISFIABLE:
+                        raise _unreadable(self._url, "it is empty")
+                    self._is_whole = response.status != _PARTIAL
+                    size = await self._keep(response)
+                    found = content_range(response.headers)
+                    if not self._is_whole and (found.total is None or found.end != found.total - 1):
+                        raise _unreadable(self._url, "its server does not state its size")
+                    self._size = size if found.total is None or self._is_whole else found.total
+                    self.version = _version(response, self._size)
+                    return await asyncio.to_thread(_end_of, self._part)
+            except TransferError as error:
+                if not error.failure.retryable or attempt == _BREAKS:
+                    raise SourceError(f"{self._url} could not be read: {error}") from error
+        raise AssertionError
+
+    async def _keep(self, response: Response) -> int:
+        """Write a body to the temporary file; return its size."""
+        await asyncio.to_thread(_clear, self._part)
+        size = 0
+        async for chunk in response.chunks(_CHUNK):
+            size += len(chunk)
+            if size > (_WHOLE_LIMIT if self._is_whole else TAIL):
+                raise _unreadable(self._url, "its server does not answer ranges, and it is too large")
+            await asyncio.to_thread(self._part.write, chunk)
+        await asyncio.to_thread(self._part.flush)
+        return size
+
+    async def _fetch(self, start: int, end: int) -> None:
+        """Read the bytes from `start` up to `end` into the temporary file, over as many requests as needed.
+
+        Raises:
+            SourceError: They cannot be read, or the file has changed.
+        """
+        await asyncio.to_thread(_clear, self._part)
+        at, breaks = start, 0
+        while at < end:
+            try:
+                headers = {"Range": f"bytes={at}-{end - 1}"}
+                async with self._reader.stream(self._url, headers) as response:
+                    self._refuse_change(response, at)
+                    async for chunk in response.chunks(_CHUNK):
+                        piece = chunk[: end - at]
+                        await asyncio.to_thread(self._part.write, piece)
+                        at, breaks = at + len(piece), 0
+                breaks += at < end
+            except TransferError as error:
+                breaks += 1
+                if not error.failure.retryable:
+                    raise SourceError(f"{self._url} could not be read: {error}") from error
+            if breaks > _BREAKS:
+                raise SourceError(f"{self._url} could not be read: its server sends less than it states.")
+        await asyncio.to_thread(self._part.flush)
+
+    def _refuse_change(self, response: Response, start: int) -> None:
+        """Refuse a response that is not the part of this version that begins at `start`.
+
+        Raises:
+            SourceError: It is another one.
+        """
+        found = content_range(response.headers)
+        is_same = found.total is not None and _version(response, found.total) == self.version
+        if response.status != _PARTIAL or found.start != start or not is_same:
+            raise SourceError(f"{self._url} has changed while it was read: run the command again.")
+
+
+class _RowGroup(NamedTuple):
+    """A part of a file that is read as a whole."""
+
+    start: int
+    end: int
+    rows: int
+    ranges: dict[str, ColumnRange]
+
+
+def _row_group(answer: Any) -> _RowGroup:
+    start, end, rows, columns = answer
+    ranges = {
+        name: ColumnRange(_limit(low), _limit(high), nulls) for name, (low, high, nulls) in columns.items()
+    }
+    return _RowGroup(start, end, rows, ranges)
+
+
+def _limit(value: Any) -> Any:
+    return datetime.fromisoformat(value[0]) if isinstance(value, list) else value
+
+
+class _Decoder:
+    """The process that decodes (`parquet_file`)."""
+
+    def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
+        self._url = url
+        self._process = process
+
+    async def ask(self, operation: str, *arguments: object) -> Any:
+        """Send a request, and return the first answer.
+
+        Raises:
+            SourceError: The file cannot be decoded.
+        """
+        if self._process.stdin is not None:
+            self._process.stdin.write(orjson.dumps({operation: arguments}) + b"\n")
+            with suppress(ConnectionError):
+                await self._process.stdin.drain()
+        return await self.answer()
+
+    async def answer(self) -> Any:
+        """Return the next answer.
+
+        Raises:
+            SourceError: The file cannot be decoded.
+        """
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            size = int.from_bytes(await self._process.stdout.readexactly(4), "big")
+            found = orjson.loads(await self._process.stdout.readexactly(size))
+        except asyncio.IncompleteReadError as error:
+            raise _unreadable(self._url, "decoding it fails") from error
+        if isinstance(found, dict) and "error" in found:
+            raise _unreadable(self._url, str(found["error"]))
+        return found
+
+
+@asynccontextmanager
+async def _decoder(url: str, descriptor: int) -> AsyncIterator[_Decoder]:
+    """Start the process that decodes; it has no credentials, and ends with the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "stacpull.sources.parquet_file", str(descriptor),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        pass_fds=(descriptor,),
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield _Decoder(url, process)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _unreadable(url: str, why: str) -> SourceError:
+    return SourceError(f"{url} cannot be read: {why}.")
+
+
+def _version(response: Response, size: int) -> str:
+    mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    return f"{size} {mark}"
+
+
+def _clear(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _end_of(file: BinaryIO) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - TAIL))
+    return file.read()

@@ -1,0 +1,192 @@
+"""`mirror --items-parquet`: one index of all items beside the catalog, kept up to date by every run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pystac
+import pytest
+from tests.acceptance.command import COMMAND, environment
+from tests.outputs.conftest import item
+
+import stacpull
+from stacpull import Options
+from stacpull_replicas import EvolvingReplica, run_in_thread
+
+KEPT = Options(items_parquet=True)
+Source = Callable[[list[dict[str, Any]]], Path]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """Write items with one asset each as a local source."""
+
+    def write(items: list[dict[str, Any]]) -> Path:
+        folder = tmp_path / "source"
+        folder.mkdir(exist_ok=True)
+        for one in items:
+            (folder / f"{one['id']}.bin").write_bytes(one["id"].encode())
+            one["assets"] = {"data": {"href": f"./{one['id']}.bin"}}
+        (folder / "items.ndjson").write_text("".join(json.dumps(one) + "\n" for one in items))
+        return folder / "items.ndjson"
+
+    return write
+
+
+def mirrored(source: Path | str, dest: Path, options: Options = Options()) -> stacpull.MirrorReport:  # noqa: B008
+    return asyncio.run(stacpull.mirror(str(source), dest, options=options))
+
+
+def verified(dest: Path, **more: Any) -> stacpull.VerifyReport:
+    return asyncio.run(stacpull.verify(dest, strict=True, **more))
+
+
+def ids_in(dest: Path) -> list[str]:
+    return list(pq.read_table(dest / "items.parquet", columns=["id"])["id"].to_pylist())
+
+
+def identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def test_the_file_lists_all_items_and_the_collection_refers_to_it(source: Source, tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    mirrored(source([item("a"), item("b")]), dest, KEPT)
+    assert ids_in(dest) == ["a", "b"]
+    collection = pystac.Collection.from_file(str(dest / "c" / "collection.json"))
+    asset = collection.assets["collection-mirror"]
+    assert (asset.media_type, asset.roles) == ("application/vnd.apache.parquet", ["collection-mirror"])
+    assert Path(str(asset.get_absolute_href())).resolve() == dest / "items.parquet"
+    collection.validate()
+    (row, _) = pq.read_table(dest / "items.parquet").to_pylist()
+    assert row["assets"]["data"]["href"] == "./c/a/data.bin"
+    metadata = json.loads(pq.read_schema(dest / "items.parquet").metadata[b"stac-geoparquet"])
+    assert metadata["collections"]["c"]["type"] == "Collection"
+    report = verified(dest)
+    assert (report.exit_code, report.unknown) == (0, 0)
+    assert report.files == 2 + 2 + 3  # assets, items, two catalogs and the file itself
+
+
+def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(
+    source: Source, tmp_path: Path
+) -> None:
+    dest = tmp_path / "mirror"
+    mirrored(source([item("a")]), dest, KEPT)
+    before = identity(dest / "items.parquet")
+    mirrored(source([item("a")]), dest)
+    assert identity(dest / "items.parquet") == before
+    mirrored(source([item("a"), item("b")]), dest)
+    assert ids_in(dest) == ["a", "b"]
+    assert verified(dest).exit_code == 0
+
+
+def test_pruned_items_are_not_in_it(tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        mirrored(replica.base_url, dest, KEPT)
+        assert len(ids_in(dest)) == 3
+        gone = min(replica.items)
+        del replica.items[gone]
+        mirrored(replica.base_url, dest, Options(prune=True, yes=True, retries=0))
+    assert len(ids_in(dest)) == 2
+    assert gone not in ids_in(dest)
+
+
+def test_it_is_removed_when_it_is_not_wanted_any_more(source: Source, tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    here = source([item("a")])
+    mirrored(here, dest, KEPT)
+    mirrored(here, dest, Options(items_parquet=False))
+    assert not (dest / "items.parquet").exists()
+    assert "assets" not in json.loads((dest / "c" / "collection.json").read_text())
+    assert verified(dest).exit_code == 0
+    mirrored(source([item("a"), item("b")]), dest)
+    assert not (dest / "items.parquet").exists()
+
+
+def test_a_file_of_the_user_is_not_replaced(source: Source, tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    here = source([item("a")])
+    mirrored(here, dest)
+    (dest / "items.parquet").write_bytes(b"mine")
+    with pytest.raises(stacpull.DestinationError, match=r"items\.parquet is in the way"):
+        mirrored(here, dest, KEPT)
+    assert (dest / "items.parquet").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("damage", [b"", b"other", None])
+def test_verify_finds_and_repairs_damage(source: Source, tmp_path: Path, damage: bytes | None) -> None:
+    dest = tmp_path / "mirror"
+    mirrored(source([item("a")]), dest, KEPT)
+    (dest / "items.parquet").unlink()
+    if damage is not None:
+        (dest / "items.parquet").write_bytes(damage)
+    assert verified(dest).damaged == 1
+    assert verified(dest, repair=True).remaining == 0
+    assert ids_in(dest) == ["a"]
+    assert verified(dest).exit_code == 0
+
+
+def test_a_rebuilt_ledger_keeps_it(source: Source, tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    mirrored(source([item("a")]), dest, KEPT)
+    for path in (dest / ".stacpull").glob("ledger.sqlite*"):
+        path.unlink()
+    assert verified(dest, rebuild=True).unknown == 0
+    mirrored(source([item("a"), item("b")]), dest)
+    assert ids_in(dest) == ["a", "b"]
+    assert verified(dest).exit_code == 0
+
+
+def test_lines_of_items_are_read_too(source: Source, tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    here = source([item("a"), item("b")])
+    mirrored(here, dest, Options(items_parquet=True, metadata="ndjson"))
+    assert ids_in(dest) == ["a", "b"]
+    before = identity(dest / "items.parquet")
+    mirrored(here, dest, Options(metadata="ndjson"))
+    assert identity(dest / "items.parquet") == before
+
+
+def test_it_needs_item_documents_and_pyarrow(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = source([item("a")])
+    with pytest.raises(stacpull.UsageError, match="--metadata none"):
+        mirrored(here, tmp_path / "mirror", Options(items_parquet=True, metadata="none"))
+    monkeypatch.setattr("stacpull.engine.api.is_pyarrow_installed", lambda: False)
+    with pytest.raises(stacpull.UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
+        mirrored(here, tmp_path / "mirror", KEPT)
+    assert not (tmp_path / "mirror").exists()
+
+
+def test_a_kill_while_it_is_written_leaves_the_one_before(source: Source, tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    mirrored(source([item("a")]), dest, KEPT)
+    before = (dest / "items.parquet").read_bytes()
+    more = source([item(f"{number:04}") for number in range(1500)])
+    for _ in range(3):
+        command = [COMMAND, "mirror", more, dest, "--no-progress"]
+        process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, process_group=0)
+        part = dest / ".stacpull" / "parts" / "items.parquet.tmp"
+        deadline = time.monotonic() + 60
+        while not part.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert process.poll() is None, "the run ended before it was killed"
+        subprocess.run(["kill", "-KILL", "--", f"-{process.pid}"], check=True)
+        assert process.wait(30) == -signal.SIGKILL
+        assert (dest / "items.parquet").read_bytes() == before
+        more.touch()
+    assert asyncio.run(stacpull.resume(dest)).state == "complete"
+    assert len(ids_in(dest)) == 1501
+    assert verified(dest).exit_code == 0
+    assert not part.exists()

@@ -1,0 +1,149 @@
+"""A mirror of a mirror through its items.parquet: from the disk, over HTTP, from a bucket, over kills."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.acceptance.command import COMMAND, environment, run
+from tests.outputs.conftest import item
+from tests.servers.nginx import nginx
+
+import stacpull
+from stacpull_replicas import S3Replica, run_in_thread
+
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory `bucket` with a mirror of local items, items.parquet included."""
+    top = tmp_path_factory.mktemp("published")
+    source = top / "source"
+    source.mkdir()
+    items = []
+    for number in range(COUNT):
+        (source / f"{number}.bin").write_bytes(f"content {number}".encode())
+        place = {"type": "Point", "coordinates": [number, 10.0]}
+        one = item(f"i{number:03}", geometry=place, bbox=[number, 10.0, number, 10.0])
+        one["assets"] = {"data": {"href": f"./{number}.bin"}}
+        items.append(one)
+    (source / "items.ndjson").write_text("".join(json.dumps(one) + "\n" for one in items))
+    options = stacpull.Options(items_parquet=True)
+    asyncio.run(stacpull.mirror(str(source / "items.ndjson"), top / "root" / "bucket", options=options))
+    path = top / "root" / "bucket" / "items.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table, path, row_group_size=20)  # as other writers do
+    return top / "root"
+
+
+def contents_of(dest: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in dest.rglob("data.bin")}
+
+
+def everything() -> dict[str, bytes]:
+    return {f"i{number:03}": f"content {number}".encode() for number in range(COUNT)}
+
+
+def test_from_the_disk(published: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    ran = run(["mirror", str(published / "bucket" / "items.parquet"), str(dest), "--json"], environment())
+    assert ran.code == 0, ran.err
+    assert contents_of(dest) == everything()
+    assert json.loads((dest / "c" / "collection.json").read_text())["id"] == "c"
+    again = run(["mirror", str(published / "bucket" / "items.parquet"), str(dest), "--json"], environment())
+    assert (again.code, again.report["assets_skipped"]) == (0, COUNT)
+    collections = run(["collections", str(published / "bucket" / "items.parquet"), "--json"], environment())
+    assert [one["id"] for one in collections.report["collections"]] == ["c"]
+
+
+def test_over_http_only_the_needed_ranges_are_read(published: Path, tmp_path: Path) -> None:
+    work = tmp_path / "nginx"
+    work.mkdir()
+    with nginx(work) as server:
+        shutil.copytree(published, server.root, dirs_exist_ok=True)
+        source = f"{server.url}/files/bucket/items.parquet"
+        place = ["--bbox", "55,0,64,20"]
+        ran = run(["mirror", source, str(tmp_path / "m"), "--json", *place], environment())
+        assert ran.code == 0, ran.err
+        assert contents_of(tmp_path / "m").keys() == {f"i{number:03}" for number in range(55, 65)}
+        answers = [line for line in server.log.read_text().splitlines() if "items.parquet" in line]
+        assert [line.split()[0] for line in answers] == ["206"] * len(answers)
+        planned = run(["plan", source, "--json"], environment())
+        assert planned.report["assets"] == COUNT
+
+
+@contextmanager
+def without_ranges(root: Path) -> Iterator[str]:
+    """Serve files as Python's own server does: no ranges, no ETag."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(root))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_over_http_without_ranges(published: Path, tmp_path: Path) -> None:
+    with without_ranges(published) as url:
+        ran = run(["mirror", f"{url}/bucket/items.parquet", str(tmp_path / "m"), "--json"], environment())
+    assert ran.code == 0, ran.err
+    assert contents_of(tmp_path / "m") == everything()
+
+
+def test_from_a_bucket(published: Path, tmp_path: Path) -> None:
+    with run_in_thread(S3Replica(root=published)) as replica:
+        env = {**environment(), **replica.exports(), "AWS_EC2_METADATA_DISABLED": "true"}
+        ran = run(["mirror", "s3://bucket/items.parquet", str(tmp_path / "m"), "--json"], env)
+        assert ran.code == 0, ran.err
+        assert contents_of(tmp_path / "m") == everything()
+
+
+def test_killed_three_times_and_resumed(published: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    source = str(published / "bucket" / "items.parquet")
+    slowly = ["--page-size", "5", "--requests-per-second", "20"]
+    command = [COMMAND, "mirror", source, dest, "--no-progress", *slowly]
+    for number in range(3):
+        process = subprocess.Popen(command, env=environment(), process_group=0, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(contents_of(dest)) <= 10 * number and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+        subprocess.run(["kill", "-KILL", "--", f"-{process.pid}"], check=True)
+        process.wait(30)
+    ran = run(["resume", str(dest), "--json"], environment())
+    assert ran.code == 0, ran.err
+    assert contents_of(dest) == everything()
+    assert run(["verify", str(dest), "--strict"], environment()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"", "it is empty"), (b"no Parquet at all", "it is not a Parquet file"), (None, "could not be read")],
+)
+def test_what_cannot_be_read_exits_4(tmp_path: Path, content: bytes | None, why: str) -> None:
+    source = tmp_path / "items.parquet"
+    if content is not None:
+        source.write_bytes(content)
+    ran = run(["mirror", str(source), str(tmp_path / "m")], environment())
+    assert ran.code == 4
+    assert why in ran.err
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "m").exists()

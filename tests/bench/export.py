@@ -1,0 +1,123 @@
+"""Time and memory of `export -f geoparquet` over as many items as BigEarthNet has.
+
+python -m tests.bench.export [--items N] [--collection ID] [--keep DIRECTORY]
+
+A mirror of one patch is made from the replica. Its item is then copied N times under other names, in the
+ledger and as documents, so that the export reads a ledger and one file per item as in any mirror. The export
+runs as a command of its own; its highest memory is that of the process (`ru_maxrss`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+
+import stacpull
+from stacpull.ledger.database import ledger_path
+from stacpull.models import ItemId
+from stacpull.planning.items import item_document_path
+from stacpull.planning.names import path_hash
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+_BIGEARTHNET = 590_326
+_MICROSECONDS, _MEGABYTES = 80, 300
+"""What an item and the process may take."""
+
+
+def make_mirror(dest: Path, collection: str, count: int) -> None:
+    """Make a mirror whose ledger lists `count` copies of one item, with their documents."""
+    with run_in_thread(MlhubReplica(items=1)) as replica:
+        os.environ.update(replica.exports())
+        options = stacpull.Options()
+        selection = stacpull.Selection(collections=(collection,), exclude_assets=("B10",))
+        asyncio.run(stacpull.mirror(replica.base_url, dest, selection=selection, options=options))
+    with closing(sqlite3.connect(ledger_path(dest), isolation_level=None)) as db:
+        number, name = db.execute(
+            "SELECT i.id, i.name FROM items i JOIN collections c ON c.id = i.collection "
+            "WHERE c.name = ? AND i.name <> ''",
+            (collection,),
+        ).fetchone()
+        document = orjson.loads((dest / item_document_path(ItemId(collection, name))).read_bytes())
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("BEGIN")
+        fixed = ("id", "name", "directory")
+        columns = [row[1] for row in db.execute("PRAGMA table_info(items)") if row[1] not in fixed]
+        listed = ", ".join(columns)
+        for copy in range(count - 1):
+            one = f"{name}_{copy}"
+            path = item_document_path(ItemId(collection, one))
+            directory = path.rpartition("/")[0]
+            row = db.execute(
+                "INSERT INTO directories(hash, path) VALUES (?, ?)", (path_hash(directory), directory)
+            ).lastrowid
+            db.execute(
+                f"INSERT INTO items(name, directory, {listed}) "  # noqa: S608 - names of columns
+                f"SELECT ?, ?, {listed} FROM items WHERE id = ?",
+                (one, row, number),
+            )
+            (dest / directory).mkdir(parents=True)
+            (dest / path).write_bytes(orjson.dumps(_moved(document, one, copy)))
+        db.execute("COMMIT")
+
+
+def _moved(document: dict[str, object], name: str, copy: int) -> dict[str, object]:
+    """Return a copy of an item with another id, place and time."""
+    west, south = -10 + copy % 4000 * 0.01, 36 + copy // 4000 * 0.01
+    east, north = west + 0.01, south + 0.01
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    properties = document["properties"]
+    assert isinstance(properties, dict)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_496_000_000 + copy * 53))
+    return {
+        **document,
+        "id": name,
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": [west, south, east, north],
+        "properties": {**properties, "datetime": moment},
+    }
+
+
+def measure(dest: Path, count: int) -> bool:
+    """Export the mirror in a process of its own, print what it took; return True if that is little enough."""
+    out = dest.parent / "items.parquet"
+    command = [sys.executable, "-m", "stacpull", "export", str(dest), str(out), "--json"]
+    started = time.monotonic()
+    _, status, used = os.wait4(os.posix_spawn(sys.executable, command, os.environ), 0)
+    seconds, processor = time.monotonic() - started, used.ru_utime + used.ru_stime
+    megabytes = used.ru_maxrss / 1024
+    microseconds = processor / count * 1e6
+    sys.stdout.write(
+        f"{count:,} items: {microseconds:.1f} us of processor time per item (at most {_MICROSECONDS}), "
+        f"{seconds:.1f} s, {megabytes:.0f} MiB at most (of {_MEGABYTES}), "
+        f"{out.stat().st_size / 1e6:.1f} MB written\n"
+    )
+    return status == 0 and microseconds <= _MICROSECONDS and megabytes <= _MEGABYTES
+
+
+def main() -> int:
+    """Make the mirror if it is not there, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=_BIGEARTHNET)
+    parser.add_argument("--collection", default="bigearthnet_v1_labels")
+    parser.add_argument("--keep", type=Path, help="Make the mirror here, and use it again.")
+    given = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        dest = (given.keep or Path(folder)) / "mirror"
+        if not dest.exists():
+            make_mirror(dest, given.collection, given.items)
+        return 0 if measure(dest, given.items) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The trees of TorchGeo's BigEarthNet datasets, read by TorchGeo's own classes.
+
+TorchGeo is large, so it is not installed with the tests: STACPULL_TORCHGEO_PYTHON names a Python that has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from tests.outputs.conftest import item
+
+import stacpull
+
+PYTHON = os.environ.get("STACPULL_TORCHGEO_PYTHON")
+BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+PATCHES = (
+    "S2A_MSIL2A_20170617T113321_4_55",
+    "S2B_MSIL2A_20180502T093039_43_14",
+    "S2A_MSIL2A_20180510T094033_19_86",
+)
+S1_NAME = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_61_39"
+
+
+def raster(value: int, size: int = 12) -> bytes:
+    file = io.BytesIO()
+    profile = {"driver": "GTiff", "width": size, "height": size, "count": 1, "dtype": "uint16"}
+    place = rasterio.Affine(10, 0, 600_000, 0, -10, 5_800_000)
+    with rasterio.open(file, "w", **profile, crs="EPSG:32629", transform=place) as dataset:
+        dataset.write(np.full((1, size, size), value, dtype="uint16"))
+    return file.getvalue()
+
+
+@pytest.fixture
+def dest(mirrored: Any) -> Path:
+    """Three label items with their label file, twelve bands and a reference map."""
+    items, files = [], {}
+    for number, patch in enumerate(PATCHES):
+        labels = [("Pastures", "Rice fields", "Sea and ocean")[number], "Mixed forest"]
+        contents = {band: raster(100 * number + place) for place, band in enumerate(BANDS)}
+        contents["reference_map"] = raster(231)
+        assets = {}
+        for key, content in contents.items():
+            files[f"{number}_{key}.tif"] = content
+            assets[key] = {"href": f"./{number}_{key}.tif"}
+        files[f"{number}_labels.json"] = json.dumps({"labels": labels}).encode()
+        assets["labels"] = {"href": f"./{number}_labels.json"}
+        items.append(item(f"bigearthnet_v1_labels_{patch}", properties={"labels": labels}, assets=assets))
+    return Path(mirrored(items, files))
+
+
+SPLITS = {"train": PATCHES[:1], "val": PATCHES[1:2], "test": PATCHES[2:]}
+
+
+def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
+    return asyncio.run(stacpull.export(dest, out, form, **settings))
+
+
+def by_torchgeo(program: str, root: Path) -> Any:
+    """Run a program in the Python that has TorchGeo; return what it prints as JSON."""
+    if not PYTHON:
+        pytest.skip("STACPULL_TORCHGEO_PYTHON names no Python with torchgeo")
+    ran = subprocess.run(
+        [PYTHON, "-c", program, str(root)], capture_output=True, text=True, check=False, timeout=110
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_version_1_has_a_folder_per_patch_and_a_list_per_split(dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v1"
+    report = export(dest, out, "torchgeo-v1", splits=SPLITS)
+    assert (report.items, report.notes) == (3, ())
+    assert (out / "bigearthnet-val.csv").read_text() == f"{PATCHES[1]},\n"
+    folder = out / "BigEarthNet-v1.0" / PATCHES[0]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{PATCHES[0]}_{band}.tif" for band in BANDS} | {f"{PATCHES[0]}_labels_metadata.json"}
+    band = next(dest.rglob("B02.tif"))
+    assert (folder / f"{PATCHES[0]}_B02.tif").stat().st_nlink > 1
+    assert band.stat().st_nlink > 1
+
+
+def test_version_2_has_metadata(dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v2"
+    report = export(dest, out, "torchgeo-v2", splits=SPLITS)
+    assert (report.items, report.files, report.notes) == (3, ("metadata.parquet",), ())
+    rows = {row["patch_id"]: row for row in pq.read_table(out / "metadata.parquet").to_pylist()}
+    assert rows.keys() == set(PATCHES)
+    assert rows[PATCHES[1]]["split"] == "validation"
+    assert rows[PATCHES[1]]["labels"] == ["Arable land", "Mixed forest"]
+    assert rows[PATCHES[0]]["contains_seasonal_snow"] is False
+    tile = "_".join(PATCHES[0].split("_")[:-2])
+    assert (out / "BigEarthNet-S2" / tile / PATCHES[0] / f"{PATCHES[0]}_B8A.tif").is_file()
+    assert (out / "Reference_Maps" / tile / PATCHES[0] / f"{PATCHES[0]}_reference_map.tif").is_file()
+
+
+def test_torchgeo_reads_version_1(dest: Path, tmp_path: Path) -> None:
+    export(dest, tmp_path / "v1", "torchgeo-v1", splits=SPLITS)
+    found = by_torchgeo(
+        "import json, sys\n"
+        "from torchgeo.datasets import BigEarthNet\n"
+        "found = {}\n"
+        "for split in ('train', 'val', 'test'):\n"
+        "    dataset = BigEarthNet(sys.argv[1], split=split, bands='s2', num_classes=19)\n"
+        "    sample = dataset[0]\n"
+        "    found[split] = [len(dataset), list(sample['image'].shape), sample['image'][:, 0, 0].tolist(),\n"
+        "                    [dataset.class_sets[19][i] for i in sample['label'].nonzero().flatten()]]\n"
+        "print(json.dumps(found))",
+        tmp_path / "v1",
+    )
+    assert found["train"] == [1, [12, 120, 120], [float(n) for n in range(12)], ["Pastures", "Mixed forest"]]
+    assert found["val"][2:] == [[100.0 + n for n in range(12)], ["Arable land", "Mixed forest"]]
+    assert found["test"][3] == ["Mixed forest", "Marine waters"]
+
+
+def test_torchgeo_reads_version_2(dest: Path, tmp_path: Path) -> None:
+    export(dest, tmp_path / "v2", "torchgeo-v2", splits=SPLITS)
+    found = by_torchgeo(
+        "import json, sys\n"
+        "from torchgeo.datasets import BigEarthNetV2\n"
+        "found = {}\n"
+        "for split in ('train', 'val', 'test'):\n"
+        "    dataset = BigEarthNetV2(sys.argv[1], split=split, bands='s2')\n"
+        "    sample = dataset[0]\n"
+        "    image, mask = sample['image'][:, 0, 0].tolist(), sample['mask'].unique().tolist()\n"
+        "    found[split] = [len(dataset), image, mask,\n"
+        "                    [dataset.class_set[i] for i in sample['label'].nonzero().flatten()]]\n"
+        "print(json.dumps(found))",
+        tmp_path / "v2",
+    )
+    assert found["train"] == [1, [float(n) for n in range(12)], [4], ["Pastures", "Mixed forest"]]
+    assert found["val"][3] == ["Arable land", "Mixed forest"]
+
+
+def test_radar_images_are_in_a_tree_of_their_own(mirrored: Any, tmp_path: Path) -> None:
+    files = {f"{band}.tif": raster(1) for band in (*BANDS, "VV", "VH")}
+    optical = {band: {"href": f"./{band}.tif"} for band in BANDS}
+    radar = {band: {"href": f"./{band}.tif"} for band in ("VV", "VH")}
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "s1.json").write_text(json.dumps(item(f"bigearthnet_v1_s1_{S1_NAME}", assets=radar)))
+    links = [{"rel": "source", "href": (folder / "s1.json").as_uri()}]
+    label = item(f"bigearthnet_v1_labels_{PATCHES[0]}", assets=optical, links=links)
+    label["properties"]["labels"] = ["Pastures"]
+    dest = mirrored([label], files)
+    export(dest, tmp_path / "v1", "torchgeo-v1")
+    export(dest, tmp_path / "v2", "torchgeo-v2")
+    assert (tmp_path / "v1" / "bigearthnet-train.csv").read_text() == f"{PATCHES[0]},{S1_NAME}\n"
+    assert (tmp_path / "v1" / "BigEarthNet-S1-v1.0" / S1_NAME / f"{S1_NAME}_VV.tif").is_file()
+    tile = "S1A_IW_GRDH_1SDV_20170613T165043"
+    assert (tmp_path / "v2" / "BigEarthNet-S1" / tile / S1_NAME / f"{S1_NAME}_VH.tif").is_file()
+
+
+def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v2"
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(stacpull.InterruptedRunError):
+        export(dest, out, "torchgeo-v2", stop=stop)
+    assert not (out / "metadata.parquet").exists()
+    assert len(list(out.rglob("*.tif"))) == 13
+    assert export(dest, out, "torchgeo-v2").items == 3
+    again = export(dest, out, "torchgeo-v2")
+    assert again.items == 3
+    assert not list(out.rglob("*.part"))
+
+
+def test_what_is_missing_is_noted(mirrored: Any, tmp_path: Path) -> None:
+    dest = mirrored([item("one", properties={"labels": ["Pastures"]})])
+    report = export(dest, tmp_path / "v2", "torchgeo-v2")
+    assert report.notes == (
+        "Samples with fewer than the 12 bands of Sentinel-2: 1.",
+        "Samples without a reference map, which BigEarthNetV2 cannot load: 1.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"splits": {"valid": ("one",)}}, "no valid"),
+        ({"nomenclature": "clc43"}, "19 classes"),
+        ({"shard_samples": 5}, "webdataset"),
+    ],
+)
+def test_options_that_torchgeo_does_not_know_are_refused(
+    dest: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(stacpull.UsageError, match=message):
+        export(dest, tmp_path / "out", "torchgeo-v2", **settings)
+
+
+def test_a_directory_of_the_user_is_refused(dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").touch()
+    with pytest.raises(stacpull.UsageError, match="mine"):
+        export(dest, out, "torchgeo-v1")

@@ -1,0 +1,186 @@
+"""Parquet files of items as tests make them, and a server of one file in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from multidict import CIMultiDict
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
+from stacpull.net.transport import TransferError
+from stacpull.outputs.geoparquet import write_geoparquet
+from stacpull.outputs.mirrored_items import MirroredItem
+from stacpull.sources.paging import PageSize
+from stacpull.sources.parquet_source import ParquetSource
+
+URL = "https://files.test/data/items.parquet"
+_CHUNK = 7000
+EVERYTHING = Selection()
+
+
+class Body:
+    """A part of a file; breaks off after so many bytes."""
+
+    def __init__(self, data: bytes, status: int, headers: Mapping[str, str], breaks: int | None) -> None:
+        self.url, self.status, self.headers = URL, status, CIMultiDict(headers)
+        self._data, self._breaks = data, breaks
+
+    async def read(self, limit: int) -> bytes:
+        return self._data[:limit]
+
+    async def chunks(self, _size: int) -> AsyncIterator[bytes]:
+        data = self._data if self._breaks is None else self._data[: self._breaks]
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]
+        if self._breaks is not None:
+            raise TransferError(Failure(FailureKind.TRUNCATED, "broke off", retryable=True))
+
+
+class FileServer:
+    """Serves one file, with ranges or without; `asked` has the ranges."""
+
+    def __init__(
+        self, data: bytes, *, ranges: bool = True, etag: str = '"v1"', breaks: Sequence[int | None] = ()
+    ):
+        self.data, self.ranges, self.etag, self.breaks = data, ranges, etag, list(breaks)
+        self.asked: list[tuple[int, int]] = []
+
+    async def read(self, request: PageRequest, **_: Any) -> Any:
+        raise AssertionError(request)
+
+    @asynccontextmanager
+    async def stream(self, _url: str, headers: Mapping[str, str]) -> AsyncIterator[Body]:
+        first, _, last = headers["Range"].removeprefix("bytes=").partition("-")
+        size = len(self.data)
+        start = int(first) if first else max(0, size - int(last))
+        end = int(last) + 1 if first else size
+        self.asked.append((start, end))
+        breaks = self.breaks.pop(0) if self.breaks else None
+        fields = {"ETag": self.etag}
+        if not self.ranges:
+            yield Body(self.data, 200, fields, breaks)
+        elif start >= size:
+            yield Body(b"", 416, fields, None)
+        else:
+            stated = {**fields, "Content-Range": f"bytes {start}-{end - 1}/{size}"}
+            yield Body(self.data[start:end], 206, stated, breaks)
+
+
+class Contents:
+    """Items in place of a mirror's."""
+
+    def __init__(self, items: Sequence[Json], collections: Mapping[str, Json]) -> None:
+        self.dest = Path("/mirror")
+        self.collections = dict(collections)
+        self.unreadable: list[str] = []
+        self._items = items
+
+    def items(self) -> AsyncIterator[MirroredItem] | Any:
+        for one in self._items:
+            yield MirroredItem(one["collection"], one["id"], f"{one['collection']}/{one['id']}/i.json", one)
+
+
+def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:
+    """Return the file that `export` writes, with row groups of so many rows."""
+    file = io.BytesIO()
+    names = dict.fromkeys(one["collection"] for one in items)
+    contents = Contents(items, {name: {"type": "Collection", "id": name, "links": []} for name in names})
+    write_geoparquet(file, Path("/tmp/items.parquet"), contents, spool_directory=Path("/tmp"))  # type: ignore[arg-type]  # noqa: S108
+    return regrouped(file.getvalue(), rows)
+
+
+def by_stac_geoparquet(items: Sequence[Json], rows: int = 10_000) -> bytes:
+    arrow = pytest.importorskip("stac_geoparquet.arrow")
+    table = arrow.parse_stac_items_to_arrow([dict(one) for one in items]).read_all()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "items.parquet"
+        arrow.to_parquet(table, path)
+        return regrouped(path.read_bytes(), rows)
+
+
+def by_rustac(items: Sequence[Json], rows: int = 10_000) -> bytes:
+    rustac = pytest.importorskip("rustac")
+
+    async def write(path: Path) -> None:
+        await rustac.write(str(path), [dict(one) for one in items])
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "items.parquet"
+        asyncio.run(write(path))
+        return regrouped(path.read_bytes(), rows)
+
+
+WRITERS: dict[str, Callable[..., bytes]] = {
+    "export": by_export,
+    "stac-geoparquet": by_stac_geoparquet,
+    "rustac": by_rustac,
+}
+
+
+def regrouped(data: bytes, rows: int) -> bytes:
+    table = pq.read_table(io.BytesIO(data))
+    if len(table) <= rows:
+        return data
+    file = io.BytesIO()
+    pq.write_table(table, file, row_group_size=rows, compression="zstd")
+    return file.getvalue()
+
+
+def pages_of(
+    server: FileServer,
+    selection: Selection = EVERYTHING,
+    start: PageRequest | None = None,
+    **more: Any,
+) -> list[Page]:
+    """Read all pages of a file."""
+
+    async def read() -> list[Page]:
+        source = ParquetSource(URL, server)  # type: ignore[arg-type]
+        (first,) = await source.starts(selection)
+        size = PageSize.asked(more.get("page_size"))
+        notices: list[Notice] = more.get("notices", [])
+        pages = source.pages(start or first.request, page_size=size, on_notice=notices.append)
+        return [page async for page in pages]
+
+    return asyncio.run(read())
+
+
+def items_of(server: FileServer, selection: Selection = EVERYTHING) -> list[Json]:
+    return [item for page in pages_of(server, selection) for item in page.items]
+
+
+def failure_of(data: bytes) -> str:
+    """Return why a file is not read."""
+    with pytest.raises(SourceError) as caught:
+        pages_of(FileServer(data))
+    return str(caught.value)
+
+
+def recorded_items(shared_data: Path) -> dict[str, list[Json]]:
+    """Return the recorded items by file, those that are whole."""
+    found: dict[str, list[Json]] = {}
+    for path in sorted((shared_data / "stac").rglob("*.json")):
+        if path.name.endswith(".http.json"):
+            continue
+        document = json.loads(path.read_text())
+        features = document.get("features", [document]) if isinstance(document, dict) else []
+        items = [
+            {"collection": "none", **one}
+            for one in features
+            if isinstance(one, dict) and one.get("type") == "Feature" and isinstance(one.get("id"), str)
+            and one.get("assets") and one.get("properties") and one.get("geometry")
+        ]  # fmt: skip
+        if items:
+            found[path.relative_to(shared_data).as_posix()] = items
+    return found

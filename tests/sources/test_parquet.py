@@ -1,0 +1,482 @@
+"""Parquet files of items as sources: what is read of them, resumed, skipped and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from urllib.parse import urljoin
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.sources.parquet_files import (
+    URL,
+    WRITERS,
+    FileServer,
+    by_export,
+    failure_of,
+    items_of,
+    pages_of,
+    recorded_items,
+)
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.events import Notice
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
+from stacpull.models import Json, Selection
+from stacpull.sources import parquet_file, parquet_source
+from stacpull.sources.parquet_source import ParquetSource, is_parquet
+
+
+def item(name: str, **members: Any) -> Json:
+    properties = {"datetime": "2020-01-01T00:00:00Z", **members.pop("properties", {})}
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "stac_extensions": [], "id": name, "collection": "c",
+        "geometry": {"type": "Point", "coordinates": [1.0, 2.0]}, "bbox": [1.0, 2.0, 1.0, 2.0],
+        "properties": properties, "links": [], "assets": {"data": {"href": f"https://host/{name}.tif"}},
+        **members,
+    }  # fmt: skip
+
+
+def many(count: int) -> list[Json]:
+    """Return items that are sorted by place and time, so that row groups differ."""
+    draws = random.Random(7)
+    items = []
+    for number in range(count):
+        west, south = -170 + 340 * number / count, draws.uniform(-60, 60)
+        time = datetime(2017, 1, 1, tzinfo=UTC) + timedelta(days=number)
+        properties: Json = {
+            "datetime": time.isoformat().replace("+00:00", "Z"),
+            "eo:cloud_cover": number * 100 / count,
+            "gsd": number % 7,
+            "platform": f"sat-{number * 5 // count}",
+            "flag": number % 2 == 0,
+        }
+        if number % 11 == 0:
+            end = (time + timedelta(days=3)).isoformat()
+            properties |= {"datetime": None, "start_datetime": time.isoformat(), "end_datetime": end}
+        if number % 13 == 0:
+            del properties["gsd"]
+        ring = [[west, south], [west + 1, south], [west + 1, south + 1], [west, south + 1], [west, south]]
+        members: Json = {"geometry": {"type": "Polygon", "coordinates": [ring]}}
+        members["bbox"] = [west, south, west + 1, south + 1]
+        if number == count - 1:  # across the antimeridian
+            rings = [
+                [[179, 0], [180, 0], [180, 1], [179, 1], [179, 0]],
+                [[-180, 0], [-179, 0], [-179, 1], [-180, 1], [-180, 0]],
+            ]
+            members = {
+                "geometry": {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]},
+                "bbox": [179, 0, -179, 1],
+            }
+        if number % 450 == 0:
+            members["bbox"] = None
+        items.append(item(f"i{number:04}", collection=f"c{number % 2}", properties=properties, **members))
+    return items
+
+
+# --- what is read -----------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """Return JSON without null members, times as seconds."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, str) and len(value) > 19 and value[4] == "-" and value[10] == "T":
+        try:
+            return int(datetime.fromisoformat(value).timestamp())  # rustac writes milliseconds
+        except ValueError:
+            return value
+    return value
+
+
+def has_relative_hrefs(items: list[Json]) -> bool:
+    holders = [holder for one in items for holder in (*one.get("links", []), *one["assets"].values())]
+    return any(not str(holder.get("href")).startswith(("http", "s3")) for holder in holders)
+
+
+def as_read(one: Json) -> Json:
+    """Return a recorded item as it should be read: known members, hrefs made absolute."""
+    known = {
+        name: one.get(name) for name in ("type", "stac_extensions", "id", "bbox", "properties", "collection")
+    }
+    links = [{**link, "href": urljoin(URL, link["href"])} for link in one.get("links", [])]
+    assets = {key: {**asset, "href": urljoin(URL, asset["href"])} for key, asset in one["assets"].items()}
+    found = plain(
+        {**known, "stac_extensions": one.get("stac_extensions", []), "links": links, "assets": assets}
+    )
+    return dict(found)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_recorded_items_are_read_as_they_were(writer: str, shared_data: Path) -> None:
+    files = recorded_items(shared_data)
+    compared = 0
+    step = 1 if writer == "export" else 3
+    for name, items in list(files.items())[::step]:
+        if writer == "stac-geoparquet" and ("geodes" in name or "usgs" in name):
+            continue  # it moves members that are not in the specification to the properties
+        if writer == "export" and has_relative_hrefs(items):
+            continue  # its hrefs are those of a mirror: see below
+        found = {one["id"]: one for one in items_of(FileServer(WRITERS[writer](items)))}
+        for one in items:
+            read, expected = plain(found[one["id"]]), as_read(one)
+            for member in ("stac_version", "geometry"):
+                read.pop(member, None)
+            assert read == expected, name
+            compared += 1
+    assert compared > 15
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_geometries_and_boxes_are_read(writer: str) -> None:
+    ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
+    items = [
+        item("flat", geometry={"type": "Polygon", "coordinates": [ring]}, bbox=[0, 0, 1, 1]),
+        item("point"),
+    ]
+    found = {one["id"]: one for one in items_of(FileServer(WRITERS[writer](items)))}
+    assert found["flat"]["geometry"] == {"type": "Polygon", "coordinates": [ring]}
+    assert found["flat"]["bbox"] == [0, 0, 1, 1]
+
+
+def test_values_that_export_keeps_as_json_text_are_read_as_they_were() -> None:
+    items = [
+        item("a", properties={"flag": True, "empty": {}}),
+        item("b", properties={"flag": "true", "empty": {}}),
+        item("c", geometry=None, bbox=None, properties={"id": "of the properties"}),
+        item("d", geometry={"type": "Point", "coordinates": [1, 2, 3]}, bbox=[1, 2, 3, 1, 2, 3]),
+    ]
+    found = {one["id"]: one for one in items_of(FileServer(by_export(items)))}
+    assert [found[name]["properties"]["flag"] for name in "ab"] == [True, "true"]
+    assert found["a"]["properties"]["empty"] == {}
+    assert found["c"]["geometry"] is None
+    assert found["c"]["properties"]["id"] == "of the properties"
+    assert found["d"]["bbox"] == [1, 2, 3, 1, 2, 3]
+
+
+def test_relative_hrefs_start_at_the_file() -> None:
+    assets = {
+        "near": {"href": "./a/near.tif"},
+        "far": {"href": "https://host/far.tif", "alternate": {"s3": {"href": "s3://bucket/far.tif"}}},
+    }
+    table = pa.table(
+        {
+            "id": ["a"],
+            "geometry": [None],
+            "links": [[{"rel": "source", "href": "../b.json"}]],
+            "assets": [assets],
+        }
+    )
+    file = io.BytesIO()
+    pq.write_table(table.cast(table.schema.set(1, pa.field("geometry", pa.binary()))), file)
+    (found,) = items_of(FileServer(file.getvalue()))
+    assert found["assets"]["near"]["href"] == "https://files.test/data/a/near.tif"
+    assert found["assets"]["far"]["href"] == "https://host/far.tif"
+    assert found["assets"]["far"]["alternate"]["s3"]["href"] == "s3://bucket/far.tif"
+    assert found["links"] == [{"rel": "source", "href": "https://files.test/b.json"}]
+    assert found["properties"] == {"datetime": None}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h/items.parquet", True),
+        ("https://h/items.GEOPARQUET?x=1", True),
+        ("file:///d/items.parquet", True),
+        ("s3://b/items.parquet", True),
+        ("https://h/parquet", False),
+        ("https://h/items?f=a.parquet", False),
+    ],
+)
+def test_the_name_says_what_it_is(url: str, expected: bool) -> None:
+    assert is_parquet(url) is expected
+
+
+# --- how it is read ---------------------------------------------------------------------------------------
+
+
+def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
+    server = FileServer(by_export(many(3000), rows=100))
+    selection = Selection(bbox=(-100, -60, -99, 60))
+    found = items_of(server, selection)
+    assert found
+    assert server.asked[0] == (len(server.data) - parquet_source.TAIL, len(server.data))
+    groups = [one for one in server.asked[1:] if one[1] < len(server.data)]
+    assert len(groups) <= 9  # of 30: two have such a place, seven a row without a box
+
+
+SELECTIONS = [
+    {},
+    {"bbox": (-100, -60, -90, 0)},
+    {"bbox": (170, -60, -170, 60)},
+    {"bbox": (-180, -90, -175, 90)},
+    {"bbox": (179.2, 0.2, 179.4, 0.4)},
+    {"intersects": '{"type": "Point", "coordinates": [-169.5, 0]}'},
+    {"datetime": "2018"},
+    {"datetime": "../2017-01-02"},
+    {"datetime": "2025-03/.."},
+    {"datetime": "2017-01-03T00:00:00Z"},
+    {"max_cloud_cover": 3},
+    {"filter": '"eo:cloud_cover" > 97 OR gsd = 9'},
+    {"filter": "platform = 'sat-2' AND gsd < 3"},
+    {"filter": "NOT (platform = 'sat-2')"},
+    {"filter": 'flag = true AND "eo:cloud_cover" BETWEEN 10 AND 12'},
+    {"filter": "gsd IS NULL"},
+    {"filter": "platform <> 'sat-0'"},
+    {"where": ("platform=sat-4",)},
+    {"collections": ("c1",)},
+    {"collections": ("none",)},
+    {"ids": ("i0012", "2999")},
+    {"datetime": "2018", "bbox": (-180, 0, 0, 90), "max_cloud_cover": 20},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("writer", "given"),
+    [
+        *(("export", given) for given in SELECTIONS),
+        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[1:14:2]),
+    ],
+    ids=str,
+)
+def test_push_down_never_changes_the_result(writer: str, given: Json) -> None:
+    selection = Selection(**given)
+    judge = compile_items(selection).judge
+
+    def kept(items: list[Json]) -> list[str]:
+        named = [
+            one for one in items if not selection.collections or one["collection"] in selection.collections
+        ]
+        return [one["id"] for one in named if judge(one) is Verdict.MATCH]
+
+    assert kept(items_of(FileServer(file_of(writer)), selection)) == kept(items_for(writer))
+
+
+_FILES: dict[str, bytes] = {}
+
+
+def items_for(writer: str) -> list[Json]:
+    items = many(3000)
+    # the others cannot hold boxes that are null, or of another order
+    return items if writer == "export" else [one for one in items[:-1] if one["bbox"] is not None]
+
+
+def file_of(writer: str) -> bytes:
+    if writer not in _FILES:
+        _FILES[writer] = WRITERS[writer](items_for(writer), 100)
+    return _FILES[writer]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_walk_resumes_at_every_page(ranges: bool) -> None:
+    server = FileServer(by_export(many(250), rows=60), ranges=ranges)
+    pages = pages_of(server)
+    ids = [[one["id"] for one in page.items] for page in pages]
+    assert sum(map(len, ids)) == 250
+    for number, page in enumerate(pages[:-1]):
+        assert page.next is not None
+        rest = pages_of(server, start=page.next)
+        assert [one["id"] for later in rest for one in later.items] == list(chain(*ids[number + 1 :]))
+    group = pages[0].next
+    assert group is not None
+    assert group.after[0] == (1, f'{len(server.data)} "v1"')  # the row group, and the version
+
+
+def test_a_page_in_a_row_group_is_resumed_at_its_row() -> None:
+    server = FileServer(by_export(many(250), rows=60))
+    pages = pages_of(server, page_size=7)
+    assert [len(page.items) for page in pages[:9]] == [7] * 8 + [4]
+    following = pages[3].next
+    assert following is not None
+    rest = pages_of(server, start=following, page_size=50)
+    assert rest[0].items[0] == pages[4].items[0]
+    assert sum(len(page.items) for page in rest) == 250 - 28
+
+
+def test_a_file_that_has_changed_is_read_from_its_start() -> None:
+    server = FileServer(by_export(many(250), rows=60))
+    following = pages_of(server)[1].next
+    server.etag = '"v2"'
+    notices: list[Notice] = []
+    rest = pages_of(server, start=following, notices=notices)
+    assert sum(len(page.items) for page in rest) == 250
+    assert ["has changed" in notice.text for notice in notices] == [True]
+
+
+def test_a_file_that_changes_under_the_walk_ends_it() -> None:
+    class Changing(FileServer):
+        def stream(self, url: str, headers: Any) -> Any:
+            if len(self.asked) == 3:
+                self.etag = '"v2"'
+            return super().stream(url, headers)
+
+    with pytest.raises(SourceError, match="has changed while it was read"):
+        pages_of(Changing(by_export(many(250), rows=60)))
+
+
+def test_responses_that_break_off_are_continued() -> None:
+    breaks = [100, None, 10, None, 7000, 1, 20_000]  # the footer is read twice
+    server = FileServer(by_export(many(1500), rows=1500), breaks=breaks)
+    assert len(items_of(server)) == 1500
+    starts = [start for start, _ in server.asked]
+    assert starts[5] == starts[4] + 7000
+
+
+def test_a_server_that_sends_nothing_is_given_up() -> None:
+    server = FileServer(by_export(many(1500), rows=1500), breaks=[None, None, *[0] * 20])
+    with pytest.raises(SourceError, match="less than it states"):
+        pages_of(server)
+    assert len(server.asked) < 10
+
+
+def test_a_file_without_items_gives_an_empty_page() -> None:
+    (page,) = pages_of(FileServer(by_export([])))
+    assert (page.items, page.next) == ([], None)
+
+
+def test_rows_without_an_id_are_named() -> None:
+    table = pq.read_table(io.BytesIO(by_export([item("a"), item("b")])))
+    names = pa.array(["a", None])
+    table = table.set_column(table.schema.get_field_index("id"), "id", names)
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    (page,) = pages_of(FileServer(file.getvalue()))
+    assert [one["id"] for one in page.items] == ["a"]
+    assert [one.name for one in page.unread] == [f"row 2 of row group 0 of {URL}"]
+
+
+def test_collections_are_those_of_the_metadata() -> None:
+    source = ParquetSource(URL, FileServer(by_export(many(3))))  # type: ignore[arg-type]
+    assert [one["id"] for one in asyncio.run(source.collections())] == ["c0", "c1"]
+    assert asyncio.run(source.collection("c1"))["type"] == "Collection"
+
+
+# --- hostile files ----------------------------------------------------------------------------------------
+
+
+def table_of(rows: int, **columns: Any) -> pa.Table:
+    given = {"id": [str(n) for n in range(rows)], "geometry": pa.nulls(rows, pa.binary())}
+    return pa.table({**given, "assets": pa.array([{"a": {"href": "x"}}] * rows), **columns})
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "it is empty"),
+        (b"PAR1", "not a Parquet file"),
+        (b"{}" * 100, "not a Parquet file"),
+        (b"PAR1" + struct.pack("<I", 10) + b"PARE", "encrypted"),
+        (b"PAR1" + struct.pack("<I", 2**31) + b"PAR1", "its footer has 2,147,483,656 bytes"),
+        (b"PAR1" + struct.pack("<I", 500) + b"PAR1", "its footer is longer than the file"),
+        (b"PAR1" + b"x" * 50 + struct.pack("<I", 50) + b"PAR1", "its footer cannot be decoded"),
+    ],
+)
+def test_what_is_not_parquet_is_refused(data: bytes, why: str) -> None:
+    assert why in failure_of(data)
+
+
+def test_parquet_without_items_is_refused() -> None:
+    assert "it has no column assets" in failure_of(parquet(pa.table({"id": ["a"], "geometry": [b""]})))
+
+
+def test_geometries_that_are_not_wkb_are_refused() -> None:
+    geo = {"columns": {"geometry": {"encoding": "point"}}}
+    table = table_of(1).replace_schema_metadata({"geo": orjson.dumps(geo)})
+    assert "encoded as point" in failure_of(parquet(table))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "why"),
+    [
+        ("_COMPRESSED_LIMIT", 100, "bytes; at most 100 are read"),
+        ("_PLAIN_LIMIT", 100, "bytes, decompressed; at most 100 are read"),
+        ("_ROWS_LIMIT", 9, "10 rows; at most 9 are read"),
+        ("_COLUMNS_LIMIT", 2, "3 columns; at most 2 are read"),
+    ],
+)
+def test_sizes_that_the_footer_states_are_limited(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
+) -> None:
+    monkeypatch.setattr(parquet_file, limit, value)
+    with TemporaryFile() as file:
+        file.write(parquet(table_of(10)))
+        file.flush()
+        size = file.tell()
+        with pytest.raises(parquet_file.ParquetError, match=re.escape(why)):
+            parquet_file.read_footer(parquet_file.PartialFile(file.fileno(), size, 0), size)
+
+
+def test_a_footer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_source, "FOOTER_LIMIT", 100)
+    assert "its footer has" in failure_of(parquet(table_of(10)))
+
+
+def test_a_long_footer_is_read() -> None:
+    columns = {f"property_{number:05}": pa.array([number]) for number in range(3000)}
+    server = FileServer(parquet(table_of(1, **columns)))
+    (found,) = items_of(server)
+    assert found["properties"]["property_02999"] == 2999
+    assert server.asked[1][0] < server.asked[0][0]
+
+
+def test_a_list_of_millions_in_a_few_bytes_is_refused() -> None:
+    lists = pa.array([[0] * 3_000_000] + [[]] * 9)
+    data = parquet(table_of(10, labels=lists), compression="zstd")
+    assert len(data) < 100_000
+    assert "has 3,000,009 values; at most 1,048,576 are read" in failure_of(data)
+
+
+def test_one_long_text_repeated_is_refused() -> None:
+    texts = pa.array(["x" * 900_000] * 5000)
+    data = parquet(table_of(5000, note=texts), compression="zstd", dictionary_pagesize_limit=1 << 24)
+    assert len(data) < 1_000_000
+    assert "the column note of row group 0 would take 4,500,000,000 bytes" in failure_of(data)
+
+
+def test_a_page_that_is_larger_than_stated_is_refused() -> None:
+    texts = pa.array(["x" * 70_000_000])
+    data = parquet(table_of(1, note=texts), compression="zstd", use_dictionary=False)
+    assert "a page of the column note of row group 0 has 70," in failure_of(data)
+
+
+def damaged(data: bytes, count: int) -> Iterator[bytes]:
+    draws = random.Random(1)
+    for _ in range(count):
+        broken = bytearray(data)
+        for _ in range(draws.choice([1, 2, 8])):
+            broken[draws.randrange(len(broken))] = draws.randrange(256)
+        yield bytes(broken)
+
+
+def test_damage_is_an_error_or_harmless() -> None:
+    """A byte that is changed may change a value, and pyarrow ends its process on some of them."""
+    for broken in damaged(by_export(many(40), rows=20), 30):
+        with suppress(SourceError):
+            pages_of(FileServer(broken))
+
+
+def test_pyarrow_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_source, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
+        pages_of(FileServer(b""))
