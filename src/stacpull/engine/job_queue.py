@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from stacpull.engine.processes.shares import BATCH, Shares
+from stacpull.engine.shares import BATCH, Shares
 from stacpull.models import Job
 
 __all__ = ["JobQueue", "job_queue"]

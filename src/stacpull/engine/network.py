@@ -12,7 +12,7 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
-from stacpull.engine.processes.shares import Shares, share_out
+from stacpull.engine.shares import Shares, share_out
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
@@ -152,9 +152,9 @@ async def open_network(
         options: how to transfer.
         clock: where time comes from.
         processes: how many share what may be done at once.
-        addresses: what the coordinator of a worker has learned of the addresses of SOURCE.
+        addresses: what the first network process has learned of the addresses of SOURCE, for a worker.
         policy: how patient to be; as the options say, if not given.
-        reserve: asks the coordinator of a worker for a share of what the user limited.
+        reserve: asks the first network process for a share of what the user limited, for a worker.
     """
     keys = options.s3.keys or ()
     secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))

@@ -20,7 +20,7 @@ from stacpull.ledger.database import (
 )
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
-from stacpull.store.lock import MirrorLock, await_workers
+from stacpull.store.lock import MirrorLock
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
 from stacpull.store.trust import withdraw_trust
 
@@ -47,10 +47,12 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    with closing(Destination(dest, most_held=shares_here().directories)) as destination, locked(dest) as lock:
-        await_workers(dest)
-        with _ledger_of(destination) as (db, sync):
-            yield Workspace(destination, db, sync, lock.fileno())
+    with (
+        closing(Destination(dest, most_held=shares_here().directories)) as destination,
+        locked(dest) as lock,
+        _ledger_of(destination) as (db, sync),
+    ):
+        yield Workspace(destination, db, sync, lock.fileno())
 
 
 @contextmanager
