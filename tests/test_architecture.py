@@ -47,7 +47,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net"}),
-    "httptools": frozenset({"net", "fastpath"}),
+    "httptools": frozenset({"fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),
@@ -393,7 +393,7 @@ def test_tests_have_the_folders_of_the_code() -> None:
 
 CLASS_NAMES_USED_TWICE = frozenset(
     {
-        "Confirmed", "Entry", "Failed", "Kind", "Listed", "Place", "Places", "ReadItem", "Shares", "Span",
+        "Entry", "Kind", "Listed", "Place", "Places", "Shares", "Span",
         "Trust", "Verdict", "_Hasher", "_Kept", "_Place", "_Read", "_Tally",
     }
 )  # fmt: skip

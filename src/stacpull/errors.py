@@ -7,7 +7,7 @@ StacpullError                 1  a defect of stacpull, or another failure
 ├── CredentialsError          3  credentials missing or refused
 ├── SourceError               4  the source cannot be read
 ├── DestinationError          5  the destination cannot be written
-├── WorkerError               1  worker processes (`--processes`) end or break down again and again
+├── WorkerError               1  a process of the run fails, or worker processes are lost again and again
 └── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
 ```
 
@@ -64,7 +64,7 @@ class DestinationError(StacpullError):
 
 
 class WorkerError(StacpullError):
-    """Worker processes broke down, and no new ones help; everything is saved and can be resumed."""
+    """A process of the run failed, and a new one does not help. Everything is saved, and can be resumed."""
 
 
 class InterruptedRunError(StacpullError):

@@ -90,7 +90,7 @@ class Unread(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of items as read: raw items, the next page's request (None at the end), the total if told."""
+    """One page of items as read: raw items, the next page's request (None at the end), the stated total."""
 
     request: PageRequest
     items: list[Json]
@@ -138,7 +138,7 @@ class Asset(NamedTuple):
     checksum: Checksum | None = None
     media_type: str | None = None
     alternates: tuple[str, ...] = ()
-    """Other hrefs of the same content, to be tried in this order where `href` cannot be had (`--prefer`)."""
+    """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
     unready: str = ""
     """What its item says if it is not ready yet (`planning.statements`)."""
 
@@ -165,7 +165,7 @@ class FailureKind(enum.StrEnum):
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
-    ORDERED = "ordered"  # its host is preparing it, or it lies in an archive: ask again later
+    ORDERED = "ordered"  # its host is preparing it, or it is in an archive: ask again later
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
@@ -187,7 +187,7 @@ class Failure:
     Inside a transport: a kept-alive connection was found closed, so the request is sent again on a new one.
     """
     reached: int = 0
-    """Bytes of a part that are there, and that a next attempt goes on from."""
+    """Bytes of a part that are there, from which the next attempt continues."""
 
     def scrubbed(self, secrets: Secrets) -> Failure:
         """Return this failure without any of `secrets` in its message."""
@@ -255,7 +255,7 @@ class Validator(NamedTuple):
 
 
 class Present(NamedTuple):
-    """The version of an asset that lies in its place while the source is asked if there is a newer one."""
+    """The version of an asset that is in its place while the source is asked if there is a newer one."""
 
     validator: str
     """Of the response it came with: `Validator.kept`."""
@@ -284,13 +284,13 @@ class Job(NamedTuple):
     sha256: bytes | None = None
     """Digest of what was mirrored before, where that is wanted again and nothing else (`verify --repair`)."""
     alternates: tuple[str, ...] = ()
-    """Where to turn if `href` cannot be had, in this order."""
+    """Other hrefs to try if `href` cannot be fetched, in this order."""
     present: Present | None = None
-    """What lies there already and may still be true: the source is asked only if it has changed."""
+    """The version that is there already: the source is only asked if it has changed."""
     moved: bool = False
     """True if `href` is another than was planned: what it answers with says nothing of the planned one."""
     unready: str = ""
-    """What its item said if it is not ready yet: where it cannot be had, its item is read again to know."""
+    """What its item said if it is not ready yet. If it cannot be fetched, its item is read again."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind.

@@ -165,7 +165,7 @@ class StatusReport(Counts):
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     items_failed: int = 0
     assets_unproven: int = 0
-    """Assets whose length nothing proved: a response without one, from a server that tells no more; a file
+    """Assets whose length nothing proved: a response without one, from a server that states no more; a file
     that `verify --rebuild` found by its name alone."""
     run: int = 0
     runs: int = 0

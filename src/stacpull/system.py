@@ -34,7 +34,7 @@ def require_posix() -> None:
 
 
 class _JobArray(NamedTuple):
-    """The variables in which a scheduler tells a task of a job array which one it is."""
+    """The variables in which a scheduler numbers the tasks of a job array."""
 
     task: str
     """Holds the number of this task."""

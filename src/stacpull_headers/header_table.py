@@ -160,7 +160,7 @@ def _open_results(
             f"{out} already exists and was not written by stacpull. Choose another file, "
             "or overwrite it with --refresh."
         )
-    return stack.enter_context(Results(path, question, anew=refresh))
+    return stack.enter_context(Results(path, question, start_over=refresh))
 
 
 def _saved_position(results: Results) -> Json | None:

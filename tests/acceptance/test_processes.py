@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.eager_workers import leave_all_to_workers, start_early
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import workers_of
 
 import stacpull
 from stacpull import MirrorReport
-from stacpull.engine.processes import crew
-from stacpull.engine.processes.crew import Crew
 from stacpull_replicas import MlhubReplica, RequestInfo, RequestRecord, Stall, Status, run_in_thread
 
 ITEMS = 40
 FILES = ITEMS * 13
-TWO = ("--processes", "2")
+THREE = ("--processes", "3")
+"""The first process and two workers."""
 SHOWN = ("environ", "cmdline")
 """What anybody under the same user can read of a process in /proc."""
 
@@ -56,21 +56,20 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MlhubRepli
 
 def mirrored_by(replica: MlhubReplica, dest: Path, **options: Any) -> MirrorReport:
     """Mirror within this process; its workers are processes all the same."""
-    settings = options_for(replica, **{"processes": 2, **options})
+    settings = options_for(replica, **{"processes": 3, **options})
     return asyncio.run(stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings))
 
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are started for a single job that waits, and do all the jobs."""
-    waits = Crew._is_worth_it
+    leave_all_to_workers(monkeypatch)
 
-    async def at_once(self: Crew) -> bool:
-        self._pool.retire()
-        return await waits(self)
 
-    monkeypatch.setattr(crew, "_WORTH_IT", 1)
-    monkeypatch.setattr(Crew, "_is_worth_it", at_once)
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are started for a single job that waits, and share the jobs with the first process."""
+    start_early(monkeypatch)
 
 
 def is_whole(dest: Path, replica: MlhubReplica, items: int = ITEMS) -> bool:
@@ -135,7 +134,7 @@ def test_what_is_there_is_not_fetched_again_and_what_is_lost_is_repaired(tmp_pat
     lost = [name for name in files_in(dest) if name.startswith("bigearthnet/")][:20]
     for name in lost:
         (dest / name).unlink()
-    asyncio.run(stacpull.verify(dest, repair=True, options=options_for(replica, processes=2)))
+    asyncio.run(stacpull.verify(dest, repair=True, options=options_for(replica, processes=3)))
     bodies.drain()
     assert bodies.in_life == len(lost)
     assert is_whole(dest, replica, 6)
@@ -146,7 +145,7 @@ def test_retry_fetches_what_failed(tmp_path, served, eager):
     replica.inject(lambda request: request.path.endswith("_B03.tif"), Status(500), times=6)
     report = mirrored_by(replica, dest, retries=0)
     assert (report.exit_code, report.assets_failed, report.assets_done) == (1, 6, 72)
-    again = asyncio.run(stacpull.retry(dest, options=options_for(replica, processes=2)))
+    again = asyncio.run(stacpull.retry(dest, options=options_for(replica, processes=3)))
     assert (again.exit_code, again.assets_done) == (0, 6)
     assert is_whole(dest, replica, 6)
 
@@ -220,7 +219,7 @@ class AtOnce:
         return False
 
 
-def test_all_processes_together_keep_to_the_limit_of_a_host(tmp_path, monkeypatch, served, eager):
+def test_all_processes_together_keep_to_the_limit_of_a_host(tmp_path, monkeypatch, served, early):
     replica = served(items=4, seed=7, latency_ms=20)
     counted = AtOnce(replica, monkeypatch)
     report = mirrored_by(replica, tmp_path / "m", processes=3, per_host=4)
@@ -245,7 +244,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=25)) as replica:
         bodies = Bodies(replica)
-        with Running(mirror_of(replica.base_url, dest, *TWO, "--json"), environment(replica)) as process:
+        with Running(mirror_of(replica.base_url, dest, *THREE, "--json"), environment(replica)) as process:
             killed: list[int] = []
             for turn in range(3):
                 workers = settled(process, replica, 40)
@@ -266,9 +265,9 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path):
 
 
 BROKEN = """from {0} import {1}
-{3} {2}(*_, **__): raise ZeroDivisionError('a mistake')
+{3} {2}(*_, **__): raise ZeroDivisionError('a mistake with ' + os.environ['MLHUB_API_KEY'])
 {1}.{2} = {2}"""
-"""Code that lets a method raise what nobody expects."""
+"""Code that lets a method raise an unexpected error, whose text holds a secret."""
 
 
 def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
@@ -277,7 +276,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
     place.mkdir(exist_ok=True)
     lines = [
         "import os, sys",
-        "if any('processes.worker' in argument for argument in sys.orig_argv):",
+        "if any('engine.worker' in argument for argument in sys.orig_argv):",
         *(f"    {line}" for line in code.splitlines()),
     ]
     (place / "sitecustomize.py").write_text("\n".join(lines))
@@ -293,9 +292,9 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
             "_note_lost",
         ),
         (
-            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "fetch", "async def"),
-            "A worker process broke down, which should not have happened: ZeroDivisionError.",
-            "in fetch",
+            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "take", "def"),
+            "A worker process failed, which should not have happened: ZeroDivisionError.",
+            "in take",
         ),
     ],
     ids=["they end at their start", "a mistake in them"],
@@ -304,10 +303,12 @@ def test_workers_of_no_use_end_the_run_with_a_sentence(tmp_path, slow_hub, code,
     """With -vv it is shown where, in whichever process that was."""
     dest = tmp_path / "mirror"
     env = environment(slow_hub, **in_workers(tmp_path, code))
-    ran = run(mirror_of(slow_hub.base_url, dest, *TWO, "-vv"), env)
+    ran = run(mirror_of(slow_hub.base_url, dest, *THREE, "-vv"), env)
     assert ran.code == 1, ran.err
     assert ran.sentences[-1].startswith(f"stacpull: {said}")
     assert shown in ran.err
+    assert slow_hub.key not in ran.err
+    assert ("a mistake with ***" in ran.err) == ("ZeroDivisionError" in code)
     status = run(["status", str(dest), "--json"], env).report
     assert (status["state"], status["assets_failed"]) == ("failed", 0)  # to be resumed, nothing given up
 
@@ -320,7 +321,7 @@ def test_a_disk_that_fails_under_a_worker_is_exit_5(tmp_path, slow_hub):
     )
     dest = tmp_path / "mirror"
     env = environment(slow_hub, **in_workers(tmp_path, code))
-    ran = run(mirror_of(slow_hub.base_url, dest, *TWO), env)
+    ran = run(mirror_of(slow_hub.base_url, dest, *THREE), env)
     assert ran.code == 5, ran.err
     assert "is full (bytes or inodes)" in ran.sentences[-1]
     assert str(dest) in ran.sentences[-1]
@@ -354,7 +355,7 @@ class Half:
 def test_a_long_file_goes_on_in_its_part(tmp_path, served, eager, how):
     dest = tmp_path / "m"
     half = Half(served(items=5, large_items=1, large_size=LARGE, record=True), dest)
-    options = options_for(half.replica, processes=2)
+    options = options_for(half.replica, processes=3)
 
     async def disturbed() -> MirrorReport:
         stop = asyncio.Event()
@@ -385,21 +386,21 @@ def test_a_long_file_goes_on_in_its_part(tmp_path, served, eager, how):
     assert asyncio.run(stacpull.verify(dest)).exit_code == 0
 
 
-# --- the end of the coordinator -----------------------------------------------------------------------------
+# --- the end of the first process ---------------------------------------------------------------------------
 
 
-def test_no_worker_outlives_a_coordinator_that_is_killed(tmp_path):
+def test_no_worker_outlives_a_first_process_that_is_killed(tmp_path):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=25)) as replica:
         env, bodies = environment(replica), Bodies(replica)
-        with Running(mirror_of(replica.base_url, dest, *TWO), env) as process:
+        with Running(mirror_of(replica.base_url, dest, *THREE), env) as process:
             workers = settled(process, replica)
             assert len(workers) == 2
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: are_gone(workers), timeout=1)
         time.sleep(0.2)
         bodies.begin_life()
-        resumed = run(["resume", str(dest), *TWO, "--config", mirror_of("", dest)[-1]], env)
+        resumed = run(["resume", str(dest), *THREE, "--config", mirror_of("", dest)[-1]], env)
         bodies.drain()
         assert resumed.code == 0, resumed.err
         assert is_whole(dest, replica)
@@ -407,11 +408,11 @@ def test_no_worker_outlives_a_coordinator_that_is_killed(tmp_path):
 
 
 def test_a_signal_to_the_whole_group_stops_gracefully(tmp_path):
-    """As a terminal sends it: the workers leave it to the coordinator."""
+    """As a terminal sends it: the workers leave it to the first process."""
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=25)) as replica:
         env, bodies = environment(replica), Bodies(replica)
-        with Running(mirror_of(replica.base_url, dest, *TWO, "--json"), env) as process:
+        with Running(mirror_of(replica.base_url, dest, *THREE, "--json"), env) as process:
             workers = settled(process, replica)
             asked = time.monotonic()
             for pid in (*workers, process.pid):
@@ -423,7 +424,7 @@ def test_a_signal_to_the_whole_group_stops_gracefully(tmp_path):
         assert "Traceback" not in ran.err
         assert "worker" not in ran.err
         bodies.begin_life()
-        resumed = run(["resume", str(dest), *TWO, "--config", mirror_of("", dest)[-1], "--json"], env)
+        resumed = run(["resume", str(dest), *THREE, "--config", mirror_of("", dest)[-1], "--json"], env)
         bodies.drain()
         assert resumed.code == 0, resumed.err
         assert is_whole(dest, replica)
@@ -434,7 +435,7 @@ def test_transfers_that_hang_are_cut_and_a_second_signal_ends_at_once(tmp_path, 
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=60), times=10_000)
     for twice in (False, True):
-        with Running(mirror_of(small_hub.base_url, dest, *TWO), env) as process:
+        with Running(mirror_of(small_hub.base_url, dest, *THREE), env) as process:
             assert wait_until(lambda: len(workers_of(process.pid)) == 2, 60)
             workers = workers_of(process.pid)
             asked = time.monotonic()
@@ -462,7 +463,7 @@ def test_a_worker_shows_no_secret(tmp_path, served, eager):
         return [place.read_bytes() for place in places]
 
     async def looked_at() -> tuple[MirrorReport, list[bytes]]:
-        settings = options_for(replica, processes=2)
+        settings = options_for(replica, processes=3)
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(asyncio.to_thread(look))
             report = await stacpull.mirror(

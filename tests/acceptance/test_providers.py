@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.acceptance.eager_workers import leave_all_to_workers
 from tests.net.logins.services import (
     DATA,
     Blobs,
@@ -33,7 +34,6 @@ from tests.security.sources import Source, feature
 
 from stacpull import CredentialsError, MirrorReport, Options, mirror
 from stacpull.config.profiles import profile_options
-from stacpull.engine.processes.crew import Crew
 from stacpull.events import Notice
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
@@ -107,7 +107,7 @@ def told(heard: list[Heard]) -> bytes:
 
 @pytest.fixture(params=["auto", "aiohttp"])
 def within(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
-    """Run a scenario in a world, once by the lean transport and once by aiohttp."""
+    """Run a scenario in a world, once with the fast path and once without it."""
 
     def run(scenario: Callable[[World], Any]) -> None:
         run_in_world(tmp_path, request.param, scenario)
@@ -446,21 +446,14 @@ def test_s3_on_an_endpoint_of_its_own_is_signed_for_and_paid_as_the_profile_says
 
 
 def test_worker_processes_log_in_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = Crew._is_worth_it
-
-    async def at_once(crew: Crew) -> bool:
-        crew._pool.retire()  # the workers do all the jobs
-        return await waits(crew)
-
-    monkeypatch.setattr("stacpull.engine.processes.crew._WORTH_IT", 1)
-    monkeypatch.setattr(Crew, "_is_worth_it", at_once)
+    leave_all_to_workers(monkeypatch)
 
     async def scenario(world: World) -> None:
         identity = Identity()
         downloads = Downloads(identity)
         await world.open(identity, downloads)
         profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-        options = attrs.evolve(await world.options(profile, **ACCOUNT), processes=2, concurrency=4)
+        options = attrs.evolve(await world.options(profile, **ACCOUNT), processes=3, concurrency=4)
         report = await world.mirror_with({f"b{n}": downloads.url(f"/{n}") for n in range(40)}, options)
         assert (report.assets_done, report.assets_failed) == (40, 0)
         assert identity.grants == ["password", "password"]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from stacpull.engine.job_queue import job_queue
-from stacpull.engine.processes.shares import share_out
+from stacpull.engine.shares import share_out
 from stacpull.models import Job
 
 
@@ -15,7 +15,7 @@ def job(row: int) -> Job:
     return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
 
 
-@pytest.mark.parametrize(("processes", "room"), [(1, 128), (2, 16 + 512)])
+@pytest.mark.parametrize(("processes", "room"), [(1, 128), (2, 64 + 256)])
 def test_it_is_bounded_and_gives_what_it_took(processes: int, room: int) -> None:
     queue = job_queue(share_out(processes, 64, 64))
     for row in range(room):

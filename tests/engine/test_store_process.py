@@ -15,8 +15,9 @@ from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import store_messages as messages
+from stacpull.engine.child_process import spawn
+from stacpull.engine.messages import IncomingPart, framed
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.processes.spawning import spawn
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
@@ -185,11 +186,11 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
 def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
     heard = Heard()
     (tmp_path / "mine").write_bytes(b"x")
-    part = messages.IncomingPart(1, 1, 0, "c/i", "a.tif", None, 1, b"", None, True, None, "../../mine")
+    part = IncomingPart(1, 1, 0, "c/i", "a.tif", None, 1, b"", None, True, None, "../../mine")
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            store._send(messages.IncomingParts([part], 1))
+            store._channel.send(messages.IncomingParts([part], 1))
             await until(lambda: heard.broken)
 
     run(course)
@@ -215,6 +216,16 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[
     assert [type(error) for error in heard.broken] == [DestinationError]
 
 
+def test_a_store_process_that_is_killed_while_it_closes_is_no_mistake(tmp_path: Path) -> None:
+    async def course() -> None:
+        async with opened(tmp_path, Heard(), process=True) as store:
+            assert store._process is not None
+            store._process.send_signal(signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(0.2, store._process.kill)
+
+    run(course)
+
+
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
         await store.call(MirrorStore.newest_job)
@@ -225,12 +236,10 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     lock = MirrorLock(tmp_path)
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
-    part = messages.IncomingPart(
-        one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x"
-    )
+    part = IncomingPart(one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x")
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, Requests(), "sha256", [], [])
-    socket.send_fds(ours, [messages.framed(opening)], [lock.fileno()])
-    ours.sendall(messages.framed(messages.IncomingParts([part], 1)))
+    socket.send_fds(ours, [framed(opening)], [lock.fileno()])
+    ours.sendall(framed(messages.IncomingParts([part], 1)))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)
@@ -271,8 +280,8 @@ def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[J
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            assert store._transport is not None
-            store._transport.write(b"\x02\x00\x00\x00\x91\x63")
+            assert store._channel._transport is not None
+            store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
             await until(lambda: heard.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
                 await store.call(MirrorStore.newest_job)

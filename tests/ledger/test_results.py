@@ -215,7 +215,7 @@ def test_anew_forgets_rows_position_and_question(results: Results, path: Path) -
     results.put([row("a")], position={"page": 1})
     results.close()
     other = {"source": "another"}
-    with Results(path, other, anew=True) as fresh:
+    with Results(path, other, start_over=True) as fresh:
         assert (list(fresh.rows()), fresh.position) == ([], None)
     with Results(path, other) as again:
         assert again.count(ok=True) == 0

@@ -73,7 +73,6 @@ EXAMPLES: dict[str, str] = {
     "hosts.py:_SCHEME": "ab+c.1-d:",
     "ledger/compact.py:_MD5": '"0123456789abcdef0123456789abcdef-12"',
     "net/json.py:_SURROGATES": "a\ud800b",
-    "net/lean_requests.py:_ORIGIN": "https://a0.b-c.example:8080",
     "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",
     "net/logins/cookies.py:_DOMAIN": "; domain= .host.example",
     "net/logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",

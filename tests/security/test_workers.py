@@ -1,4 +1,4 @@
-"""Worker processes under attack: the rules of the coordinator hold in them, too."""
+"""Worker processes under attack: the rules of the first process hold in them, too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.acceptance.eager_workers import leave_all_to_workers
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import Scripted
 from tests.security.secrets import found_in, found_under
@@ -14,7 +15,6 @@ from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Secret, failures, mirror
 from stacpull.engine.course import Course
-from stacpull.engine.processes.crew import Crew
 from stacpull.net.transport import Request
 
 KEY = "planted/credential+of=a&query"
@@ -36,18 +36,13 @@ HOSTILE: dict[str, Scripted] = {
 @pytest.fixture
 def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Leave all transfers to worker processes; return the keys of assets that this process tried itself."""
-    waits, attempt, keys = Crew._is_worth_it, Course._attempt, list[str]()
+    attempt, keys = Course._attempt, list[str]()
 
     async def noted(course: Course[Any, Any]) -> object:
         keys.append(course.job.key)
         return await attempt(course)
 
-    async def at_once(crew: Crew) -> bool:
-        crew._pool.retire()
-        return await waits(crew)
-
-    monkeypatch.setattr("stacpull.engine.processes.crew._WORTH_IT", 1)
-    monkeypatch.setattr(Crew, "_is_worth_it", at_once)
+    leave_all_to_workers(monkeypatch)
     monkeypatch.setattr(Course, "_attempt", noted)
     return keys
 

@@ -22,7 +22,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
 
 __all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "stores_of", "watching", "workers_of"]
 
-WORKER = b"stacpull.engine.processes.worker"
+WORKER = b"stacpull.engine.worker"
 STORE = b"stacpull.engine.store_server"
 
 

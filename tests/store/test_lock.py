@@ -14,7 +14,7 @@ import pytest
 
 from stacpull.errors import DestinationError
 from stacpull.store import lock as room
-from stacpull.store.lock import MirrorLock, await_workers, holder, is_held, workers_lock
+from stacpull.store.lock import MirrorLock, holder, is_held
 
 HOLD = (
     "import sys, time; from pathlib import Path; from stacpull.store.lock import MirrorLock, holder;"
@@ -92,49 +92,33 @@ def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.Temp
     assert not elsewhere.exists()
 
 
-# --- workers ------------------------------------------------------------------------------------------------
+CHILD = "import sys; sys.stdin.read()"
+"""A worker process: it inherits the lock, and ends with its pipe."""
+RUN = (
+    "import os, subprocess, sys; from pathlib import Path; from stacpull.store.lock import MirrorLock;"
+    f"lock = MirrorLock(Path(sys.argv[1])); subprocess.Popen([sys.executable, '-c', {CHILD!r}],"
+    "pass_fds=(lock.fileno(),)); print('started', flush=True); os.kill(os.getpid(), 9)"
+)
+"""A run that is killed once it has started a worker."""
 
-CLING = "import sys; sys.stdin.read()"
-"""A worker: it inherits the lock, and ends with its pipe."""
 
-
-def test_the_lock_is_the_workers_own_after_the_run_was_killed(
+def test_the_next_run_waits_for_the_workers_of_one_that_was_killed(
     dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = dest / ".stacpull"
-    with workers_lock(dest) as lock:
-        worker = subprocess.Popen([sys.executable, "-c", CLING], stdin=subprocess.PIPE, pass_fds=(lock,))
-        (own / "as after a kill").hardlink_to(own / "workers")
-    (own / "as after a kill").rename(own / "workers")
-    monkeypatch.setattr(room, "_FAREWELL", 3)
-    with pytest.raises(DestinationError, match="Worker processes of an earlier run"):
-        await_workers(dest)
-    with pytest.raises(DestinationError, match="have not ended"), workers_lock(dest):
-        pass
-    worker.communicate()
-    await_workers(dest)
-    assert list(own.iterdir()) == []
-
-
-def test_a_run_with_workers_leaves_no_file_and_one_without_makes_none(dest: Path) -> None:
-    await_workers(dest)
-    with workers_lock(dest):
-        assert (dest / ".stacpull" / "workers").exists()
-    assert list((dest / ".stacpull").iterdir()) == []
-
-
-@pytest.mark.parametrize("odd", ["directory", "pipe", "link"])
-def test_what_was_planted_in_place_of_the_workers_lock_is_neither_followed_nor_waited_for(
-    dest: Path, odd: str
-) -> None:
-    place, elsewhere = dest / ".stacpull" / "workers", dest / "elsewhere"
-    elsewhere.write_text("mine")
-    make = {"directory": place.mkdir, "pipe": lambda: os.mkfifo(place), "link": None}[odd]
-    place.symlink_to(elsewhere) if make is None else make()
-    await_workers(dest)
-    with pytest.raises(DestinationError), workers_lock(dest):
-        pass
-    assert elsewhere.read_text() == "mine"
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, str(dest)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdin is not None
+        assert run.stdout.readline() == b"started\n"
+        run.wait()
+        monkeypatch.setattr(room, "_ATTEMPTS", 3)
+        monkeypatch.setattr(room, "_END_ATTEMPTS", 3)
+        with pytest.raises(DestinationError, match="one that it started"):
+            MirrorLock(dest)
+        monkeypatch.setattr(room, "_END_ATTEMPTS", 1000)
+        threading.Timer(0.3, run.stdin.close).start()
+        MirrorLock(dest).release()
 
 
 def test_the_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:

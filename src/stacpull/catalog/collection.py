@@ -66,7 +66,7 @@ def collection_document(
 
     Args:
         identifier: The id it is stored under.
-        document: The source's document, None if it could not be had; not changed.
+        document: The source's document, None if it could not be read; not changed.
         base: URL of the source's document, if known.
         here: The files of its own assets that are in the mirror, by asset key.
         directory: Where it is stored, relative to DEST.

@@ -31,7 +31,7 @@ _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A catalog file as it lies in DEST: path relative to it, SHA-256, and the document."""
+    """A catalog file in DEST: its path relative to DEST, its SHA-256, and the document."""
 
     path: str
     sha256: bytes
@@ -76,7 +76,7 @@ class ListedCollection:
 
 
 def top_catalog(dest: Path) -> ListedFile | None:
-    """Return the catalog of a mirror as a whole, None if there is none or it is somebody else's."""
+    """Return the catalog of a mirror as a whole, None if there is none or another program wrote it."""
     file = read_json(dest, _CATALOG)
     return file if file is not None and is_catalog_id(file.document.get("id")) else None
 

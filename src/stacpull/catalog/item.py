@@ -46,7 +46,7 @@ _OTHER_LINKS = frozenset(
     }
     | {"via", "xyz"}
 )
-"""Relations that never lead to another item of the mirror: nobody is asked about them."""
+"""Relations that never lead to another item of the mirror. They are not looked up."""
 _DATED = re.compile(r"\d{4}")
 _ANY_TIME: Json = {
     "datetime": None,

@@ -1,7 +1,7 @@
 """`--metadata ndjson`: the items of a collection as one file, a line each, instead of a file each.
 
-Promise: the file is whole or as it was before, at any kill point, and no item is in it twice: it is made anew
-from the ledger's items at the end or the stop of a run, never appended to.
+Promise: at any kill point the file is whole or as it was before, and no item is in it twice. It is written
+again from the ledger's items at the end or the stop of a run, and never appended to.
 """
 
 from __future__ import annotations

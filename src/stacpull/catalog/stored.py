@@ -46,7 +46,7 @@ class StoredItem:
 
 
 def stored_item(document: object, path: str) -> StoredItem | None:
-    """Read a document that lies at `path` (relative to DEST); None if it is no item of a mirror."""
+    """Read the document at `path` (relative to DEST); None if it is not an item of a mirror."""
     if not isinstance(document, dict) or document.get("type") != "Feature":
         return None
     name, collection = document.get("id"), document.get("collection")

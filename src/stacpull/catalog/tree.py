@@ -5,7 +5,7 @@ the same bytes, and a file whose bytes would not change is not written; memory i
 sub-catalog, some 2 MB, whatever the number of items (590,326 links in one collection would be 109 MB, and
 0.9 GB in pystac): links to items are encoded one by one.
 
-A sub-catalog lies beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
+A sub-catalog is beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
 come in a stable order, new ones last, so a growing mirror rewrites its last sub-catalog only. Files are
 written from the leaves up: at any kill point every link leads to a file that is there.
 """
@@ -58,7 +58,7 @@ class CollectionEntry:
     directory: str
     """Relative to DEST, as `plan` names it."""
     document: Json | None
-    """The source's collection document, None if it could not be had."""
+    """The source's collection document, None if it could not be read."""
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """URL of the source's document, against which its relative hrefs are resolved."""

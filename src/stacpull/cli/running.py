@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from stacpull.cli.entry import begun
 from stacpull.cli.progress import Display
+from stacpull.engine.child_process import kill_all
 from stacpull.engine.loop import run_on_loop
-from stacpull.engine.processes.spawning import kill_all
 from stacpull.errors import InterruptedRunError
 
 __all__ = ["run", "run_until_stopped"]

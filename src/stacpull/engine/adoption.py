@@ -1,8 +1,8 @@
-"""`--adopt`: files that lie where an asset goes and that the ledger does not know, taken instead of fetched.
+"""`--adopt`: files in the place of an asset that the ledger does not know are taken instead of fetched.
 
 What another tool has downloaded is taken if its size and a checksum are what the item or the server states,
 or if its size and its time of modification are those of the server's `Last-Modified` (as wget and rclone
-leave them, and curl and aria2 if told to). The server is asked by HEAD, and only where such a file is. If
+leave them, and curl and aria2 if asked to). The server is asked by HEAD, and only where such a file is. If
 they disagree, that is the asset's failure and the file stays. Where nothing is stated the asset is fetched,
 and the publisher takes the file if the content is the same.
 
@@ -105,7 +105,7 @@ class AdoptingFetcher:
         return received or await self._within.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Received | None:
-        """Return the asset if it lies in its place; None if nothing is there, or nothing tells what it is."""
+        """Return the asset if it is in its place; None if nothing is there, or nothing proves what it is."""
         names = await asyncio.to_thread(self._names_in, job.directory)
         if not names or (job.name is not None and job.name not in names):
             return None
@@ -119,15 +119,15 @@ class AdoptingFetcher:
                 url, headers = response.url, response.headers
         except TransferError:  # many servers refuse HEAD; what else is wrong, the fetch will meet too
             return None
-        told = Received(0, None, filename_of(url), validator_of(headers))
+        received = Received(0, None, filename_of(url), validator_of(headers))
         template = job.name_template or "{filename}"
-        name = job.name if job.name is not None else complete(template, told.filename, job.directory)
+        name = job.name if job.name is not None else complete(template, received.filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
-        return await self._judged(job, name, _stated(job, url, headers), told)
+        return await self._judged(job, name, _stated(job, url, headers), received)
 
-    async def _judged(self, job: Job, name: str, stated: Stated, told: Received) -> Received | None:
-        """Return `told` with what lies there, if that is the asset; None if nothing tells.
+    async def _judged(self, job: Job, name: str, stated: Stated, received: Received) -> Received | None:
+        """Return `received` with the file that is there, if it is the asset; None if nothing proves it.
 
         Raises:
             TransferError: EXISTS, if it is not the asset.
@@ -144,10 +144,10 @@ class AdoptingFetcher:
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
         sha256 = None if self._checksum is None else stranger.digests[self._checksum]
-        return told._replace(size=stranger.size, sha256=sha256, part=part)
+        return received._replace(size=stranger.size, sha256=sha256, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
-        """Return what lay in a directory when it was first asked for: what came later is no stranger."""
+        """Return what was in a directory when it was first asked for: later files are the mirror's own."""
         found = self._listed.get(directory)
         if found is None:
             names: list[str] = []

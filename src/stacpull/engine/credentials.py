@@ -60,7 +60,7 @@ class CredentialsCheck:
 
 
 def state_of(one: Listed) -> ProfileState:
-    """Return what is to be told of a profile."""
+    """Return what the user may see of a profile."""
     profile = one.profile
     if isinstance(profile, Unreadable):
         return ProfileState(profile.name, "", (), False, "", str(profile.path), one.problem)
@@ -152,7 +152,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
         if failure.status == _NOT_FOUND and is_in_object_store(url):
             return  # without permission the answer is 403, whether the object exists or not
-        raise SourceError(f"Whether they are accepted cannot be told: {failure.message}") from error
+        raise SourceError(f"It is not known if they are accepted: {failure.message}") from error
     if page:
         host = host_of(response.url)
         raise CredentialsError(f"The credentials are not accepted: {host} answered with a page to log in at.")
@@ -162,7 +162,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
 
 def _sent_away(url: str, host: str) -> str:
     return (
-        f"Whether they are accepted cannot be told: {host_of(url)} redirects to {host}, "
+        f"It is not known if they are accepted: {host_of(url)} redirects to {host}, "
         "for which the profile has no login: give another --url."
     )
 

@@ -1,7 +1,7 @@
 """How the file descriptors of this process are shared out: `ulimit -n` may allow as few as 64.
 
 A worker can keep a connection to each host on its way (the API, the host it redirects to, the store) and have
-a part open. Directories of DEST are held open because opening them anew costs more than renaming a file;
+a part open. Directories of DEST are held open because opening them again costs more than renaming a file;
 where files are synced one by one, as many again are open while they are synced.
 """
 

@@ -81,7 +81,7 @@ def _cut_all(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class WrittenItem:
-    """An item's JSON that lies in a part file, about to be renamed into place."""
+    """An item's JSON in a part file, about to be renamed into place."""
 
     row: int
     part: str
@@ -110,7 +110,7 @@ class ItemWriter:
         """Why the JSON of an item could not be written, by row: one sentence each."""
 
     def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[WrittenItem]:
-        """Write the JSON of these items into part files, unless a file of somebody else is in their place.
+        """Write the JSON of these items into part files, unless a foreign file is in their place.
 
         Args:
             rows: The items.
@@ -185,7 +185,7 @@ class ItemWriter:
         return encode_item(ready, self._secrets)
 
     def _stored(self, record: views.ItemRecord, path: str) -> Json | None:
-        """Return the item's JSON as it lies in the mirror, None if it is not what was written."""
+        """Return the item's JSON in the mirror, None if it is not what was written."""
         directory, _, name = path.rpartition("/")
         data = self._destination.read(directory, name)
         if data is not None and record.sha256 not in (None, hashlib.sha256(data).digest()):

@@ -3,10 +3,10 @@
     walk of DEST ─▶ ledger: what is it? ─▶ threads: read and hash ─▶ damage
     ledger: what was never met? ───────────────────────────────────▶ damage
 
-The tree is walked once, in the order of its directories, and each path looked up in the ledger: so files that
-nobody knows are found on the way, and files that are not there are what is left over at the end. The thread
-that walks owns the ledger's connection; others only read files. Whatever the mirror holds, memory holds a few
-hundred paths and a bit a row.
+The tree is walked once, in the order of its directories, and each path is looked up in the ledger. Files that
+the ledger does not know are found on the way; rows that no file was found for are left over at the end. The
+thread that walks owns the ledger's connection; others only read files. Whatever the mirror holds, memory
+holds a few hundred paths and one bit per row.
 
 A file is as it should be if its SHA-256 is the recorded one. Where none was recorded its size must do, and
 for JSON that it is there; these are counted as unproven.

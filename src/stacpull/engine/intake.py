@@ -1,6 +1,6 @@
 """The way from the workers to the disk: one slot for each asset that a kill would cost.
 
-A worker takes a slot before it fetches, and the slot is free again when what came in lies on disk as a whole
+A worker takes a slot before it fetches, and the slot is free again when what came in is on disk as a whole
 part (or the asset has failed). So what is in flight and what waits in memory to be written are never more
 than there are slots. Handing in costs no thread hop; slots run out only when the disk is behind, or when too
 many whole parts wait to be published.

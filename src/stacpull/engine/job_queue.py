@@ -6,14 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from stacpull.engine.processes.shares import BATCH, Shares
+from stacpull.engine.shares import BATCH, Shares
 from stacpull.models import Job
 
 __all__ = ["JobQueue", "job_queue"]
 
 
 class JobQueue(asyncio.Queue["Job | None"]):
-    """The bounded queue of jobs, which tells when something comes into it, and what waits.
+    """The bounded queue of jobs, with a signal when something comes into it.
 
     `_init`, `_get` and `_put` are what asyncio has subclasses override.
     """
@@ -44,5 +44,5 @@ class JobQueue(asyncio.Queue["Job | None"]):
 
 
 def job_queue(shares: Shares) -> JobQueue:
-    """Return a queue as long as is needed for nobody to wait: with workers, some messages full."""
+    """Return a queue that is long enough to keep all workers busy: with processes, some messages full."""
     return JobQueue(2 * shares.own.slots + 4 * BATCH * len(shares.workers))

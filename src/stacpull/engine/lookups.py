@@ -52,7 +52,7 @@ class LookupResults(NamedTuple):
         return DescribedAssets(assets, stated) if stated else assets
 
     def listings_of(self, item: ItemId | None) -> Mapping[str, Listing | Failure]:
-        """Return what lies below the prefixes of `item`, by key."""
+        """Return the objects below the prefixes of `item`, by key."""
         return _NO_LISTINGS if item is None else self.listings.get(item, _NO_LISTINGS)
 
 

@@ -19,6 +19,7 @@ from functools import partial
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
+from stacpull.engine.child_process import Started
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import clean_document
 from stacpull.engine.fetching import open_fetching
@@ -29,14 +30,13 @@ from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_store import MirrorStore, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import Pool
-from stacpull.engine.processes.crew import Crew, Surroundings
-from stacpull.engine.processes.spawning import Started
 from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
+from stacpull.engine.workers import Workers, worker_settings
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
     CredentialsError,
@@ -49,6 +49,7 @@ from stacpull.errors import (
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.models import ItemId
+from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
@@ -115,7 +116,7 @@ class MirrorRun:
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
-        """True if a stop kept something from being done that no counter tells of: `resume` does it."""
+        """True if a stop kept something from being done that no counter shows: `resume` does it."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.
@@ -289,7 +290,7 @@ class MirrorRun:
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
-        """Return what takes jobs from the queue: the pool, with worker processes if there are to be some."""
+        """Return what takes jobs from the queue: the pool, with worker processes if there are any."""
         network, destination = self._network, self._workspace.destination
         fetching = open_fetching(
             network,
@@ -301,29 +302,30 @@ class MirrorRun:
         )
         prefer = self._run.spec.selection.prefer
         tools = Tools(fetching.fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
+        settings = worker_settings(network, self._options, destination.path, prefer)
         pool = Pool(
             queue,
             self._intake,
             tools,
             workers=self._workers,
+            held=(MAX_REFUSALS - 1) * (1 + len(settings)),
             on_failure=self._failures.failed,
             fast=fetching.fast,
         )
-        if not network.shares.workers:
+        if not settings:
             return pool
-        around = Surroundings(
-            destination,
-            network,
-            self._store,
-            self._backlog,
-            reader,
-            self._clock,
-            self._options,
-            self._emit,
-            prefer,
-            self._failures.failed,
+        return Workers(
+            queue,
+            pool,
+            settings,
+            self._workspace.lock,
+            network=network,
+            store=self._store,
+            backlog=self._backlog,
+            items=reader,
+            clock=self._clock,
+            emit=self._emit,
         )
-        return Crew(queue, pool, around)
 
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         spec = self._run.spec
@@ -362,7 +364,7 @@ class MirrorRun:
             on_event=self._emit,
         )
 
-    # --- what is told ------------------------------------------------------------------------------------
+    # --- messages and reports ----------------------------------------------------------------------------
 
     def _notice(self, event: NetworkEvent) -> None:
         if isinstance(event, Notice):

@@ -24,7 +24,7 @@ from stacpull.engine.items_parquet import (
     update_items_parquet,
 )
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.recovery import accept, recover
+from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed
@@ -209,6 +209,12 @@ class MirrorStore:
         self.write_final_items()
         why = self._sync.reason if isinstance(self._sync, FileSync) else None
         return Recovered(runs.layout_before(db, self._run.id), why)
+
+    def take_up(self, rows: frozenset[int]) -> list[int]:
+        """Publish what a lost worker process wrote of these assets and did not report; return their rows."""
+        found = parts_of_lost_worker(self._db, self.destination, rows, checksum=self._checksum)
+        self.publisher.take(found)
+        return [job.row for job, _, _ in found]
 
     def settle(self) -> None:
         """Publish and record everything that was received."""

@@ -12,7 +12,7 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
-from stacpull.engine.processes.shares import Shares, share_out
+from stacpull.engine.shares import Shares, share_out
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
@@ -21,12 +21,10 @@ from stacpull.net.client import Client, Counters
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
@@ -80,8 +78,8 @@ class Network:
     """What the network reports while it works."""
     logins: Logins | None = None
     """Those of a credential profile."""
-    http: Transport | None = None
-    """What sends over http and https: the fast path takes its place for plain requests."""
+    http: HttpTransport | None = None
+    """Sends over http and https; the fast path takes its place for small plain assets."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
@@ -154,9 +152,9 @@ async def open_network(
         options: how to transfer.
         clock: where time comes from.
         processes: how many share what may be done at once.
-        addresses: what the coordinator of a worker has learned of the addresses of SOURCE.
+        addresses: what the first network process has learned of the addresses of SOURCE, for a worker.
         policy: how patient to be; as the options say, if not given.
-        reserve: asks the coordinator of a worker for a share of what the user limited.
+        reserve: asks the first network process for a share of what the user limited, for a worker.
     """
     keys = options.s3.keys or ()
     secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
@@ -169,10 +167,9 @@ async def open_network(
     transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
     counters, events = Counters(), NetworkEvents()
-    logins = plain = None
+    logins = None
     if options.provider is not None:
-        plain = _plain_transport(options, addresses)
-        logins = Logins(options.provider, http, plain, policy, clock, secrets, counters, events.warn)
+        logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)
     client = Client(
         transports,
         Gates(
@@ -214,8 +211,6 @@ async def open_network(
         raise
     finally:
         await client.close()
-        if plain is not None:
-            await plain.close()
 
 
 def _shares(options: Options, processes: int) -> Shares:
@@ -226,21 +221,8 @@ def _shares(options: Options, processes: int) -> Shares:
     return share_out(processes, slots, per_host)
 
 
-def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    """Return what sends over http and https: the lean transport, with aiohttp for all that is odd."""
-    plain = _plain_transport(options, policy)
-    if options.transport == "aiohttp":
-        return plain
-    return LeanTransport(
-        policy=policy,
-        fallback=plain,
-        stall_timeout=options.stall_timeout,
-        min_rate=options.min_rate,
-        ca_bundle=options.ca_bundle,
-    )
-
-
-def _plain_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
+def http_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
+    """Return the transport for http and https."""
     return HttpTransport(
         policy=policy,
         stall_timeout=options.stall_timeout,

@@ -91,7 +91,6 @@ class Pool(Generic[J, T]):
         self._workers = workers
         self._stopping = False
         self._fed = False
-        self._retired = False
         self._failures: HeldFailures[J] = HeldFailures(intake.fail, held, on_failure)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
@@ -130,9 +129,9 @@ class Pool(Generic[J, T]):
             self._queue.get_nowait()
         self.no_more()
 
-    def retire(self) -> None:
-        """Leave the queue to others: the pool takes no further job, but the one that it waits for now."""
-        self._retired = True
+    def fail(self, job: J, failure: Failure, attempts: int) -> None:
+        """Take a failure that is final, of a job of this pool or of a worker process."""
+        self._failures.fail(job, failure, attempts)
 
     # What the fast path calls (`fastpath.path.TransferSink`).
 
@@ -146,8 +145,11 @@ class Pool(Generic[J, T]):
         self.spawn(self._take_course(Course(job, self._tools, BegunAttempt(attempt, since))))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` as a task of this pool."""
-        self._group.create_task(work)
+        """Run `work` as a task of this pool, unless the run is ending because of an error."""
+        try:
+            self._group.create_task(work)
+        except RuntimeError:  # the group takes no more tasks
+            work.close()
 
     def broke(self, error: BaseException) -> None:
         """End the run: there is a defect in the fast path."""
@@ -201,8 +203,6 @@ class Pool(Generic[J, T]):
 
     async def _next(self) -> J | None:
         """Return the next job, None if there will be none."""
-        if self._retired:
-            return None
         if not (self._fed and self._queue.empty()):
             job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             if job is not None and not self._stopping:
@@ -214,7 +214,7 @@ class Pool(Generic[J, T]):
         outcome = await course.run()
         if isinstance(outcome, Failure):
             self._intake.give_back()
-            self._failures.fail(course.job, outcome, course.attempts)
+            self.fail(course.job, outcome, course.attempts)
         else:
             self._intake.put(course.job, outcome)
         self._end()

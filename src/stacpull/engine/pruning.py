@@ -1,10 +1,10 @@
-"""`--prune`: what the mirror holds and the source does not have any more, told and (with `--yes`) removed.
+"""`--prune`: what the source does not have any more is reported and (with `--yes`) removed.
 
-    walk, whole ─▶ items it did not meet ─▶ each asked for by its own URL ─▶ 404 or 410: gone ─▶ told, removed
+    walk, whole ─▶ items it did not meet ─▶ asked for by their own URLs ─▶ 404 or 410: gone ─▶ removed
 
 Nothing goes because a page left it out: a walk may be wrong, so each item must be denied by itself; and a
 service is believed only where items that it has just listed are found (`engine.trust`). Only items that an
-earlier walk of the same source and selection met last are judged. What is in doubt stays, and is told.
+earlier walk of the same source and selection met last are judged. What is in doubt stays, and is reported.
 """
 
 from __future__ import annotations
@@ -160,17 +160,17 @@ class Pruning:
     async def _unlinked(self, found: Sequence[Unmet]) -> tuple[list[Unmet], dict[int, bytes]]:
         """Return those that no item links to any more, as far as that is known; renewed JSON of label items.
 
-        What an item that is there links to may be back tomorrow: it is told as gone, and kept.
+        What an item that is there links to may be back tomorrow: it is reported as gone, and kept.
         """
         rows = {one.row: one for one in found if not one.linked}
         labels = [
             label for label in await self._call(MirrorStore.label_items, list(rows)) if label.row not in rows
         ]
         hrefs = list(dict.fromkeys(label.href for label in labels if label.href is not None))
-        told = dict(zip(hrefs, await self._asked(hrefs), strict=True))
+        answers = dict(zip(hrefs, await self._asked(hrefs), strict=True))
         renewed: dict[int, bytes] = {}
         for label in labels:
-            document = told.get(label.href or "")
+            document = answers.get(label.href or "")
             if isinstance(document, dict) and _is_without(document, label, rows[label.source]):
                 renewed[label.row] = clean_item(document, self._secrets)
             else:

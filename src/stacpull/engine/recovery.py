@@ -22,7 +22,7 @@ it is taken only if its sha256 agrees, and never removed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,6 @@ from stacpull.store.trust import trust, trusted_boot
 from stacpull.store.wholes import Whole, WholeName, parse_whole
 from stacpull.store.writer import Arrived
 from stacpull.system import is_linux
-
-__all__ = ["Leftovers", "accept", "boot_id", "has_size", "recover", "taken_up"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
@@ -192,7 +190,7 @@ def _wholes(
     found: dict[int, Arrived] = {}
     for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
         name = parse_whole(entry.name)
-        if name is None or name.row in in_place or name.row in found or not has_size(entry, name.size):
+        if name is None or name.row in in_place or name.row in found or not _has_size(entry, name.size):
             continue
         job = jobs.job_of(db, name.row, name.generation)
         if job is None or (job.name is None and name.filename is None):
@@ -205,11 +203,11 @@ def _wholes(
             sha256 = known.digest
         elif checksum is not None:
             sha256 = hashed(destination.parts_fd, entry.name, checksum)
-        found[name.row] = taken_up(job, name, entry, sha256)
+        found[name.row] = _taken_up(job, name, entry, sha256)
     return list(found.values())
 
 
-def has_size(entry: os.DirEntry[str], size: int) -> bool:
+def _has_size(entry: os.DirEntry[str], size: int) -> bool:
     """Return True if a part is a regular file of that size."""
     return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size == size
 
@@ -221,7 +219,7 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
     return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
 
 
-def taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
+def _taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
     """Return a whole part as the writer would have reported it."""
     received = Received(
         size=name.size,
@@ -232,6 +230,41 @@ def taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes |
         verified=not name.unproven,
     )
     return job, received, Whole(entry.name, entry.inode(), name.size, sha256)
+
+
+def parts_of_lost_worker(
+    db: Connection, destination: Destination, rows: Collection[int], *, checksum: str | None
+) -> list[Arrived]:
+    """Return the whole parts of pending assets that a worker process wrote and did not report.
+
+    Only the process was lost and not the machine, so a part of the right size is whole. Others are removed.
+
+    Args:
+        db: The ledger.
+        destination: The mirror.
+        rows: The assets that the process had.
+        checksum: Algorithm of the digest that the parts are read for; None: none.
+
+    Raises:
+        DestinationError: A part cannot be removed.
+    """
+    found = []
+    for entry in list(os.scandir(destination.parts)):
+        name = parse_whole(entry.name)
+        if name is None or name.row not in rows:
+            continue
+        job = jobs.job_of(db, name.row, name.generation)
+        if job is None:
+            continue
+        if not _has_size(entry, name.size) or (job.name is None and name.filename is None):
+            destination.drop_part(entry.name)
+            continue
+        sha256 = None
+        if checksum is not None:
+            look = look_at(destination.parts_fd, entry.name, hashed=True, algorithm=checksum)
+            sha256 = look.sha256
+        found.append(_taken_up(job, name, entry, sha256))
+    return found
 
 
 def _sweep(db: Connection, destination: Destination, kept: set[str], *, trusted: bool) -> None:

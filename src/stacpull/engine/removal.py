@@ -1,7 +1,7 @@
 """The removal of files that the mirror has forgotten: after their rows, and before the list of them.
 
 Only regular files are removed, under names that were the mirror's own; a kill in between leaves the list, and
-the next start goes on with it.
+the next start continues with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Work on a thread that tells a loop what it finds, and hears from it when to stop."""
+"""Work on a thread that reports to an event loop, which can stop it."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Reporter:
 
     def flush(self) -> None:
         """Wait until the listener has heard everything."""
-        told, self._waiting = self._waiting, []
-        if told and self._listener is not None:
-            asyncio.run_coroutine_threadsafe(self._tell(told), self._loop).result()
+        events, self._waiting = self._waiting, []
+        if events and self._listener is not None:
+            asyncio.run_coroutine_threadsafe(self._tell(events), self._loop).result()
 
     async def _tell(self, events: Sequence[Event]) -> None:
         if self._listener is not None:

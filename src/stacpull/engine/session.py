@@ -1,4 +1,4 @@
-"""What every public function opens and closes: DEST, the source, the ledger; and how a run goes on."""
+"""What every public function opens and closes: DEST, the source, the ledger; and how a run continues."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
-    """Refuse to read files of this disk because a ledger says so: it may come from somebody else.
+    """Refuse to read files of this disk because a ledger says so: it may come from another person.
 
     Args:
         workspace: The opened mirror.
@@ -131,7 +131,7 @@ async def opened_source(
     processes: int = 1,
     on_event: Listener | None = None,
 ) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network (of one process of `processes`) and the source; `on_event` hears if that takes long.
+    """Open the network (of one process of `processes`) and the source; `on_event` hears of a long wait.
 
     Raises:
         CredentialsError, SourceError: the source cannot be read.

@@ -6,7 +6,7 @@ later get a hard link to its file, or its bytes where it is not in place yet (or
 the way of every part from there. Hrefs with a query are left alone: most are signed, and differ.
 
 A link is made only to what is proven to be the file of the first: by its inode, or by its SHA-256; an older
-version may lie in that place, or a file of the user's. Only recent hrefs are remembered, 2 MiB of bodies;
+version may be in that place, or a file of the user's. Only recent hrefs are remembered, 2 MiB of bodies;
 of a run in several processes each remembers its own.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, Job, Received
 from stacpull.net.client import Begun
-from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
@@ -42,7 +42,7 @@ class _First:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._awaited: asyncio.Event | None = None  # made where somebody waits: there are millions of these
+        self._awaited: asyncio.Event | None = None  # made when another job waits: there are millions of these
         self._has_ended = False
         self.received: Received | None = None
         self.inode: int | None = None
@@ -101,7 +101,7 @@ class SharingFetcher:
             return _First(job)
         return None if job.href in self._recent else self._begin(job)
 
-    def take(self, job: Job, claim: _First, url: str, headers: LeanHeaders, body: bytes) -> Received | None:
+    def take(self, job: Job, claim: _First, url: str, headers: HeaderFields, body: bytes) -> Received | None:
         """Take a small body as `Fetcher.take` does, and remember it."""
         received = self._within.take(job, url, headers, body)
         if received is not None:
@@ -153,18 +153,18 @@ class SharingFetcher:
 
     async def _shared(self, job: Job, first: _First) -> Received | None:
         """Return the asset, made of what came for another; None if that cannot be."""
-        told = first.received
-        if told is None or not _may_be(job, first.job, told):
+        shared = first.received
+        if shared is None or not _may_be(job, first.job, shared):
             return None
-        received = await asyncio.to_thread(self._linked, job, first, told)
-        return received or (told if told.body is not None else None)
+        received = await asyncio.to_thread(self._linked, job, first, shared)
+        return received or (shared if shared.body is not None else None)
 
-    def _linked(self, job: Job, first: _First, told: Received) -> Received | None:
+    def _linked(self, job: Job, first: _First, shared: Received) -> Received | None:
         """Make a part that is a link of the first one's file; None if that is not in place, or cannot be."""
         part = f"{job.row}.{job.generation}.part"
         for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have", part):
             self._destination.drop_part(left)
-        for directory, path in self._places(first, told):  # the whole part first: it moves on to the other
+        for directory, path in self._places(first, shared):  # the whole part first: it moves on to the other
             try:
                 os.link(
                     path,
@@ -175,27 +175,27 @@ class SharingFetcher:
                 )
             except OSError:
                 continue
-            if self._is_proven(part, first, told):
-                sha256 = told.sha256
-                if told.body is not None and self._checksum is not None:
-                    sha256 = digest_of(Checksum(self._checksum, b""), told.body)
-                return told._replace(body=None, part=self._destination.parts / part, sha256=sha256)
+            if self._is_proven(part, first, shared):
+                sha256 = shared.sha256
+                if shared.body is not None and self._checksum is not None:
+                    sha256 = digest_of(Checksum(self._checksum, b""), shared.body)
+                return shared._replace(body=None, part=self._destination.parts / part, sha256=sha256)
             self._destination.drop_part(part)
         return None
 
-    def _places(self, first: _First, told: Received) -> list[tuple[int, str | Path]]:
+    def _places(self, first: _First, shared: Received) -> list[tuple[int, str | Path]]:
         """Return where the first one's file may be: a directory's descriptor, and a path below it."""
-        final = (self._destination.fd, _place(first.job, told))
-        return [final] if told.part is None else [(self._destination.parts_fd, told.part.name), final]
+        final = (self._destination.fd, _place(first.job, shared))
+        return [final] if shared.part is None else [(self._destination.parts_fd, shared.part.name), final]
 
-    def _is_proven(self, part: str, first: _First, told: Received) -> bool:
+    def _is_proven(self, part: str, first: _First, shared: Received) -> bool:
         """Return True if a part is the first one's file."""
         found = os.stat(part, dir_fd=self._destination.parts_fd, follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != told.size:
+        if not stat.S_ISREG(found.st_mode) or found.st_size != shared.size:
             return False
-        if told.body is None or found.st_ino == first.inode:
+        if shared.body is None or found.st_ino == first.inode:
             return found.st_ino == first.inode
-        if (self._destination.parts / part).read_bytes() != told.body:
+        if (self._destination.parts / part).read_bytes() != shared.body:
             return False
         first.inode = found.st_ino
         return True
@@ -205,13 +205,13 @@ def _weight(first: _First) -> int:
     return 0 if first.received is None or first.received.body is None else first.received.size
 
 
-def _may_be(job: Job, first: Job, told: Received) -> bool:
+def _may_be(job: Job, first: Job, shared: Received) -> bool:
     """Return True if nothing that the item states speaks against what came for another."""
-    return job.size in {None, told.size} and (job.checksum is None or job.checksum == first.checksum)
+    return job.size in {None, shared.size} and (job.checksum is None or job.checksum == first.checksum)
 
 
 def _place(job: Job, received: Received) -> Path:
-    """Return where the file of `job` lies, relative to DEST, unless that name was taken."""
+    """Return where the file of `job` is, relative to DEST, unless that name was taken."""
     name = job.name
     if name is None:
         name = complete(job.name_template or "{filename}", received.filename, job.directory)

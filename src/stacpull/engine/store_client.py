@@ -20,8 +20,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import msgspec
 
 from stacpull.engine import store_messages as messages
+from stacpull.engine.channel import Channel
+from stacpull.engine.child_process import Started, reap, spawn
+from stacpull.engine.messages import (
+    ErrorReport,
+    IncomingPart,
+    encoded,
+    error_of,
+    framed,
+    part_of,
+    whole_parts,
+)
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.processes.spawning import Started, reap, spawn
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
@@ -34,7 +44,7 @@ from stacpull.store.writer import Arrived, BodyWriter
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SMALL = 16 << 10
+_SMALL = 32 << 10
 """Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
 _BATCH = 64
 _GATHER = 0.002
@@ -43,6 +53,7 @@ _ENDED = (
     "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
     "Run `stacpull resume`."
 )
+_PROCESS = "store process"
 _BUFFER = 4 << 20
 """Bytes that the socket may hold, as far as the system allows."""
 
@@ -78,7 +89,7 @@ class StoreEvents:
     """Nothing can be written any more."""
 
 
-class StoreClient(asyncio.Protocol):
+class StoreClient:
     """The store process, as the network process sees it. To be used on one event loop."""
 
     def __init__(
@@ -102,14 +113,12 @@ class StoreClient(asyncio.Protocol):
         self._checksum = checksum
         self._on = on
         self._loop = asyncio.get_running_loop()
-        self._frames = messages.MessageFrames(messages.decode_to_network)
-        self._transport: asyncio.Transport | None = None
+        self._channel = Channel(messages.decode_to_network, self._hear, on.broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._batch: list[messages.IncomingPart] = []
-        self._closed: asyncio.Future[messages.StoreError | None] = self._loop.create_future()
-        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._batch: list[IncomingPart] = []
+        self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
         self._writer = BodyWriter(
@@ -141,12 +150,11 @@ class StoreClient(asyncio.Protocol):
         dest = os.fsencode(self._destination.path)
         opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *self._secrets.revealed())
         try:
-            await asyncio.to_thread(socket.send_fds, sock, [messages.framed(opening)], [lock])
+            await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        sock.setblocking(False)
-        await self._loop.create_unix_connection(lambda: self, sock=sock)
+        await self._channel.open(sock)
         self._writer.start()
 
     async def flush(self) -> None:
@@ -156,7 +164,7 @@ class StoreClient(asyncio.Protocol):
 
     def stop(self) -> None:
         """Have operations end early that take long."""
-        self._send(messages.StopEarly())
+        self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:
         """Have everything published and recorded, and end the process.
@@ -165,16 +173,15 @@ class StoreClient(asyncio.Protocol):
             DestinationError: The ledger could not be brought to the disk.
         """
         self._closing = True
-        if self._transport is not None:
-            self._send(messages.CloseMirror())
-            ends: list[asyncio.Future[Any]] = [self._closed, self._lost]
+        if self._channel.is_open:
+            self._channel.send(messages.CloseMirror())
+            ends: list[asyncio.Future[Any]] = [self._closed, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            self._transport.close()
-            await self._lost
+            await self._channel.close()
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
         if self._closed.done() and (error := self._closed.result()) is not None:
-            raise messages.error_of(error)
+            raise error_of(error, _PROCESS)
 
     # --- what came in ------------------------------------------------------------------------------------
 
@@ -183,7 +190,7 @@ class StoreClient(asyncio.Protocol):
         if received.body is None or received.size > _SMALL:
             self._writer.put(job, received)
             return
-        self._batch.append(_part_of(job, received, received.body))
+        self._batch.append(part_of(job, received, received.body))
         if len(self._batch) >= _BATCH:
             self._send_batch()
         elif len(self._batch) == 1:
@@ -192,24 +199,24 @@ class StoreClient(asyncio.Protocol):
     def _send_batch(self) -> None:
         if self._batch:
             batch, self._batch = self._batch, []
-            self._send(messages.IncomingParts(batch, len(batch)))
+            self._channel.send(messages.IncomingParts(batch, len(batch)))
 
-    def deliver(self, batch: list[Arrived]) -> None:
-        """Have whole parts published that another process has written."""
-        self._send(messages.IncomingParts(_whole_parts(batch), 0))
+    def deliver(self, parts: list[IncomingPart]) -> None:
+        """Have whole parts published that a worker process has written."""
+        self._channel.send(messages.IncomingParts(parts, 0))
 
     def _deliver_written(self, batch: list[Arrived]) -> None:
-        self._send(messages.IncomingParts(_whole_parts(batch), len(batch)))
+        self._channel.send(messages.IncomingParts(whole_parts(batch), len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         scrubbed = failure.scrubbed(self._secrets)
-        self._send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
+        self._channel.send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
 
     def confirm(self, job: Job) -> None:
         """Have it recorded that the source says that an asset has not changed."""
-        self._send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
+        self._channel.send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
 
     # --- operations --------------------------------------------------------------------------------------
 
@@ -226,51 +233,33 @@ class StoreClient(asyncio.Protocol):
             DestinationError: The ledger or the disk fails, or did before; also if the process has ended.
             StacpullError: As the operation.
         """
-        if self._transport is None:
+        if not self._channel.is_open:
             raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
-            self._send(messages.LearnedSecrets(*self._secrets.revealed()))
+            self._channel.send(messages.LearnedSecrets(*self._secrets.revealed()))
         self._number += 1
         number, future = self._number, self._loop.create_future()
         self._waiting[number] = future, messages.operation(operation.__name__)
-        encoded = msgspec.Raw(messages.encoded(arguments))
-        self._send(messages.OperationCall(number, operation.__name__, encoded))
+        self._channel.send(
+            messages.OperationCall(number, operation.__name__, msgspec.Raw(encoded(arguments)))
+        )
         try:
             return cast("T", await future)
         finally:
             self._waiting.pop(number, None)
 
-    def _send(self, message: messages.ToStore) -> None:
-        if self._transport is not None:
-            self._transport.write(messages.framed(message))
+    # --- what the store process reports ----------------------------------------------------------------
 
-    # --- what the loop says ------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the store process sends."""
-        for message in self._frames.feed(data):
-            try:
-                self._hear(message)
-            except Exception as error:  # noqa: BLE001 -- the loop would only log it
-                self._on.broken(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Hear that the store process is gone: unless it was to end, the run ends."""
-        self._transport = None
+    def _on_lost(self) -> None:
+        """Note that the store process is gone: unless it was to end, the run ends."""
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
-            self._failure = DestinationError(_ENDED) if error is None else messages.error_of(error)
+            self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
             self._on.broken(self._failure)
         for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(self._failure or DestinationError("The mirror is closed."))
-        if not self._lost.done():
-            self._lost.set_result(None)
 
     def _hear(self, message: messages.ToNetwork) -> None:
         match message:
@@ -287,7 +276,7 @@ class StoreClient(asyncio.Protocol):
             case messages.StoreWarning(text):
                 self._on.warned(text)
             case messages.StoreBroken(error):
-                self._on.broken(messages.error_of(error))
+                self._on.broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):
                 self._closed.set_result(error)
 
@@ -300,32 +289,6 @@ class StoreClient(asyncio.Protocol):
         if future is None or operation is None or future.done():
             return
         if answer.error is not None:
-            future.set_exception(messages.error_of(answer.error))
+            future.set_exception(error_of(answer.error, _PROCESS))
         else:
             future.set_result(operation.result.decode(answer.result))
-
-
-def _whole_parts(batch: list[Arrived]) -> list[messages.IncomingPart]:
-    return [
-        _part_of(job, received, None)._replace(
-            part=whole.part, inode=whole.inode, sha256=whole.sha256, size=whole.size
-        )
-        for job, received, whole in batch
-    ]
-
-
-def _part_of(job: Job, received: Received, body: bytes | None) -> messages.IncomingPart:
-    etag = received.validator.kept
-    return messages.IncomingPart(
-        job.row,
-        job.item_row,
-        job.generation,
-        job.directory,
-        job.name,
-        job.name_template,
-        received.size,
-        received.filename.encode("utf-8", "surrogatepass"),
-        None if etag is None else etag.encode("utf-8", "surrogatepass"),
-        received.verified,
-        body,
-    )

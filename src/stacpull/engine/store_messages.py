@@ -1,53 +1,26 @@
-"""The messages between the network process and the store process: typed values in MessagePack.
-
-The network process parses what servers send, and might be taken over by one. So the store process accepts
-nothing but these types: unlike pickle, decoding them runs no code. Each message is preceded by its length.
+"""The messages between the network process and the store process, and the operations that they name.
 
     network ─▶ OpenMirror, then OperationCall, IncomingParts, RecordFailure, RecordUnchanged, …, CloseMirror
     store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
+
+They are sent as `engine.messages` says.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from stacpull import errors
+from stacpull.engine.messages import ErrorReport, IncomingPart
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.errors import StacpullError, WorkerError
 from stacpull.events import AssetFailed
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests
 
-_LENGTH = struct.Struct("<I")
-_ENCODER = msgspec.msgpack.Encoder()
-
 Counters = dict[str, int | None]
-
-
-class IncomingPart(NamedTuple):
-    """An asset that came in whole: its body, or the whole part that holds it already."""
-
-    row: int
-    item_row: int
-    generation: int
-    directory: str
-    name: str | None
-    name_template: str | None
-    size: int
-    filename: bytes
-    """Base name of the resolved URL; it may hold what is not valid text."""
-    etag: bytes | None
-    verified: bool
-    body: bytes | None
-    part: str = ""
-    """Name of the whole part, if there is no body."""
-    inode: int = 0
-    sha256: bytes | None = None
 
 
 class OpenMirror(msgspec.Struct, tag=0, array_like=True):
@@ -104,20 +77,12 @@ class CloseMirror(msgspec.Struct, tag=7, array_like=True):
     """Publish and record everything, and close the ledger."""
 
 
-class StoreError(msgspec.Struct, array_like=True):
-    """An exception: the name of its class, its message, and a traceback if it is not a `StacpullError`."""
-
-    kind: str
-    message: str
-    trace: str = ""
-
-
 class OperationResult(msgspec.Struct, tag=10, array_like=True):
     """The result of an `OperationCall`, or the error that it raised."""
 
     number: int
     result: msgspec.Raw
-    error: StoreError | None
+    error: ErrorReport | None
     counters: Counters
 
 
@@ -149,13 +114,13 @@ class StoreWarning(msgspec.Struct, tag=14, array_like=True):
 class StoreBroken(msgspec.Struct, tag=15, array_like=True):
     """Nothing can be published any more."""
 
-    error: StoreError
+    error: ErrorReport
 
 
 class MirrorClosed(msgspec.Struct, tag=16, array_like=True):
     """The ledger is closed, and nothing follows; or it could not be closed well."""
 
-    error: StoreError | None
+    error: ErrorReport | None
 
 
 ToStore = (
@@ -171,52 +136,6 @@ ToStore = (
 ToNetwork = (
     OperationResult | PartsWritten | PartsPublished | AssetsFailed | StoreWarning | StoreBroken | MirrorClosed
 )
-
-
-def framed(message: ToStore | ToNetwork) -> bytes:
-    """Return a message as it is sent."""
-    data = encoded(message)
-    return _LENGTH.pack(len(data)) + data
-
-
-def encoded(value: Any) -> bytes:
-    """Return a value in MessagePack; what is not valid Unicode in text is escaped."""
-    try:
-        return _ENCODER.encode(value)
-    except UnicodeEncodeError:
-        return _ENCODER.encode(_escaped(msgspec.to_builtins(value, builtin_types=(bytes,))))
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, list | tuple):
-        return [_escaped(member) for member in value]
-    if isinstance(value, dict):
-        return {_escaped(key): _escaped(member) for key, member in value.items()}
-    return value
-
-
-class MessageFrames:
-    """Puts messages together from the pieces in which they come."""
-
-    def __init__(self, decode: Callable[[bytes], Any]) -> None:
-        self._decode = decode
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[Any]:
-        """Take a piece, and yield the messages that are complete now."""
-        buffer = self._buffer
-        buffer += data
-        start, head = 0, _LENGTH.size
-        while len(buffer) - start >= head:
-            end = start + head + _LENGTH.unpack_from(buffer, start)[0]
-            if len(buffer) < end:
-                break
-            yield self._decode(bytes(memoryview(buffer)[start + head : end]))
-            start = end
-        if start:
-            del buffer[:start]
 
 
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
@@ -245,14 +164,3 @@ def operation(name: str) -> StoreOperation:
     result = hints.pop("return")
     arguments = tuple.__class_getitem__(tuple(hints.values()))
     return StoreOperation(function, msgspec.msgpack.Decoder(arguments), msgspec.msgpack.Decoder(result))
-
-
-def error_of(error: StoreError) -> StacpullError:
-    """Return the exception: its own class if that is a `StacpullError`, else a mistake of stacpull's."""
-    kind = getattr(errors, error.kind, None)
-    if isinstance(kind, type) and issubclass(kind, StacpullError):
-        return kind(error.message)
-    found = WorkerError(f"The store process failed, which should not have happened: {error.kind}.")
-    if error.trace:
-        found.add_note(error.trace)
-    return found

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,10 +24,11 @@ import msgspec
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
+from stacpull.engine.heap import collect_seldom
+from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, encoded, error_report, framed
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, stored_text
 from stacpull.engine.workspace import opened_ledger
-from stacpull.errors import StacpullError
 from stacpull.ledger import runs
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
 from stacpull.models import Checksum
@@ -40,7 +40,7 @@ from stacpull.store.wholes import whole_name
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
 """Operations that are still tried when publishing has failed."""
 _READ = 1 << 18
-_NOTHING = msgspec.Raw(messages.encoded(None))
+_NOTHING = msgspec.Raw(encoded(None))
 
 _Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | None
 
@@ -62,16 +62,16 @@ class StoreServer:
 
     def serve(self) -> None:
         """Do what the network process asks for, until it closes the mirror or its end of the socket."""
-        failure: messages.StoreError | None = None
+        failure: ErrorReport | None = None
         try:
             with ExitStack() as opened:
                 self._listen(opened)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
-            failure = _error(error)
+            failure = error_report(error)
         self._send(messages.MirrorClosed(failure))
 
     def _listen(self, opened: ExitStack) -> None:
-        frames = messages.MessageFrames(messages.decode_to_store)
+        frames = MessageFrames(messages.decode_to_store)
         data, locks, _, _ = socket.recv_fds(self._sock, _READ, 1)
         for lock in locks:
             opened.callback(os.close, lock)
@@ -141,7 +141,7 @@ class StoreServer:
             case messages.StopEarly():
                 self._stopped.set()
 
-    def _write(self, parts: list[messages.IncomingPart], counted: int) -> None:
+    def _write(self, parts: list[IncomingPart], counted: int) -> None:
         """Write the bodies as whole parts, and have them published."""
         if self._failed is not None or self._store is None:
             return
@@ -154,7 +154,7 @@ class StoreServer:
             if counted:
                 self._send(messages.PartsWritten(counted))
 
-    def _written(self, one: messages.IncomingPart, destination: Destination) -> WholePart:
+    def _written(self, one: IncomingPart, destination: Destination) -> WholePart:
         filename = one.filename.decode("utf-8", "surrogatepass")
         etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
         part, inode, sha256 = one.part, one.inode, one.sha256
@@ -221,11 +221,11 @@ class StoreServer:
                 with store.translated():
                     operation = messages.operation(call.operation)
                     found = operation.function(store, *operation.arguments.decode(call.arguments))
-                    result = msgspec.Raw(messages.encoded(found))
+                    result = msgspec.Raw(encoded(found))
                     store.publisher.refresh_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 store.publisher.distrust_ledger(error)
-                failure = _error(as_destination_error(error, self._dest))
+                failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(call.number, result, failure, self._counters()))
 
     def _counters(self) -> messages.Counters:
@@ -237,15 +237,15 @@ class StoreServer:
             self._failed = as_destination_error(error, self._dest)
             if self._store is not None:
                 self._store.publisher.distrust_ledger(error)
-            self._send(messages.StoreBroken(_error(self._failed)))
+            self._send(messages.StoreBroken(error_report(self._failed)))
 
-    def _error(self) -> messages.StoreError | None:
-        return None if self._failed is None else _error(self._failed)
+    def _error(self) -> ErrorReport | None:
+        return None if self._failed is None else error_report(self._failed)
 
     def _send(self, message: messages.ToNetwork) -> None:
         """Send a message; if the network process is gone, it is lost."""
         with self._sending, suppress(OSError):
-            self._sock.sendall(messages.framed(message))
+            self._sock.sendall(framed(message))
 
 
 def _publish(
@@ -260,16 +260,12 @@ def _publish(
     publisher.pace()
 
 
-def _error(error: Exception) -> messages.StoreError:
-    trace = "" if isinstance(error, StacpullError) else "".join(traceback.format_exception(error))
-    return messages.StoreError(type(error).__name__, str(error), trace)
-
-
 def main() -> None:
     """Be the store process on the socket whose descriptor is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    collect_seldom()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock).serve()
 

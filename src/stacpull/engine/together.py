@@ -1,4 +1,4 @@
-"""Producer and pool side by side, until all is done, somebody asks to stop, or a thread breaks.
+"""Producer and pool side by side, until all is done, a stop is asked for, or a thread breaks.
 
     walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
                                and what is under way has a few seconds to come in
@@ -51,7 +51,7 @@ class Works(Protocol):
         ...
 
     def stop(self) -> None:
-        """Take nothing more; what is under way goes on."""
+        """Take nothing more; what is under way continues."""
         ...
 
 

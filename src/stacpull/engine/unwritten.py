@@ -1,7 +1,7 @@
-"""Items whose JSON could not be written because something of that name lies there that is not of this mirror.
+"""Items whose JSON could not be written because something else has that name.
 
 The ledger keeps no word of them but that they are final and unwritten: what is in the way may be gone by now,
-so it is looked at when somebody asks. Every run tries them again.
+so it is looked at when it is asked for. Every run tries them again.
 """
 
 from __future__ import annotations

@@ -60,12 +60,12 @@ async def verify(
         strict: Count files that do not belong to the mirror as damage.
         options: How to transfer, for a repair.
         on_event: Called with each `Damage`, with `Checked` a few times a second, and for a repair with what
-            a mirror tells.
+            a mirror reports.
         stop: Set it to end gracefully; nothing is lost by that.
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
-        UsageError: `rebuild` of a ledger that is sound; `repair` where nothing tells what the source was.
+        UsageError: `rebuild` of a ledger that is sound; `repair` where the source is not known.
         DestinationError: The ledger or the destination cannot be read, or a run is at work on it.
         CredentialsError, SourceError: as `resume`, for a repair.
     """
@@ -172,7 +172,7 @@ class _Check:
         """Note in the ledger what is to be made good, and return the run that does it.
 
         Raises:
-            UsageError: nothing tells what the source was.
+            UsageError: The source is not known.
         """
         db = workspace.db
         last = runs.last_spec(db)

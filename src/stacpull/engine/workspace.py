@@ -20,7 +20,7 @@ from stacpull.ledger.database import (
 )
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
-from stacpull.store.lock import MirrorLock, await_workers
+from stacpull.store.lock import MirrorLock
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
 from stacpull.store.trust import withdraw_trust
 
@@ -47,10 +47,12 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    with closing(Destination(dest, most_held=shares_here().directories)) as destination, locked(dest) as lock:
-        await_workers(dest)
-        with _ledger_of(destination) as (db, sync):
-            yield Workspace(destination, db, sync, lock.fileno())
+    with (
+        closing(Destination(dest, most_held=shares_here().directories)) as destination,
+        locked(dest) as lock,
+        _ledger_of(destination) as (db, sync),
+    ):
+        yield Workspace(destination, db, sync, lock.fileno())
 
 
 @contextmanager
@@ -102,7 +104,7 @@ def _sync_own_directory(destination: Destination) -> None:
 def _settle(db: Connection, destination: Destination) -> None:
     """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
 
-    A log that lost a page tells nobody, and what a later run writes behind it would go with the power.
+    A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.
 
     Raises:
         DestinationError: the disk fails.

@@ -175,7 +175,7 @@ def give_back(db: sqlite3.Connection) -> None:
 
 
 def settle_log(db: sqlite3.Connection) -> None:
-    """Bring what no reader needs any more of the log into the ledger, before closing: that tells of no error.
+    """Bring what no reader needs any more of the log into the ledger, before closing, which reports no error.
 
     If only space is missing the log stays as it is, and the next start continues from it.
 

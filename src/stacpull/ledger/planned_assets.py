@@ -236,7 +236,7 @@ class AssetPlanner:
             fresh_is_change: True if an asset that is not known is new at the source: False if the run before
                 did not choose it.
         """
-        # nothing tells if a collection without `updated` has changed
+        # it is not known if a collection without `updated` has changed
         ask = touched or (item.of_collection and item.updated is None)
         opened = [self._drop_unfetched(place, key, existing.get(key)) for key in item.spread]
         fresh: list[tuple[ItemPlace, Asset]] = []

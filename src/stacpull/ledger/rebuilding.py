@@ -455,7 +455,7 @@ class Salvage:
         self._db.execute("COMMIT")
 
     def _hash_paths(self) -> None:
-        """Note where assets lay, by the hash of their path, which not every version keeps beside them."""
+        """Note where assets were, by the hash of their path, which not every version keeps beside them."""
         found = self._db.execute(
             "SELECT a.id, d.path, a.name, a.key FROM temp.old_assets a "
             "JOIN temp.old_directories d ON d.id = a.directory WHERE a.name IS NOT NULL"
@@ -466,7 +466,7 @@ class Salvage:
         self._db.execute("COMMIT")
 
     def asset_at(self, index: int) -> OldAsset | None:
-        """Return the asset that lay at a path, by its hash."""
+        """Return the asset that was at a path, by its hash."""
         row = self._db.execute(f"{_OLD_ASSET} AND a.path_hash = ?", (index,)).fetchone()
         return None if row is None else _old_asset(row)
 

@@ -75,13 +75,13 @@ class Results:
         path: the file.
     """
 
-    def __init__(self, path: Path, question: Mapping[str, Any], *, anew: bool = False) -> None:
+    def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool = False) -> None:
         """Open the file at `path`, or make it, for the job that asks `question`.
 
         Args:
             path: the file; its directory exists.
             question: what is asked, as a JSON object without credentials.
-            anew: True to forget whatever the file holds, of this question or another one.
+            start_over: True to forget whatever the file holds, of this question or another one.
 
         Raises:
             UsageError: the file holds results of another question.
@@ -99,7 +99,7 @@ class Results:
             try:
                 _lock(self._db)
                 prepare(self._db, Schema(_TABLES, 1, str(path), "Remove it and start again."))
-                self._agree(question, anew=anew)
+                self._agree(question, start_over=start_over)
                 found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:
                 self._db.close()
@@ -185,7 +185,7 @@ class Results:
 
         Args:
             results: the rows.
-            position: where the job goes on when these rows are saved; None leaves it as it was.
+            position: where the job continues when these rows are saved; None leaves it as it was.
 
         Raises:
             DestinationError: they cannot be written; none of them is saved.
@@ -211,10 +211,10 @@ class Results:
         self._next_place = max(self._next_place, (placed.place or 0) + 1)
         return placed
 
-    def _agree(self, question: Mapping[str, Any], *, anew: bool) -> None:
+    def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:
         """Store what is asked, or hold it against what was asked before."""
         asked = orjson.loads(orjson.dumps(question))
-        if anew:
+        if start_over:
             with transaction(self._db) as db:
                 db.execute("DELETE FROM results")
                 db.execute("DELETE FROM meta")
@@ -227,7 +227,7 @@ class Results:
         if different:
             raise UsageError(
                 f"{self.path} holds results of another question (other: {', '.join(different)}): "
-                "ask the same again, name another output, or remove that file to begin anew."
+                "ask the same again, name another output, or remove that file to start over."
             )
 
     def _meta(self, key: str) -> bytes | None:

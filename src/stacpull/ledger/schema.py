@@ -217,7 +217,7 @@ CREATE TABLE unread(                       -- links of a tree that gave no item
     PRIMARY KEY (source, href)
 ) WITHOUT ROWID;
 
-CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- files of ours that are to be removed
+CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- own files that are to be removed
 
 CREATE TABLE asset_counts(                 -- assets of each run, by state; those reserved count as pending
     run INTEGER NOT NULL, state INTEGER NOT NULL,
@@ -289,7 +289,7 @@ def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     """Return the version of a database: 0 if it has no tables yet, else that of `schema`.
 
-    Nothing else is read from a database before this, because it may come from somebody else.
+    Nothing else is read from a database before this, because it may come from another person.
 
     Args:
         db: The database.

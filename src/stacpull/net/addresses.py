@@ -13,7 +13,7 @@ differently.
   are open.
 
 So a public name that resolves to a private address later is refused, and a private one that turns public is
-refused as well: what it serves then comes from somebody else.
+refused as well: what it serves then belongs to another owner.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AddressRefusedError(OSError):
 class AddressPolicy:
     """The rule for one run, and what it has learned of the hosts that the user chose.
 
-    It may be pickled: worker processes go on with what their coordinator has learned.
+    It may be pickled: worker processes start with what the first network process has learned.
 
     Args:
         allow_private: True to let every private address pass (`--allow-private-hosts`).

@@ -53,7 +53,7 @@ SMALL = 256 * 1024
 """Documents up to this many bytes are read side by side without limit; of larger ones only a few."""
 
 SILENT_AFTER = 5.0
-"""Seconds without an answer after which the user is told which host the run waits for."""
+"""Seconds without an answer after which a message names the host that the run waits for."""
 _CHECKS = 5
 _MOST_STALLS = 3
 """Requests for one document that may stall, each for the stall timeout."""
@@ -128,7 +128,7 @@ class ApiReader:
         self._warn = (events or NetworkEvents()).warn
         self._repaired = RepairWarnings(self._warn)
         self._silent: set[str] = set()
-        """Hosts that the user was told about."""
+        """Hosts that a message has named."""
         self._answered: str | None = None
         """The URL, without its query, of the last page that was read: its credentials are good."""
 

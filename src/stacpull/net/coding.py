@@ -1,4 +1,4 @@
-"""Undoing a content coding piece by piece, so that the content of a few bytes never lies in memory at once.
+"""Undoing a content coding piece by piece, so that bytes that decode to very many never fill the memory.
 
 API pages are requested with gzip. Assets are requested as they are (`Accept-Encoding: identity`), yet some
 servers send `Content-Encoding: gzip` all the same: a bucket whose objects were stored compressed, a proxy

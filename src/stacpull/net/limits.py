@@ -1,9 +1,9 @@
 """The user's own limits: bytes a second for a whole run, and requests a second for each host.
 
 Bytes are paid for when they have come in: whoever read them waits until the run would have needed that long
-at the rate it may have. While nobody reads, the connection's buffers fill and the server waits, too. Requests
-wait for their turn before they are sent. What was not used of the last quarter of a second can be made up
-for, so that waits that end late do not add up; more is not saved: after a pause the rate is the same.
+at the rate it may have. While nothing is read, the connection's buffers fill and the server waits, too.
+Requests wait for their turn before they are sent. What was not used of the last quarter of a second can be
+made up for, so that waits that end late do not add up; more is not saved: after a pause the rate is the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a response comes too slowly to be worth waiting for. Pure.
 
 A server that sends a byte now and then never stalls, and would keep a worker for days. So bytes are counted
-over windows of waiting: time in which somebody here waits for the network, not the time it takes to write.
+over windows of waiting: time in which a transfer waits for the network, not the time it takes to write.
 """
 
 from __future__ import annotations

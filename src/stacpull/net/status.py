@@ -182,7 +182,7 @@ def _message(status: int, reason: str, host: str) -> str:
 
 
 def _server_time(headers: Mapping[str, str], now: float) -> float:
-    """Return the server's own time where it tells it: its dates are by its clock, not by ours."""
+    """Return the server's own time if it states one: its dates follow its clock."""
     date = moment_of(headers.get("Date", ""))
     return now if date is None else date
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
-"""Text that holds JSON. In Parquet it is text like any other; here the type tells the two apart."""
+"""Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
 _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 Mixed = dict[str, set[str]]

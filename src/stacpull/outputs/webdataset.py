@@ -2,7 +2,7 @@
 
 `OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share the
 name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
-first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard lies a
+first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard is a
 Parquet table of its samples, written last: a shard with its table is complete, and is kept when an
 interrupted export is started again. `OUT/shards.json` lists the shards with their SHA-256, and the classes.
 """

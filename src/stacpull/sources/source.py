@@ -36,7 +36,7 @@ class JsonReader(Protocol):
             limit: The most bytes of it, if not the reader's own.
 
         Raises:
-            TransferError: It could not be had, after retries; the failure says why.
+            TransferError: It could not be read, after retries; the failure says why.
             SourceError: What came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
                 wants to be left alone for long.
             CredentialsError: Credentials are missing or refused.
@@ -47,7 +47,7 @@ class JsonReader(Protocol):
         """Open the body at `url`, to be read in pieces; 200, 206 and 416 are answers.
 
         Raises:
-            TransferError: It could not be had.
+            TransferError: It could not be read.
         """
         ...
 

@@ -92,7 +92,7 @@ class StaticSource:
         The root stands for the collection of items that have none above them.
         """
         if collection_id not in self._urls and collection_id != self._id and not self._looked:
-            self._looked = True  # a walk that went on did not meet those that were done before
+            self._looked = True  # a walk that was continued did not meet those that were done before
             async with aclosing(self._met()) as met:
                 async for _ in met:
                     if collection_id in self._urls:

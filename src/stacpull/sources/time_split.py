@@ -123,7 +123,7 @@ async def walk_split(
 def owns(split: Split, request: PageRequest) -> bool:
     """Return True if `request` is the first page of this split walk, or of any of its cursors.
 
-    They are told by their path and collection: what else they hold is the service's.
+    They are recognised by their path and collection: what else they hold is the service's.
     """
     own = split.query.request
     if request == own:
@@ -158,7 +158,7 @@ async def _probe(
 ) -> _Probe | None:
     """Look at the first items; None if the service cannot tell times apart, or has nothing.
 
-    Of a walk that goes on (`again`) that is known; the total, by which it is cut, is not.
+    Of a walk that continues (`again`) that is known; the total, by which it is cut, is not.
     """
     endpoint, asked = query.endpoint, query.asked
     try:
@@ -194,7 +194,7 @@ async def _body(reader: JsonReader, request: PageRequest) -> Json:
 
 
 def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | None) -> Iterator[PageRequest]:
-    """Yield the first request of each part; where a run goes on, that of its part is `start` itself."""
+    """Yield the first request of each part; where a run continues, that of its part is `start` itself."""
     asked, endpoint, period = split.query.asked, split.query.endpoint, split.period
     whole = parse_interval(asked["datetime"]) if "datetime" in asked else Interval(None, None)
     cuts = _cuts(period, split.at_once, probed.total)

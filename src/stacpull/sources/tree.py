@@ -75,7 +75,7 @@ _PAGE_CATALOGS = 500
 _SHOWN = 300
 """Characters of a URL that a message shows: a catalog may contain one of any length."""
 _UNANSWERED = 10
-"""Documents in a row that could not be had for reasons that may pass, after which the walk stops."""
+"""Documents in a row that could not be read for reasons that may pass, after which the walk stops."""
 
 
 class _Step(NamedTuple):

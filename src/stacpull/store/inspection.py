@@ -1,4 +1,4 @@
-"""Looking at what lies in DEST without changing it: a walk that follows no link, and files read and hashed.
+"""Looking at DEST without changing it: a walk that follows no link, and files read and hashed.
 
 Both keep memory flat: a directory is listed in stretches, a file read in pieces. Reading is meant for
 threads; checksums and the system calls release the interpreter's lock, so that all cores are used.
@@ -51,9 +51,9 @@ class Look(NamedTuple):
 
 
 def walk(dest: Path, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-    """Yield what lies below `dest`, some entries of one directory at a time; `skipped` are names at the top.
+    """Yield what is below `dest`, some entries of one directory at a time; `skipped` are names at the top.
 
-    A directory that cannot be read is passed over: `look_at` tells so of each file that should be in it.
+    A directory that cannot be read is passed over: `look_at` reports each file that should be in it.
 
     Raises:
         OSError: `dest` itself cannot be read.

@@ -1,9 +1,7 @@
 """One mirror at a time on a DEST: an advisory lock, released when its processes end, however they end.
 
-The store process of a run inherits it, and may outlive the process that the lock file names for a moment.
-
-A run with worker processes has a second one, which they inherit. It is held until the last of them has ended,
-also where the run itself was killed: the next run waits for that before it touches the parts.
+The store process and the worker processes of a run hold it as well. If the process that the lock file names
+is killed, they end soon, and the next run waits for that before it touches anything.
 """
 
 from __future__ import annotations
@@ -18,25 +16,16 @@ from types import TracebackType
 from typing import Self
 
 from stacpull.errors import DestinationError
-from stacpull.store.destination import destination_error
-from stacpull.store.regular import open_regular
-
-__all__ = ["MirrorLock", "await_workers", "holder", "is_held", "kept_still", "workers_lock"]
-
 
 _ATTEMPTS = 100
 _INSTANT = 0.01
 """Seconds between two attempts."""
-_FAREWELL = 1000
-"""Attempts to outwait the workers of a run that was killed: they end at once, unless they are stopped."""
+_END_ATTEMPTS = 1000
+"""Attempts to wait for the other processes of a run that was killed: they end soon."""
 
 
 def _lock_path(dest: Path) -> Path:
     return dest / ".stacpull" / "lock"
-
-
-def _workers_path(dest: Path) -> Path:
-    return dest / ".stacpull" / "workers"
 
 
 class MirrorLock:
@@ -99,52 +88,6 @@ def kept_still(dest: Path) -> Iterator[None]:
         os.close(fd)
 
 
-@contextmanager
-def workers_lock(dest: Path) -> Iterator[int]:
-    """Make what worker processes inherit, and yield its descriptor. To be called while the mirror is held.
-
-    None of them may be left at the end: the file goes.
-
-    Raises:
-        DestinationError: workers of an earlier run are still there, or the file cannot be made.
-    """
-    try:
-        fd = open_regular(_workers_path(dest), os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise destination_error(error, dest) from error
-    try:
-        _outwait(fd, dest)
-        yield fd
-        _workers_path(dest).unlink(missing_ok=True)
-    finally:
-        os.close(fd)
-
-
-def await_workers(dest: Path) -> None:
-    """Wait until no worker process of an earlier run is left. To be called while the mirror is held.
-
-    Raises:
-        DestinationError: they do not end.
-    """
-    try:
-        fd = open_regular(_workers_path(dest), os.O_RDONLY)
-    except OSError:  # there never were any
-        return
-    try:
-        _outwait(fd, dest)
-        with suppress(OSError):
-            _workers_path(dest).unlink(missing_ok=True)
-    finally:
-        os.close(fd)
-
-
-def _outwait(fd: int, dest: Path) -> None:
-    if not _locked(fd, fcntl.LOCK_EX, _FAREWELL):
-        raise DestinationError(
-            f"Worker processes of an earlier run on {dest} have not ended: end them (SIGKILL), then resume."
-        )
-
-
 def _locked(fd: int, kind: int, attempts: int) -> bool:
     """Lock, in so many attempts; return False if others hold it all the time."""
     for attempt in range(attempts):
@@ -161,19 +104,19 @@ def _locked(fd: int, kind: int, attempts: int) -> bool:
 def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
     """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant.
 
-    If the process that the file names is gone, its store process still publishes what was received: that ends
-    soon, and is waited for.
+    If the process that the file names is gone, its store process still publishes what was received, and is
+    waited for.
     """
     if _locked(fd, kind, _ATTEMPTS):
         return
     holder = _named(fd)
     if holder is not None and not _is_alive(holder):
-        if _locked(fd, kind, _FAREWELL):
+        if _locked(fd, kind, _END_ATTEMPTS):
             return
         raise DestinationError(
             f"Process {holder} started a mirror on {dest} and is gone, but another process works there: "
-            "its store process (`pgrep -f stacpull.engine.store_server`), or a mirror on another machine or "
-            "in another container. Wait for it or end it, then resume."
+            "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "
+            "container. Wait for it or end it, then resume."
         )
     named = "" if holder is None else f" (process {holder})"
     raise DestinationError(

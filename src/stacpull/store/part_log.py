@@ -3,7 +3,7 @@
     parts/<row>.<generation>.have    start and end of each stretch, little-endian, 64 bits each
 
 The log exists before the first gap does, and a stretch is noted after its bytes were written. So while there
-is a log, its word counts and never the size of the file; a record that is torn, at the very end, tells of
+is a log, its word counts and never the size of the file; a record that is torn, at the very end, means
 nothing. A kill loses no byte that was noted. A loss of power may, but then no part is believed anyway
 (`engine.recovery`).
 """
@@ -26,7 +26,7 @@ _LIMIT = 1 << 28
 
 
 def log_of(part: Path) -> Path:
-    """Return where the log of `part` lies, if it has one."""
+    """Return the path of the log of `part`, if it has one."""
     return part.with_suffix(".have")
 
 
@@ -73,7 +73,7 @@ class PartLog:
 
     @classmethod
     def resume(cls, part: Path) -> Self:
-        """Write the log of `part` anew, as short as can be, and open it.
+        """Write the log of `part` again, as short as can be, and open it.
 
         Raises:
             OSError: it cannot be read or written.
@@ -81,7 +81,7 @@ class PartLog:
         return cls.begin(part, read_log(part))
 
     def note(self, span: Span) -> None:
-        """Note that the bytes of `span` are written; what goes on with the last note makes that one longer.
+        """Note that the bytes of `span` are written; what continues the last note makes that one longer.
 
         Raises:
             OSError: the disk is full, read-only or broken.

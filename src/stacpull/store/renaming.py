@@ -1,7 +1,7 @@
 """Renaming a file to a name that nothing has yet, in one call that refuses where something has it.
 
 `renameat2(2)` with RENAME_NOREPLACE (Linux 3.15) leaves no moment between looking and renaming in which a
-file of somebody else's could come and be overwritten. Where the file system or the C library does not have it
+file of another program could come and be overwritten. Where the file system or the C library does not have it
 (NFS, old glibc, macOS) the caller looks first and renames then.
 """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -76,7 +77,7 @@ class AwsCredentials:
         """Return the credentials as of now, or None if there are none (or the user wants none).
 
         Raises:
-            CredentialsError: they are configured but cannot be had (an ended SSO session, a refused role).
+            CredentialsError: they are configured but cannot be loaded (an ended SSO session, a refused role).
         """
         if self._keys is not None:
             return self._keys
@@ -110,10 +111,10 @@ class AwsCredentials:
         return settings, self._last
 
     async def renew(self, expired: Credentials) -> Credentials | None:
-        """Return other credentials than the `expired` ones that S3 refused, read anew if nobody did yet.
+        """Return credentials in place of `expired` ones that S3 refused, read again unless that was done.
 
         Raises:
-            CredentialsError: they cannot be had.
+            CredentialsError: They cannot be loaded.
         """
         async with self._lock:
             if self._last is expired:
@@ -122,7 +123,7 @@ class AwsCredentials:
         return await self.frozen()
 
     def _known(self) -> AwsSettings | None:
-        """Return the settings if somebody has resolved them, which may have happened during a wait."""
+        """Return the settings if they have been resolved, which may have happened during a wait."""
         return self._settings
 
     def _noted(self, now: Any) -> Credentials:
@@ -133,7 +134,7 @@ class AwsCredentials:
         return last
 
     async def _resolve(self) -> AwsSettings:
-        """Read everything anew. Only under the lock."""
+        """Read everything again. Only under the lock."""
         options = self._options
         if (options.no_sign_request or self._keys is not None) and options.profile is None:
             settings = AwsSettings(options.region, options.endpoint_url)
@@ -163,7 +164,7 @@ class AwsCredentials:
 
 
 async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do botocore's `work` in a thread, its many errors told as one of ours."""
+    """Do botocore's `work` in a thread, its many errors raised as one."""
     try:
         return await asyncio.to_thread(work, *values, **named)
     except Exception as error:
@@ -172,7 +173,11 @@ async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -
 
 async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine of botocore's to its end on a loop of its own, in a thread."""
-    return await _in_thread(asyncio.run, work)
+    try:
+        return await _in_thread(asyncio.run, work)
+    finally:
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run has ended before
+            work.close()
 
 
 def _is_due(source: Any) -> bool:

@@ -46,7 +46,7 @@ async def list_prefix(client: Client, url: str) -> tuple[Listed, ...]:
 
     Raises:
         TransferError: the bucket cannot be listed; PREFIX if there is nothing, or more than `MOST_OBJECTS`.
-        CredentialsError: credentials are configured but cannot be had.
+        CredentialsError: credentials are configured but cannot be loaded.
     """
     bucket, prefix = split_s3_url(url, bare=True)
     found: list[Listed] = []

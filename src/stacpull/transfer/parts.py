@@ -43,7 +43,7 @@ class PartWriter(Protocol):
     async def feed(self, hashers: Mapping[str, Hasher]) -> None:
         """Give `hashers` the bytes that are there, and from now on all that is written, in order.
 
-        The hashing is done off the loop, in the hop of the write. What lay behind a gap is hashed some time
+        The hashing is done off the loop, in the hop of the write. What was behind a gap is hashed some time
         after the gap has closed: `caught_up` waits for that. `finish` reports the one named `sha256`.
 
         Raises:
@@ -123,7 +123,7 @@ class Parts(Protocol):
         ...
 
     async def resume(self, row: int, generation: int) -> PartWriter:
-        """Open the part of which `point` told, to go on.
+        """Open the part that `point` describes, to continue it.
 
         Raises:
             DestinationError: the part cannot be opened.

@@ -58,7 +58,7 @@ def _as_text(value: str | None) -> str | None:
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
     """Return `validator` without a date that two versions may share: one of the very second of the response.
 
-    A date is strong only if it is at least a second older than the response, as `Date` tells (RFC 9110,
+    A date is strong only if it is at least a second older than the response, as `Date` says (RFC 9110,
     8.8.2.2). A response without `Date` is of the time at which it was received (RFC 9110, 6.6.1); the older
     rule of a minute (RFC 7232, 2.2.2) then allows for two clocks that differ.
 

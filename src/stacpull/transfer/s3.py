@@ -158,9 +158,9 @@ def lesson_of(status: int, headers: Mapping[str, str], body: bytes, region: str)
     """Return what a response teaches about the request that was sent to `region`, or None: it stands."""
     if status not in _TEACHING:
         return None
-    told = headers.get("x-amz-bucket-region") or _element(body, b"Region")
-    if told != region and _REGION.fullmatch(told):
-        return Lesson(region=told)
+    named = headers.get("x-amz-bucket-region") or _element(body, b"Region")
+    if named != region and _REGION.fullmatch(named):
+        return Lesson(region=named)
     return Lesson(expired=True) if _element(body, b"Code") == "ExpiredToken" else None
 
 
@@ -188,7 +188,7 @@ class S3Transport:
             http: what sends; closing it stays with its owner.
             credentials: who signs, and the settings in force.
             options: what the user said about S3.
-            clock: tells the time that signatures carry.
+            clock: Gives the time that signatures carry.
             regions: of buckets (`s3://name`), as items state them; read when a bucket is first asked.
         """
         self._http = http
@@ -220,7 +220,7 @@ class S3Transport:
 
         Raises:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.
-            CredentialsError: credentials are configured but cannot be had.
+            CredentialsError: credentials are configured but cannot be loaded.
         """
         return self._exchange(request, None)
 
@@ -230,7 +230,7 @@ class S3Transport:
 
         Raises:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.
-            CredentialsError: credentials are configured but cannot be had.
+            CredentialsError: credentials are configured but cannot be loaded.
         """
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
@@ -282,7 +282,7 @@ class S3Transport:
         """Nothing is held here; the transport underneath is closed by its owner."""
 
     def _first(self, bucket: str, settings: AwsSettings) -> str:
-        """Return the region in which `bucket` is looked for first: as told, else as items hint."""
+        """Return the region in which `bucket` is looked for first: as configured, else as items hint."""
         hint = self._regions.get(f"s3://{bucket}", "")
         return settings.region or (hint if _REGION.fullmatch(hint) else _DEFAULT_REGION)
 

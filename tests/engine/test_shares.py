@@ -1,4 +1,4 @@
-"""How limits are shared out, and how many jobs a worker gets: pure."""
+"""How limits are divided, and how many jobs a worker gets: pure."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.processes.shares import BATCH, Share, Shares, batch_size, room, share_out
+from stacpull.engine.shares import BATCH, Share, Shares, batch_size, room, share_out
 
 
 @pytest.mark.parametrize(
     ("asked", "shares"),
     [
         pytest.param((1, 64, 64), Shares(Share(64, 64)), id="one process has all"),
-        pytest.param((2, 64, 64), Shares(Share(8, 8), (Share(28, 28), Share(28, 28))), id="two workers"),
+        pytest.param((2, 64, 64), Shares(Share(32, 32), (Share(32, 32),)), id="two processes"),
         pytest.param(
             (3, 64, 64),
-            Shares(Share(8, 8), (Share(19, 19), Share(19, 19), Share(18, 18))),
-            id="three workers",
+            Shares(Share(22, 22), (Share(21, 21), Share(21, 21))),
+            id="three processes",
         ),
         pytest.param(
-            (2, 64, 4), Shares(Share(8, 1), (Share(28, 2), Share(28, 1))), id="a host that bears four"
+            (3, 64, 4), Shares(Share(22, 2), (Share(21, 1), Share(21, 1))), id="a host that bears four"
         ),
         pytest.param(
-            (4, 64, 3), Shares(Share(8, 1), (Share(28, 1), Share(28, 1))), id="fewer than asked for"
+            (4, 64, 3), Shares(Share(22, 1), (Share(21, 1), Share(21, 1))), id="fewer than asked for"
         ),
         pytest.param((4, 64, 1), Shares(Share(64, 1)), id="one at once is one process"),
         pytest.param((4, 1, 64), Shares(Share(1, 64)), id="one transfer is one process"),
-        pytest.param((2, 2, 2), Shares(Share(1, 1), (Share(1, 1),)), id="two transfers are one worker"),
+        pytest.param((3, 2, 2), Shares(Share(1, 1), (Share(1, 1),)), id="two transfers are two processes"),
     ],
 )
 def test_shares(asked: tuple[int, int, int], shares: Shares) -> None:
@@ -43,7 +43,7 @@ def test_all_shares_together_are_what_one_process_would_have(
     assert sum(one.slots for one in everyone) == slots
     assert sum(one.per_host for one in everyone) == per_host
     assert all(one.slots >= 1 and one.per_host >= 1 for one in everyone)
-    assert len(shares.workers) <= processes
+    assert len(everyone) <= processes
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""One end of the socket between two processes of a run, on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Generic, TypeVar, cast
+
+import msgspec
+
+from stacpull.engine.messages import MessageFrames, framed
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+class Channel(asyncio.Protocol, Generic[M]):
+    """One end of a socket pair, on an event loop.
+
+    Args:
+        decode: Decodes what the other end sends.
+        hear: Called on the loop with each message.
+        broken: Called with what `decode` or `hear` raises, which the loop would only log.
+        on_lost: Called when the other end is gone.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[bytes], M],
+        hear: Callable[[M], None],
+        broken: Callable[[BaseException], None],
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when nothing more can come: the other end is closed, or its process has ended."""
+        self._frames = MessageFrames(decode)
+        self._hear = hear
+        self._broken = broken
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while messages can be sent."""
+        return self._transport is not None
+
+    async def open(self, sock: socket.socket) -> None:
+        """Begin to send and receive over `sock`."""
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport from the loop."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the loop."""
+        try:
+            for message in self._frames.feed(data):
+                self._hear(message)
+        except BaseException as error:  # noqa: BLE001 -- raised where the run ends
+            self._broken(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        """Note that the other end is gone."""
+        self._transport = None
+        self._on_lost()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message. If the other end is gone, the message is lost."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(framed(message))
+
+    async def close(self) -> None:
+        """Send what waits, then close."""
+        if self._transport is not None:
+            self._transport.close()
+            await self.lost

@@ -1,0 +1,107 @@
+"""Starting a process of a run (the store process, a worker process), and waiting for its end.
+
+It is a fresh interpreter and never a fork, which would inherit all descriptors of the network process. It
+inherits its end of a socket pair, standard error and what the caller names, and its environment holds no
+credentials (`config.environment.handed_down`). SIGINT and SIGTERM are blocked while it is started, and a
+process begins with the mask of its parent's thread: so neither can end it before it ignores them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stacpull.config.environment import handed_down
+from stacpull.errors import WorkerError
+
+_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
+"""File names have the same encoding in all processes of a run."""
+_PATIENCE = 2.0
+"""Seconds that a process has to end by itself once its socket is closed."""
+_KILL_SECONDS = 1.0
+"""Seconds to wait for processes that were killed: one may be waiting for the disk."""
+_running: set[subprocess.Popen[bytes]] = set()
+"""Processes that were started and not reaped yet."""
+_BLOCKED = (signal.SIGINT, signal.SIGTERM)
+
+Started = tuple["subprocess.Popen[bytes]", socket.socket]
+"""A process, and this process's end of its socket."""
+
+
+def spawn(module: str, *inherited: int) -> Started:
+    """Start a process. It takes some milliseconds, and may be called in any thread.
+
+    Args:
+        module: The module that it runs; its argument is the descriptor of its end of the socket.
+        inherited: Descriptors that it holds as long as it lives: a lock.
+
+    Returns:
+        The process, and this process's end of the socket.
+
+    Raises:
+        WorkerError: The process cannot be started.
+    """
+    ours, theirs = socket.socketpair()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        process = subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
+            [sys.executable, *_UTF8, "-P", "-m", module, str(theirs.fileno())],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), *inherited),
+        )
+    except OSError as error:
+        ours.close()
+        raise WorkerError(f"A process of stacpull cannot be started: {error}.") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+    _running.add(process)
+    return process, ours
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment that a process is started with: it finds modules where this process does."""
+    start, _ = handed_down()
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    return {**start, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def reap(process: subprocess.Popen[bytes]) -> int:
+    """Wait until a process whose socket is closed has ended. A process that does not end is killed.
+
+    Returns:
+        Its exit code, negative for the signal that ended it.
+    """
+    try:
+        return process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+    finally:
+        _running.discard(process)
+
+
+def discard(started: Started) -> None:
+    """Kill a process that is not needed after all."""
+    process, sock = started
+    sock.close()
+    process.kill()
+    process.wait()
+    _running.discard(process)
+
+
+def kill_all() -> None:
+    """Kill every process that was started, so that none outlives this one. For a signal handler."""
+    running = list(_running)
+    for process in running:
+        process.kill()
+    deadline = time.monotonic() + _KILL_SECONDS
+    while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+        time.sleep(0.005)

@@ -1,0 +1,164 @@
+"""The messages between the first network process and a worker process (`engine.messages`).
+
+    first process ─▶ Start, then Jobs, ItemRead, Granted, Throttled, LookAgain, and Stop or End
+    worker        ─▶ Ready, then WholeParts, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
+
+Credentials reach a worker in `Start` and in no other way: the arguments and the environment of a process can
+be read from outside. The settings in it are pickled, since a worker trusts the process that started it. What
+a worker sends is decoded by type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from stacpull.config.options import Options
+from stacpull.engine.messages import ErrorReport, IncomingPart
+from stacpull.engine.network import SourceAddress
+from stacpull.models import Failure, Job
+from stacpull.net.addresses import AddressPolicy
+
+
+class WorkerSettings(NamedTuple):
+    """Everything that a worker needs to know of its run. Holds credentials."""
+
+    address: SourceAddress
+    options: Options
+    """With this worker's share of the limits."""
+    addresses: AddressPolicy
+    """Which addresses may be connected to, with what the first process has learned of SOURCE's."""
+    slots: int
+    """Transfers at once."""
+    dest: str
+    environment: Mapping[str, str]
+    prefer: tuple[str, ...] = ()
+    """Schemes of alternate hrefs, as `Selection.prefer`."""
+
+
+class Start(msgspec.Struct, tag=0, array_like=True):
+    """Get ready to transfer."""
+
+    settings: bytes
+    """Pickled `WorkerSettings`."""
+
+
+class Jobs(msgspec.Struct, tag=1, array_like=True):
+    """Transfer these assets."""
+
+    jobs: list[Job]
+
+
+class LookAgain(msgspec.Struct, tag=2, array_like=True):
+    """Look for unfinished parts: another worker was lost, and its jobs may come here."""
+
+
+class Stop(msgspec.Struct, tag=3, array_like=True):
+    """Begin nothing more; end when what is under way has ended."""
+
+
+class End(msgspec.Struct, tag=4, array_like=True):
+    """Park what is under way, and end."""
+
+
+class ItemRead(msgspec.Struct, tag=5, array_like=True):
+    """The answer to a `RequestItem`."""
+
+    number: int
+    found: bytes | Failure
+    """The assets and some properties of the item as JSON, or why it could not be read."""
+    read_at: float
+
+
+class Granted(msgspec.Struct, tag=6, array_like=True):
+    """The answer to a `Reserve`: the seconds to wait."""
+
+    number: int
+    seconds: float
+
+
+class Throttled(msgspec.Struct, tag=7, array_like=True):
+    """A host is to be left alone for so many seconds. Sent in both directions."""
+
+    host: str
+    seconds: float
+
+
+class Ready(msgspec.Struct, tag=10, array_like=True):
+    """The worker can take jobs."""
+
+
+class WholeParts(msgspec.Struct, tag=11, array_like=True):
+    """Assets that have come in: their whole parts are on disk."""
+
+    parts: list[IncomingPart]
+
+
+class JobUnchanged(msgspec.Struct, tag=12, array_like=True):
+    """An asset of which the source says that it has not changed."""
+
+    row: int
+
+
+class JobFailed(msgspec.Struct, tag=13, array_like=True):
+    """An asset that failed for good, or whose host does not answer."""
+
+    row: int
+    failure: Failure
+    attempts: int
+
+
+class RequestItem(msgspec.Struct, tag=14, array_like=True):
+    """Read this item for an asset; `newer_than` is on the monotonic clock, which all processes share."""
+
+    number: int
+    href: str
+    newer_than: float | None
+
+
+class Reserve(msgspec.Struct, tag=15, array_like=True):
+    """Take requests to a host, or bytes (for the host ""), out of what the user's limits allow."""
+
+    number: int
+    host: str
+    amount: int
+
+
+class Spent(msgspec.Struct, tag=16, array_like=True):
+    """The worker's use of the network since it started."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes_fetched: int = 0
+
+
+class Noticed(msgspec.Struct, tag=17, array_like=True):
+    """A sentence for the user. Other workers may find the same: it is shown once."""
+
+    level: Literal["debug", "warning"]
+    text: str
+
+
+class Broke(msgspec.Struct, tag=18, array_like=True):
+    """An error that ends the run."""
+
+    error: ErrorReport
+
+
+ToWorker = Start | Jobs | LookAgain | Stop | End | ItemRead | Granted | Throttled
+FromWorker = (
+    Ready
+    | WholeParts
+    | JobUnchanged
+    | JobFailed
+    | RequestItem
+    | Reserve
+    | Throttled
+    | Spent
+    | Noticed
+    | Broke
+)
+decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode

@@ -1,0 +1,264 @@
+"""The work of a worker process: jobs from its socket become whole parts, and their names go back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from stacpull.clock import SystemClock
+from stacpull.config.environment import take_over
+from stacpull.engine import worker_messages as messages
+from stacpull.engine.channel import Channel
+from stacpull.engine.course import Tools
+from stacpull.engine.fetching import open_fetching
+from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.messages import error_report, whole_parts
+from stacpull.engine.network import Network, open_network
+from stacpull.engine.pool import Pool
+from stacpull.engine.together import cause
+from stacpull.engine.worker_messages import WorkerSettings
+from stacpull.events import Notice
+from stacpull.models import Failure, Job, Received
+from stacpull.net.notices import HostClosed, NetworkEvent
+from stacpull.net.transport import TransferError
+from stacpull.sources.item_reader import ReadItem
+from stacpull.store.destination import Destination, destination_error, is_destination_failure
+from stacpull.store.parts import PartStore
+from stacpull.store.writer import Arrived, BodyWriter
+
+T = TypeVar("T")
+
+_TICK = 0.25
+"""Seconds between two reports of what was spent."""
+
+
+async def work(sock: socket.socket) -> None:
+    """Transfer what the first network process asks for, until it says that there is nothing more."""
+    inbox: asyncio.Queue[messages.ToWorker] = asyncio.Queue()
+    first = FirstProcess(inbox)
+    await first.channel.open(sock)
+    try:
+        start = cast("messages.Start", await inbox.get())
+        settings: WorkerSettings = pickle.loads(start.settings)  # noqa: S301 -- from the parent process
+        take_over(settings.environment)
+        await _transfer(settings, first, inbox)
+    except BaseException as error:  # noqa: BLE001 -- the first process raises it
+        first.send(messages.Broke(error_report(cause(error))))
+    await first.channel.close()
+
+
+async def _transfer(
+    settings: WorkerSettings, first: FirstProcess, inbox: asyncio.Queue[messages.ToWorker]
+) -> None:
+    """Open network and DEST, transfer, and write everything that has come in.
+
+    Raises:
+        DestinationError: The disk fails.
+    """
+    destination = await asyncio.to_thread(Destination, Path(settings.dest))
+    try:
+        async with open_network(
+            settings.address,
+            settings.options,
+            SystemClock(),
+            addresses=settings.addresses,
+            reserve=first.reserve,
+        ) as network:
+            worker = Worker(settings, first, network, destination)
+            try:
+                await worker.run(inbox)
+            finally:
+                await worker.close()
+    except OSError as error:
+        if is_destination_failure(error):
+            raise await asyncio.to_thread(destination_error, error, destination.path) from error
+        raise
+    finally:
+        await asyncio.to_thread(destination.close)
+
+
+class FirstProcess:
+    """The first network process: it reads items for all processes, and counts requests and bytes.
+
+    Args:
+        inbox: Where its other messages go.
+    """
+
+    def __init__(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Has a result when the worker cannot continue."""
+        self.channel = Channel(messages.decode_to_worker, self._hear, self.fail)
+        self.send = self.channel.send
+        self._inbox = inbox
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+
+    def fail(self, error: BaseException) -> None:
+        """Let the worker end with `error`."""
+        if not self.broken.done():
+            self.broken.set_result(error)
+
+    async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
+        """Return an item: the requests of all processes for one item are one.
+
+        Raises:
+            TransferError: It could not be read.
+        """
+        answer: messages.ItemRead = await self._ask(messages.RequestItem(0, href, newer_than))
+        if isinstance(answer.found, Failure):
+            raise TransferError(answer.found)
+        return ReadItem(json.loads(answer.found), answer.read_at)
+
+    async def reserve(self, host: str, amount: int) -> float:
+        """Return the seconds to wait for so many requests to `host`, or bytes (for the host "")."""
+        answer: messages.Granted = await self._ask(messages.Reserve(0, host, amount))
+        return answer.seconds
+
+    async def _ask(self, question: messages.RequestItem | messages.Reserve) -> Any:
+        self._number += 1
+        number = question.number = self._number
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self.send(question)
+        try:
+            return await future
+        finally:
+            del self._waiting[number]
+
+    def _hear(self, message: messages.ToWorker) -> None:
+        if not isinstance(message, messages.ItemRead | messages.Granted):
+            self._inbox.put_nowait(message)
+        elif (future := self._waiting.get(message.number)) is not None and not future.done():
+            future.set_result(message)
+
+
+class Worker:
+    """The transfers of a worker process. It takes outcomes as a `StoreClient` does, and reports them."""
+
+    def __init__(
+        self, settings: WorkerSettings, first: FirstProcess, network: Network, destination: Destination
+    ) -> None:
+        options, clock = settings.options, SystemClock()
+        self._first = first
+        self._network = network
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._parts = PartStore(destination.parts)
+        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._backlog = Backlog()  # the first process has that of all workers
+        self._intake = Intake(self, self._backlog, slots=settings.slots)
+        self._writer = BodyWriter(
+            destination,
+            checksum=options.recorded_checksum,
+            deliver=partial(self._on_loop, self._written),
+            on_error=partial(self._on_loop, first.fail),
+        )
+        fetching = open_fetching(
+            network,
+            self._parts,
+            destination,
+            options,
+            clock=clock,
+            on_detail=lambda text: first.send(messages.Noticed("debug", text)),
+        )
+        tools = Tools(fetching.fetcher, first, network.policy, clock, network.note_retry, settings.prefer)
+        self._pool = Pool(
+            self._queue,
+            self._intake,
+            tools,
+            workers=settings.slots,
+            held=0,  # failures are held back where those of all processes meet
+            fast=fetching.fast,
+        )
+
+    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
+        """Call a function on the loop, from the writer's thread."""
+        self._loop.call_soon_threadsafe(function, value)
+
+    async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+        """Transfer until there is nothing more to do.
+
+        Raises:
+            BaseException: An error that ends the run.
+        """
+        self._writer.start()
+        self._network.events.listen(self._pass_on)
+        async with asyncio.TaskGroup() as group:
+            ticking = group.create_task(self._tick())
+            hearing = group.create_task(self._hear(inbox))
+            working = group.create_task(self._pool.run())
+            self._first.send(messages.Ready())
+            ends: list[asyncio.Future[Any]] = [working, hearing, self._first.broken]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in (ticking, hearing, working):
+                task.cancel()
+        if self._first.broken.done():
+            raise self._first.broken.result()
+
+    async def close(self) -> None:
+        """Write everything that has come in, and report it."""
+        await asyncio.to_thread(self._writer.close)
+        self._first.send(self._spent())
+
+    async def _hear(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+        """Take messages until one says that the worker must end."""
+        while True:
+            match await inbox.get():
+                case messages.Jobs(jobs):
+                    for job in jobs:
+                        self._queue.put_nowait(job)
+                case messages.LookAgain():
+                    await self._parts.look_again()
+                case messages.Throttled(host, seconds):
+                    self._network.client.gates[host].throttled(seconds, hearsay=True)
+                case messages.Stop():
+                    self._pool.stop()
+                case messages.End():
+                    return
+
+    # --- outcomes ----------------------------------------------------------------------------------------
+
+    def put(self, job: Job, received: Received) -> None:
+        """Write an asset that came in."""
+        self._writer.put(job, received)
+
+    def _written(self, batch: list[Arrived]) -> None:
+        self._first.send(messages.WholeParts(whole_parts(batch)))
+        self._intake.written(len(batch))
+        self._backlog.published(len(batch))
+
+    def confirm(self, job: Job) -> None:
+        """Report an asset that has not changed."""
+        self._first.send(messages.JobUnchanged(job.row))
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        """Report an asset that failed."""
+        self._first.send(messages.JobFailed(job.row, failure, attempts))
+
+    # --- the network -------------------------------------------------------------------------------------
+
+    def _pass_on(self, event: NetworkEvent) -> None:
+        """Report what the user or the other processes must know."""
+        match event:
+            case HostClosed(host, seconds):
+                self._first.send(messages.Throttled(host, seconds))
+            case Notice("warning", text):
+                self._first.send(messages.Noticed("warning", text))
+
+    def _spent(self) -> messages.Spent:
+        counters = self._network.counters
+        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched)
+
+    async def _tick(self) -> None:
+        """Report what was spent, whenever it has changed."""
+        reported = messages.Spent()
+        while True:
+            await self._clock.sleep(_TICK)
+            if (spent := self._spent()) != reported:
+                self._first.send(spent)
+                reported = spent

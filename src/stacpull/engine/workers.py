@@ -1,0 +1,470 @@
+"""`--processes N`: N network processes around one store process, where one core is too slow for small files.
+
+    walk ─▶ queue ─┬▶ pool of this process ═══ bodies, names ═══▶ store process
+                   └▶ Workers ══jobs══▶ N-1 workers: pool ─▶ writer ─▶ parts
+                            ▲══ names of whole parts, failures ══┘
+
+The first network process walks, and transfers as it does alone. When jobs pile up in its queue, it starts
+workers (`worker.py`), each with a loop and connections of its own. The limits are divided equally
+(`shares.py`), and all take jobs from the one queue.
+
+A worker speaks with the first process and not with the store process. It writes and hashes its parts itself,
+since one store process that does so for all becomes the slowest part; what is left to say of an asset is a
+hundred bytes. The first process must hear these anyway: it gives the next job then, and knows at any moment
+which jobs a lost worker had. A second way to the store process would report the same in another order.
+
+If a worker is lost (killed, out of memory), the store process takes up the whole parts that it had written.
+Its other jobs go to the next worker with room, with the unfinished parts that it left. A new worker takes
+its place, unless the last ones brought no outcome at all. Workers hold the lock of DEST: if the first process
+is killed, they end at once, and the next run waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from stacpull.clock import Clock
+from stacpull.config.environment import handed_down
+from stacpull.config.options import Options
+from stacpull.engine import shares
+from stacpull.engine import worker_messages as messages
+from stacpull.engine.channel import Channel
+from stacpull.engine.child_process import Started, discard, reap, spawn
+from stacpull.engine.intake import Backlog
+from stacpull.engine.job_queue import JobQueue
+from stacpull.engine.messages import error_of
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.network import Network
+from stacpull.engine.pool import Pool
+from stacpull.engine.store_client import StoreClient
+from stacpull.engine.worker_messages import WorkerSettings
+from stacpull.errors import WorkerError
+from stacpull.events import Listener, Notice
+from stacpull.models import Job, Received
+from stacpull.net.client import Counters
+from stacpull.net.notices import HostClosed, NetworkEvent
+from stacpull.net.transport import TransferError
+from stacpull.planning.statements import stated
+from stacpull.sources.item_reader import ItemReader
+
+_WORTH_IT = 64
+"""Jobs that must wait before workers are started: some ten milliseconds of work, or many seconds."""
+_LOST_IN_VAIN = 5
+"""Workers lost in a row, without an outcome in between, that end the run."""
+_GRACE = 3.0
+"""Seconds that a worker has to park what is under way."""
+_PACE_WINDOW = 0.1
+"""Seconds over which outcomes are counted."""
+
+
+def worker_settings(
+    network: Network, options: Options, dest: Path, prefer: tuple[str, ...]
+) -> list[WorkerSettings]:
+    """Return the settings of each worker of a run; with one process there are none.
+
+    Args:
+        network: The network of the run.
+        options: The options of the run.
+        dest: DEST.
+        prefer: Schemes of alternate hrefs, as `Selection.prefer`.
+    """
+    _, environment = handed_down()
+    return [
+        WorkerSettings(
+            network.address,
+            attrs.evolve(options, per_host=share.per_host, concurrency=options.concurrency and share.slots),
+            network.addresses,
+            share.slots,
+            str(dest),
+            environment,
+            prefer,
+        )
+        for share in network.shares.workers
+    ]
+
+
+class Workers:
+    """Runs the jobs of a queue in this process and in worker processes (`engine.together.Works`).
+
+    Args:
+        queue: Where jobs come from.
+        pool: The pool of this process, on the same queue.
+        settings: The settings of each worker.
+        lock: The descriptor of the mirror's lock, which workers hold as well.
+        network: The network of this process.
+        store: The store process.
+        backlog: Counts parts that wait to be published.
+        items: Reads items again for all processes.
+        clock: Where time comes from.
+        emit: Called with notices for the user.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        pool: Pool[Job, Received],
+        settings: Sequence[WorkerSettings],
+        lock: int,
+        *,
+        network: Network,
+        store: StoreClient,
+        backlog: Backlog,
+        items: ItemReader,
+        clock: Clock,
+        emit: Listener,
+    ) -> None:
+        self._queue = queue
+        self._pool = pool
+        self._settings = settings
+        self._lock = lock
+        self._network = network
+        self._store = store
+        self._backlog = backlog
+        self._items = items
+        self._clock = clock
+        self._emit = emit
+        self._workers: dict[int, WorkerProcess] = {}
+        """Those that run, by their place in `settings`."""
+        self._given_back: deque[Job] = deque()
+        """Jobs of workers that were lost."""
+        self._news = asyncio.Event()
+        self._fed = False
+        self._stopping = False
+        self._done = False
+        self._lost_in_vain = 0
+        self._shown: set[str] = set()
+        self._group = asyncio.TaskGroup()
+        queue.on_put = self._news.set
+        network.events.listen(self._hear_of_host)
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """Why assets were left pending, by host that was given up."""
+        return self._pool.left
+
+    async def run(self) -> None:
+        """Work until everything that was fed is done, or `stop` was called.
+
+        Raises:
+            WorkerError: Workers are lost one after the other, or one failed.
+            StacpullError: Something else ends the run, here or in a worker.
+        """
+        async with self._group:
+            self._group.create_task(self._pool.run())
+            if await self._is_worth_it():
+                await self._run_workers()
+            self._pool.no_more()
+
+    def no_more(self) -> None:
+        """Say that nothing will be added to the queue. The pool is told once the workers have no jobs."""
+        self._fed = True
+        self._news.set()
+
+    def stop(self) -> None:
+        """Take no further job; what is under way continues, here and in the workers."""
+        self._stopping = True
+        self._pool.stop()
+        for worker in self._workers.values():
+            worker.send(messages.Stop())
+        self._news.set()
+
+    # --- workers come and go -----------------------------------------------------------------------------
+
+    async def _is_worth_it(self) -> bool:
+        """Wait until so much is in the queue that workers are worth their start; False if it never is."""
+        while not (self._fed or self._stopping or self._queue.waiting() >= _WORTH_IT):
+            await self._some_news()
+        return not self._stopping and self._queue.waiting() >= _WORTH_IT
+
+    async def _run_workers(self) -> None:
+        """Keep workers running, and give them jobs until there are no more."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                places = [group.create_task(self._keep(place)) for place in range(len(self._settings))]
+                await self._feed()
+                self._done = True
+                for place, task in enumerate(places):
+                    worker = self._workers.get(place)
+                    if worker is not None and worker.ready:
+                        worker.send(messages.Stop())
+                    else:
+                        task.cancel()  # it comes too late
+        finally:
+            async with asyncio.TaskGroup() as group:
+                for worker in self._workers.values():
+                    group.create_task(worker.end(_GRACE if worker.ready else 0))
+
+    async def _keep(self, place: int) -> None:
+        """Keep a worker running, and replace it if it is lost, until everything is done.
+
+        Raises:
+            WorkerError: Starting more of them is of no use.
+        """
+        while self._continues():
+            worker = await start_worker(self._settings[place], self._lock, self._hear, self._clock)
+            self._workers[place] = worker
+            code = await worker.ended()
+            await self._take_back(worker)
+            del self._workers[place]
+            if self._continues():
+                self._note_lost(code)
+
+    def _continues(self) -> bool:
+        return not (self._done or self._stopping)
+
+    async def _take_back(self, worker: WorkerProcess) -> None:
+        """Have published what a lost worker had written, and give its other jobs to the next."""
+        if not worker.open:
+            return
+        taken = set(await self._store.call(MirrorStore.take_up, frozenset(worker.open)))
+        for other in self._workers.values():
+            other.send(messages.LookAgain())
+        self._given_back.extend(job for row, job in worker.open.items() if row not in taken)
+        worker.open.clear()
+        self._news.set()
+
+    def _note_lost(self, code: int) -> None:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"
+        self._lost_in_vain += 1
+        if self._lost_in_vain > _LOST_IN_VAIN:
+            raise WorkerError(
+                f"One worker process after the other is lost, the last one {how}: see that there is enough "
+                "memory, or give --processes 1, then resume."
+            )
+        self._emit(Notice("warning", f"A worker process {how}; another one takes its place."))
+
+    # --- jobs --------------------------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        """Give out jobs until there are none left, neither here nor with a worker, or until a stop."""
+        while not self._stopping:
+            await self._backlog.bearable()
+            if self._give():
+                continue
+            waiting = self._queue.waiting() + len(self._given_back)
+            if self._fed and not waiting and not any(worker.open for worker in self._workers.values()):
+                return
+            await self._some_news()
+
+    def _give(self) -> bool:
+        """Give jobs to the least busy worker that has room; return False if there is none, or no job."""
+        rooms = {worker: worker.room() for worker in self._workers.values()}
+        free = [worker for worker, room in rooms.items() if room]
+        if not free:
+            return False
+        worker = min(free, key=WorkerProcess.load)
+        waiting = len(self._given_back) or self._queue.waiting()
+        count = shares.batch_size(waiting, rooms[worker], 1 + len(self._settings))
+        jobs = []
+        for _ in range(count):
+            job = self._given_back.popleft() if self._given_back else self._queue.get_nowait()
+            if job is not None:
+                jobs.append(job)
+        if jobs:
+            worker.give(jobs)
+        return bool(jobs)
+
+    async def _some_news(self) -> None:
+        await self._news.wait()
+        self._news.clear()
+
+    # --- what workers report -----------------------------------------------------------------------------
+
+    def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901 -- one case each
+        match message:
+            case messages.WholeParts(parts):
+                self._lost_in_vain = 0
+                self._backlog.wrote(len(parts))
+                for part in parts:
+                    worker.close(part.row)
+                self._store.deliver(parts)
+            case messages.JobUnchanged(row):
+                self._lost_in_vain = 0
+                self._store.confirm(worker.close(row))
+            case messages.JobFailed(row, failure, attempts):
+                self._lost_in_vain = 0
+                self._pool.fail(worker.close(row), failure, attempts)
+            case messages.RequestItem():
+                self._group.create_task(self._read_item(worker, message))
+            case messages.Reserve(number, host, amount):
+                seconds = self._network.client.limits.reserve(host, amount)
+                worker.send(messages.Granted(number, seconds))
+            case messages.Throttled(host, seconds):
+                self._network.client.gates[host].throttled(seconds, hearsay=True)
+                self._tell_throttled(message, but=worker)
+            case messages.Spent():
+                worker.add_up(message, self._network.counters)
+            case messages.Noticed(level, text):
+                if text not in self._shown:
+                    self._shown.add(text)
+                    self._emit(Notice(level, text))
+            case messages.Ready():
+                self._welcome(worker)
+            case messages.Broke(report):
+                error = error_of(report, "worker process")
+                self._network.secrets.scrub_error(error)
+                worker.fail(error)
+        self._news.set()
+
+    async def _read_item(self, worker: WorkerProcess, asked: messages.RequestItem) -> None:
+        """Read an item for a worker.
+
+        Raises:
+            CredentialsError, SourceError: An error that ends the run.
+        """
+        try:
+            document, read_at = await self._items.read(asked.href, newer_than=asked.newer_than)
+        except TransferError as error:
+            worker.send(messages.ItemRead(asked.number, error.failure, 0.0))
+        else:
+            found = {"assets": document.get("assets"), "properties": stated(document.get("properties"))}
+            worker.send(messages.ItemRead(asked.number, json.dumps(found).encode(), read_at))
+
+    def _hear_of_host(self, event: NetworkEvent) -> None:
+        if isinstance(event, HostClosed):
+            self._tell_throttled(messages.Throttled(event.host, event.seconds))
+
+    def _tell_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:
+        for worker in self._workers.values():
+            if worker is not but:
+                worker.send(message)
+
+    def _welcome(self, worker: WorkerProcess) -> None:
+        """Let a worker begin, and tell it which hosts are to be left alone now."""
+        worker.ready = True
+        for gate in self._network.client.gates:
+            if seconds := gate.closed_for():
+                worker.send(messages.Throttled(gate.host, seconds))
+
+
+class WorkerProcess:
+    """One worker process: the jobs it was given, and what it has reported."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        slots: int,
+        hear: Callable[[WorkerProcess, messages.FromWorker], None],
+        clock: Clock,
+    ) -> None:
+        self.open: dict[int, Job] = {}
+        """The jobs that it was given and has not reported, by row."""
+        self.ready = False
+        """True while it can take jobs."""
+        self.channel = Channel(messages.decode_from_worker, lambda message: hear(self, message), self.fail)
+        self.send = self.channel.send
+        self._process = process
+        self._slots = slots
+        self._clock = clock
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._spent = messages.Spent()
+        self._pace = 0.0
+        self._counted = 0
+        self._since = clock.monotonic()
+
+    def fail(self, error: BaseException) -> None:
+        """Let the run end with `error`."""
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def ended(self) -> int:
+        """Wait until the process has ended, and everything it reported was heard; return its exit code.
+
+        Raises:
+            BaseException: An error that ends the run.
+        """
+        await asyncio.wait([self.channel.lost, self._failure], return_when=asyncio.FIRST_COMPLETED)
+        self.ready = False
+        if self._failure.done():
+            self._failure.result()
+        return await asyncio.to_thread(reap, self._process)
+
+    async def end(self, grace: float) -> None:
+        """Have it park what is under way and end; kill it if that takes longer than `grace` seconds."""
+        self.send(messages.End())
+        if grace:
+            await asyncio.wait([self.channel.lost], timeout=grace)
+        if not self.channel.lost.done():
+            self._process.kill()
+        await asyncio.to_thread(reap, self._process)
+        await self.channel.lost
+        if self._failure.done():
+            self._failure.exception()  # if it was not raised, something else has ended the run
+
+    def give(self, jobs: list[Job]) -> None:
+        """Give it jobs."""
+        self.open.update((job.row, job) for job in jobs)
+        self.send(messages.Jobs(jobs))
+
+    def close(self, row: int) -> Job:
+        """Return a job that it reported: it does not have that any more."""
+        self._counted += 1
+        return self.open.pop(row)
+
+    def room(self) -> int:
+        """Return how many more jobs it should be given."""
+        if not self.ready:
+            return 0
+        now = self._clock.monotonic()
+        if now - self._since >= _PACE_WINDOW:
+            self._pace = self._counted / (now - self._since)
+            self._since, self._counted = now, 0
+        return shares.room(self._slots, len(self.open), self._pace)
+
+    def load(self) -> float:
+        """Return how busy it is, in jobs per slot."""
+        return len(self.open) / self._slots
+
+    def add_up(self, spent: messages.Spent, counters: Counters) -> None:
+        """Add what it has spent since it last said so."""
+        before, self._spent = self._spent, spent
+        counters.requests += spent.requests - before.requests
+        counters.retries += spent.retries - before.retries
+        counters.bytes_fetched += spent.bytes_fetched - before.bytes_fetched
+
+
+async def start_worker(
+    settings: WorkerSettings,
+    lock: int,
+    hear: Callable[[WorkerProcess, messages.FromWorker], None],
+    clock: Clock,
+) -> WorkerProcess:
+    """Start a worker process.
+
+    Args:
+        settings: What it needs to know.
+        lock: A descriptor that it holds until it ends.
+        hear: Called with each of its messages.
+        clock: Where time comes from.
+
+    Raises:
+        WorkerError: It cannot be started.
+    """
+    starting = asyncio.get_running_loop().run_in_executor(None, spawn, "stacpull.engine.worker", lock)
+    try:
+        process, sock = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_discard)
+        raise
+    worker = WorkerProcess(process, settings.slots, hear, clock)
+    try:
+        await worker.channel.open(sock)
+    except BaseException:
+        _discard(starting)
+        raise
+    worker.send(messages.Start(pickle.dumps(settings)))
+    return worker
+
+
+def _discard(starting: asyncio.Future[Started]) -> None:
+    """End a process that was started for a run that has ended meanwhile."""
+    if not starting.cancelled() and starting.exception() is None:
+        discard(starting.result())

@@ -1,0 +1,114 @@
+"""What workers are sent and report is the same on the other side, in whatever pieces it comes."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.config.options import Options
+from stacpull.engine import worker_messages as messages
+from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, error_of, error_report, framed
+from stacpull.engine.network import SourceAddress
+from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
+from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
+from stacpull.models import Checksum, Failure, FailureKind, Job, Present
+from stacpull.net.addresses import AddressPolicy
+from stacpull.redact import Secret
+
+JOB = Job(
+    7, 3, 1, "B02", "https://b.example/x?sig=1", "https://a.example/i", "c/i", None, "{filename}", 12,
+    Checksum("md5", b"\0" * 16), "image/tiff", stale=True, sha256=b"\1" * 32, alternates=("s3://b/x",),
+    present=Present('"e"', 12),
+)  # fmt: skip
+PLAIN = Job(8, 3, 0, "ä", "https://b.example/x", None, "", "x.tif")
+SETTINGS = WorkerSettings(
+    SourceAddress("https://a.example", {"Authorization": Secret("Bearer abc")}, {}, ("NAME",)),
+    Options(query={"key": Secret("abc")}, ca_bundle=Path("/ca.pem")),
+    AddressPolicy(),
+    4,
+    "mirror",
+    {"NAME": "value", "ODD": "\udcff"},
+)
+GONE = Failure(FailureKind.GONE, "Gone.", status=404, host="a.example")
+REFUSED = Failure(FailureKind.REFUSED, "No.", retryable=True, free=True, reached=5)
+TO_WORKER: list[ToWorker] = [
+    messages.Start(b"settings"),
+    messages.Jobs([JOB, PLAIN]),
+    messages.LookAgain(),
+    messages.Stop(),
+    messages.End(),
+    messages.ItemRead(1, b'{"assets": {"a": {"href": "x"}}}', 1.5),
+    messages.ItemRead(2, GONE, 0.0),
+    messages.Granted(3, 0.25),
+    messages.Throttled("b.example:443", 2.5),
+]
+FROM_WORKER: list[FromWorker] = [
+    messages.Ready(),
+    messages.WholeParts(
+        [IncomingPart(7, 3, 1, "c/i", None, "{filename}", 12, b"x\xff.tif", b'"e"', True, None, "7.1", 99)]
+    ),
+    messages.JobUnchanged(7),
+    messages.JobFailed(7, REFUSED, 6),
+    messages.RequestItem(1, "https://a.example/i", None),
+    messages.Reserve(2, "b.example:443", 1),
+    messages.Throttled("b.example:443", 2.5),
+    messages.Spent(1, 2, 3),
+    messages.Noticed("warning", "It drips."),
+    messages.Broke(ErrorReport("KeyError", "'x'", "Traceback")),
+]
+M = TypeVar("M", bound=msgspec.Struct)
+CUTS = st.lists(st.integers(0, 400), max_size=12)
+
+
+@given(st.lists(st.sampled_from(TO_WORKER), max_size=12), CUTS)
+def test_a_worker_gets_what_was_sent_however_it_is_cut(sent: list[ToWorker], cuts: list[int]) -> None:
+    assert in_pieces(MessageFrames(messages.decode_to_worker), sent, cuts) == sent
+
+
+@given(st.lists(st.sampled_from(FROM_WORKER), max_size=12), CUTS)
+def test_a_worker_is_heard_however_it_is_cut(sent: list[FromWorker], cuts: list[int]) -> None:
+    assert in_pieces(MessageFrames(messages.decode_from_worker), sent, cuts) == sent
+
+
+def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[M]:
+    data, heard, at = b"".join(map(framed, sent)), list[M](), 0
+    for cut in [*cuts, len(data)]:
+        heard += frames.feed(data[at : at + cut])
+        at += cut
+    return heard
+
+
+@pytest.mark.parametrize("sent", [b"\x80\x04N.", framed(messages.Stop())[4:], pickle.dumps(SETTINGS)])
+def test_nothing_else_is_taken_from_a_worker(sent: bytes) -> None:
+    """Neither a pickle nor an order."""
+    with pytest.raises(msgspec.DecodeError):
+        messages.decode_from_worker(sent)
+
+
+def test_the_settings_of_a_worker_are_the_same_in_it() -> None:
+    (heard,) = MessageFrames(messages.decode_to_worker).feed(framed(messages.Start(pickle.dumps(SETTINGS))))
+    assert isinstance(heard, messages.Start)
+    settings = pickle.loads(heard.settings)  # noqa: S301 -- of this test
+    assert settings._replace(addresses=SETTINGS.addresses) == SETTINGS
+    assert settings.options.query["key"].reveal() == "abc"
+
+
+@pytest.mark.parametrize("kind", [SourceError, CredentialsError, DestinationError, WorkerError])
+def test_an_error_of_stacpull_is_the_same_on_the_other_side(kind: type[StacpullError]) -> None:
+    error = error_of(error_report(kind("A sentence.")), "worker process")
+    assert (type(error), str(error)) == (kind, "A sentence.")
+
+
+@pytest.mark.parametrize("name", ["KeyError", "StacpullNonsense", "__doc__", "annotations"])
+def test_any_other_error_is_named_with_its_traceback(name: str) -> None:
+    error = error_of(ErrorReport(name, "x", "in line 5"), "worker process")
+    assert isinstance(error, WorkerError)
+    assert str(error) == f"A worker process failed, which should not have happened: {name}."
+    assert "in line 5" in "".join(traceback.format_exception(error))
