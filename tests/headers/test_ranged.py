@@ -26,10 +26,10 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
+from stacpull.tiff import FIRST_READ, Header, parse_bytes
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.sigv4 import Credentials
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
-from stacpull_headers.tiff import FIRST_READ, Header, parse_bytes
 
 KIB = 1024
 
