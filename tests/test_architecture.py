@@ -48,7 +48,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net"}),
-    "httptools": frozenset({"net", "fastpath"}),
+    "httptools": frozenset({"fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),

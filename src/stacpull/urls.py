@@ -148,6 +148,8 @@ def without_blanks(href: str) -> str:
 
     This is how the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
     """
+    if href.isprintable() and " " not in href:  # nearly all
+        return href
     return href.strip(_AROUND).translate(_WITHIN)
 
 

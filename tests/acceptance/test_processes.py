@@ -292,9 +292,9 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
             "_note_lost",
         ),
         (
-            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "fetch", "async def"),
+            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "take", "def"),
             "A worker process failed, which should not have happened: ZeroDivisionError.",
-            "in fetch",
+            "in take",
         ),
     ],
     ids=["they end at their start", "a mistake in them"],

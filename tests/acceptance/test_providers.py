@@ -107,7 +107,7 @@ def told(heard: list[Heard]) -> bytes:
 
 @pytest.fixture(params=["auto", "aiohttp"])
 def within(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
-    """Run a scenario in a world, once by the lean transport and once by aiohttp."""
+    """Run a scenario in a world, once with the fast path and once without it."""
 
     def run(scenario: Callable[[World], Any]) -> None:
         run_in_world(tmp_path, request.param, scenario)

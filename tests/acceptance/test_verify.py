@@ -534,7 +534,7 @@ def test_a_read_only_copy_can_be_verified(mirrored: Mirrored) -> None:
     unreadable = mirrored.dest / an_asset(mirrored)
     program = (
         "import asyncio, os, sys; os.chdir('/'); from stacpull.engine.verify import verify\n"
-        "import stacpull.engine.api, stacpull.net.lean\n"
+        "import stacpull.engine.api, stacpull.net.http\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "found = []\n"
         "report = asyncio.run(verify(sys.argv[1], on_event=found.append))\n"

@@ -94,10 +94,12 @@ def measure(dest: Path, count: int) -> bool:
     started = time.monotonic()
     _, status, used = os.wait4(os.posix_spawn(sys.executable, command, os.environ), 0)
     seconds, processor = time.monotonic() - started, used.ru_utime + used.ru_stime
+    system = used.ru_stime / count * 1e6
     megabytes = used.ru_maxrss / 1024
     microseconds = processor / count * 1e6
     sys.stdout.write(
         f"{count:,} items: {microseconds:.1f} us of processor time per item (at most {_MICROSECONDS}), "
+        f"{system:.1f} of them in the kernel, "
         f"{seconds:.1f} s, {megabytes:.0f} MiB at most (of {_MEGABYTES}), "
         f"{out.stat().st_size / 1e6:.1f} MB written\n"
     )

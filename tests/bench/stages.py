@@ -41,9 +41,8 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Request, Transport
+from stacpull.net.transport import Request
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
 
@@ -91,8 +90,7 @@ def layers(served: Origin, files: list[File], rounds: int) -> Iterator[Stage]:
         for row, (file, url) in enumerate(zip(files, urls, strict=True))
     ]
     ways: dict[str, Callable[[], Awaitable[None]]] = {
-        "aiohttp: redirect and file": lambda: _through_transport(urls, lean=False),
-        "lean transport: redirect and file": lambda: _through_transport(urls, lean=True),
+        "aiohttp: redirect and file": lambda: _through_transport(urls),
         "client: gates, redirects followed": lambda: _through_client(urls),
         "fetcher: checks of what came": lambda: _through_fetcher(jobs),
         "pool: a task for each asset": lambda: _through_pool(jobs, fast=False),
@@ -102,15 +100,10 @@ def layers(served: Origin, files: list[File], rounds: int) -> Iterator[Stage]:
         yield Stage("transfer", name, _least(lambda way=way: run_on_loop(way()), len(files), rounds))  # type: ignore[misc,arg-type]
 
 
-def _transport(*, lean: bool) -> Transport:
-    policy = AddressPolicy(allow_private=True)
-    plain = HttpTransport(policy=policy)
-    return LeanTransport(policy=policy, fallback=plain) if lean else plain
-
-
 def _client() -> Client:
     clock = SystemClock()
-    return Client({"http": _transport(lean=True)}, Gates(WORKERS, WORKERS, clock), clock)
+    http = HttpTransport(policy=AddressPolicy(allow_private=True))
+    return Client({"http": http}, Gates(WORKERS, WORKERS, clock), clock)
 
 
 async def _side_by_side(values: Sequence[Any], one: Callable[[Any], Awaitable[object]]) -> None:
@@ -123,8 +116,8 @@ async def _side_by_side(values: Sequence[Any], one: Callable[[Any], Awaitable[ob
     await asyncio.gather(*(work() for _ in range(WORKERS)))
 
 
-async def _through_transport(urls: Sequence[str], *, lean: bool) -> None:
-    transport = _transport(lean=lean)
+async def _through_transport(urls: Sequence[str]) -> None:
+    transport = HttpTransport(policy=AddressPolicy(allow_private=True))
 
     async def fetch(url: str) -> None:
         async with transport.open(Request(url)) as redirect:
@@ -156,7 +149,7 @@ async def _through_fetcher(jobs: Sequence[Job]) -> None:
 
 async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     clock, policy = SystemClock(), AddressPolicy(allow_private=True)
-    http = HttpTransport(policy=policy) if fast else _transport(lean=True)
+    http = HttpTransport(policy=policy)
     client, queue = (
         Client({"http": http}, Gates(WORKERS, WORKERS, clock), clock),
         asyncio.Queue[Job | None](1000),

@@ -9,7 +9,7 @@ import sys
 from tests.servers.process import ROOT
 
 STAGES = {
-    "transfer": {"lean transport: redirect and file", "pool: a task for each asset", "pool: the fast path"},
+    "transfer": {"aiohttp: redirect and file", "pool: a task for each asset", "pool: the fast path"},
     "items, disk and ledger": {"decode the page", "ledger: plan", "sha256", "write the part"},
     "threads of a mirror": {"loop", "writer", "store process"},
 }

@@ -393,6 +393,32 @@ def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
     asyncio.run(course())
 
 
+def test_what_the_fast_path_begins_while_the_run_ends_is_dropped() -> None:
+    """Its connections still get data while the tasks of the pool are being cancelled."""
+
+    async def course() -> None:
+        started = asyncio.Event()
+
+        async def fetch(_job: Job) -> Received:
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                pool.spawn(asyncio.sleep(0))
+                pool.broke(AssertionError("a second error"))
+            return BODY
+
+        pool, queue, _ = bare_pool(1, 1, fetch)
+        queue.put_nowait(job(1))
+        running = asyncio.create_task(pool.run())
+        await started.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(course())
+
+
 # Refusals are held back until they are known to say something of their asset.
 
 

@@ -154,7 +154,7 @@ def test_a_public_source_that_turns_private(tmp_path: Path, transport: str, answ
 
     assert asyncio.run(course()) == {FAR}
     failed = {one.key for one in failures(tmp_path / "m")}
-    assert failed >= {"literal", "rebound"}  # over the lean transport `near` is looked up once more, too
+    assert failed >= {"literal", "rebound"}  # the fast path looks `near` up once more, too
     assert {one.kind for one in failures(tmp_path / "m")} <= {FailureKind.ADDRESS, FailureKind.NETWORK}
 
 

@@ -193,8 +193,9 @@ async def _outcome_in(
 
         def path(pool: Pool[Job, Received]) -> FastPath:
             return FastPath(
-                client, http, sharing, pool, policy=LOCAL, stall_timeout=stall_timeout, trust_env=False
-            )
+                client, http, sharing, pool, policy=LOCAL,
+                stall_timeout=stall_timeout, trust_env=False,
+            )  # fmt: skip
 
     pool = Pool(queue, intake, tools, workers=workers, held=0, fast=path)
     server.forget()

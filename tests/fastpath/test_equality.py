@@ -14,7 +14,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fastpath.exchanges import Script, both, job, response
-from tests.net.test_lean_wire import BROKEN, COOKIES, OK, SOUND
+from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.models import Checksum, Job
@@ -28,6 +28,8 @@ PAGE = b"<!doctype html><html><body>Sign in</body></html>"
 def alike(
     scripts: dict[str, list[Script]], *jobs: Job, loop: Any = uvloop.new_event_loop, **how: Any
 ) -> None:
+    is_stalling = any(script.stalls for one in scripts.values() for script in one)
+    how.setdefault("stall_timeout", 0.3 if is_stalling else 10.0)
     with asyncio.Runner(loop_factory=loop) as runner:
         general, fast = runner.run(both(scripts, jobs, **how))
     if any(not script.pieces for one in scripts.values() for script in one):
@@ -156,7 +158,7 @@ def test_many_side_by_side() -> None:
     }
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         jobs = [job(n, f"/{'abcd'[n % 4]}?{n}") for n in range(200)]
-        general, fast = runner.run(both(scripts, jobs, workers=16))
+        general, fast = runner.run(both(scripts, jobs, workers=16, stall_timeout=10.0))
     assert fast.jobs == general.jobs
     assert fast.requests == general.requests
     assert fast.gate == general.gate == (0, 0, 0)
@@ -212,7 +214,7 @@ def scripts(draw: st.DrawFn) -> Script:
     """A response, more or less well-formed, cut into pieces, perhaps cut off.
 
     Left out is what depends on how bytes are cut by the network, and what the parser tells apart better than
-    aiohttp does (`tests/net/test_lean_wire.py`): bytes past the end of short, long and empty bodies.
+    aiohttp does (`tests/fastpath/test_wire.py`): bytes past the end of short, long and empty bodies.
     """
     body, status, fields = draw(BODIES), draw(STATUSES), dict(draw(FIELDS))
     is_bare = status[:3] in {"204", "304"}
@@ -244,7 +246,7 @@ WANTED = st.lists(
 @given(SCRIPTED, WANTED)
 def test_generated_exchanges(told: dict[str, list[Script]], wanted: list[tuple[str, int | None]]) -> None:
     jobs = [job(n, f"/{name}?{n}", size=size) for n, (name, size) in enumerate(wanted, 1)]
-    alike(told, *jobs, stall_timeout=0.15)
+    alike(told, *jobs)
 
 
 REFUSALS = [

@@ -7,7 +7,6 @@ import gzip
 import io
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,11 +18,6 @@ from tests.transfer.origin import Answer, Asked, Origin, Reply, client, origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Client
-from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.tiff import FIRST_READ, Header, parse_bytes
@@ -93,70 +87,46 @@ def span(asked: Asked) -> tuple[int, int]:
     return int(first), int(last)
 
 
-@asynccontextmanager
-async def lean_client(stall_timeout: float = 20.0):
-    clock, policy = SystemClock(), AddressPolicy(allow_private=True)
-    plain = HttpTransport(policy=policy, stall_timeout=stall_timeout, trust_env=False)
-    lean = LeanTransport(policy=policy, fallback=plain, stall_timeout=stall_timeout, trust_env=False)
-    opened = Client({"http": lean}, Gates(8, None, clock), clock)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-OPENERS = {"aiohttp": client, "lean": lean_client}
-
-
-@pytest.fixture(params=OPENERS)
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 Act = Callable[[RangedReader, Origin], Awaitable[None]]
 
 
-def run(answer: Answer, act: Act, transport: str = "lean", *, most_bytes: int = 1 << 20) -> None:
+def run(answer: Answer, act: Act, *, most_bytes: int = 1 << 20) -> None:
     async def live() -> None:
-        async with origin(answer) as served, OPENERS[transport]() as opened:
+        async with origin(answer) as served, client() as opened:
             await act(RangedReader(opened, most_bytes=most_bytes), served)
 
     asyncio.run(live())
 
 
-def read(
-    answer: Answer, transport: str = "lean", *, most_bytes: int = 1 << 20, **known: object
-) -> tuple[HeaderRead, list[Asked]]:
+def read(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> tuple[HeaderRead, list[Asked]]:
     """Read the header of what `answer` serves; with what was asked."""
     found: list[tuple[HeaderRead, list[Asked]]] = []
 
     async def act(reader: RangedReader, served: Origin) -> None:
         found.append((await reader.read(f"{served.url}/a.tif", **known), served.asked))
 
-    run(answer, act, transport, most_bytes=most_bytes)
+    run(answer, act, most_bytes=most_bytes)
     return found[0]
 
 
-def failure(
-    answer: Answer, transport: str = "lean", *, most_bytes: int = 1 << 20, **known: object
-) -> Failure:
+def failure(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> Failure:
     with pytest.raises(TransferError) as caught:
-        read(answer, transport, most_bytes=most_bytes, **known)
+        read(answer, most_bytes=most_bytes, **known)
     return caught.value.failure
 
 
 # What is right.
 
 
-def test_one_read_of_16_kib_brings_a_header_at_the_front(transport: str) -> None:
-    found, asked = read(File(EARLY), transport)
+def test_one_read_of_16_kib_brings_a_header_at_the_front() -> None:
+    found, asked = read(File(EARLY))
     assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, FIRST_READ)
     assert [one.headers["range"] for one in asked] == ["bytes=0-16383"]
 
 
-def test_the_size_that_the_item_tells_is_read_and_no_byte_more(transport: str) -> None:
+def test_the_size_that_the_item_tells_is_read_and_no_byte_more() -> None:
     size = header_of(EARLY).header_size
-    found, asked = read(File(EARLY), transport, header_size=size)
+    found, asked = read(File(EARLY), header_size=size)
     assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, size)
     assert span(asked[0]) == (0, size - 1)
 
@@ -175,8 +145,8 @@ def test_a_size_that_is_none_is_not_believed(told: int) -> None:
     assert span(asked[0]) == (0, FIRST_READ - 1)
 
 
-def test_a_directory_at_the_end_costs_one_more_read_of_exactly_that(transport: str) -> None:
-    found, asked = read(File(LATE), transport)
+def test_a_directory_at_the_end_costs_one_more_read_of_exactly_that() -> None:
+    found, asked = read(File(LATE))
     assert found.header == header_of(LATE)
     first, second = asked
     assert span(second)[0] == int.from_bytes(LATE[4:8], "little")
@@ -203,9 +173,9 @@ def test_the_second_read_names_the_strongest_proof(
     assert asked[1].headers.get("if-range") == condition
 
 
-def test_a_file_shorter_than_the_first_read(transport: str) -> None:
+def test_a_file_shorter_than_the_first_read() -> None:
     small = made(side=16)
-    found, _ = read(File(small), transport)
+    found, _ = read(File(small))
     assert found == HeaderRead(header_of(small), len(small), 1, len(small))
 
 
@@ -217,13 +187,13 @@ def test_a_total_that_is_not_told_is_learnt_from_a_416() -> None:
     assert told.kind is FailureKind.FORMAT
 
 
-def test_a_redirect_is_followed_at_each_read(transport: str) -> None:
+def test_a_redirect_is_followed_at_each_read() -> None:
     file = File(LATE)
 
     def answer(asked: Asked) -> Reply:
         return file(asked) if asked.path == "/b.tif" else Reply(302, {"Location": "/b.tif"})
 
-    found, asked = read(answer, transport)
+    found, asked = read(answer)
     assert (found.header, found.reads) == (header_of(LATE), 2)
     assert [one.path for one in asked] == ["/a.tif", "/b.tif"] * 2
     assert "range" in asked[3].headers
@@ -233,32 +203,32 @@ def test_a_redirect_is_followed_at_each_read(transport: str) -> None:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-def test_a_200_is_read_only_as_far_as_needed(transport: str, framing: str) -> None:
+def test_a_200_is_read_only_as_far_as_needed(framing: str) -> None:
     body = EARLY + bytes(30 << 20)
     reply = Reply(200, {}, body, framing)  # type: ignore[arg-type]
-    found, asked = read(lambda _: reply, transport)
+    found, asked = read(lambda _: reply)
     assert found.header == header_of(EARLY)
     assert found.size == (len(body) if framing == "length" else None)
     assert found.reads == len(asked) == 1
     assert found.bytes_read < 3 << 20  # what the transport had taken by then, not thirty
 
 
-def test_a_200_with_a_late_directory_is_read_on_in_the_same_answer(transport: str) -> None:
-    found, asked = read(lambda _: Reply(200, {}, LATE), transport)
+def test_a_200_with_a_late_directory_is_read_on_in_the_same_answer() -> None:
+    found, asked = read(lambda _: Reply(200, {}, LATE))
     assert (found.header, found.size, len(asked)) == (header_of(LATE), len(LATE), 1)
 
 
-def test_a_200_whose_header_lies_past_the_cap_is_given_up(transport: str) -> None:
+def test_a_200_whose_header_lies_past_the_cap_is_given_up() -> None:
     late = moved_to_the_end(made(side=2500))
-    told = failure(lambda _: Reply(200, {}, late), transport)
+    told = failure(lambda _: Reply(200, {}, late))
     assert told.kind is FailureKind.FORMAT
     assert "1,048,576 bytes" in told.message
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_coded_200_is_decoded(transport: str, coding: str) -> None:
+def test_a_coded_200_is_decoded(coding: str) -> None:
     coded = gzip.compress(EARLY) if coding == "gzip" else zlib.compress(EARLY)
-    found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded), transport)
+    found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded))
     assert (found.header, found.size) == (header_of(EARLY), None)
 
 
@@ -295,8 +265,8 @@ def ignoring_if_range(file: File) -> Answer:
     return answer
 
 
-def test_a_file_that_changes_between_reads_is_read_afresh(transport: str) -> None:
-    found, asked = read(changing(File(LATE), NEW), transport)
+def test_a_file_that_changes_between_reads_is_read_afresh() -> None:
+    found, asked = read(changing(File(LATE), NEW))
     assert found.header == header_of(OTHER)
     assert [one.start for one in asked[:3]] == [0, span(asked[1])[0], 0]
     assert found.reads == 4
@@ -325,9 +295,9 @@ def test_another_total_is_another_version() -> None:
     assert found.header == header_of(OTHER)
 
 
-def test_a_file_that_changes_again_and_again_is_a_failure(transport: str) -> None:
+def test_a_file_that_changes_again_and_again_is_a_failure() -> None:
     third = File(LATE, '"v3"', "Wed, 03 Jan 2024 00:00:00 GMT")
-    told = failure(changing(File(LATE), NEW, NEW, third), transport)
+    told = failure(changing(File(LATE), NEW, NEW, third))
     assert (told.kind, told.retryable) == (FailureKind.CHANGED, False)
 
 
@@ -384,10 +354,8 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("answer", "kind", "retryable"), BROKEN)
-def test_what_cannot_be_read_is_a_named_failure(
-    transport: str, answer: Answer, kind: FailureKind, retryable: bool
-) -> None:
-    told = failure(answer, transport)
+def test_what_cannot_be_read_is_a_named_failure(answer: Answer, kind: FailureKind, retryable: bool) -> None:
+    told = failure(answer)
     assert (told.kind, told.retryable) == (kind, retryable), told.message
     assert told.message.endswith(".")
     assert "127.0.0.1" in told.message
@@ -404,21 +372,21 @@ def test_an_answer_without_a_length_that_was_cut_is_asked_for_again() -> None:
     run(unframed(LATE), act)
 
 
-def test_a_web_page_in_place_of_the_file_says_so(transport: str) -> None:
+def test_a_web_page_in_place_of_the_file_says_so() -> None:
     page = Reply(200, {"Content-Type": "text/html"}, b"<!doctype html><title>Log in</title>")
-    told = failure(lambda _: page, transport, media_type="image/tiff")
+    told = failure(lambda _: page, media_type="image/tiff")
     assert told.kind is FailureKind.REFUSED
     assert "web page" in told.message
 
 
-def test_more_bytes_than_were_asked_for_are_left_alone(transport: str) -> None:
+def test_more_bytes_than_were_asked_for_are_left_alone() -> None:
     def generous(asked: Asked) -> Reply:
         start, _ = span(asked)
         body = (LATE + bytes(8 << 20))[start:]
         whole = len(LATE) + (8 << 20)
         return Reply(206, {"Content-Range": f"bytes {start}-{whole - 1}/{whole}"}, body)
 
-    found, _ = read(generous, transport)
+    found, _ = read(generous)
     assert found.header == header_of(LATE)
     assert found.bytes_read < 5 << 20
 
@@ -542,14 +510,14 @@ def test_what_fails_for_good_is_a_value(reply: Reply) -> None:
     assert found.status == reply.status
 
 
-def test_every_real_file_is_read_alike_by_ranges_and_whole(shared_data: Path, transport: str) -> None:
+def test_every_real_file_is_read_alike_by_ranges_and_whole(shared_data: Path) -> None:
     files = sorted(p for p in shared_data.rglob("*.tif*") if p.is_file())
     assert files
 
     async def live() -> None:
         bodies = {f"/{n}": path.read_bytes() for n, path in enumerate(files)}
         serve = lambda asked: File(bodies[asked.path])(asked)  # noqa: E731
-        async with origin(serve) as served, OPENERS[transport]() as opened:
+        async with origin(serve) as served, client() as opened:
             for path, body in bodies.items():
                 found = await RangedReader(opened).read(served.url + path)
                 assert found.header == header_of(body)

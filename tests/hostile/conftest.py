@@ -54,5 +54,5 @@ def stage(
 
 @pytest.fixture(params=["auto", "aiohttp"])
 def transport(request: pytest.FixtureRequest) -> str:
-    """What assets come over: the lean transport, or aiohttp."""
+    """How assets are transferred: small ones by the fast path, or all over aiohttp."""
     return str(request.param)

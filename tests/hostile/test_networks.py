@@ -267,7 +267,7 @@ class Dripping(SmallApi):
 
 
 def test_fields_that_come_a_byte_at_a_time_are_not_waited_for(tmp_path: Path) -> None:
-    """Over the lean transport; aiohttp gives such a head a minute and a half (tests/net/test_http.py)."""
+    """By the fast path; aiohttp gives such a head a minute and a half (tests/net/test_http.py)."""
     done = mirrored(tmp_path / "m", make=Dripping, retries=1, stall_timeout=0.2, min_rate=1000)
     assert [(f.kind, f.attempts) for f in done.failed] == [("stalled", 2)]
 

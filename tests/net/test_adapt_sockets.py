@@ -14,13 +14,12 @@ from typing import NamedTuple, cast
 
 import pytest
 import uvloop
+from tests.fastpath.fast_transport import FastTransport
 
 from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.alone
@@ -53,9 +52,9 @@ class Far(asyncio.Protocol):
 @asynccontextmanager
 async def client_of(concurrency: int | None) -> AsyncIterator[Client]:
     policy = AddressPolicy(allow_private=True)
-    lean = LeanTransport(policy=policy, fallback=HttpTransport(policy=policy), trust_env=False)
+    http = FastTransport(policy=policy, stall_timeout=30.0)
     clock = SystemClock()
-    client = Client({"http": lean}, Gates(WORKERS, concurrency, clock), clock)
+    client = Client({"http": http}, Gates(WORKERS, concurrency, clock), clock)
     try:
         yield client
     finally:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,6 +126,65 @@ def test_a_coding_that_is_not_known_is_left_to_the_reader(coding: bytes) -> None
     """Documents are often stored under a wrong name, and JSON shows by itself if it is that."""
     raw = HEAD + b"Content-Encoding: " + coding + b"\r\nContent-Length: 5\r\n\r\nhello"
     assert outcome_of_bytes(raw, decode=True) == b"hello"
+
+
+class SlowLength(WireServer):
+    """Answers a byte at a time; the length takes longer than the stall timeout."""
+
+    async def _answer_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> bool:
+        await read_request(reader, number)
+        for byte in HEAD + b"Content-Length: 5\r\n\r\nhello":
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.03)
+        return False
+
+
+def test_a_length_that_comes_a_byte_at_a_time_is_no_stall() -> None:
+    async def main() -> bytes:
+        async with SlowLength({}) as server:
+            http = transport(stall_timeout=0.4)
+            async with http.open(Request(server.url("/"))) as response:
+                body = await response.read(10)
+            await http.close()
+            return body
+
+    assert asyncio.run(main()) == b"hello"
+
+
+@pytest.mark.parametrize("limit", [6000, 5999])
+def test_a_coded_body_is_undone_within_the_limit(limit: int) -> None:
+    coded = Answer(body=gzip.compress(b"page" * 1500), headers={"Content-Encoding": "gzip"})
+
+    async def main() -> tuple[bytes | None, int]:
+        async with WireServer({"/": [coded, coded]}) as server:
+            http = transport()
+            read = None
+            with suppress(TransferError):
+                async with http.open(Request(server.url("/"), decode=True)) as response:
+                    read = await response.read(limit)
+            async with http.open(Request(server.url("/"))) as response:
+                raw = await response.read(limit)
+            await http.close()
+            return read, len(raw)
+
+    expected = b"page" * 1500 if limit == 6000 else None
+    assert asyncio.run(main()) == (expected, len(gzip.compress(b"page" * 1500)))
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+def test_head_ends_with_the_fields(framing: bytes) -> None:
+    async def main() -> tuple[int, bytes]:
+        async with WireServer({"/": [HEAD + framing + b"\r\n"]}) as server:
+            http = transport()
+            async with http.open(Request(server.url("/"), "HEAD")) as response:
+                found = response.status, await response.read(100)
+            await http.close()
+            return found
+
+    assert asyncio.run(main()) == (200, b"")
 
 
 class Dripping(WireServer):

@@ -20,5 +20,5 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(params=["auto", "aiohttp"])
 def transport(request: pytest.FixtureRequest) -> str:
-    """What assets come over: the lean transport, or aiohttp."""
+    """How assets are transferred: small ones by the fast path, or all over aiohttp."""
     return str(request.param)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fastpath.fast_transport import FastTransport
 from tests.net.memory import Answer
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
@@ -27,7 +28,6 @@ from stacpull import Options, failures, mirror
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.transport import Request, TransferError, Transport
 
 LINK_LOCAL = [
@@ -67,8 +67,7 @@ class Names:
 
 def made(transport: str, *, allow_private: bool) -> Transport:
     told: dict[str, Any] = {"policy": AddressPolicy(allow_private=allow_private), "trust_env": False}
-    plain = HttpTransport(**told)
-    return plain if transport == "aiohttp" else LeanTransport(fallback=plain, **told)
+    return HttpTransport(**told) if transport == "aiohttp" else FastTransport(**told)
 
 
 async def fetched(http: Transport, url: str) -> bytes | Failure:

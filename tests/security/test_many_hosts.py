@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.fastpath.fast_transport import FastTransport
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
@@ -20,7 +21,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.transport import Request, TransferError, Transport
 
 FEW, MANY = 2 * MOST_HOSTS, 6 * MOST_HOSTS
@@ -70,7 +70,7 @@ def test_gates_and_routes() -> None:
     assert asyncio.run(course()) < MOST_BYTES
 
 
-@pytest.mark.parametrize("kind", ["lean", "aiohttp"])
+@pytest.mark.parametrize("kind", ["fast", "aiohttp"])
 def test_lookups_and_connections(kind: str) -> None:
     """None of the addresses may be connected to: what is looked at is what is kept of the names."""
 
@@ -79,9 +79,8 @@ def test_lookups_and_connections(kind: str) -> None:
 
     async def course() -> float:
         asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
-        plain = HttpTransport(policy=AddressPolicy(), trust_env=False)
-        lean = LeanTransport(policy=AddressPolicy(), fallback=plain, trust_env=False)
-        client = client_of(plain if kind == "aiohttp" else lean)
+        options: dict[str, Any] = {"policy": AddressPolicy(), "trust_env": False}
+        client = client_of(HttpTransport(**options) if kind == "aiohttp" else FastTransport(**options))
         try:
             return await growth(lambda number: asked(client, f"http://h{number}.example/x"))
         finally:

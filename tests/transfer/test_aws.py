@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
-from stacpull.transfer.aws import AwsCredentials, AwsSettings
+from stacpull.transfer.aws import AwsCredentials, AwsSettings, _apart
 from stacpull.transfer.sigv4 import Credentials
 
 CONFIG = """
@@ -272,3 +275,25 @@ def test_metadata_services_are_asked_only_if_allowed(
     outcome, addresses = probed[[param.values[0] for param in SCENARIOS].index(scenario)]
     assert outcome.startswith(said)
     assert addresses == tried
+
+
+def test_a_run_that_ends_before_a_thread_is_free_leaves_no_coroutine() -> None:
+    async def work() -> None:
+        raise AssertionError("it was to be cancelled")
+
+    async def main() -> str:
+        free = threading.Event()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.create_task(asyncio.to_thread(free.wait))
+        await asyncio.sleep(0)
+        coroutine = work()
+        waiting = asyncio.create_task(_apart(coroutine))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        free.set()
+        await busy
+        return inspect.getcoroutinestate(coroutine)
+
+    assert asyncio.run(main()) == inspect.CORO_CLOSED

@@ -97,7 +97,7 @@ def remote_assets(document: Json, here: Container[str], base: str | None) -> fro
     assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
     moved = frozenset(noted) if isinstance(noted, dict) else frozenset()
     if isinstance(assets, dict):
-        moved |= {key for key, asset in assets.items() if not _is_lasting(asset, base)}
+        moved |= {key for key, asset in assets.items() if key not in here and not _is_lasting(asset, base)}
     return frozenset(key for key in moved if key not in here)
 
 

@@ -12,6 +12,7 @@ from stacpull.errors import DestinationError
 
 __all__ = ["read_first_line", "read_regular", "refuse_symlinks"]
 
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -38,13 +39,27 @@ def refuse_symlinks(dest: Path, directory: str) -> None:
             )
 
 
-def read_regular(path: Path) -> bytes | None:
+def read_regular(path: Path | str) -> bytes | None:
     """Return the bytes of a regular file, None if there is none (a symlink or a directory is none)."""
-    file = _opened(path)
-    if file is None:
-        return None
-    with file:
-        return file.read()
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        data = os.read(descriptor, status.st_size + 1)
+        if len(data) == status.st_size:
+            return data
+        pieces = [data]  # it grows, or is very long
+        while data := os.read(descriptor, 1 << 20):
+            pieces.append(data)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
 
 
 def read_first_line(path: Path) -> bytes | None:
@@ -60,7 +75,7 @@ def _opened(path: Path) -> BinaryIO | None:
     try:
         descriptor = os.open(path, _READ)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
+        if error.errno in _NOTHING_THERE:
             return None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -87,7 +87,20 @@ def open_fetching(
         return Fetching(ClipFetcher(fetcher, whole, area, on_whole=WholeAssets(network.events.warn)), None)
     if options.adopt:
         return Fetching(whole, None)
-    return Fetching(sharing, None)
+    limits = network.client.limits
+    if options.transport != "auto" or network.http is None or limits.on_bytes or limits.on_requests:
+        return Fetching(sharing, None)
+    fast = partial(
+        FastPath,
+        network.client,
+        network.http,
+        sharing,
+        policy=network.addresses,
+        stall_timeout=options.stall_timeout,
+        min_rate=options.min_rate,
+        ca_bundle=options.ca_bundle,
+    )
+    return Fetching(sharing, lambda pool: fast(sink=pool))
 
 
 class WholeAssets:

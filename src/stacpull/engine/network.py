@@ -21,12 +21,10 @@ from stacpull.net.client import Client, Counters
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
@@ -80,8 +78,8 @@ class Network:
     """What the network reports while it works."""
     logins: Logins | None = None
     """Those of a credential profile."""
-    http: Transport | None = None
-    """What sends over http and https: the fast path takes its place for plain requests."""
+    http: HttpTransport | None = None
+    """Sends over http and https; the fast path takes its place for small plain assets."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
@@ -169,10 +167,9 @@ async def open_network(
     transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
     counters, events = Counters(), NetworkEvents()
-    logins = plain = None
+    logins = None
     if options.provider is not None:
-        plain = _plain_transport(options, addresses)
-        logins = Logins(options.provider, http, plain, policy, clock, secrets, counters, events.warn)
+        logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)
     client = Client(
         transports,
         Gates(
@@ -214,8 +211,6 @@ async def open_network(
         raise
     finally:
         await client.close()
-        if plain is not None:
-            await plain.close()
 
 
 def _shares(options: Options, processes: int) -> Shares:
@@ -226,21 +221,8 @@ def _shares(options: Options, processes: int) -> Shares:
     return share_out(processes, slots, per_host)
 
 
-def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    """Return what sends over http and https: the lean transport, with aiohttp for all that is odd."""
-    plain = _plain_transport(options, policy)
-    if options.transport == "aiohttp":
-        return plain
-    return LeanTransport(
-        policy=policy,
-        fallback=plain,
-        stall_timeout=options.stall_timeout,
-        min_rate=options.min_rate,
-        ca_bundle=options.ca_bundle,
-    )
-
-
-def _plain_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
+def http_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
+    """Return the transport for http and https."""
     return HttpTransport(
         policy=policy,
         stall_timeout=options.stall_timeout,

@@ -145,8 +145,11 @@ class Pool(Generic[J, T]):
         self.spawn(self._take_course(Course(job, self._tools, BegunAttempt(attempt, since))))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` as a task of this pool."""
-        self._group.create_task(work)
+        """Run `work` as a task of this pool, unless the run is ending because of an error."""
+        try:
+            self._group.create_task(work)
+        except RuntimeError:  # the group takes no more tasks
+            work.close()
 
     def broke(self, error: BaseException) -> None:
         """End the run: there is a defect in the fast path."""

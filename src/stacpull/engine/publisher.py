@@ -102,7 +102,9 @@ def arrival_of(arrived: Arrived) -> Arrival:
 
 def stored_text(etag: str | None) -> str | None:
     """Return an ETag that can be stored: the name of a part that lay there may hold what is no text."""
-    return None if etag is None else etag.encode("utf-8", "backslashreplace").decode()
+    if etag is None or etag.isascii():
+        return etag
+    return etag.encode("utf-8", "backslashreplace").decode()
 
 
 class Publisher:

@@ -22,7 +22,7 @@ from pathlib import Path
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, Job, Received
 from stacpull.net.client import Begun
-from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
@@ -101,7 +101,7 @@ class SharingFetcher:
             return _First(job)
         return None if job.href in self._recent else self._begin(job)
 
-    def take(self, job: Job, claim: _First, url: str, headers: LeanHeaders, body: bytes) -> Received | None:
+    def take(self, job: Job, claim: _First, url: str, headers: HeaderFields, body: bytes) -> Received | None:
         """Take a small body as `Fetcher.take` does, and remember it."""
         received = self._within.take(job, url, headers, body)
         if received is not None:

@@ -44,7 +44,7 @@ from stacpull.store.writer import Arrived, BodyWriter
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SMALL = 16 << 10
+_SMALL = 32 << 10
 """Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
 _BATCH = 64
 _GATHER = 0.002

@@ -24,6 +24,7 @@ import msgspec
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
+from stacpull.engine.heap import collect_seldom
 from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, encoded, error_report, framed
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, stored_text
@@ -264,6 +265,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    collect_seldom()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock).serve()
 

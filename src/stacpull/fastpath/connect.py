@@ -1,4 +1,4 @@
-"""How the lean transport gets connections: lookup, address rules, connection, TLS.
+"""How the fast path gets connections: lookup, address rules, connection, TLS.
 
 The addresses of a place are tried in turn. Each is judged before it is connected to, and it is that very
 address that is connected to: there is no second lookup that could answer differently. One that fails is

@@ -1,6 +1,6 @@
-"""What can go wrong on a lean connection, as failures: in the same words as those of aiohttp's errors.
+"""What can go wrong on a connection of the fast path, as failures with the same messages as aiohttp's errors.
 
-A test sends the same broken responses to both transports and compares.
+A test sends the same broken responses to both paths and compares.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.fastpath import failures
 from stacpull.models import Failure
+from stacpull.net.fields import joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
-from stacpull.net.lean_headers import joined_fields
 
 _SHORT = 1 << 20
 _WITHOUT_BODY = frozenset({101, 204, 304})

@@ -32,11 +32,12 @@ from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import LONGEST_URL, Begun, Client, Route, Sent
-from stacpull.net.http import user_agent
-from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.fields import HeaderFields
+from stacpull.net.http import HttpTransport, user_agent
+from stacpull.net.idle import Endpoint
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import next_hop
-from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError, Transport
+from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
 from stacpull.proxies import proxies
 
 _CONNECT_TIMEOUT = 30.0
@@ -58,7 +59,7 @@ class Assets(Protocol):
         """Return what marks the asset as begun; None if the general path must fetch it."""
         ...
 
-    def take(self, job: Job, claim: Any, url: str, headers: LeanHeaders, body: bytes) -> Received | None:
+    def take(self, job: Job, claim: Any, url: str, headers: HeaderFields, body: bytes) -> Received | None:
         """Return what a small body of a 200 is; None if `resume` must say what is wrong with it."""
         ...
 
@@ -167,7 +168,7 @@ class FastPath:
 
     Args:
         client: that of the run: its routes, gates, credentials and counters.
-        http: the transport whose hosts are asked here, those of any other are left to the general path.
+        http: the transport of the general path. Hosts that another transport serves are left to that path.
         assets: knows what is fetched.
         sink: where it goes.
         policy: which addresses may be connected to.
@@ -181,7 +182,7 @@ class FastPath:
     def __init__(
         self,
         client: Client,
-        http: Transport,
+        http: HttpTransport,
         assets: Assets,
         sink: TransferSink,
         *,
@@ -193,6 +194,7 @@ class FastPath:
         trust_env: bool = True,
     ) -> None:
         self._client = client
+        self._opening = http.idle.join(self._close_idle)
         self._http = http
         self._assets = assets
         self._sink = sink
@@ -290,7 +292,7 @@ class FastPath:
         gate, size = transfer.origin.gate, len(body)
         if is_ok:
             url = self._client.shown(transfer.url)
-            received = self._assets.take(transfer.job, transfer.claim, url, LeanHeaders(fields), body)
+            received = self._assets.take(transfer.job, transfer.claim, url, HeaderFields(fields), body)
             if received is None:
                 return False
             self._counters.bytes_fetched += size
@@ -439,7 +441,7 @@ class FastPath:
         if place is None or self._is_proxied(place):
             return None
         headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers
-        if not is_plain("GET", headers):
+        if not is_plain(headers):
             return None
         return FastOrigin(head, place, route, request_tail(headers, self._fields(place)), rewrites)
 
@@ -449,6 +451,7 @@ class FastPath:
     async def _connect(self, transfer: FastTransfer, request: bytes) -> None:
         """Open a connection for a request."""
         origin = transfer.origin
+        self._opening(origin.place.endpoint)
         try:
             connection = await self._connector.connect(origin.place, lambda: FastConnection(self, origin))
         except TransferError as error:
@@ -460,6 +463,12 @@ class FastPath:
             connection.begin(transfer, request, is_new=True)
 
     # The connections.
+
+    def _close_idle(self, endpoint: Endpoint) -> None:
+        for origin in self._origins.values():
+            if origin is not None and origin.place.endpoint == endpoint:
+                while (connection := origin.pop()) is not None:
+                    connection.close()
 
     def made(self, connection: FastConnection) -> None:
         """Watch over a connection that was opened."""

@@ -1,8 +1,8 @@
-"""What goes out, decided without I/O: which requests the lean transport takes, and their bytes.
+"""Which requests the fast path sends, and their bytes. No I/O.
 
-It takes GET, HEAD and POST, for hosts written in the plain way. Everything else is left to the transport
-behind it: odd hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection, and those
-that would break out of their line.
+It sends GET requests to hosts that are written in the plain way. The general path sends all others: unusual
+hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection, and fields that would break
+out of their line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ _MOST_PORTS = 65535
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
-_METHODS = frozenset({"GET", "HEAD", "POST"})
 _STEERING = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -33,6 +32,11 @@ class Place:
     host: str
     port: int
     name: str
+
+    @property
+    def endpoint(self) -> tuple[str, str, int]:
+        """Scheme, host and port."""
+        return self.scheme, self.host, self.port
 
     @property
     def is_tls(self) -> bool:
@@ -85,10 +89,8 @@ def _is_plain_host(host: str) -> bool:
     return True
 
 
-def is_plain(method: str, headers: Mapping[str, str]) -> bool:
-    """Tell whether a request is one that is taken here."""
-    if method not in _METHODS:
-        return False
+def is_plain(headers: Mapping[str, str]) -> bool:
+    """Return True if these fields can be sent by the fast path."""
     if not headers:
         return True
     text = "".join((*headers, *headers.values()))
@@ -96,17 +98,14 @@ def is_plain(method: str, headers: Mapping[str, str]) -> bool:
     return not breaks_out and _STEERING.isdisjoint(map(str.lower, headers))
 
 
-def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """Return what follows the request line: fields, the empty line and the body.
+def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
+    """Return what follows the request line: the fields and the empty line.
 
     Args:
         headers: Of the request; they replace `defaults` of the same name.
         defaults: Names in lower case.
-        body: The content, if there is one.
     """
     given = {name.lower() for name in headers}
     fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-    if body is not None:
-        lines += f"Content-Length: {len(body)}\r\n"
-    return f"{lines}\r\n".encode("utf-8", "surrogateescape") + (body or b"")
+    return f"{lines}\r\n".encode("utf-8", "surrogateescape")

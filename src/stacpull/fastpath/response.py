@@ -12,7 +12,7 @@ from typing import Self
 
 from stacpull.fastpath import failures
 from stacpull.fastpath.connection import FastConnection
-from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
 
@@ -43,7 +43,7 @@ class LentResponse:
         self._connection = connection
         self.url = url
         self.status = connection.message.status
-        self.headers: Mapping[str, str] = LeanHeaders(connection.message.fields)
+        self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
 
     async def __aenter__(self) -> Self:
         message = self._connection.message

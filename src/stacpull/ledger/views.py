@@ -347,19 +347,12 @@ def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
         f"WHERE a.item = ? AND a.state = {STATE_DONE}",
         (item,),
     )
-    found = (
-        (key, path, true_name(kept, path, key), size, digest, _clip(*clip))
-        for key, path, kept, size, digest, *clip in rows
-    )
-    return {
-        key: MirroredFile(
-            f"{path}/{name}" if path else name,
-            size,
-            digest if digest is not None and len(digest) == _SHA256_BYTES else None,  # not a CRC
-            clip,
-        )
-        for key, path, name, size, digest, clip in found
-    }
+    found = {}
+    for key, path, kept, size, digest, *clip in rows:
+        name = true_name(kept, path, key)
+        sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
+        found[key] = MirroredFile(f"{path}/{name}" if path else name, size, sha256, _clip(*clip))
+    return found
 
 
 def _clip(area: int | None, source_size: int, place: str | None) -> Clip | None:

@@ -1,18 +1,16 @@
-"""What both HTTP transports accept as the head of a response: its limits, and repeated lengths.
+"""What is accepted as the head of a response: its limits, and repeated lengths.
 
 A length that is stated several times with one value may be taken for one (RFC 9110, 8.6). llhttp, which
-parses for both transports, refuses it; so the repetition is taken out before the bytes get there.
+parses for aiohttp and for the fast path, refuses it. So repetitions are removed before they reach the parser.
 """
 
 from __future__ import annotations
-
-__all__ = ["FIELD_COUNT_LIMIT", "FIELD_LIMIT", "OVERHEAD_LIMIT", "LengthFilter"]
 
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header field."""
 FIELD_COUNT_LIMIT = 1000
 OVERHEAD_LIMIT = 256 * 1024
-"""Bytes of all fields and interim responses together. The lean transport counts trailers as well."""
+"""Bytes of all fields and interim responses together. The fast path counts trailers as well."""
 
 _NAME = b"content-length:"
 _STATUS_LINE = len(b"HTTP/1.1 200")

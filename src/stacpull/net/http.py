@@ -22,7 +22,7 @@ import ssl
 import time
 import urllib.request
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
@@ -41,15 +41,14 @@ from stacpull.hosts import forget_hosts, host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow, unknown_to_proxy
-from stacpull.net.lean_headers import LeanHeaders, joined_fields
+from stacpull.net.idle import Endpoint, IdleConnections
 from stacpull.net.pace import Pace
 from stacpull.net.transport import Request, TransferError
 from stacpull.proxies import Proxy, proxies
 from stacpull.urls import wire_url
-
-__all__ = ["HttpExchange", "HttpTransport", "user_agent"]
 
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
@@ -76,6 +75,9 @@ class HttpTransport:
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
         trust_env: Whether to use the proxies that the environment names.
+
+    Attributes:
+        idle: Joined by other pools of connections to the same hosts.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class HttpTransport:
         )
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(proxies() if trust_env else {})
+        self.idle = IdleConnections()
+        self._before_connecting = self.idle.join(self._close_idle)
         self._lines: dict[tuple[bool, bool], _Line] = {}
         """By whether connections go to a proxy, and whether each carries one request only."""
         self._opening = asyncio.Lock()
@@ -189,8 +193,13 @@ class HttpTransport:
             if key not in self._lines:
                 agent, context = await asyncio.to_thread(_files, self._ca_bundle)
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
-                self._lines[key] = _Line(self._timeout, _Connector(policy, context, fresh=fresh), agent)
+                connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
+                self._lines[key] = _Line(self._timeout, connector, agent)
             return self._lines[key]
+
+    def _close_idle(self, endpoint: Endpoint) -> None:
+        for line in self._lines.values():
+            line.connector.close_idle(endpoint)
 
 
 class HttpExchange:
@@ -211,7 +220,7 @@ class HttpExchange:
     async def __aenter__(self) -> Self:
         self._response = await self._transport.send(self._request)
         raw = [part for field in self._response.raw_headers for part in field]
-        self.headers = LeanHeaders(joined_fields(raw))
+        self.headers = HeaderFields(joined_fields(raw))
         return self
 
     async def __aexit__(
@@ -337,6 +346,8 @@ class _Protocol(ResponseHandler):
         lengths = self._lengths
         if lengths is not None and data:
             data = lengths.feed(data)
+            if not data:  # held back: the server is not silent
+                self.start_timeout()
             if lengths.seen > OVERHEAD_LIMIT:
                 self.set_exception(HttpProcessingError(message=TOO_MANY_FIELDS))
                 self.close()
@@ -349,10 +360,18 @@ class _Protocol(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     """A connector that knows which requests went out on a connection that had carried one before."""
 
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool, *, fresh: bool) -> None:
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        context: ssl.SSLContext | bool,
+        before_connecting: Callable[[Endpoint], None],
+        *,
+        fresh: bool,
+    ) -> None:
         keepalive = {"force_close": True} if fresh else {"keepalive_timeout": _KEEPALIVE}
         super().__init__(limit=0, ssl=context, socket_factory=socket_factory(policy), **keepalive)
         self._policy = policy
+        self._before_connecting = before_connecting
         self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
         self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
@@ -366,6 +385,23 @@ class _Connector(aiohttp.TCPConnector):
             self._used.add(protocol)
             self._note_address(req, connection)
         return connection
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: Any,  # noqa: ASYNC109 - aiohttp's own signature
+    ) -> ResponseHandler:
+        host, port, is_tls, *_ = req.connection_key
+        self._before_connecting(("https" if is_tls else "http", host, port or (443 if is_tls else 80)))
+        return await super()._create_connection(req, traces, timeout)
+
+    def close_idle(self, endpoint: Endpoint) -> None:
+        """Close the idle connections to an endpoint."""
+        for key in list(self._conns):
+            if (("https" if key.is_ssl else "http"), key.host, key.port) == endpoint:
+                for protocol, _ in self._conns.pop(key):
+                    protocol.close()
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
         """Look a host up, and leave out the addresses that the policy refuses.
@@ -400,6 +436,7 @@ class _Line:
     """A session and its connector: one for direct connections, one for those to a proxy."""
 
     def __init__(self, timeout: aiohttp.ClientTimeout, connector: _Connector, agent: str) -> None:
+        self.connector = connector
         self.session = aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,

@@ -122,7 +122,7 @@ class MirrorContents:
             DestinationError: The file cannot be read.
         """
         try:
-            data = read_regular(self.dest / path)
+            data = read_regular(f"{self.dest}/{path}")
         except OSError as error:
             raise DestinationError(f"{self.dest / path} cannot be read: {error.strerror}.") from error
         return None if data is None else _parsed(data)

@@ -36,10 +36,10 @@ from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import destination_error
 
-_S2_BAND: Final = re.compile(r"(?:\d+_)?(B0[1-9]|B8A|B11|B12)")
-_S1_BAND: Final = re.compile(r"(?:\d+_)?(VV|VH)")
-_MAP: Final = re.compile(r"(?:\d+_)?reference_map")
-_LABELS: Final = re.compile(r"(?:\d+_)?labels(?:_metadata)?")
+_S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
+_S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
+_MAP: Final = re.compile(r"(?:\d{1,9}_)?reference_map")
+_LABELS: Final = re.compile(r"(?:\d{1,9}_)?labels(?:_metadata)?")
 _PREFIX: Final = re.compile(r"bigearthnet_v\d_(?:labels|source|s1|s2)_")
 """What MLHub puts before the name of a patch."""
 _S2_BANDS: Final = 12

@@ -201,8 +201,10 @@ class Destination:
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
-            with self._naming(directory):
+            try:
                 is_placed = self._rename(part, fd, name, replace=replace)
+            except OSError as error:
+                raise self._named(error, directory) from error
             if not is_placed:
                 return Failure(
                     FailureKind.EXISTS,
@@ -344,25 +346,19 @@ class Destination:
         parent, _, last = path.rpartition("/")
         _refuse_odd(last)
         above = self.directory(parent, make=make)
-        with self._naming(path):
+        try:
             fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
+        except OSError as error:
+            raise self._named(error, path) from error
         self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
         self._held[path] = fd
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
         return fd
 
-    @contextmanager
-    def _naming(self, path: str) -> Iterator[None]:
-        """Have errors of the block name a directory by its path relative to DEST.
-
-        Raises:
-            OSError: as the block.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path / path)) from error
+    def _named(self, error: OSError, path: str) -> OSError:
+        """Return the same error about a directory, given by its path relative to DEST."""
+        return OSError(error.errno, error.strerror, str(self.path / path))
 
 
 def _open_or_make(above: int, name: str) -> int:

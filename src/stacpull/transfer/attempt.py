@@ -45,7 +45,7 @@ from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.client import Begun, Client, Exchange
 from stacpull.net.coding import can_decode, coding_of, decoded
-from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.fields import HeaderFields
 from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.redact import Secrets
@@ -169,7 +169,7 @@ class Fetcher:
             job.row, job.generation
         )
 
-    def take(self, job: Job, url: str, headers: LeanHeaders, content: bytes) -> Received | None:
+    def take(self, job: Job, url: str, headers: HeaderFields, content: bytes) -> Received | None:
         """Return the asset if a 200 brought it in one piece, of known length, and all is well with it.
 
         Args:

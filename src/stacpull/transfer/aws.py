@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -172,7 +173,11 @@ async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -
 
 async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine of botocore's to its end on a loop of its own, in a thread."""
-    return await _in_thread(asyncio.run, work)
+    try:
+        return await _in_thread(asyncio.run, work)
+    finally:
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run has ended before
+            work.close()
 
 
 def _is_due(source: Any) -> bool:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from stacpull.digests import digest_of, new_hasher
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
-from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.fields import HeaderFields
 from stacpull.net.status import is_login_page
 from stacpull.transfer.parts import Hasher, PartWriter
 from stacpull.urls import filename_of, rules_of
@@ -62,7 +62,7 @@ class Check(NamedTuple):
     """False if a mismatch may mean that the statement was misread."""
 
 
-def may_state(headers: LeanHeaders) -> bool:
+def may_state(headers: HeaderFields) -> bool:
     """Return False if the fields of a response state nothing of its content, nor of its coding.
 
     Nearly all servers only send an ETag, which is not an MD5: one look at the names is enough then.

@@ -19,7 +19,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Counters
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.logins.activation import Activation, ActivationTransport
 from stacpull.net.logins.fixed import Fixed, FixedLogin
 from stacpull.net.logins.login import LoginTransport
@@ -37,8 +36,7 @@ class TestLoginTransport(TransportContract):
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
         policy = AddressPolicy(allow_private=True)
-        plain = HttpTransport(policy=policy, stall_timeout=0.3, trust_env=False)
-        http = LeanTransport(policy=policy, fallback=plain, stall_timeout=0.3)
+        http = HttpTransport(policy=policy, stall_timeout=0.3, trust_env=False)
         async with WireServer(routes) as server:
 
             def asked() -> list[Request]:
@@ -71,7 +69,7 @@ def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> N
             async with client_for(Provider("p", (login,)), VirtualClock()) as client:
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
-                assert type(client.route(other.url("/x")).transport) is LeanTransport
+                assert type(client.route(other.url("/x")).transport) is HttpTransport
                 assert client.route(other.url("/y")) is client.route(other.url("/x"))  # found once
             assert "authorization" in own.heard[0].headers
             assert "authorization" not in other.heard[0].headers

@@ -10,7 +10,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, Counters
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.logins.provider import Provider
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
@@ -27,12 +26,10 @@ async def client_for(
     secrets: Secrets | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
-    """A client whose assets come by the lean transport, and whose logins go by aiohttp."""
-    policy = AddressPolicy(allow_private=True)
-    plain = HttpTransport(policy=policy, trust_env=False)
-    http = LeanTransport(policy=policy, fallback=plain)
+    """A client with the logins of `provider`."""
+    http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
     counters, secrets = Counters(), Secrets() if secrets is None else secrets
-    logins = Logins(provider, http, plain, RetryPolicy(), clock, secrets, counters, on_wait)
+    logins = Logins(provider, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(
         {"http": http, "https": http},
         Gates(8, 8, clock),
@@ -46,7 +43,6 @@ async def client_for(
         yield client
     finally:
         await client.close()
-        await plain.close()
 
 
 async def get(client: Client, url: str, **headers: str) -> bytes:

@@ -16,7 +16,6 @@ from tests.virtual_clock import VirtualClock
 from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
-from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
@@ -95,15 +94,11 @@ class MemoryHub:
 
 
 @asynccontextmanager
-async def hub_on_socket(
-    routes: Mapping[str, Any], *, lean: bool = False
-) -> AsyncIterator[tuple[Hub, WireServer]]:
-    """A hub that speaks to a server on loopback, through aiohttp or the lean transport."""
+async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
+    """A hub that speaks to a server on loopback."""
     async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
-        policy = AddressPolicy(allow_private=True)
-        http = HttpTransport(policy=policy)
-        transport = LeanTransport(policy=policy, fallback=http) if lean else http
-        async with open_hub(settings(server.url("")), transport, SystemClock()) as hub:
+        http = HttpTransport(policy=AddressPolicy(allow_private=True))
+        async with open_hub(settings(server.url("")), http, SystemClock()) as hub:
             yield hub, server
 
 

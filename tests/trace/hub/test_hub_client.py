@@ -381,11 +381,8 @@ class TestHeader:
         """A PlanetScope file whose directory lies at its end."""
         return (shared_data / "tiff" / "planet_psscene_all_nodata.tif").read_bytes()
 
-    @pytest.mark.parametrize("lean", [True, False])
     @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
-    def test_by_ranges_over_a_real_socket(
-        self, file: bytes, size: int | None, reads: int, *, lean: bool
-    ) -> None:
+    def test_by_ranges_over_a_real_socket(self, file: bytes, size: int | None, reads: int) -> None:
         tile = described(qa=TileFile(size, '"1"'))
 
         async def use(hub: Hub, server: WireServer) -> Header:
@@ -397,7 +394,7 @@ class TestHeader:
             assert hub.processing_units == pytest.approx(0.01 * reads)
             return header
 
-        header = with_hub({self.QA: ranged(file)}, use, lean=lean)
+        header = with_hub({self.QA: ranged(file)}, use)
         assert (header.width, header.height) == (71, 2475)
 
     def test_a_server_without_ranges(self, file: bytes) -> None:

@@ -44,8 +44,7 @@ class LoginTools:
     """What logins need.
 
     Args:
-        http: Sends the requests of the run.
-        plain: Sends the requests of the logins; it passes on all header fields (aiohttp).
+        http: Sends the requests of the run and those of the logins.
         policy: How often token services are asked again.
         clock: Where time comes from.
         secrets: Learns every secret, so that none is ever written down.
@@ -56,7 +55,6 @@ class LoginTools:
     def __init__(
         self,
         http: Transport,
-        plain: Transport,
         policy: RetryPolicy,
         clock: Clock,
         secrets: Secrets,
@@ -64,12 +62,11 @@ class LoginTools:
         on_wait: Callable[[str], None],
     ) -> None:
         self.http = http
-        self.plain = plain
         self.clock = clock
         self.secrets = secrets
         self.counters = counters
         gates = Gates(_AT_ONCE, _AT_ONCE, clock)
-        client = Client({"http": plain, "https": plain}, gates, clock, secrets=secrets, counters=counters)
+        client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
         self.retries = LoginRetries(policy, clock, counters, on_wait)
         self.tokens = TokenService(client, self.retries, secrets)
         self._shared: dict[int, tuple[LoginKind, Login]] = {}
@@ -90,8 +87,7 @@ class Logins:
 
     Args:
         provider: The credential profile.
-        http: Sends the requests of the run.
-        plain: Sends the requests of the logins; it passes on all header fields (aiohttp).
+        http: Sends the requests of the run and those of the logins.
         policy: How often token services are asked again.
         clock: Where time comes from.
         secrets: Learns every secret, so that none is ever written down.
@@ -103,7 +99,6 @@ class Logins:
         self,
         provider: Provider,
         http: Transport,
-        plain: Transport,
         policy: RetryPolicy,
         clock: Clock,
         secrets: Secrets,
@@ -111,7 +106,7 @@ class Logins:
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._provider = provider
-        self._tools = LoginTools(http, plain, policy, clock, secrets, counters, on_wait)
+        self._tools = LoginTools(http, policy, clock, secrets, counters, on_wait)
         secrets.add(*provider.secrets)
 
     def __repr__(self) -> str:

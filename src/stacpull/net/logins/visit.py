@@ -89,7 +89,7 @@ class Visit(LoginKind):
 
     def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
         """Return the login that all hosts share."""
-        return VisitLogin(self, tools.plain, tools.retries, tools.secrets, tools.counters, names)
+        return VisitLogin(self, tools.http, tools.retries, tools.secrets, tools.counters, names)
 
 
 @dataclass(slots=True)

@@ -1,16 +1,14 @@
-"""Header fields as they came over the wire, made into text only where somebody asks.
+"""The header fields of a response, decoded only when they are looked up.
 
-Eight million responses have some ten fields each, of which a handful is looked at.
+A response has some ten fields, of which a handful is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-__all__ = ["LeanHeaders", "joined_fields"]
 
-
-class LeanHeaders(Mapping[str, str]):
+class HeaderFields(Mapping[str, str]):
     """A read-only mapping over fields whose names are in lower case; looked up in any case.
 
     Iteration gives the names in lower case. Bytes beyond ASCII are read as UTF-8, what is no UTF-8 as
@@ -47,7 +45,7 @@ class LeanHeaders(Mapping[str, str]):
         return len(self._fields)
 
     def __repr__(self) -> str:
-        return f"<LeanHeaders {', '.join(self)}>"
+        return f"<HeaderFields {', '.join(self)}>"
 
 
 def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.net.test_lean import HELLO, LOOPS, Answering, fetch, lean, run, serving, until
+from tests.fastpath.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
@@ -37,7 +37,7 @@ def sending(head: bytes, *, times: int, pause: float = 0.0) -> Answering:
 def test_long_bodies_come_whole_in_pieces_of_the_size_asked_for(head: bytes, loop: Callable[[], Any]) -> None:
     async def main() -> list[bytes]:
         async with serving(sending(head, times=20)) as origin:
-            http = lean(stall_timeout=5)
+            http = fast(stall_timeout=5)
             async with http.open(Request(f"{origin}/")) as response:
                 chunks = [chunk async for chunk in response.chunks(MIB)]
             await http.close()
@@ -52,9 +52,9 @@ def test_long_bodies_come_whole_in_pieces_of_the_size_asked_for(head: bytes, loo
 def test_what_nobody_takes_is_not_read(loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, int, bytes]:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
-            http = lean(stall_timeout=0.05)
+            http = fast(stall_timeout=0.05)
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http._pool._open
+                (connection,) = http.path._open
                 await until(lambda: connection._is_paused)
                 await asyncio.sleep(0.15)  # a slow writer is no stall
                 held = connection.message.held
@@ -77,7 +77,7 @@ def test_a_body_announced_as_short_is_never_paused_for(loop: Callable[[], Any]) 
 
     async def main() -> bytes:
         async with serving(sending(b"Content-Length: 1048576\r\n", times=1)) as origin:
-            http = lean(stall_timeout=2)
+            http = fast(stall_timeout=2)
             async with http.open(Request(f"{origin}/")) as response:
                 body = await response.read(MIB)
             await http.close()
@@ -90,9 +90,9 @@ def test_a_body_announced_as_short_is_never_paused_for(loop: Callable[[], Any]) 
 def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], Any]) -> None:
     async def main() -> FailureKind:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
-            http = lean()
+            http = fast()
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http._pool._open
+                (connection,) = http.path._open
                 await until(lambda: connection._is_paused)
                 connection.abort()
                 with pytest.raises(TransferError) as caught:
@@ -108,7 +108,7 @@ def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], 
 def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, Failure]:
         async with serving(sending(head, times=8, pause=5)) as origin:
-            http = lean(stall_timeout=0.1)
+            http = fast(stall_timeout=0.1)
             came = 0
             try:
                 async with http.open(Request(f"{origin}/")) as response:
@@ -134,8 +134,8 @@ def test_a_trickle_is_no_stall() -> None:
 
     async def main() -> bytes | Failure:
         async with serving(answer) as origin:
-            http = lean(stall_timeout=0.2)
-            body = await fetch(http, origin)
+            http = fast(stall_timeout=0.2)
+            body = await fetch(http, f"{origin}/")
             await http.close()
             return body
 
@@ -149,8 +149,8 @@ def test_a_trickle_is_no_stall() -> None:
 def test_a_reader_with_a_limit_stops_early(head: bytes, limit: int) -> None:
     async def main() -> bytes | Failure:
         async with serving(sending(head, times=2)) as origin:
-            http = lean()
-            failure = await fetch(http, origin, limit=limit)
+            http = fast()
+            failure = await fetch(http, f"{origin}/", limit=limit)
             await http.close()
             return failure
 
@@ -165,8 +165,8 @@ def test_a_server_that_speaks_first_is_understood() -> None:
 
     async def main() -> bytes | Failure:
         async with serving(answer) as origin:
-            http = lean()
-            failure = await fetch(http, origin)
+            http = fast()
+            failure = await fetch(http, f"{origin}/")
             await http.close()
             return failure
 
@@ -185,12 +185,12 @@ def test_the_response_stands_when_rubbish_follows_later() -> None:
 
     async def main() -> tuple[bytes, bytes | Failure]:
         async with serving(answer) as origin:
-            http = lean()
+            http = fast()
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http._pool._open
+                (connection,) = http.path._open
                 await until(lambda: connection._transport is None)
                 body = await response.read(10)
-            following = await fetch(http, origin)
+            following = await fetch(http, f"{origin}/")
             await http.close()
             return body, following
 

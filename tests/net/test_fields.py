@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.lean_headers import LeanHeaders, joined_fields
+from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.ranges import content_length
 from stacpull.net.transport import is_framed
 from stacpull.transfer.resume import validator_of
@@ -14,13 +14,13 @@ RAW = [b"Content-Length", b"12 ", b"ETag", b'"v1"', b"X-Name", b"\xc3\xa9\xff", 
 
 @pytest.mark.parametrize("name", ["etag", "ETag", "ETAG"])
 def test_looked_up_in_any_case(name: str) -> None:
-    headers = LeanHeaders(joined_fields(RAW))
+    headers = HeaderFields(joined_fields(RAW))
     assert headers[name] == headers.get(name) == '"v1"'
     assert name in headers
 
 
 def test_absent_fields() -> None:
-    headers = LeanHeaders(joined_fields(RAW))
+    headers = HeaderFields(joined_fields(RAW))
     assert headers.get("Location") is None
     assert headers.get("Location", "") == ""
     assert "Location" not in headers
@@ -30,14 +30,14 @@ def test_absent_fields() -> None:
 
 
 def test_is_a_mapping_of_text() -> None:
-    headers = LeanHeaders(joined_fields(RAW))
+    headers = HeaderFields(joined_fields(RAW))
     assert dict(headers) == {"content-length": "12", "etag": '"v1"', "x-name": "é\udcff", "empty": ""}
     assert len(headers) == 4
     assert "v1" not in repr(headers)
 
 
 def test_serves_those_who_read_headers() -> None:
-    headers = LeanHeaders(joined_fields(RAW))
+    headers = HeaderFields(joined_fields(RAW))
     assert content_length(headers) == 12
     assert is_framed(headers)
     assert validator_of(headers).etag == '"v1"'
@@ -60,6 +60,6 @@ def test_repeated_fields(values: list[bytes], joined: bytes) -> None:
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=10))
 def test_any_bytes_can_be_read(pairs: list[tuple[bytes, bytes]]) -> None:
     fields = joined_fields([part for pair in pairs for part in pair])
-    headers = LeanHeaders(fields)
+    headers = HeaderFields(fields)
     assert len(headers) == len({name.lower() for name, _ in pairs})
     assert all(isinstance(headers.get("etag", ""), str) and isinstance(name, str) for name in headers)

@@ -1,4 +1,4 @@
-"""What holds for `HttpTransport` holds for `LeanTransport`: the same tests, with the other transport."""
+"""What holds for `HttpTransport` holds for the connections of the fast path: the same tests over them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fastpath.fast_transport import LOOPS, fast, fetch, run, serving, until
 from tests.net import test_http
 from tests.net.memory import Answer, Fault
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
-from tests.net.test_lean import LOOPS, fetch, lean, run, serving, until
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
@@ -20,7 +20,7 @@ from stacpull.models import Failure, FailureKind
 
 @pytest.fixture(autouse=True)
 def other_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_http, "transport", lean)
+    monkeypatch.setattr(test_http, "transport", fast)
 
 
 Certificate = tuple[Path, Path]
@@ -34,7 +34,7 @@ def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         async with WireServer({"/": [Answer(body=body)]}, tls=context) as server:
-            http = lean(ca_bundle=certificate[0])
+            http = fast(ca_bundle=certificate[0])
             bodies = [await fetch(http, server.url("/", "localhost")) for _ in range(3)]
             await http.close()
             return bodies, {heard.connection for heard in server.heard}
@@ -59,7 +59,7 @@ def test_faults_under_tls(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         async with WireServer({"/": [Answer(body=b"x" * 1000, fault=fault)]}, tls=context) as server:
-            http = lean(ca_bundle=certificate[0])
+            http = fast(ca_bundle=certificate[0])
             failure = await fetch(http, server.url("/", "localhost"))
             await http.close()
             return failure
@@ -81,8 +81,8 @@ def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> N
 
     async def main() -> bytes | Failure | None:
         async with serving(answer) as origin:
-            http = lean(connect_timeout=30 if cancel else 1.5)
-            task = asyncio.create_task(fetch(http, origin.replace("http:", "https:")))
+            http = fast(connect_timeout=30 if cancel else 1.5)
+            task = asyncio.create_task(fetch(http, origin.replace("http:", "https:") + "/"))
             await until(begun.is_set)
             if cancel:
                 task.cancel()

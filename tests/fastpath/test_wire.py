@@ -1,4 +1,4 @@
-"""The same responses, sound and broken, to both transports: the lean one must say what aiohttp's says."""
+"""The same responses, sound and broken, to aiohttp and to the fast path: both read them alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.net.test_lean import HELLO, LOCAL, LOOPS, lean, run, serving
+from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, run, serving
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
@@ -101,9 +101,9 @@ class Outcome(NamedTuple):
     fields: dict[str, str]
 
 
-async def outcome(http: Transport, url: str, method: str = "GET") -> Outcome | Failure:
+async def outcome(http: Transport, url: str) -> Outcome | Failure:
     try:
-        async with asyncio.timeout(20), http.open(Request(url, method)) as response:
+        async with asyncio.timeout(20), http.open(Request(url)) as response:
             body = await response.read(10_000_000)
             return Outcome(
                 response.status, body, {name.lower(): response.headers[name] for name in response.headers}
@@ -112,13 +112,11 @@ async def outcome(http: Transport, url: str, method: str = "GET") -> Outcome | F
         return error.failure
 
 
-def of(
-    make: Callable[..., Transport], raw: bytes, loop: Callable[[], Any], method: str = "GET"
-) -> Outcome | Failure:
+def of(make: Callable[..., Transport], raw: bytes, loop: Callable[[], Any]) -> Outcome | Failure:
     async def main() -> Outcome | Failure:
         async with WireServer({"/": [raw]}) as server:
             http = make()
-            result = await outcome(http, server.url("/", "localhost"), method)
+            result = await outcome(http, server.url("/", "localhost"))
             await http.close()
             return told_without_port(result, server.port)
 
@@ -132,20 +130,20 @@ def told_without_port(result: Outcome | Failure, port: int) -> Outcome | Failure
     return Failure(result.kind, message, result.status, host, None, result.retryable, result.free)
 
 
-def aiohttp_transport() -> HttpTransport:
-    return HttpTransport(policy=LOCAL, stall_timeout=0.3, trust_env=False)
+def aiohttp_transport(stall_timeout: float = 0.3) -> HttpTransport:
+    return HttpTransport(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("raw", SOUND, ids=lambda raw: repr(raw[:40]))
 def test_sound_responses_are_read_alike(raw: bytes, loop: Callable[[], Any]) -> None:
-    result = of(lean, raw, loop)
+    result = of(fast, raw, loop)
     assert isinstance(result, Outcome)
     assert result == of(aiohttp_transport, raw, loop)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("make", ["lean", "aiohttp_transport"])
+@pytest.mark.parametrize("make", ["fast", "aiohttp_transport"])
 def test_two_hundred_cookies_are_read(make: str, loop: Callable[[], Any]) -> None:
     result = of(globals()[make], OK + COOKIES + b"Content-Length: 5\r\n\r\nhello", loop)
     assert isinstance(result, Outcome)
@@ -155,7 +153,7 @@ def test_two_hundred_cookies_are_read(make: str, loop: Callable[[], Any]) -> Non
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("raw", BROKEN, ids=lambda raw: repr(raw[:40]))
 def test_broken_responses_fail_alike(raw: bytes, loop: Callable[[], Any]) -> None:
-    result = of(lean, raw, loop)
+    result = of(fast, raw, loop)
     assert isinstance(result, Failure)
     assert result == of(aiohttp_transport, raw, loop)
 
@@ -176,7 +174,7 @@ def test_broken_responses_fail_alike(raw: bytes, loop: Callable[[], Any]) -> Non
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
 )  # fmt: skip
 def test_what_is_told_apart_better_than_aiohttp_does(raw: bytes, kind: FailureKind, words: str) -> None:
-    result = of(lean, raw, asyncio.new_event_loop)
+    result = of(fast, raw, asyncio.new_event_loop)
     assert isinstance(result, Failure)
     assert (result.kind, result.status, result.retryable, result.free) == (kind, None, True, False)
     assert words in result.message
@@ -184,24 +182,9 @@ def test_what_is_told_apart_better_than_aiohttp_does(raw: bytes, kind: FailureKi
 
 def test_a_list_in_several_fields_is_joined() -> None:
     raw = OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    result = of(lean, raw, asyncio.new_event_loop)
+    result = of(fast, raw, asyncio.new_event_loop)
     assert isinstance(result, Outcome)
     assert result.fields == {"transfer-encoding": "gzip, chunked"}
-
-
-@pytest.mark.parametrize("raw", [HELLO, OK + b"Transfer-Encoding: chunked\r\n\r\n", OK + b"\r\n"])
-def test_head_ends_with_the_fields(raw: bytes) -> None:
-    head = raw.removesuffix(b"hello")
-    result = of(lean, head, asyncio.new_event_loop, "HEAD")
-    assert isinstance(result, Outcome)
-    assert result == of(aiohttp_transport, head, asyncio.new_event_loop, "HEAD")
-    assert result.body == b""
-
-
-def test_a_body_after_head_is_overlong() -> None:
-    result = of(lean, HELLO, asyncio.new_event_loop, "HEAD")
-    assert isinstance(result, Failure)
-    assert result.kind is FailureKind.OVERLONG
 
 
 @pytest.mark.parametrize("raw", [*SOUND[:8], *SOUND[21:24]], ids=lambda raw: repr(raw[:40]))
@@ -217,12 +200,12 @@ def test_byte_by_byte_on_a_real_socket(raw: bytes) -> None:
 
     async def main() -> Outcome | Failure:
         async with serving(answer) as origin:
-            http = lean()
+            http = fast()
             result = await outcome(http, f"{origin}/")
             await http.close()
             return result
 
-    assert run(main()) == of(lean, raw, asyncio.new_event_loop)
+    assert run(main()) == of(fast, raw, asyncio.new_event_loop)
 
 
 FRAGMENTS = [
@@ -236,9 +219,13 @@ HOSTILE = st.one_of(
 )
 
 
-@given(st.lists(HOSTILE, min_size=1, max_size=12), st.sampled_from(["GET", "HEAD"]), st.sampled_from(LOOPS))
+@given(
+    st.lists(HOSTILE, min_size=1, max_size=12),
+    st.sampled_from([fast, aiohttp_transport]),
+    st.sampled_from(LOOPS),
+)
 def test_whatever_comes_ends_in_a_response_or_a_failure(
-    answers: list[bytes], method: str, loop: Callable[[], Any]
+    answers: list[bytes], make: Callable[..., Transport], loop: Callable[[], Any]
 ) -> None:
     """Each connection answers all of its requests with arbitrary bytes, then falls silent or closes."""
 
@@ -250,9 +237,9 @@ def test_whatever_comes_ends_in_a_response_or_a_failure(
 
     async def main() -> list[Outcome | Failure]:
         async with serving(answer) as origin:
-            http = lean(stall_timeout=0.02)
-            results = [await outcome(http, f"{origin}/", method) for _ in range(2)]
-            results += await asyncio.gather(*(outcome(http, f"{origin}/", method) for _ in range(3)))
+            http = make(stall_timeout=0.02)
+            results = [await outcome(http, f"{origin}/") for _ in range(2)]
+            results += await asyncio.gather(*(outcome(http, f"{origin}/") for _ in range(3)))
             await http.close()
             return results
 

@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from tests.fastpath.fast_transport import HELLO, LOOPS, fast, fetch, run, serving
 from tests.net.test_http import closed_port, watched_connections
-from tests.net.test_lean import HELLO, LOOPS, fetch, lean, run, serving
 
+from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.path import FastPath
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressInfo, AddressPolicy
-from stacpull.net.lean_connection import LeanConnection
-from stacpull.net.lean_pool import LeanPool
 
 
 def info(address: str, port: int) -> AddressInfo:
@@ -69,7 +69,7 @@ def reached(first: list[AddressInfo], *, times: int = 1, **options: Any) -> Reac
         async with serving(answer) as origin:
             port = int(origin.rpartition(":")[2])
             names = Names([*first, info("127.0.0.1", port)])
-            http = lean(**options)
+            http = fast(**options)
             with watched_connections() as tried:
                 answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(times)]
             await http.close()
@@ -116,7 +116,7 @@ def test_many_at_once_ask_once() -> None:
         async with serving(answer) as origin:
             port = int(origin.rpartition(":")[2])
             names = Names([info("127.0.0.1", port)])
-            http = lean()
+            http = fast()
             answers = await asyncio.gather(*(fetch(http, f"http://name.example:{port}/") for _ in range(20)))
             await http.close()
             return answers, names.asked
@@ -129,7 +129,7 @@ def test_each_new_connection_begins_with_another_address() -> None:
         async with serving(answer, "0.0.0.0") as origin:  # noqa: S104 - all of 127.0.0.0/8 is needed
             port = int(origin.rpartition(":")[2])
             Names([info(f"127.0.0.{last}", port) for last in (1, 2, 3)])
-            http = lean()
+            http = fast()
             with watched_connections() as tried:
                 for _ in range(6):
                     assert await fetch(http, f"http://name.example:{port}/") == b"hello"
@@ -142,7 +142,7 @@ def test_each_new_connection_begins_with_another_address() -> None:
 def test_an_unknown_name() -> None:
     async def main() -> bytes | Failure:
         Names([])
-        http = lean()
+        http = fast()
         failure = await fetch(http, "http://name.example/")
         await http.close()
         return failure
@@ -155,7 +155,7 @@ def test_an_unknown_name() -> None:
 
 def test_a_label_that_no_name_can_have() -> None:
     async def main() -> bytes | Failure:
-        http = lean()
+        http = fast()
         failure = await fetch(http, f"http://{'a' * 70}.example/")
         await http.close()
         return failure
@@ -170,14 +170,14 @@ def test_a_connection_given_up_the_moment_it_is_made_is_not_waited_for(loop, mon
     """uvloop closes the transport then, and never tells the protocol."""
 
     async def main() -> None:
-        http = lean()
-        made = LeanPool.made
+        http = fast()
+        made = FastPath.made
 
-        def made_and_given_up(pool: LeanPool, connection: LeanConnection) -> None:
-            made(pool, connection)
+        def made_and_given_up(path: FastPath, connection: FastConnection) -> None:
+            made(path, connection)
             asking.cancel()
 
-        monkeypatch.setattr(LeanPool, "made", made_and_given_up)
+        monkeypatch.setattr(FastPath, "made", made_and_given_up)
         async with serving(answer) as origin:
             asking = asyncio.ensure_future(fetch(http, f"{origin}/"))
             with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.net.certificates import certificate
+
+__all__ = ["certificate"]

@@ -1,0 +1,223 @@
+"""The connections of the fast path on real sockets: what they send, when they are kept, what others send."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
+from tests.net.memory import Answer, Fault
+from tests.net.wire_server import WireServer
+
+from stacpull.fastpath import path as module
+from stacpull.models import Failure, FailureKind
+from stacpull.net.http import HttpTransport
+from stacpull.net.transport import Request
+
+
+def test_sends_the_same_as_http_transport() -> None:
+    async def main() -> list[dict[str, str]]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            for http in (HttpTransport(policy=LOCAL, trust_env=False), fast()):
+                async with http.open(Request(server.url("/"))) as response:
+                    await response.read(10)
+                await http.close()
+            return [heard.headers for heard in server.heard]
+
+    of_http, of_fast = run(main())
+    assert of_fast == of_http
+    assert len(of_fast) >= 4
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], Any]) -> None:
+    async def main() -> list[int]:
+        script = {"/": [Answer(body=b"x" * 3_000_000), Answer(304), Answer(), Answer(404, b"no")]}
+        async with WireServer(script) as server:
+            http = fast()
+            for _ in range(6):
+                assert not isinstance(await fetch(http, server.url("/")), Failure)
+            await http.close()
+            return [heard.connection for heard in server.heard]
+
+    assert run(main(), loop) == [1] * 6
+
+
+def test_as_many_connections_as_exchanges_at_once() -> None:
+    async def main() -> list[int]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            http = fast()
+            for _ in range(3):
+                await asyncio.gather(*(fetch(http, server.url("/")) for _ in range(5)))
+            await http.close()
+            return [heard.connection for heard in server.heard]
+
+    connections = run(main())
+    assert len(connections) == 15
+    assert sorted(set(connections)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" + HELLO,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ],
+)
+def test_a_connection_is_not_used_again_after(raw: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(raw if number == 1 else HELLO)
+
+    async def main() -> bytes | Failure:
+        async with serving(answer) as origin:
+            http = fast(stall_timeout=0.05)
+            await fetch(http, f"{origin}/")
+            body = await fetch(http, f"{origin}/")
+            await http.close()
+            return body
+
+    assert run(main()) == b"hello"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"], ids=["closed", "timeout"])
+def test_a_connection_that_ends_while_idle_is_left_alone(after: bytes, loop: Callable[[], Any]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HELLO)
+        await asyncio.sleep(0.02)
+        writer.write(after)
+
+    async def main() -> list[bytes | Failure]:
+        async with serving(answer) as origin:
+            http = fast()
+            first = await fetch(http, f"{origin}/")
+            await asyncio.sleep(0.06)
+            answers = [first, await fetch(http, f"{origin}/")]
+            await http.close()
+            return answers
+
+    assert run(main(), loop) == [b"hello", b"hello"]
+
+
+def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEEP_ALIVE", 0.05)
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HELLO)
+        await reader.read()
+        ended.set()
+
+    async def main() -> None:
+        async with serving(answer) as origin:
+            http = fast()
+            assert await fetch(http, f"{origin}/") == b"hello"
+            await asyncio.wait_for(ended.wait(), 5)
+            await http.close()
+
+    run(main())
+    assert ended.is_set()
+
+
+def test_ipv6_literals() -> None:
+    heard: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(HELLO)
+
+    async def main() -> tuple[bytes | Failure, str]:
+        async with serving(answer, "::1") as origin:
+            http = fast()
+            body = await fetch(http, f"{origin}/x")
+            await http.close()
+            return body, origin.removeprefix("http://")
+
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    body, authority = run(main())
+    assert body == b"hello"
+    assert f"\r\nhost: {authority}\r\n" in heard[0].decode().lower()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_taken"),
+    [
+        ("http://h/x", True),
+        ("https://h:8443/x?y=z", True),
+        ("http://user:pw@h/x", False),
+        ("http://b\xfccher.example/x", False),
+        ("http://127.1/x", False),
+        ("http://h?/x", False),
+        ("ftp://h/x", False),
+        ("http://h", False),
+    ],
+)
+def test_which_urls_are_left_to_the_general_path(url: str, is_taken: bool) -> None:
+    async def main() -> bool:
+        http = fast()
+        origin = http.path._origin(url)
+        await http.close()
+        return origin is not None
+
+    assert run(main()) is is_taken
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
+    async def main() -> int:
+        async with WireServer({"/": [Answer(body=b"x" * 5_000_000, fault=Fault.STALLED)]}) as server:
+            http = fast(stall_timeout=30)
+            tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(5)]
+            await until(lambda: len(server.heard) == 5)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await until(lambda: not http.path._open)
+            await http.close()
+            return sum(task.cancelled() for task in tasks)
+
+    assert run(main(), loop) == 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_closing_closes_busy_connections_and_returns_their_permits(loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[int, int]:
+        async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
+            http = fast(stall_timeout=30)
+            origin = http.path._origin(server.url("/"))
+            assert origin is not None
+            tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(3)]
+            await until(lambda: len(server.heard) == 3)
+            await http.close()
+            left = len(http.path._open), origin.gate.in_use
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return left
+
+    assert run(main(), loop) == (0, 0)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[bytes | Failure, int]:
+        async with WireServer({"/": [Answer()]}) as server:
+            http = fast()
+            await http.close()
+            return await fetch(http, server.url("/")), len(http.path._open)
+
+    failure, still_open = run(main(), loop)
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.NETWORK
+    assert still_open == 0
