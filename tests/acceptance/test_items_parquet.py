@@ -190,3 +190,15 @@ def test_a_kill_while_it_is_written_leaves_the_one_before(source: Source, tmp_pa
     assert len(ids_in(dest)) == 1501
     assert verified(dest).exit_code == 0
     assert not part.exists()
+
+
+def test_a_merge_brings_it_up_to_date(source: Source, tmp_path: Path) -> None:
+    here = source([item(f"{number:02}") for number in range(20)])
+    for number in (1, 2):
+        selection = stacpull.Selection(shard=(number, 2))
+        options = KEPT if number == 1 else Options()
+        asyncio.run(stacpull.mirror(str(here), tmp_path / f"s{number}", selection=selection, options=options))
+    assert 0 < len(ids_in(tmp_path / "s1")) < 20
+    asyncio.run(stacpull.merge(tmp_path / "s1", [tmp_path / "s2"]))
+    assert len(ids_in(tmp_path / "s1")) == 20
+    assert verified(tmp_path / "s1").exit_code == 0
