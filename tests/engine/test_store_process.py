@@ -216,14 +216,15 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[
     assert [type(error) for error in heard.broken] == [DestinationError]
 
 
-def test_a_store_process_that_is_killed_while_it_closes_is_no_mistake(tmp_path: Path) -> None:
+def test_a_store_process_that_is_killed_while_it_closes_has_not_closed(tmp_path: Path) -> None:
     async def course() -> None:
         async with opened(tmp_path, Heard(), process=True) as store:
             assert store._process is not None
             store._process.send_signal(signal.SIGSTOP)
             asyncio.get_running_loop().call_later(0.2, store._process.kill)
 
-    run(course)
+    with pytest.raises(DestinationError, match="ended unexpectedly"):
+        run(course)
 
 
 async def refused(store: StoreClient) -> None:

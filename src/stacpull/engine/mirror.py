@@ -159,7 +159,8 @@ class MirrorRun:
                 error = self._left_over()
             report = await self._conclude(error)
         finally:
-            await self._store.close()
+            with suppress(*([] if error is None else [DestinationError])):  # the first error counts
+                await self._store.close()
         if error is not None:
             raise error
         return report

@@ -170,10 +170,11 @@ class StoreClient:
         """Have everything published and recorded, and end the process.
 
         Raises:
-            DestinationError: The ledger could not be brought to the disk.
+            DestinationError: The ledger could not be brought to the disk, or the process ended before that.
         """
         self._closing = True
-        if self._channel.is_open:
+        was_open = self._channel.is_open
+        if was_open:
             self._channel.send(messages.CloseMirror())
             ends: list[asyncio.Future[Any]] = [self._closed, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -182,6 +183,8 @@ class StoreClient:
             await asyncio.to_thread(reap, self._process)
         if self._closed.done() and (error := self._closed.result()) is not None:
             raise error_of(error, _PROCESS)
+        if was_open and not self._closed.done():
+            raise DestinationError(_ENDED)
 
     # --- what came in ------------------------------------------------------------------------------------
 
