@@ -26,6 +26,7 @@ pytest.register_assert_rewrite(  # modules that tests of several directories imp
     "tests.security.watch",
     "tests.servers.mirroring",
     "tests.store.conformance",
+    "tests.tiff.clipping",
 )
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
@@ -38,6 +39,7 @@ _OF_THE_TESTS = (
     "STACPULL_FUZZ",
     "STACPULL_FUZZ_SEED",
     "STACPULL_SPLIT_FILES",
+    "STACPULL_WHOLE_BAND",
     "STACPULL_REFRESH_KILLS",
 )
 _AWS = {

@@ -23,7 +23,7 @@ BASE = frozenset(
         "reports", "schemes", "selection", "spans", "system", "urls",
     }
 )  # fmt: skip
-PURE = frozenset({"filters", "planning"})
+PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
@@ -31,13 +31,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "config": BASE | {"net"},
     **dict.fromkeys(PURE, BASE),
     "sources": BASE | PURE | {"net"},
-    "transfer": BASE | {"config", "net", "planning"},
+    "tiff": BASE,
+    "transfer": BASE | {"config", "net", "planning", "tiff"},
     "fastpath": BASE | {"config", "net"},
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
     "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog", "outputs"},
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog", "outputs", "tiff"},
 }
 """Which rooms a room may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
@@ -62,10 +63,9 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "catalog.tables", "clock", "config.environment", "config.options", "engine.course",
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
-            "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
-            "net.transport", "planning.layout", "planning.kinds", "redact", "reports",
-            "sources.item_reader", "sources.source", "system", "net.notices", "net.ranges", "transfer.checks",
-            "transfer.resume",
+            "filters.assets", "filters.items", "ledger.results", "models", "net.retry", "net.transport",
+            "planning.layout", "planning.kinds", "redact", "reports", "sources.item_reader", "sources.source",
+            "system", "net.notices", "tiff", "transfer.checks", "transfer.file_version",
         }
     ),
     "stacpull_trace": frozenset(
@@ -74,7 +74,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
-            "urls",
+            "tiff", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),
@@ -91,7 +91,7 @@ COMMANDS_MAY_IMPORT = frozenset(
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""
-NEIGHBOURS_OF_NEIGHBOURS = {"stacpull_trace": frozenset({"stacpull_headers.ranged", "stacpull_headers.tiff"})}
+NEIGHBOURS_OF_NEIGHBOURS = {"stacpull_trace": frozenset({"stacpull_headers.ranged"})}
 """What these packages may import of each other."""
 
 IMPURE = frozenset(

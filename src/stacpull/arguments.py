@@ -16,7 +16,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from os import PathLike
@@ -146,6 +146,7 @@ def reader_of(hint: Any) -> Reader:
 # --- readers of text and TOML -----------------------------------------------------------------------------
 
 _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
+_BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
@@ -388,6 +389,17 @@ def area(raw: object) -> str:
     except (json.JSONDecodeError, RecursionError) as problem:
         raise ValueError(f"is not GeoJSON: {problem}") from problem
     return json.dumps(document, separators=(",", ":"))
+
+
+def clip_area(raw: object) -> str:
+    """Read a box (W,S,E,N) or GeoJSON (text, a TOML table, or a file: @FILE or its path alone)."""
+    is_box = isinstance(raw, list) or (isinstance(raw, str) and _BOX.match(raw))
+    return _box_text(spatial_extent(raw)) if is_box else area(raw)
+
+
+def _box_text(sides: Sequence[float]) -> str:
+    half = len(sides) // 2  # six numbers have heights
+    return ",".join(f"{side!r}" for side in (*sides[:2], *sides[half : half + 2]))
 
 
 def expression(raw: object) -> str:
@@ -635,6 +647,21 @@ def geometry(value: str | Mapping[str, Any] | Geometry | None) -> str | None:
     except (TypeError, ValueError, RecursionError):
         pass
     return cast("str", _reject("GeoJSON (text or a dict) or a shapely geometry", value))
+
+
+def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry | None) -> str | None:
+    """Return an area as text, from GeoJSON (text or a mapping), a geometry, or a box of four numbers.
+
+    No file is read: the text may come from a ledger.
+    """
+    is_json = isinstance(value, str) and value.lstrip().startswith("{")
+    if value is None or is_json or isinstance(value, Mapping) or hasattr(value, "__geo_interface__"):
+        return geometry(value)  # type: ignore[arg-type] # narrowed
+    sides = value if isinstance(value, str) else list(_listed(value) or ())
+    try:
+        return _box_text(spatial_extent(sides))
+    except ValueError:
+        return cast("str", _reject("four numbers (west, south, east, north) or GeoJSON", value))
 
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:

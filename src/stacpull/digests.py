@@ -17,11 +17,16 @@ from typing import Protocol
 
 from stacpull.models import Checksum
 
-__all__ = ["Hasher", "digest_of", "new_hasher", "recorded"]
+__all__ = ["Hasher", "area_digest", "digest_of", "new_hasher", "recorded"]
 
 _Crc = Callable[[bytes, int], int]
 """A function of bytes and the checksum of what is before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
+
+
+def area_digest(area: str) -> int:
+    """Return what identifies the area of `--clip`: 64 bits of a digest of its text, signed as in SQLite."""
+    return int.from_bytes(hashlib.blake2b(area.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 class Hasher(Protocol):

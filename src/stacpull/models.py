@@ -23,6 +23,7 @@ __all__ = [
     "Asset",
     "AssetProblem",
     "Checksum",
+    "Clip",
     "Failure",
     "FailureKind",
     "FinishedPart",
@@ -105,6 +106,19 @@ class Page:
     """Links that should have led to items, and lines that should have been some."""
 
 
+class Clip(NamedTuple):
+    """The part of a raster that is in the mirror (`--clip`)."""
+
+    area: int
+    """The digest of the area (`digests.area_digest`)."""
+    source_size: int
+    """Bytes of the whole raster."""
+    shape: tuple[int, int]
+    """Rows and columns of the part."""
+    transform: tuple[float, ...]
+    """Its six numbers from pixel corner to world, as in `proj:transform`."""
+
+
 class MirroredFile(NamedTuple):
     """A file of an asset in the mirror."""
 
@@ -113,6 +127,8 @@ class MirroredFile(NamedTuple):
     size: int | None = None
     """In bytes."""
     sha256: bytes | None = None
+    clip: Clip | None = None
+    """What part of the raster it is; None for a whole asset."""
 
 
 class Checksum(NamedTuple):
@@ -166,6 +182,7 @@ class FailureKind(enum.StrEnum):
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
     ORDERED = "ordered"  # its host is preparing it, or it is in an archive: ask again later
+    OUTSIDE = "outside"  # a raster that has nothing in the area of --clip: no fault
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
@@ -291,6 +308,8 @@ class Job(NamedTuple):
     """True if `href` is another than was planned: what it answers with says nothing of the planned one."""
     unready: str = ""
     """What its item said if it is not ready yet. If it cannot be fetched, its item is read again."""
+    clip: bool = False
+    """True if only the part of it is wanted that is in the area of the run's `--clip`."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind.

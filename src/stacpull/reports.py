@@ -44,6 +44,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
     FailureKind.ITEM: ("items that cannot be read", "retry"),
     FailureKind.ORDERED: ("not ready yet at their host", "ask again later with retry --ordered"),
+    FailureKind.OUTSIDE: ("with nothing in the area of --clip", "no fault: there is nothing to fetch"),
     FailureKind.DOWN: ("at hosts that do not answer", "resume"),
 }
 """What each kind of failure means, and what helps."""
@@ -101,6 +102,12 @@ class MirrorReport(Counts):
 
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
+    assets_clipped: int = 0
+    """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
+    assets_whole: int = 0
+    """With `--clip`: the part of `assets_done` that could not be clipped, or was here, and is here whole."""
+    assets_outside: int = 0
+    """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
     """Source items that could not be read (they are listed by `failures`), and items whose JSON could not be
     written, since a file that is not ours is in the way (a warning names it)."""
@@ -148,7 +155,7 @@ class MirrorReport(Counts):
             return 0
         if self.state == "interrupted":
             return 130
-        failed = self.assets_failed - (self.assets_missing if self.missing_ok else 0)
+        failed = self.assets_failed - self.assets_outside - (self.assets_missing if self.missing_ok else 0)
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
@@ -163,6 +170,10 @@ class StatusReport(Counts):
 
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
+    assets_clipped: int = 0
+    """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
+    assets_outside: int = 0
+    """The part of `assets_failed` that has nothing in that area."""
     items_failed: int = 0
     assets_unproven: int = 0
     """Assets whose length nothing proved: a response without one, from a server that states no more; a file

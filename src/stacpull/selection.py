@@ -16,10 +16,10 @@ class Selection:
 
     Two runs with equal selections and an equal source are the same job: the second resumes the first.
     The fields have the effect of the options of the same meaning (`stacpull mirror --help`). Fields with
-    several values take one text or several; `intersects` also takes a dict or an object with
-    `__geo_interface__` (shapely, GeoPandas); `datetime` takes text, a date, a datetime (UTC if it has no time
-    zone), or (start, end) of those, where None is an open end; `where` also takes a dict; `shard` takes
-    (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
+    several values take one text or several; `intersects` and `clip` also take a dict or an object with
+    `__geo_interface__` (shapely, GeoPandas), and `clip` a box of four numbers; `datetime` takes text, a date,
+    a datetime (UTC if it has no time zone), or (start, end) of those, where None is an open end; `where` also
+    takes a dict; `shard` takes (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
     Raises:
         UsageError: An argument has a type that cannot be converted; the message names it.
@@ -190,6 +190,15 @@ class Selection:
     )
     expand_prefix: bool = attrs.field(
         default=False, metadata=option("Fetch every object under assets that are S3 prefixes.")
+    )
+    clip: str | None = attrs.field(
+        default=None,
+        converter=arguments.clip,
+        metadata=option(
+            "Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.",
+            metavar="W,S,E,N|@GEOJSON",
+            read=arguments.clip_area,
+        ),
     )
     collection_assets: bool = attrs.field(
         default=False, metadata=option("Also fetch the assets of collections (thumbnails, documents).")

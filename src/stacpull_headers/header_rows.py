@@ -13,8 +13,8 @@ import orjson
 from stacpull.catalog.tables import Column
 from stacpull.models import Checksum, Failure, ItemId
 from stacpull.redact import Secrets, cut_url
+from stacpull.tiff import Header
 from stacpull_headers.ranged import HeaderRead
-from stacpull_headers.tiff import Header
 
 _ASSET = (Column("collection"), Column("item"), Column("asset"), Column("href"), Column("size", "integer"))
 _HEADER = (

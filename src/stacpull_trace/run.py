@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
-from stacpull_headers.tiff import Header
+from stacpull.tiff import Header
 from stacpull_trace.answer_store import AnswerStore, tile_from_json, tile_to_json
 from stacpull_trace.asks import Ask, asks, pieces_by_day, whole_area_asks
 from stacpull_trace.counts import Count, merged

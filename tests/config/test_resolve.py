@@ -48,6 +48,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "cloud-and-shadow": (False, "false", False),
     "seasonal-snow": (True, "true", True),
     "bbox": ("1,2,3,4", "[1, 2, 3.0, 4]", (1.0, 2.0, 3.0, 4.0)),
+    "clip": ("1,2,3,4", "[1, 2, 3.0, 4]", "1.0,2.0,3.0,4.0"),
     "intersects": (
         '{"type": "Point", "coordinates": [1, 2]}',
         '{ type = "Point", coordinates = [1, 2] }',

@@ -1,14 +1,24 @@
-"""A stand-in for Earth Search on loopback: recorded items, small files behind their assets."""
+"""A stand-in for Earth Search on loopback: recorded items, small files behind their assets.
+
+The near infrared is a COG that can be opened; it is served in ranges.
+"""
 
 from __future__ import annotations
 
 import copy
 import http.server
 import json
+import re
+import tempfile
 import threading
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from rasterio import Affine
+from tests.tiff.clipping import raster
 
 __all__ = ["EarthSearch"]
 
@@ -25,6 +35,7 @@ class EarthSearch:
 
     def __init__(self, shared_data: Path) -> None:
         recorded = json.loads((shared_data / "stac/earthsearch/v0_item_s2_cogs.json").read_text())
+        _near_infrared()
         handler = type("Handler", (_Handler,), {"recorded": recorded})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -56,6 +67,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         if path in answers:
             self._send(json.dumps(answers[path]()).encode(), "application/json")
+        elif path.endswith("/nir.tif"):
+            self._send_range(_near_infrared())
         elif path.endswith((".tif", ".jpg", ".xml", ".json")):
             self._send(path.encode() * 200, "image/tiff; application=geotiff; profile=cloud-optimized")
         else:
@@ -93,8 +106,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _send_range(self, body: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, stop = (int(wanted[1]), min(int(wanted[2]) + 1, len(body))) if wanted else (0, len(body))
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Type", "image/tiff; application=geotiff; profile=cloud-optimized")
+        self.send_header("Content-Length", str(stop - start))
+        self.send_header("ETag", '"1"')
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(body)}")
+        self.end_headers()
+        self.wfile.write(body[start:stop])
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+@cache
+def _near_infrared() -> bytes:
+    """Return a COG of the Sentinel-2 tile 32TLT, at 80 m."""
+    where = Affine(80, 0, 300_000, 0, -80, 5_250_000)
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's own
+        return raster(Path(directory), size=(1372, 1372), transform=where, compress="deflate")
 
 
 def _root(base: str) -> dict[str, Any]:

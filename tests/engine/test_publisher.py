@@ -42,7 +42,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, watched)
 
     watch(
-        outcomes, "reserve", lambda _db, done, docs=(): " ".join([a.name for a in done] + ["doc"] * len(docs))
+        outcomes,
+        "reserve",
+        lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
     watch(outcomes, "record", lambda _db, done, **_: " ".join(a.name for a in done))
     watch(Destination, "place", lambda _self, _part, _directory, name, **_: name)

@@ -19,11 +19,11 @@ from stacpull.events import AssetFailed
 from stacpull.ledger.results import Result, Results
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
+from stacpull.tiff import parse_bytes
+from stacpull.tiff.header import Header
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import COLUMNS, HeaderJob, as_mapping, failed_row, header_row
 from stacpull_headers.ranged import HeaderRead
-from stacpull_headers.tiff import parse_bytes
-from stacpull_headers.tiff.header import Header
 
 GONE = Failure(FailureKind.GONE, "It is gone.", status=404)
 TINY = bytes.fromhex(

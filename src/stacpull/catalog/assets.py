@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from stacpull.catalog.references import reference
-from stacpull.models import Json, MirroredFile
+from stacpull.models import Clip, Json, MirroredFile
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url, place_of
 from stacpull.urls import is_remote, join, without_blanks
@@ -37,6 +37,7 @@ FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
 FILE_FIELDS = ("file:size", "file:checksum")
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
+_OF_THE_EXTENT = ("proj:shape", "proj:transform", "proj:bbox", "proj:geometry", "proj:centroid")
 _SCRUBBED = "***"
 """What `redact.Secrets` puts in the place of a secret."""
 
@@ -217,6 +218,9 @@ def _local_asset(
             alternates["earlier-origin"] = earlier
     stored = {key: value for key, value in asset.items() if key not in (*FILE_FIELDS, "alternate")}
     stored["href"] = reference(file.path, directory)
+    if file.clip is not None:
+        stored = _clipped(stored, file.clip)
+        asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole
     size, checksum = FILE_FIELDS
     measured = {
         size: file.size,
@@ -226,6 +230,22 @@ def _local_asset(
         if value is not None or name in asset:
             stored[name] = asset[name] if value is None else value
     return {**stored, "alternate": alternates} if alternates else stored
+
+
+def _clipped(asset: Json, clip: Clip) -> Json:
+    """Return an asset of which a part is in the mirror, with where that is (projection extension).
+
+    What the source states of the extent of the whole is left out, or replaced if it can be.
+    """
+    a, b, c, d, e, f = clip.transform
+    rows, columns = clip.shape
+    xs = [a * x + b * y + c for x in (0, columns) for y in (0, rows)]
+    ys = [d * x + e * y + f for x in (0, columns) for y in (0, rows)]
+    stored = {name: value for name, value in asset.items() if name not in _OF_THE_EXTENT}
+    stored["proj:shape"] = [rows, columns]
+    stored["proj:transform"] = list(clip.transform)
+    stored["proj:bbox"] = [min(xs), min(ys), max(xs), max(ys)]
+    return stored
 
 
 def _remote_asset(asset: Json, remote: str, base: str | None) -> Json:

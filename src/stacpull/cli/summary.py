@@ -27,8 +27,10 @@ __all__ = [
 ]
 
 
-_PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED})
+_PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds for which the advice is enough, without an example."""
+_NO_FAULT = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
+"""Kinds that are not called failures, and what they are called."""
 
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
@@ -61,7 +63,7 @@ class Failed(Counter[FailureKind]):
 
     def headline(self) -> str:
         """Say why, if few kinds of failures tell it."""
-        kinds = [(kind, number) for kind, number in self.most_common() if kind is not FailureKind.ORDERED]
+        kinds = [(kind, number) for kind, number in self.most_common() if kind not in _NO_FAULT]
         if not 0 < len(kinds) <= _MOST_KINDS:
             return ""
         if len(kinds) == 1:
@@ -74,7 +76,7 @@ class Failed(Counter[FailureKind]):
             if missing_ok and kind is FailureKind.GONE:
                 yield f"  missing  {number:,} {self.named(kind)}; accepted (--missing ok)"
                 continue
-            what = "ordered " if kind is FailureKind.ORDERED else "failed  "
+            what = _NO_FAULT.get(kind, "failed  ")
             yield f"  {what} {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
             if kind not in _PLAIN and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
@@ -107,7 +109,7 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
     """Say how many files there are, and whether that is all: `complete` only if nothing failed."""
     files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
     accepted = report.assets_missing if report.missing_ok else 0
-    trouble = report.assets_failed - report.assets_ordered - accepted
+    trouble = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
     parts = []
     if trouble:
         parts.append(f"{trouble:,} failed{failed.headline()}")
@@ -115,6 +117,8 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
         parts.append(f"{accepted:,} gone at the source")
     if report.assets_ordered:
         parts.append(f"{report.assets_ordered:,} not ready yet at their host")
+    if report.assets_outside:
+        parts.append(f"{report.assets_outside:,} with nothing in the area of --clip")
     if report.items_failed:
         parts.append(f"{count(report.items_failed, 'item')} failed")
     if report.assets_pending:
@@ -129,7 +133,7 @@ def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Say that there was nothing to resume, and what can be done instead."""
     dest = shlex.quote(report.dest)
     accepted = report.assets_missing if report.missing_ok else 0
-    failures = report.assets_failed - accepted + report.items_failed
+    failures = report.assets_failed - report.assets_outside - accepted + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
     yield f"{report.dest} is {state}; nothing to resume."
     if failures:
@@ -159,15 +163,24 @@ def _news(report: MirrorReport) -> Iterator[str]:
 
 def _rest(report: StatusReport) -> str:
     parts = [
-        (report.assets_failed - report.assets_missing - report.assets_ordered, "failed"),
+        (
+            report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside,
+            "failed",
+        ),
         (report.assets_missing, "gone at the source"),
         (report.assets_ordered, "not ready yet"),
+        (report.assets_outside, "with nothing in the area of --clip"),
         (report.assets_pending, "still to do"),
     ]
     return "".join(f", {number:,} {word}" for number, word in parts if number)
 
 
 def _remarks(report: MirrorReport) -> Iterator[str]:
+    if report.assets_clipped:
+        whole = f"; {count(report.assets_whole, 'file')} whole" if report.assets_whole else ""
+        yield f"  clipped  {count(report.assets_clipped, 'file')} to the area of --clip{whole}"
+    elif report.assets_whole:
+        yield f"  clipped  no file to the area of --clip: {count(report.assets_whole, 'file')} whole"
     if report.assets_excluded:
         yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
     if report.assets_pages:
@@ -194,7 +207,8 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
-    only_gone = report.assets_failed == report.assets_missing and set(failed) <= {FailureKind.GONE}
+    settled = report.assets_missing + report.assets_outside
+    only_gone = report.assets_failed == settled and set(failed) <= {FailureKind.GONE, FailureKind.OUTSIDE}
     if report.items_failed or (report.assets_failed and not only_gone):
         yield f"to retry:    stacpull retry {dest}"
     if report.assets_ordered:
@@ -229,7 +243,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
 
 def _outcome(report: StatusReport) -> str:
     """Say how a finished mirror stands. A file that is gone at the source is not a failure to try again."""
-    failures = report.assets_failed - report.assets_missing + report.items_failed
+    failures = report.assets_failed - report.assets_missing - report.assets_outside + report.items_failed
     if failures:
         return f"finished with {count(failures, 'failure')}"
     if report.assets_missing:

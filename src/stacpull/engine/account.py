@@ -27,6 +27,8 @@ class Ending:
     changes: Mapping[str, int]
     """What the run found otherwise than before, by the names of `MirrorReport`."""
     assets_ordered: int = 0
+    assets_outside: int = 0
+    assets_clipped: int = 0
     items_unwritten: int = 0
     """Items whose JSON could not be written."""
 
@@ -109,6 +111,9 @@ class Account:
             **{name: getattr(progress, name) for name in shared},
             state=ending.state,
             assets_ordered=ending.assets_ordered,
+            assets_outside=ending.assets_outside,
+            assets_clipped=ending.assets_clipped,
+            assets_whole=progress.assets_done - ending.assets_clipped if self._has_clip else 0,
             items_failed=self._count("items_failed") + ending.items_unwritten,
             items_unseen=ending.items_unseen,
             items_without_label=self._count("items_without_label"),
@@ -123,6 +128,10 @@ class Account:
             nothing_to_resume=False,
             **ending.changes,
         )
+
+    @property
+    def _has_clip(self) -> bool:
+        return self._run.spec.selection.clip is not None
 
     def of_nothing(self) -> str | None:
         """Return the warning for a run that has ended and found nothing to fetch."""

@@ -14,6 +14,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
+from stacpull.engine.clips import clip_area
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
 from stacpull.engine.items_parquet import is_pyarrow_installed
@@ -34,7 +35,7 @@ from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.models import Json, Selection
+from stacpull.models import FailureKind, Json, Selection
 from stacpull.planning.layout import Layout
 from stacpull.planning.url_lists import URL_FORMATS
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
@@ -121,6 +122,7 @@ async def _mirror(
     requests = requests_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
+    clip_area(selection.clip)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
         async with opened_workspace(dest) as workspace:
@@ -193,6 +195,9 @@ def _nothing_to_resume(dest: Path) -> MirrorReport:
     return MirrorReport(
         **{**counts, **effort, "assets_skipped": there.assets_done},
         assets_ordered=there.assets_ordered,
+        assets_clipped=there.assets_clipped,
+        assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
+        assets_outside=there.assets_outside,
         items_failed=there.items_failed,
         run=there.run,
         source=there.source,
@@ -317,6 +322,7 @@ async def plan(
     path = None if dest is None else dest_path(dest)
     layout = Layout.parse(options.layout)
     compile_items(selection)
+    clip_area(selection.clip)
     clock = SystemClock()
     async with kept_for_now(source) as kept:
         options = completed(options, kept.source)
@@ -410,7 +416,9 @@ def status(dest: str | Path) -> StatusReport:
         sums = {
             **views.totals(db),
             **views.item_totals(db),
-            "assets_ordered": views.ordered(db),
+            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED),
+            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE),
+            "assets_clipped": views.clipped(db),
             "assets_unproven": views.unproven(db),
         }
         in_the_way = list(unwritten(db, path))
@@ -450,6 +458,8 @@ def _status(
         requests=run["all_requests"],
         retries=run["all_retries"],
         assets_ordered=sums["assets_ordered"],
+        assets_clipped=sums["assets_clipped"],
+        assets_outside=sums["assets_outside"],
         items_failed=sums["items_failed"],
         assets_unproven=sums["assets_unproven"],
         run=run["id"],

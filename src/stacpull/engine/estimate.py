@@ -18,6 +18,7 @@ from typing import Literal
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import nothing_to_fetch
+from stacpull.engine.clips import clip_area
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.sample import MemorySample
@@ -45,6 +46,8 @@ _WHOLE = 200
 BytesBasis = Literal["known", "sampled", "unknown"]
 _SIZED_PER_KEY = 3
 """Assets of one key whose size is requested."""
+_CLIPPED_PER_KEY = 12
+"""Those with `--clip`: how much of a raster is in the area differs from item to item."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,8 @@ class Estimate:
         self._planned: set[ItemId] = set()
         self._left_out: Counter[str] = Counter()
         self._sample = MemorySample(selection.sample or 0)
+        self._area = clip_area(selection.clip)
+        self._tile_requests = 0
         self._selector = self._make_selector()
 
     async def report(self, dest: Path | None) -> PlanReport:
@@ -252,16 +257,24 @@ class Estimate:
         self._selector.follows = self._urls is not None or self._primary.items < _FULLY_READ
         return missing
 
-    @staticmethod
-    def _count_asset(counts: _Counts, asset: Asset) -> None:
+    def _count_asset(self, counts: _Counts, asset: Asset) -> None:
         counts.assets += 1
         counts.keys[asset.key] += 1
         counts.hosts[host_of(asset.href) or "this disk"] += 1
-        if asset.size is not None:
+        most = _SIZED_PER_KEY if self._area is None else _CLIPPED_PER_KEY
+        if asset.size is not None and not self._may_be_clipped(asset):
             counts.stated[asset.key] += 1
             counts.stated_bytes[asset.key] += asset.size
-        elif len(samples := counts.samples.setdefault(asset.key, [])) < _SIZED_PER_KEY:
+        elif len(samples := counts.samples.setdefault(asset.key, [])) < most:
             samples.append(asset)
+
+    def _may_be_clipped(self, asset: Asset) -> bool:
+        """Return True if only a part of an asset is fetched, as far as the item says what it is."""
+        if self._area is None:
+            return False
+        from stacpull.transfer.clip_attempt import may_be_tiff  # noqa: PLC0415 -- heavy: shapely, pyproj
+
+        return may_be_tiff(asset.media_type, asset.href)
 
     def _scale_links(self) -> bool:
         """Count the source items that were not read like those that were; return True if there are such."""
@@ -287,12 +300,27 @@ class Estimate:
         for (key, _), size in zip(flat, answers, strict=True):
             if size is not None:
                 known.setdefault(key, []).append(size)
-        requests = self._network.counters.requests - before
+        requests = self._network.counters.requests - before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in known.items()}
         return means, len(flat), requests / len(flat) if flat else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
-        """Return an asset's size in bytes from the answer to a request for its first byte."""
+        """Return an asset's size in bytes from the answer to a request for its first byte.
+
+        With `--clip`: the size of the part that is in the area, from its header.
+        """
+        if self._area is not None:
+            from stacpull.transfer.clip_attempt import clip_size  # noqa: PLC0415 -- heavy: shapely, pyproj
+
+            try:
+                part = await clip_size(self._network.client, asset.href, asset.media_type, self._area)
+            except TransferError:
+                return None
+            if part is not None:
+                self._tile_requests += part.requests
+                return part.size
+            if asset.size is not None:
+                return asset.size
         request = Request(asset.href, headers={"Range": "bytes=0-0"})
         try:
             async with self._network.client.open(request, count_refusal=False) as response:

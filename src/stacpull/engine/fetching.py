@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.digests import new_hasher
 from stacpull.engine.adoption import AdoptingFetcher
+from stacpull.engine.clips import clip_area
 from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
@@ -27,6 +29,10 @@ from stacpull.transfer.attempt import Fetcher
 __all__ = ["Fetching", "open_fetching"]
 
 _READ = 1 << 20
+_DETAIL = re.compile(r"[0-9]+|b'[^']*'")
+"""What differs from file to file in the reason why one cannot be clipped."""
+_MOST_KINDS = 20
+"""Kinds of such reasons that are reported."""
 
 
 class Fetching(NamedTuple):
@@ -46,6 +52,7 @@ def open_fetching(
     *,
     clock: Clock,
     on_detail: Callable[[str], None],
+    clip: str | None = None,
 ) -> Fetching:
     """Return how assets are fetched.
 
@@ -56,6 +63,7 @@ def open_fetching(
         options: of the run.
         clock: where time comes from.
         on_detail: hears sentences for those who want to know everything.
+        clip: as `Selection.clip`.
     """
     checksum = options.recorded_checksum
     fetcher = Fetcher(
@@ -69,8 +77,16 @@ def open_fetching(
         on_detail=on_detail,
     )
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
+    whole: Fetches[Job, Received] = sharing
     if options.adopt:
-        return Fetching(AdoptingFetcher(sharing, network.client, destination, checksum=checksum), None)
+        whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
+    area = clip_area(clip)
+    if area is not None:
+        from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
+
+        return Fetching(ClipFetcher(fetcher, whole, area, on_whole=WholeAssets(network.events.warn)), None)
+    if options.adopt:
+        return Fetching(whole, None)
     limits = network.client.limits
     if options.transport != "auto" or network.http is None or limits.on_bytes or limits.on_requests:
         return Fetching(sharing, None)
@@ -85,6 +101,21 @@ def open_fetching(
         ca_bundle=options.ca_bundle,
     )
     return Fetching(sharing, lambda pool: fast(sink=pool))
+
+
+class WholeAssets:
+    """Reports that assets are fetched whole although only an area is wanted: once for each kind of reason."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._known: set[str] = set()
+
+    def __call__(self, job: Job, why: str) -> None:
+        """Take an asset, and why it is fetched whole."""
+        kind = _DETAIL.sub("", why)
+        if kind not in self._known and len(self._known) < _MOST_KINDS:
+            self._known.add(kind)
+            self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
 def _is_there(destination: Destination, job: Job) -> bool:

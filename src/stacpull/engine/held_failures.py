@@ -19,6 +19,8 @@ __all__ = ["HeldFailures"]
 
 J = TypeVar("J")
 
+_NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
+"""Kinds that are not counted as failures (`--max-failures`)."""
 _HELD = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
 
@@ -51,7 +53,7 @@ class HeldFailures(Generic[J]):
             if len(self.left) < MOST_HOSTS:
                 self.left[failure.host] = failure.message
             return
-        if failure.kind is not FailureKind.ORDERED:
+        if failure.kind not in _NO_FAULT:
             self._on_failure()
         if failure.kind not in _HELD:
             self._hand_in(job, failure, attempts)

@@ -299,10 +299,13 @@ class MirrorRun:
             self._options,
             clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
+            clip=self._run.spec.selection.clip,
         )
-        prefer = self._run.spec.selection.prefer
-        tools = Tools(fetching.fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        settings = worker_settings(network, self._options, destination.path, prefer)
+        selection = self._run.spec.selection
+        tools = Tools(
+            fetching.fetcher, reader, network.policy, self._clock, network.note_retry, selection.prefer
+        )
+        settings = worker_settings(network, self._options, destination.path, selection)
         pool = Pool(
             queue,
             self._intake,
@@ -440,6 +443,8 @@ class MirrorRun:
             changes=found,
             items_unwritten=len(findings.unwritten),
             assets_ordered=findings.ordered,
+            assets_outside=findings.outside,
+            assets_clipped=findings.clipped,
         )
         return self._account.report(ending, str(self._workspace.destination.path))
 

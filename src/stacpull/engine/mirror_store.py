@@ -36,7 +36,7 @@ from stacpull.ledger.planning import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
 from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import ItemId, Job
+from stacpull.models import FailureKind, ItemId, Job
 from stacpull.redact import Secrets
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.part_files import sweep
@@ -67,6 +67,10 @@ class RunFindings(NamedTuple):
     """Assets that are not ready yet."""
     unwritten: list[str]
     """Why the JSON of an item could not be written: a sentence for each item."""
+    outside: int = 0
+    """Rasters that have nothing in the area of `--clip`."""
+    clipped: int = 0
+    """Rasters of which the part in that area is here."""
 
 
 class PruneBasis(NamedTuple):
@@ -173,6 +177,7 @@ class MirrorStore:
             on_published=on_published,
             on_failed=on_failed,
             on_notice=on_notice,
+            area=runs.area_of(self._db, run.id),
         )
 
     @cached_property
@@ -262,7 +267,12 @@ class MirrorStore:
         """Return what the run has found so far."""
         unwritten, db, run = list(self._items.unwritable.values()), self._db, self._run.id
         return RunFindings(
-            views.left_out(db, run), runs.changes_of(db, run), views.ordered(db, run), unwritten
+            views.left_out(db, run),
+            runs.changes_of(db, run),
+            views.failed_by_kind(db, FailureKind.ORDERED, run),
+            unwritten,
+            views.failed_by_kind(db, FailureKind.OUTSIDE, run),
+            views.clipped(db, run),
         )
 
     def end_run(self, state: EndState, reason: str | None) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stacpull.clock import Clock
+from stacpull.engine.clips import clip_in
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
@@ -30,6 +31,7 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
+from stacpull.models import Clip
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
@@ -121,6 +123,7 @@ class Publisher:
         on_published: Callable[[int], None] = lambda _count: None,
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
         on_notice: Callable[[str], None] = lambda _text: None,
+        area: int | None = None,
     ) -> None:
         self._db = db
         self._run = run
@@ -131,6 +134,7 @@ class Publisher:
         self._on_published = on_published
         self._on_failed = on_failed
         self._on_notice = on_notice
+        self._area = area
         self._group = _Group()
         self._renamed = _Renamed()
         self._final_items: list[int] = []
@@ -252,13 +256,20 @@ class Publisher:
         if not group.parts and not items:
             return []
         arrivals = [self._disowned(arrival) for arrival, _ in group.parts]
-        reserved, failures = outcomes.reserve(self._db, arrivals, items)
+        reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(group.parts))
         group.failures.extend(failures)
         parts = {(arrival.row, arrival.generation): part for arrival, part in group.parts}
         ready = [(arrival, parts.pop((arrival.row, arrival.generation))) for arrival in reserved]
         for part in parts.values():
             self._destination.drop_part(part)
         return ready
+
+    def _clips(self, parts: Sequence[WholePart]) -> dict[int, Clip]:
+        """Return what part of a raster each arrival is; only a run with `--clip` brings such parts."""
+        if self._area is None:
+            return {}
+        found = {arrival.row: clip_in(self._destination.parts_fd, part) for arrival, part in parts}
+        return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
         """Return the arrival without its inode where a file of the user's lies in its place, to be adopted.
@@ -336,6 +347,7 @@ class Publisher:
             written_items=renamed.items,
             now=self._clock.time(),
             confirmed=confirmed,
+            area=self._area,
         )
         self._final_items.extend(recorded.final_items)
         self.refresh_counters()

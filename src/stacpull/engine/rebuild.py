@@ -29,6 +29,7 @@ from stacpull.catalog.tree import MIRRORED_FROM
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
+from stacpull.engine.clips import clip_in
 from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, Finder, Found, Trust, weigh
 from stacpull.engine.inspection import described
 from stacpull.engine.items_parquet import ITEMS_PARQUET
@@ -281,6 +282,7 @@ class _Rebuild:
                 unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
                 stated_size=asset.stated_size,
                 media_type=asset.media_type,
+                clip=clip_in(self._root, asset.path) if done else None,
             ),
         )
         if not added:

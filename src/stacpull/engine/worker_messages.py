@@ -36,6 +36,8 @@ class WorkerSettings(NamedTuple):
     environment: Mapping[str, str]
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
+    clip: str | None = None
+    """The area of rasters that is fetched, as `Selection.clip`."""
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):

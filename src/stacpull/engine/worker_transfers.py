@@ -165,6 +165,7 @@ class Worker:
             options,
             clock=clock,
             on_detail=lambda text: first.send(messages.Noticed("debug", text)),
+            clip=settings.clip,
         )
         tools = Tools(fetching.fetcher, first, network.policy, clock, network.note_retry, settings.prefer)
         self._pool = Pool(

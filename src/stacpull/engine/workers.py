@@ -48,7 +48,7 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
-from stacpull.models import Job, Received
+from stacpull.models import Job, Received, Selection
 from stacpull.net.client import Counters
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
@@ -66,7 +66,7 @@ _PACE_WINDOW = 0.1
 
 
 def worker_settings(
-    network: Network, options: Options, dest: Path, prefer: tuple[str, ...]
+    network: Network, options: Options, dest: Path, selection: Selection
 ) -> list[WorkerSettings]:
     """Return the settings of each worker of a run; with one process there are none.
 
@@ -74,7 +74,7 @@ def worker_settings(
         network: The network of the run.
         options: The options of the run.
         dest: DEST.
-        prefer: Schemes of alternate hrefs, as `Selection.prefer`.
+        selection: The selection of the run.
     """
     _, environment = handed_down()
     return [
@@ -85,7 +85,8 @@ def worker_settings(
             share.slots,
             str(dest),
             environment,
-            prefer,
+            selection.prefer,
+            selection.clip,
         )
         for share in network.shares.workers
     ]

@@ -424,48 +424,66 @@ def area_geometry(text: str) -> Area | None:
     return Area((west, south, east, north), None if geometry["type"] == "GeometryCollection" else geometry)
 
 
-def _area_of(text: str, shapes: Any) -> tuple[Any, bool]:
-    """Return the area, and whether any part of it had to be mended."""
+def clip_geometry(text: str) -> Any:
+    """Return the area of `Selection.clip` as a shapely geometry of polygons, within -180 to 180 degrees.
+
+    Raises:
+        UsageError: It is not one, has no area, or is not in degrees.
+    """
+    from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+    if text.lstrip().startswith(("{", "[")):
+        area, _ = _area_of(text, shapes, "--clip")
+    else:
+        area = shapes.box_shape(parse_bbox(text))
+    found = shapes.on_the_globe(area)
+    if found is None:
+        raise UsageError("--clip has no area: give a box with width and height, or polygons.")
+    return found
+
+
+def _area_of(text: str, shapes: Any, option: str = "--intersects") -> tuple[Any, bool]:
+    """Return the area, and whether any part of it had to be mended; messages name `option`."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"--intersects is not GeoJSON: {error}.") from error
+        raise UsageError(f"{option} is not GeoJSON: {error}.") from error
     parts = []
-    for number, geometry in enumerate(_geometries(document), 1):
+    for number, geometry in enumerate(_geometries(document, option), 1):
         found = shapes.read_shape(geometry, trusted=True)
         if found is None:
             kind = geometry.get("type") if isinstance(geometry, dict) else geometry
-            raise UsageError(f"--intersects: geometry {number} ({kind}) is empty or cannot be read.")
+            raise UsageError(f"{option}: geometry {number} ({kind}) is empty or cannot be read.")
         parts.append(found)
     if not parts:
-        raise UsageError("--intersects holds no geometry: give a geometry, a Feature or a FeatureCollection.")
+        raise UsageError(f"{option} holds no geometry: give a geometry, a Feature or a FeatureCollection.")
     area = shapes.united([part.geometry for part in parts])
     west, south, east, north = area.bounds
     if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _LATITUDE:
         raise UsageError(
-            f"--intersects reaches from {west:g},{south:g} to {east:g},{north:g}: "
+            f"{option} reaches from {west:g},{south:g} to {east:g},{north:g}: "
             "give longitude and latitude in degrees (WGS 84), in this order."
         )
     return area, any(part.mended for part in parts)
 
 
-def _geometries(document: Any) -> Iterator[Any]:
+def _geometries(document: Any, option: str) -> Iterator[Any]:
     """Yield the geometries of a GeoJSON document; features without one are passed over (RFC 7946, 3.2)."""
-    _check_crs(document)
+    _check_crs(document, option)
     match document:
         case {"type": "FeatureCollection", "features": list(features)}:
             for feature in features:
-                yield from _geometries(feature)
+                yield from _geometries(feature, option)
         case {"type": "Feature", "geometry": geometry}:
             if geometry is not None:
                 yield geometry
         case {"type": str()}:
             yield document
         case _:
-            raise UsageError("--intersects is not GeoJSON: it is not an object with a type.")
+            raise UsageError(f"{option} is not GeoJSON: it is not an object with a type.")
 
 
-def _check_crs(document: Any) -> None:
+def _check_crs(document: Any, option: str) -> None:
     """Refuse the `crs` of GeoJSON 2008 where it names anything but WGS 84: RFC 7946 knows no other."""
     crs = document.get("crs") if isinstance(document, dict) else None
     if crs is None:
@@ -473,4 +491,4 @@ def _check_crs(document: Any) -> None:
     properties = crs.get("properties") if isinstance(crs, dict) else None
     name = str(properties.get("name")) if isinstance(properties, dict) else str(crs)
     if not name.endswith(_WGS84):
-        raise UsageError(f"--intersects is in {name}: give longitude and latitude in degrees (WGS 84).")
+        raise UsageError(f"{option} is in {name}: give longitude and latitude in degrees (WGS 84).")

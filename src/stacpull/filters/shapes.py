@@ -87,9 +87,7 @@ def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
 
 def _lines(geometry: Geometry) -> Any:
     """Return the rings and lines of a geometry, one array."""
-    parts = shapely.get_parts([geometry])
-    while (shapely.get_type_id(parts) >= _MULTIPOINT).any():
-        parts = shapely.get_parts(parts)
+    parts = _simple(geometry)
     polygons = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
     rings = shapely.get_rings(parts[polygons])
     return np.concatenate([rings, parts[shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING]])
@@ -158,6 +156,21 @@ def turned(geometry: Geometry) -> Geometry:
         return geometry
     turns = [translate(geometry, xoff=turn) for turn in (-_TURN, 0.0, _TURN)]
     return shapely.union_all(turns)
+
+
+def on_the_globe(geometry: Geometry) -> Geometry | None:
+    """Return the polygons of a geometry within -180 to 180 degrees; None if it has none with an area."""
+    inside = shapely.intersection(turned(geometry), box(-_EDGE, -_EDGE, _EDGE, _EDGE))
+    polygons = [part for part in _simple(inside) if part.area > 0]
+    return united(polygons) if polygons else None
+
+
+def _simple(geometry: Geometry) -> Any:
+    """Return the points, lines and polygons that a geometry is made of, one array."""
+    parts = shapely.get_parts([geometry])
+    while (shapely.get_type_id(parts) >= _MULTIPOINT).any():
+        parts = shapely.get_parts(parts)
+    return parts
 
 
 PREDICATES: Final[dict[str, Callable[[Geometry, Geometry], bool]]] = {

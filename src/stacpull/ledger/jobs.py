@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from stacpull.digests import recorded
+from stacpull.ledger import runs
 from stacpull.ledger.compact import href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.outcomes import Arrival, settle
@@ -66,11 +67,13 @@ class FailedItem:
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
     """Return up to `limit` pending jobs of `run` with rows past `after`, in row order."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} "
+        f"SELECT {_COLUMNS}, o.wanted IS NULL OR EXISTS (SELECT 1 FROM clips c WHERE c.asset = a.id) {_FROM} "
+        f"WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} "
         "ORDER BY o.asset LIMIT ?",
         (after, run, limit),
     )
-    return [_job(row) for row in rows]
+    has_area = runs.area_of(db, run) is not None
+    return [_job(row[:-1])._replace(clip=has_area and bool(row[-1])) for row in rows]
 
 
 def newest(db: sqlite3.Connection) -> int:
@@ -260,14 +263,20 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> int 
     if found is None:
         return None
     item, size, digest = found
+    # a part that was in another area than the run's cannot be fetched as it was
+    other = "SELECT 1 FROM clips WHERE asset = ? AND area IS NOT ?"
+    is_wanted = db.execute(other, (row, runs.area_of(db, run))).fetchone() is None
     db.execute(
         f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
         "sha256 = NULL, etag = NULL WHERE id = ?",
         (run, row),
     )
     db.execute(
-        "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, was, wanted) VALUES (?, ?, ?, ?, ?, 1)",
-        (row, href or "", int(href is None), None if digest else size, digest),
+        "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, was, wanted) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            *(row, href or "", int(href is None), None if digest or not is_wanted else size, digest),
+            1 if is_wanted else None,
+        ),
     )
     return int(item)
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
+
+import orjson
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import stored_etag, stored_name
@@ -27,7 +30,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Clip, Failure, FailureKind
 from stacpull.planning.names import path_hash
 
 
@@ -86,9 +89,18 @@ class Recorded:
 
 
 def reserve(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], items: Sequence[int] = ()
+    db: sqlite3.Connection,
+    arrivals: Sequence[Arrival],
+    items: Sequence[int] = (),
+    clips: Mapping[int, Clip] = MappingProxyType({}),
 ) -> tuple[list[Arrival], list[AssetFailure]]:
     """Reserve the final names of `arrivals`, and of the JSON of `items`, in one transaction.
+
+    Args:
+        db: the ledger.
+        arrivals: what came in.
+        items: rows of items whose JSON is about to be written.
+        clips: what part of a raster an arrival is, by row; nothing for whole assets.
 
     Returns:
         The arrivals that may be renamed (a name may have been changed to keep it apart from another
@@ -108,12 +120,29 @@ def reserve(
                 reserved.append(found)
             elif found is not None:
                 failures.append(AssetFailure(arrival.row, arrival.item_row, found))
+        _note_clips(db, reserved, clips)
         db.executemany(
             f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
             "WHERE id = ?",
             [(item,) for item in items],
         )
     return reserved, failures
+
+
+def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapping[int, Clip]) -> None:
+    """Note which arrivals are parts of rasters, and forget it of those that are whole."""
+    if not clips and not db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]:
+        return
+    db.executemany("DELETE FROM clips WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
+    for arrival in arrivals:
+        if (clip := clips.get(arrival.row)) is not None:
+            put_clip(db, arrival.row, clip)
+
+
+def put_clip(db: sqlite3.Connection, row: int, clip: Clip) -> None:
+    """Note which part of a raster an asset is."""
+    place = orjson.dumps((clip.shape, clip.transform)).decode()
+    db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, clip.area, clip.source_size, place))
 
 
 def _reserved_as_planned(
@@ -213,6 +242,7 @@ def record(
     written_items: Sequence[Written],
     now: float,
     confirmed: Sequence[Confirmed] = (),
+    area: int | None = None,
 ) -> Recorded:
     """Record what is durable now, in one transaction. Each asset counts for the run that planned it last.
 
@@ -223,12 +253,17 @@ def record(
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
         confirmed: in place, and current at the source.
+        area: digest of the area of the run's `--clip`, if it has one.
     """
     found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
         _record_done(db, done, found)
         _record_confirmed(db, confirmed, found)
         _record_failed(db, failed, now)
+        outside = [one.row for one in failed if one.failure.kind is FailureKind.OUTSIDE and area is not None]
+        db.executemany(
+            "INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", [(row, area) for row in outside]
+        )
         final = settle(db, {one.item_row for some in (done, failed, confirmed) for one in some})
         _record_written(db, written_items)
         for run, one in found.items():

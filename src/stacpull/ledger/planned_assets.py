@@ -9,9 +9,11 @@ What the ledger knows of an asset decides what planning it again means:
   its first checksum, or every asset is to be asked for: likewise, but with the ETag (or date) it came with,
   under which the source is asked if it has changed. The file in place counts as the old one until the source
   has said that it is the new one, too;
+- done, and it is the part of a raster that was in another area (`--clip`) than this run's: likewise. A whole
+  asset has every area, and stays;
 - pending, from a run that ended early: taken over by this run;
 - failed: stays failed until `retry`, which finds the newest href, or until `updated` changes. One whose name
-  was taken then goes where the current layout puts it.
+  was taken then goes where the current layout puts it. One that had nothing in another area is tried again.
 
 An ETag is of one URL (RFC 9110, 8.8): two URLs may both call their first version "1", and a date says nothing
 of a file beside. So each row has a hash of the place that the asset was planned to come from, and the source
@@ -98,6 +100,8 @@ class Existing(NamedTuple):
     """Digest of the version before, b"" if that is not known; None if there is none, or it is done."""
     unasked: bool = False
     """True if the source must be asked about it."""
+    clip: tuple[int, int] | None = None
+    """Digest of the area of which alone it is here, and the size of the whole; None for a whole asset."""
 
     @property
     def is_asked(self) -> bool:
@@ -125,6 +129,9 @@ _RENEWED = Opened(any=True)
 
 def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
     """Return True if a done asset must be fetched again: the source now states another size or checksum."""
+    if existing.clip is not None:
+        is_restated = checksum is not None and existing.stated not in (None, stated(checksum))
+        return is_restated or (size is not None and size != existing.clip[1])
     if size is not None and existing.size is not None and size != existing.size:
         return True
     if checksum is None:
@@ -138,7 +145,11 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
     """Return True if a checksum that is stated proves a done asset to be what the source has."""
     if checksum is None:
         return False
-    if existing.digest is not None and recorded(existing.digest).algorithm == checksum.algorithm:
+    if (
+        existing.clip is None
+        and existing.digest is not None
+        and recorded(existing.digest).algorithm == checksum.algorithm
+    ):
         return checksum.digest == existing.digest
     return existing.stated is not None and existing.stated == stated(checksum)
 
@@ -174,8 +185,10 @@ class AssetPlanner:
         *,
         revalidate: bool = False,
         is_there: Callable[[str], bool] = taken_to_be_there,
+        area: int | None = None,
     ) -> None:
         self._revalidate = revalidate
+        self._area = area
         self._is_there = is_there
         self._secrets = secrets
         self._db = db
@@ -207,6 +220,7 @@ class AssetPlanner:
         """Return the asset rows of these items, by item and key."""
         found: dict[int, dict[str, Existing]] = {item: {} for item in items}
         has_unasked = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM unasked)").fetchone()[0]
+        has_clips = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]
         for some in pieces(items):
             at = marks(len(some))
             for row in self._db.execute(_EXISTING.format(items=at), some):
@@ -215,6 +229,8 @@ class AssetPlanner:
                 found[item][key] = found[item][key]._replace(was=was)
             for item, key in self._db.execute(_UNASKED.format(items=at), some) if has_unasked else ():
                 found[item][key] = found[item][key]._replace(unasked=True)
+            for item, key, *clip in self._db.execute(_CLIPS.format(items=at), some) if has_clips else ():
+                found[item][key] = found[item][key]._replace(clip=(clip[0], clip[1]))
         return found
 
     def plan_again(
@@ -269,7 +285,13 @@ class AssetPlanner:
         """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
+        if self._is_of_other_area(old):
+            return False
         return is_same(old, asset.checksum) or (asset.checksum is None and not ask)
+
+    def _is_of_other_area(self, old: Existing) -> bool:
+        """Return True if only a part of it is here, or was looked for, and the run wants another or all."""
+        return old.clip is not None and old.clip[0] != self._area
 
     def keep(self) -> None:
         """Take over into this run the assets of the batch that are done and unchanged."""
@@ -289,12 +311,13 @@ class AssetPlanner:
 
     def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, touched: bool) -> Opened:
         """Plan an asset that is open, changed, failed or to be asked about."""
-        if old.state >= STATE_FAILED and not touched:
+        is_of_other_area = self._is_of_other_area(old)
+        if old.state >= STATE_FAILED and not touched and not is_of_other_area:
             self._locate(asset, old)
             self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.was))
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             return _NOTHING
-        changed = is_changed(old, asset.size, asset.checksum)
+        changed = is_of_other_area or is_changed(old, asset.size, asset.checksum)
         if changed or old.origin != origin_of(asset.href):
             old = old._replace(etag=None)
         return self._open_again(item, asset, old, is_lost=False, changed=changed)
@@ -314,7 +337,7 @@ class AssetPlanner:
             "inode = NULL, sha256 = NULL, etag = ? WHERE id = ?",
             (self._run, generation, stated(asset.checksum), origin_of(asset.href), etag, old.row),
         )
-        job = _job(old.row, item, generation, asset, directory, name)
+        job = self._job(old.row, item, generation, asset, directory, name)
         if etag is not None and old.size is not None:
             held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
             unheld = asset.checksum is not None and not is_same(held, asset.checksum)
@@ -346,6 +369,7 @@ class AssetPlanner:
         if old.generation == 0:
             paths.disown(self._db, old.row)
             self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+            self._db.execute("DELETE FROM clips WHERE asset = ?", (old.row,))
         else:
             restore(self._db, old.row, old.was, self._run)
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
@@ -390,7 +414,7 @@ class AssetPlanner:
                 claims.append((own, row))
             rows.append(self._asset_row(row, item, asset, STATE_PENDING, directory_id, name))
             opens.append(self._open_row(row, asset, None))
-            jobs.append(_job(row, item, 0, asset, directory, asset.name))
+            jobs.append(self._job(row, item, 0, asset, directory, asset.name))
         taken = paths.own_all(self._db, claims)
         if taken:
             rows = [one for one in rows if one[0] not in taken]
@@ -441,6 +465,27 @@ class AssetPlanner:
         return (
             *(row, cut(asset.href), int(is_stale), asset.name_template, asset.size, asset.media_type),
             *(alternates, was),
+        )
+
+    def _job(
+        self, row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None
+    ) -> Job:
+        return Job(
+            row=row,
+            item_row=item.row,
+            generation=generation,
+            key=asset.key,
+            href=asset.href,
+            item_href=item.href,
+            directory=directory,
+            name=name,
+            name_template=asset.name_template,
+            size=asset.size,
+            checksum=asset.checksum,
+            media_type=asset.media_type,
+            alternates=asset.alternates,
+            unready=asset.unready,
+            clip=self._area is not None,
         )
 
     # --- those that cannot be fetched --------------------------------------------------------------------
@@ -494,7 +539,7 @@ def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
 
 _EXISTING = (
     "SELECT a.item, a.key, a.id, a.state, a.generation, a.run, d.path, a.name, a.size, a.sha256, a.etag, "
-    "a.origin, a.stated, NULL, 0 FROM assets a LEFT JOIN directories d ON d.id = a.directory "
+    "a.origin, a.stated, NULL, 0, NULL FROM assets a LEFT JOIN directories d ON d.id = a.directory "
     "WHERE a.item IN ({items})"
 )
 _VERSIONS_BEFORE = (
@@ -502,6 +547,10 @@ _VERSIONS_BEFORE = (
     f"WHERE a.item IN ({{items}}) AND a.state <> {STATE_DONE} AND o.was IS NOT NULL"
 )
 _UNASKED = "SELECT a.item, a.key FROM assets a JOIN unasked u ON u.asset = a.id WHERE a.item IN ({items})"
+_CLIPS = (
+    "SELECT a.item, a.key, c.area, c.source_size FROM assets a JOIN clips c ON c.asset = a.id "
+    "WHERE a.item IN ({items})"
+)
 _ASKED = "DELETE FROM unasked WHERE asset = ?"
 _INTO_ASSETS = (
     "INSERT INTO assets(id, item, key, state, generation, run, directory, name, origin, stated) VALUES "
@@ -512,22 +561,3 @@ _INTO_OPEN = (
     "was) VALUES "
 )
 _INSERT_OPEN = f"{_INTO_OPEN} (?, ?, ?, ?, ?, ?, ?, ?)"
-
-
-def _job(row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None) -> Job:
-    return Job(
-        row=row,
-        item_row=item.row,
-        generation=generation,
-        key=asset.key,
-        href=asset.href,
-        item_href=item.href,
-        directory=directory,
-        name=name,
-        name_template=asset.name_template,
-        size=asset.size,
-        checksum=asset.checksum,
-        media_type=asset.media_type,
-        alternates=asset.alternates,
-        unready=asset.unready,
-    )

@@ -149,7 +149,13 @@ class Planner:
         self._forms = HrefForms(db)
         self._collections = Recent[str, int]()
         self._assets = AssetPlanner(
-            db, run, self._directories, self._secrets, revalidate=revalidate, is_there=is_there
+            db,
+            run,
+            self._directories,
+            self._secrets,
+            revalidate=revalidate,
+            is_there=is_there,
+            area=runs.area_of(db, run),
         )
         self._known: dict[ItemId, _Known] = {}
         """Items that the current batch names and that the ledger has."""

@@ -385,6 +385,7 @@ def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str]
     else:
         paths.disown(db, asset.row)
         db.execute("DELETE FROM assets WHERE id = ?", (asset.row,))
+        db.execute("DELETE FROM clips WHERE asset = ?", (asset.row,))
 
 
 def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:

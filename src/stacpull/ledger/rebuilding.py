@@ -26,6 +26,7 @@ from stacpull.ledger import meta, paths, runs
 from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name, true_etag, true_name
 from stacpull.ledger.database import is_damage, ledger_path, make_private, refuse_odd, translated
 from stacpull.ledger.expected import integrity
+from stacpull.ledger.outcomes import put_clip
 from stacpull.ledger.planned_assets import origin_of, stated
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import (
@@ -39,7 +40,7 @@ from stacpull.ledger.schema import (
     other_version,
     prepare,
 )
-from stacpull.models import Checksum, ItemId
+from stacpull.models import Checksum, Clip, ItemId
 from stacpull.planning.items import item_directory
 from stacpull.planning.names import joined, path_hash
 
@@ -78,6 +79,7 @@ class FoundAsset(NamedTuple):
     unproven: int | None = None
     stated_size: int | None = None
     media_type: str | None = None
+    clip: Clip | None = None
 
 
 def left_ledger(dest: Path) -> Path:
@@ -215,6 +217,8 @@ class RebuiltLedger:
             ),
         ).lastrowid
         paths.own(self.db, row or 0, claim)
+        if asset.done and asset.clip is not None:
+            put_clip(self.db, row or 0, asset.clip)
         if not asset.done:
             self.db.execute(
                 "INSERT INTO open_assets(asset, href, stale, size, media_type) VALUES (?, ?, ?, ?, ?)",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import attrs
 import orjson
 
+from stacpull.digests import area_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import walk_state
 from stacpull.ledger.database import give_back, transaction
@@ -105,6 +106,19 @@ def _frozen(value: Any) -> Any:
 def selection_json(selection: Selection) -> str:
     """Return a selection as JSON: equal selections give equal text."""
     return orjson.dumps(attrs.asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def area_of(db: sqlite3.Connection, run: int) -> int | None:
+    """Return the digest of the area of which alone a run fetches rasters (`--clip`), None if it has none.
+
+    Only a selection that seems to have one is decoded: it may hold a million ids.
+    """
+    found = db.execute(
+        'SELECT selection FROM runs WHERE id = ? AND instr(selection, \'"clip":"\') > 0',
+        (run,),
+    ).fetchone()
+    area = None if found is None else selection_of(found[0]).clip
+    return None if area is None else area_digest(area)
 
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests = _NOTHING_REQUESTED) -> Run:

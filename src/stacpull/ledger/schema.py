@@ -178,6 +178,13 @@ CREATE TABLE open_assets(                  -- what pending and failed assets nee
     wanted INTEGER                         -- 1: that is damaged, and only what has that digest is accepted
 );
 
+CREATE TABLE IF NOT EXISTS clips(          -- assets of which only a part is in DEST, or nothing (`--clip`):
+    asset INTEGER PRIMARY KEY,             -- those that have nothing in the area have failed
+    area INTEGER NOT NULL,                 -- its digest
+    source_size INTEGER NOT NULL,          -- of the whole asset; 0 if nothing of it is here
+    place TEXT                             -- JSON: [[rows, columns], transform]; NULL: nothing of it is here
+);
+
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
     hash INTEGER PRIMARY KEY,
     asset INTEGER NOT NULL
@@ -272,6 +279,10 @@ LEDGER: Final = Schema(
 )
 
 
+CLIPS: Final = LEDGER.text[LEDGER.text.index("CREATE TABLE IF NOT EXISTS clips") :].partition(";")[0]
+"""The one table that a ledger of this version may lack: it was added later. Older readers pass over it."""
+
+
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     """Create the tables in an empty database, in one transaction; check those that exist.
 
@@ -284,6 +295,8 @@ def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     """
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
+    elif schema is LEDGER:
+        db.execute(CLIPS)
 
 
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:

@@ -50,6 +50,8 @@ class ShardAsset(NamedTuple):
     """etag, origin, stated, unproven."""
     open: tuple[object, ...] | None
     failure: tuple[object, ...] | None
+    clip: tuple[object, ...] | None
+    """Its row of `clips` without the asset."""
 
     @property
     def path(self) -> str | None:
@@ -151,19 +153,21 @@ def _assets(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, list[S
     failed = ", ".join(f"f.{name.strip()}" for name in _FAILURE.split(","))
     rows = shard.execute(
         "SELECT a.item, a.key, a.state, a.run, d.path, a.name, a.size, a.sha256, a.etag, a.origin, a.stated, "
-        f"a.unproven, {opened}, {failed} FROM assets a LEFT JOIN directories d ON d.id = a.directory "
+        f"a.unproven, {opened}, {failed}, k.area, k.source_size, k.place FROM assets a "
+        "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN clips k ON k.asset = a.id "
         "LEFT JOIN open_assets o ON o.asset = a.id LEFT JOIN failures f ON f.item = a.item AND f.key = a.key "
         f"WHERE a.item IN ({marks(len(items))}) ORDER BY a.id",
         items,
     )
     for row in rows:
-        opening, failure = row[12:20], row[20:25]
+        opening, failure, clip = row[12:20], row[20:25], row[25:]
         asset = ShardAsset._make(
             (
                 *row[1:8],
                 row[8:12],
                 None if opening[0] is None else opening,
                 None if failure[0] is None else failure,
+                None if clip[0] is None else clip,
             )
         )
         found.setdefault(row[0], []).append(asset)
@@ -353,6 +357,7 @@ class ShardRows:
             row = found[0]
             self._db.execute("DELETE FROM paths WHERE asset = ?", (row,))
             self._db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+            self._db.execute("DELETE FROM clips WHERE asset = ?", (row,))
             self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, asset.key))
             self._db.execute(
                 "UPDATE assets SET state = ?, run = ?, directory = ?, name = ?, size = ?, sha256 = ?, "
@@ -368,6 +373,8 @@ class ShardRows:
             )
         if asset.failure is not None:
             self._put_failure(item, asset.key, asset.failure)
+        if asset.clip is not None:
+            self._db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, *asset.clip))
 
     def _put_failure(self, item: int, key: str, failure: Sequence[object]) -> None:
         self._db.execute(

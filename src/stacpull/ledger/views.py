@@ -12,7 +12,7 @@ import orjson
 from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
-from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
+from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile
 from stacpull.reports import FailureRecord, RunState
 
 _SHA256_BYTES = 32
@@ -61,12 +61,21 @@ def totals(db: sqlite3.Connection) -> dict[str, int]:
     return runs.asset_counters(db)
 
 
-def ordered(db: sqlite3.Connection, run: int | None = None) -> int:
-    """Return how many failed assets (of `run`) are not ready yet at their hosts."""
+def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = None) -> int:
+    """Return how many assets (of `run`) have failed for this reason."""
     found: int = db.execute(
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
-        f"WHERE f.kind = '{FailureKind.ORDERED}' AND a.state >= {STATE_FAILED} "
-        "AND a.run = coalesce(?, a.run)",
+        f"WHERE f.kind = ? AND a.state >= {STATE_FAILED} AND a.run = coalesce(?, a.run)",
+        (kind, run),
+    ).fetchone()[0]
+    return found
+
+
+def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
+    """Return of how many rasters (of `run`) only the part in an area is here (`--clip`)."""
+    found: int = db.execute(
+        "SELECT count(*) FROM clips c JOIN assets a ON a.id = c.asset "
+        f"WHERE a.state = {STATE_DONE} AND a.run = coalesce(?, a.run)",
         (run,),
     ).fetchone()[0]
     return found
@@ -333,14 +342,21 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
 
 def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
     rows = db.execute(
-        "SELECT a.key, d.path, a.name, a.size, a.sha256 "
-        "FROM assets a JOIN directories d ON d.id = a.directory "
+        "SELECT a.key, d.path, a.name, a.size, a.sha256, c.area, c.source_size, c.place "
+        "FROM assets a JOIN directories d ON d.id = a.directory LEFT JOIN clips c ON c.asset = a.id "
         f"WHERE a.item = ? AND a.state = {STATE_DONE}",
         (item,),
     )
     found = {}
-    for key, path, kept, size, digest in rows:
+    for key, path, kept, size, digest, *clip in rows:
         name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        found[key] = MirroredFile(f"{path}/{name}" if path else name, size, sha256)
+        found[key] = MirroredFile(f"{path}/{name}" if path else name, size, sha256, _clip(*clip))
     return found
+
+
+def _clip(area: int | None, source_size: int, place: str | None) -> Clip | None:
+    if area is None or place is None:
+        return None
+    (rows, columns), transform = orjson.loads(place)
+    return Clip(area, source_size, (rows, columns), tuple(transform))

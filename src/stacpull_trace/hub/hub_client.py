@@ -29,8 +29,8 @@ from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
+from stacpull.tiff import Header
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
-from stacpull_headers.tiff import Header
 from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_paths import HubService, Paths
 from stacpull_trace.hub.hub_session import Session, Tokens, units_in

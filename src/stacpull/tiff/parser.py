@@ -7,8 +7,8 @@ whatever order its bytes arrive.
 
 from __future__ import annotations
 
-from stacpull_headers.tiff.directories import Directory, read_directories, read_start
-from stacpull_headers.tiff.gdal_metadata import (
+from stacpull.tiff.directories import Directory, read_directories, read_start
+from stacpull.tiff.gdal_metadata import (
     GHOST_HEAD,
     BandMetadata,
     Item,
@@ -19,9 +19,9 @@ from stacpull_headers.tiff.gdal_metadata import (
     parse_ghost,
     read_items,
 )
-from stacpull_headers.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
-from stacpull_headers.tiff.header import GeoValue, Header
-from stacpull_headers.tiff.images import (
+from stacpull.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
+from stacpull.tiff.header import GeoValue, Header
+from stacpull.tiff.images import (
     PHOTOMETRICS,
     compression_name,
     describe,
@@ -31,8 +31,8 @@ from stacpull_headers.tiff.images import (
     sample_types,
     size_of,
 )
-from stacpull_headers.tiff.segments import Needs, Reader, Segments
-from stacpull_headers.tiff.tags import ByteLayout, Tag
+from stacpull.tiff.segments import Needs, Reader, Segments
+from stacpull.tiff.tags import ByteLayout, Tag
 
 MOST_BYTES = 1 << 20
 """The largest size of the directories and values of a header, in bytes."""

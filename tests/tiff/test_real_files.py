@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.headers.tiff.others import against_rasterio, against_tifffile
-from tests.headers.tiff.reads import read, real_files
+from tests.tiff.others import against_rasterio, against_tifffile
+from tests.tiff.reads import read, real_files
 
-from stacpull_headers.tiff import FIRST_READ
+from stacpull.tiff import FIRST_READ
 
 CHOPPED = "libtiff reads a single uncompressed strip in pieces of 8 KiB"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull_headers.tiff import Header, parse_bytes
+from stacpull.tiff import Header, parse_bytes
 
 LEAST_PER_SECOND = 2_000  # of processor time, on a busy machine; on a quiet one it is several times that
 

@@ -13,8 +13,8 @@ import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
-from tests.headers.tiff.others import Differences, against_rasterio, against_tifffile
-from tests.headers.tiff.reads import read
+from tests.tiff.others import Differences, against_rasterio, against_tifffile
+from tests.tiff.reads import read
 
 
 def north_up(left: float, top: float, width: float, height: float) -> rasterio.Affine:

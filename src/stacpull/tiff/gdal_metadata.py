@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.parsers import expat
 
-from stacpull_headers.tiff.directories import Directory
-from stacpull_headers.tiff.segments import TiffError
-from stacpull_headers.tiff.tags import Tag, label
+from stacpull.tiff.directories import Directory
+from stacpull.tiff.segments import TiffError
+from stacpull.tiff.tags import Tag, label
 
 GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE="
 """The start of the ghost area of a COG, right after the TIFF header (GDAL, COG driver)."""

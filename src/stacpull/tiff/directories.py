@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stacpull_headers.tiff.segments import Reader, TiffError
-from stacpull_headers.tiff.tags import (
+from stacpull.tiff.segments import Reader, TiffError
+from stacpull.tiff.tags import (
     ARRAYS,
     OF_A_FURTHER_IMAGE,
     OF_A_SUB_IMAGE,
@@ -33,11 +33,12 @@ _AHEAD = 4096
 """Values usually follow their directory, and overviews the image, so they are requested together."""
 _MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
 _MAGIC_BIG = {b"II+\0\x08\0\0\0": ByteLayout("<", True), b"MM\0+\0\x08\0\0": ByteLayout(">", True)}
-_ENTRIES = {
+ENTRIES = {
     ByteLayout(order, bigtiff): struct.Struct(f"{order}HH{'Q8s' if bigtiff else 'I4s'}")
     for order in "<>"
     for bigtiff in (False, True)
 }
+"""One entry: tag, type, number of values, and the values or where they are."""
 
 
 class Directory(NamedTuple):
@@ -164,7 +165,7 @@ def _read_directory(
     counted = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
     if counted is None:
         return None, None
-    count, entry = layout.unsigned(counted), _ENTRIES[layout]
+    count, entry = layout.unsigned(counted), ENTRIES[layout]
     if not count:
         raise TiffError(f"the directory at byte {offset} has no fields")
     size = width + count * entry.size + layout.offset_size

@@ -6,10 +6,10 @@ notes, and the registrations of libtiff.
 
 from __future__ import annotations
 
-from stacpull_headers.tiff.directories import Directory
-from stacpull_headers.tiff.header import Image, Size
-from stacpull_headers.tiff.segments import TiffError
-from stacpull_headers.tiff.tags import Tag, label
+from stacpull.tiff.directories import Directory
+from stacpull.tiff.header import Image, Size
+from stacpull.tiff.segments import TiffError
+from stacpull.tiff.tags import Tag, label
 
 _LARGEST = 2**31 - 1
 """Pixels per side, as in GDAL."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull_headers.tiff import Needs, Segments
+from stacpull.tiff import Needs, Segments
 
 FILE = bytes(range(64))
 

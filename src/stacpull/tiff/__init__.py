@@ -12,10 +12,10 @@ while isinstance(found := parse(segments), Needs):
 
 from __future__ import annotations
 
-from stacpull_headers.tiff.directories import FIRST_READ
-from stacpull_headers.tiff.header import Bounds, Header, Image, Transform
-from stacpull_headers.tiff.parser import MOST_BYTES, parse, parse_bytes
-from stacpull_headers.tiff.segments import Needs, Segments, TiffError
+from stacpull.tiff.directories import FIRST_READ
+from stacpull.tiff.header import Bounds, Header, Image, Transform
+from stacpull.tiff.parser import MOST_BYTES, parse, parse_bytes
+from stacpull.tiff.segments import Needs, Segments, TiffError
 
 __all__ = [
     "FIRST_READ",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from stacpull_headers.tiff.directories import Directory
-from stacpull_headers.tiff.header import GeoValue, Transform
-from stacpull_headers.tiff.segments import TiffError
-from stacpull_headers.tiff.tags import Tag, label
+from stacpull.tiff.directories import Directory
+from stacpull.tiff.header import GeoValue, Transform
+from stacpull.tiff.segments import TiffError
+from stacpull.tiff.tags import Tag, label
 
 NAMES = {
     1024: "GTModelTypeGeoKey",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from stacpull_headers.tiff import Header, Needs, Segments, parse
+from stacpull.tiff import Header, Needs, Segments, parse
 
 
 class Read(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.headers.tiff import made
-from tests.headers.tiff.made import Value, ascii_field, doubles, image, shorts, tiff
-from tests.headers.tiff.reads import read
+from tests.tiff import made
+from tests.tiff.made import Value, ascii_field, doubles, image, shorts, tiff
+from tests.tiff.reads import read
 
-from stacpull_headers.tiff import Header, Needs, Segments, TiffError, parse, parse_bytes
+from stacpull.tiff import Header, Needs, Segments, TiffError, parse, parse_bytes
 
 HUGE = 2**32 - 1
 GEOKEYS = shorts(1, 1, 0, 1, 1024, 0, 1, 1)

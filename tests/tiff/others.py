@@ -12,7 +12,7 @@ import tifffile
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from stacpull_headers.tiff import Header
+from stacpull.tiff import Header
 
 Differences = dict[str, tuple[Any, Any]]
 """By field: ours, theirs."""

@@ -11,7 +11,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from stacpull_headers.tiff.segments import TiffError
+from stacpull.tiff.segments import TiffError
 
 
 class Tag(IntEnum):
@@ -111,9 +111,12 @@ OF_THE_FIRST_IMAGE = frozenset(Tag)
 """The tags that are read from the first image."""
 
 
+_KNOWN = frozenset(map(int, Tag))
+
+
 def label(tag: int) -> str:
     """Return a tag as messages write it: `tag 322 (TileWidth)`."""
-    return f"tag {tag} ({Tag(tag).name})"
+    return f"tag {tag} ({Tag(tag).name})" if tag in _KNOWN else f"tag {tag}"
 
 
 _RATIONAL, _SIGNED_RATIONAL = 5, 10

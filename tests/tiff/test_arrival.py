@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.headers.tiff import made
-from tests.headers.tiff.reads import read, real_files
+from tests.tiff import made
+from tests.tiff.reads import read, real_files
 
-from stacpull_headers.tiff import FIRST_READ, Header, Needs, Segments, TiffError, parse, parse_bytes
+from stacpull.tiff import FIRST_READ, Header, Needs, Segments, TiffError, parse, parse_bytes
 
 
 def test_every_prefix_of_a_real_file_needs_more_until_the_header_is_whole(shared_data: Path) -> None:

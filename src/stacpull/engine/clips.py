@@ -1,0 +1,80 @@
+"""`--clip` in a run: the area that the fetcher gets, and what a file that came in says of itself.
+
+Whether a file is a part of a raster is read from the file, so that nothing but the file has to survive a kill
+(`store.wholes`).
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from stacpull.digests import area_digest
+from stacpull.errors import UsageError
+from stacpull.filters.places import clip_geometry
+from stacpull.models import Clip
+from stacpull.tiff import Header, Needs, Segments, TiffError, parse
+
+if TYPE_CHECKING:
+    from stacpull.tiff.clip_area import ClipArea  # heavy: shapely, pyproj
+
+_START = 16 * 1024
+_MOST_READS = 64
+
+
+def clip_area(text: str | None) -> ClipArea | None:
+    """Return the area of `Selection.clip`, None if there is none.
+
+    Raises:
+        UsageError: It is not an area; or pyproj is not installed.
+    """
+    if text is None:
+        return None
+    if find_spec("pyproj") is None:
+        raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
+    from stacpull.tiff.clip_area import ClipArea  # noqa: PLC0415 -- heavy: shapely, pyproj
+
+    return ClipArea(clip_geometry(text), area_digest(text))
+
+
+def clip_in(directory: int, name: str) -> Clip | None:
+    """Return which part of a raster a file is, None for any other file.
+
+    Args:
+        directory: Descriptor of the directory.
+        name: Of the file in it.
+    """
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        start = os.pread(fd, _START, 0)
+        if b"STACPULL_CLIP=" not in start[:300]:
+            return None
+        return _clip(fd, start)
+    except (OSError, TiffError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def _clip(fd: int, start: bytes) -> Clip | None:
+    from stacpull.tiff.clipped_file import read_note  # noqa: PLC0415 -- heavy: shapely, numpy
+
+    note, header = read_note(start), _header(fd, start)
+    if note is None or header is None or header.transform is None:
+        return None
+    return Clip(note.area, note.source_size, (header.height, header.width), tuple(header.transform))
+
+
+def _header(fd: int, start: bytes) -> Header | None:
+    segments = Segments(os.fstat(fd).st_size)
+    segments.add(0, start)
+    for _ in range(_MOST_READS):
+        found = parse(segments)
+        if not isinstance(found, Needs):
+            return found
+        segments.add(found.start, os.pread(fd, found.stop - found.start, found.start))
+    return None

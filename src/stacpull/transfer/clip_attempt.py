@@ -1,0 +1,271 @@
+"""One attempt at the part of a raster that `--clip` asks for: its header, then the tiles in the area.
+
+    header (`transfer.file_version`) ─▶ what to read (`tiff.clipped_file`) ─▶ ranges, several at once ─▶ part
+
+All ranges are of one version of the file: a server that does not name the version (no ETag, no date) is not
+asked for tiles. If the file changes in between, what came in is dropped and the attempt starts again, once.
+
+A file that cannot be clipped is fetched whole, by the fetcher within, and the reason is reported. A raster
+that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is no fault.
+
+What came in is not resumed after a kill or a failed attempt: the part that is wanted of a raster is small. A
+checksum that the item states is of the whole file and cannot be compared; the size is, with what the server
+states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from stacpull.digests import Hasher
+from stacpull.hosts import host_of
+from stacpull.models import Failure, FailureKind, Job, Received, Validator
+from stacpull.net.transport import TransferError
+from stacpull.tiff import FIRST_READ, TiffError
+from stacpull.tiff.clip_area import ClipArea
+from stacpull.tiff.clipped_file import ClippedFile, TileRead, clip, pieces
+from stacpull.tiff.tile_images import parse_tiles
+from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.checks import failed, hashers_for, wrong_size
+from stacpull.transfer.file_version import (
+    ChangedError,
+    FileVersion,
+    NotModifiedError,
+    Opener,
+    ReadCounts,
+)
+from stacpull.transfer.parts import Piece
+from stacpull.transfer.resume import change_headers, denies
+from stacpull.urls import filename_of
+
+_CONNECTIONS = 4
+"""Ranges of one file that are requested at once."""
+_MOST_HEADER = 8 << 20
+"""Bytes of a file that are read, at most, to know where its tiles are."""
+_SUFFIXES = (".tif", ".tiff", ".gtiff")
+
+
+class NotClippableError(Exception):
+    """A file cannot be clipped; the message says why, as the end of a sentence."""
+
+
+class FetchesWhole(Protocol):
+    """Makes one attempt at a whole asset."""
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
+        """Fetch `job` or raise `TransferError`."""
+        ...
+
+
+class _OpenClip(NamedTuple):
+    """What of a file is in the area, and the version of the file that says so."""
+
+    version: FileVersion
+    file: ClippedFile
+
+
+def may_be_tiff(media_type: str | None, href: str) -> bool:
+    """Return True if an asset is a TIFF by its name or its media type, or if neither says what it is."""
+    name = filename_of(href).lower()
+    if name.endswith(_SUFFIXES):
+        return True
+    return "." not in name if media_type is None else "tiff" in media_type.lower()
+
+
+async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
+    """Read what is needed of a file to know which of its bytes are in the area.
+
+    Raises:
+        TransferError: OUTSIDE, if nothing of it is in the area; or an answer cannot be used.
+        NotClippableError: The file must be fetched whole.
+        ChangedError, NotModifiedError: As `FileVersion.parsed`.
+    """
+    try:
+        tiled = await version.parsed(FIRST_READ, parse_tiles)
+        if not version.served_ranges:
+            raise NotClippableError("its server does not serve ranges")
+        if not version.validator.resumable:
+            raise NotClippableError("its server names neither an ETag nor a date for it")
+        found = await asyncio.to_thread(clip, tiled, area)
+    except TiffError as error:
+        raise NotClippableError(str(error)) from error
+    except TransferError as error:
+        if error.failure.kind is not FailureKind.FORMAT:
+            raise
+        raise NotClippableError("its header is too large, or in too many places") from error
+    if found is None:
+        message = "The raster has no pixel in the area of --clip."
+        raise TransferError(Failure(FailureKind.OUTSIDE, message, host=host_of(version.url)))
+    return found
+
+
+class ClipSize(NamedTuple):
+    """What it would take to fetch the part of an asset that is in an area."""
+
+    size: int
+    """Bytes of the part; 0 if nothing of it is in the area."""
+    requests: int
+    """Requests for its tiles."""
+
+
+async def clip_size(client: Opener, href: str, media_type: str | None, area: ClipArea) -> ClipSize | None:
+    """Return what it would take to fetch the part of an asset that is in an area.
+
+    Returns:
+        None if all of the asset would be fetched.
+
+    Raises:
+        TransferError: Its header cannot be read.
+    """
+    if not may_be_tiff(media_type, href):
+        return None
+    version = FileVersion(client, href, ReadCounts(), _MOST_HEADER, media_type, count_refusal=False)
+    try:
+        file = await open_clip(version, area)
+    except (NotClippableError, ChangedError):
+        return None
+    except TransferError as error:
+        if error.failure.kind is FailureKind.OUTSIDE:
+            return ClipSize(0, 0)
+        raise
+    return ClipSize(file.size, len(file.reads))
+
+
+class ClipFetcher:
+    """Makes one attempt at the part of an asset that is in an area, or at all of it where that cannot be.
+
+    Args:
+        fetcher: Has what an attempt needs.
+        within: Fetches whole assets.
+        area: The area.
+        on_whole: Called with why an asset is fetched whole.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        within: FetchesWhole,
+        area: ClipArea,
+        *,
+        on_whole: Callable[[Job, str], None] = lambda _job, _why: None,
+    ) -> None:
+        self._fetcher = fetcher
+        self._within = within
+        self._area = area
+        self._on_whole = on_whole
+
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+        """Make one attempt at `job`.
+
+        Raises:
+            TransferError: OUTSIDE, if nothing of it is in the area; else as the fetcher within.
+            DestinationError, CredentialsError: As the fetcher within.
+        """
+        if not job.clip:
+            return await self._within.fetch(job, count_refusal=count_refusal)
+        if not may_be_tiff(job.media_type, job.href):
+            self._on_whole(job, "it is not a TIFF")
+            return await self._within.fetch(job, count_refusal=count_refusal)
+        for _ in range(2):
+            try:
+                return await self._clipped(job, count_refusal=count_refusal)
+            except ChangedError:
+                continue
+            except NotClippableError as error:
+                self._on_whole(job, str(error))
+                return await self._within.fetch(job, count_refusal=count_refusal)
+        what = "sent a file that may have changed between two reads of it"
+        raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
+
+    async def _clipped(self, job: Job, *, count_refusal: bool) -> Received:
+        present, fetcher = job.present, self._fetcher
+        if present is not None and not await asyncio.to_thread(fetcher.is_there, job):
+            present = None
+        condition = {} if present is None else change_headers(present.validator)
+        version = FileVersion(
+            fetcher.client, job.href, ReadCounts(), _MOST_HEADER, job.media_type, count_refusal, condition
+        )
+        try:
+            file = await open_clip(version, self._area)
+        except NotModifiedError as error:
+            if present is None or denies(present.validator, error.headers):
+                return await self._clipped(job._replace(present=None), count_refusal=count_refusal)
+            return Received(present.size, None, "", unchanged=True)
+        if job.size is not None and version.total is not None and job.size != version.total:
+            raise TransferError(wrong_size(version.url, version.total, job.size))
+        opened = _OpenClip(version, file)
+        name = fetcher.secrets.scrub(filename_of(version.url))
+        validator = Validator() if job.moved else self._kept(version.validator)
+        if file.size <= fetcher.small_limit:
+            body = _MemoryFile(file)
+            await _copy(opened, body.put)
+            return Received(file.size, None, name, validator, body=bytes(body.data))
+        return await self._into_part(job, opened, name, validator)
+
+    def _kept(self, validator: Validator) -> Validator:
+        """Return what may be written down of a validator: nothing, if it echoes a secret."""
+        secrets = self._fetcher.secrets
+        clean = all(secrets.scrub(field) == field for field in validator if field)
+        return validator if clean else Validator()
+
+    async def _into_part(self, job: Job, opened: _OpenClip, name: str, validator: Validator) -> Received:
+        fetcher, file = self._fetcher, opened.file
+        part = await fetcher.parts.create(job.row, job.generation, Validator(), file.size)
+        try:
+            hashers: dict[str, Hasher] = hashers_for((), fetcher.checksum)
+            await part.feed(hashers)
+            await part.put([(0, file.head)])
+            await _copy(opened, part.put)
+            finished = await part.finish(name, validator.kept)
+        except BaseException:
+            await part.discard()
+            raise
+        sha256 = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
+        return Received(finished.size, sha256, name, validator, part=finished.path)
+
+
+class _MemoryFile:
+    """A clipped file in memory."""
+
+    def __init__(self, file: ClippedFile) -> None:
+        self.data = bytearray(file.size)
+        self.data[: len(file.head)] = file.head
+
+    async def put(self, found: Sequence[Piece]) -> None:
+        """Take pieces, each at its place."""
+        for at, data in found:
+            self.data[at : at + len(data)] = data
+
+
+async def _copy(opened: _OpenClip, put: Callable[[Sequence[Piece]], Awaitable[None]]) -> None:
+    """Read all tiles, several ranges at once, and put them into their places.
+
+    Raises:
+        TransferError, ChangedError: As `FileVersion.range`.
+        DestinationError: As `put`.
+    """
+    reads = iter(opened.file.reads)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_CONNECTIONS, len(opened.file.reads))):
+                group.create_task(_copy_some(opened.version, reads, put))
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+async def _copy_some(
+    version: FileVersion, reads: Iterator[TileRead], put: Callable[[Sequence[Piece]], Awaitable[None]]
+) -> None:
+    for read in reads:
+        at = read.start
+        async with version.range(read.start, read.stop) as chunks:
+            async for chunk in chunks:
+                await put(list(pieces(read, at, chunk)))
+                at += len(chunk)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

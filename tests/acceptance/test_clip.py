@@ -1,0 +1,510 @@
+"""`--clip`: only the tiles in an area come over the network, and what the ledger promises holds for them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from tests.acceptance.command import Running, environment, run, wait_until
+from tests.acceptance.raster_host import RasterHost, raster_host
+from tests.tiff.clipping import clipped, degrees, raster
+
+import stacpull
+from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
+from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+UTM = CRS.from_epsg(32632)
+AREA = degrees(UTM, (603_000, 5_093_500, 607_000, 5_097_500))
+OTHER = degrees(UTM, (601_000, 5_091_500, 602_400, 5_092_900))
+BOX = AREA.bounds
+OUTSIDE = (0.0, 0.0, 1.0, 1.0)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(300)
+
+
+@pytest.fixture(scope="module")
+def cog(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return raster(tmp_path_factory.mktemp("cog"), compress="deflate")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """One of which a part has more than stays in memory."""
+    path = tmp_path_factory.mktemp("large")
+    return raster(path, size=(1200, 1000), cog=False, dtype="float64", count=2)
+
+
+@pytest.fixture
+def host(cog: bytes) -> Iterator[RasterHost]:
+    with raster_host() as one:
+        one.files["/scene.tif"] = cog
+        one.files["/thumb.png"] = PNG
+        one.stated = {
+            "data": {
+                "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                "file:size": len(cog),
+                "file:checksum": "1220" + hashlib.sha256(cog).hexdigest(),
+                "proj:shape": [1000, 1200],
+                "proj:geometry": {"type": "Point", "coordinates": [600_000, 5_100_000]},
+            },
+            "thumbnail": {"type": "image/png"},
+        }
+        yield one
+
+
+def listed(host: RasterHost, **assets: str) -> str:
+    host.files["/items.json"] = host.items({"a": assets or {"data": "/scene.tif"}})
+    return f"{host.url}/items.json"
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def warnings(self) -> list[str]:
+        return [e.text for e in self.events if isinstance(e, stacpull.Notice) and e.level == "warning"]
+
+
+def mirrored(source: str, dest: Path, clip: Any, heard: Heard | None = None, **options: Any) -> MirrorReport:
+    events = heard.events.append if heard is not None else None
+    return asyncio.run(
+        stacpull.mirror(
+            source, dest, selection=Selection(clip=clip), options=Options(**options), on_event=events
+        )
+    )
+
+
+def asset(dest: Path, key: str = "data") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((dest / "scenes/a/a.json").read_text())["assets"][key]
+    return found
+
+
+def bytes_of(dest: Path) -> bytes:
+    return (dest / "scenes/a/data.tif").read_bytes()
+
+
+def same_tiles(found: bytes, data: bytes, area: Any = AREA) -> bool:
+    """Tell if a file is what is in an area of a raster, but for the area's digest, which is of its text."""
+    part = clipped(data, area)
+    assert part is not None
+    return len(found) == len(part.data) and found[200:] == part.data[200:]
+
+
+def is_sound(dest: Path) -> bool:
+    return asyncio.run(stacpull.verify(dest)).exit_code == 0
+
+
+# --- what is fetched --------------------------------------------------------------------------------------
+
+
+def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    source = listed(host)
+    report = mirrored(source, tmp_path, BOX)
+    assert (report.exit_code, report.assets_done, report.assets_clipped, report.assets_whole) == (0, 1, 1, 0)
+    assert same_tiles(bytes_of(tmp_path), cog)
+    part = clipped(cog, AREA)
+    assert part is not None
+    assert host.sent < 1.2 * part.plan.tile_bytes + 16 * 1024 + len(host.files["/items.json"])
+    assert report.bytes_done == part.plan.size
+    assert is_sound(tmp_path)
+
+
+def test_its_item_says_where_it_is_and_nothing_of_the_whole(
+    tmp_path: Path, host: RasterHost, cog: bytes
+) -> None:
+    mirrored(listed(host), tmp_path, BOX)
+    stated, data = asset(tmp_path), bytes_of(tmp_path)
+    with rasterio.open(tmp_path / "scenes/a/data.tif") as file:
+        assert stated["proj:shape"] == [file.height, file.width] != [1000, 1200]
+        assert stated["proj:transform"] == list(file.transform)[:6]
+        assert stated["proj:bbox"] == pytest.approx(list(file.bounds))
+    assert "proj:geometry" not in stated
+    assert stated["file:size"] == len(data)
+    assert stated["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
+    origin = stated["alternate"]["origin"]
+    assert (origin["href"], origin["file:size"]) == (f"{host.url}/scene.tif", len(cog))
+
+
+@pytest.mark.parametrize("checksum", ["crc64nvme", "none"])
+def test_an_upstream_checksum_is_never_stated_of_a_part(
+    tmp_path: Path, host: RasterHost, checksum: str
+) -> None:
+    mirrored(listed(host), tmp_path, BOX, checksum=checksum)
+    assert "file:checksum" not in asset(tmp_path)
+    assert asset(tmp_path)["file:size"] == len(bytes_of(tmp_path))
+    assert is_sound(tmp_path)
+
+
+def test_a_part_too_large_for_memory(tmp_path: Path, host: RasterHost, large: bytes) -> None:
+    host.files["/large.tif"] = large
+    host.stated = {}
+    report = mirrored(listed(host, data="/large.tif"), tmp_path, BOX)
+    assert report.assets_clipped == 1
+    assert len(bytes_of(tmp_path)) > 1 << 20
+    assert same_tiles(bytes_of(tmp_path), large)
+    assert is_sound(tmp_path)
+    assert not list((tmp_path / ".stacpull/parts").iterdir())
+
+
+def test_a_geojson_area(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    report = mirrored(listed(host), tmp_path, AREA)
+    assert report.assets_clipped == 1
+    assert same_tiles(bytes_of(tmp_path), cog)
+
+
+def test_rasters_on_this_disk(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    host.url = "."
+    (tmp_path / "items.json").write_bytes(host.items({"a": {"data": "/scene.tif"}}))
+    (tmp_path / "scene.tif").write_bytes(cog)
+    source = str(tmp_path / "items.json")
+    report = mirrored(source, tmp_path / "m", BOX)
+    assert report.assets_clipped == 1
+    assert mirrored(source, tmp_path / "m", BOX, revalidate=True).assets_revalidated == 1
+    assert same_tiles(bytes_of(tmp_path / "m"), cog)
+
+
+def test_rasters_in_a_bucket(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    store = MemoryStore({"scenes": {"scene.tif": cog}})
+    access = S3Access("key", "secret", anonymous=True)
+    with run_in_thread(S3Replica(store=store, access=access)) as replica:
+        host.url = "s3://scenes"
+        (tmp_path / "items.json").write_bytes(host.items({"a": {"data": "/scene.tif"}}))
+        s3 = S3Options(endpoint_url=replica.s3_url, no_sign_request=True)
+        source, dest = str(tmp_path / "items.json"), tmp_path / "m"
+        report = mirrored(source, dest, BOX, s3=s3, allow_private_hosts=True)
+        again = mirrored(source, dest, BOX, s3=s3, allow_private_hosts=True, revalidate=True)
+    assert (again.assets_revalidated, again.assets_clipped) == (1, 1)
+    assert report.assets_clipped == 1
+    assert same_tiles(bytes_of(tmp_path / "m"), cog)
+    assert report.bytes_fetched < len(cog) * 0.8
+
+
+def test_several_processes(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    names = {f"i{number}": {"data": f"/scene.tif?{number}"} for number in range(150)}
+    host.files |= {f"/scene.tif?{number}": cog for number in range(150)}
+    host.files["/items.json"] = host.items(names)
+    report = mirrored(f"{host.url}/items.json", tmp_path, BOX, processes=2)
+    assert (report.assets_done, report.assets_clipped, report.exit_code) == (150, 150, 0)
+    assert is_sound(tmp_path)
+
+
+# --- what cannot be clipped -------------------------------------------------------------------------------
+
+
+def test_what_is_no_raster_is_fetched_whole_and_reported(tmp_path: Path, host: RasterHost) -> None:
+    heard = Heard()
+    report = mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX, heard)
+    assert (report.assets_clipped, report.assets_whole, report.exit_code) == (1, 1, 0)
+    assert (tmp_path / "scenes/a/thumbnail.png").read_bytes() == PNG
+    assert heard.warnings() == [
+        "Some assets cannot be clipped and are fetched whole, such as thumbnail: it is not a TIFF."
+    ]
+
+
+def strips(path: Path) -> bytes:
+    return raster(path, cog=False, tiled=False)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("strips", "it has strips, not tiles"),
+        ("no ranges", "its server does not serve ranges"),
+        ("no validators", "its server names neither an ETag nor a date for it"),
+        ("damaged", "the directory at byte"),
+    ],
+)
+def test_a_raster_that_cannot_be_clipped_is_fetched_whole(
+    tmp_path: Path, host: RasterHost, cog: bytes, what: str, why: str
+) -> None:
+    heard, data = Heard(), cog
+    host.stated = {}
+    if what == "strips":
+        data = host.files["/scene.tif"] = strips(tmp_path)
+    if what == "damaged":
+        data = host.files["/scene.tif"] = cog[:4] + b"\xff\xff\xff\x7f" + cog[8:]
+    host.ranges, host.etags = what != "no ranges", what != "no validators"
+    report = mirrored(listed(host), tmp_path / "m", BOX, heard)
+    assert (report.assets_done, report.assets_clipped, report.assets_whole) == (1, 0, 1)
+    assert bytes_of(tmp_path / "m") == data
+    (warning,) = heard.warnings()
+    assert why in warning or what == "damaged"
+    assert is_sound(tmp_path / "m")
+
+
+def test_one_warning_for_each_reason(tmp_path: Path, host: RasterHost) -> None:
+    host.files |= {f"/{number}.png": PNG for number in range(8)}
+    source = listed(host, **{f"image{number}": f"/{number}.png" for number in range(8)})
+    heard = Heard()
+    assert mirrored(source, tmp_path, BOX, heard).assets_whole == 8
+    assert len(heard.warnings()) == 1
+
+
+def test_what_is_outside_is_reported_and_no_failure(tmp_path: Path, host: RasterHost) -> None:
+    source = listed(host)
+    report = mirrored(source, tmp_path, OUTSIDE, max_failures=0)
+    assert (report.assets_failed, report.assets_outside, report.exit_code) == (1, 1, 0)
+    assert [one.kind for one in stacpull.failures(tmp_path)] == [FailureKind.OUTSIDE]
+    assert host.sent < 40_000
+    assert not (tmp_path / "scenes/a/data.tif").exists()
+    assert asset(tmp_path)["href"] == f"{host.url}/scene.tif"
+    assert stacpull.status(tmp_path).assets_outside == 1
+    host.rasters_asked()
+    assert mirrored(source, tmp_path, OUTSIDE).assets_outside == 1
+    assert host.rasters_asked() == [("/items.json", None)]  # known: not asked again
+    assert mirrored(source, tmp_path, BOX).assets_clipped == 1
+    assert is_sound(tmp_path)
+
+
+# --- again ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_again_asks_for_no_raster(tmp_path: Path, host: RasterHost) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, BOX)
+    host.rasters_asked()
+    report = mirrored(source, tmp_path, BOX)
+    assert (report.assets_skipped, report.assets_clipped) == (1, 1)
+    assert host.rasters_asked() == [("/items.json", None)]
+
+
+def test_another_area_is_fetched_again_and_all_of_it_too(
+    tmp_path: Path, host: RasterHost, cog: bytes
+) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, BOX)
+    report = mirrored(source, tmp_path, OTHER.bounds)
+    assert (report.assets_clipped, report.assets_changed) == (1, 1)
+    assert same_tiles(bytes_of(tmp_path), cog, OTHER)
+    assert is_sound(tmp_path)
+    report = mirrored(source, tmp_path, None)
+    assert (report.assets_clipped, report.assets_whole, report.assets_changed) == (0, 0, 1)
+    assert bytes_of(tmp_path) == cog
+    assert "proj:transform" not in asset(tmp_path)
+    assert asset(tmp_path)["proj:shape"] == [1000, 1200]
+    assert is_sound(tmp_path)
+
+
+def test_a_whole_raster_stays_whole(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, None)
+    host.rasters_asked()
+    report = mirrored(source, tmp_path, BOX)
+    assert (report.assets_clipped, report.assets_whole) == (0, 1)
+    assert host.rasters_asked() == [("/items.json", None)]
+    assert bytes_of(tmp_path) == cog
+
+
+def test_a_refresh_asks_if_it_has_changed_and_fetches_what_has(
+    tmp_path: Path, host: RasterHost, cog: bytes
+) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, BOX)
+    host.rasters_asked()
+    report = mirrored(source, tmp_path, BOX, revalidate=True)
+    assert (report.assets_revalidated, report.assets_clipped) == (1, 1)
+    assert len(host.rasters_asked()) == 2
+    changed = cog + b"\0"
+    host.files["/scene.tif"], host.version = changed, 2
+    host.stated["data"] |= {
+        "file:size": len(changed),
+        "file:checksum": "1220" + hashlib.sha256(changed).hexdigest(),
+    }
+    report = mirrored(listed(host), tmp_path, BOX)
+    assert (report.assets_clipped, report.exit_code) == (1, 0)
+    assert len(host.rasters_asked()) > 2
+    assert same_tiles(bytes_of(tmp_path), changed)
+    assert is_sound(tmp_path)
+
+
+def test_another_size_than_the_item_states_is_a_failure(tmp_path: Path, host: RasterHost) -> None:
+    host.stated["data"]["file:size"] += 1
+    report = mirrored(listed(host), tmp_path, BOX, retries=0)
+    assert (report.assets_failed, report.exit_code) == (1, 1)
+    assert [one.kind for one in stacpull.failures(tmp_path)] == [FailureKind.CHECKSUM]
+
+
+# --- faults, kills, repairs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_change_between_two_ranges_is_noticed(
+    tmp_path: Path, host: RasterHost, cog: bytes, large: bytes, size: str
+) -> None:
+    data = cog if size == "small" else large
+    host.files["/scene.tif"], host.stated = data, {}
+    source = listed(host)
+    host.change_after = 4  # the items, the header, two ranges
+    report = mirrored(source, tmp_path, BOX)
+    asked = host.rasters_asked()
+    assert report.assets_clipped == 1
+    assert sum(one == ("/scene.tif", "bytes=0-16383") for one in asked) == 2
+    assert same_tiles(bytes_of(tmp_path), data)
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_range_that_breaks_off_is_fetched_again(
+    tmp_path: Path, host: RasterHost, cog: bytes, large: bytes, size: str
+) -> None:
+    data = cog if size == "small" else large
+    host.files["/scene.tif"], host.stated = data, {}
+    source = listed(host)
+    host.broken_after = 4
+    report = mirrored(source, tmp_path, BOX)
+    assert (report.assets_clipped, report.retries) == (1, 1)
+    assert same_tiles(bytes_of(tmp_path), data)
+    assert not list((tmp_path / ".stacpull/parts").iterdir())
+
+
+def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
+    tmp_path: Path, host: RasterHost, large: bytes
+) -> None:
+    names = {f"i{number}": {"data": f"/{number}.tif"} for number in range(16)}
+    host.files |= {f"/{number}.tif": large for number in range(16)}
+    host.stated = {}
+    host.files["/items.json"] = host.items(names)
+    host.delay = 0.1
+    dest, box = tmp_path / "m", ",".join(map(str, BOX))
+    arguments = ["mirror", f"{host.url}/items.json", str(dest), "--clip", box, "--per-host", "2"]
+    for _ in range(3):
+        before = len(list(dest.glob("scenes/*/data.tif")))
+        with Running(
+            arguments if before == 0 else ["resume", str(dest), "--per-host", "2"], environment()
+        ) as process:
+            wait_until(lambda: len(list(dest.glob("scenes/*/data.tif"))) > before + 1)  # noqa: B023
+            process.signal(signal.SIGKILL)
+            process.process.wait()
+            process.process.returncode = -9
+        for path in dest.glob("scenes/*/data.tif"):
+            assert same_tiles(path.read_bytes(), large)
+    ran = run(["resume", str(dest), "--json"], environment())
+    assert ran.code == 0, ran.err
+    assert ran.report["assets_clipped"] == ran.report["assets_done"] == 16
+    assert all(same_tiles(path.read_bytes(), large) for path in dest.glob("scenes/*/data.tif"))
+    assert run(["verify", str(dest)], environment()).code == 0
+    assert asyncio.run(stacpull.resume(dest)).nothing_to_resume
+
+
+def test_repair_fetches_the_same_part_again(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX)
+    before = bytes_of(tmp_path)
+    (tmp_path / "scenes/a/data.tif").write_bytes(b"damaged")
+    (tmp_path / "scenes/a/thumbnail.png").unlink()
+    report = asyncio.run(stacpull.verify(tmp_path, repair=True))
+    assert (report.damaged, report.exit_code) == (2, 0)
+    assert bytes_of(tmp_path) == before
+    assert is_sound(tmp_path)
+
+
+def test_retry_uses_the_area(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    source = listed(host)
+    del host.files["/scene.tif"]
+    assert mirrored(source, tmp_path, BOX, retries=0).assets_failed == 1
+    host.files["/scene.tif"] = cog
+    report = asyncio.run(stacpull.retry(tmp_path))
+    assert (report.assets_clipped, report.exit_code) == (1, 0)
+    assert same_tiles(bytes_of(tmp_path), cog)
+
+
+def test_a_rebuilt_ledger_knows_what_is_clipped(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, BOX)
+    for path in (tmp_path / ".stacpull").glob("ledger.sqlite*"):
+        path.unlink()
+    rebuilt = asyncio.run(stacpull.verify(tmp_path, rebuild=True)).rebuilt
+    assert rebuilt is not None
+    assert rebuilt.done == 1
+    host.rasters_asked()
+    assert mirrored(source, tmp_path, BOX).assets_clipped == 1
+    assert host.rasters_asked() == [("/items.json", None)]
+    mirrored(source, tmp_path, None)
+    assert bytes_of(tmp_path) == cog
+
+
+def test_shards_that_are_merged_stay_clipped(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    names = {f"i{number}": {"data": f"/{number}.tif"} for number in range(6)}
+    host.files |= {f"/{number}.tif": cog for number in range(6)}
+    host.files["/items.json"] = host.items(names)
+    source, shards = f"{host.url}/items.json", [tmp_path / "1", tmp_path / "2"]
+    for number, shard in enumerate(shards, 1):
+        selection = Selection(clip=BOX, shard=(number, 2))
+        assert asyncio.run(stacpull.mirror(source, shard, selection=selection)).exit_code == 0
+    asyncio.run(stacpull.merge(tmp_path / "m", shards))
+    assert stacpull.status(tmp_path / "m").assets_clipped == 6
+    host.rasters_asked()
+    assert mirrored(source, tmp_path / "m", BOX).assets_clipped == 6
+    assert host.rasters_asked() == [("/items.json", None)]
+
+
+def test_a_ledger_from_before_the_option(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, None)
+    with sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite") as db:
+        db.execute("DROP TABLE clips")
+    db.close()
+    assert stacpull.status(tmp_path).assets_clipped == 0
+    assert is_sound(tmp_path)
+    host.files["/more.tif"], host.stated = cog, {}
+    assert mirrored(listed(host, data="/scene.tif", more="/more.tif"), tmp_path, BOX).assets_clipped == 1
+
+
+# --- plan, and what is said -------------------------------------------------------------------------------
+
+
+def test_plan_estimates_what_mirror_fetches(tmp_path: Path, host: RasterHost) -> None:
+    source = listed(host, data="/scene.tif", thumbnail="/thumb.png")
+    plan = asyncio.run(stacpull.plan(source, selection=Selection(clip=BOX)))
+    report = mirrored(source, tmp_path, BOX)
+    assert plan.bytes_basis == "sampled"
+    assert plan.bytes_total == report.bytes_done
+    nothing = asyncio.run(stacpull.plan(source, selection=Selection(clip=OUTSIDE, assets="data")))
+    assert nothing.bytes_total == 0
+
+
+def test_the_command_says_what_it_did(tmp_path: Path, host: RasterHost) -> None:
+    source = listed(host, data="/scene.tif", thumbnail="/thumb.png")
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": AREA.__geo_interface__}))
+    ran = run(["mirror", source, str(tmp_path / "m"), "--clip", f"@{area}", "--no-progress"], environment())
+    assert ran.code == 0, ran.err
+    assert "clipped  1 file to the area of --clip; 1 file whole" in ran.out + ran.err
+    ran = run(["mirror", source, str(tmp_path / "o"), "--clip", "0,0,1,1", "--no-progress"], environment())
+    assert ran.code == 0, ran.err
+    assert "1 with nothing in the area of --clip" in ran.out + ran.err
+    ran = run(["status", str(tmp_path / "o")], environment())
+    assert "1 with nothing in the area of --clip" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("clip", "sentence"),
+    [
+        ("1,2,3", "must be four numbers W,S,E,N"),
+        ("1,2,1,2", "--clip has no area"),
+        ("200,2,201,3", "longitude outside"),
+        ('{"type": "Point", "coordinates": [1, 2]}', "--clip has no area"),
+        ('{"type": "Polygon"}', "--clip: geometry 1 (Polygon) is empty or cannot be read"),
+        ("nowhere.geojson", "cannot read nowhere.geojson"),
+    ],
+)
+def test_an_area_that_is_none_is_refused_before_anything_is_made(
+    tmp_path: Path, clip: str, sentence: str
+) -> None:
+    ran = run(["mirror", "http://127.0.0.1:9/", str(tmp_path / "m"), "--clip", clip], environment(), tmp_path)
+    assert ran.code == 2
+    assert sentence in ran.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_without_pyproj_it_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stacpull.engine.clips.find_spec", lambda _name: None)
+    with pytest.raises(stacpull.UsageError, match=r"pip install 'stacpull\[clip\]'"):
+        mirrored("http://127.0.0.1:9/", tmp_path / "m", BOX)
