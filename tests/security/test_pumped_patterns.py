@@ -85,6 +85,7 @@ EXAMPLES: dict[str, str] = {
     "net/status.py:_WAIT_IN_BODY": "Try again in 42 seconds",
     "net/status.py:_XML_REASONS[0]": "<Message>a b</Message>",
     "net/status.py:_XML_REASONS[1]": "<Code>ab</Code>",
+    "outputs/geoparquet.py:_PLAIN": "c/a_b.c-1",
     "outputs/torchgeo.py:^\\d+_": "12_",
     "outputs/torchgeo.py:_LABELS": "1_labels_metadata",
     "outputs/torchgeo.py:_MAP": "1_reference_map",
