@@ -319,6 +319,7 @@ class _MergeRun:
             on_published=lambda _count: None,
             on_failed=lambda _failed: None,
             on_notice=self._counts.named.append,
+            on_stage=self._reporter.tell,
         )
         store.recover()
         store.write_catalogs()
