@@ -15,7 +15,6 @@ import asyncio
 import errno
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.ledger import runs, views
 from stacpull.ledger import shard_rows as rows
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import Requests
 from stacpull.ledger.shard_rows import Placed, ShardAsset, ShardItem, ShardRows, There
 from stacpull.redact import Secrets
@@ -125,7 +124,7 @@ def _refuse_same(paths: Sequence[Path]) -> None:
         seen.add(path)
 
 
-def _refuse_unfinished(shard: Path, db: sqlite3.Connection) -> None:
+def _refuse_unfinished(shard: Path, db: Connection) -> None:
     with translated(ledger_path(shard)):
         if runs.reason_unfinished(db) is not None or views.totals(db)["assets_pending"]:
             raise UsageError(f"{shard} is not finished: run `stacpull resume {shard}` first.")
@@ -134,9 +133,7 @@ def _refuse_unfinished(shard: Path, db: sqlite3.Connection) -> None:
 class _MergeRun:
     """One merge, on one thread."""
 
-    def __init__(
-        self, workspace: Workspace, shards: Mapping[Path, sqlite3.Connection], reporter: Reporter
-    ) -> None:
+    def __init__(self, workspace: Workspace, shards: Mapping[Path, Connection], reporter: Reporter) -> None:
         self._db = workspace.db
         self._destination = workspace.destination
         self._sync = workspace.sync
