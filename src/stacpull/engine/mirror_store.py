@@ -28,8 +28,8 @@ from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed
-from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
-from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
+from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planning import PlanBatch, Planner
@@ -255,9 +255,12 @@ class MirrorStore:
 
             forget_unwanted(self._db, self._run.id, covers, self.destination.has)
 
-    def add_effort(self, spent: dict[str, float]) -> None:
-        """Add what was spent to the sums of the run."""
-        runs.add_effort(self._db, self._run.id, spent)
+    def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
+        """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
+        hosts = {self._secrets.scrub(host): count for host, count in by_host.items()}
+        with transaction(self._db):
+            runs.add_effort(self._db, self._run.id, spent)
+            rates.add(self._db, self._clock.time(), spent["seconds"], hosts)
 
     def unproven(self) -> int:
         """Return how many files nothing proved to be whole."""
