@@ -317,31 +317,34 @@ class MirrorStore:
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         heap.trim()
-        from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
+        from stacpull.engine import catalogs  # noqa: PLC0415 - it imports pystac
 
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
-
-        def update(entries: list[CollectionEntry]) -> bool:
-            nonlocal notes, interrupted
-            if not meta.keeps_items_parquet(self._db):
-                return False
+        metadata = self._run.spec.metadata
+        is_stopped = Patience(self._is_stopped, _CATALOG_PATIENCE).is_over
+        if metadata == "ndjson":
+            catalogs.write_lines(
+                self._db,
+                self.destination,
+                secrets=self._secrets,
+                adopting=self.publisher.adopting,
+                is_stopped=is_stopped,
+            )
+        entries = catalogs.collection_entries(self._db, metadata=metadata)
+        if meta.keeps_items_parquet(self._db) and (entries or meta.owns_file(self._db, "catalog.json")):
             try:
                 notes = self._update_items_parquet(entries)
             except InterruptedRunError as error:
                 interrupted = error
-            return meta.owns_file(self._db, ITEMS_PARQUET)
-
-        write_mirror_catalogs(
+        catalogs.write_mirror_catalogs(
             self._db,
             self.destination,
-            metadata=self._run.spec.metadata,
+            entries,
             secrets=self._secrets,
             source=self._run.spec.source,
             write=self.publisher.write_file,
-            update_items_parquet=update,
-            adopting=self.publisher.adopting,
-            is_stopped=Patience(self._is_stopped, _CATALOG_PATIENCE).is_over,
+            is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self._db):
             remove_items_parquet(self._db, self.destination)
