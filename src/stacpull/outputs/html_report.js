@@ -117,7 +117,7 @@ function runs() {
 function failures() {
   const part = section("Failures", data.failures.length ? "" : "None.");
   if (data.failures.length) {
-    table(part, [["What"], ["Assets", "number"], ["Asset keys"], ["For example"], ["What helps"]],
+    table(part, [["What"], ["Assets", "number"], ["Asset keys"], ["For example", "wide"], ["What helps", "wide"]],
       data.failures.map((one) => [one.what, whole(one.count), one.keys, one.example, one.advice]));
   }
 }
