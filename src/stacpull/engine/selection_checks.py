@@ -65,7 +65,7 @@ async def selection_warnings(
         try:
             return warnings + check_labels(selection, class_list(items, None))
         except UsageError as error:
-            return [*warnings, f"{error} Collections that follow may have it, so the walk goes on."]
+            return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
     classes = class_list(items, None) or class_list((), await source.collection(collection))
     return warnings + check_labels(selection, classes)
 

@@ -1,6 +1,6 @@
 """Items whose JSON could not be written because something else has that name.
 
-The ledger keeps no word of them but that they are final and unwritten: what is in the way may be gone by now,
+The ledger keeps no word of them but that they are final and unwritten: what is in the way may be gone now,
 so it is looked at when it is asked for. Every run tries them again.
 """
 

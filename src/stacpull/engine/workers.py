@@ -165,7 +165,7 @@ class Workers:
             self._pool.no_more()
 
     def no_more(self) -> None:
-        """Say that nothing will be added to the queue. The pool is told once the workers have no jobs."""
+        """Say that nothing will be added to the queue. The pool learns it once the workers have no jobs."""
         self._fed = True
         self._news.set()
 
