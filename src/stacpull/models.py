@@ -64,9 +64,9 @@ class PageRequest:
     those that a `next` link asks for (STAC API, item search, paging): part of the cursor, never secret.
 
     `after` says where the items begin in a document that is not a page of an API: behind this place in the
-    tree or file that `url` leads to. Each step is a number and what stands there, so that a place is found again
-    where the document has changed: (number of the link, its href as written) from the top down to the link
-    that is done; for a file one step, (number or offset, id or version).
+    tree or file that `url` leads to. Each step is a number and what stands there, so that a place is found
+    again where the document has changed: (number of the link, its href as written) from the top down to the
+    link that is done; for a file one step, (number or offset, id or version).
     """
 
     url: str

@@ -60,7 +60,7 @@ def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: s
     Returns:
         Asset key → asset. One that is here has a relative href, the size and the SHA-256 of its file, and
         under `alternate.origin` what the source states; one that is elsewhere has its remote href. An entry
-        that is not an object, and one that is elsewhere and has no href (or a list of them), is not an asset by
+        that is not an object, and one that is elsewhere without an href (or with a list), is not an asset by
         STAC and is left out.
     """
     if not isinstance(assets, dict):

@@ -44,8 +44,8 @@ class SentinelHubReplica(ReplicaServer):
     """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
 
     `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by
-    another account: statistics and catalog serve it, BYOC does not. `archive` has the captures of the own one, with
-    their pixels.
+    another account: statistics and catalog serve it, BYOC does not. `archive` has the captures of
+    the own one, with their pixels.
 
     Args:
         port: The port; 0 takes a free one.
