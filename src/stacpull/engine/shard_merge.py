@@ -310,7 +310,7 @@ class _MergeRun:
             return
         store = MirrorStore(
             self._workspace,
-            runs.load(self._db, row),
+            runs.stored(self._db, row),
             Requests(),
             checksum=None,
             secrets=Secrets(),
