@@ -81,6 +81,7 @@ class Bench:
             on_published=self.published.append,
             on_failed=self.failed.extend,
             on_notice=self.notices.append,
+            on_stage=lambda _: None,
         )
         self.publisher = self.store.publisher
 

@@ -27,7 +27,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
@@ -148,6 +148,7 @@ class MirrorStore:
         on_published: Callable[[int], None],
         on_failed: Callable[[list[AssetFailed]], None],
         on_notice: Callable[[str], None],
+        on_stage: Callable[[Stage], None],
     ) -> None:
         """Prepare; nothing is written yet.
 
@@ -162,6 +163,7 @@ class MirrorStore:
             on_published: Called with the number of delivered parts that have been published.
             on_failed: Called with the assets that failed for good.
             on_notice: Called with a warning for the user.
+            on_stage: Called with the progress of an operation that takes long.
         """
         self._db = workspace.db
         self.destination = workspace.destination
@@ -172,6 +174,7 @@ class MirrorStore:
         self._secrets = secrets
         self._clock = clock
         self._is_stopped = is_stopped
+        self._on_stage = on_stage
         self._items = ItemWriter(self._db, self.destination, secrets, run.metadata)
         self.publisher = Publisher(
             self._db,
@@ -368,6 +371,7 @@ class MirrorStore:
             entries,
             secrets=self._secrets,
             is_stopped=self._is_stopped,
+            on_stage=self._on_stage,
         )
 
     # --- the walk ----------------------------------------------------------------------------------------

@@ -316,6 +316,7 @@ class _MergeRun:
             on_published=lambda _count: None,
             on_failed=lambda _failed: None,
             on_notice=self._counts.named.append,
+            on_stage=self._reporter.tell,
         )
         store.recover()
         store.write_catalogs()

@@ -108,6 +108,7 @@ class StoreServer:
                 on_published=lambda count: self._send(messages.PartsPublished(count, self._counters())),
                 on_failed=lambda failed: self._send(messages.AssetsFailed(failed)),
                 on_notice=lambda text: self._send(messages.StoreWarning(text)),
+                on_stage=lambda stage: self._send(messages.StoreStage(stage)),
             )
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
