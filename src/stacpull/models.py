@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from stacpull.redact import Secrets, place_of
-from stacpull.selection import Selection
 
 __all__ = [
     "OF_COLLECTION",
@@ -36,7 +35,6 @@ __all__ = [
     "Present",
     "Received",
     "ResumePoint",
-    "Selection",
     "Unread",
     "Validator",
 ]
