@@ -24,9 +24,10 @@ from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
-from stacpull.models import FailureKind, Json, Selection
+from stacpull.models import FailureKind, Json
 from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull_headers.header_book import HeaderBook
@@ -172,7 +173,7 @@ class HeadersRun:
             bytes_fetched=counters.bytes_fetched,
             items_announced=self._plans.announced,
             items_wanted=self._selection.most_items,
-            hosts_waiting=self._network.client.gates.waiting(),
+            hosts=self._network.client.gates.progress(),
             requests=counters.requests,
             retries=counters.retries,
             walk_ended=self._plans.ended,

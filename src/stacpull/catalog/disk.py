@@ -24,7 +24,9 @@ def refuse_symlinks(dest: Path, directory: str) -> None:
     """
     parts = PurePosixPath(directory).parts
     if not parts or ".." in parts or directory.startswith("/"):
-        raise DestinationError(f"{directory!r} is no place inside {dest}: choose another collection or DEST.")
+        raise DestinationError(
+            f"{directory!r} is not a place inside {dest}: choose another collection or DEST."
+        )
     place = dest
     for part in parts:
         place = place / part

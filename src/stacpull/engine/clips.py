@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from stacpull.digests import area_digest
 from stacpull.errors import UsageError
-from stacpull.filters.places import clip_geometry
 from stacpull.models import Clip
-from stacpull.tiff import Header, Needs, Segments, TiffError, parse
 
 if TYPE_CHECKING:
+    from stacpull.tiff import Header
     from stacpull.tiff.clip_area import ClipArea  # heavy: shapely, pyproj
 
 _START = 16 * 1024
@@ -33,6 +32,7 @@ def clip_area(text: str | None) -> ClipArea | None:
         return None
     if find_spec("pyproj") is None:
         raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
+    from stacpull.filters.places import clip_geometry  # noqa: PLC0415 -- seldom needed
     from stacpull.tiff.clip_area import ClipArea  # noqa: PLC0415 -- heavy: shapely, pyproj
 
     return ClipArea(clip_geometry(text), area_digest(text))
@@ -45,6 +45,8 @@ def clip_in(directory: int, name: str) -> Clip | None:
         directory: Descriptor of the directory.
         name: Of the file in it.
     """
+    from stacpull.tiff import TiffError  # noqa: PLC0415 -- seldom needed
+
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
@@ -70,6 +72,8 @@ def _clip(fd: int, start: bytes) -> Clip | None:
 
 
 def _header(fd: int, start: bytes) -> Header | None:
+    from stacpull.tiff import Needs, Segments, parse  # noqa: PLC0415 -- seldom needed
+
     segments = Segments(os.fstat(fd).st_size)
     segments.add(0, start)
     for _ in range(_MOST_READS):

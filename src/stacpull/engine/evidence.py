@@ -65,7 +65,7 @@ class Examined:
 
 
 def examine(dest: Path, root: int, path: str, is_stopped: Callable[[], bool]) -> Examined | None:
-    """Read the item's JSON at `path` and every file it names; None if it is no item of a mirror.
+    """Read the item's JSON at `path` and every file it names; None if it is not an item of a mirror.
 
     Args:
         dest: the mirror.

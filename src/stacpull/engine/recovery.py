@@ -190,10 +190,10 @@ def _wholes(
     found: dict[int, Arrived] = {}
     for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
         name = parse_whole(entry.name)
-        if name is None or name.row in in_place or name.row in found or not _has_size(entry, name.size):
+        if name is None or name.row in in_place or name.row in found:
             continue
         job = jobs.job_of(db, name.row, name.generation)
-        if job is None or (job.name is None and name.filename is None):
+        if job is None or not _is_whole(entry, name, job):
             continue
         sha256 = None
         if not trusted:
@@ -207,9 +207,11 @@ def _wholes(
     return list(found.values())
 
 
-def _has_size(entry: os.DirEntry[str], size: int) -> bool:
-    """Return True if a part is a regular file of that size."""
-    return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size == size
+def _is_whole(entry: os.DirEntry[str], name: WholeName, job: Job) -> bool:
+    """Return True if a part is a regular file of the size that its name states, and a file name is known."""
+    if not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size != name.size:
+        return False
+    return job.name is not None or name.filename is not None
 
 
 def _known(job: Job, reserved: bytes | None) -> Checksum | None:
@@ -256,7 +258,7 @@ def parts_of_lost_worker(
         job = jobs.job_of(db, name.row, name.generation)
         if job is None:
             continue
-        if not _has_size(entry, name.size) or (job.name is None and name.filename is None):
+        if not _is_whole(entry, name, job):
             destination.drop_part(entry.name)
             continue
         sha256 = None

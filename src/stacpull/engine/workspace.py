@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -18,11 +19,13 @@ from stacpull.ledger.database import (
     settle_log,
     translated,
 )
-from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
 from stacpull.store.trust import withdraw_trust
+
+if TYPE_CHECKING:
+    from stacpull.reports import Disk  # not in the store process: it takes 10 ms
 
 __all__ = ["Workspace", "disk_of", "locked", "open_workspace"]
 
@@ -141,6 +144,8 @@ def _refuse_foreign_catalog(dest: Path) -> None:
 
 def disk_of(path: Path) -> Disk:
     """Return the room at `path` (or at the nearest directory above it that exists)."""
+    from stacpull.reports import Disk  # noqa: PLC0415 -- see above
+
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
