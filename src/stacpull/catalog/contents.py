@@ -10,8 +10,8 @@ from pathlib import Path
 
 import orjson
 
-from stacpull.catalog.assets import without_items_parquet
 from stacpull.catalog.disk import read_first_line, read_regular
+from stacpull.catalog.item_assets import without_items_parquet
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id

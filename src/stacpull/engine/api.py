@@ -29,7 +29,7 @@ from stacpull.engine.url_list import UrlList, text_output
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated

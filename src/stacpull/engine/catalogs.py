@@ -10,9 +10,9 @@ from typing import Literal
 
 import orjson
 
+from stacpull.catalog.catalog_tree import CollectionEntry, unless, write_catalogs
 from stacpull.catalog.ndjson import write_ndjson
-from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -21,7 +21,7 @@ from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination

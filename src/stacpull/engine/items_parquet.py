@@ -27,7 +27,7 @@ from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import look_at
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
 
 ITEMS_PARQUET: Final = "items.parquet"
 """Its path, relative to DEST."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine import heap
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
     is_pyarrow_installed,
@@ -32,7 +32,7 @@ from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
 from stacpull.ledger.runs import EndState, Requests, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
@@ -43,7 +43,7 @@ from stacpull.store.part_files import sweep
 from stacpull.store.sync import FileSync
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
     from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0

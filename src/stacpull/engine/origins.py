@@ -12,7 +12,7 @@ from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.store.destination import Destination
 from stacpull.urls import is_local
 

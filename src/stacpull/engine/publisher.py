@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stacpull.clock import Clock
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError

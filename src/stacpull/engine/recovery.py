@@ -82,7 +82,7 @@ def recover(
     Raises:
         InterruptedRunError: it was stopped; what was not looked at is as it was.
     """
-    hashed = _Hasher(is_stopped)
+    hashed = _FileHasher(is_stopped)
     belief = _belief(db, destination)
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
@@ -129,7 +129,7 @@ def _belief(db: Connection, destination: Destination) -> _Belief:
     return _Belief(trusted=boot != "" and last == boot and not tainted, tainted=tainted)
 
 
-class _Hasher:
+class _FileHasher:
     """Computes digests of files, until it is stopped."""
 
     def __init__(self, is_stopped: Callable[[], bool]) -> None:
@@ -147,7 +147,7 @@ class _Hasher:
         return found.sha256
 
 
-def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief, hashed: _Hasher) -> bool:
+def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief, hashed: _FileHasher) -> bool:
     """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours."""
     found = destination.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
@@ -162,7 +162,7 @@ def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief, ha
     return False
 
 
-def _is_proven_here(destination: Destination, arrival: Arrival, hashed: _Hasher) -> bool:
+def _is_proven_here(destination: Destination, arrival: Arrival, hashed: _FileHasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
     if arrival.sha256 is None:
         return False
@@ -181,7 +181,7 @@ def _wholes(
     db: Connection,
     destination: Destination,
     in_place: set[int],
-    hashed: _Hasher,
+    hashed: _FileHasher,
     *,
     trusted: bool,
     checksum: str | None,

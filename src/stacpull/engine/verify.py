@@ -17,7 +17,7 @@ from pathlib import Path
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.config.options import Options
-from stacpull.engine.inspection import Findings, Inspection
+from stacpull.engine.mirror_check import Findings, Inspection
 from stacpull.engine.origins import origins
 from stacpull.engine.rebuild import rebuild_ledger
 from stacpull.engine.reporting import Reporter

@@ -10,15 +10,15 @@ from urllib.parse import unquote
 
 import orjson
 
-from stacpull.catalog.assets import note_cut_hrefs
 from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.item_assets import note_cut_hrefs
 from stacpull.catalog.stored import as_sent
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
 from stacpull.models import FailureKind, ItemId, Json
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
 from stacpull.store.destination import Destination
