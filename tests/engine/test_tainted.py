@@ -16,6 +16,7 @@ from stacpull.engine.mirror_store import MirrorStore
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
+from stacpull.store.destination import Destination
 
 
 def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
