@@ -170,7 +170,7 @@ class HeadersRun:
             bytes_fetched=counters.bytes_fetched,
             items_announced=self._plans.announced,
             items_wanted=self._selection.most_items,
-            hosts_waiting=self._network.client.gates.waiting(),
+            hosts=self._network.client.gates.progress(),
             requests=counters.requests,
             retries=counters.retries,
             walk_ended=self._plans.ended,

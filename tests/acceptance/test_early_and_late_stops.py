@@ -176,7 +176,9 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
             write_catalogs = catalogs.write_mirror_catalogs
 
-            def late(db: Any, store: Any, publisher: Any, *, is_stopped: Any, **named: Any) -> None:
+            def late(
+                db: Any, store: Any, publisher: Any, entries: Any, *, is_stopped: Any, **named: Any
+            ) -> None:
                 write = publisher.write_file
 
                 def write_and_stop(path: Path, data: bytes) -> None:
@@ -185,7 +187,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
                     assert wait_until(is_stopped)
 
                 patch.setattr(publisher, "write_file", write_and_stop)
-                write_catalogs(db, store, publisher, is_stopped=is_stopped, **named)
+                write_catalogs(db, store, publisher, entries, is_stopped=is_stopped, **named)
 
             with monkeypatch.context() as patch, store_on_thread():
                 patch.setattr(catalogs, "write_mirror_catalogs", late)

@@ -42,7 +42,8 @@ RUNNING = """
         show(AssetFailed(ItemId("c", "i"), key, FailureKind.GONE, "gone"))
     show(AssetFailed(ItemId("c", "i"), "c", FailureKind.NETWORK, "no"))
     now = dict(items_seen=100, items_announced=400, items_matched=2, items_wanted=3, assets_planned=1560,
-               assets_failed=3, assets_pending=799, retries=12, hosts_waiting=(("blob.example.org", 8.0),))
+               assets_failed=3, assets_pending=799, retries=12,
+               hosts=(HostProgress("blob.example.org", wait=8.0),))
     for step in range({steps}):
         moved = dict(assets_done=700 + step, bytes_fetched=5_000_000 + 170_000 * step, seconds=step / 10)
         show(Progress(**moved, **now))

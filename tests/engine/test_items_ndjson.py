@@ -11,7 +11,7 @@ import orjson
 import pytest
 from tests.engine.bench import SPEC, Bench, RecordingSync, parts, planned
 
-from stacpull.engine.catalogs import write_mirror_catalogs
+from stacpull.engine.catalogs import write_lines
 from stacpull.engine.documents import ItemWriter
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.redact import Secrets
@@ -28,15 +28,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def write(bench: Bench, *, stopped: bool = False) -> None:
-    write_mirror_catalogs(
-        bench.db,
-        bench.destination,
-        bench.publisher,
-        metadata="ndjson",
-        secrets=Secrets(),
-        source="https://api.example/v1",
-        is_stopped=lambda: stopped,
-    )
+    write_lines(bench.db, bench.destination, bench.publisher, secrets=Secrets(), is_stopped=lambda: stopped)
 
 
 def ids(dest: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -27,15 +27,46 @@ LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
 
 
-def write_mirror_catalogs(
+def write_lines(
     db: Connection,
     store: Store,
     publisher: Publisher,
     *,
-    metadata: Literal["item", "ndjson", "none"],
+    secrets: Secrets,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Write the items of each collection into one file (`--metadata ndjson`).
+
+    Args:
+        db: The ledger.
+        store: The mirror.
+        publisher: Puts files in place.
+        secrets: Known to this process: none reaches a file.
+        is_stopped: Asked before each item.
+
+    Raises:
+        DestinationError: A file cannot be written, or one that is not of this mirror is in its place.
+        InterruptedRunError: It was stopped; each file is as it was, or as it should be.
+    """
+    for row in views.collection_rows(db):
+        _write_lines(db, store, publisher, row, secrets, is_stopped)
+
+
+def collection_entries(
+    db: Connection, *, metadata: Literal["item", "ndjson", "none"]
+) -> list[CollectionEntry]:
+    """Return what the catalogs say of each collection; `metadata` is how items are stored."""
+    return [_entry(db, row, listed=metadata == "item") for row in views.collection_rows(db)]
+
+
+def write_mirror_catalogs(
+    db: Connection,
+    store: Store,
+    publisher: Publisher,
+    entries: Sequence[CollectionEntry],
+    *,
     secrets: Secrets,
     source: str,
-    update_items_parquet: Callable[[list[CollectionEntry]], bool] = lambda _entries: False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring the catalogs up to date; return how many files were written.
@@ -44,24 +75,18 @@ def write_mirror_catalogs(
         db: The ledger.
         store: The mirror.
         publisher: Puts files in place.
-        metadata: How items are stored.
+        entries: The collections.
         secrets: Known to this process: none reaches a file.
         source: What is mirrored.
-        update_items_parquet: Brings items.parquet up to date; returns True if the collections refer to it.
         is_stopped: Asked before each item and each file.
 
     Raises:
-        DestinationError: a file cannot be written, or one that is not of this mirror is in its place.
-        InterruptedRunError: it was stopped between two files; each is as it was, or as it should be.
+        DestinationError: A file cannot be written, or one that is not of this mirror is in its place.
+        InterruptedRunError: It was stopped between two files; each is as it was, or as it should be.
     """
-    rows = views.collection_rows(db)
-    if metadata == "ndjson":
-        for row in rows:
-            _write_lines(db, store, publisher, row, secrets, is_stopped)
-    if not rows and not meta.owns_file(db, "catalog.json"):
+    if not entries and not meta.owns_file(db, "catalog.json"):
         return 0
-    entries = [_entry(db, row, listed=metadata == "item") for row in rows]
-    if update_items_parquet(entries):
+    if meta.owns_file(db, ITEMS_PARQUET) and meta.keeps_items_parquet(db):
         entries = [replace(entry, items_parquet=ITEMS_PARQUET) for entry in entries]
 
     def remove(path: str) -> None:

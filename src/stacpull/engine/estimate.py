@@ -215,7 +215,7 @@ class Estimate:
                     items_matched=self._primary.items,
                     items_announced=self._announced,
                     items_wanted=self._selection.most_items,
-                    hosts_waiting=self._network.client.gates.waiting(),
+                    hosts=self._network.client.gates.progress(),
                     requests=counters.requests,
                     retries=counters.retries,
                     bytes_fetched=counters.bytes_fetched,

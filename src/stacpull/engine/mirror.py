@@ -102,7 +102,7 @@ class MirrorRun:
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
-        self._account = Account(run, network.counters, clock, network.client.gates.waiting)
+        self._account = Account(run, network.counters, clock, network.client.gates.progress)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
@@ -389,7 +389,12 @@ class MirrorRun:
             self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._store.call(MirrorStore.add_effort, self._account.spend())
+                await self._save_effort()
+
+    async def _save_effort(self) -> None:
+        """Add what was spent since the last time to the ledger."""
+        spent, by_host = self._account.spend(), self._account.spend_by_host()
+        await self._store.call(MirrorStore.add_effort, spent, by_host)
 
     def _warn_of_layout(self, before: str | None) -> None:
         """Warn where the files that are here follow another layout than this run."""
@@ -429,7 +434,7 @@ class MirrorRun:
             self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
         try:
-            await self._store.call(MirrorStore.add_effort, self._account.spend())
+            await self._save_effort()
             await self._store.call(MirrorStore.end_run, state, reason)
         except DestinationError:
             if error is None:  # else the disk is full or gone, and that is what is raised

@@ -28,8 +28,8 @@ from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed
-from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
-from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
+from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planning import PlanBatch, Planner
@@ -250,9 +250,12 @@ class MirrorStore:
 
             forget_unwanted(self._db, self._run.id, covers, self.files.has)
 
-    def add_effort(self, spent: dict[str, float]) -> None:
-        """Add what was spent to the sums of the run."""
-        runs.add_effort(self._db, self._run.id, spent)
+    def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
+        """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
+        hosts = {self._secrets.scrub(host): count for host, count in by_host.items()}
+        with transaction(self._db):
+            runs.add_effort(self._db, self._run.id, spent)
+            rates.add(self._db, self._clock.time(), spent["seconds"], hosts)
 
     def unproven(self) -> int:
         """Return how many files nothing proved to be whole."""
@@ -306,30 +309,34 @@ class MirrorStore:
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         heap.trim()
-        from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
+        from stacpull.engine import catalogs  # noqa: PLC0415 - it imports pystac
 
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
-
-        def update(entries: list[CollectionEntry]) -> bool:
-            nonlocal notes, interrupted
-            if not meta.keeps_items_parquet(self._db):
-                return False
+        metadata = self._run.spec.metadata
+        is_stopped = Patience(self._is_stopped, _CATALOG_PATIENCE).is_over
+        if metadata == "ndjson":
+            catalogs.write_lines(
+                self._db,
+                self.files,
+                self.publisher,
+                secrets=self._secrets,
+                is_stopped=is_stopped,
+            )
+        entries = catalogs.collection_entries(self._db, metadata=metadata)
+        if meta.keeps_items_parquet(self._db) and (entries or meta.owns_file(self._db, "catalog.json")):
             try:
                 notes = self._update_items_parquet(entries)
             except InterruptedRunError as error:
                 interrupted = error
-            return meta.owns_file(self._db, ITEMS_PARQUET)
-
-        write_mirror_catalogs(
+        catalogs.write_mirror_catalogs(
             self._db,
             self.files,
             self.publisher,
-            metadata=self._run.spec.metadata,
+            entries,
             secrets=self._secrets,
             source=self._run.spec.source,
-            update_items_parquet=update,
-            is_stopped=Patience(self._is_stopped, _CATALOG_PATIENCE).is_over,
+            is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self._db):
             remove_items_parquet(self._db, self.files)

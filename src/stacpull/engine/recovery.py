@@ -190,10 +190,10 @@ def _wholes(
     found: dict[int, Arrived] = {}
     for entry in store.list_parts():
         name = parse_whole(entry.name)
-        if name is None or name.row in in_place or name.row in found or entry.size != name.size:
+        if name is None or name.row in in_place or name.row in found:
             continue
         job = jobs.job_of(db, name.row, name.generation)
-        if job is None or (job.name is None and name.filename is None):
+        if job is None or not _is_whole(entry, name, job):
             continue
         sha256 = None
         if not trusted:
@@ -205,6 +205,11 @@ def _wholes(
             sha256 = hashed(store.look_at_part, entry.name, checksum)
         found[name.row] = _taken_up(job, name, entry, sha256)
     return list(found.values())
+
+
+def _is_whole(entry: PartEntry, name: WholeName, job: Job) -> bool:
+    """Return True if a part is a regular file of the size that its name states, and a file name is known."""
+    return entry.size == name.size and (job.name is not None or name.filename is not None)
 
 
 def _known(job: Job, reserved: bytes | None) -> Checksum | None:
@@ -250,7 +255,7 @@ def parts_of_lost_worker(
         job = jobs.job_of(db, name.row, name.generation)
         if job is None:
             continue
-        if entry.size != name.size or (job.name is None and name.filename is None):
+        if not _is_whole(entry, name, job):
             store.drop_part(entry.name)
             continue
         sha256 = None

@@ -12,7 +12,7 @@ next merge does the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.ledger import runs, views
 from stacpull.ledger import shard_rows as rows
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import Requests
 from stacpull.ledger.shard_rows import Placed, ShardAsset, ShardItem, ShardRows, There
 from stacpull.redact import Secrets
@@ -97,15 +97,15 @@ async def merge(
 
 def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeReport:
     _refuse_same([dest, *shards])
-    for shard in shards:
-        open_reader(shard).close()  # before DEST is made
     with ExitStack() as opened:
-        for shard in shards:
+        ledgers = {}
+        for shard in shards:  # before DEST is made
             opened.enter_context(kept_still(shard))
-            _refuse_unfinished(shard)
+            ledgers[shard] = opened.enter_context(closing(open_reader(shard)))
+            _refuse_unfinished(shard, ledgers[shard])
         workspace = opened.enter_context(open_workspace(dest))
         with translated(ledger_path(dest)):
-            return _MergeRun(workspace, shards, reporter).run()
+            return _MergeRun(workspace, ledgers, reporter).run()
 
 
 def _refuse_same(paths: Sequence[Path]) -> None:
@@ -121,16 +121,16 @@ def _refuse_same(paths: Sequence[Path]) -> None:
         seen.add(path)
 
 
-def _refuse_unfinished(shard: Path) -> None:
-    with closing(open_reader(shard)) as db, translated(ledger_path(shard)):
-        if rows.unfinished_run(db) is not None or views.totals(db)["assets_pending"]:
+def _refuse_unfinished(shard: Path, db: Connection) -> None:
+    with translated(ledger_path(shard)):
+        if runs.reason_unfinished(db) is not None or views.totals(db)["assets_pending"]:
             raise UsageError(f"{shard} is not finished: run `stacpull resume {shard}` first.")
 
 
 class _MergeRun:
     """One merge, on one thread."""
 
-    def __init__(self, workspace: Workspace, shards: Sequence[Path], reporter: Reporter) -> None:
+    def __init__(self, workspace: Workspace, shards: Mapping[Path, Connection], reporter: Reporter) -> None:
         self._db = workspace.db
         self._destination = workspace.destination
         self._shards = shards
@@ -138,19 +138,16 @@ class _MergeRun:
         self._workspace = workspace
         self._counts = _MergeCounts()
         self._done = 0
-        self._total = 0
+        self._total = sum(map(rows.items_in, shards.values()))
 
     def run(self) -> MergeReport:
-        """ShardRows all shards, then write the catalogs."""
-        unfinished = rows.unfinished_run(self._db)
+        """Merge all shards, then write the catalogs."""
+        unfinished = runs.reason_unfinished(self._db)
         if unfinished not in (None, rows.UNFINISHED):
             raise UsageError(f"{self._destination.path} is not finished: run `stacpull resume` on it first.")
         remove_listed(self._db, self._destination, lambda: self._destination.sync(()))
-        with ExitStack() as opened:
-            ledgers = [opened.enter_context(closing(open_reader(shard))) for shard in self._shards]
-            self._total = sum(map(rows.items_in, ledgers))
-            for shard, ledger in zip(self._shards, ledgers, strict=True):
-                self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
+        for shard, ledger in self._shards.items():
+            self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
         self._write_documents()
         counts = self._counts
         return MergeReport(

@@ -253,8 +253,8 @@ class Worker:
                 self._first.send(messages.Noticed("warning", text))
 
     def _spent(self) -> messages.Spent:
-        counters = self._network.counters
-        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched)
+        counters, hosts = self._network.counters, self._network.client.gates.progress()
+        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched, hosts)
 
     async def _tick(self) -> None:
         """Report what was spent, whenever it has changed."""

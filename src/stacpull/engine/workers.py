@@ -213,6 +213,7 @@ class Workers:
             worker = await start_worker(self._settings[place], self._lock, self._hear, self._clock)
             self._workers[place] = worker
             code = await worker.ended()
+            self._network.client.gates.ended(worker)
             await self._take_back(worker)
             del self._workers[place]
             if self._continues():
@@ -303,6 +304,7 @@ class Workers:
                 self._tell_throttled(message, but=worker)
             case messages.Spent():
                 worker.add_up(message, self._network.counters)
+                self._network.client.gates.reported(worker, message.hosts)
             case messages.Noticed(level, text):
                 if text not in self._shown:
                     self._shown.add(text)

@@ -146,12 +146,18 @@ def _asks_the_same(one: RunSpec, other: RunSpec) -> bool:
     return replace(one, credential_names=()) == replace(other, credential_names=())
 
 
+_UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
+
+
+def reason_unfinished(db: sqlite3.Connection) -> str | None:
+    """Return why the last run that did not complete ended ("" if it is not known), None if all completed."""
+    found = db.execute(f"SELECT reason FROM runs WHERE {_UNFINISHED}").fetchone()
+    return None if found is None else found[0] or ""
+
+
 def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     """Return the last run that did not complete, ready to continue; None if there is none."""
-    row = db.execute(
-        "SELECT id, (SELECT max(id) FROM runs) FROM runs "
-        "WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
-    ).fetchone()
+    row = db.execute(f"SELECT id, (SELECT max(id) FROM runs) FROM runs WHERE {_UNFINISHED}").fetchone()
     if row is None:
         return None
     run = load(db, row[0])

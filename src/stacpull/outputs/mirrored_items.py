@@ -14,8 +14,9 @@ from typing import NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import views
+from stacpull.ledger import rates, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.items import item_document_path
@@ -96,6 +97,10 @@ class MirrorContents:
         `seconds` and `retries`.
         """
         return views.run_summaries(self._db)
+
+    def rates(self) -> list[RateInterval]:
+        """Return the intervals in which runs worked, each with the bytes that came from each host."""
+        return rates.intervals(self._db)
 
     def failures(self) -> Iterator[FailureRecord]:
         """Yield every asset that failed, and every item that could not be read."""
