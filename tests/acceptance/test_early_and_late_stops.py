@@ -187,7 +187,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
                     assert wait_until(is_stopped)
 
                 patch.setattr(publisher, "write_file", write_and_stop)
-                write_catalogs(db, store, publisher, entries, is_stopped=is_stopped, **named)
+                write_catalogs(db, store, publisher, *rest, is_stopped=is_stopped, **named)
 
             with monkeypatch.context() as patch, store_on_thread():
                 patch.setattr(catalogs, "write_mirror_catalogs", late)
