@@ -176,9 +176,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
             write_catalogs = catalogs.write_mirror_catalogs
 
-            def late(
-                db: Any, store: Any, publisher: Any, entries: Any, *, is_stopped: Any, **named: Any
-            ) -> None:
+            def late(db: Any, store: Any, publisher: Any, *rest: Any, is_stopped: Any, **named: Any) -> None:
                 write = publisher.write_file
 
                 def write_and_stop(path: Path, data: bytes) -> None:
