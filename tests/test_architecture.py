@@ -64,8 +64,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.retry", "net.transport",
-            "planning.layout", "planning.kinds", "redact", "reports", "sources.item_reader", "sources.source",
-            "system", "net.notices", "tiff", "transfer.checks", "transfer.file_version",
+            "planning.layout", "planning.kinds", "redact", "reports", "selection", "sources.item_reader",
+            "sources.source", "system", "net.notices", "tiff", "transfer.checks", "transfer.file_version",
         }
     ),
     "stacpull_trace": frozenset(
@@ -73,8 +73,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
-            "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
-            "tiff", "urls",
+            "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
+            "store.atomic", "tiff", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),

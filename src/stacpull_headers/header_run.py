@@ -24,9 +24,10 @@ from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
-from stacpull.models import FailureKind, Json, Selection
+from stacpull.models import FailureKind, Json
 from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull_headers.header_book import HeaderBook

@@ -33,7 +33,8 @@ from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items
 from stacpull.ledger.results import Results
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, as_mapping
 from stacpull_headers.header_run import HeadersRun

@@ -20,10 +20,11 @@ from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
 from stacpull.ledger.planning import ItemRow
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import Job, Json, PlannedItem, Received, Selection, Validator
+from stacpull.models import Job, Json, PlannedItem, Received, Validator
 from stacpull.planning.items import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
+from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.wholes import Whole, whole_name
 from stacpull.store.writer import Arrived

@@ -19,9 +19,10 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Requests, RunSpec
-from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Selection, Validator
+from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Validator
 from stacpull.planning.items import item_directory
 from stacpull.redact import Secrets
+from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.sync import Sync
 from stacpull.store.wholes import Whole, whole_name
@@ -71,7 +72,7 @@ class Bench:
         self.stopped = False
         self.store = MirrorStore(
             Workspace(self.destination, self.db),
-            self.run,
+            runs.stored(self.db, self.run.id),
             Requests(),
             checksum="sha256",
             secrets=Secrets(()),
@@ -80,6 +81,7 @@ class Bench:
             on_published=self.published.append,
             on_failed=self.failed.extend,
             on_notice=self.notices.append,
+            on_stage=lambda _: None,
         )
         self.publisher = self.store.publisher
 

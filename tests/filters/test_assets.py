@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.assets import compile_assets
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data", "reflectance"]}
 

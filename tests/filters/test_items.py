@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 EVERYTHING = Selection(
     labels=("Coniferous forest",),

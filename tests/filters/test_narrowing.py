@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
 from stacpull.filters.narrowing import Narrowing, filter_names, narrowing
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
 POLYGON = {"type": "Polygon", "coordinates": SQUARE}

@@ -21,9 +21,9 @@ from stacpull.models import (
     ItemId,
     Job,
     PlannedItem,
-    Selection,
 )
 from stacpull.planning.items import item_directory
+from stacpull.selection import Selection
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")
 NOW = 1_700_000_000.0

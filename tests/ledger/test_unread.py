@@ -13,7 +13,8 @@ from stacpull.ledger import runs, views, walk_state
 from stacpull.ledger.planning import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.walk_state import UnreadLink
-from stacpull.models import Failure, FailureKind, Selection
+from stacpull.models import Failure, FailureKind
+from stacpull.selection import Selection
 
 
 def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadLink:

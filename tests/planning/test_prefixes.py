@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.assets import compile_assets
-from stacpull.models import Failure, FailureKind, Json, PlannedItem, Selection
+from stacpull.models import Failure, FailureKind, Json, PlannedItem
 from stacpull.planning.items import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.names import fold
 from stacpull.planning.prefixes import Listed, Listing, as_prefix, keys_of, object_of
+from stacpull.selection import Selection
 
 DIRECTORY = {"href": "s3://b/tiles/39", "type": "inode/directory", "title": "tile", "roles": ["data"]}
 ITEM: Json = {

@@ -26,7 +26,7 @@ import stacpull
 from stacpull import MirrorReport, Options, mirror
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.cql2 import compile_expression, parse_filter
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 SOURCE = Path(stacpull.__file__).parents[1]
 PACKAGES = ("stacpull", "stacpull_headers", "stacpull_trace", "stacpull_replicas")

@@ -16,7 +16,7 @@ from stacpull.engine.network import source_address
 from stacpull.engine.session import opened_source
 from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.models import Selection
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 
 COLLECTIONS = ("scenes", "mosaics")

@@ -7,8 +7,9 @@ import pytest
 from tests.sources.memory import API, MemoryReader, failed, item, page
 
 from stacpull.errors import SourceError, UsageError
-from stacpull.models import FailureKind, PageRequest, Selection
+from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
+from stacpull.selection import Selection
 from stacpull.sources.api import ApiSource
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart

@@ -16,7 +16,8 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.models import FailureKind, PageRequest, Selection
+from stacpull.models import FailureKind, PageRequest
+from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart

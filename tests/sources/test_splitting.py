@@ -20,8 +20,9 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.filters.check import Verdict
 from stacpull.filters.interval import Interval
 from stacpull.filters.items import compile_items
-from stacpull.models import Page, PageRequest, Selection
+from stacpull.models import Page, PageRequest
 from stacpull.net.api import Document
+from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.time_split import borders, datetime_of, parts, period_of_collection

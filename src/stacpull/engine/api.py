@@ -35,10 +35,11 @@ from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.models import FailureKind, Json, Selection
+from stacpull.models import FailureKind, Json
 from stacpull.planning.layout import Layout
 from stacpull.planning.url_lists import URL_FORMATS
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT

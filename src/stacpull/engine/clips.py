@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import area_digest
 from stacpull.errors import UsageError
-from stacpull.filters.places import clip_geometry
 from stacpull.models import Clip
-from stacpull.tiff import Header, Needs, Segments, TiffError, parse
 
 if TYPE_CHECKING:
+    from stacpull.tiff import Header
     from stacpull.tiff.clip_area import ClipArea  # heavy: shapely, pyproj
 
 _START = 16 * 1024
@@ -34,6 +33,7 @@ def clip_area(text: str | None) -> ClipArea | None:
         return None
     if find_spec("pyproj") is None:
         raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
+    from stacpull.filters.places import clip_geometry  # noqa: PLC0415 -- seldom needed
     from stacpull.tiff.clip_area import ClipArea  # noqa: PLC0415 -- heavy: shapely, pyproj
 
     return ClipArea(clip_geometry(text), area_digest(text))
@@ -45,6 +45,8 @@ def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
     Args:
         opened: Opens the file; it may raise OSError.
     """
+    from stacpull.tiff import TiffError  # noqa: PLC0415 -- seldom needed
+
     try:
         with opened() as file:
             start = file.read(_START)
@@ -63,6 +65,8 @@ def _clip(file: BinaryIO, start: bytes) -> Clip | None:
 
 
 def _header(file: BinaryIO, start: bytes) -> Header | None:
+    from stacpull.tiff import Needs, Segments, parse  # noqa: PLC0415 -- seldom needed
+
     segments = Segments(file.seek(0, os.SEEK_END))
     segments.add(0, start)
     for _ in range(_MOST_READS):

@@ -62,7 +62,7 @@ class Examined:
 
 
 def examine(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Examined | None:
-    """Read the item's JSON at `path` and every file it names; None if it is no item of a mirror.
+    """Read the item's JSON at `path` and every file it names; None if it is not an item of a mirror.
 
     Args:
         files: Of the mirror.

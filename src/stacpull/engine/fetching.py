@@ -116,7 +116,7 @@ class WholeAssets:
 
 
 def _is_there(files: StoredFiles, job: Job) -> bool:
-    """Tell if a file of the size of `job.present` lies in place: one that is lost is fetched as a whole."""
+    """Return True if a file of the size of `job.present` is in place; a lost one is fetched whole."""
     if job.present is None or job.name is None:
         return False
     return files.look_at(_path(job), hashed=False).size == job.present.size

@@ -17,6 +17,7 @@ import orjson
 from stacpull.catalog.item import encode_item
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.redact import Secrets
@@ -45,6 +46,7 @@ def update_items_parquet(
     *,
     secrets: Secrets,
     is_stopped: Callable[[], bool],
+    on_stage: Callable[[Stage], None],
 ) -> tuple[str, ...]:
     """Write the file if items have changed since it was written, or if it is not as it was written.
 
@@ -77,13 +79,15 @@ def update_items_parquet(
     from stacpull.outputs.geoparquet import write_geoparquet  # noqa: PLC0415 - it imports pyarrow
     from stacpull.outputs.mirrored_items import MirrorContents  # noqa: PLC0415
 
-    def on_progress(_items: int) -> None:
-        if is_stopped():
-            raise InterruptedRunError("Interrupted.")
-
     contents = MirrorContents(
         store.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
+
+    def on_progress(items: int) -> None:
+        if is_stopped():
+            raise InterruptedRunError("Interrupted.")
+        on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
+
     with store.new_part(_PART) as file:
         build = write_geoparquet(
             file,

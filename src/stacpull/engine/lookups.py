@@ -17,7 +17,7 @@ from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.assets import compile_assets
 from stacpull.hosts import head_of, scheme_of
-from stacpull.models import Failure, ItemId, Json, PlannedItem, Selection
+from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
@@ -27,6 +27,7 @@ from stacpull.planning.kinds import AssetKind, kind_of
 from stacpull.planning.prefixes import Listed, Listing, as_prefix
 from stacpull.planning.statements import storage_at
 from stacpull.schemes import SCHEMES
+from stacpull.selection import Selection
 from stacpull.sources.source import Source
 from stacpull.urls import is_in_object_store, is_local
 

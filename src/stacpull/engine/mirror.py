@@ -109,7 +109,7 @@ class MirrorRun:
             run,
             network.secrets,
             options.recorded_checksum,
-            StoreEvents(self._written, self._published, self._failed, self._noticed, self._break),
+            StoreEvents(self._written, self._published, self._failed, self._noticed, self._emit, self._break),
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()

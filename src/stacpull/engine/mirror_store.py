@@ -27,14 +27,14 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planning import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
-from stacpull.ledger.runs import EndState, Requests, Run
+from stacpull.ledger.runs import EndState, Requests, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import FailureKind, ItemId, Job
 from stacpull.redact import Secrets
@@ -42,9 +42,16 @@ from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
     from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
 """Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
+
+
+def _covers(wide: Selection, narrow: Selection) -> bool:
+    from stacpull.filters.covering import covers  # noqa: PLC0415 -- it imports all filters
+
+    return covers(wide, narrow)
 
 
 class Recovered(NamedTuple):
@@ -129,7 +136,7 @@ class MirrorStore:
     def __init__(
         self,
         workspace: Workspace,
-        run: Run,
+        run: StoredRun,
         requests: Requests,
         *,
         checksum: str | None,
@@ -139,6 +146,7 @@ class MirrorStore:
         on_published: Callable[[int], None],
         on_failed: Callable[[list[AssetFailed]], None],
         on_notice: Callable[[str], None],
+        on_stage: Callable[[Stage], None],
     ) -> None:
         """Prepare; nothing is written yet.
 
@@ -153,6 +161,7 @@ class MirrorStore:
             on_published: Called with the number of delivered parts that have been published.
             on_failed: Called with the assets that failed for good.
             on_notice: Called with a warning for the user.
+            on_stage: Called with the progress of an operation that takes long.
         """
         self._db = workspace.db
         self.files = workspace.destination
@@ -162,7 +171,8 @@ class MirrorStore:
         self._secrets = secrets
         self._clock = clock
         self._is_stopped = is_stopped
-        self._items = ItemWriter(self._db, self.files, secrets, run.spec.metadata)
+        self._on_stage = on_stage
+        self._items = ItemWriter(self._db, self.files, secrets, run.metadata)
         self.publisher = Publisher(
             self._db,
             run.id,
@@ -181,7 +191,7 @@ class MirrorStore:
         return Planner(
             self._db,
             self._run.id,
-            sample_size=self._run.spec.selection.sample or 0,
+            sample_size=self._run.sample_size,
             revalidate=self._requests.revalidate,
             is_there=self.files.has,
             secrets=self._secrets,
@@ -223,7 +233,7 @@ class MirrorStore:
     def write_final_items(self) -> None:
         """Publish everything, then write the JSON of items that are final without it."""
         self.publisher.settle()
-        if self._run.spec.metadata != "item":
+        if self._run.metadata != "item":
             return
         after = 0
         while rows := jobs.unwritten_items(self._db, after, 1000):
@@ -245,10 +255,8 @@ class MirrorStore:
         self.publisher.settle()
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
-        if is_done and self._run.spec.kind == "mirror":
-            from stacpull.filters.covering import covers  # noqa: PLC0415 - it imports all filters
-
-            forget_unwanted(self._db, self._run.id, covers, self.files.has)
+        if is_done and self._run.kind == "mirror":
+            forget_unwanted(self._db, self._run.id, _covers, self.files.has)
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
         """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
@@ -276,7 +284,7 @@ class MirrorStore:
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""
         runs.end(self._db, self._run.id, state, reason, self._clock.time())
-        if state == "complete" and self._run.spec.kind == "mirror":
+        if state == "complete" and self._run.kind == "mirror":
             meta.set_adopting(self._db, adopting=False)
 
     # --- catalogs ----------------------------------------------------------------------------------------
@@ -313,7 +321,7 @@ class MirrorStore:
 
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
-        metadata = self._run.spec.metadata
+        metadata = self._run.metadata
         is_stopped = Patience(self._is_stopped, _CATALOG_PATIENCE).is_over
         if metadata == "ndjson":
             catalogs.write_lines(
@@ -335,7 +343,7 @@ class MirrorStore:
             self.publisher,
             entries,
             secrets=self._secrets,
-            source=self._run.spec.source,
+            source=self._run.source,
             is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self._db):
@@ -347,7 +355,7 @@ class MirrorStore:
     def _update_items_parquet(self, entries: list[CollectionEntry]) -> tuple[str, ...]:
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
-        if self._run.spec.metadata == "none":
+        if self._run.metadata == "none":
             return (f"{ITEMS_PARQUET} is not brought up to date, because --metadata none keeps no items.",)
         if not is_pyarrow_installed():
             return (f"{ITEMS_PARQUET} is not brought up to date: pip install 'stacpull[geoparquet]'.",)
@@ -358,6 +366,7 @@ class MirrorStore:
             entries,
             secrets=self._secrets,
             is_stopped=self._is_stopped,
+            on_stage=self._on_stage,
         )
 
     # --- the walk ----------------------------------------------------------------------------------------

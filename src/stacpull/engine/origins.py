@@ -1,4 +1,4 @@
-"""Where the assets of a mirror came from, as its own item JSON says: for what is to be had again."""
+"""Where the assets of a mirror came from, as its own item JSON says: for what is fetched again."""
 
 from __future__ import annotations
 

@@ -22,9 +22,10 @@ from stacpull.engine.trust import Trust, is_found, is_gone, service_of
 from stacpull.engine.walk import WalkSummary
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger.pruning import LabelItem, Unmet
-from stacpull.models import Failure, ItemId, Json, Selection
+from stacpull.models import Failure, ItemId, Json
 from stacpull.planning.hrefs import own_href, source_links
 from stacpull.redact import Secrets, cut_url
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 
 from stacpull.clock import Clock
-from stacpull.engine.clips import clip_in
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
@@ -265,6 +264,8 @@ class Publisher:
         """Return what part of a raster each arrival is; only a run with `--clip` brings such parts."""
         if self._area is None:
             return {}
+        from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
+
         found = {arrival.row: clip_in(partial(self._store.open_part, part)) for arrival, part in parts}
         return {row: clip for row, clip in found.items() if clip is not None}
 

@@ -51,11 +51,12 @@ from stacpull.ledger.rebuilding import (
     whats_wrong,
 )
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import ItemId, Selection
+from stacpull.models import ItemId
 from stacpull.planning.hrefs import own_href
 from stacpull.planning.names import joined, path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
+from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles

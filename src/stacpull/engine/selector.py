@@ -20,7 +20,15 @@ from stacpull.filters.check import Verdict
 from stacpull.filters.ids import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.ledger.planning import ItemFailure
-from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, PlannedItem, Selection, Unread
+from stacpull.models import (
+    OF_COLLECTION,
+    Failure,
+    FailureKind,
+    ItemId,
+    Json,
+    PlannedItem,
+    Unread,
+)
 from stacpull.planning.hrefs import self_href, source_links
 from stacpull.planning.items import (
     NO_COLLECTION,
@@ -31,6 +39,7 @@ from stacpull.planning.items import (
     plan_item,
 )
 from stacpull.planning.layout import Layout
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]

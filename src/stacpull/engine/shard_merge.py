@@ -274,7 +274,7 @@ class _MergeRun:
             return
         store = MirrorStore(
             self._workspace,
-            runs.load(self._db, row),
+            runs.stored(self._db, row),
             Requests(),
             checksum=None,
             secrets=Secrets(),
@@ -283,6 +283,7 @@ class _MergeRun:
             on_published=lambda _count: None,
             on_failed=lambda _failed: None,
             on_notice=self._counts.named.append,
+            on_stage=self._reporter.tell,
         )
         store.recover()
         store.write_catalogs()

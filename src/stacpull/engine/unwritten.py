@@ -1,20 +1,23 @@
 """Items whose JSON could not be written because something else has that name.
 
-The ledger keeps no word of them but that they are final and unwritten: what is in the way may be gone by now,
+The ledger keeps no word of them but that they are final and unwritten: what is in the way may be gone now,
 so it is looked at when it is asked for. Every run tries them again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from stacpull.catalog.contents import is_own_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import FailureKind
 from stacpull.planning.items import item_document_path
-from stacpull.reports import FailureRecord
 from stacpull.store.protocol import StoredFiles
+
+if TYPE_CHECKING:
+    from stacpull.reports import FailureRecord  # not in the store process: it takes 10 ms
 
 __all__ = ["in_the_way", "may_be_replaced", "unwritten"]
 
@@ -45,6 +48,8 @@ def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], 
 
 def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
     """Yield a record for each item whose JSON has no place; `key` is empty, as for one that was not read."""
+    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above
+
     for found in views.unwritten_documents(db):
         path = f"{found.directory}/{item_document_path(found.id).rpartition('/')[2]}"
         if files.has(path):

@@ -22,9 +22,10 @@ from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import BATCH, Selected, Selector
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
-from stacpull.models import OF_COLLECTION, Page, PageRequest, Selection
+from stacpull.models import OF_COLLECTION, Page, PageRequest
 from stacpull.planning.items import Problem
 from stacpull.redact import Secrets, cut_cursor
+from stacpull.selection import Selection
 from stacpull.sources.api import ApiSource, SearchSource
 from stacpull.sources.pages import is_forgotten, prefetch
 from stacpull.sources.paging import PageSize, allowed_headers

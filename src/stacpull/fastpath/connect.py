@@ -115,8 +115,8 @@ class FastConnector:
     ) -> FastConnection:
         """Connect to one address.
 
-        The loop gets the address, not a socket of ours: uvloop would take a socket over only after the
-        connection has been told of, and if that is closed by then, the same descriptor is closed twice.
+        The loop gets the address, not a socket: uvloop would take a socket over only after the
+        connection was announced, and if that is closed already, the same descriptor is closed twice.
         """
         address, port = str(info[4][0]), int(info[4][1])
         server_name = place.host if context else None
@@ -131,7 +131,7 @@ class FastConnector:
                 remembered, address, port, ssl=context, server_hostname=server_name
             )
         except BaseException:
-            for one in made:  # it may have been told of the connection, and uvloop never tells of the end
+            for one in made:  # it may know of the connection, and uvloop never reports the end
                 one.give_up()
             raise
         return connection

@@ -38,7 +38,8 @@ from stacpull.filters.cql2_operators import (
 )
 from stacpull.filters.places import GeometryNotes
 from stacpull.filters.properties import Reference, unknown_names
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _PLACE: Final = re.compile(r"--> (\d+):(\d+)")
 _EXPECTED: Final = re.compile(r"= expected (.+)")

@@ -1,4 +1,4 @@
-"""The client: transports made safe to use on servers that nobody controls.
+"""The client: transports made safe to use on servers that are not under your control.
 
     Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
 

@@ -1,6 +1,6 @@
 """`s3://bucket/key`: objects of Amazon S3 and of services like it.
 
-A key is no path of a URL: `%`, `?` and `#` in it are characters of its own.
+A key is not a path of a URL: `%`, `?` and `#` in it are characters of its own.
 """
 
 from __future__ import annotations

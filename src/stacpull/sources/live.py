@@ -21,11 +21,12 @@ import attrs
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
+from stacpull.selection import Selection
 from stacpull.sources.api import ApiSource
 from stacpull.sources.documents import (
     DocumentKind,

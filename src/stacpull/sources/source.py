@@ -13,9 +13,10 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import NamedTuple, Protocol
 
 from stacpull.events import Notice
-from stacpull.models import Json, Page, PageRequest, Selection
+from stacpull.models import Json, Page, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.transport import Response
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 
 OnNotice = Callable[[Notice], None]

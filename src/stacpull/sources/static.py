@@ -16,11 +16,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from stacpull.errors import SourceError, UsageError
-from stacpull.models import Failure, Json, Page, PageRequest, Selection
+from stacpull.models import Failure, Json, Page, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.json import weight_of_document
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
+from stacpull.selection import Selection
 from stacpull.sources.documents import (
     DocumentKind,
     absolute,

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
-from stacpull.reports import Disk
 from stacpull.store.protocol import Entry, Look, StoredFiles
+
+if TYPE_CHECKING:
+    from stacpull.reports import Disk  # not in the store process: it takes 10 ms
 from stacpull.store.regular import open_regular
 
 _STRETCH = 1024
@@ -140,6 +142,8 @@ def digest_in(
 
 def disk_of(path: Path) -> Disk:
     """Return the room at `path` (or at the nearest directory above it that exists)."""
+    from stacpull.reports import Disk  # noqa: PLC0415 -- see above
+
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
