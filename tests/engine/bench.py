@@ -62,7 +62,7 @@ class Bench:
     """One process working on DEST; the next `Bench` on the same path is what comes after a kill."""
 
     def __init__(self, dest: Path, sync: Sync | None = None, spec: RunSpec = SPEC) -> None:
-        self.destination = Destination(dest)
+        self.destination = Destination(dest, sync=sync or RecordingSync())
         self.db: sqlite3.Connection = open_writer(dest)
         self.run = runs.begin(self.db, spec, NOW)
         self.planner = Planner(self.db, self.run.id)
@@ -71,7 +71,7 @@ class Bench:
         self.notices: list[str] = []
         self.stopped = False
         self.store = MirrorStore(
-            Workspace(self.destination, self.db, sync or RecordingSync()),
+            Workspace(self.destination, self.db),
             runs.stored(self.db, self.run.id),
             Requests(),
             checksum="sha256",

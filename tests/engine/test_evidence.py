@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import orjson
@@ -13,7 +12,7 @@ from stacpull.catalog.stored import StoredAsset
 from stacpull.engine.evidence import FileTrust, examine, examine_line, weigh
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
-from stacpull.store.inspection import Look
+from stacpull.store.inspection import DirectoryFiles, Look
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
 MD5 = Checksum("md5", b"m" * 16)
@@ -76,13 +75,10 @@ def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
     (tmp_path / "c/l").symlink_to("i")
     data = orjson.dumps(document)
     (tmp_path / "c/i/i.json").write_bytes(data)
-    root = os.open(tmp_path, os.O_RDONLY)
-    try:
-        found = examine(tmp_path, root, "c/i/i.json", lambda: False)
-        line = examine_line(root, data, "c/items.ndjson", lambda: False)
-        broken = [examine_line(root, text, "c/items.ndjson", lambda: False) for text in (b"{", b"[]", b"{}")]
-    finally:
-        os.close(root)
+    with DirectoryFiles(tmp_path) as files:
+        found = examine(files, "c/i/i.json", lambda: False)
+        line = examine_line(files, data, "c/items.ndjson", lambda: False)
+        broken = [examine_line(files, text, "c/items.ndjson", lambda: False) for text in (b"{", b"[]", b"{}")]
     assert found is not None
     assert line is not None
     assert broken == [None, None, None]
@@ -113,11 +109,8 @@ def test_a_stop_is_heard_while_a_stated_digest_is_computed(tmp_path: Path) -> No
             asked += 1
             return asked == stopped_at
 
-        root = os.open(tmp_path, os.O_RDONLY)
-        try:
-            line = examine_line(root, orjson.dumps(document), "items.ndjson", is_stopped)
-        finally:
-            os.close(root)
+        with DirectoryFiles(tmp_path) as files:
+            line = examine_line(files, orjson.dumps(document), "items.ndjson", is_stopped)
         assert line is not None
         return line.digests[0], asked
 

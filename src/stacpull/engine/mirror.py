@@ -37,7 +37,7 @@ from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workers import Workers, worker_settings
-from stacpull.engine.workspace import Workspace, disk_of
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
     DestinationError,
@@ -55,6 +55,7 @@ from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
+from stacpull.store.inspection import disk_of
 from stacpull.store.parts import PartStore
 
 __all__ = ["MirrorRun", "requests_of"]
