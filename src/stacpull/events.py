@@ -18,6 +18,7 @@ __all__ = [
     "Damage",
     "DamageKind",
     "Event",
+    "HostProgress",
     "ItemGone",
     "Listener",
     "Notice",
@@ -42,6 +43,24 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class HostProgress:
+    """What one host does for the run now."""
+
+    host: str
+    """`host:port`, or `s3://bucket`."""
+    bytes: int = 0
+    """Received from it by this command."""
+    active: int = 0
+    """Requests under way."""
+    limit: int = 0
+    """The most requests at once, as far as this is found out."""
+    queued: int = 0
+    """Requests that wait for another one to end."""
+    wait: float = 0.0
+    """Seconds until it gets requests again, since it throttles or does not answer; 0 if it gets them now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Progress of the run: the counters of this selection (docs/json.md), sizes in bytes."""
 
@@ -62,12 +81,17 @@ class Progress:
     """Items the source announces for the walk, before any filter."""
     items_wanted: int | None = None
     """The most items that are taken (`--max-items`, `--sample`); None: all that match."""
-    hosts_waiting: tuple[tuple[str, float], ...] = ()
-    """Hosts that get no requests now, since they throttle, and the seconds until the next one."""
+    hosts: tuple[HostProgress, ...] = ()
+    """The hosts that the run has asked."""
     requests: int = 0
     retries: int = 0
     walk_ended: bool = False
     seconds: float = 0.0
+
+    @property
+    def hosts_waiting(self) -> tuple[tuple[str, float], ...]:
+        """Hosts that get no requests now, since they throttle, and the seconds until the next one."""
+        return tuple((one.host, one.wait) for one in self.hosts if one.wait > 0)
 
 
 @dataclass(frozen=True, slots=True)

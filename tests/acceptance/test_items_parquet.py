@@ -76,6 +76,22 @@ def test_the_file_lists_all_items_and_the_collection_refers_to_it(source: Source
     assert report.files == 2 + 2 + 3  # assets, items, two catalogs and the file itself
 
 
+def test_writing_it_is_a_stage_that_is_shown_and_not_logged(source: Source, tmp_path: Path) -> None:
+    dest, events = tmp_path / "mirror", list[stacpull.Event]()
+    work = stacpull.mirror(str(source([item("a"), item("b")])), dest, options=KEPT, on_event=events.append)
+    asyncio.run(work)
+    assert [one for one in events if isinstance(one, stacpull.Stage)] == [
+        stacpull.Stage("writing items.parquet", 2, 2)
+    ]
+    assert "Stage" not in (dest / ".stacpull" / "log.ndjson").read_text()
+    shown = subprocess.run(
+        [COMMAND, "mirror", str(source([item("c")])), str(dest), "--json"],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    assert "stacpull: writing items.parquet: 3 of 3\n" in shown.stderr
+    assert json.loads(shown.stdout)["state"] == "complete"
+
+
 def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(
     source: Source, tmp_path: Path
 ) -> None:

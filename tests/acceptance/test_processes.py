@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
@@ -23,6 +24,8 @@ from tests.security.watch import workers_of
 
 import stacpull
 from stacpull import MirrorReport
+from stacpull.ledger import rates
+from stacpull.ledger.database import open_reader
 from stacpull_replicas import MlhubReplica, RequestInfo, RequestRecord, Stall, Status, run_in_thread
 
 ITEMS = 40
@@ -100,6 +103,19 @@ def settled(process: Running, replica: MlhubReplica, bodies: int = 60) -> list[i
 
 
 # --- the same mirror ----------------------------------------------------------------------------------------
+
+
+def test_the_bytes_of_all_processes_are_recorded_by_host(tmp_path, served, eager):
+    replica = served(items=ITEMS, seed=7)
+    dest = tmp_path / "mirror"
+    report = mirrored_by(replica, dest)
+    db = open_reader(dest)
+    found = rates.intervals(db)
+    db.close()
+    by_host = sum((Counter(one.hosts) for one in found), Counter())
+    assert by_host.pop(urlsplit(replica.base_url).netloc) > 0
+    assert len(by_host) > 1
+    assert by_host.total() == report.bytes_done < report.bytes_fetched
 
 
 def test_two_processes_make_the_mirror_that_one_makes(tmp_path, slow_hub):

@@ -456,7 +456,8 @@ def test_worker_processes_log_in_by_themselves(tmp_path: Path, monkeypatch: pyte
         options = attrs.evolve(await world.options(profile, **ACCOUNT), processes=3, concurrency=4)
         report = await world.mirror_with({f"b{n}": downloads.url(f"/{n}") for n in range(40)}, options)
         assert (report.assets_done, report.assets_failed) == (40, 0)
-        assert identity.grants == ["password", "password"]
+        # each worker has one of its own; the second may start after the first has done all there is to do
+        assert identity.grants in (["password"], ["password", "password"])
 
     run_in_world(tmp_path, "auto", scenario)
 

@@ -6,7 +6,7 @@ import pytest
 
 from stacpull.cli.progress import Display, Lines, Live, display
 from stacpull.config.options import Output
-from stacpull.events import Checked, Progress, RunEnded
+from stacpull.events import Checked, HostProgress, Progress, RunEnded
 
 
 class Terminal(io.StringIO):
@@ -134,7 +134,7 @@ def test_a_plain_line_names_retries_limits_and_hosts_that_throttle() -> None:
             items_matched=2,
             items_wanted=3,
             retries=4,
-            hosts_waiting=(("h:80", 7.6),),
+            hosts=(HostProgress("h:80", wait=7.6), HostProgress("other:80")),
             seconds=5.0,
         )
     )

@@ -13,7 +13,7 @@ from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.store_client import StoreClient, StoreEvents, started_store
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.runs import Requests
 from stacpull.models import Received, Validator
 from stacpull.redact import Secrets
@@ -28,11 +28,17 @@ class Heard:
     published: int = 0
     failed: list[AssetFailed] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
     broken: list[BaseException] = field(default_factory=list)
 
     def events(self) -> StoreEvents:
         return StoreEvents(
-            self._write, self._publish, self.failed.extend, self.warned.append, self.broken.append
+            self._write,
+            self._publish,
+            self.failed.extend,
+            self.warned.append,
+            self.stages.append,
+            self.broken.append,
         )
 
     def _write(self, count: int) -> None:

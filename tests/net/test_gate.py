@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError
-from stacpull.events import Notice
+from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.notices import HostClosed, NetworkEvent, NetworkEvents
@@ -448,3 +448,30 @@ def test_a_turn_at_a_gate_that_is_free_comes_at_once() -> None:
     bench, turn = Bench(), Asked()
     bench.gate.enqueue(turn)
     assert (turn.heard, bench.gate.in_use) == ([True], 1)
+
+
+def test_progress_of_a_host_is_that_of_all_processes() -> None:
+    clock = VirtualClock()
+    gates = Gates(8, None, clock)
+    gate = gates["a:80"]
+    assert gate.try_acquire()
+    gate.answered(0.0, 100)
+    gate.received(20)
+    gate.piece(3)
+    assert gates.progress() == (HostProgress("a:80", 123, 0, 8, 0, 0.0),)
+
+    worker, other = object(), object()
+    gates.reported(worker, [HostProgress("a:80", 7, 2, 8, 1, 5.0), HostProgress("b:80", 9, 1, 4)])
+    gates.reported(other, [HostProgress("b:80", 1, 1, 4)])
+    assert gates.progress() == (
+        HostProgress("a:80", 130, 2, 16, 1, 5.0),
+        HostProgress("b:80", 10, 2, 8),
+    )
+    gates.ended(worker)
+    gates.ended(worker)
+    assert {one.host: (one.bytes, one.active) for one in gates.progress()} == {
+        "a:80": (130, 0),
+        "b:80": (10, 1),
+    }
+    gate.throttled(30.0)
+    assert max(one.wait for one in gates.progress()) == pytest.approx(30.0)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
 import re
-import shutil
-import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
 from tests.outputs.conftest import item
 
 import stacpull
+from stacpull.ledger import rates
+from stacpull.ledger.database import open_writer
+from stacpull.ledger.rates import MOST_INTERVALS, RateInterval
+from stacpull.outputs.html_page import rate_series
 from stacpull.outputs.html_report import _Tally, render
 from stacpull.outputs.mirrored_items import MirroredItem
 
@@ -78,24 +83,36 @@ def test_nothing_of_the_source_is_markup(dest: Path, tmp_path: Path) -> None:
     script = re.search(r"<script>(.*?)</script>", page, re.DOTALL)
     assert script is not None
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert f"script-src 'sha256-{digest}'" in policy[1]
+    assert policy[1].startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy[1]
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
 def test_a_browser_draws_it_and_runs_nothing_else(dest: Path, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
+    with closing(open_writer(dest)) as db:
+        for number in range(50):
+            rates.add(db, 1.7e9 + 5 * number, 5.0, {HOSTILE: 10**6 * number, "b:443": 10**7})
     written(dest, tmp_path / "report.html")
-    command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-        "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", "--dump-dom",
-        (tmp_path / "report.html").as_uri(),
-    ]  # fmt: skip
-    found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-    assert 'data-drawn="yes"' in found.stdout
-    assert "<title>owned" not in found.stdout
-    assert "CONSOLE" not in found.stderr
-    assert found.stdout.count("<rect") >= 4
+
+    async def look() -> None:
+        async with opened_page() as page:
+            for width, scheme in itertools.product(WIDTHS.values(), SCHEMES):
+                await page.look(width, scheme)
+                await page.open((tmp_path / "report.html").as_uri())
+                assert not await page.is_too_wide()
+                assert await page.run("document.querySelectorAll('rect').length") >= 54
+                assert await page.run("document.querySelector('.keys').textContent.includes('this disk')")
+                dark = await page.run("getComputedStyle(document.body).backgroundColor")
+                assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+            assert await page.run("document.title") == "Mirror of c"
+            assert await page.run("document.querySelectorAll('img, script').length") == 2
+            assert page.errors == []
+            assert set(page.requests) == {(tmp_path / "report.html").as_uri()}
+
+    asyncio.run(look())
 
 
 def test_a_mirror_without_items_has_a_page(mirrored: Any, tmp_path: Path) -> None:
@@ -103,15 +120,46 @@ def test_a_mirror_without_items_has_a_page(mirrored: Any, tmp_path: Path) -> Non
     assert (data["items"], data["labels"], data["map"]["cells"]) == (0, [], [])
 
 
-def test_the_page_of_many_items_is_small(dest: Path, tmp_path: Path) -> None:
-    """Its size depends on how many different places, keys and labels there are, all of them bounded."""
+def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path: Path) -> None:
+    """It depends on how many different places, keys, labels and hosts there are, and all are bounded."""
     page = data_of(written(dest, tmp_path / "report.html"))
     tally = _Tally()
     for number in range(20_000):
         x, y = number % 355 - 179.5, number // 355 % 170 - 85
-        labels = [f"label {number % 300}", f"label {number % 7}"]
+        labels = [f"label {number % 300}{'x' * 1000}", f"label {number % 7}", f"label {number % 11}"]
         document = item(str(number), properties={"labels": labels},
                         bbox=[x, y, x + 0.1, y + 0.1],
-                        assets={f"key-{number}": {"href": "./a", "file:size": 1}})  # fmt: skip
+                        assets={f"key-{number}{'x' * 1000}": {"href": "./a", "file:size": 1}})  # fmt: skip
         tally.add(MirroredItem(f"c{number % 1000}", str(number), f"c/{number}/{number}.json", document))
-    assert len(render({**page, **tally.charts({})})) < 500_000
+    hosts = {f"host{number}.example.org:443": 10**8 + number for number in range(20)}
+    series = rate_series([RateInterval(1.7e9 + 5 * number, 5.0, hosts) for number in range(MOST_INTERVALS)])
+    body = render({**page, **tally.charts({}), "rates": series})
+    assert len(body) < 1_000_000
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: scripts/install-test-tools")
+    (tmp_path / "many.html").write_bytes(body)
+
+    async def look() -> None:
+        async with opened_page() as browser:
+            await browser.look(1280, "light")
+            before = await browser.busy()
+            await browser.open((tmp_path / "many.html").as_uri())
+            assert await browser.busy() - before < 1.0
+            assert not await browser.is_too_wide()
+            assert browser.errors == []
+
+    asyncio.run(look())
+
+
+def test_rates_are_those_of_the_hosts_that_sent_most() -> None:
+    found = [
+        RateInterval(1000.4, 5.0, {"a:80": 10, "b:80": 1, "": 2}),
+        RateInterval(2000.6, 0.01, {f"h{n}:80": n + 2 for n in range(8)}),
+    ]
+    series = rate_series(found)
+    assert series["hosts"] == ["a:80", "h7:80", "h6:80", "h5:80", "h4:80", "h3:80", "h2:80", ""]
+    assert series["intervals"] == [
+        [1000, 5.0, [10, 0, 0, 0, 0, 0, 0, 3]],
+        [2001, 0.1, [0, 9, 8, 7, 6, 5, 4, 5]],
+    ]
+    assert rate_series([]) == {"hosts": [], "intervals": []}

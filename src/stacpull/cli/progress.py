@@ -256,7 +256,6 @@ class Live(_Timed):
         self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
     ) -> None:
         self._shown = False
-        self._width = 0
         self._stopping = False
         self._speed = _Speed()
         self._frame = 0
@@ -276,9 +275,6 @@ class Live(_Timed):
         """Draw the block."""
         self._frame += 1
         width, height = self._size()
-        if width != self._width:  # terminals remember which rows they wrapped until these are erased
-            self._width = width
-            self._erase()
         lines = list(self._lines(width))[: max(1, height - 1)]
         self._emit(self._block([_cut(line, width) for line in lines]))
 
@@ -316,8 +312,11 @@ class Live(_Timed):
     def _block(self, lines: Sequence[str]) -> str:
         self._shown = True
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        # without wrapping: a terminal may already be narrower than it reports
-        return "\r\x1b[?7l" + "\x1b[K\n".join(lines) + f"\x1b[J\x1b[?7h\r{up}"
+        # Without wrapping, since a terminal may already be narrower than it reports. Each row is erased
+        # before it is drawn: until then the terminal remembers that it wrapped the row, and joins it with the
+        # next one when the window grows.
+        rows = "\n".join(f"\x1b[2K{line}" for line in lines)
+        return f"\r\x1b[?7l{rows}\x1b[J\x1b[?7h\r{up}"
 
     def _emit(self, text: str) -> None:
         """Write `text` in one go, past the stream's buffer: a signal handler may call this at any point."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from stacpull.clock import Clock
-from stacpull.events import Progress
+from stacpull.events import HostProgress, Progress
 from stacpull.ledger.runs import Run
 from stacpull.net.client import Counters
 from stacpull.reports import MirrorReport
@@ -51,7 +51,7 @@ class Account:
         run: Run,
         network: Counters,
         clock: Clock,
-        hosts_waiting: Callable[[], tuple[tuple[str, float], ...]],
+        hosts: Callable[[], tuple[HostProgress, ...]],
     ) -> None:
         """Open the account at the counters with which the run was resumed.
 
@@ -59,9 +59,9 @@ class Account:
             run: The run.
             network: What went over the network.
             clock: Where time comes from.
-            hosts_waiting: Returns `Progress.hosts_waiting`.
+            hosts: Returns `Progress.hosts`.
         """
-        self._hosts_waiting = hosts_waiting
+        self._hosts = hosts
         self.counters: Mapping[str, int | None] = run.counters
         """The run's counters in the ledger; replaced whole after each transaction."""
         self._run = run
@@ -69,6 +69,7 @@ class Account:
         self._clock = clock
         self._started = clock.monotonic()
         self._saved = _Spent()
+        self._saved_by_host: dict[str, int] = {}
 
     def progress(self) -> Progress:
         """Return where the run stands."""
@@ -87,7 +88,7 @@ class Account:
             bytes_fetched=self._network.bytes_fetched,
             items_announced=self.counters["items_announced"],
             items_wanted=self._run.spec.selection.most_items,
-            hosts_waiting=self._hosts_waiting(),
+            hosts=self._hosts(),
             requests=self._network.requests,
             retries=self._network.retries,
             walk_ended=bool(self.counters["walk_ended"]),
@@ -102,6 +103,13 @@ class Account:
         )
         self._saved = now
         return {f.name: getattr(now, f.name) - getattr(saved, f.name) for f in fields(_Spent)}
+
+    def spend_by_host(self) -> dict[str, int]:
+        """Return how many bytes came from each host since the last time."""
+        before, now = self._saved_by_host, {one.host: one.bytes for one in self._hosts()}
+        self._saved_by_host = now
+        new = {host: count - before.get(host, 0) for host, count in now.items()}
+        return {host: count for host, count in new.items() if count > 0}
 
     def report(self, ending: Ending, dest: str) -> MirrorReport:
         """Return the report of the run."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from stacpull.clock import Clock
-from stacpull.events import Event, Progress
+from stacpull.events import Event, Progress, Stage
 from stacpull.redact import Secrets
 from stacpull.store.regular import open_regular
 
@@ -31,7 +31,7 @@ class Journal:
 
     def __call__(self, event: Event) -> None:
         """Take an event; progress is not kept."""
-        if not isinstance(event, Progress):
+        if not isinstance(event, Progress | Stage):
             line = {"time": self._clock.time(), "event": type(event).__name__}
             line |= {name: self._clean(value) for name, value in asdict(event).items()}
             self._lines.append(orjson.dumps(line))

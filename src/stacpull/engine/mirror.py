@@ -21,9 +21,9 @@ from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
 from stacpull.engine.child_process import Started
 from stacpull.engine.course import Tools
-from stacpull.engine.documents import clean_document
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.item_writer import clean_document
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
@@ -31,13 +31,13 @@ from stacpull.engine.mirror_store import MirrorStore, RunFindings, as_destinatio
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
-from stacpull.engine.pruning import Pruning
+from stacpull.engine.prune import Pruning
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workers import Workers, worker_settings
-from stacpull.engine.workspace import Workspace, disk_of
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
     DestinationError,
@@ -55,6 +55,7 @@ from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
+from stacpull.store.inspection import disk_of
 from stacpull.store.parts import PartStore
 
 __all__ = ["MirrorRun", "requests_of"]
@@ -101,14 +102,14 @@ class MirrorRun:
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
-        self._account = Account(run, network.counters, clock, network.client.gates.waiting)
+        self._account = Account(run, network.counters, clock, network.client.gates.progress)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
             run,
             network.secrets,
             options.recorded_checksum,
-            StoreEvents(self._written, self._published, self._failed, self._noticed, self._break),
+            StoreEvents(self._written, self._published, self._failed, self._noticed, self._emit, self._break),
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
@@ -388,7 +389,12 @@ class MirrorRun:
             self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._store.call(MirrorStore.add_effort, self._account.spend())
+                await self._save_effort()
+
+    async def _save_effort(self) -> None:
+        """Add what was spent since the last time to the ledger."""
+        spent, by_host = self._account.spend(), self._account.spend_by_host()
+        await self._store.call(MirrorStore.add_effort, spent, by_host)
 
     def _warn_of_layout(self, before: str | None) -> None:
         """Warn where the files that are here follow another layout than this run."""
@@ -428,7 +434,7 @@ class MirrorRun:
             self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
         try:
-            await self._store.call(MirrorStore.add_effort, self._account.spend())
+            await self._save_effort()
             await self._store.call(MirrorStore.end_run, state, reason)
         except DestinationError:
             if error is None:  # else the disk is full or gone, and that is what is raised

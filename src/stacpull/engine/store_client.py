@@ -33,7 +33,7 @@ from stacpull.engine.messages import (
 )
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests, Run
 from stacpull.models import Failure, FailureKind, Job, Received
@@ -85,6 +85,7 @@ class StoreEvents:
     """So many parts are under their final names."""
     failed: Callable[[list[AssetFailed]], None]
     warned: Callable[[str], None]
+    stage: Callable[[Stage], None]
     broken: Callable[[BaseException], None]
     """Nothing can be written any more."""
 
@@ -278,6 +279,8 @@ class StoreClient:
                 self._on.failed(failed)
             case messages.StoreWarning(text):
                 self._on.warned(text)
+            case messages.StoreStage(stage):
+                self._on.stage(stage)
             case messages.StoreBroken(error):
                 self._on.broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):

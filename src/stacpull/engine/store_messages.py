@@ -16,7 +16,7 @@ import msgspec
 
 from stacpull.engine.messages import ErrorReport, IncomingPart
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests
 
@@ -111,6 +111,12 @@ class StoreWarning(msgspec.Struct, tag=14, array_like=True):
     text: str
 
 
+class StoreStage(msgspec.Struct, tag=17, array_like=True):
+    """The progress of an operation that takes long."""
+
+    stage: Stage
+
+
 class StoreBroken(msgspec.Struct, tag=15, array_like=True):
     """Nothing can be published any more."""
 
@@ -134,7 +140,14 @@ ToStore = (
     | CloseMirror
 )
 ToNetwork = (
-    OperationResult | PartsWritten | PartsPublished | AssetsFailed | StoreWarning | StoreBroken | MirrorClosed
+    OperationResult
+    | PartsWritten
+    | PartsPublished
+    | AssetsFailed
+    | StoreWarning
+    | StoreStage
+    | StoreBroken
+    | MirrorClosed
 )
 
 

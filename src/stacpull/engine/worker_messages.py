@@ -18,6 +18,7 @@ import msgspec
 from stacpull.config.options import Options
 from stacpull.engine.messages import ErrorReport, IncomingPart
 from stacpull.engine.network import SourceAddress
+from stacpull.events import HostProgress
 from stacpull.models import Failure, Job
 from stacpull.net.addresses import AddressPolicy
 
@@ -134,6 +135,7 @@ class Spent(msgspec.Struct, tag=16, array_like=True):
     requests: int = 0
     retries: int = 0
     bytes_fetched: int = 0
+    hosts: tuple[HostProgress, ...] = ()
 
 
 class Noticed(msgspec.Struct, tag=17, array_like=True):

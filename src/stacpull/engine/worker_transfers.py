@@ -28,7 +28,8 @@ from stacpull.models import Failure, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
-from stacpull.store.destination import Destination, destination_error, is_destination_failure
+from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
 from stacpull.store.writer import Arrived, BodyWriter
 
@@ -252,8 +253,8 @@ class Worker:
                 self._first.send(messages.Noticed("warning", text))
 
     def _spent(self) -> messages.Spent:
-        counters = self._network.counters
-        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched)
+        counters, hosts = self._network.counters, self._network.client.gates.progress()
+        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched, hosts)
 
     async def _tick(self) -> None:
         """Report what was spent, whenever it has changed."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.schema import CLIPS, check_version, prepare
+from stacpull.ledger.schema import ADDED, check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
 Connection = sqlite3.Connection
@@ -266,8 +266,9 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
     )
     try:
         _refuse_unfinished(path, check_version(db))
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'clips'").fetchone() is None:
-            db.execute(CLIPS.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+        for name, table in ADDED.items():
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is None:
+                db.execute(table.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
     except BaseException:
         db.close()
         raise

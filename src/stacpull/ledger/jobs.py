@@ -246,15 +246,24 @@ def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | N
             source had for it. Where that is not known the item is read again first.
     """
     with transaction(db):
-        claimed = {_claim(db, run, row, href) for row, href in assets.items()}
+        area = runs.area_of(db, run)
+        claimed = {_claim(db, run, row, href, area) for row, href in assets.items()}
         items = {item for item in claimed if item is not None}
         for item in items:
             _take_over(db, run, item)
         settle(db, items)
 
 
-def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> int | None:
-    """Open one asset and return its item; None if it is open already."""
+def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: int | None) -> int | None:
+    """Open one asset and return its item; None if it is open already.
+
+    Args:
+        db: The ledger.
+        run: The run that fetches it.
+        row: The asset.
+        href: Where the source had it, if that is known.
+        area: The area of which alone the run fetches rasters (`runs.area_of`).
+    """
     found = db.execute(
         "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.was, x'') FROM assets a "
         f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ? AND a.state >= {STATE_DONE}",
@@ -265,7 +274,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> int 
     item, size, digest = found
     # a part that was in another area than the run's cannot be fetched as it was
     other = "SELECT 1 FROM clips WHERE asset = ? AND area IS NOT ?"
-    is_wanted = db.execute(other, (row, runs.area_of(db, run))).fetchone() is None
+    is_wanted = db.execute(other, (row, area)).fetchone() is None
     db.execute(
         f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
         "sha256 = NULL, etag = NULL WHERE id = ?",

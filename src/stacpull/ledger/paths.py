@@ -46,7 +46,7 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         ).fetchone()
         if owner is None or owner[0] == row:
             return Claim(wanted, index)
-        if _path(*owner[1:]) == path:
+        if owned_path(*owner[1:]) == path:
             return Claim(wanted, index, _taken(path))
         wanted = kept_apart(wanted, directory)
     return Claim(wanted, index, _taken(path))
@@ -55,15 +55,23 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
 def path_of(db: sqlite3.Connection, row: int) -> str | None:
     """Return the path that asset `row` owns, None if it owns none."""
     found = db.execute(
-        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
-        "WHERE a.id = ? AND a.name IS NOT NULL",
+        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory WHERE a.id = ?",
         (row,),
     ).fetchone()
-    return None if found is None or found[1].startswith(UNOWNED) else _path(*found)
+    return None if found is None else owned_path(*found)
 
 
-def _path(directory: str, kept: str, key: str) -> str:
-    return joined(directory, true_name(kept, directory, key))
+def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
+    """Return the path that an asset owns, None if it owns none.
+
+    Args:
+        directory: The path of its directory.
+        name: Its name as rows keep it (`ledger.compact`).
+        key: Its key in the item.
+    """
+    if directory is None or name is None or name.startswith(UNOWNED):
+        return None
+    return joined(directory, true_name(name, directory, key))
 
 
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:

@@ -101,6 +101,12 @@ CREATE TABLE changes(                      -- what a run found new or changed, b
     PRIMARY KEY (run, what)
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS rates(          -- bytes over time: intervals in which a run worked
+    id INTEGER PRIMARY KEY,
+    started REAL NOT NULL, seconds REAL NOT NULL,
+    hosts TEXT NOT NULL                    -- JSON: bytes by host, of all other hosts under ''
+);
+
 CREATE TABLE left_out(                     -- items of a run that a filter left out, by reason
     run INTEGER NOT NULL, reason TEXT NOT NULL, items INTEGER NOT NULL,
     PRIMARY KEY (run, reason)
@@ -279,8 +285,10 @@ LEDGER: Final = Schema(
 )
 
 
-CLIPS: Final = LEDGER.text[LEDGER.text.index("CREATE TABLE IF NOT EXISTS clips") :].partition(";")[0]
-"""The one table that a ledger of this version may lack: it was added later. Older readers pass over it."""
+ADDED: Final = {
+    name: text for text, name in re.findall(r"(CREATE TABLE IF NOT EXISTS (\w+)\([^;]*)", LEDGER.text)
+}
+"""Tables that a ledger of this version may lack: they were added later. Older readers pass over them."""
 
 
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
@@ -296,7 +304,8 @@ def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
     elif schema is LEDGER:
-        db.execute(CLIPS)
+        for table in ADDED.values():
+            db.execute(table)
 
 
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:

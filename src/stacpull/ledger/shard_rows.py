@@ -10,13 +10,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from stacpull.ledger.compact import UNOWNED, HrefForms, href_of, true_name
+from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import marks, transaction
 from stacpull.ledger.outcomes import settle
-from stacpull.ledger.paths import Directories, claim
+from stacpull.ledger.paths import Directories, claim, owned_path
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import joined, path_hash
 
 UNFINISHED = "`stacpull merge` did not come to its end: run it again."
@@ -56,9 +56,7 @@ class ShardAsset(NamedTuple):
     @property
     def path(self) -> str | None:
         """Its path relative to the mirror, None if it owns none."""
-        if self.directory is None or self.name is None or self.name.startswith(UNOWNED):
-            return None
-        return joined(self.directory, true_name(self.name, self.directory, self.key))
+        return owned_path(self.directory, self.name, self.key)
 
 
 class ShardItem(NamedTuple):
@@ -196,6 +194,7 @@ class ShardRows:
         self._directories = Directories(db)
         self._forms = HrefForms(db)
         self._runs: dict[int, int] = {}
+        self._collections: dict[str, int] = {}
         with transaction(db):
             for run in _rows(shard, "runs"):
                 self._runs[run["id"]] = self._take_run(run)
@@ -235,19 +234,24 @@ class ShardRows:
                 item.id,
             )
             found[item.id] = {
-                key: There(row, state, _path(directory, name, key), size, sha256, bool(replaces))
+                key: There(row, state, owned_path(directory, name, key), size, sha256, bool(replaces))
                 for key, row, state, directory, name, size, sha256, replaces in rows
             }
         return found
 
     def written(self, item: ItemId) -> bool:
         """Return True if DEST has the JSON of an item."""
-        found = self._db.execute(
-            "SELECT i.written FROM items i JOIN collections c ON c.id = i.collection "
+        found = self._known(item)
+        return found is not None and found[1] != UNWRITTEN
+
+    def _known(self, item: ItemId) -> tuple[int, int] | None:
+        """Return row and `written` of an item that DEST has, None if it does not have it."""
+        found: tuple[int, int] | None = self._db.execute(
+            "SELECT i.id, i.written FROM items i JOIN collections c ON c.id = i.collection "
             "WHERE c.name = ? AND i.name = ?",
             item,
         ).fetchone()
-        return found is not None and found[0] != UNWRITTEN
+        return found
 
     def is_free(self, path: str, row: int = 0) -> bool:
         """Return True if no other asset of DEST has that path, or one that differs in case only."""
@@ -267,16 +271,16 @@ class ShardRows:
 
     def record(self, placed: Sequence[Placed]) -> int:
         """Record what was placed, all of which is on stable storage; return how many items are new."""
-        before = items_in(self._db)
         with transaction(self._db):
-            touched = [self._record(one) for one in placed]
+            recorded = [self._record(one) for one in placed]
             for one in placed:
                 paths = [asset.path for asset in one.assets] + [one.item.document_path]
                 self._db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
-            settle(self._db, touched)
-        return items_in(self._db) - before
+            settle(self._db, [row for row, _ in recorded])
+        return sum(is_new for _, is_new in recorded)
 
-    def _record(self, placed: Placed) -> int:
+    def _record(self, placed: Placed) -> tuple[int, bool]:
+        """Record an item and its assets; return its row, and True if it is new."""
         item = placed.item
         row, is_new = self._item(item, document=placed.document)
         for asset in placed.assets:
@@ -285,16 +289,14 @@ class ShardRows:
             self._db.execute(
                 "UPDATE items SET written = ? WHERE id = ? AND written = ?", (WRITTEN_ONCE, row, WRITTEN)
             )
-        return row
+        return row, is_new
 
     def _item(self, item: ShardItem, *, document: bool) -> tuple[int, bool]:
         """Return the row of an item, and True if it is new."""
         collection = self._collection(item.id.collection)
-        found = self._db.execute(
-            "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, item.id.item)
-        ).fetchone()
-        if found is not None:
-            return found[0], False
+        known = self._known(item.id)
+        if known is not None:
+            return known[0], False
         href, form = self._forms.stored(item.href, item.id.item)
         walk = item.walk if not item.walk else self._runs.get(item.walk)
         cursor = self._db.execute(
@@ -317,27 +319,27 @@ class ShardRows:
         """Return the row in DEST of the label item through which an item was reached."""
         if item.parent is None:
             return None
-        collection, name = self._shard.execute(
+        parent = self._shard.execute(
             "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.id = ?",
             (item.parent,),
         ).fetchone()
-        found = self._db.execute(
-            "SELECT i.id FROM items i JOIN collections c ON c.id = i.collection "
-            "WHERE c.name = ? AND i.name = ?",
-            (collection, name),
-        ).fetchone()
-        return None if found is None else int(found[0])
+        known = self._known(ItemId._make(parent))
+        return None if known is None else known[0]
 
     def _collection(self, name: str) -> int:
-        document = self._shard.execute("SELECT document FROM collections WHERE name = ?", (name,)).fetchone()[
-            0
-        ]
-        row = self._db.execute(
-            "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
-            "SET document = coalesce(document, excluded.document) RETURNING id",
-            (name, document),
-        ).fetchone()
-        return int(row[0])
+        """Return the row of a collection; the first time, what DEST does not know of it is added."""
+        row = self._collections.get(name)
+        if row is None:
+            document = self._shard.execute(
+                "SELECT document FROM collections WHERE name = ?", (name,)
+            ).fetchone()[0]
+            row = self._db.execute(
+                "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+                "SET document = coalesce(document, excluded.document) RETURNING id",
+                (name, document),
+            ).fetchone()[0]
+            self._collections[name] = int(row)
+        return int(row)
 
     def _record_asset(self, item: int, asset: ShardAsset) -> None:
         directory = None if asset.directory is None else self._directories.id_of(asset.directory)
@@ -411,20 +413,6 @@ def items_in(db: sqlite3.Connection) -> int:
     """Return how many items a ledger has."""
     found = db.execute("SELECT count(*) FROM items").fetchone()
     return int(found[0])
-
-
-def unfinished_run(db: sqlite3.Connection) -> str | None:
-    """Return why a ledger has a run that did not complete, "" if it does not say so; None if it has none."""
-    found = db.execute(
-        "SELECT reason FROM runs WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return None if found is None else found[0] or ""
-
-
-def _path(directory: str | None, name: str | None, key: str) -> str | None:
-    if directory is None or name is None or name.startswith(UNOWNED):
-        return None
-    return joined(directory, true_name(name, directory, key))
 
 
 def _rows(db: sqlite3.Connection, table: str) -> list[dict[str, Any]]:

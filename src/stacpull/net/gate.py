@@ -23,13 +23,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 from typing import Protocol
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
+from stacpull.events import HostProgress
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.adapt import Search
@@ -51,7 +53,7 @@ _LONGEST_PAUSE = 60.0
 _TOLD_FROM = 0.6
 _LONG_PAUSE = 30.0
 _MANY_PAUSES = 5
-"""A pause in seconds, and pauses in a row (31 s in sum), from which the user is told that a run waits."""
+"""A pause in seconds, and pauses in a row (31 s in sum), from which the display says that a run waits."""
 _PATIENCE = 900.0
 """Seconds that a host may ask for: more end the run, with a sentence of their own (`net.retry`)."""
 _SILENCE = 120.0
@@ -86,8 +88,8 @@ class Gate:
         clock: Where time comes from.
         first: The limit to start with.
         patience: Seconds without an answer after which the host is given up.
-        told: True if the user told the limit: only throttling takes from it then.
-        on_change: Called with one sentence when the limit is no more what it was.
+        told: True if the user set the limit: only throttling lowers it then.
+        on_change: Called with one sentence when the limit has changed.
         on_closed: Called with the host's name and the seconds for which it closed, when the host said so.
         on_silent: Called with one sentence when the host does not answer, and when it is given up.
     """
@@ -95,7 +97,7 @@ class Gate:
     __slots__ = (
         "_answered_at", "_clock", "_closed_until", "_cut_at", "_gauge", "_given_up", "_in_use", "_on_change",
         "_on_closed", "_on_silent", "_patience", "_pauses", "_queue", "_refusals", "_said", "_silent_since",
-        "_too_much", "_unanswered", "_watcher", "host", "limit", "now",
+        "_too_much", "_unanswered", "_watcher", "bytes", "host", "limit", "now",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +119,8 @@ class Gate:
         self._gauge = Gauge(Search.begin(first, maximum), self.now, told=told)
         self.limit = self._said = self._gauge.limit
         """How many permits there are now."""
+        self.bytes = 0
+        """Bytes of bodies that came from it."""
         self._on_change = on_change
         self._on_closed = on_closed
         self._on_silent = on_silent
@@ -154,6 +158,11 @@ class Gate:
         """How many wait for a permit."""
         return len(self._queue)
 
+    def progress(self) -> HostProgress:
+        """Return what the host does now."""
+        wait = self.closed_for()
+        return HostProgress(self.host, self.bytes, self._in_use, self.limit, len(self._queue), wait)
+
     def closed_for(self) -> float:
         """Return for how many seconds the gate stays closed; 0 if it is open."""
         if not self._closed_until:
@@ -166,7 +175,7 @@ class Gate:
         return 0.0
 
     def try_acquire(self) -> bool:
-        """Take a permit if one is free, the gate open and nobody before us; never suspends."""
+        """Take a permit if one is free, the gate open and no other request waiting; never suspends."""
         if self._queue or self._in_use >= self.limit or self.closed_for():
             return False
         self._in_use += 1
@@ -233,6 +242,7 @@ class Gate:
             self._too_much -= 1
         if self._gauge.answered(asked, self._in_use):
             self._change()
+        self.bytes += size
         self._gauge.received(size)
         self._in_use -= 1
         if self._queue:
@@ -240,10 +250,12 @@ class Gate:
 
     def received(self, size: int) -> None:
         """Take note of a body of `size` bytes."""
+        self.bytes += size
         self._gauge.received(size)
 
     def piece(self, size: int) -> None:
         """Take note of `size` bytes of a body that comes in pieces."""
+        self.bytes += size
         if self._gauge.piece(size, self._in_use):
             self._change()
 
@@ -334,7 +346,7 @@ class Gate:
     def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
         """Close the gate for `retry_after` seconds, or for longer each time if the host did not say.
 
-        `hearsay`: the host has said so to another process, which has told everybody.
+        `hearsay`: the host has said so to another process, which has passed it on.
         """
         open_before = not self.closed_for()
         if not open_before and retry_after is None:
@@ -461,6 +473,10 @@ class Gates:
         self._gates: dict[str, Gate] = {}
         self._events = events or NetworkEvents()
         self._waited_for: set[str] = set()
+        self._elsewhere: dict[object, Sequence[HostProgress]] = {}
+        """What other processes of the run have reported."""
+        self._ended: dict[str, int] = {}
+        """Bytes that processes received which have ended, by host."""
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
@@ -484,10 +500,23 @@ class Gates:
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
 
-    def waiting(self) -> tuple[tuple[str, float], ...]:
-        """Return the hosts whose gates are closed now, and for how many seconds."""
-        closed = ((gate.host, gate.closed_for()) for gate in self)
-        return tuple((host, seconds) for host, seconds in closed if seconds > 0)
+    def progress(self) -> tuple[HostProgress, ...]:
+        """Return what each host does now, in all processes of the run."""
+        found = {host: HostProgress(host, count) for host, count in self._ended.items()}
+        for one in chain((gate.progress() for gate in self), *self._elsewhere.values()):
+            before = found.get(one.host)
+            found[one.host] = one if before is None else _together(before, one)
+        return tuple(found.values())
+
+    def reported(self, process: object, hosts: Sequence[HostProgress]) -> None:
+        """Take note of what another process of the run does at its hosts."""
+        self._elsewhere[process] = hosts
+
+    def ended(self, process: object) -> None:
+        """Take note that another process of the run has ended: what it received still counts."""
+        for one in self._elsewhere.pop(process, ()):
+            forget_hosts(self._ended)
+            self._ended[one.host] = self._ended.get(one.host, 0) + one.bytes
 
     def _closed(self, host: str, seconds: float) -> None:
         self._events.closed(host, seconds)
@@ -499,6 +528,18 @@ class Gates:
                 f"{host} is overloaded, or wants fewer requests: the run waits, asks it again in "
                 f"{seconds:.0f} s, and gives it up if it answers nothing else for a long time."
             )
+
+
+def _together(one: HostProgress, other: HostProgress) -> HostProgress:
+    """Return what a host does in two processes."""
+    return HostProgress(
+        one.host,
+        one.bytes + other.bytes,
+        one.active + other.active,
+        one.limit + other.limit,
+        one.queued + other.queued,
+        max(one.wait, other.wait),
+    )
 
 
 def _pause(times: int) -> float:

@@ -1,36 +1,7 @@
-"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const main = document.getElementById("main");
-const SVG = "http://www.w3.org/2000/svg";
 // Seven stops of the viridis colour map, which stays legible without colour vision and in grey.
 const VIRIDIS = [[68, 1, 84], [70, 50, 127], [54, 92, 141], [39, 127, 142], [31, 161, 135], [74, 194, 109], [253, 231, 37]];
 
-function add(parent, tag, text, attributes) {
-  const element = document.createElement(tag);
-  if (text !== undefined && text !== null) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
-  parent.append(element);
-  return element;
-}
-function draw(parent, tag, attributes, text) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
-  return element;
-}
-const whole = (number) => number.toLocaleString("en");
-function size(bytes) {
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let unit = 0;
-  while (bytes >= 1000 && unit < units.length - 1) { bytes /= 1000; unit += 1; }
-  return `${unit ? bytes.toFixed(1) : bytes} ${units[unit]}`;
-}
-function duration(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
 function colour(share) {
   const at = Math.min(1, Math.max(0, share)) * (VIRIDIS.length - 1);
   const low = Math.min(VIRIDIS.length - 2, Math.floor(at));
@@ -40,32 +11,6 @@ function colour(share) {
 // Counts span orders of magnitude: colours follow their logarithm.
 const shade = (count, most) => colour(most > 1 ? Math.log(count) / Math.log(most) : 1);
 
-function section(title, text) {
-  const part = add(main, "section");
-  add(part, "h2", title);
-  if (text) add(part, "p", text, {class: "muted"});
-  return part;
-}
-function table(parent, columns, rows) {
-  const made = add(add(parent, "div", null, {class: "scroll"}), "table");
-  const head = add(add(made, "thead"), "tr");
-  for (const [name, kind] of columns) add(head, "th", name, {scope: "col", class: kind || ""});
-  const body = add(made, "tbody");
-  for (const row of rows) {
-    const line = add(body, "tr");
-    row.forEach((value, i) => add(line, "td", value, {class: columns[i][1] || ""}));
-  }
-}
-function bars(parent, rows, show) {
-  const most = Math.max(1, ...rows.map((row) => row[1]));
-  const made = add(parent, "div", null, {class: "bars"});
-  for (const [name, value] of rows) {
-    add(made, "span", name, {title: name});
-    const bar = add(add(made, "div"), "i");
-    bar.style.width = `${(100 * value) / most}%`;
-    add(made, "span", show(value), {class: "number"});
-  }
-}
 function legend(parent, most) {
   const line = add(parent, "div", null, {class: "legend"});
   add(line, "span", "1");
@@ -87,7 +32,8 @@ function header() {
   for (const [name, value] of shown) add_number(name, whole(value));
 }
 function collections() {
-  const part = section("Collections");
+  const left = data.collections_left_out ? `${whole(data.collections_left_out)} more collections are left out.` : "";
+  const part = section("Collections", left);
   table(part, [["Collection"], ["Title"], ["Licence"], ["Items", "number"], ["Files", "number"], ["Bytes", "number"]],
     data.collections.map((c) => [c.id, c.title, c.licence, whole(c.items), whole(c.files), size(c.bytes)]));
 }
@@ -96,7 +42,7 @@ function map() {
   if (!grid.cells.length) return;
   const part = section("Where", `Items by the middle of their bounding box, in cells of ${grid.degrees}°.`);
   const [west, south, east, north] = grid.box;
-  const width = 960, scale = width / (east - west), height = Math.max(120, Math.min(720, (north - south) * scale));
+  const width = Math.min(960, part.clientWidth), scale = width / (east - west), height = Math.max(120, Math.min(720, (north - south) * scale));
   const y = (latitude) => ((north - latitude) * height) / (north - south);
   const picture = draw(part, "svg", {viewBox: `0 0 ${width} ${height + 18}`, role: "img"});
   draw(picture, "title", {}, "Map of the number of items per cell");
@@ -104,7 +50,7 @@ function map() {
   for (const [longitude, latitude, count] of grid.cells) {
     const cell = draw(picture, "rect", {
       x: (longitude - west) * scale, y: y(latitude + grid.degrees), width: grid.degrees * scale,
-      height: (grid.degrees * height) / (north - south), fill: shade(count, most),
+      height: (grid.degrees * height) / (north - south), fill: shade(count, most), class: "cell",
     });
     draw(cell, "title", {}, `${whole(count)} items at ${longitude}°, ${latitude}°`);
   }
@@ -128,13 +74,15 @@ function labels() {
   if (data.labels.length < 2) return;
   const together = section("Labels together", "How many items have both labels. The order is the one above.");
   const count = data.labels.length, side = 20, left = 210;
-  const picture = draw(together, "svg", {viewBox: `0 0 ${left + count * side} ${count * side}`, role: "img"});
+  const box = add(together, "div", null, {class: "scroll"});
+  const picture = draw(box, "svg", {viewBox: `0 0 ${left + count * side} ${count * side}`, role: "img"});
+  picture.style.width = `${left + count * side}px`;
   draw(picture, "title", {}, "Matrix of label pairs");
   const most = Math.max(1, ...data.pairs.map((pair) => pair[2]));
   for (const [a, b, items] of data.pairs) {
     for (const [row, column] of [[a, b], [b, a]]) {
       const cell = draw(picture, "rect", {
-        x: left + column * side, y: row * side, width: side - 1, height: side - 1, fill: shade(items, most),
+        x: left + column * side, y: row * side, width: side - 1, height: side - 1, fill: shade(items, most), class: "cell",
       });
       draw(cell, "title", {}, `${data.labels[a][0]} and ${data.labels[b][0]}: ${whole(items)}`);
     }
@@ -155,6 +103,11 @@ function files() {
     data.keys.map(([key, count, bytes]) => [key, whole(count), size(bytes), size(Math.round(bytes / count))]));
   if (data.hosts.length) bars(section("Bytes by host", "The host that each item names for its assets."), data.hosts, size);
 }
+function rates() {
+  if (!data.rates.intervals.length) return;
+  const text = "Bytes per second while runs worked. A dashed line is a pause between runs.";
+  rateChart(section("Rates over time, by host", text), data.rates);
+}
 function runs() {
   const part = section("Runs", "Bytes and time are those of the run itself; the rate is their quotient.");
   table(part, [["Started"], ["Command"], ["State"], ["Files", "number"], ["Bytes", "number"], ["Time", "number"], ["Rate", "number"], ["Retries", "number"]],
@@ -174,5 +127,5 @@ function checksum() {
   add(part, "p", "SHA-256 of one line per file, `<sha256>  <path>`, sorted by collection, item and asset key.", {class: "muted"});
   for (const note of data.notes) add(part, "p", note);
 }
-for (const step of [header, collections, map, labels, months, files, runs, failures, checksum]) step();
+for (const step of [header, collections, map, labels, months, files, rates, runs, failures, checksum]) step();
 document.body.dataset.drawn = "yes";

@@ -1,27 +1,20 @@
 """`report`: one HTML page about a mirror, without any request to the network.
 
-The page holds numbers, not items: its size does not grow with the mirror. Everything that comes from a source
-(titles, ids, labels, messages) is in one block of JSON, and the page's script puts it into text nodes only. A
-content security policy allows that script, by its hash, and nothing else.
+The page holds numbers, not items: its size does not grow with the mirror.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
-
-import orjson
 
 from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
@@ -29,6 +22,7 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.models import FailureKind, Json
 from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.html_page import html_page, rate_series
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem, open_contents
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE
@@ -45,7 +39,8 @@ _MOST_ROWS = 200
 _SIZES: Final = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 """Edges of a map cell in degrees, largest first."""
 _FINEST = _SIZES[-1]
-_PAGE = files("stacpull.outputs")
+_LONGEST = 300
+"""Characters of a text that a source wrote; the rest is cut."""
 
 
 async def report(
@@ -97,21 +92,7 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
 
 def render(data: Json) -> bytes:
     """Return the page that shows `data`, as `page_data` gives it."""
-    script = _PAGE.joinpath("html_report.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    parts = {
-        "policy": policy,
-        "title": escape(data["title"]),
-        "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
-        "script": script,
-    }
-    before, *rest = _PAGE.joinpath("html_report.html").read_text("utf-8").split("{{")
-    filled = [before]
-    for piece in rest:
-        name, _, text = piece.partition("}}")
-        filled += parts[name], text
-    return "".join(filled).encode()
+    return html_page("html_report.js", data["title"], data).body
 
 
 def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lambda _items: None) -> Json:
@@ -130,7 +111,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
     totals, runs = contents.totals(), contents.runs()
     notes = [f"{len(contents.unreadable):,} item documents cannot be read."] if contents.unreadable else []
     latest: Mapping[str, Any] = runs[-1] if runs else {}
-    named, more = list(contents.collections)[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
+    named, more = list(map(_cut, contents.collections))[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
     title = f"Mirror of {', '.join(named) or 'nothing yet'}" + (f" and {more} more" if more > 0 else "")
     return {
         "title": title,
@@ -144,6 +125,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
         "bytes": totals["bytes_done"],
         **tally.charts(contents.collections),
         "runs": [{**run, "started": _moment(run["started"])} for run in runs[-_MOST_ROWS:]],
+        "rates": rate_series(contents.rates()),
         "failures": _failures(contents),
         "notes": notes,
     }
@@ -192,27 +174,28 @@ class _Tally:
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
         """Return the part of the page's data that is counted over items."""
-        labels = self._labels.most_common(_MOST_LABELS)
-        rank = {name: number for number, (name, _) in enumerate(labels)}
+        most = self._labels.most_common(_MOST_LABELS)
+        rank = {name: number for number, (name, _) in enumerate(most)}
         keys = sorted(self._keys.items(), key=lambda one: -one[1][1])[:_MOST_ROWS]
         return {
             "collections": [
                 {
-                    "id": name,
-                    "title": str(collections.get(name, {}).get("title") or ""),
-                    "licence": str(collections.get(name, {}).get("license") or ""),
+                    "id": _cut(name),
+                    "title": _cut(collections.get(name, {}).get("title") or ""),
+                    "licence": _cut(collections.get(name, {}).get("license") or ""),
                     "items": items,
                     "files": files,
                     "bytes": size,
                 }
                 for name, (items, files, size) in list(self._collections.items())[:_MOST_ROWS]
             ],
-            "labels": labels,
-            "labels_left_out": len(self._labels) - len(labels),
+            "collections_left_out": max(0, len(self._collections) - _MOST_ROWS),
+            "labels": [(_cut(name), count) for name, count in most],
+            "labels_left_out": len(self._labels) - len(most),
             "pairs": [[rank[a], rank[b], n] for (a, b), n in self._pairs.items() if a in rank and b in rank],
             "months": sorted(self._months.items())[-_MOST_ROWS:],
-            "keys": [[key, *numbers] for key, numbers in keys],
-            "hosts": self._hosts.most_common(_MOST_ROWS),
+            "keys": [[_cut(key), *numbers] for key, numbers in keys],
+            "hosts": [(_cut(host), count) for host, count in self._hosts.most_common(_MOST_ROWS)],
             "map": _map(self._cells),
             "checksum": self._checksum.hexdigest() if self._is_proven else "",
         }
@@ -286,8 +269,8 @@ def _failures(contents: MirrorContents) -> list[Json]:
         {
             "what": ADVICE[FailureKind(kind)][0],
             "count": count,
-            "keys": ", ".join(sorted(filter(None, keys[kind]))),
-            "example": examples[kind],
+            "keys": ", ".join(map(_cut, sorted(filter(None, keys[kind])))),
+            "example": _cut(examples[kind]),
             "advice": ADVICE[FailureKind(kind)][1],
         }
         for kind, count in counts.most_common()
@@ -300,6 +283,12 @@ def _host(asset: Json) -> str:
         return urlsplit(str(origin)).netloc or "unknown"
     except ValueError:
         return "unknown"
+
+
+def _cut(text: object) -> str:
+    """Return a text of the source, cut to a length that a page bears."""
+    whole = str(text)
+    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 1]}…"
 
 
 def _moment(seconds: float) -> str:

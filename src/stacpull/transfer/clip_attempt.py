@@ -6,7 +6,7 @@ All ranges are of one version of the file: a server that does not name the versi
 asked for tiles. If the file changes in between, what came in is dropped and the attempt starts again, once.
 
 A file that cannot be clipped is fetched whole, by the fetcher within, and the reason is reported. A raster
-that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is no fault.
+that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is not an error.
 
 What came in is not resumed after a kill or a failed attempt: the part that is wanted of a raster is small. A
 checksum that the item states is of the whole file and cannot be compared; the size is, with what the server
@@ -57,13 +57,6 @@ class FetchesWhole(Protocol):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
         """Fetch `job` or raise `TransferError`."""
         ...
-
-
-class _OpenClip(NamedTuple):
-    """What of a file is in the area, and the version of the file that says so."""
-
-    version: FileVersion
-    file: ClippedFile
 
 
 def may_be_tiff(media_type: str | None, href: str) -> bool:
@@ -195,14 +188,13 @@ class ClipFetcher:
             return Received(present.size, None, "", unchanged=True)
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
-        opened = _OpenClip(version, file)
         name = fetcher.secrets.scrub(filename_of(version.url))
         validator = Validator() if job.moved else self._kept(version.validator)
         if file.size <= fetcher.small_limit:
             body = _MemoryFile(file)
-            await _copy(opened, body.put)
+            await _copy(version, file, body.put)
             return Received(file.size, None, name, validator, body=bytes(body.data))
-        return await self._into_part(job, opened, name, validator)
+        return await self._into_part(job, version, file, name, validator)
 
     def _kept(self, validator: Validator) -> Validator:
         """Return what may be written down of a validator: nothing, if it echoes a secret."""
@@ -210,14 +202,16 @@ class ClipFetcher:
         clean = all(secrets.scrub(field) == field for field in validator if field)
         return validator if clean else Validator()
 
-    async def _into_part(self, job: Job, opened: _OpenClip, name: str, validator: Validator) -> Received:
-        fetcher, file = self._fetcher, opened.file
+    async def _into_part(
+        self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
+    ) -> Received:
+        fetcher = self._fetcher
         part = await fetcher.parts.create(job.row, job.generation, Validator(), file.size)
         try:
             hashers: dict[str, Hasher] = hashers_for((), fetcher.checksum)
             await part.feed(hashers)
             await part.put([(0, file.head)])
-            await _copy(opened, part.put)
+            await _copy(version, file, part.put)
             finished = await part.finish(name, validator.kept)
         except BaseException:
             await part.discard()
@@ -239,18 +233,20 @@ class _MemoryFile:
             self.data[at : at + len(data)] = data
 
 
-async def _copy(opened: _OpenClip, put: Callable[[Sequence[Piece]], Awaitable[None]]) -> None:
+async def _copy(
+    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[Piece]], Awaitable[None]]
+) -> None:
     """Read all tiles, several ranges at once, and put them into their places.
 
     Raises:
         TransferError, ChangedError: As `FileVersion.range`.
         DestinationError: As `put`.
     """
-    reads = iter(opened.file.reads)
+    reads = iter(file.reads)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_CONNECTIONS, len(opened.file.reads))):
-                group.create_task(_copy_some(opened.version, reads, put))
+            for _ in range(min(_CONNECTIONS, len(file.reads))):
+                group.create_task(_copy_some(version, reads, put))
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
 

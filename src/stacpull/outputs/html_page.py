@@ -1,0 +1,86 @@
+"""The HTML page that the report and the dashboard share: one file that loads nothing.
+
+Everything that comes from a source (titles, ids, labels, messages) is in one block of JSON, and the page's
+script puts it into text nodes only. A content security policy allows that script and the style sheet, by
+their hashes, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import orjson
+
+from stacpull.ledger.rates import RateInterval
+from stacpull.models import Json
+
+_MOST_HOSTS = 7
+"""Hosts that the chart of rates shows each in a colour of its own."""
+_FILES = files("stacpull.outputs")
+
+
+class HtmlPage(NamedTuple):
+    """A page, and the content security policy that is also in it."""
+
+    body: bytes
+    policy: str
+
+
+def html_page(script_name: str, title: str, data: object, *, connect: bool = False) -> HtmlPage:
+    """Return the page that a script draws.
+
+    Args:
+        script_name: The file of the script, which follows `page.js`.
+        title: The title of the page.
+        data: What the script draws.
+        connect: True if the script may connect to the server that the page came from.
+    """
+    style, common, own = (
+        _FILES.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", script_name)
+    )
+    script = common + own
+    policy = f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(script)}; base-uri 'none'"
+    policy += "; connect-src 'self'" if connect else ""
+    parts = {
+        "policy": policy,
+        "title": escape(title),
+        "style": style,
+        "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
+        "script": script,
+    }
+    before, *rest = _FILES.joinpath("page.html").read_text("utf-8").split("{{")
+    filled = [before]
+    for piece in rest:
+        name, _, text = piece.partition("}}")
+        filled += parts[name], text
+    return HtmlPage("".join(filled).encode(), policy)
+
+
+def _hashed(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def rate_series(intervals: Sequence[RateInterval]) -> Json:
+    """Return what the chart of rates draws.
+
+    Returns:
+        `hosts`, those that sent most first and "" for all others; and `intervals`, each with its start in
+        seconds since 1970, its length, and the bytes of each of the hosts.
+    """
+    totals: Counter[str] = Counter()
+    for one in intervals:
+        totals.update(one.hosts)
+    named = [host for host, _ in totals.most_common() if host][:_MOST_HOSTS]
+    has_others = len(totals) > len(named)
+    rows: list[Any] = []
+    for one in intervals:
+        counts = [one.hosts.get(host, 0) for host in named]
+        others = [sum(one.hosts.values()) - sum(counts)] if has_others else []
+        rows.append([round(one.started), max(0.1, round(one.seconds, 1)), counts + others])
+    return {"hosts": [*named, *([""] if has_others else [])], "intervals": rows}
