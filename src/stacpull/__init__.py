@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         RunStarted,
         Stage,
     )
-    from stacpull.models import FailureKind, ItemId, Selection
+    from stacpull.models import FailureKind, ItemId
     from stacpull.notebook import progress_bar
     from stacpull.outputs.export_report import ExportReport
     from stacpull.outputs.formats import export
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         StatusReport,
         VerifyReport,
     )
+    from stacpull.selection import Selection
     from stacpull_headers.header_table import headers
     from stacpull_headers.headers_report import HeadersReport
     from stacpull_trace.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
@@ -127,7 +128,7 @@ _HOMES = {
     "stacpull.outputs.formats": ("export",),
     "stacpull.outputs.export_report": ("ExportReport",),
     "stacpull.outputs.html_report": ("report",),
-    "stacpull.models": ("FailureKind", "ItemId", "Selection"),
+    "stacpull.models": ("FailureKind", "ItemId"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
     "stacpull.reports": (
@@ -140,6 +141,7 @@ _HOMES = {
         "StatusReport",
         "VerifyReport",
     ),
+    "stacpull.selection": ("Selection",),
     "stacpull_trace.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -13,10 +13,11 @@ from typing import Any
 from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
 from stacpull.engine.walk import Position, Reached
-from stacpull.filters.assets import AssetFilter, compile_assets
-from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, Selection
+from stacpull.filters.asset_filter import AssetFilter, compile_assets
+from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.kinds import suffix_of
 from stacpull.redact import Secrets
+from stacpull.selection import Selection
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob
 

@@ -9,6 +9,7 @@ imports of the command on; `start` what came before; threads of pools are one; `
 
 from __future__ import annotations
 
+import atexit
 import json
 import resource
 import sys
@@ -31,18 +32,18 @@ def main(result: str, *arguments: str) -> None:
         taken[name] += time.thread_time()  # type: ignore[assignment] # a Counter of seconds
 
     threading.Thread.run = counted  # type: ignore[method-assign] # each thread tells when it ends
-    code: object = 0
+
+    def report() -> None:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken["store process"] = children.ru_utime + children.ru_stime  # type: ignore[assignment] # likewise
+        taken["loop"] = time.thread_time()  # type: ignore[assignment]
+        Path(result).write_text(json.dumps({"seconds": taken}))
+
+    atexit.register(report)  # the command ends the process
     sys.argv = ["stacpull", *arguments]
     from stacpull.cli.entry import main as command  # noqa: PLC0415 - its imports are part of what is measured
 
-    try:
-        command()
-    except SystemExit as end:
-        code = end.code
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    taken["store process"] = children.ru_utime + children.ru_stime  # type: ignore[assignment] # likewise
-    taken["loop"] = time.thread_time()  # type: ignore[assignment]
-    Path(result).write_text(json.dumps({"code": code, "seconds": taken}))
+    command()
 
 
 if __name__ == "__main__":

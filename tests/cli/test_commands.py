@@ -13,9 +13,10 @@ from tests.cli.conftest import ClassInfo, Library, Ran, mirror_report, plan_repo
 
 from stacpull.config.options import Options
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded
-from stacpull.models import FailureKind, ItemId, Selection
+from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret
 from stacpull.reports import FailureRecord
+from stacpull.selection import Selection
 
 Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")

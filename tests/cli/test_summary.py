@@ -17,8 +17,9 @@ from stacpull.cli.summary import (
     selection_text,
     status_lines,
 )
-from stacpull.models import FailureKind, Selection
+from stacpull.models import FailureKind
 from stacpull.reports import Disk, FailureRecord, HostPlan
+from stacpull.selection import Selection
 
 
 def test_every_kind_of_failure_has_advice() -> None:

@@ -12,8 +12,8 @@ import pytest
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import CredentialsError, UsageError
-from stacpull.models import Selection
 from stacpull.redact import Secret
+from stacpull.selection import Selection
 
 ROOT = Path(__file__).parents[2]
 BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"

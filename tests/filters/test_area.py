@@ -13,8 +13,8 @@ from shapely.geometry import box, mapping, shape
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
-from stacpull.models import Selection
+from stacpull.filters.item_filter import compile_items
+from stacpull.selection import Selection
 
 UNIT = mapping(box(0, 0, 1, 1))
 BOW_TIE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]]}

@@ -7,7 +7,7 @@ import pytest
 
 from stacpull.errors import UsageError
 from stacpull.filters.labels import BEN19, CLC43, check_labels, class_list
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 BIGEARTHNET = {"labels": CLC43, "seasonal_snow": ("true", "false")}
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from stacpull.filters.covering import _CHECKS, covers
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"exclude_assets": "B10"}),

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.properties import read_flag
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 TRUE = [True, "true", "True", "TRUE", "tRuE", 1, 1.0]
 FALSE = [None, False, "false", "False", "FALSE", 0, 0.0]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
-from stacpull.models import Selection
+from stacpull.filters.item_filter import compile_items
+from stacpull.selection import Selection
 
 EVERYTHING = Selection(
     labels=("Coniferous forest",),

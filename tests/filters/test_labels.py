@@ -5,9 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, item_labels
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 OVERVIEWS = {
     "label:overviews": [

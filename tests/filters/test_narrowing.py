@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.narrowing import Narrowing, filter_names, narrowing
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
 POLYGON = {"type": "Polygon", "coordinates": SQUARE}

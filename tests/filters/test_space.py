@@ -7,9 +7,9 @@ import pytest
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.places import parse_bbox
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 NULL_ISLAND = {"type": "Point", "coordinates": [0, 0]}
 FIJI_EAST = {"type": "Point", "coordinates": [-179.5, -17]}

@@ -17,7 +17,8 @@ from tests.cli.conftest import Ran
 from stacpull.config.options import Options
 from stacpull.errors import SourceError
 from stacpull.events import AssetFailed, Progress
-from stacpull.models import FailureKind, ItemId, Selection
+from stacpull.models import FailureKind, ItemId
+from stacpull.selection import Selection
 from stacpull_headers.header_rows import COLUMNS
 from stacpull_headers.headers_report import HeadersReport
 

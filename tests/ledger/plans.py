@@ -10,7 +10,7 @@ from pathlib import Path
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import ItemFailure, ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Asset,
@@ -21,9 +21,9 @@ from stacpull.models import (
     ItemId,
     Job,
     PlannedItem,
-    Selection,
 )
-from stacpull.planning.items import item_directory
+from stacpull.planning.item_plan import item_directory
+from stacpull.selection import Selection
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")
 NOW = 1_700_000_000.0

@@ -33,10 +33,11 @@ from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
-from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.pruning import forget_unwanted
-from stacpull.models import Asset, Selection
+from stacpull.models import Asset
 from stacpull.planning.names import fold, path_hash
+from stacpull.selection import Selection
 
 PRIMARY = ("L0", "L1", "L2", "L3")
 SOURCES = ("S0", "S1", "S2")

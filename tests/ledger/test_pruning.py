@@ -24,7 +24,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
 

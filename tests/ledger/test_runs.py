@@ -13,9 +13,9 @@ import pytest
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
-from stacpull.ledger.planning import PlanBatch
+from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
 

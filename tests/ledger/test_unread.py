@@ -10,10 +10,11 @@ import pytest
 from tests.ledger.plans import NOW, SPEC, ledger
 
 from stacpull.ledger import runs, views, walk_state
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.walk_state import UnreadLink
-from stacpull.models import Failure, FailureKind, Selection
+from stacpull.models import Failure, FailureKind
+from stacpull.selection import Selection
 
 
 def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadLink:

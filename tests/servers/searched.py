@@ -15,8 +15,8 @@ from stacpull.config.options import Options
 from stacpull.engine.network import source_address
 from stacpull.engine.session import opened_source
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
-from stacpull.models import Selection
+from stacpull.filters.item_filter import compile_items
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 
 COLLECTIONS = ("scenes", "mosaics")

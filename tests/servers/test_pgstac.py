@@ -16,8 +16,8 @@ from tests.servers.pgstac import Pgstac
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
-from stacpull.models import Selection
+from stacpull.filters.item_filter import compile_items
+from stacpull.selection import Selection
 
 COUNT = int(os.environ.get("PGSTAC_ITEMS", "500"))
 TRIANGLE = {"type": "Polygon", "coordinates": [[[-20, -30], [60, -30], [20, 50], [-20, -30]]]}

@@ -9,7 +9,7 @@ import pytest
 from tests.servers.rustac import rustac
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 COUNT = 60
 IDS = tuple(item["id"] for item in items(4))

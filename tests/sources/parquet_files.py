@@ -17,10 +17,11 @@ from multidict import CIMultiDict
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.outputs.geoparquet import write_geoparquet
 from stacpull.outputs.mirrored_items import MirroredItem
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.parquet_source import ParquetSource
 

@@ -16,8 +16,9 @@ from multidict import CIMultiDict
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Page, PageRequest, Selection
+from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
+from stacpull.selection import Selection
 from stacpull.sources.items_file import LinesSource
 from stacpull.sources.paging import PageSize
 

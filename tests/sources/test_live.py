@@ -16,8 +16,9 @@ from tests.sources.tree_of import ROOT, Tree, documents, in_order, trees
 from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import FailureKind, Page, PageRequest, Selection
+from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
 

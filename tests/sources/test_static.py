@@ -10,8 +10,9 @@ from tests.sources.memory import MemoryReader, broken_json
 from tests.sources.tree_of import ROOT, item_document
 
 from stacpull.errors import UsageError
-from stacpull.models import FailureKind, PageRequest, Selection
+from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
 

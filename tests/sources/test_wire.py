@@ -16,15 +16,16 @@ from tests.sources.memory import page
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import FailureKind, Page, PageRequest, Selection
+from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.api import ApiReader
 from stacpull.net.client import Client
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
+from stacpull.net.json_reader import ApiReader
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
 from stacpull.sources.pages import prefetch

@@ -7,6 +7,7 @@ answers SIGINT with a traceback and exit code 1.)
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import io
@@ -62,7 +63,14 @@ def main() -> NoReturn:
     if output.problem is not None and output.problem.errno != errno.EPIPE:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
         code = code or _NOT_WRITTEN
-    sys.exit(code)
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process at once: the interpreter would free every object first, which takes 50 ms."""
+    atexit._run_exitfuncs()  # noqa: SLF001 -- what sys.exit calls, too
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _use_utf8() -> None:

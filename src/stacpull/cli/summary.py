@@ -12,8 +12,9 @@ import attrs
 
 from stacpull.cli.printing import count, duration, rate, size
 from stacpull.config.options import OPTIONS, Option, Scope
-from stacpull.models import FailureKind, Selection
+from stacpull.models import FailureKind
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.selection import Selection
 
 __all__ = [
     "ADVICE",

@@ -30,19 +30,21 @@ from stacpull.engine.walk import Position
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener, Notice
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.models import FailureKind, Json, Selection
+from stacpull.models import FailureKind, Json
 from stacpull.planning.layout import Layout
 from stacpull.planning.url_lists import URL_FORMATS
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
+from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import holder, is_held
 from stacpull.urls import is_local
 
@@ -464,7 +466,8 @@ def status(dest: str | Path) -> StatusReport:
             "assets_clipped": views.clipped(db),
             "assets_unproven": views.unproven(db),
         }
-        in_the_way = list(unwritten(db, path))
+        with DirectoryFiles(path) as files:
+            in_the_way = list(unwritten(db, files))
         sums["items_failed"] += len(in_the_way)
         newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
         errors = tuple(newest[:_LAST_ERRORS])
@@ -537,4 +540,5 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
     path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
-        yield from unwritten(db, path)
+        with DirectoryFiles(path) as files:
+            yield from unwritten(db, files)

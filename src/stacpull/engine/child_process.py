@@ -21,6 +21,8 @@ from stacpull.errors import WorkerError
 
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 """File names have the same encoding in all processes of a run."""
+_START = "import gc; gc.set_threshold(100_000); from {} import main; main()"
+"""Imports make many objects, and none of them is garbage."""
 _PATIENCE = 2.0
 """Seconds that a process has to end by itself once its socket is closed."""
 _KILL_SECONDS = 1.0
@@ -37,7 +39,7 @@ def spawn(module: str, *inherited: int) -> Started:
     """Start a process. It takes some milliseconds, and may be called in any thread.
 
     Args:
-        module: The module that it runs; its argument is the descriptor of its end of the socket.
+        module: The module whose `main` it runs, with one argument: the descriptor of its end of the socket.
         inherited: Descriptors that it holds as long as it lives: a lock.
 
     Returns:
@@ -50,7 +52,7 @@ def spawn(module: str, *inherited: int) -> Started:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         process = subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
-            [sys.executable, *_UTF8, "-P", "-m", module, str(theirs.fileno())],
+            [sys.executable, *_UTF8, "-P", "-c", _START.format(module), str(theirs.fileno())],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

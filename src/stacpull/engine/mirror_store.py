@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine import heap
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
     is_pyarrow_installed,
@@ -32,21 +32,26 @@ from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
-from stacpull.ledger.runs import EndState, Requests, Run
+from stacpull.ledger.runs import EndState, Requests, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import FailureKind, ItemId, Job
 from stacpull.redact import Secrets
-from stacpull.store.destination import destination_error, is_destination_failure
-from stacpull.store.part_files import sweep
-from stacpull.store.sync import FileSync
+from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
+    from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
 """Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
+
+
+def _covers(wide: Selection, narrow: Selection) -> bool:
+    from stacpull.filters.covering import covers  # noqa: PLC0415 -- it imports all filters
+
+    return covers(wide, narrow)
 
 
 class Recovered(NamedTuple):
@@ -131,7 +136,7 @@ class MirrorStore:
     def __init__(
         self,
         workspace: Workspace,
-        run: Run,
+        run: StoredRun,
         requests: Requests,
         *,
         checksum: str | None,
@@ -159,8 +164,7 @@ class MirrorStore:
             on_stage: Called with the progress of an operation that takes long.
         """
         self._db = workspace.db
-        self.destination = workspace.destination
-        self._sync = workspace.sync
+        self.files = workspace.destination
         self._run = run
         self._requests = requests
         self._checksum = checksum
@@ -168,13 +172,12 @@ class MirrorStore:
         self._clock = clock
         self._is_stopped = is_stopped
         self._on_stage = on_stage
-        self._items = ItemWriter(self._db, self.destination, secrets, run.spec.metadata)
+        self._items = ItemWriter(self._db, self.files, secrets, run.metadata)
         self.publisher = Publisher(
             self._db,
             run.id,
             run.counters,
-            self.destination,
-            workspace.sync,
+            self.files,
             self._items,
             clock=clock,
             on_published=on_published,
@@ -188,15 +191,15 @@ class MirrorStore:
         return Planner(
             self._db,
             self._run.id,
-            sample_size=self._run.spec.selection.sample or 0,
+            sample_size=self._run.sample_size,
             revalidate=self._requests.revalidate,
-            is_there=self.destination.has,
+            is_there=self.files.has,
             secrets=self._secrets,
         )
 
     def translated(self) -> AbstractContextManager[None]:
         """Raise errors of SQLite in the block as `DestinationError`."""
-        return translated(ledger_path(self.destination.path))
+        return translated(ledger_path(self.files.work))
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -209,18 +212,17 @@ class MirrorStore:
         db = self._db
         self.publisher.remove_listed()
         runs.set_requests(db, self._run.id, self._requests)
-        left = recover(db, self.destination, checksum=self._checksum, is_stopped=self._is_stopped)
-        accept(db, self.destination)
+        left = recover(db, self.files, checksum=self._checksum, is_stopped=self._is_stopped)
+        accept(db, self.files)
         self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
         self.write_final_items()
-        why = self._sync.reason if isinstance(self._sync, FileSync) else None
-        return Recovered(runs.layout_before(db, self._run.id), why)
+        return Recovered(runs.layout_before(db, self._run.id), self.files.why_single)
 
     def take_up(self, rows: frozenset[int]) -> list[int]:
         """Publish what a lost worker process wrote of these assets and did not report; return their rows."""
-        found = parts_of_lost_worker(self._db, self.destination, rows, checksum=self._checksum)
+        found = parts_of_lost_worker(self._db, self.files, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [job.row for job, _, _ in found]
 
@@ -231,7 +233,7 @@ class MirrorStore:
     def write_final_items(self) -> None:
         """Publish everything, then write the JSON of items that are final without it."""
         self.publisher.settle()
-        if self._run.spec.metadata != "item":
+        if self._run.metadata != "item":
             return
         after = 0
         while rows := jobs.unwritten_items(self._db, after, 1000):
@@ -241,7 +243,7 @@ class MirrorStore:
 
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
-        sweep(self.destination.parts, lambda row, generation: jobs.is_open(self._db, row, generation))
+        self.files.sweep_parts(lambda row, generation: jobs.is_open(self._db, row, generation))
 
     def finish(self) -> None:
         """Publish and record everything, and sync what was renamed last."""
@@ -253,10 +255,8 @@ class MirrorStore:
         self.publisher.settle()
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
-        if is_done and self._run.spec.kind == "mirror":
-            from stacpull.filters.covering import covers  # noqa: PLC0415 - it imports all filters
-
-            forget_unwanted(self._db, self._run.id, covers, self.destination.has)
+        if is_done and self._run.kind == "mirror":
+            forget_unwanted(self._db, self._run.id, _covers, self.files.has)
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
         """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
@@ -284,7 +284,7 @@ class MirrorStore:
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""
         runs.end(self._db, self._run.id, state, reason, self._clock.time())
-        if state == "complete" and self._run.spec.kind == "mirror":
+        if state == "complete" and self._run.kind == "mirror":
             meta.set_adopting(self._db, adopting=False)
 
     # --- catalogs ----------------------------------------------------------------------------------------
@@ -321,14 +321,14 @@ class MirrorStore:
 
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
-        metadata = self._run.spec.metadata
+        metadata = self._run.metadata
         is_stopped = Patience(self._is_stopped, _CATALOG_PATIENCE).is_over
         if metadata == "ndjson":
             catalogs.write_lines(
                 self._db,
-                self.destination,
+                self.files,
+                self.publisher,
                 secrets=self._secrets,
-                adopting=self.publisher.adopting,
                 is_stopped=is_stopped,
             )
         entries = catalogs.collection_entries(self._db, metadata=metadata)
@@ -339,15 +339,15 @@ class MirrorStore:
                 interrupted = error
         catalogs.write_mirror_catalogs(
             self._db,
-            self.destination,
+            self.files,
+            self.publisher,
             entries,
             secrets=self._secrets,
-            source=self._run.spec.source,
-            write=self.publisher.write_file,
+            source=self._run.source,
             is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self._db):
-            remove_items_parquet(self._db, self.destination)
+            remove_items_parquet(self._db, self.files)
         if interrupted is not None:
             raise interrupted
         return notes
@@ -355,13 +355,13 @@ class MirrorStore:
     def _update_items_parquet(self, entries: list[CollectionEntry]) -> tuple[str, ...]:
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
-        if self._run.spec.metadata == "none":
+        if self._run.metadata == "none":
             return (f"{ITEMS_PARQUET} is not brought up to date, because --metadata none keeps no items.",)
         if not is_pyarrow_installed():
             return (f"{ITEMS_PARQUET} is not brought up to date: pip install 'stacpull[geoparquet]'.",)
         return update_items_parquet(
             self._db,
-            self.destination,
+            self.files,
             self.publisher,
             entries,
             secrets=self._secrets,

@@ -10,8 +10,8 @@ from stacpull.config.options import Options
 from stacpull.engine.api import mirror
 from stacpull.engine.item_input import SourceLike
 from stacpull.events import Event
-from stacpull.models import Selection
 from stacpull.reports import MirrorReport
+from stacpull.selection import Selection
 
 
 async def mirror_events(

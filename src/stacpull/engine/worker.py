@@ -1,4 +1,4 @@
-"""A worker process, started as `python -m stacpull.engine.worker SOCKET` (`workers.py`).
+"""A worker process (`main`), which `workers.py` starts.
 
     socket ─▶ queue ─▶ pool ─▶ intake ─▶ writer thread ─▶ parts of DEST, names to the socket
 
@@ -45,7 +45,3 @@ def _end_with_socket(fd: int) -> None:
     while not poll.poll(_PARENT_TIMEOUT) and os.getppid() == parent:
         pass
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

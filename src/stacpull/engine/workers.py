@@ -48,11 +48,12 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
-from stacpull.models import Job, Received, Selection
+from stacpull.models import Job, Received
 from stacpull.net.client import Counters
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.planning.statements import stated
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
 _WORTH_IT = 64
@@ -170,7 +171,7 @@ class Workers:
             self._pool.no_more()
 
     def no_more(self) -> None:
-        """Say that nothing will be added to the queue. The pool is told once the workers have no jobs."""
+        """Say that nothing will be added to the queue. The pool learns it once the workers have no jobs."""
         self._fed = True
         self._news.set()
 

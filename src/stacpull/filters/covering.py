@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from stacpull.filters.interval import Interval, parse_interval
-from stacpull.models import Selection
+from stacpull.selection import Selection
 
 
 def covers(wide: Selection, narrow: Selection) -> bool:

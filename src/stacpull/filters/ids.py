@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _SEPARATORS: Final = frozenset("_-/.:")
 _NAMED = 3

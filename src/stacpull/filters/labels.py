@@ -18,7 +18,8 @@ from typing import Any, Final, Literal, Self, cast
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 Nomenclature = Literal["clc43", "ben19"]
 

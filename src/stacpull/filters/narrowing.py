@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 from stacpull.filters.cql2 import parse_filter
 from stacpull.filters.interval import parse_instant, parse_interval
 from stacpull.filters.places import area_geometry
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _PLANE, _EDGE = 4, 180.0
 _ORDERED: Final = frozenset({"<", "<=", ">", ">="})

@@ -14,7 +14,8 @@ import orjson
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _SHOWN: Final = 5
 _WIDE = 5.0

@@ -8,7 +8,8 @@ from typing import Any, Final, Self
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _OF_THE_ITEM: Final = frozenset({"id", "collection", "geometry", "bbox"})
 _PREFIX: Final = "properties."

@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 
 from stacpull.filters.interval import Interval, parse_interval
 from stacpull.filters.narrowing import narrowing
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _HALF_TURN, _EDGE = 180.0, 180.0
 _NUMBER: Final = (int, float)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -24,7 +24,7 @@ from stacpull.ledger.database import transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import settle
 from stacpull.ledger.planned_assets import restore
-from stacpull.ledger.planning import seen_hash
+from stacpull.ledger.planner import seen_hash
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
     OF_SEVERAL,
@@ -36,10 +36,13 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import OF_COLLECTION, ItemId, Selection
-from stacpull.planning.items import item_document_path
+from stacpull.models import OF_COLLECTION, ItemId
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import joined, safe_segment
 from stacpull.urls import server_of
+
+if TYPE_CHECKING:
+    from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
 _DENIED = "f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
 
@@ -295,7 +298,8 @@ class _Asked(NamedTuple):
     run: int
     kind: str
     source: str
-    selection: Selection
+    selection: str
+    """As JSON: decoding it is seldom needed."""
     state: str
 
 
@@ -334,7 +338,7 @@ def forget_unwanted(
 
 def _asked(db: sqlite3.Connection) -> list[_Asked]:
     rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
-    return [_Asked(row[0], row[1], row[2], selection_of(row[3]), row[4]) for row in rows]
+    return [_Asked(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 
 def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Selection], bool]) -> list[int]:
@@ -348,7 +352,9 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
     wider = {
         one.run
         for one in walks
-        if one.kind == "mirror" and one.source == now.source and covers(one.selection, now.selection)
+        if one.kind == "mirror"
+        and one.source == now.source
+        and covers(selection_of(one.selection), selection_of(now.selection))
     }
     others = [one for one in walks if one.run not in wider and one.state != "superseded"]
     claims = [

@@ -10,9 +10,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import attrs
 import orjson
 
 from stacpull.digests import area_digest
@@ -20,7 +19,9 @@ from stacpull.errors import UsageError
 from stacpull.ledger import walk_state
 from stacpull.ledger.database import give_back, transaction
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING
-from stacpull.models import Selection
+
+if TYPE_CHECKING:
+    from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
 EndState = Literal["complete", "interrupted", "failed"]
@@ -84,19 +85,48 @@ class Run:
     """Items that the source announced and that were on no page, once the walk has ended."""
 
 
+class StoredRun(NamedTuple):
+    """What the store process needs of a run."""
+
+    id: int
+    kind: RunKind
+    source: str
+    metadata: Literal["item", "ndjson", "none"]
+    sample_size: int
+    """Items in its sample, 0 without `--sample`."""
+    counters: Mapping[str, int | None]
+
+
 def selection_of(text: str | bytes) -> Selection:
     """Return the selection stored as JSON `text`; fields that this version does not know are dropped.
 
     Raises:
         sqlite3.DatabaseError: The text is not a selection.
     """
+    import attrs  # noqa: PLC0415 -- see above
+
+    from stacpull.selection import Selection  # noqa: PLC0415 -- see above
+
     known = {field.name for field in attrs.fields(Selection)}
+    values = {k: _frozen(v) for k, v in _decoded(text).items() if k in known}
     try:
-        raw: dict[str, Any] = orjson.loads(text)
-        values: dict[str, Any] = {k: _frozen(v) for k, v in raw.items() if k in known}
         return Selection(**values)
-    except (ValueError, AttributeError, TypeError, UsageError) as error:
-        raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
+    except (ValueError, TypeError, UsageError) as error:
+        raise _not_a_selection(error) from error
+
+
+def _decoded(selection: str | bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(selection)
+    except ValueError as error:
+        raise _not_a_selection(error) from error
+    if not isinstance(fields, dict):
+        raise _not_a_selection("it is not an object")
+    return fields
+
+
+def _not_a_selection(reason: object) -> sqlite3.DatabaseError:
+    return sqlite3.DatabaseError(f"Could not decode the selection of a run: {reason}")
 
 
 def _frozen(value: Any) -> Any:
@@ -105,6 +135,8 @@ def _frozen(value: Any) -> Any:
 
 def selection_json(selection: Selection) -> str:
     """Return a selection as JSON: equal selections give equal text."""
+    import attrs  # noqa: PLC0415 -- see above
+
     return orjson.dumps(attrs.asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -319,6 +351,14 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: Requests) 
         )
         set_requests(db, run.id, requests)
     return replace(run, spec=spec, resumed=True, requests=requests)
+
+
+def stored(db: sqlite3.Connection, run: int) -> StoredRun:
+    """Return what the store process needs of a run that is in the ledger."""
+    kind, source, metadata, selection = db.execute(
+        "SELECT kind, source, metadata, selection FROM runs WHERE id = ?", (run,)
+    ).fetchone()
+    return StoredRun(run, kind, source, metadata, _decoded(selection).get("sample") or 0, counters(db, run))
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -13,7 +13,9 @@ from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile
-from stacpull.reports import FailureRecord, RunState
+
+if TYPE_CHECKING:
+    from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
 
 _SHA256_BYTES = 32
 _OF_NOTHING = b""
@@ -168,6 +170,8 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         f"FROM unread {order}",
         () if newest is None else (newest,),
     )
+    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above
+
     for row in rows:
         yield FailureRecord(*row[:-2])
 

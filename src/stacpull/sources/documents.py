@@ -15,11 +15,12 @@ import enum
 from typing import Final
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.models import Failure, FailureKind, Json, PageRequest, Selection
-from stacpull.net.api import Document
+from stacpull.models import Failure, FailureKind, Json, PageRequest
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
+from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
 from stacpull.sources.source_url import api_place, meant_url
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead

@@ -16,7 +16,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Protocol
 
@@ -140,6 +139,8 @@ class FileSync:
         """
         self.reason = reason
         self._parts_fd = parts_fd
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- it imports logging
+
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-fsync")
 
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:

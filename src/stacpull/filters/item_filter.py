@@ -16,7 +16,8 @@ from stacpull.filters.interval import DatetimeCheck
 from stacpull.filters.labels import LabelCheck
 from stacpull.filters.places import AreaCheck, BboxCheck
 from stacpull.filters.properties import CloudCoverCheck, FlagCheck, WhereCheck
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 FILTERS = (
     IdsCheck,  # first: it remembers which ids were found, whatever else is asked

@@ -53,7 +53,7 @@ class KeepsAssets(Protocol):
 
 
 class AssetOptions(NamedTuple):
-    """Which places and kinds of assets are used: see `stacpull.models.Selection`."""
+    """Which places and kinds of assets are used: see `stacpull.selection.Selection`."""
 
     prefer: tuple[str, ...] = ()
     include_pages: bool = False

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.models import Json, Selection
+from stacpull.models import Json
+from stacpull.selection import Selection
 
 _MEMO_SIZE: Final = 4096
 _WILD: Final = re.compile(r"[*?\[]")
@@ -26,7 +27,7 @@ class AssetFilter:
     def __init__(
         self, *, keep: Iterable[str], drop: Iterable[str], roles: Iterable[str], media_types: Iterable[str]
     ) -> None:
-        """Compile the conditions; see `stacpull.models.Selection` for what they hold."""
+        """Compile the conditions; see `stacpull.selection.Selection` for what they hold."""
         self._globs = tuple(glob for glob in keep if glob)
         self._keep = _any_glob(self._globs)
         self._drop = _any_glob(drop)
