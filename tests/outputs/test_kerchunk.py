@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 import xarray
 from imagecodecs.numcodecs import register_codecs
 from rasterio.crs import CRS
@@ -22,12 +24,16 @@ from rasterio.windows import Window
 from tests.acceptance.command import COMMAND, environment, run
 from tests.acceptance.raster_host import RasterHost, raster_host
 from tests.outputs.conftest import item
+from tests.tiff.made import Value, shorts, tiff
+from tests.tiff.made import image as made_image
 
 import stacpull
 from stacpull import AssetFailed, Selection
 from stacpull.outputs import tiff_as_zarr
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use `@` matmul:PendingDeprecationWarning", "ignore::rasterio.errors.NotGeoreferencedWarning"
+)
 register_codecs(verbose=False)
 
 TILES = {"tiled": True, "blockxsize": 32, "blockysize": 16}
@@ -138,6 +144,20 @@ WHOLE: dict[str, dict[str, Any]] = {
         **TILES, "compress": "WEBP", "WEBP_LOSSLESS": "YES", "dtype": "uint8", "bands": 3,
         "interleave": "PIXEL",
     },
+    "webp-alpha": {
+        "blockysize": 70, "compress": "WEBP", "WEBP_LOSSLESS": "YES", "dtype": "uint8", "bands": 4,
+        "interleave": "PIXEL", "photometric": "RGB", "alpha": "YES",
+    },
+    "jpeg-rgb": {
+        **TILES, "blockxsize": 16, "compress": "JPEG", "dtype": "uint8", "bands": 3, "interleave": "PIXEL",
+        "photometric": "RGB",
+    },
+    "alpha": {
+        "blockysize": 16, "dtype": "uint8", "bands": 4, "interleave": "BAND", "photometric": "RGB",
+        "alpha": "YES",
+    },
+    "one-column": {"blockysize": 16, "size": (71, 1), "dtype": "int64"},
+    "lerc-zstd": {"blockysize": 16, "compress": "LERC_ZSTD", "dtype": "float32", "bands": 2},
 }  # fmt: skip
 """Rasters whose blocks cannot be chunks."""
 ONE_BY_ONE: dict[str, dict[str, Any]] = {
@@ -175,13 +195,20 @@ def test_a_small_file_whose_blocks_cannot_be_chunks_is_one_chunk(
     assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == ["{{mirror}}/c/i/jpeg.tif"]
 
 
+JPEG2000 = tiff(made_image(t259=shorts(34712))).ljust(4096)
 LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {
     "nibbles": ({"nbits": 4, "dtype": "uint8"}, "its samples have 4 bits"),
     "twelve": ({"nbits": 12}, "its samples have 12 bits"),
     "ycbcr": (
         {**TILES, "blockxsize": 16, "compress": "JPEG", "photometric": "YCBCR", "dtype": "uint8", "bands": 3},
-        "its colours are YCbCr",
+        "its colours are ycbcr",
     ),
+    "jpeg": (
+        {**TILES, "blockxsize": 16, "compress": "JPEG", "dtype": "uint8", "bands": 4},
+        "it is JPEG with several bands",
+    ),
+    "cielab": ({"photometric": "CIELAB", "dtype": "uint8", "bands": 3}, "its colours are cielab"),
+    "jpeg2000": ({"content": JPEG2000}, "its compression has no codec (jpeg2000)"),
     "lerc": (
         {**TILES, "compress": "LERC_ZSTD", "dtype": "float32", "size": (4200, 4200)},
         "its tiles have no codec (lerc), and it is larger than 64 MiB",
@@ -204,13 +231,33 @@ def test_what_cannot_be_referenced_is_left_out_and_reported(
     assert failed.keys() == LEFT_OUT.keys()
     for key, message in failed.items():
         assert message.startswith(f"The file is left out: {LEFT_OUT[key][1]}")
-    assert (report.items, report.left_out, report.exit_code) == (1, 5, 1)
-    assert "1 files were left out, c/i ycbcr for one: its colours are YCbCr." in report.notes
+    assert (report.items, report.left_out, report.exit_code) == (1, 8, 1)
+    assert "1 files were left out, c/i ycbcr for one: its colours are ycbcr." in report.notes
     assert report.notes[-1] == "1 assets are not TIFFs."
     check(dest, tmp_path / "refs.json", "sound")
     assert {name.split("/")[2] for name in references_in(tmp_path / "refs.json") if name.count("/") > 2} == {
         "sound"
     }
+
+
+def test_pages_overviews_and_masks_are_left_alone(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    pages = np.arange(3 * 70 * 50, dtype=np.uint16).reshape(3, 70, 50)
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="minisblack", rowsperstrip=16, metadata=None)
+    contents = {"pages": {"content": (tmp_path / "pages.tif").read_bytes()}}
+    for name, blocks in (("tiles", TILES), ("strips", {"blockysize": 16})):
+        raster(tmp_path / f"{name}.tif", compress="DEFLATE", **blocks)
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(tmp_path / f"{name}.tif", "r+") as file,
+        ):
+            file.write_mask(file.read(1) > 20)
+            file.build_overviews([2, 4])
+        contents[name] = {"content": (tmp_path / f"{name}.tif").read_bytes()}
+    dest = mirror(**contents)
+    assert export(dest, tmp_path / "refs.json").notes == ()
+    for name in ("tiles", "strips"):
+        check(dest, tmp_path / "refs.json", name)
+    np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/pages"), pages[:1])
 
 
 def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: Path) -> None:
@@ -221,6 +268,37 @@ def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: 
         "1 files were left out, c/i a for one: it cannot be read: No such file or directory.",
     )
     check(dest, tmp_path / "refs.json", "b")
+
+
+def test_predictors_are_those_that_readers_undo(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    values = np.cumsum(np.ones((64, 64)), axis=1).astype(np.uint16)
+    options = {"tile": (16, 32), "predictor": True, "metadata": None, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "lzma.tif", values, compression="lzma", **options)
+    odd = tiff(made_image(t317=shorts(2))).ljust(4096)
+    contents = {"lzma": {"content": (tmp_path / "lzma.tif").read_bytes()}, "none": {"content": odd}}
+    dest = mirror(**contents)
+    report = export(dest, tmp_path / "refs.json")
+    assert report.notes == (
+        "1 files were left out, c/i none for one: its predictor is 2, and its compression none.",
+    )
+    check(dest, tmp_path / "refs.json", "lzma")
+
+
+def test_blocks_of_another_size_are_not_chunks(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    padded = tiff(made_image(t279=Value(4, [1250]))).ljust(4096)
+    reversed_bits = tiff(made_image(t266=shorts(2))).ljust(4096, b"\x01")
+    dest = mirror(padded={"content": padded}, reversed_bits={"content": reversed_bits})
+    export(dest, tmp_path / "refs.json")
+    for key in ("padded", "reversed_bits"):
+        check(dest, tmp_path / "refs.json", key)
+
+
+def test_a_path_that_references_cannot_have_is_refused(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    dest = mirror(a={})
+    for name in ("{{x}}", os.fsdecode(b"\xff")):
+        dest = dest.rename(tmp_path / name)
+        with pytest.raises(stacpull.UsageError, match="which references cannot have"):
+            export(dest, tmp_path / "refs.json")
 
 
 @pytest.mark.parametrize(("nodata", "expected"), [(None, 0), (7, 7)])

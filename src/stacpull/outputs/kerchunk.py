@@ -79,11 +79,17 @@ def export_kerchunk(
     _check(out, options)
     references = _References(on_left_out)
     root = contents.dest.resolve()
+    try:
+        templates = orjson.dumps({"mirror": str(root)})
+    except orjson.JSONEncodeError as error:
+        raise UsageError(
+            f"{contents.dest} has a path that is not UTF-8, which references cannot have."
+        ) from error
     if "{{" in str(root):
-        raise UsageError(f"{root} has {{{{ in its name, which references cannot have.")
+        raise UsageError(f"{root} has {{{{ in its path, which references cannot have.")
     with whole_file(out) as file:
         rasters = _mirrored(contents, root, options, on_progress, references.skip)
-        references.write(file, {"mirror": str(root)}, rasters)
+        references.write(file, templates, rasters)
     notes = references.notes()
     if contents.unreadable:
         notes = (
@@ -110,7 +116,7 @@ def export_kerchunk_of_table(
     _check(out, options)
     references = _References(on_left_out)
     with whole_file(out) as file:
-        references.write(file, {}, _tabled(table, options, on_progress, references.skip))
+        references.write(file, b"{}", _tabled(table, options, on_progress, references.skip))
     return references.report(out, references.notes())
 
 
@@ -138,9 +144,9 @@ class _References:
         """Count an asset that is not a TIFF."""
         self._others += 1
 
-    def write(self, file: BinaryIO, templates: Json, rasters: Iterator[_Raster]) -> None:
-        """Write the whole file."""
-        file.write(b'{"version":1,"templates":' + orjson.dumps(templates) + b',"refs":{\n".zgroup":')
+    def write(self, file: BinaryIO, templates: bytes, rasters: Iterator[_Raster]) -> None:
+        """Write the whole file; `templates` are JSON."""
+        file.write(b'{"version":1,"templates":' + templates + b',"refs":{\n".zgroup":')
         file.write(_text(_GROUP))
         collections: set[str] = set()
         before: ItemId | None = None
