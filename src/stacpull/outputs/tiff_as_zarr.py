@@ -19,7 +19,7 @@ from stacpull.models import Json
 from stacpull.tiff import Transform
 
 MOST_WHOLE = 64 << 20
-"""The largest size of an image in bytes, decoded, that is one chunk."""
+"""The largest size in bytes, of the file and of the image decoded, of one chunk."""
 _CODECS: dict[int, Json | None] = {
     1: None,
     5: {"id": "imagecodecs_lzw"},
@@ -123,7 +123,7 @@ def zarr_array(layout: TiffLayout, size: int | None) -> ZarrArray:
         compressor, filters = _CODECS[layout.compression_code], _filters(layout, dtype, block)
         chunks = _tiles(layout, blocks, planar=planar)
     else:
-        if math.prod(shape) * int(dtype[2:]) > MOST_WHOLE:
+        if max(math.prod(shape) * int(dtype[2:]), size or 0) > MOST_WHOLE:
             raise NotReferencedError(f"{whole}, and it is larger than {MOST_WHOLE >> 20} MiB")
         if 0 in layout.tile_offsets or 0 in layout.tile_byte_counts:
             raise NotReferencedError(f"{whole}, and parts of it are missing (sparse)")
