@@ -29,7 +29,7 @@ from stacpull.engine.url_list import UrlList, text_output
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
@@ -43,6 +43,7 @@ from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
+from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import holder, is_held
 from stacpull.urls import is_local
 
@@ -422,7 +423,8 @@ def status(dest: str | Path) -> StatusReport:
             "assets_clipped": views.clipped(db),
             "assets_unproven": views.unproven(db),
         }
-        in_the_way = list(unwritten(db, path))
+        with DirectoryFiles(path) as files:
+            in_the_way = list(unwritten(db, files))
         sums["items_failed"] += len(in_the_way)
         newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
         errors = tuple(newest[:_LAST_ERRORS])
@@ -495,4 +497,5 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
     path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
-        yield from unwritten(db, path)
+        with DirectoryFiles(path) as files:
+            yield from unwritten(db, files)

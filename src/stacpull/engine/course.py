@@ -20,7 +20,7 @@ from stacpull.models import Checksum, Failure, FailureKind, Json
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
-from stacpull.planning.items import stated_of
+from stacpull.planning.item_plan import stated_of
 from stacpull.planning.prefixes import object_of
 from stacpull.planning.statements import why_not_ready
 from stacpull.redact import is_signed
