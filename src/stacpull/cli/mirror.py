@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stacpull.cli import parameters
+from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.options import MIRRORING
@@ -32,6 +33,7 @@ def mirror(session: CommandSession, source: str, dest: Path) -> int:
     NDJSON on standard input. An unfinished mirror resumes where it stopped; a finished one is brought up to
     date.
     """
+    import_aiohttp()
     from stacpull.engine import api
 
     report = session.run(

@@ -10,6 +10,7 @@ from typing import Any, TextIO, cast
 import click
 
 from stacpull.cli import parameters
+from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import plan_lines
 from stacpull.config.options import MIRRORING
@@ -59,6 +60,7 @@ def plan(
     Estimates items, assets, bytes, requests and time for the same options as mirror; with DEST, the part
     that is still missing there.
     """
+    import_aiohttp()
     from stacpull.engine import api
 
     if urls is None and (out is not None or with_credentials):
