@@ -24,7 +24,7 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +55,7 @@ _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
 
 
+@cache
 def user_agent() -> str:
     """Return what stacpull calls itself: name, version, and where to complain."""
     about = metadata.metadata("stacpull")
