@@ -20,7 +20,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
-        "reports", "schemes", "selection", "spans", "system", "urls",
+        "reports", "schemes", "selection", "spans", "speed", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -47,7 +47,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"net"}),
+    "aiohttp": frozenset({"net", "outputs"}),
     "httptools": frozenset({"fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
     "sqlite3": frozenset({"ledger"}),
@@ -63,7 +63,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "catalog.tables", "clock", "config.environment", "config.options", "engine.course",
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
-            "filters.assets", "filters.items", "ledger.results", "models", "net.retry", "net.transport",
+            "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",
+            "net.transport",
             "planning.layout", "planning.kinds", "redact", "reports", "selection", "sources.item_reader",
             "sources.source", "system", "net.notices", "tiff", "transfer.checks", "transfer.file_version",
         }
@@ -72,7 +73,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
-            "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
+            "ledger.results", "models", "net.addresses", "net.json_reader", "net.client", "net.gate",
+            "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
             "store.atomic", "tiff", "urls",
         }
@@ -104,6 +106,45 @@ OWN_TASKS = {"engine/stream.py"}
 """A generator may not yield inside a task group (PEP 789): it awaits the one task it starts."""
 
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
+
+
+STORE_ROOMS = frozenset({"engine", "catalog", "outputs"})
+"""Rooms that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
+FILE_FUNCTIONS = frozenset(
+    {
+        "access", "chmod", "fchmod", "fdopen", "fstat", "fsync", "ftruncate", "link", "listdir", "lstat",
+        "makedirs", "mkdir", "open", "pread", "pwrite", "read", "readlink", "remove", "removedirs", "rename",
+        "renames", "replace", "rmdir", "scandir", "stat", "statvfs", "symlink", "truncate", "unlink", "utime",
+        "walk", "write",
+    }
+)  # fmt: skip
+"""Functions of `os`."""
+FILE_METHODS = frozenset(
+    {
+        "exists", "glob", "hardlink_to", "is_dir", "is_file", "is_symlink", "iterdir", "lchmod", "lstat",
+        "mkdir", "read_bytes", "read_text", "readlink", "rename", "rglob", "rmdir", "samefile", "stat",
+        "symlink_to", "touch", "unlink", "write_bytes", "write_text",
+    }
+)  # fmt: skip
+"""Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
+OWN_FILES = {
+    "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
+    "engine/journal.py": "writes the log beside the ledger",
+    "engine/recovery.py": "reads the name of this boot from /proc",
+    "engine/rebuild.py": "reads the log beside the ledger",
+    "engine/url_list.py": "writes a list to a file of the user's",
+    "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
+    "catalog/tables.py": "writes tables to files of the user's",
+    "outputs/geoparquet.py": "writes OUT",
+    "outputs/formats.py": "looks at OUT",
+    "outputs/html_page.py": "reads its own page",
+    "outputs/html_report.py": "writes OUT",
+    "outputs/kerchunk.py": "writes OUT; reads the headers of files in DEST, which must be a directory",
+    "outputs/label_table.py": "writes OUT",
+    "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",
+    "outputs/webdataset.py": "writes OUT",
+}
+"""Modules of these rooms that use files by themselves, and what for."""
 
 
 class Module(NamedTuple):
@@ -199,6 +240,29 @@ def task_violations(module: Module) -> Iterator[str]:
                 yield "start tasks in task groups only"
 
 
+def file_violations(module: Module) -> Iterator[str]:
+    """DEST may be anything that `store/` can write: nothing else uses a file system there."""
+    if module.room in STORE_ROOMS and module.place.as_posix() not in OWN_FILES and uses_files(module):
+        yield f"{module.room} must use DEST through the store"
+
+
+def uses_files(module: Module) -> bool:
+    return any(is_file_call(node) for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+
+
+def is_file_call(call: ast.Call) -> bool:
+    modes = {one.value for one in call.args if isinstance(one, ast.Constant)} & {"rb", "wb", "xb", "ab"}
+    match call.func:
+        case ast.Name(id="open") | ast.Attribute(value=ast.Name(id="shutil")):
+            return True
+        case ast.Attribute(attr=name, value=ast.Name(id="os")):
+            return name in FILE_FUNCTIONS
+        case ast.Attribute(attr=name):
+            is_replace = name == "replace" and len(call.args) == 1 and not call.keywords
+            return name in FILE_METHODS or is_replace or (name == "open" and bool(modes))
+    return False
+
+
 def shape_violations(module: Module) -> Iterator[str]:
     vague = VAGUE_NAMES & {*module.place.parent.parts, *module.place.stem.split("_")}
     if vague:
@@ -232,6 +296,7 @@ def violations(package: Path) -> list[str]:
             *import_violations(module, package.name, rooms),
             *environment_violations(module),
             *task_violations(module),
+            *file_violations(module),
             *shape_violations(module),
         ]
         found += [f"{module.place}: {message}" for message in messages]
@@ -253,6 +318,11 @@ def is_for_type_checkers(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
+def test_the_list_of_modules_that_use_files_names_those_that_do() -> None:
+    modules = {m.place.as_posix() for m in read_package(PACKAGE) if m.room in STORE_ROOMS and uses_files(m)}
+    assert modules == set(OWN_FILES)
+
+
 def test_every_room_is_in_the_table() -> None:
     rooms = {module.room for module in read_package(PACKAGE)}
     assert rooms <= {*MAY_IMPORT, *EVERYTHING}
@@ -271,6 +341,8 @@ SOUND = {
     "planning/__init__.py": '"""Pure."""',
     "store/__init__.py": '"""Bytes at rest."""',
     "ledger/__init__.py": '"""Truth."""\nimport sqlite3',
+    "catalog/__init__.py": '"""Catalogs."""',
+    "outputs/__init__.py": '"""Outputs."""\n"a".replace("b", "c")\nfiles.open("a")',
     "engine/__init__.py": '"""Puts together."""\nfrom made.ledger import x\nfrom .. import models',
     "engine/pool.py": '"""Workers."""\nasync def f(group):\n    group.create_task(g())',
     "cli/__init__.py": '"""Commands."""\nfrom made import engine\nimport click, os\nos.environ',
@@ -308,6 +380,11 @@ SOUND = {
         ("engine/a.py", "self._loop.create_task(f())", "start tasks in task groups only"),
         ("engine/a.py", "from asyncio import create_task", "start tasks in task groups only"),
         ("engine/a.py", "asyncio.ensure_future(f())", "start tasks in task groups only"),
+        ("engine/a.py", "import os\nos.unlink('x')", "engine must use DEST through the store"),
+        ("catalog/a.py", "path.write_bytes(b'')", "catalog must use DEST through the store"),
+        ("outputs/a.py", "import shutil\nshutil.copy(a, b)", "outputs must use DEST through the store"),
+        ("engine/a.py", "path.open('rb')", "engine must use DEST through the store"),
+        ("engine/a.py", "path.replace(other)", "engine must use DEST through the store"),
         ("engine/utils.py", "x = 1", "utils says nothing"),
         ("engine/path_helpers.py", "x = 1", "helpers says nothing"),
         ("misc/a.py", "x = 1", "misc says nothing"),
@@ -401,7 +478,7 @@ MODULE_NAMES_USED_TWICE = frozenset(
     {
         "api", "assets", "classes", "credentials", "documents", "failures", "inspection", "items", "mirror",
         "parts", "places", "planning", "pruning", "recognition", "resume", "retry", "s3", "status", "sync",
-        "tree", "trust", "verify",
+        "tree", "verify",
     }
 )  # fmt: skip
 """Names of classes and modules that stand for several things. Take out what is renamed; add nothing."""

@@ -61,10 +61,10 @@ class PageRequest:
     `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
     those that a `next` link asks for (STAC API, item search, paging): part of the cursor, never secret.
 
-    `after` says where in a document that is no page of an API the items begin: behind this place in the tree
-    or file that `url` leads to. Each step is a number and what stands there, so that a place is found again
-    where the document has changed: (number of the link, its href as written) from the top down to the link
-    that is done; for a file one step, (number or offset, id or version).
+    `after` says where the items begin in a document that is not a page of an API: behind this place in the
+    tree or file that `url` leads to. Each step is a number and what stands there, so that a place is found
+    again where the document has changed: (number of the link, its href as written) from the top down to the
+    link that is done; for a file one step, (number or offset, id or version).
     """
 
     url: str

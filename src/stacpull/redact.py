@@ -29,7 +29,7 @@ __all__ = [
 
 _KEYS = frozenset(
     {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
-)  # given by the user: `net.credentials` puts them back where they belong
+)  # given by the user: `net.host_credentials` puts them back where they belong
 _SIGNATURES = frozenset(
     {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
 )  # made by a server for this one URL: once cut, the URL is of no use
@@ -42,9 +42,9 @@ _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
 _MIN_IN_DOCUMENT = 6
-"""Characters from which a secret is no chance hit in a document: shorter, it would tear `type` and `true`."""
+"""Shorter secrets are not replaced in a document: they would tear `type` and `true`."""
 _MIN_IN_URL = 8
-"""Characters from which a secret is no chance hit in the path of a URL, which would lead nowhere then."""
+"""Shorter secrets are not replaced in the path of a URL, which would lead nowhere then."""
 _MIN_LEARNED = 16
 _MOST_LEARNED = 256
 _ORDINARY_FIELDS = frozenset(

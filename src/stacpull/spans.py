@@ -36,7 +36,7 @@ def joined(spans: Iterable[Span]) -> Spans:
 
 
 def added(spans: Spans, new: Span) -> Spans:
-    """Return `spans` with the bytes of `new`; at once where they go on with the first, as nearly all do."""
+    """Return `spans` with the bytes of `new`; at once where they continue the first, as nearly all do."""
     if len(spans) == 1 and spans[0].end == new.start < new.end:
         return (Span(spans[0].start, new.end),)
     return joined((*spans, new))

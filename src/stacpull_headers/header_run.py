@@ -53,6 +53,7 @@ class HeadersRun:
         selection: Selection,
         options: Options,
         *,
+        tiles: bool,
         clock: Clock,
         on_event: Listener | None,
         stop: asyncio.Event | None,
@@ -62,6 +63,7 @@ class HeadersRun:
         self._network = network
         self._selection = selection
         self._options = options
+        self._tiles = tiles
         self._clock = clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
@@ -140,7 +142,7 @@ class HeadersRun:
         )
         self._summary = walk.summary
         position = Position.from_json(before["walk"] if before else None)
-        fetcher = _HeaderFetcher(RangedReader(self._network.client))
+        fetcher = _HeaderFetcher(RangedReader(self._network.client, tiles=self._tiles))
         network, prefer = self._network, self._selection.prefer
         tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
         pool = Pool(queue, self._book, tools, workers=self._workers, on_failure=self._failures.failed)

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import attrs
-import orjson
 
-from stacpull.catalog.tables import check_table, write_table
+from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
@@ -31,12 +30,12 @@ from stacpull.engine.together import timed_stop
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json
 from stacpull.selection import Selection
 from stacpull_headers.header_plans import HeaderCounts
-from stacpull_headers.header_rows import COLUMNS, as_mapping
+from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, as_mapping, row_values
 from stacpull_headers.header_run import HeadersRun
 from stacpull_headers.headers_report import HeadersReport
 
@@ -52,6 +51,7 @@ async def headers(
     selection: Selection | None = None,
     options: Options | None = None,
     refresh: bool = False,
+    tiles: bool = False,
     on_row: OnRow | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
@@ -67,6 +67,7 @@ async def headers(
         selection: What to keep. Without `assets` and `media_types`, TIFFs by media type or suffix.
         options: How to transfer.
         refresh: True to read everything again and replace `out`.
+        tiles: True to store where the tiles or strips of each file's first image are, too.
         on_row: Called with each row, by column name, in the order of the walk, when all are read (in another
             thread). Without `out`, also with the rows of a job that was stopped.
         on_event: Called with progress, notices and failures.
@@ -89,6 +90,7 @@ async def headers(
                 selection=selection or Selection(),
                 options=completed(options, kept.source),
                 refresh=refresh,
+                tiles=tiles,
                 on_row=on_row,
                 on_event=on_event,
                 stop=stopping,
@@ -103,17 +105,19 @@ async def _headers(
     selection: Selection,
     options: Options,
     refresh: bool,
+    tiles: bool,
     on_row: Callable[[Mapping[str, Any]], None] | None,
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> HeadersReport:
     address, clock = source_address(source, options, kept), SystemClock()
+    columns = (*COLUMNS, *TILE_COLUMNS) if tiles else COLUMNS
     compile_items(selection)
     question = {
         "job": "headers",
         "source": address.url,
         "selection": _changed_options(selection),
-        "columns": [column.name for column in COLUMNS],
+        "columns": [column.name for column in columns],
     }
     table = None if out is None else Path(out)
     async with _opened_results(table, question, refresh=refresh) as results:
@@ -123,10 +127,18 @@ async def _headers(
         else:
             async with opened_source(address, options, clock, stop, on_event=on_event) as (network, opened):
                 run = HeadersRun(
-                    results, opened, network, selection, options, clock=clock, on_event=on_event, stop=stop
+                    results,
+                    opened,
+                    network,
+                    selection,
+                    options,
+                    tiles=tiles,
+                    clock=clock,
+                    on_event=on_event,
+                    stop=stop,
                 )
                 report = await run.execute(before)
-        return await asyncio.to_thread(_publish, report, results, table, on_row)
+        return await asyncio.to_thread(_publish, report, results, table, columns, on_row)
 
 
 def _changed_options(selection: Selection) -> dict[str, Any]:
@@ -191,15 +203,19 @@ def _report_of_before(results: Results, position: Json, source: str) -> HeadersR
 
 
 def _publish(
-    report: HeadersReport, results: Results, out: Path | None, on_row: OnRow | None
+    report: HeadersReport,
+    results: Results,
+    out: Path | None,
+    columns: Sequence[Column],
+    on_row: OnRow | None,
 ) -> HeadersReport:
     """Write OUT if the job is complete, and hand on the rows. Off the loop."""
     if out is not None and report.state == "complete":
         position = results.position or _BEGINNING
         if not (position.get("written") and out.exists()):
-            write_table(out, COLUMNS, (orjson.loads(row.value) for row in results.rows()))
+            write_table(out, columns, (row_values(row.value, columns) for row in results.rows()))
             results.put((), position={**position, "written": True})
     if on_row is not None and (out is None or report.state == "complete"):
         for row in results.rows():
-            on_row(as_mapping(row.value))
+            on_row(as_mapping(row.value, columns))
     return replace(report, out=None if out is None else str(out))

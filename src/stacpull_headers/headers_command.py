@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 _UNUSED = (
     "checksum", "revalidate", "prune", "yes", "adopt", "processes", "expand-prefix", "collection-assets",
-    "clip",
+    "clip", "dashboard", "dashboard-token",
 )  # fmt: skip
 
 
@@ -34,6 +34,11 @@ _UNUSED = (
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
+    click.Option(
+        ["--tiles"],
+        is_flag=True,
+        help="Store where the tiles of each file are, too; `export -f kerchunk` reads it from OUT.",
+    ),
     *parameters.options(*_SCOPES, unused=_UNUSED),
     parameters.config(),
     examples=[
@@ -45,7 +50,9 @@ _UNUSED = (
     noun="headers",
     scopes=_SCOPES,
 )
-def headers_command(session: CommandSession, source: str, output: Path | None, refresh: bool) -> int:
+def headers_command(
+    session: CommandSession, source: str, output: Path | None, refresh: bool, tiles: bool
+) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
     Uses range requests, a few kB per asset. SOURCE and the selection are those of mirror. Results are kept
@@ -67,6 +74,7 @@ def headers_command(session: CommandSession, source: str, output: Path | None, r
             selection=session.selection,
             options=session.options,
             refresh=refresh,
+            tiles=tiles,
             on_row=on_row if is_shown else None,
             on_event=session.show,
             stop=stop,

@@ -2,8 +2,8 @@
 
 The first read has the size that the item states (`file:header_size`; BYOC calls it `headerSize`), otherwise
 16 KiB, which is the whole header of most COGs; `transfer.file_version` does the reading. If the object has
-changed, what was read is dropped and the header is read once more from the start. At most 1 MiB is read,
-whatever the file claims.
+changed, what was read is dropped and the header is read once more from the start. At most 1 MiB is read
+(4 MiB with the lists of tiles), whatever the file claims.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
-from stacpull.tiff import FIRST_READ, MOST_BYTES, Header, TiffError, parse
+from stacpull.tiff import FIRST_READ, MOST_BYTES, MOST_BYTES_WITH_TILES, Header, TiffError, parse
 from stacpull.transfer.checks import failed
 from stacpull.transfer.file_version import ChangedError, FileVersion, Opener, ReadCounts
 
@@ -38,12 +38,14 @@ class RangedReader:
 
     Args:
         client: sends the requests.
-        most_bytes: how much of a file is read at most.
+        most_bytes: how much of a file is read at most; None for 1 MiB, with tiles 4 MiB.
+        tiles: True to read where the tiles or strips of the first image are, too.
     """
 
-    def __init__(self, client: Opener, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, client: Opener, *, most_bytes: int | None = None, tiles: bool = False) -> None:
         self._client = client
-        self._most_bytes = most_bytes
+        self._most_bytes = most_bytes or (MOST_BYTES_WITH_TILES if tiles else MOST_BYTES)
+        self._tiles = tiles
 
     async def read(
         self,
@@ -72,7 +74,8 @@ class RangedReader:
         for _ in range(2):
             version = FileVersion(self._client, href, used, self._most_bytes, media_type, count_refusal)
             try:
-                header = await version.parsed(first, partial(parse, most_bytes=self._most_bytes))
+                reading = partial(parse, most_bytes=self._most_bytes, tiles=self._tiles)
+                header = await version.parsed(first, reading)
             except ChangedError:
                 continue
             except TiffError as error:

@@ -6,7 +6,7 @@ the ETag unquoted and says nothing of Accept-Ranges although ranges work; a clie
 with `x-ms-version`, or has one in its signed query (`sv`).
 
 Archives, catalogs and the files that catalogs name are open to all, as in the recordings. What downloads lead
-to is not: a client that loses a query on its way is told so with a 403. Inferred, not recorded: the wording
+to is not: a client that loses a query on its way gets a 403. Inferred, not recorded: the wording
 of the 403, 412 and 416 bodies; a suffix range (`bytes=-5`), which the documentation leaves out, gets the
 whole.
 """

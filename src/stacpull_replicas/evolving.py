@@ -1,7 +1,7 @@
 """A STAC API whose collection changes between two walks: what a mirror that is run again has to find.
 
 Each `evolve` is one publication: items come, go and get another id, files change with and without another
-size, items are touched, assets come and go. What it does is a pure function of (seed, step), and is told as
+size, items are touched, assets come and go. What it does is a pure function of (seed, step), returned as
 an `Evolution`, so that a test can hold a report against it.
 """
 

@@ -29,7 +29,7 @@ from stacpull_replicas.corine import CLASSES
 from stacpull_replicas.dataset import Dataset, Patch, Ring, Site
 from stacpull_replicas.hub_catalog import LABELS_COLLECTION, LARGE_COLLECTION, SOURCE_COLLECTION, Document
 
-# Marks from the private use area of Unicode, which no document of ours contains.
+# Marks from the private use area of Unicode, which none of these documents contains.
 _TEXT, _VALUE, _MEMBERS, _END = "\ue000", "\ue001", "\ue002", "\ue003"
 _HOLE = re.compile(
     f"{_TEXT}(?P<text>\\w+){_END}"

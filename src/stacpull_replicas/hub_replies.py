@@ -48,7 +48,7 @@ _FRONT_DOOR = struct.Struct("<IIQQ")
 _POINT_OF_PRESENCE = b"REP00010001000100010001"
 
 
-class Refused(Exception):  # noqa: N818 - a reply, not a failure of ours
+class Refused(Exception):  # noqa: N818 - a reply, not an error of the service
     """The request is answered with an error."""
 
     def __init__(self, status: int, detail: Any) -> None:

@@ -2,7 +2,7 @@
 
 The service lays tiles over each other, the most recent on top (on a tie, the one made later). So the area
 goes, tile by tile in that order, to the tiles whose cover (the part that has data) holds it. What no cover
-holds goes to the tiles in whose rectangle it lies: covers are drawn roughly, and pixels beyond their line
+holds goes to the tiles in whose rectangle it is: covers are drawn roughly, and pixels beyond their line
 still count. Where rectangles do not overlap, as in the grid of one UTM zone, a tile's part never changes.
 
 All geometry is in degrees; `stacpull_trace.traced_area` says how parts become pixels.

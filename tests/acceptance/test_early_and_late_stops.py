@@ -19,7 +19,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull.engine import catalogs, mirror_store, recovery
+from stacpull.engine import catalogs, mirror_store
 from stacpull.errors import DestinationError
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
@@ -129,12 +129,12 @@ def test_a_stop_while_what_a_kill_left_is_read_leaves_it_to_resume(tmp_path, mon
             asyncio.run(broken_off())
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
         assert wholes
-        looked = recovery.look_at
+        looked = Destination.look_at_part
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-            def look(*place: object, **how: object) -> object:
+            def look(*place: Any, **how: Any) -> object:
                 loop.call_soon_threadsafe(stop.set)
                 is_stopped = how["is_stopped"]
                 assert callable(is_stopped)
@@ -142,7 +142,7 @@ def test_a_stop_while_what_a_kill_left_is_read_leaves_it_to_resume(tmp_path, mon
                 return looked(*place, **how)
 
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(recovery, "look_at", look)
+                patch.setattr(Destination, "look_at_part", look)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )
@@ -176,13 +176,16 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
             write_catalogs = catalogs.write_mirror_catalogs
 
-            def late(*given: Any, write: Any, is_stopped: Any, **named: Any) -> None:
+            def late(db: Any, store: Any, publisher: Any, *rest: Any, is_stopped: Any, **named: Any) -> None:
+                write = publisher.write_file
+
                 def write_and_stop(path: Path, data: bytes) -> None:
                     write(path, data)
                     loop.call_soon_threadsafe(stop.set)
                     assert wait_until(is_stopped)
 
-                write_catalogs(*given, write=write_and_stop, is_stopped=is_stopped, **named)
+                patch.setattr(publisher, "write_file", write_and_stop)
+                write_catalogs(db, store, publisher, *rest, is_stopped=is_stopped, **named)
 
             with monkeypatch.context() as patch, store_on_thread():
                 patch.setattr(catalogs, "write_mirror_catalogs", late)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,10 +13,11 @@ import orjson
 from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
+from stacpull.catalog.catalog_tree import CollectionEntry, write_catalogs
 from stacpull.catalog.item import encode_item, item_document
-from stacpull.catalog.tree import CollectionEntry, write_catalogs
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets
+from stacpull.store.inspection import DirectoryFiles
 
 BASE = "https://origin.test/items/item.json"
 """Where the items of a test come from: relative hrefs are relative to it."""
@@ -79,6 +80,14 @@ class Writer:
         self.written.append(path.as_posix())
 
 
+def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> int:
+    """Write the catalogs of a mirror in a directory, which is made."""
+    dest.mkdir(exist_ok=True)
+    defaults = {"write": Writer(dest), "remove": lambda path: (dest / path).unlink(), "secrets": Secrets()}
+    with DirectoryFiles(dest) as files:
+        return write_catalogs(files, entries, source="https://api.test/stac", **{**defaults, **options})
+
+
 class Mirror:
     """A directory that holds items and their assets, and its catalogs."""
 
@@ -132,10 +141,4 @@ class Mirror:
             )
             for collection, items in self.items.items()
         ]
-        return write_catalogs(
-            self.dest,
-            entries,
-            source="https://api.test/stac",
-            write=self.write,
-            secrets=Secrets(),
-        )
+        return written(self.dest, entries, write=self.write)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.catalog import mirror
 
-from stacpull.catalog import tree
+from stacpull.catalog import catalog_tree
+from stacpull.catalog.catalog_tree import CollectionEntry
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.contents import listed_collections, read_json, top_catalog
-from stacpull.catalog.tree import CollectionEntry, write_catalogs
 from stacpull.models import ItemId
-from stacpull.redact import Secrets
+from stacpull.store.inspection import DirectoryFiles
 
 LINKS = [{"rel": "license", "href": "https://l.example/"}, {"rel": "self", "href": "https://s.example/"}]
 DOCUMENT = {"id": "c", "description": "d", "license": "CC0", "extent": {}, "links": LINKS}
@@ -25,11 +26,7 @@ def written(dest: Path, count: int) -> list[tuple[str, str]]:
         CollectionEntry(name, name, {**DOCUMENT, "id": name}, lambda n=name: iter(items[n])) for name in "cb"
     ]  # type: ignore[misc] # bound at once
 
-    def write(path: Path, data: bytes) -> None:
-        (dest / path).parent.mkdir(parents=True, exist_ok=True)
-        (dest / path).write_bytes(data)
-
-    write_catalogs(dest, entries, source="https://api.test/stac", write=write, secrets=Secrets(()))
+    mirror.written(dest, entries)
     return items["c"]
 
 
@@ -37,14 +34,16 @@ def written(dest: Path, count: int) -> list[tuple[str, str]]:
 def test_what_was_written_is_read_back_in_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(tree, "ITEMS_PER_CATALOG", 5)
+    monkeypatch.setattr(catalog_tree, "ITEMS_PER_CATALOG", 5)
     items = written(tmp_path, count)
-    top = top_catalog(tmp_path)
+    directory = DirectoryFiles(tmp_path)
+    top = top_catalog(directory)
     assert top is not None
-    found = list(listed_collections(tmp_path, top))
+    found = list(listed_collections(directory, top))
     assert [one.id for one in found] == ["c", "b"]
     assert list(found[0].items()) == [(ItemId("c", name), path) for name, path in items]
     files = [file.path for file in found[0].files()]
+    directory.close()
     assert files == [
         "c/collection.json",
         *sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("c/items-*")),
@@ -53,9 +52,10 @@ def test_what_was_written_is_read_back_in_its_order(
 
 def test_a_collection_document_makes_the_same_file_again(tmp_path: Path) -> None:
     written(tmp_path, 2)
-    top = top_catalog(tmp_path)
-    assert top is not None
-    first = next(listed_collections(tmp_path, top))
+    with DirectoryFiles(tmp_path) as files:
+        top = top_catalog(files)
+        assert top is not None
+        first = next(listed_collections(files, top))
     again = collection_document("c", orjson.loads(first.document), base=None)
     assert again == collection_document("c", DOCUMENT, base=None)
 
@@ -64,11 +64,13 @@ def test_a_collection_document_makes_the_same_file_again(tmp_path: Path) -> None
 def test_a_catalog_of_somebody_else_is_none(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "catalog.json").write_bytes(content)
-    assert top_catalog(tmp_path) is None
+    with DirectoryFiles(tmp_path) as files:
+        assert top_catalog(files) is None
 
 
 def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_bytes(b"{}")
     (tmp_path / "link.json").symlink_to("real.json")
-    assert read_json(tmp_path, "link.json") is None
-    assert read_json(tmp_path, "real.json") is not None
+    with DirectoryFiles(tmp_path) as files:
+        assert read_json(files, "link.json") is None
+        assert read_json(files, "real.json") is not None

@@ -17,10 +17,10 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Requests, RunSpec
 from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Validator
-from stacpull.planning.items import item_directory
+from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
@@ -62,7 +62,7 @@ class Bench:
     """One process working on DEST; the next `Bench` on the same path is what comes after a kill."""
 
     def __init__(self, dest: Path, sync: Sync | None = None, spec: RunSpec = SPEC) -> None:
-        self.destination = Destination(dest)
+        self.destination = Destination(dest, sync=sync or RecordingSync())
         self.db: sqlite3.Connection = open_writer(dest)
         self.run = runs.begin(self.db, spec, NOW)
         self.planner = Planner(self.db, self.run.id)
@@ -71,7 +71,7 @@ class Bench:
         self.notices: list[str] = []
         self.stopped = False
         self.store = MirrorStore(
-            Workspace(self.destination, self.db, sync or RecordingSync()),
+            Workspace(self.destination, self.db),
             runs.stored(self.db, self.run.id),
             Requests(),
             checksum="sha256",

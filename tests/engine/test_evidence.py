@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import orjson
 import pytest
 
 from stacpull.catalog.stored import StoredAsset
-from stacpull.engine.evidence import Trust, examine, examine_line, weigh
+from stacpull.engine.evidence import FileTrust, examine, examine_line, weigh
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
-from stacpull.store.inspection import Look
+from stacpull.store.inspection import DirectoryFiles, Look
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
 MD5 = Checksum("md5", b"m" * 16)
@@ -30,21 +29,21 @@ def old(size: int | None, sha256: bytes | None) -> OldAsset:
 @pytest.mark.parametrize(
     ("stated", "look", "digest", "before", "verdict"),
     [
-        (asset(), Look(1, SHA), None, None, Trust.BY_NAME),
-        (asset(1), Look(1, SHA), None, None, Trust.BY_SIZE),
+        (asset(), Look(1, SHA), None, None, FileTrust.BY_NAME),
+        (asset(1), Look(1, SHA), None, None, FileTrust.BY_SIZE),
         (asset(2), Look(1, SHA), None, None, "short"),
         (asset(1), Look(2, SHA), None, None, "altered"),
-        (asset(1, MD5), Look(1, SHA), MD5.digest, None, Trust.BY_CHECKSUM),
+        (asset(1, MD5), Look(1, SHA), MD5.digest, None, FileTrust.BY_CHECKSUM),
         (asset(1, MD5), Look(1, SHA), b"n" * 16, None, "altered"),
-        (asset(), Look(1, SHA), None, old(1, SHA), Trust.BY_CHECKSUM),
+        (asset(), Look(1, SHA), None, old(1, SHA), FileTrust.BY_CHECKSUM),
         (asset(), Look(1, SHA), None, old(1, OTHER), "altered"),
         (asset(), Look(1, SHA), None, old(2, OTHER), "short"),
-        (asset(), Look(1, SHA), None, old(1, None), Trust.BY_SIZE),
+        (asset(), Look(1, SHA), None, old(1, None), FileTrust.BY_SIZE),
         (asset(), Look(1, SHA), None, old(2, None), "short"),
-        (asset(1, MD5), Look(1, SHA), MD5.digest, old(1, OTHER), Trust.BY_CHECKSUM),
+        (asset(1, MD5), Look(1, SHA), MD5.digest, old(1, OTHER), FileTrust.BY_CHECKSUM),
         (asset(), Look(0, SHA), None, None, "short"),
-        (asset(0), Look(0, SHA), None, None, Trust.BY_SIZE),
-        (asset(), Look(0, SHA), None, old(0, SHA), Trust.BY_CHECKSUM),
+        (asset(0), Look(0, SHA), None, None, FileTrust.BY_SIZE),
+        (asset(), Look(0, SHA), None, old(0, SHA), FileTrust.BY_CHECKSUM),
         (asset(), Look(), None, old(1, SHA), "missing"),
         (asset(), Look(obstacle="a link"), None, None, "obstructed"),
         (asset(), Look(obstacle="it cannot be read", readable=False), None, None, "unreadable"),
@@ -76,13 +75,10 @@ def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
     (tmp_path / "c/l").symlink_to("i")
     data = orjson.dumps(document)
     (tmp_path / "c/i/i.json").write_bytes(data)
-    root = os.open(tmp_path, os.O_RDONLY)
-    try:
-        found = examine(tmp_path, root, "c/i/i.json", lambda: False)
-        line = examine_line(root, data, "c/items.ndjson", lambda: False)
-        broken = [examine_line(root, text, "c/items.ndjson", lambda: False) for text in (b"{", b"[]", b"{}")]
-    finally:
-        os.close(root)
+    with DirectoryFiles(tmp_path) as files:
+        found = examine(files, "c/i/i.json", lambda: False)
+        line = examine_line(files, data, "c/items.ndjson", lambda: False)
+        broken = [examine_line(files, text, "c/items.ndjson", lambda: False) for text in (b"{", b"[]", b"{}")]
     assert found is not None
     assert line is not None
     assert broken == [None, None, None]
@@ -113,11 +109,8 @@ def test_a_stop_is_heard_while_a_stated_digest_is_computed(tmp_path: Path) -> No
             asked += 1
             return asked == stopped_at
 
-        root = os.open(tmp_path, os.O_RDONLY)
-        try:
-            line = examine_line(root, orjson.dumps(document), "items.ndjson", is_stopped)
-        finally:
-            os.close(root)
+        with DirectoryFiles(tmp_path) as files:
+            line = examine_line(files, orjson.dumps(document), "items.ndjson", is_stopped)
         assert line is not None
         return line.digests[0], asked
 

@@ -12,7 +12,7 @@ from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, 
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync
@@ -73,7 +73,7 @@ def test_nothing_is_renamed_unsynced_and_nothing_recorded_before_the_rename_is_s
 
 def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path, steps: list[str]) -> None:
     bench = Bench(tmp_path / "dest")
-    bench.publisher._sync = FileSync(bench.destination.parts_fd)
+    bench.destination._chosen_sync = FileSync(bench.destination.parts_fd)
     most = bench.destination.most_held
     arrived = [
         bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(most + 6))).jobs
@@ -119,8 +119,8 @@ def test_an_item_json_that_nobody_knows_is_kept_too(
     if moment == "before":
         mine.write_bytes(b"mine")
     else:
-        sync = bench.publisher._sync.sync
-        monkeypatch.setattr(bench.publisher._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
+        sync = bench.destination._sync.sync
+        monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.settle()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
@@ -190,9 +190,9 @@ def test_a_failure_message_that_is_no_text_stops_nothing(bench: Bench) -> None:
 def test_group_syncs_are_given_up_when_slow_several_times_in_a_row(
     bench: Bench, seconds: list[float], grouped: bool
 ) -> None:
-    bench.publisher._sync = GroupSync(bench.destination.fd)
+    bench.destination._chosen_sync = GroupSync(bench.destination.fd)
     for one in seconds:
         bench.publisher._judge_pace(one)
-    assert isinstance(bench.publisher._sync, GroupSync) == grouped
+    assert isinstance(bench.destination._sync, GroupSync) == grouped
     assert bench.db.execute("PRAGMA synchronous").fetchone() == ((1,) if grouped else (2,))
     assert [("each file by itself" in text) for text in bench.notices] == ([] if grouped else [True])

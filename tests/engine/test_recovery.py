@@ -43,7 +43,7 @@ class Killer:
             (Destination, "place"),
             (Destination, "write_part"),
             (RecordingSync, "sync"),
-            (recovery, "trust"),
+            (Destination, "trust"),
             (recovery, "set_boot"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))

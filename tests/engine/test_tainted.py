@@ -16,6 +16,7 @@ from stacpull.engine.mirror_store import MirrorStore
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
+from stacpull.store.destination import Destination
 
 
 def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
@@ -31,7 +32,7 @@ def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
     assert bench.states()["a"] == 1
     stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
     assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
-    bench.publisher._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
+    bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
     bench.publisher.take([second])
     with pytest.raises(DestinationError):
         bench.publisher.settle()
@@ -104,7 +105,8 @@ def test_a_kill_while_trust_is_restored_restores_none(
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(recovery, killed_at, lambda *_: (_ for _ in ()).throw(InterruptedError))
+        owner = Destination if killed_at == "trust" else recovery
+        patch.setattr(owner, killed_at, lambda *_: (_ for _ in ()).throw(InterruptedError))
         with pytest.raises(InterruptedError):
             bench.take_up()
     bench.arrive(bench.pending()[0], b"new")

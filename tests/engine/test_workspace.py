@@ -12,13 +12,14 @@ import pytest
 from tests.store.disks import remount, small_disk
 
 from stacpull.engine import workspace as room
-from stacpull.engine.workspace import disk_of, open_workspace
+from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import ledger_path, open_reader, settle_log
 from stacpull.reports import Disk
+from stacpull.store import destination as directory
+from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
 from stacpull.store.sync import FileSync, FileSystem
-from stacpull.store.trust import trust, trusted_boot
 
 
 def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> None:
@@ -57,12 +58,12 @@ def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
 def test_the_ledger_is_as_durable_as_the_file_system_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: FileSystem, journal: str
 ) -> None:
-    monkeypatch.setattr(room, "file_system", lambda _fd: kind)
+    monkeypatch.setattr(directory, "file_system", lambda _fd: kind)
     if kind is not FileSystem.GROUP:
-        monkeypatch.setattr(room, "choose", lambda _dest, parts: FileSync(parts))
+        monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
     with open_workspace(tmp_path) as workspace:
         assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
-        single = not workspace.sync.covers_ledger
+        single = not workspace.destination.covers_ledger
         assert workspace.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
         with closing(open_reader(tmp_path)) as reader:
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
@@ -106,10 +107,10 @@ def test_a_disk_that_fails_at_the_very_end_is_told_and_not_believed(tmp_path: Pa
     """SQLite closes without a word: the log may have a hole then that nobody sees before the power goes."""
     monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_IOERR_FSYNC)))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
-        trust(one.destination, "this boot")
+        one.destination.trust("this boot")
     monkeypatch.undo()
     with open_workspace(tmp_path) as one:
-        assert trusted_boot(one.destination) is None
+        assert one.destination.trusted_boot() is None
 
 
 def test_what_went_wrong_before_that_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +123,9 @@ def test_what_went_wrong_before_that_is_what_is_told(tmp_path: Path, monkeypatch
 def test_no_room_for_the_ledger_at_the_very_end_is_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
-        trust(one.destination, "this boot")
+        one.destination.trust("this boot")
     with open_workspace(tmp_path) as one:
-        assert trusted_boot(one.destination) == "this boot"
+        assert one.destination.trusted_boot() == "this boot"
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -133,7 +134,7 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
 ) -> None:
     """SQLite asks for it as well, and goes on if it fails."""
     if single:
-        monkeypatch.setattr(room, "choose", lambda _dest, parts: FileSync(parts))
+        monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
     with open_workspace(tmp_path):
         pass
     own = (tmp_path / ".stacpull").stat().st_ino
@@ -144,7 +145,7 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
             raise OSError(errno.EIO, "Input/output error")
         fsync(fd)
 
-    monkeypatch.setattr(room.os, "fsync", failing)
+    monkeypatch.setattr(os, "fsync", failing)
     expected = pytest.raises(DestinationError, match="reports an error") if single else nullcontext()
     with expected, open_workspace(tmp_path):
         pass

@@ -179,7 +179,7 @@ def test_a_file_is_held_within_a_process_too(results: Results, path: Path) -> No
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])
 def test_what_is_no_file_of_results_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(DestinationError, match="no file of results"):
+    with pytest.raises(DestinationError, match="not a file of results"):
         Results(path, QUESTION)
     assert path.read_bytes() == content
 

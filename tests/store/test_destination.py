@@ -15,7 +15,8 @@ from tests.store.disks import remount, small_disk
 from stacpull.errors import DestinationError
 from stacpull.models import FailureKind
 from stacpull.store import destination as room
-from stacpull.store.destination import Destination, destination_error, is_destination_failure
+from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def test_a_part_is_written_and_put_in_place(opened: Destination) -> None:
     inode = opened.write_part("1.whole", b"abc")
     assert opened.place("1.whole", "c/i", "a.tif", replace=False) is None
     assert opened.identity("c/i", "a.tif") == (inode, 3)
-    assert opened.read("c/i", "a.tif") == b"abc"
-    assert opened.read("c/i", "other") is None
+    assert opened.read("c/i/a.tif") == b"abc"
+    assert opened.read("c/i/other") is None
     assert list(opened.parts.iterdir()) == []
     assert opened.identity("c", "i") is None  # a directory is no file
     opened.remove("c/i", "a.tif")
@@ -79,7 +80,7 @@ def test_what_is_in_the_way_stays(opened: Destination, tmp_path: Path, kind: str
         case _:
             os.mkfifo(way)
     opened.write_part("1.whole", b"new")
-    assert not opened.is_free("c", "a.tif")
+    assert opened.has("c/a.tif")
     failure = opened.place("1.whole", "c", "a.tif", replace=replace)
     if kind == "file" and replace:
         assert failure is None
@@ -106,7 +107,7 @@ def test_no_directory_on_the_way_may_be_a_link(opened: Destination, tmp_path: Pa
     assert failure is not None
     assert (failure.kind, "in the way" in failure.message) == (FailureKind.NAME, True)
     assert tree(outside) == {}
-    assert opened.read(depth, "a.tif") is None
+    assert opened.read(f"{depth}/a.tif") is None
     opened.remove(depth, "a.tif")
 
 
@@ -169,10 +170,10 @@ def test_directories_that_a_killed_run_made_are_synced_by_the_next(
 ) -> None:
     (tmp_path / "dest" / "c" / "i").mkdir(parents=True)
     opened.take_touched()
-    opened.touch("c/i")
+    opened.mark_changed("c/i")
     assert opened.take_touched() == ["", "c", "c/i"]
     with pytest.raises(DestinationError):
-        opened.touch("c/i/\0")
+        opened.mark_changed("c/i/\0")
 
 
 def test_more_directories_than_are_held_open(opened: Destination) -> None:

@@ -116,6 +116,6 @@ def test_an_odd_file_of_the_mirror_has_no_contents(tmp_path: Path, victim: Path,
     try:
         destination.directory("c")
         odd(tmp_path / "dest" / "c" / "i.json", victim)
-        assert destination.read("c", "i.json") is None
+        assert destination.read("c/i.json") is None
     finally:
         destination.close()

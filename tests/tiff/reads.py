@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from stacpull.tiff import Header, Needs, Segments, parse
+from stacpull.tiff import MOST_BYTES, MOST_BYTES_WITH_TILES, Header, Needs, Segments, parse
 
 
 class Read(NamedTuple):
@@ -13,12 +13,13 @@ class Read(NamedTuple):
     asks: list[Needs]
 
 
-def read(data: bytes, *, known: int = 0, most_asks: int = 300) -> Read:
+def read(data: bytes, *, known: int = 0, most_asks: int = 300, tiles: bool = False) -> Read:
     """Parse `data`, of which the first `known` bytes are there, and fetch exactly what is asked for."""
     segments = Segments(len(data))
     segments.add(0, data[:known])
     asks: list[Needs] = []
-    while isinstance(found := parse(segments), Needs):
+    most = MOST_BYTES_WITH_TILES if tiles else MOST_BYTES
+    while isinstance(found := parse(segments, most_bytes=most, tiles=tiles), Needs):
         assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"
         assert segments.read(found.start, found.start + 1) is None, "asks for what is not known"
         asks.append(found)

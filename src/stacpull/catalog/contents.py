@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import orjson
 
-from stacpull.catalog.assets import without_items_parquet
-from stacpull.catalog.disk import read_first_line, read_regular
+from stacpull.catalog.item_assets import without_items_parquet
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
+from stacpull.store.protocol import StoredFiles
 
 __all__ = [
     "ListedCollection",
@@ -44,7 +42,7 @@ class ListedCollection:
 
     id: str
     file: ListedFile
-    dest: Path
+    files_of_mirror: StoredFiles
 
     @property
     def document(self) -> bytes:
@@ -61,7 +59,7 @@ class ListedCollection:
         """Yield the collection's own file, and its sub-catalogs in their order."""
         yield self.file
         for path in _named(self.file, "child"):
-            file = read_json(self.dest, path)
+            file = read_json(self.files_of_mirror, path)
             if file is not None and file.document.get("type") == "Catalog":
                 yield file
 
@@ -75,51 +73,58 @@ class ListedCollection:
                     yield ItemId(self.id, name), path
 
 
-def top_catalog(dest: Path) -> ListedFile | None:
+def top_catalog(files: StoredFiles) -> ListedFile | None:
     """Return the catalog of a mirror as a whole, None if there is none or another program wrote it."""
-    file = read_json(dest, _CATALOG)
+    file = read_json(files, _CATALOG)
     return file if file is not None and is_catalog_id(file.document.get("id")) else None
 
 
-def listed_collections(dest: Path, top: ListedFile) -> Iterator[ListedCollection]:
+def listed_collections(files: StoredFiles, top: ListedFile) -> Iterator[ListedCollection]:
     """Yield the collections that the catalog lists and that can be read, in its order."""
     for path in _named(top, "child"):
-        file = read_json(dest, path)
+        file = read_json(files, path)
         name = file.document.get("id") if file is not None else None
         if file is not None and isinstance(name, str) and name:
-            yield ListedCollection(name, file, dest)
+            yield ListedCollection(name, file, files)
 
 
-def is_own_document(dest: Path, path: str) -> bool:
-    """Return True if a mirror at `dest` wrote a document: its root is the catalog of that mirror.
+def is_own_document(files: StoredFiles, path: str) -> bool:
+    """Return True if the mirror itself wrote a document: its root is the catalog of that mirror.
 
     Args:
-        dest: The mirror.
-        path: Of an item, a collection, a catalog or an NDJSON file of items, relative to `dest`.
+        files: Of the mirror.
+        path: Of an item, a collection, a catalog or an NDJSON file of items, relative to DEST.
 
     Raises:
         OSError: the disk fails.
     """
-    catalog = read_json(dest, _CATALOG)
+    catalog = read_json(files, _CATALOG)
     is_ours = catalog is not None and is_catalog_id(catalog.document.get("id"))
     if path == _CATALOG:
         return is_ours
-    if not is_ours and os.path.lexists(dest / _CATALOG):
+    if not is_ours and files.has(_CATALOG):
         return False
-    read = read_first_line if path.endswith(".ndjson") else read_regular
-    file = _parsed(path, read(dest / path))
+    data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
+    file = _parsed(path, data)
     directory = path.rpartition("/")[0]
     roots = [] if file is None else [link for link in _links(file.document) if link.get("rel") == "root"]
     return [path_named(link.get("href"), directory) for link in roots] == [_CATALOG]
 
 
-def read_json(dest: Path, path: str) -> ListedFile | None:
+def read_json(files: StoredFiles, path: str) -> ListedFile | None:
     """Read a JSON object in DEST; None if there is none, or it is behind a link.
 
     Raises:
         OSError: the disk fails.
     """
-    return _parsed(path, read_regular(dest / path))
+    return _parsed(path, files.read(path))
+
+
+def _first_line(files: StoredFiles, path: str) -> bytes | None:
+    if files.look_at(path, hashed=False).size is None:
+        return None
+    with files.open(path) as file:
+        return file.readline()
 
 
 def _parsed(path: str, data: bytes | None) -> ListedFile | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from stacpull.catalog.assets import (
+from stacpull.catalog.item_assets import (
     REMOTE_ASSETS,
     provenance_links,
     remote_assets,

@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -22,12 +21,13 @@ from stacpull.store.atomic import whole_file
 
 __all__ = ["Column", "Kind", "check_table", "write_table"]
 
-Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
+Kind = Literal["text", "integer", "integers", "real", "boolean", "json", "date", "time"]
 
 
 class Column(NamedTuple):
     """A column: `json` holds objects and lists, which Parquet and CSV carry as JSON text.
 
+    `integers` holds lists of whole numbers from 0 to 2^64 - 1: lists in Parquet and NDJSON, JSON text in CSV.
     `date` holds `datetime.date`, `time` aware `datetime.datetime`: timestamps in UTC in Parquet, RFC 3339 in
     CSV and NDJSON.
     """
@@ -43,6 +43,8 @@ _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row]], None]
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
 """Rows held at a time."""
+_BATCH_NUMBERS = 1_000_000
+"""Numbers in the lists of the rows held at a time, unless one row has more."""
 
 
 def check_table(path: Path) -> None:
@@ -139,13 +141,18 @@ def _write_parquet(
 
     types = {
         "text": pa.string(), "json": pa.string(), "integer": pa.int64(), "real": pa.float64(),
-        "boolean": pa.bool_(), "date": pa.date32(), "time": pa.timestamp("us", "UTC"),
+        "integers": pa.list_(pa.uint64()), "boolean": pa.bool_(), "date": pa.date32(),
+        "time": pa.timestamp("us", "UTC"),
     }  # fmt: skip
     schema = pa.schema([(column.name, types[column.kind]) for column in columns], metadata=metadata)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(rows):
+        lists = [index for index, column in enumerate(columns) if column.kind == "integers"]
+        for batch in _batches(rows, lists):
             arrays = [
-                pa.array([_as_parquet(row[index]) for row in batch], types[column.kind])
+                pa.array(
+                    [row[index] if index in lists else _as_parquet(row[index]) for row in batch],
+                    types[column.kind],
+                )
                 for index, column in enumerate(columns)
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -158,9 +165,17 @@ def _as_parquet(value: Any) -> Any:
     return _as_text(value)
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    left = iter(rows)
-    while batch := list(islice(left, _BATCH)):
+def _batches(rows: Iterable[Row], lists: Sequence[int]) -> Iterator[list[Row]]:
+    """Yield rows in batches; `lists` are the columns with lists of numbers, which may be long."""
+    batch: list[Row] = []
+    numbers = 0
+    for row in rows:
+        batch.append(row)
+        numbers += sum(len(row[index] or ()) for index in lists)
+        if len(batch) == _BATCH or numbers >= _BATCH_NUMBERS:
+            yield batch
+            batch, numbers = [], 0
+    if batch:
         yield batch
 
 

@@ -72,7 +72,7 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
     """Read `K: V` and `@FILE` (one field a line; empty lines and those that begin with # are left out).
 
     Raises:
-        UsageError: It is no header field, or the file cannot be read.
+        UsageError: It is not a header field, or the file cannot be read.
         CredentialsError: A variable is not set.
     """
     return [_field(line, environ, of=setting) for setting in given for line in _lines(setting)]
@@ -140,7 +140,7 @@ def wanted_variable(source: SplitResult) -> str | None:
 def wanted_by_place(source: SplitResult) -> bool:
     """Return True for a replica of MLHub on this machine or network: its key is for that address alone.
 
-    A path alone is no proof: any host can serve /mlhub/v1, and a mirror made by another person may name
+    A path alone proves nothing: any host can serve /mlhub/v1, and a mirror made by another person may name
     it as its source. So the host is a private address, `localhost` or a name without dots; where such a name
     leads, the connection decides (`stacpull.net.addresses`).
     """

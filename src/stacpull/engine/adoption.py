@@ -13,8 +13,6 @@ goes the way of every part from there: nothing else needs to know.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,8 +28,8 @@ from stacpull.net.coding import coding_of
 from stacpull.net.ranges import content_length
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import complete
-from stacpull.store.destination import Destination, destination_error
-from stacpull.store.inspection import obstacle
+from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of
@@ -152,42 +150,36 @@ class AdoptingFetcher:
         if found is None:
             names: list[str] = []
             with suppress(OSError):
-                names = [entry.name for entry in (self._destination.path / directory).iterdir()]
+                names = self._destination.names(directory)
             found = self._listed[directory] = frozenset(names)
             if len(self._listed) > _LISTINGS:
                 self._listed.popitem(last=False)
         return found
 
     def _look(self, path: str, wanted: list[Checksum]) -> _Stranger:
-        root = self._destination.fd
-        what = obstacle(root, path)
+        what = self._destination.obstacle(path)
         if what is not None:
             raise _in_the_way(path, f"it is {what}")
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
         recorded = [] if self._checksum is None else [Checksum(self._checksum, b"")]
         hashers = {one.algorithm: new_hasher(one) for one in (*wanted, *recorded)}
-        with os.fdopen(fd, "rb") as file:
+        with self._destination.open(path) as file:
             size = 0
             while chunk := file.read(_READ):
                 size += len(chunk)
                 for hasher in hashers.values():
                     hasher.update(chunk)
-            modified = os.fstat(file.fileno()).st_mtime
-        return _Stranger(size, modified, {name: one.digest() for name, one in hashers.items()})
+        modified = self._destination.modified(path)
+        return _Stranger(size, modified or 0.0, {name: one.digest() for name, one in hashers.items()})
 
     def _part_of(self, path: str, job: Job) -> Path:
         """Make a whole part of the file, and return where it is."""
         stem = f"{job.row}.{job.generation}"
         part = f"{stem}.part"
         destination = self._destination
+        for left in (f"{stem}.json", f"{stem}.have"):  # of a download that a kill broke off
+            destination.drop_part(left)
         try:
-            for left in (f"{stem}.json", f"{stem}.have", part):  # of a download that a kill broke off
-                destination.drop_part(left)
-            try:
-                fds = {"src_dir_fd": destination.fd, "dst_dir_fd": destination.parts_fd}
-                os.link(path, part, **fds, follow_symlinks=False)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(destination.path / path, destination.parts / part, follow_symlinks=False)
+            destination.link_part(part, destination, path)
         except OSError as error:
             raise destination_error(error, destination.path) from error
         return destination.parts / part

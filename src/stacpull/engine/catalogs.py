@@ -5,27 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import orjson
 
-from stacpull.catalog.ndjson import write_ndjson
-from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
-from stacpull.engine.documents import ItemWriter
+from stacpull.catalog.catalog_tree import CollectionEntry, unless, write_catalogs
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import ITEMS_PARQUET
-from stacpull.engine.unwritten import in_the_way, may_be_replaced
-from stacpull.errors import DestinationError
+from stacpull.engine.publisher import Publisher
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
-from stacpull.store.destination import Destination
-from stacpull.store.inspection import look_at
+from stacpull.store.protocol import Store
 
 LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
@@ -33,19 +29,19 @@ LINES_FILE = "items.ndjson"
 
 def write_lines(
     db: Connection,
-    destination: Destination,
+    store: Store,
+    publisher: Publisher,
     *,
     secrets: Secrets,
-    adopting: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write the items of each collection into one file (`--metadata ndjson`).
 
     Args:
         db: The ledger.
-        destination: The mirror.
+        store: The mirror.
+        publisher: Puts files in place.
         secrets: Known to this process: none reaches a file.
-        adopting: True to replace files that stacpull wrote here and that the ledger does not know.
         is_stopped: Asked before each item.
 
     Raises:
@@ -53,7 +49,7 @@ def write_lines(
         InterruptedRunError: It was stopped; each file is as it was, or as it should be.
     """
     for row in views.collection_rows(db):
-        _write_lines(db, destination, row, secrets, is_stopped, adopting=adopting)
+        _write_lines(db, store, publisher, row, secrets, is_stopped)
 
 
 def collection_entries(
@@ -65,23 +61,23 @@ def collection_entries(
 
 def write_mirror_catalogs(
     db: Connection,
-    destination: Destination,
+    store: Store,
+    publisher: Publisher,
     entries: Sequence[CollectionEntry],
     *,
     secrets: Secrets,
     source: str,
-    write: Callable[[Path, bytes], None],
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring the catalogs up to date; return how many files were written.
 
     Args:
         db: The ledger.
-        destination: The mirror.
+        store: The mirror.
+        publisher: Puts files in place.
         entries: The collections.
         secrets: Known to this process: none reaches a file.
         source: What is mirrored.
-        write: Writes one file.
         is_stopped: Asked before each item and each file.
 
     Raises:
@@ -92,13 +88,19 @@ def write_mirror_catalogs(
         return 0
     if meta.owns_file(db, ITEMS_PARQUET) and meta.keeps_items_parquet(db):
         entries = [replace(entry, items_parquet=ITEMS_PARQUET) for entry in entries]
+
+    def remove(path: str) -> None:
+        directory, _, name = path.rpartition("/")
+        store.remove(directory, name)
+        meta.disown_file(db, path)
+
     return write_catalogs(
-        destination.path,
+        store,
         entries,
         source=source,
-        write=write,
+        write=publisher.write_file,
         secrets=secrets,
-        forget=lambda path: meta.disown_file(db, path),
+        remove=remove,
         is_recorded=lambda path: meta.is_recorded(db, path),
         is_stopped=is_stopped,
     )
@@ -118,12 +120,11 @@ def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEnt
 
 def _write_lines(
     db: Connection,
-    destination: Destination,
+    store: Store,
+    publisher: Publisher,
     row: CollectionRow,
     secrets: Secrets,
     is_stopped: Callable[[], bool],
-    *,
-    adopting: bool,
 ) -> None:
     """Write `<collection>/items.ndjson` from the documents in the ledger.
 
@@ -132,7 +133,7 @@ def _write_lines(
         InterruptedRunError: it was stopped; the file is what it was.
     """
     path = f"{safe_segment(row.name)}/{LINES_FILE}"
-    encode = ItemWriter(db, destination, secrets, "ndjson").encode
+    encode = ItemWriter(db, store, secrets, "ndjson").encode
 
     def lines() -> Iterator[bytes]:
         encoded = (encode(record, path) for record in views.item_documents(db, row.row))
@@ -142,16 +143,14 @@ def _write_lines(
         digest = hashlib.sha256()
         for _ in _hashed(lines(), digest):
             pass
-        return look_at(destination.fd, path, hashed=True).sha256 == digest.digest()
+        return store.look_at(path, hashed=True).sha256 == digest.digest()
 
-    if not meta.owns_file(db, path) and not may_be_replaced(
-        destination.path, path, is_same, adopting=adopting
-    ):
-        raise DestinationError(in_the_way(path))
+    publisher.refuse_foreign(path, is_same)
     digest = hashlib.sha256()
-    meta.claim_file(db, path)
-    write_ndjson(destination.path, path, _hashed(lines(), digest))
-    meta.claim_file(db, path, digest.digest())
+    with store.new_part(LINES_FILE) as file:
+        for line in _hashed(lines(), digest):
+            file.write(line + b"\n")
+    publisher.place_file(path, LINES_FILE, digest.digest())
 
 
 def _hashed(lines: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:

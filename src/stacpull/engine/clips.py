@@ -7,8 +7,9 @@ Whether a file is a part of a raster is read from the file, so that nothing but 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import area_digest
 from stacpull.errors import UsageError
@@ -38,47 +39,40 @@ def clip_area(text: str | None) -> ClipArea | None:
     return ClipArea(clip_geometry(text), area_digest(text))
 
 
-def clip_in(directory: int, name: str) -> Clip | None:
+def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
     """Return which part of a raster a file is, None for any other file.
 
     Args:
-        directory: Descriptor of the directory.
-        name: Of the file in it.
+        opened: Opens the file; it may raise OSError.
     """
     from stacpull.tiff import TiffError  # noqa: PLC0415 -- seldom needed
 
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
-        return None
-    try:
-        start = os.pread(fd, _START, 0)
-        if b"STACPULL_CLIP=" not in start[:300]:
-            return None
-        return _clip(fd, start)
+        with opened() as file:
+            start = file.read(_START)
+            return _clip(file, start) if b"STACPULL_CLIP=" in start[:300] else None
     except (OSError, TiffError):
         return None
-    finally:
-        os.close(fd)
 
 
-def _clip(fd: int, start: bytes) -> Clip | None:
+def _clip(file: BinaryIO, start: bytes) -> Clip | None:
     from stacpull.tiff.clipped_file import read_note  # noqa: PLC0415 -- heavy: shapely, numpy
 
-    note, header = read_note(start), _header(fd, start)
+    note, header = read_note(start), _header(file, start)
     if note is None or header is None or header.transform is None:
         return None
     return Clip(note.area, note.source_size, (header.height, header.width), tuple(header.transform))
 
 
-def _header(fd: int, start: bytes) -> Header | None:
+def _header(file: BinaryIO, start: bytes) -> Header | None:
     from stacpull.tiff import Needs, Segments, parse  # noqa: PLC0415 -- seldom needed
 
-    segments = Segments(os.fstat(fd).st_size)
+    segments = Segments(file.seek(0, os.SEEK_END))
     segments.add(0, start)
     for _ in range(_MOST_READS):
         found = parse(segments)
         if not isinstance(found, Needs):
             return found
-        segments.add(found.start, os.pread(fd, found.stop - found.start, found.start))
+        file.seek(found.start)
+        segments.add(found.start, file.read(found.stop - found.start))
     return None

@@ -2,7 +2,7 @@
 
 The first attempt is plain; only a failure enters the slower ground: an item whose href was refused is read
 again once (identity is the asset, never its href), everything else goes by the retry policy. It is also read
-again, once, before content fails that is not what it stated: it may state something else by now. What fails
+again, once, before content fails that is not what it stated: it may state something else now. What fails
 for good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for
 the fetcher to say: the whole asset for `mirror`, its header for `headers`.
 """
@@ -20,7 +20,7 @@ from stacpull.models import Checksum, Failure, FailureKind, Json
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
-from stacpull.planning.items import stated_of
+from stacpull.planning.item_plan import stated_of
 from stacpull.planning.prefixes import object_of
 from stacpull.planning.statements import why_not_ready
 from stacpull.redact import is_signed
@@ -59,7 +59,7 @@ class Fetchable(Protocol):
 
     @property
     def alternates(self) -> tuple[str, ...]:
-        """Where to turn if `href` cannot be had, in this order (`--prefer`)."""
+        """Where to turn if `href` fails, in this order (`--prefer`)."""
         ...
 
     @property
@@ -129,7 +129,7 @@ class Tools(Generic[J, T]):
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
     stable: set[str] = field(default_factory=set)
-    """Hosts whose hrefs came back the same when an item was read again: a refusal there is no expiry."""
+    """Hosts whose hrefs came back the same when an item was read again: a refusal there is not an expiry."""
 
 
 class Course(Generic[J, T]):
@@ -186,7 +186,7 @@ class Course(Generic[J, T]):
             self.attempts += 1
             may_be_stale = self._may_be_stale()
             try:
-                # where another place is left, a refusal is no reason to stop the run
+                # where another place is left, a refusal does not stop the run
                 count = not (may_be_stale or self.job.alternates or self.job.unready)
                 return await fetch(self.job, count_refusal=count)
             except TransferError as error:
@@ -237,7 +237,7 @@ class Course(Generic[J, T]):
         except TransferError:
             return False
         before = self.job
-        asset = document["assets"].get(before.key)  # of what lies under a prefix the item says nothing
+        asset = document["assets"].get(before.key)  # the item says nothing of what is under a prefix
         if asset is not None:
             self.job, self._wrong = before.stating(*stated_of(asset)), ""
         return self.job != before
@@ -301,7 +301,7 @@ class _ItemUnreadError(TransferError):
 
 
 def _of_all(failures: list[Failure]) -> Failure:
-    """Return why an asset cannot be had anywhere: it is gone only if it is gone at every place."""
+    """Return why every place of an asset failed: it is gone only if it is gone at every place."""
     if len(failures) == 1:
         return failures[0]
     telling = next((one for one in failures if one.kind is not FailureKind.GONE), failures[0])

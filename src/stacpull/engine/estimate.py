@@ -25,7 +25,6 @@ from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Reached, Walk
-from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Event, Listener, Notice, Progress, scrubbed
 from stacpull.hosts import host_of
@@ -40,6 +39,7 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
+from stacpull.store.inspection import disk_of
 
 _FULLY_READ = 200
 """Matched items whose source items are read; those of the others are extrapolated."""

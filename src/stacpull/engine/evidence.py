@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -30,18 +29,16 @@ import orjson
 
 from stacpull.catalog.contents import ListedCollection, read_json
 from stacpull.catalog.stored import StoredAsset, StoredItem, stored_item
-from stacpull.digests import new_hasher
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.events import DamageKind
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import ItemId, Json
-from stacpull.planning.items import item_document_path
-from stacpull.store.inspection import Look, look_at, obstacle
+from stacpull.planning.item_plan import item_document_path
+from stacpull.store.inspection import digest_in
+from stacpull.store.protocol import Look, StoredFiles
 
-_READ = 1 << 20
 
-
-class Trust(enum.Enum):
+class FileTrust(enum.Enum):
     """By what a file is taken for whole."""
 
     BY_CHECKSUM = "checksum"
@@ -64,26 +61,27 @@ class Examined:
     digests: tuple[bytes | None, ...]
 
 
-def examine(dest: Path, root: int, path: str, is_stopped: Callable[[], bool]) -> Examined | None:
-    """Read the item's JSON at `path` and every file it names; None if it is no item of a mirror.
+def examine(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Examined | None:
+    """Read the item's JSON at `path` and every file it names; None if it is not an item of a mirror.
 
     Args:
-        dest: the mirror.
-        root: descriptor of it.
-        path: relative to it.
+        files: Of the mirror.
+        path: Relative to DEST.
         is_stopped: asked while long files are read; what is stopped has no digests.
 
     Raises:
         OSError: the disk fails.
     """
-    file = read_json(dest, path)
+    file = read_json(files, path)
     item = stored_item(file.document, path) if file is not None else None
     if file is None or item is None:
         return None
-    return _examined(root, path, file.sha256, file.document, item, is_stopped)
+    return _examined(files, path, file.sha256, file.document, item, is_stopped)
 
 
-def examine_line(root: int, line: bytes, path: str, is_stopped: Callable[[], bool]) -> Examined | None:
+def examine_line(
+    files: StoredFiles, line: bytes, path: str, is_stopped: Callable[[], bool]
+) -> Examined | None:
     """Do the same with a line of the NDJSON file at `path`."""
     try:
         document = orjson.loads(line)
@@ -92,54 +90,56 @@ def examine_line(root: int, line: bytes, path: str, is_stopped: Callable[[], boo
     item = stored_item(document, path)
     if item is None:
         return None
-    return _examined(root, path, hashlib.sha256(line).digest(), document, item, is_stopped)
+    return _examined(files, path, hashlib.sha256(line).digest(), document, item, is_stopped)
 
 
 def _examined(
-    root: int, path: str, sha256: bytes, document: Json, item: StoredItem, is_stopped: Callable[[], bool]
+    files: StoredFiles,
+    path: str,
+    sha256: bytes,
+    document: Json,
+    item: StoredItem,
+    is_stopped: Callable[[], bool],
 ) -> Examined:
-    looks = tuple(_look(root, asset.path, is_stopped) for asset in item.assets)
+    looks = tuple(_look(files, asset.path, is_stopped) for asset in item.assets)
     digests = tuple(
-        _digest(root, asset, look, is_stopped) for asset, look in zip(item.assets, looks, strict=True)
+        _digest(files, asset, look, is_stopped) for asset, look in zip(item.assets, looks, strict=True)
     )
     return Examined(path, sha256, document, item, looks, digests)
 
 
-def _look(root: int, path: str, is_stopped: Callable[[], bool]) -> Look:
+def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Look:
     """Look at a file that must not lie behind a link: what is there would not be of this mirror."""
-    in_the_way = obstacle(root, path)
+    in_the_way = files.obstacle(path)
     if in_the_way is not None:
         return Look(obstacle=in_the_way)
-    return look_at(root, path, hashed=True, is_stopped=is_stopped)
+    return files.look_at(path, hashed=True, is_stopped=is_stopped)
 
 
-def _digest(root: int, asset: StoredAsset, look: Look, is_stopped: Callable[[], bool]) -> bytes | None:
+def _digest(
+    files: StoredFiles, asset: StoredAsset, look: Look, is_stopped: Callable[[], bool]
+) -> bytes | None:
     if asset.checksum is None or look.sha256 is None:
         return None
     if asset.checksum.algorithm == "sha256":
         return look.sha256
-    hasher = new_hasher(asset.checksum)
-    fd = os.open(asset.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    with os.fdopen(fd, "rb") as file:
-        while chunk := file.read(_READ):
-            hasher.update(chunk)
-            if len(chunk) == _READ and is_stopped():
-                return None
-    return hasher.digest()
+    return digest_in(files, asset.path, asset.checksum, is_stopped)
 
 
-def weigh(asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None) -> Trust | DamageKind:
+def weigh(
+    asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None
+) -> FileTrust | DamageKind:
     """Return by what a file is trusted, or what is wrong with it. `old` is what a damaged ledger says."""
     wrong = _not_there(look)
     if wrong is not None:
         return wrong
     if asset.checksum is not None and digest is not None:
         if digest == asset.checksum.digest:
-            return Trust.BY_CHECKSUM
+            return FileTrust.BY_CHECKSUM
         return _by_size(look.size or 0, asset.size, is_altered=True)
     known = None if old is None or look.sha256 is None else old.sha256
     if known is not None and known == look.sha256:
-        return Trust.BY_CHECKSUM
+        return FileTrust.BY_CHECKSUM
     stated = asset.size if asset.size is not None else old.size if old is not None else None
     return _by_size(look.size or 0, stated, is_altered=known is not None)
 
@@ -150,14 +150,14 @@ def _not_there(look: Look) -> DamageKind | None:
     return "missing" if look.size is None else None
 
 
-def _by_size(size: int, stated: int | None, *, is_altered: bool) -> Trust | DamageKind:
+def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind:
     if stated is not None and size < stated:
         return "short"
     if stated is None and size == 0:
         return "short"
     if is_altered or (stated is not None and size > stated):
         return "altered"
-    return Trust.BY_NAME if stated is None else Trust.BY_SIZE
+    return FileTrust.BY_NAME if stated is None else FileTrust.BY_SIZE
 
 
 DOCUMENT_DEPTH = 3
@@ -180,11 +180,10 @@ _Work = Callable[[], Found]
 
 
 class Finder:
-    """Finds items below `dest` (descriptor `root`); to be used as a context, which ends its threads."""
+    """Finds the items of a mirror; to be used as a context, which ends its threads."""
 
-    def __init__(self, dest: Path, root: int, is_stopped: Callable[[], bool]) -> None:
-        self._dest = dest
-        self._root = root
+    def __init__(self, files: StoredFiles, is_stopped: Callable[[], bool]) -> None:
+        self._files = files
         self._is_stopped = is_stopped
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-rebuild")
 
@@ -208,32 +207,34 @@ class Finder:
 
     def files_of_lines(self) -> Iterator[str]:
         """Yield the paths of NDJSON files of items."""
-        for collection in _directories(self._dest):
+        for collection in self._collections():
             path = f"{collection}/{LINES_FILE}"
-            if (self._dest / path).is_file() and not (self._dest / path).is_symlink():
+            if self._files.look_at(path, hashed=False).size is not None:
                 yield path
 
     def lines(self, path: str) -> Iterator[Found]:
         """Yield the items of an NDJSON file."""
-        with (self._dest / path).open("rb") as file:
+        with self._files.open(path) as file:
             yield from self._in_order(partial(self._examine_line, line, path) for line in file)
 
     def _json_files(self) -> Iterator[str]:
-        for collection in _directories(self._dest):
-            for item in _directories(self._dest / collection):
+        for collection in self._collections():
+            for item in self._files.directories(collection):
                 directory = f"{collection}/{item}"
-                with os.scandir(self._dest / directory) as listed:
-                    names = sorted(one.name for one in listed if one.name.endswith(".json"))
+                names = sorted(name for name in self._files.names(directory) if name.endswith(".json"))
                 yield from (f"{directory}/{name}" for name in names)
 
+    def _collections(self) -> list[str]:
+        return [name for name in self._files.directories("") if name != _OWN]
+
     def _examine(self, path: str, listed: ItemId | None) -> Found:
-        examined = examine(self._dest, self._root, path, self._is_stopped)
+        examined = examine(self._files, path, self._is_stopped)
         if examined is not None and not _is_at_its_place(examined.item.id, path):
             examined = None
         return Found(path, listed, examined)
 
     def _examine_line(self, line: bytes, path: str) -> Found:
-        return Found(path, None, examine_line(self._root, line, path, self._is_stopped))
+        return Found(path, None, examine_line(self._files, line, path, self._is_stopped))
 
     def _in_order(self, work: Iterator[_Work]) -> Iterator[Found]:
         """Have threads do the work, and yield what comes of it in its order; less than all if stopped."""
@@ -257,11 +258,6 @@ def _is_at_its_place(item: ItemId, path: str) -> bool:
     collection, _, name = item_document_path(item).split("/")
     segments = path.split("/")
     return len(segments) == DOCUMENT_DEPTH and (segments[0], segments[2]) == (collection, name)
-
-
-def _directories(top: Path) -> list[str]:
-    with os.scandir(top) as listed:
-        return sorted(one.name for one in listed if one.is_dir(follow_symlinks=False) and one.name != _OWN)
 
 
 def _units(work: Iterator[_Work]) -> Iterator[list[_Work]]:

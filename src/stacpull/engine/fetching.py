@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
-from stacpull.digests import new_hasher
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.clips import clip_area
 from stacpull.engine.course import Fetches
@@ -22,13 +19,13 @@ from stacpull.fastpath.path import FastPath
 from stacpull.models import Job, Received
 from stacpull.planning.names import joined
 from stacpull.store.destination import Destination
-from stacpull.store.inspection import obstacle
+from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
+from stacpull.store.protocol import StoredFiles
 from stacpull.transfer.attempt import Fetcher
 
 __all__ = ["Fetching", "open_fetching"]
 
-_READ = 1 << 20
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
 _MOST_KINDS = 20
@@ -118,30 +115,21 @@ class WholeAssets:
             self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
-def _is_there(destination: Destination, job: Job) -> bool:
-    """Tell if a file of the size of `job.present` lies in place: one that is lost is fetched as a whole."""
+def _is_there(files: StoredFiles, job: Job) -> bool:
+    """Return True if a file of the size of `job.present` is in place; a lost one is fetched whole."""
     if job.present is None or job.name is None:
         return False
-    try:
-        found = os.stat(_path(job), dir_fd=destination.fd, follow_symlinks=False)
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == job.present.size
+    return files.look_at(_path(job), hashed=False).size == job.present.size
 
 
-def _is_as_stated(destination: Destination, job: Job) -> bool:
+def _is_as_stated(files: StoredFiles, job: Job) -> bool:
     """Tell if the file in place has the checksum that the item states for it."""
-    if job.checksum is None or obstacle(destination.fd, _path(job)) is not None:
+    if job.checksum is None or files.obstacle(_path(job)) is not None:
         return False
-    hasher = new_hasher(job.checksum)
     try:
-        fd = os.open(_path(job), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.fd)
-        with os.fdopen(fd, "rb") as file:
-            while chunk := file.read(_READ):
-                hasher.update(chunk)
+        return digest_in(files, _path(job), job.checksum) == job.checksum.digest
     except OSError:
         return False
-    return hasher.digest() == job.checksum.digest
 
 
 def _path(job: Job) -> str:

@@ -25,7 +25,7 @@ import orjson
 
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.destination import destination_error
+from stacpull.store.disk_errors import destination_error
 
 SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
 """What SOURCE may be in Python: a URL or path, or items.

@@ -8,26 +8,23 @@ to the parts and renamed into place, before the collections that refer to it.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from stacpull.catalog.item import encode_item
 from stacpull.engine.publisher import Publisher
-from stacpull.errors import InterruptedRunError
+from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.redact import Secrets
-from stacpull.store.destination import Destination, destination_error
-from stacpull.store.inspection import look_at
+from stacpull.store.protocol import Store
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
 
 ITEMS_PARQUET: Final = "items.parquet"
 """Its path, relative to DEST."""
@@ -43,7 +40,7 @@ def is_pyarrow_installed() -> bool:
 
 def update_items_parquet(
     db: Connection,
-    destination: Destination,
+    store: Store,
     publisher: Publisher,
     entries: list[CollectionEntry],
     *,
@@ -74,7 +71,7 @@ def update_items_parquet(
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
     if known is not None and meta.items_parquet_state(db) == state:
-        look = look_at(destination.fd, ITEMS_PARQUET, hashed=True)
+        look = store.look_at(ITEMS_PARQUET, hashed=True)
         if look.obstacle is None and look.sha256 == known:
             return ()
     publisher.refuse_foreign(ITEMS_PARQUET)
@@ -83,7 +80,7 @@ def update_items_parquet(
     from stacpull.outputs.mirrored_items import MirrorContents  # noqa: PLC0415
 
     contents = MirrorContents(
-        destination.path, db, {name: orjson.loads(text) for name, text in documents.items()}
+        store.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
 
     def on_progress(items: int) -> None:
@@ -91,29 +88,30 @@ def update_items_parquet(
             raise InterruptedRunError("Interrupted.")
         on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
 
-    with _part_file(destination) as file:
+    with store.new_part(_PART) as file:
         build = write_geoparquet(
             file,
-            destination.path / ITEMS_PARQUET,
+            store.work / ITEMS_PARQUET,
             contents,
             on_progress=on_progress,
-            spool_directory=destination.parts,
+            spool_directory=store.work / ".stacpull",
         )
-    with (destination.parts / _PART).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-    publisher.place_file(ITEMS_PARQUET, _PART, digest)
+    look = store.look_at_part(_PART, hashed=True)
+    if look.sha256 is None:
+        raise DestinationError(f"{ITEMS_PARQUET} was written and cannot be read: {look.obstacle}.")
+    publisher.place_file(ITEMS_PARQUET, _PART, look.sha256)
     meta.set_items_parquet_state(db, state)
     return build.notes(contents, missing=False)
 
 
-def remove_items_parquet(db: Connection, destination: Destination) -> None:
+def remove_items_parquet(db: Connection, store: Store) -> None:
     """Remove the file that an earlier run wrote, after the collections that referred to it were written.
 
     Raises:
         DestinationError: It cannot be removed.
     """
     if meta.owns_file(db, ITEMS_PARQUET):
-        destination.remove("", ITEMS_PARQUET)
+        store.remove("", ITEMS_PARQUET)
         meta.disown_file(db, ITEMS_PARQUET)
 
 
@@ -128,20 +126,3 @@ def _state(db: Connection, documents: dict[str, bytes]) -> str:
         if path.endswith(".ndjson"):
             digest.update(orjson.dumps([path, (sha256 or b"").hex()]))
     return digest.hexdigest()
-
-
-@contextmanager
-def _part_file(destination: Destination) -> Iterator[BinaryIO]:
-    """Open the part for writing; it is removed if the block ends with an error."""
-    path = destination.parts / _PART
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        path.unlink(missing_ok=True)  # left by a kill
-        with open(os.open(path, flags, 0o666), "wb", buffering=1 << 20) as file:  # noqa: PTH123 - O_EXCL
-            yield file
-    except OSError as error:
-        destination.drop_part(_PART)
-        raise destination_error(error, destination.path) from error
-    except BaseException:
-        destination.drop_part(_PART)
-        raise

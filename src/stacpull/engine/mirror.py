@@ -21,9 +21,9 @@ from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
 from stacpull.engine.child_process import Started
 from stacpull.engine.course import Tools
-from stacpull.engine.documents import clean_document
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.item_writer import clean_document
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
@@ -31,13 +31,13 @@ from stacpull.engine.mirror_store import MirrorStore, RunFindings, as_destinatio
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
-from stacpull.engine.pruning import Pruning
+from stacpull.engine.prune import Pruning
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workers import Workers, worker_settings
-from stacpull.engine.workspace import Workspace, disk_of
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
     DestinationError,
@@ -55,6 +55,7 @@ from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
+from stacpull.store.inspection import disk_of
 from stacpull.store.parts import PartStore
 
 __all__ = ["MirrorRun", "requests_of"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine import heap
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
     is_pyarrow_installed,
@@ -32,18 +32,16 @@ from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
 from stacpull.ledger.runs import EndState, Requests, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import FailureKind, ItemId, Job
 from stacpull.redact import Secrets
-from stacpull.store.destination import destination_error, is_destination_failure
-from stacpull.store.part_files import sweep
-from stacpull.store.sync import FileSync
+from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
     from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
@@ -166,8 +164,7 @@ class MirrorStore:
             on_stage: Called with the progress of an operation that takes long.
         """
         self._db = workspace.db
-        self.destination = workspace.destination
-        self._sync = workspace.sync
+        self.files = workspace.destination
         self._run = run
         self._requests = requests
         self._checksum = checksum
@@ -175,13 +172,12 @@ class MirrorStore:
         self._clock = clock
         self._is_stopped = is_stopped
         self._on_stage = on_stage
-        self._items = ItemWriter(self._db, self.destination, secrets, run.metadata)
+        self._items = ItemWriter(self._db, self.files, secrets, run.metadata)
         self.publisher = Publisher(
             self._db,
             run.id,
             run.counters,
-            self.destination,
-            workspace.sync,
+            self.files,
             self._items,
             clock=clock,
             on_published=on_published,
@@ -197,13 +193,13 @@ class MirrorStore:
             self._run.id,
             sample_size=self._run.sample_size,
             revalidate=self._requests.revalidate,
-            is_there=self.destination.has,
+            is_there=self.files.has,
             secrets=self._secrets,
         )
 
     def translated(self) -> AbstractContextManager[None]:
         """Raise errors of SQLite in the block as `DestinationError`."""
-        return translated(ledger_path(self.destination.path))
+        return translated(ledger_path(self.files.work))
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -216,18 +212,17 @@ class MirrorStore:
         db = self._db
         self.publisher.remove_listed()
         runs.set_requests(db, self._run.id, self._requests)
-        left = recover(db, self.destination, checksum=self._checksum, is_stopped=self._is_stopped)
-        accept(db, self.destination)
+        left = recover(db, self.files, checksum=self._checksum, is_stopped=self._is_stopped)
+        accept(db, self.files)
         self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
         self.write_final_items()
-        why = self._sync.reason if isinstance(self._sync, FileSync) else None
-        return Recovered(runs.layout_before(db, self._run.id), why)
+        return Recovered(runs.layout_before(db, self._run.id), self.files.why_single)
 
     def take_up(self, rows: frozenset[int]) -> list[int]:
         """Publish what a lost worker process wrote of these assets and did not report; return their rows."""
-        found = parts_of_lost_worker(self._db, self.destination, rows, checksum=self._checksum)
+        found = parts_of_lost_worker(self._db, self.files, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [job.row for job, _, _ in found]
 
@@ -248,7 +243,7 @@ class MirrorStore:
 
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
-        sweep(self.destination.parts, lambda row, generation: jobs.is_open(self._db, row, generation))
+        self.files.sweep_parts(lambda row, generation: jobs.is_open(self._db, row, generation))
 
     def finish(self) -> None:
         """Publish and record everything, and sync what was renamed last."""
@@ -261,7 +256,7 @@ class MirrorStore:
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
         if is_done and self._run.kind == "mirror":
-            forget_unwanted(self._db, self._run.id, _covers, self.destination.has)
+            forget_unwanted(self._db, self._run.id, _covers, self.files.has)
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
         """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
@@ -331,9 +326,9 @@ class MirrorStore:
         if metadata == "ndjson":
             catalogs.write_lines(
                 self._db,
-                self.destination,
+                self.files,
+                self.publisher,
                 secrets=self._secrets,
-                adopting=self.publisher.adopting,
                 is_stopped=is_stopped,
             )
         entries = catalogs.collection_entries(self._db, metadata=metadata)
@@ -344,15 +339,15 @@ class MirrorStore:
                 interrupted = error
         catalogs.write_mirror_catalogs(
             self._db,
-            self.destination,
+            self.files,
+            self.publisher,
             entries,
             secrets=self._secrets,
             source=self._run.source,
-            write=self.publisher.write_file,
             is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self._db):
-            remove_items_parquet(self._db, self.destination)
+            remove_items_parquet(self._db, self.files)
         if interrupted is not None:
             raise interrupted
         return notes
@@ -366,7 +361,7 @@ class MirrorStore:
             return (f"{ITEMS_PARQUET} is not brought up to date: pip install 'stacpull[geoparquet]'.",)
         return update_items_parquet(
             self._db,
-            self.destination,
+            self.files,
             self.publisher,
             entries,
             secrets=self._secrets,

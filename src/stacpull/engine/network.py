@@ -16,11 +16,11 @@ from stacpull.engine.shares import Shares, share_out
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.api import ApiReader
 from stacpull.net.client import Client, Counters
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
+from stacpull.net.json_reader import ApiReader
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents
@@ -44,7 +44,7 @@ __all__ = [
 _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
 _SLOTS = 64
-"""Transfers at once, unless told: the gates hold each host to what it bears."""
+"""Transfers at once by default: the gates hold each host to what it bears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Network:
     policy: RetryPolicy
     address: SourceAddress
     addresses: AddressPolicy
-    """Which addresses may be connected to; what a worker process goes on with."""
+    """Which addresses may be connected to; a worker process uses the same."""
     shares: Shares
     """What each process may do at once."""
     events: NetworkEvents
@@ -129,7 +129,7 @@ def login_advice(source: str, options: Options) -> str | None:
 
 
 def _named(options: Options) -> list[str]:
-    """Name credentials that a program gave: a run that goes on without them can say what is missing."""
+    """Name credentials that a program gave: a run that continues without them can say what is missing."""
     fields = [f"the header {name}" for name in options.headers]
     return [*fields, *(f"the query parameter {name}" for name in options.query)]
 
@@ -214,7 +214,7 @@ async def open_network(
 
 
 def _shares(options: Options, processes: int) -> Shares:
-    """Return what may be done at once: no more than there are descriptors for, unless told."""
+    """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
     room = shares_here().workers
     slots = options.concurrency or min(_SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
@@ -235,7 +235,7 @@ def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
     """Return the rule for a run on SOURCE.
 
     A SOURCE that comes from a ledger counts as chosen if it is written as an address or `localhost`: a name
-    may lead anywhere by now.
+    may lead anywhere now.
     """
     host = chosen_host(address.url)
     is_chosen = address.named or literal_address(host) is not None

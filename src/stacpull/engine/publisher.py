@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from stacpull.clock import Clock
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -32,9 +33,7 @@ from stacpull.ledger.database import Connection, is_disk_error, ledger_path, syn
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
 from stacpull.models import Clip
 from stacpull.planning.layout import complete
-from stacpull.store.destination import Destination
-from stacpull.store.sync import FileSync, GroupSync, Sync
-from stacpull.store.trust import withdraw_trust
+from stacpull.store.protocol import Store
 from stacpull.store.writer import Arrived
 
 __all__ = ["GROUP", "PACE", "Publisher", "arrival_of"]
@@ -114,8 +113,7 @@ class Publisher:
         db: Connection,
         run: int,
         counters: Mapping[str, int | None],
-        destination: Destination,
-        sync: Sync,
+        store: Store,
         items: ItemWriter,
         *,
         clock: Clock,
@@ -126,8 +124,7 @@ class Publisher:
     ) -> None:
         self._db = db
         self._run = run
-        self._destination = destination
-        self._sync = sync
+        self._store = store
         self._items = items
         self._clock = clock
         self._on_published = on_published
@@ -176,7 +173,7 @@ class Publisher:
     def take_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""
         for arrival in in_place:
-            self._destination.touch(arrival.directory)
+            self._store.mark_changed(arrival.directory)
         self._renamed.done.extend(in_place)
 
     def write_file(self, path: Path, data: bytes) -> None:
@@ -185,11 +182,11 @@ class Publisher:
         Raises:
             DestinationError: it cannot be written, or a file of that name is not of this mirror.
         """
-        directory, _, name = path.as_posix().rpartition("/")
-        self.refuse_foreign(path.as_posix(), lambda: self._destination.read(directory, name) == data)
-        part = f"{name}.tmp"
-        self._destination.write_part(part, data)
-        self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
+        sha256, final = hashlib.sha256(data).digest(), path.as_posix()
+        self.refuse_foreign(final, lambda: self._store.look_at(final, hashed=True).sha256 == sha256)
+        part = f"{path.name}.tmp"
+        self._store.write_part(part, data)
+        self.place_file(final, part, sha256)
 
     def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
         """Refuse to replace a file at `path` (relative to DEST) that is not of this mirror.
@@ -198,7 +195,7 @@ class Publisher:
             DestinationError: There is one, and its content is another (`is_same`).
         """
         if not meta.owns_file(self._db, path) and not may_be_replaced(
-            self._destination.path, path, is_same, adopting=self.adopting
+            self._store, path, is_same, adopting=self.adopting
         ):
             raise DestinationError(in_the_way(path))
 
@@ -211,9 +208,9 @@ class Publisher:
         directory, _, name = path.rpartition("/")
         meta.claim_file(self._db, path)
         self._sync_all([part])
-        failure = self._destination.place(part, directory, name, replace=True)
+        failure = self._store.place(part, directory, name, replace=True)
         if failure is not None:
-            self._destination.drop_part(part)
+            self._store.drop_part(part)
             raise DestinationError(failure.message)
         meta.claim_file(self._db, path, sha256)
 
@@ -223,7 +220,7 @@ class Publisher:
         Raises:
             DestinationError: they cannot be removed.
         """
-        remove_listed(self._db, self._destination, lambda: self._sync_all(()))
+        remove_listed(self._db, self._store, lambda: self._sync_all(()))
 
     def sync_renamed(self) -> None:
         """Sync what was renamed since the last sync: catalogs."""
@@ -260,7 +257,7 @@ class Publisher:
         parts = {(arrival.row, arrival.generation): part for arrival, part in group.parts}
         ready = [(arrival, parts.pop((arrival.row, arrival.generation))) for arrival in reserved]
         for part in parts.values():
-            self._destination.drop_part(part)
+            self._store.drop_part(part)
         return ready
 
     def _clips(self, parts: Sequence[WholePart]) -> dict[int, Clip]:
@@ -269,7 +266,7 @@ class Publisher:
             return {}
         from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
 
-        found = {arrival.row: clip_in(self._destination.parts_fd, part) for arrival, part in parts}
+        found = {arrival.row: clip_in(partial(self._store.open_part, part)) for arrival, part in parts}
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
@@ -278,11 +275,7 @@ class Publisher:
         The part may be a hard link of that file: by the inode a later start would take it for ours, and
         remove it where it cannot be believed.
         """
-        if (
-            not self.adopting
-            or arrival.generation
-            or self._destination.is_free(arrival.directory, arrival.name)
-        ):
+        if not self.adopting or arrival.generation or not self._store.has(arrival.path):
             return arrival
         return arrival._replace(inode=None)
 
@@ -296,7 +289,7 @@ class Publisher:
             raise self._failed_sync
         started = time.monotonic()
         try:
-            self._sync_now(parts, self._destination.take_touched())
+            self._store.sync(parts)
         except DestinationError as error:
             self._distrust(error)
             raise
@@ -310,30 +303,18 @@ class Publisher:
     def _distrust(self, error: DestinationError) -> None:
         """See that nothing which waited for a sync that failed is believed, now or at the next start."""
         self._failed_sync = error
-        withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
-        with suppress(DestinationError), translated(ledger_path(self._destination.path)):
+        self._store.withdraw_trust()  # first: the ledger is on the disk that fails
+        with suppress(DestinationError), translated(ledger_path(self._store.work)):
             meta.set_tainted(self._db, str(error))
-
-    def _sync_now(self, parts: Sequence[str], touched: Sequence[str]) -> None:
-        if self._sync.covers_ledger:
-            self._sync.sync(parts, ())
-            return
-        if parts:
-            self._sync.sync(parts, ())
-        most = self._destination.most_held
-        for some in (touched[i : i + most] for i in range(0, len(touched), most)):
-            with self._destination.opened(some) as directories:
-                self._sync.sync((), directories)
 
     def _judge_pace(self, seconds: float) -> None:
         """Sync file by file after several slow group syncs in a row: they wait for what others write."""
         self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
-        if isinstance(self._sync, GroupSync) and self._slow_syncs >= _SLOW_IN_A_ROW:
+        if self._slow_syncs >= _SLOW_IN_A_ROW and self._store.sync_singly():
             self._on_notice(
                 "Syncing the whole file system is slow because other programs write to it: from here on "
                 "stacpull syncs each file by itself."
             )
-            self._sync = FileSync(self._destination.parts_fd)
             sync_each_commit(self._db)
 
     def _record(
@@ -363,14 +344,14 @@ class Publisher:
         failures = []
         for arrival, part in ready:
             place = (part, arrival.directory, arrival.name)
-            ours = arrival.generation > 0 or (arrival.inode is None and self._destination.holds_same(*place))
-            failure = self._destination.place(*place, replace=ours)
+            ours = arrival.generation > 0 or (arrival.inode is None and self._store.holds_same(*place))
+            failure = self._store.place(*place, replace=ours)
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:
-                    self._destination.drop_part(part)  # a hard link of what lay there outlives its rename
+                    self._store.drop_part(part)  # a hard link of what lay there outlives its rename
             else:
-                self._destination.drop_part(part)
+                self._store.drop_part(part)
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
         return failures
 

@@ -17,22 +17,23 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
 import orjson
 
+from stacpull.catalog.catalog_tree import MIRRORED_FROM
 from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
 from stacpull.catalog.stored import StoredAsset, as_sent, path_named
-from stacpull.catalog.tree import MIRRORED_FROM
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.clips import clip_in
-from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, Finder, Found, Trust, weigh
-from stacpull.engine.inspection import described
+from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Finder, Found, weigh
 from stacpull.engine.items_parquet import ITEMS_PARQUET
+from stacpull.engine.mirror_check import described
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
@@ -56,9 +57,11 @@ from stacpull.planning.names import joined, path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.selection import Selection
-from stacpull.store.destination import Destination, destination_error
-from stacpull.store.inspection import Look, look_at, walk
+from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error
+from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.part_files import is_part_name
+from stacpull.store.protocol import Look, StoredFiles
 from stacpull.urls import is_web
 
 __all__ = ["rebuild_ledger"]
@@ -84,13 +87,14 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
             destination = Destination(dest)
             opened.callback(destination.close)
             opened.enter_context(locked(dest))
+            files = opened.enter_context(DirectoryFiles(dest))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
             with translated(new_ledger_path(dest)):
-                report = _Rebuild(dest, destination.fd, ledger, reporter, reason).run()
+                report = _Rebuild(dest, files, ledger, reporter, reason).run()
             if report is None:
                 return None
-            for name in filter(is_part_name, [entry.name for entry in destination.parts.iterdir()]):
+            for name in filter(is_part_name, [entry.name for entry in destination.list_parts()]):
                 destination.drop_part(name)  # its row is another asset's now
             aside = ledger.put_in_place()
     except OSError as error:
@@ -100,7 +104,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
 
 def _reason(dest: Path) -> str:
     """Return why a new ledger is needed."""
-    if not (dest / _OWN).is_dir() and top_catalog(dest) is None:
+    if not _is_mirror(dest):
         raise NotAMirrorError(f"{dest} is not a mirror: nothing in it was made by stacpull.")
     reason = whats_wrong(dest)
     if reason is None and _is_older_than_tree(dest):
@@ -113,43 +117,53 @@ def _reason(dest: Path) -> str:
     return reason
 
 
+def _is_mirror(dest: Path) -> bool:
+    try:
+        with DirectoryFiles(dest) as files:
+            return _OWN in files.directories("") or top_catalog(files) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _is_older_than_tree(dest: Path) -> bool:
     """Return True if a ledger that is sound does not know a document in DEST that stacpull wrote there.
 
     A backup that was taken during a run leaves such a ledger.
     """
-    with closing(open_reader(dest)) as db, translated(ledger_path(dest)):
+    with closing(open_reader(dest)) as db, translated(ledger_path(dest)), DirectoryFiles(dest) as files:
         expectations = Expectations(db)
-        for entries in walk(dest, frozenset({_OWN})):
+        for entries in files.walk(frozenset({_OWN})):
             paths = [entry.path for entry in entries if entry.path.endswith((".json", ".ndjson"))]
             for path, expected in zip(paths, expectations.of(paths), strict=True):
                 unknown = expected is None and not expectations.is_leaving(path)
-                if unknown and is_own_document(dest, path):
+                if unknown and is_own_document(files, path):
                     return True
     return False
 
 
 @dataclass(slots=True)
-class _Tally:
+class _RebuildCounts:
     items: int = 0
     files: int = 0
     bytes: int = 0
     pending: int = 0
     recovered: int = 0
-    trusted: Counter[Trust] = field(default_factory=Counter)
+    trusted: Counter[FileTrust] = field(default_factory=Counter)
 
 
 class _Rebuild:
     """One rebuild, on one thread; others read files."""
 
-    def __init__(self, dest: Path, root: int, ledger: RebuiltLedger, reporter: Reporter, reason: str) -> None:
+    def __init__(
+        self, dest: Path, files: StoredFiles, ledger: RebuiltLedger, reporter: Reporter, reason: str
+    ) -> None:
         self._dest = dest
-        self._root = root
+        self._files = files
         self._ledger = ledger
         self._reporter = reporter
         self._reason = reason
         self._salvage = Salvage(ledger.db)
-        self._tally = _Tally()
+        self._tally = _RebuildCounts()
         self._samples: dict[str, list[tuple[int, Examined]]] = {}
         self._source = ""
         self._has_lines = False
@@ -158,11 +172,11 @@ class _Rebuild:
     def run(self) -> RebuildReport | None:
         """Fill the ledger; None if stopped."""
         self._salvage.read(left_ledger(self._dest))
-        top = top_catalog(self._dest)
+        top = top_catalog(self._files)
         spec = self._salvage.spec
         self._source = spec.source if spec is not None else self._told_source(top)
         self._ledger.fill()
-        with Finder(self._dest, self._root, self._reporter.is_stopped) as finder:
+        with Finder(self._files, self._reporter.is_stopped) as finder:
             if top is not None:
                 self._listed(top, finder)
             self._take_all(finder.unlisted(self._ledger.has_path))
@@ -187,7 +201,7 @@ class _Rebuild:
     def _listed(self, top: ListedFile, finder: Finder) -> None:
         """Take the items that the catalogs list, in their order: so the next catalogs are the same again."""
         self._ledger.claim_file(top.path, top.sha256)
-        for collection in listed_collections(self._dest, top):
+        for collection in listed_collections(self._files, top):
             document = self._salvage.document(collection.id) or collection.document
             self._ledger.collection(collection.id, document)
             if collection.has_items_parquet:
@@ -199,7 +213,7 @@ class _Rebuild:
     def _lines(self, finder: Finder) -> None:
         for path in finder.files_of_lines():
             self._has_lines = True
-            self._ledger.claim_file(path, look_at(self._root, path, hashed=True).sha256 or b"")
+            self._ledger.claim_file(path, self._files.look_at(path, hashed=True).sha256 or b"")
             self._take_all(finder.lines(path))
 
     # --- what becomes of them ----------------------------------------------------------------------------
@@ -266,7 +280,7 @@ class _Rebuild:
         verdict = weigh(asset, look, digest, old)
         self._tally.files += 1
         self._tally.bytes += look.size or 0
-        done = isinstance(verdict, Trust)
+        done = isinstance(verdict, FileTrust)
         same = old if old is not None and done and old.sha256 == look.sha256 else None
         added = self._ledger.add_asset(
             row,
@@ -280,15 +294,15 @@ class _Rebuild:
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
                 etag_origin=same.origin if same is not None else None,
-                unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
+                unproven=same.unproven if same is not None else int(verdict is FileTrust.BY_NAME) or None,
                 stated_size=asset.stated_size,
                 media_type=asset.media_type,
-                clip=clip_in(self._root, asset.path) if done else None,
+                clip=clip_in(partial(self._files.open, asset.path)) if done else None,
             ),
         )
         if not added:
             return
-        if isinstance(verdict, Trust):
+        if isinstance(verdict, FileTrust):
             self._tally.trusted[verdict] += 1
         else:
             self._tally.pending += 1
@@ -303,7 +317,7 @@ class _Rebuild:
     def _look(self, path: str, digest: bytes) -> Look:
         """Look at a file, and compute its digest by the algorithm of `digest`."""
         algorithm, stopped = recorded(digest).algorithm, self._reporter.is_stopped
-        return look_at(self._root, path, hashed=True, algorithm=algorithm, is_stopped=stopped)
+        return self._files.look_at(path, hashed=True, algorithm=algorithm, is_stopped=stopped)
 
     def _add_lost(self, path: str, item: ItemId) -> None:
         """Add an item that a catalog lists and whose JSON cannot be read: it is written again."""
@@ -312,7 +326,7 @@ class _Rebuild:
         updated = old.updated if old is not None else None
         self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
         self._tally.items += 1
-        there = look_at(self._root, path, hashed=False)
+        there = self._files.look_at(path, hashed=False)
         what: DamageKind = "missing" if there.size is None and there.obstacle is None else "altered"
         self._damage(path, what, there, item, "")
 
@@ -347,7 +361,7 @@ class _Rebuild:
             self._tally.files += 1
             self._tally.bytes += look.size or 0
             self._tally.recovered += 1
-            self._tally.trusted[Trust.BY_CHECKSUM] += 1
+            self._tally.trusted[FileTrust.BY_CHECKSUM] += 1
 
     # --- what is known of the mirror as a whole ----------------------------------------------------------
 
@@ -406,9 +420,9 @@ class _Rebuild:
             aside=None,
             items=tally.items,
             done=tally.trusted.total(),
-            by_checksum=tally.trusted[Trust.BY_CHECKSUM],
-            by_size=tally.trusted[Trust.BY_SIZE],
-            by_name=tally.trusted[Trust.BY_NAME],
+            by_checksum=tally.trusted[FileTrust.BY_CHECKSUM],
+            by_size=tally.trusted[FileTrust.BY_SIZE],
+            by_name=tally.trusted[FileTrust.BY_NAME],
             pending=tally.pending,
             recovered=tally.recovered,
             source=self._source,

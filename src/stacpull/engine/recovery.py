@@ -11,7 +11,7 @@
 were never synced may be missing although the size is right; a sha256 that was recorded or stated proves them.
 After a failed sync it does not: it would be computed from the page cache, where pages that never reached the
 disk may stand, marked clean. That a sync failed is known from the ledger, or, where that could not be written
-any more, from the mark that was taken away (`store.trust`).
+any more, from the mark that was taken away (`Store.withdraw_trust`).
 
 Nothing is given up before all of it was looked at: a stop in between leaves everything to the next start.
 
@@ -21,7 +21,6 @@ it is taken only if its sha256 agrees, and never removed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +32,7 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, is_tainted, set_boot
 from stacpull.ledger.outcomes import Arrival
 from stacpull.models import Checksum, Job, Received, Validator
-from stacpull.store.destination import Destination
-from stacpull.store.inspection import look_at
-from stacpull.store.part_files import sweep
-from stacpull.store.trust import trust, trusted_boot
+from stacpull.store.protocol import Look, PartEntry, Store
 from stacpull.store.wholes import Whole, WholeName, parse_whole
 from stacpull.store.writer import Arrived
 from stacpull.system import is_linux
@@ -66,7 +62,7 @@ def boot_id() -> str:
 
 def recover(
     db: Connection,
-    destination: Destination,
+    store: Store,
     *,
     checksum: str | None,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -75,40 +71,40 @@ def recover(
 
     Args:
         db: the ledger.
-        destination: the mirror.
+        store: The mirror.
         checksum: algorithm of the digest to compute of whole parts, which may be long ones; None: none.
         is_stopped: asked while files are read.
 
     Raises:
         InterruptedRunError: it was stopped; what was not looked at is as it was.
     """
-    hashed = _Hasher(is_stopped)
-    belief = _belief(db, destination)
+    hashed = _FileHasher(is_stopped)
+    belief = _belief(db, store)
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
     for arrival in jobs.reservations(db):
-        if _is_in_place(destination, arrival, belief, hashed):
+        if _is_in_place(store, arrival, belief, hashed):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
     wholes: list[Arrived] = []
     if not belief.tainted:
         rows = {a.row for a in in_place}
-        wholes = _wholes(db, destination, rows, hashed, trusted=belief.trusted, checksum=checksum)
+        wholes = _wholes(db, store, rows, hashed, trusted=belief.trusted, checksum=checksum)
     outcomes.release(db, lost)
     kept = {whole.part for _, _, whole in wholes}
-    _sweep(db, destination, kept, trusted=belief.trusted)
+    _sweep(db, store, kept, trusted=belief.trusted)
     return Leftovers(wholes, in_place)
 
 
-def accept(db: Connection, destination: Destination) -> None:
+def accept(db: Connection, store: Store) -> None:
     """Note that what is there is in order: what this boot leaves from here on can be believed.
 
     The mark goes first. A kill in between leaves the ledger's word as it was, which is the stricter one.
     """
     boot = boot_id()
-    trust(destination, boot)
+    store.trust(boot)
     set_boot(db, boot)
 
 
@@ -122,56 +118,60 @@ class _Belief:
     """A sync failed."""
 
 
-def _belief(db: Connection, destination: Destination) -> _Belief:
+def _belief(db: Connection, store: Store) -> _Belief:
     boot, last = boot_id(), boot_of_last_run(db)
-    withdrawn = last == boot != trusted_boot(destination)
+    withdrawn = last == boot != store.trusted_boot()
     tainted = is_tainted(db) or withdrawn
     return _Belief(trusted=boot != "" and last == boot and not tainted, tainted=tainted)
 
 
-class _Hasher:
+class _FileHasher:
     """Computes digests of files, until it is stopped."""
 
     def __init__(self, is_stopped: Callable[[], bool]) -> None:
         self._is_stopped = is_stopped
 
-    def __call__(self, directory: int, path: str, algorithm: str) -> bytes | None:
-        """Return that of the regular file at `path` below a directory, None if it cannot be read.
+    def __call__(self, look_at: Callable[..., Look], path: str, algorithm: str) -> bytes | None:
+        """Return the digest of a regular file or part, None if it cannot be read.
+
+        Args:
+            look_at: `Store.look_at` or `Store.look_at_part`.
+            path: The file, or the name of the part.
+            algorithm: Of the digest.
 
         Raises:
-            InterruptedRunError: it was stopped, maybe in the middle of the file.
+            InterruptedRunError: It was stopped, maybe in the middle of the file.
         """
-        found = look_at(directory, path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
+        found = look_at(path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
         return found.sha256
 
 
-def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief, hashed: _Hasher) -> bool:
+def _is_in_place(store: Store, arrival: Arrival, belief: _Belief, hashed: _FileHasher) -> bool:
     """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours."""
-    found = destination.identity(arrival.directory, arrival.name)
+    found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
         return False
     is_ours = found[0] == arrival.inode
     if is_ours and belief.trusted:
         return True
-    if not belief.tainted and _is_proven_here(destination, arrival, hashed):
+    if not belief.tainted and _is_proven_here(store, arrival, hashed):
         return True
     if is_ours:
-        destination.remove(arrival.directory, arrival.name)
+        store.remove(arrival.directory, arrival.name)
     return False
 
 
-def _is_proven_here(destination: Destination, arrival: Arrival, hashed: _Hasher) -> bool:
+def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
     if arrival.sha256 is None:
         return False
     algorithm = recorded(arrival.sha256).algorithm
-    if hashed(destination.fd, arrival.path, algorithm) != arrival.sha256:
+    if hashed(store.look_at, arrival.path, algorithm) != arrival.sha256:
         return False
     try:
-        with (destination.path / arrival.path).open("rb") as file:
-            os.fsync(file.fileno())
+        store.sync_file(arrival.path)
     except OSError:
         return False
     return True
@@ -179,16 +179,16 @@ def _is_proven_here(destination: Destination, arrival: Arrival, hashed: _Hasher)
 
 def _wholes(
     db: Connection,
-    destination: Destination,
+    store: Store,
     in_place: set[int],
-    hashed: _Hasher,
+    hashed: _FileHasher,
     *,
     trusted: bool,
     checksum: str | None,
 ) -> list[Arrived]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     found: dict[int, Arrived] = {}
-    for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
+    for entry in store.list_parts():
         name = parse_whole(entry.name)
         if name is None or name.row in in_place or name.row in found:
             continue
@@ -198,20 +198,18 @@ def _wholes(
         sha256 = None
         if not trusted:
             known = _known(job, proven.get(name.row))
-            if known is None or hashed(destination.parts_fd, entry.name, known.algorithm) != known.digest:
+            if known is None or hashed(store.look_at_part, entry.name, known.algorithm) != known.digest:
                 continue
             sha256 = known.digest
         elif checksum is not None:
-            sha256 = hashed(destination.parts_fd, entry.name, checksum)
+            sha256 = hashed(store.look_at_part, entry.name, checksum)
         found[name.row] = _taken_up(job, name, entry, sha256)
     return list(found.values())
 
 
-def _is_whole(entry: os.DirEntry[str], name: WholeName, job: Job) -> bool:
+def _is_whole(entry: PartEntry, name: WholeName, job: Job) -> bool:
     """Return True if a part is a regular file of the size that its name states, and a file name is known."""
-    if not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size != name.size:
-        return False
-    return job.name is not None or name.filename is not None
+    return entry.size == name.size and (job.name is not None or name.filename is not None)
 
 
 def _known(job: Job, reserved: bytes | None) -> Checksum | None:
@@ -221,21 +219,20 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
     return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
 
 
-def _taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
+def _taken_up(job: Job, name: WholeName, entry: PartEntry, sha256: bytes | None) -> Arrived:
     """Return a whole part as the writer would have reported it."""
     received = Received(
         size=name.size,
         sha256=sha256,
         filename=name.filename or "",
         validator=Validator(etag=name.etag),
-        part=Path(entry.path),
         verified=not name.unproven,
     )
-    return job, received, Whole(entry.name, entry.inode(), name.size, sha256)
+    return job, received, Whole(entry.name, entry.inode, name.size, sha256)
 
 
 def parts_of_lost_worker(
-    db: Connection, destination: Destination, rows: Collection[int], *, checksum: str | None
+    db: Connection, store: Store, rows: Collection[int], *, checksum: str | None
 ) -> list[Arrived]:
     """Return the whole parts of pending assets that a worker process wrote and did not report.
 
@@ -243,7 +240,7 @@ def parts_of_lost_worker(
 
     Args:
         db: The ledger.
-        destination: The mirror.
+        store: The mirror.
         rows: The assets that the process had.
         checksum: Algorithm of the digest that the parts are read for; None: none.
 
@@ -251,7 +248,7 @@ def parts_of_lost_worker(
         DestinationError: A part cannot be removed.
     """
     found = []
-    for entry in list(os.scandir(destination.parts)):
+    for entry in store.list_parts():
         name = parse_whole(entry.name)
         if name is None or name.row not in rows:
             continue
@@ -259,23 +256,22 @@ def parts_of_lost_worker(
         if job is None:
             continue
         if not _is_whole(entry, name, job):
-            destination.drop_part(entry.name)
+            store.drop_part(entry.name)
             continue
         sha256 = None
         if checksum is not None:
-            look = look_at(destination.parts_fd, entry.name, hashed=True, algorithm=checksum)
-            sha256 = look.sha256
+            sha256 = store.look_at_part(entry.name, hashed=True, algorithm=checksum).sha256
         found.append(_taken_up(job, name, entry, sha256))
     return found
 
 
-def _sweep(db: Connection, destination: Destination, kept: set[str], *, trusted: bool) -> None:
+def _sweep(db: Connection, store: Store, kept: set[str], *, trusted: bool) -> None:
     """Remove what cannot be continued: all but the whole parts that are `kept`, and parts of open assets."""
 
     def goes_on(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
-    for entry in list(os.scandir(destination.parts)):
+    for entry in store.list_parts():
         if entry.name.endswith(_LEFT) and entry.name not in kept:
-            destination.drop_part(entry.name)
-    sweep(destination.parts, goes_on)
+            store.drop_part(entry.name)
+    store.sweep_parts(goes_on)

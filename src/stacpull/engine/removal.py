@@ -10,17 +10,17 @@ from collections.abc import Callable
 
 from stacpull.ledger import pruning
 from stacpull.ledger.database import Connection
-from stacpull.store.destination import Destination
+from stacpull.store.protocol import Store
 
 __all__ = ["remove_listed"]
 
 
-def remove_listed(db: Connection, destination: Destination, sync: Callable[[], None]) -> None:
+def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:
     """Remove the files of the list (`ledger.pruning`), and directories that are empty then.
 
     Args:
         db: the ledger.
-        destination: the mirror.
+        store: The mirror.
         sync: makes durable what was committed and removed so far.
     """
     paths = pruning.listed(db)
@@ -29,8 +29,8 @@ def remove_listed(db: Connection, destination: Destination, sync: Callable[[], N
     sync()  # the rows are gone for good before a file is
     for path in paths:
         directory, _, name = path.rpartition("/")
-        if destination.identity(directory, name) is not None:
-            destination.remove(directory, name)
-        destination.tidy(directory)
+        if store.identity(directory, name) is not None:
+            store.remove(directory, name)
+        store.tidy(directory)
     sync()
     pruning.clear(db, paths)

@@ -15,8 +15,8 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import source_links
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
-from stacpull.sources.api import ApiSource
 from stacpull.sources.source import Source, class_documents
+from stacpull.sources.stac_api import ApiSource
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:
@@ -66,7 +66,7 @@ async def selection_warnings(
         try:
             return warnings + check_labels(selection, class_list(items, None))
         except UsageError as error:
-            return [*warnings, f"{error} Collections that follow may have it, so the walk goes on."]
+            return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
     classes = class_list(items, None) or class_list((), await source.collection(collection))
     return warnings + check_labels(selection, classes)
 

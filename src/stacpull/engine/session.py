@@ -87,7 +87,9 @@ async def go_on(
         await _refuse_unnamed(workspace, run.spec.source, address.url)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
-        raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
+        raise CredentialsError(
+            f"The run was started with {' and '.join(missing)}: give it again to continue."
+        )
     options = attrs.evolve(
         options,
         layout=run.spec.layout,

@@ -12,9 +12,6 @@ next merge does the rest.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -36,11 +33,11 @@ from stacpull.ledger.runs import Requests
 from stacpull.ledger.shard_rows import Placed, ShardAsset, ShardItem, ShardRows, There
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
-from stacpull.store.destination import destination_error
-from stacpull.store.inspection import look_at
+from stacpull.store.disk_errors import destination_error
+from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
+from stacpull.store.protocol import StoredFiles
 
-_CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NAMED = 20
 """Conflicts that the report names."""
 
@@ -136,7 +133,6 @@ class _MergeRun:
     def __init__(self, workspace: Workspace, shards: Mapping[Path, Connection], reporter: Reporter) -> None:
         self._db = workspace.db
         self._destination = workspace.destination
-        self._sync = workspace.sync
         self._shards = shards
         self._reporter = reporter
         self._workspace = workspace
@@ -149,7 +145,7 @@ class _MergeRun:
         unfinished = runs.reason_unfinished(self._db)
         if unfinished not in (None, rows.UNFINISHED):
             raise UsageError(f"{self._destination.path} is not finished: run `stacpull resume` on it first.")
-        remove_listed(self._db, self._destination, self._sync_touched)
+        remove_listed(self._db, self._destination, lambda: self._destination.sync(()))
         for shard, ledger in self._shards.items():
             self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
         self._write_documents()
@@ -168,20 +164,17 @@ class _MergeRun:
         )
 
     def _take(self, shard: Path, merge: ShardRows, batches: Iterator[list[ShardItem]]) -> None:
-        root = os.open(shard, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with DirectoryFiles(shard) as files:
             for items in batches:
                 if self._reporter.is_stopped():
                     raise InterruptedRunError("Interrupted: `stacpull merge` again does the rest.")
-                self._take_items(root, merge, items)
+                self._take_items(files, merge, items)
                 self._done += len(items)
                 self._reporter.tell(Stage("merging", self._done, max(self._total, self._done)))
                 self._reporter.flush()
-        finally:
-            os.close(root)
         merge.finish()
 
-    def _take_items(self, root: int, merge: ShardRows, items: Sequence[ShardItem]) -> None:
+    def _take_items(self, files: StoredFiles, merge: ShardRows, items: Sequence[ShardItem]) -> None:
         there = merge.there(items)
         placed, puts = [], []
         for item in items:
@@ -189,24 +182,24 @@ class _MergeRun:
             assets = [
                 asset
                 for asset in item.assets
-                if self._is_taken(root, merge, item, asset, mine.get(asset.key))
+                if self._is_taken(files, merge, item, asset, mine.get(asset.key))
             ]
             puts += [asset.path for asset in assets if rows.is_whole(asset) and asset.path is not None]
-            document = self._has_document(root, item) and not merge.written(item.id)
+            document = self._has_document(files, item) and not merge.written(item.id)
             if document:
                 puts.append(item.document_path)
             placed.append(Placed(item, assets, document))
-        self._place(root, merge, puts)
+        self._place(files, merge, puts)
         self._counts.items += merge.record(placed)
 
-    def _has_document(self, root: int, item: ShardItem) -> bool:
+    def _has_document(self, files: StoredFiles, item: ShardItem) -> bool:
         """Return True if the JSON of an item is in the shard, and nothing has its name in DEST."""
         path = item.document_path
-        is_whole = item.sha256 is not None and look_at(root, path, hashed=True).sha256 == item.sha256
+        is_whole = item.sha256 is not None and files.look_at(path, hashed=True).sha256 == item.sha256
         return is_whole and not self._destination.has(path)
 
     def _is_taken(
-        self, root: int, merge: ShardRows, item: ShardItem, asset: ShardAsset, there: There | None
+        self, files: StoredFiles, merge: ShardRows, item: ShardItem, asset: ShardAsset, there: There | None
     ) -> bool:
         """Decide whether an asset of a shard is taken over, and count it."""
         if not rows.is_whole(asset):
@@ -215,12 +208,12 @@ class _MergeRun:
         if path is None:
             return False
         if there is not None and there.state == asset.state:
-            if self._is_same(root, asset, there):
+            if self._is_same(files, asset, there):
                 self._counts.assets_there += 1
             else:
                 self._conflict(item, asset, "DEST has other content")
             return False
-        found = look_at(root, path, hashed=False)
+        found = files.look_at(path, hashed=False)
         if found.size != asset.size:
             self._conflict(item, asset, "the shard has lost the file: run `stacpull verify --repair` on it")
         elif there is not None and there.replaces:
@@ -237,13 +230,13 @@ class _MergeRun:
         self._counts.assets_failed += 1
         return asset.path is None or merge.is_free(asset.path)
 
-    def _is_same(self, root: int, asset: ShardAsset, there: There) -> bool:
+    def _is_same(self, files: StoredFiles, asset: ShardAsset, there: There) -> bool:
         if asset.size != there.size:
             return False
         if asset.sha256 is not None and there.sha256 is not None:
             return asset.sha256 == there.sha256
-        paths = (root, asset.path), (self._destination.fd, there.path)
-        digests = [look_at(fd, path, hashed=True).sha256 for fd, path in paths if path is not None]
+        places = (files, asset.path), (self._destination, there.path)
+        digests = [one.look_at(path, hashed=True).sha256 for one, path in places if path is not None]
         return digests[0] is not None and digests[1:] == digests[:1]
 
     def _conflict(self, item: ShardItem, asset: ShardAsset, why: str) -> None:
@@ -253,52 +246,26 @@ class _MergeRun:
 
     # --- files -------------------------------------------------------------------------------------------
 
-    def _place(self, root: int, merge: ShardRows, paths: Sequence[str]) -> None:
+    def _place(self, files: StoredFiles, merge: ShardRows, paths: Sequence[str]) -> None:
         """Bring files under their names in DEST, and to stable storage."""
         merge.announce(paths)
         puts = [_Put(path, f"merge-{number}.tmp") for number, path in enumerate(paths)]
-        copied = [put.part for put in puts if not self._link(root, put)]
-        self._sync.sync(copied, ())
+        copied = [put.part for put in puts if not self._link(files, put)]
+        self._destination.sync(copied)
         for put in puts:
             directory, _, name = put.path.rpartition("/")
             failure = self._destination.place(put.part, directory, name, replace=False)
             if failure is not None:  # it came just now: it is not among what a start removes
                 merge.withdraw(put.path)
                 raise DestinationError(failure.message)
-        self._sync_touched()
+        self._destination.sync(())
 
-    def _link(self, root: int, put: _Put) -> bool:
+    def _link(self, files: StoredFiles, put: _Put) -> bool:
         """Make a part of a file of a shard; return False if it was copied."""
-        self._destination.drop_part(put.part)
         try:
-            try:
-                os.link(
-                    put.path,
-                    put.part,
-                    src_dir_fd=root,
-                    dst_dir_fd=self._destination.parts_fd,
-                    follow_symlinks=False,
-                )
-            except OSError as error:
-                if error.errno not in _CANNOT_LINK:
-                    raise
-                self._copy(root, put)
-                return False
+            return self._destination.link_part(put.part, files, put.path)
         except OSError as error:
             raise destination_error(error, self._destination.path) from error
-        return True
-
-    def _copy(self, root: int, put: _Put) -> None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with (
-            os.fdopen(os.open(put.path, flags, dir_fd=root), "rb") as source,
-            (self._destination.parts / put.part).open("xb") as part,
-        ):
-            shutil.copyfileobj(source, part, 1 << 20)
-
-    def _sync_touched(self) -> None:
-        with self._destination.opened(self._destination.take_touched()) as directories:
-            self._sync.sync((), directories)
 
     def _write_documents(self) -> None:
         """Write the JSON of items that have more files than before, and the catalogs."""

@@ -13,18 +13,17 @@ of a run in several processes each remembers its own.
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
+import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable
-from pathlib import Path
 
-from stacpull.digests import digest_of
+from stacpull.digests import digest_of, recorded
 from stacpull.models import Checksum, Job, Received
 from stacpull.net.client import Begun
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import complete
-from stacpull.store.destination import Destination
+from stacpull.planning.names import joined
+from stacpull.store.destination import PARTS, Destination
 from stacpull.transfer.attempt import Fetcher
 
 __all__ = ["SharingFetcher"]
@@ -128,7 +127,9 @@ class SharingFetcher:
         try:
             received = await fetching
             if received.part is not None:
-                first.inode = (await asyncio.to_thread(os.stat, received.part)).st_ino
+                name = received.part.name
+                found = await asyncio.to_thread(self._destination.part_identity, name)
+                first.inode = None if found is None else found[0]
             first.received = received
             self._remember(first)
         except BaseException:
@@ -160,22 +161,16 @@ class SharingFetcher:
         return received or (shared if shared.body is not None else None)
 
     def _linked(self, job: Job, first: _First, shared: Received) -> Received | None:
-        """Make a part that is a link of the first one's file; None if that is not in place, or cannot be."""
+        """Make a part of the first one's file; None if that is not in place, or nothing proves what it is."""
         part = f"{job.row}.{job.generation}.part"
-        for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have", part):
+        for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have"):
             self._destination.drop_part(left)
-        for directory, path in self._places(first, shared):  # the whole part first: it moves on to the other
+        for path in _places(first, shared):  # the whole part first: it moves on to the other
             try:
-                os.link(
-                    path,
-                    part,
-                    src_dir_fd=directory,
-                    dst_dir_fd=self._destination.parts_fd,
-                    follow_symlinks=False,
-                )
+                linked = self._destination.link_part(part, self._destination, path)
             except OSError:
                 continue
-            if self._is_proven(part, first, shared):
+            if self._is_proven(part, first, shared, linked=linked):
                 sha256 = shared.sha256
                 if shared.body is not None and self._checksum is not None:
                     sha256 = digest_of(Checksum(self._checksum, b""), shared.body)
@@ -183,21 +178,23 @@ class SharingFetcher:
             self._destination.drop_part(part)
         return None
 
-    def _places(self, first: _First, shared: Received) -> list[tuple[int, str | Path]]:
-        """Return where the first one's file may be: a directory's descriptor, and a path below it."""
-        final = (self._destination.fd, _place(first.job, shared))
-        return [final] if shared.part is None else [(self._destination.parts_fd, shared.part.name), final]
-
-    def _is_proven(self, part: str, first: _First, shared: Received) -> bool:
-        """Return True if a part is the first one's file."""
-        found = os.stat(part, dir_fd=self._destination.parts_fd, follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != shared.size:
+    def _is_proven(self, part: str, first: _First, shared: Received, *, linked: bool) -> bool:
+        """Return True if a part is the first one's file: by its inode, else by its content."""
+        found = self._destination.part_identity(part)
+        if found is None or found[1] != shared.size:
             return False
-        if shared.body is None or found.st_ino == first.inode:
-            return found.st_ino == first.inode
-        if (self._destination.parts / part).read_bytes() != shared.body:
+        if linked and found[0] == first.inode:
+            return True
+        if shared.body is not None:
+            digest, algorithm = hashlib.sha256(shared.body).digest(), "sha256"
+        elif shared.sha256 is not None and not linked:
+            digest, algorithm = shared.sha256, recorded(shared.sha256).algorithm
+        else:
             return False
-        first.inode = found.st_ino
+        if self._destination.look_at_part(part, hashed=True, algorithm=algorithm).sha256 != digest:
+            return False
+        if linked:
+            first.inode = found[0]
         return True
 
 
@@ -210,9 +207,15 @@ def _may_be(job: Job, first: Job, shared: Received) -> bool:
     return job.size in {None, shared.size} and (job.checksum is None or job.checksum == first.checksum)
 
 
-def _place(job: Job, received: Received) -> Path:
+def _places(first: _First, shared: Received) -> list[str]:
+    """Return where the first one's file may be, relative to DEST."""
+    final = _place(first.job, shared)
+    return [final] if shared.part is None else [f"{PARTS}/{shared.part.name}", final]
+
+
+def _place(job: Job, received: Received) -> str:
     """Return where the file of `job` is, relative to DEST, unless that name was taken."""
     name = job.name
     if name is None:
         name = complete(job.name_template or "{filename}", received.filename, job.directory)
-    return Path(job.directory, name)
+    return joined(job.directory, name)

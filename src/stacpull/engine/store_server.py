@@ -34,7 +34,7 @@ from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
 from stacpull.models import Checksum
 from stacpull.planning.layout import complete
 from stacpull.redact import Secret, Secrets
-from stacpull.store.destination import Destination
+from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
@@ -154,16 +154,16 @@ class StoreServer:
         """Write the bodies as whole parts, and have them published."""
         if self._failed is not None or self._store is None:
             return
-        destination = self._store.destination
+        files = self._store.files
         try:
-            self._queue.put([self._written(part, destination) for part in parts])
+            self._queue.put([self._written(part, files) for part in parts])
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
         else:
             if counted:
                 self._send(messages.PartsWritten(counted))
 
-    def _written(self, one: IncomingPart, destination: Destination) -> WholePart:
+    def _written(self, one: IncomingPart, files: Store) -> WholePart:
         filename = one.filename.decode("utf-8", "surrogatepass")
         etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
         part, inode, sha256 = one.part, one.inode, one.sha256
@@ -173,7 +173,7 @@ class StoreServer:
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if self._checksum is not None:
                 sha256 = digest_of(self._checksum, one.body)
-            inode = destination.write_part(part, one.body)
+            inode = files.write_part(part, one.body)
         name = one.name
         if name is None:
             name = complete(one.name_template or "{filename}", filename, one.directory)

@@ -17,7 +17,7 @@ from pathlib import Path
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.config.options import Options
-from stacpull.engine.inspection import Findings, Inspection
+from stacpull.engine.mirror_check import Findings, Inspection
 from stacpull.engine.origins import origins
 from stacpull.engine.rebuild import rebuild_ledger
 from stacpull.engine.reporting import Reporter
@@ -31,6 +31,7 @@ from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, 
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
 from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
+from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
 
 __all__ = ["verify"]
@@ -132,16 +133,16 @@ class _Check:
             complaint = integrity(db, quick=self._quick)
             if complaint is not None:
                 raise DestinationError(damaged_sentence(path, complaint))
-            inspection = Inspection(
-                self._dest,
-                Expectations(db),
-                quick=self._quick,
-                on_damage=self._note,
-                on_progress=self._reporter.tell,
-                is_stopped=self._reporter.is_stopped,
-            )
             try:
-                self._findings = inspection.run()
+                with DirectoryFiles(self._dest) as files:
+                    self._findings = Inspection(
+                        files,
+                        Expectations(db),
+                        quick=self._quick,
+                        on_damage=self._note,
+                        on_progress=self._reporter.tell,
+                        is_stopped=self._reporter.is_stopped,
+                    ).run()
             except OSError as error:
                 raise DestinationError(f"{self._dest} cannot be read: {error.strerror}.") from error
         self._reporter.flush()

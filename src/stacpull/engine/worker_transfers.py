@@ -28,7 +28,8 @@ from stacpull.models import Failure, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
-from stacpull.store.destination import Destination, destination_error, is_destination_failure
+from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
 from stacpull.store.writer import Arrived, BodyWriter
 

@@ -81,7 +81,12 @@ def worker_settings(
     return [
         WorkerSettings(
             network.address,
-            attrs.evolve(options, per_host=share.per_host, concurrency=options.concurrency and share.slots),
+            attrs.evolve(
+                options,
+                per_host=share.per_host,
+                concurrency=options.concurrency and share.slots,
+                dashboard_token=None,
+            ),
             network.addresses,
             share.slots,
             str(dest),
@@ -166,7 +171,7 @@ class Workers:
             self._pool.no_more()
 
     def no_more(self) -> None:
-        """Say that nothing will be added to the queue. The pool is told once the workers have no jobs."""
+        """Say that nothing will be added to the queue. The pool learns it once the workers have no jobs."""
         self._fed = True
         self._news.set()
 

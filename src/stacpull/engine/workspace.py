@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -19,15 +17,9 @@ from stacpull.ledger.database import (
     settle_log,
     translated,
 )
-from stacpull.store.destination import Destination, destination_error
+from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
-from stacpull.store.sync import FileSystem, Sync, choose, file_system
-from stacpull.store.trust import withdraw_trust
-
-if TYPE_CHECKING:
-    from stacpull.reports import Disk  # not in the store process: it takes 10 ms
-
-__all__ = ["Workspace", "disk_of", "locked", "open_workspace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +28,6 @@ class Workspace:
 
     destination: Destination
     db: Connection
-    sync: Sync
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
 
@@ -53,9 +44,9 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     with (
         closing(Destination(dest, most_held=shares_here().directories)) as destination,
         locked(dest) as lock,
-        _ledger_of(destination) as (db, sync),
+        _ledger_of(destination) as db,
     ):
-        yield Workspace(destination, db, sync, lock.fileno())
+        yield Workspace(destination, db, lock.fileno())
 
 
 @contextmanager
@@ -67,21 +58,21 @@ def opened_ledger(dest: Path) -> Iterator[Workspace]:
     """
     with (
         closing(Destination(dest, most_held=shares_here().directories)) as destination,
-        _ledger_of(destination) as (db, sync),
+        _ledger_of(destination) as db,
     ):
-        yield Workspace(destination, db, sync)
+        yield Workspace(destination, db)
 
 
 @contextmanager
-def _ledger_of(destination: Destination) -> Iterator[tuple[Connection, Sync]]:
+def _ledger_of(destination: Destination) -> Iterator[Connection]:
     """Open the ledger, and see that everything in it is on the disk at the end."""
-    sync = choose(destination.fd, destination.parts_fd)
-    network = file_system(destination.fd) is FileSystem.NETWORK
-    db = open_writer(destination.path, journal="delete" if network else "wal", durable=not sync.covers_ledger)
+    covered = destination.covers_ledger
+    network = destination.is_on_network
+    db = open_writer(destination.path, journal="delete" if network else "wal", durable=not covered)
     try:
-        if not sync.covers_ledger:
-            _sync_own_directory(destination)
-        yield db, sync
+        if not covered:
+            destination.sync_own_directory()
+        yield db
     except BaseException:
         with suppress(DestinationError):
             _settle(db, destination)
@@ -90,18 +81,6 @@ def _ledger_of(destination: Destination) -> Iterator[tuple[Connection, Sync]]:
         _settle(db, destination)
     finally:
         db.close()
-
-
-def _sync_own_directory(destination: Destination) -> None:
-    """Bring the names of the ledger and its log down: SQLite does, and takes no notice if that fails.
-
-    Raises:
-        DestinationError: the disk fails.
-    """
-    try:
-        os.fsync(destination.directory(".stacpull", make=False))
-    except OSError as error:
-        raise destination_error(error, destination.path) from error
 
 
 def _settle(db: Connection, destination: Destination) -> None:
@@ -116,7 +95,7 @@ def _settle(db: Connection, destination: Destination) -> None:
         with translated(ledger_path(destination.path)):
             settle_log(db)
     except DestinationError:
-        withdraw_trust(destination)
+        destination.withdraw_trust()
         raise
 
 
@@ -140,17 +119,3 @@ def _refuse_foreign_catalog(dest: Path) -> None:
         raise DestinationError(
             f"{dest} holds a catalog.json that no mirror made: choose another DEST, or move it away."
         )
-
-
-def disk_of(path: Path) -> Disk:
-    """Return the room at `path` (or at the nearest directory above it that exists)."""
-    from stacpull.reports import Disk  # noqa: PLC0415 -- see above
-
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return Disk(None, None)
-    inodes = found.f_favail if found.f_files else None
-    return Disk(found.f_bavail * found.f_frsize, inodes)

@@ -62,7 +62,7 @@ class ParsedMessage:
         self.fields: dict[bytes, bytes] = {}
         """By name in lower case; what came several times is joined."""
         self.held = 0
-        """Bytes of the body that nobody has taken yet."""
+        """Bytes of the body that are not taken yet."""
         self.failure: Failure | None = None
         self._state = _AWAITING
         self._pieces: list[bytes] = []
@@ -135,7 +135,7 @@ class ParsedMessage:
         Args:
             error: What it ended with; None if the server closed it in order.
             reused: True if it had carried an exchange before: it may have been closed in the meantime, which
-                is nobody's fault as long as no byte of a response has come (RFC 9112, 9.3.1).
+                is not an error as long as no byte of a response has come (RFC 9112, 9.3.1).
         """
         self._parser = None  # it knows our methods: a cycle, with up to a mebibyte in it
         if self._state is _AWAITING:

@@ -1,8 +1,8 @@
-"""Results of a job that is no mirror (`headers`, `trace`): one SQLite file, so that a kill loses little.
+"""Results of a job that is not a mirror (`headers`, `trace`): one SQLite file, so that a kill loses little.
 
 The file holds what was asked, one row for each key that was answered (or failed), and a position that says
-where to go on, saved in the same transaction as the rows before it. Whoever asks something else of the same
-file is refused: its rows would answer the wrong question.
+where to continue, saved in the same transaction as the rows before it. Another
+question is refused: the rows of this file would not answer it.
 
 One process at a time: SQLite's own lock is held from opening to closing, and goes with the process however it
 ends. Commits are as durable as those of a mirror's ledger (`ledger.database`): after kill -9 all are there,
@@ -44,7 +44,7 @@ _SENTENCES = {
     sqlite3.SQLITE_BUSY: "Another stacpull is working on {path}: wait for it, or stop it first.",
     sqlite3.SQLITE_FULL: "The disk is full, {path} cannot grow: free some space, then start again.",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({text}): remove it and start again.",
-    sqlite3.SQLITE_NOTADB: "{path} is no file of results ({text}): remove it, or name another output.",
+    sqlite3.SQLITE_NOTADB: "{path} is not a file of results ({text}): remove it, or name another output.",
     sqlite3.SQLITE_READONLY: "No permission to write {path}.",
     sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
@@ -127,7 +127,7 @@ class Results:
         return position
 
     def forget_failed(self, position: Mapping[str, Any]) -> None:
-        """Forget the keys that failed, so that they are tried again, and go on from `position`."""
+        """Forget the keys that failed, so that they are tried again, and continue from `position`."""
         with self._alone(), transaction(self._db) as db:
             db.execute("DELETE FROM results WHERE NOT ok")
             self._set_meta("position", orjson.dumps(position))

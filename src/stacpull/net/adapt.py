@@ -1,4 +1,4 @@
-"""How many requests at once serve best: a search that goes on for as long as a host is asked.
+"""How many requests at once serve best: a search that lasts as long as the host is used.
 
 A host says what it bears by how much comes in (goodput: answers, and bytes) and by how long it takes to begin
 an answer. `decide` compares two limits: the `base`, the best one known, and a trial beside it. A trial gets a
@@ -7,7 +7,7 @@ fairly as one.
 
 - More goodput by 3 per cent: the trial is the new base. Less by as much: it is not.
 - As good as equal: the time to the first byte decides. While it is within twice its floor, or 25 ms above it
-  (what our own process adds is no queue at the host), more at once is taken, which costs nobody anything.
+  (what our own process adds is not a queue at the host), more at once is taken, which costs nothing.
   Beyond, fewer are taken: the same goodput with a shorter queue at the host.
 
 The search begins with doubling (slow start) for as long as that brings a quarter more. Then the steps get
@@ -17,7 +17,7 @@ ever. A step that brings its share is followed by a longer one.
 
 While it rests it measures the base again and again. Small losses that passed for none are found by comparing
 with the best base so far, and taken back. Goodput that moves by a quarter in two windows means that the link
-has changed: the search begins anew, and where answers take longer as well, from a base smaller by as much.
+has changed: the search starts again, and where answers take longer as well, from a base smaller by as much.
 How much windows differ is the noise. Where it is more than 5 per cent, steps are as long as it takes to see
 them, windows last a second, and in doubt more is asked for at once: a machine that is busy with something
 else looks like a slow host.
@@ -180,7 +180,7 @@ def throttled(search: Search, now: float, pause: float) -> Search:
 
 
 def regained(search: Search, window: Window) -> Search:
-    """Return what is known where the user told the limit: one more a window brings back what was halved."""
+    """Return what is known where the user set the limit: one more a window brings back what was halved."""
     used = window.in_use >= _FULL * search.limit and window.answers > window.troubles
     limit = min(search.maximum, search.limit + 1) if used else search.limit
     return search._replace(limit=limit, base=limit)

@@ -1,4 +1,4 @@
-"""The client: transports made safe to use on servers that nobody controls.
+"""The client: transports made safe to use on servers that are not under your control.
 
     Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
 
@@ -20,8 +20,8 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts, host_of, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gate, Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.limits import Limits
 from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, next_hop

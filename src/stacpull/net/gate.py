@@ -53,7 +53,7 @@ _LONGEST_PAUSE = 60.0
 _TOLD_FROM = 0.6
 _LONG_PAUSE = 30.0
 _MANY_PAUSES = 5
-"""A pause in seconds, and pauses in a row (31 s in sum), from which the user is told that a run waits."""
+"""A pause in seconds, and pauses in a row (31 s in sum), from which the display says that a run waits."""
 _PATIENCE = 900.0
 """Seconds that a host may ask for: more end the run, with a sentence of their own (`net.retry`)."""
 _SILENCE = 120.0
@@ -88,8 +88,8 @@ class Gate:
         clock: Where time comes from.
         first: The limit to start with.
         patience: Seconds without an answer after which the host is given up.
-        told: True if the user told the limit: only throttling takes from it then.
-        on_change: Called with one sentence when the limit is no more what it was.
+        told: True if the user set the limit: only throttling lowers it then.
+        on_change: Called with one sentence when the limit has changed.
         on_closed: Called with the host's name and the seconds for which it closed, when the host said so.
         on_silent: Called with one sentence when the host does not answer, and when it is given up.
     """
@@ -175,7 +175,7 @@ class Gate:
         return 0.0
 
     def try_acquire(self) -> bool:
-        """Take a permit if one is free, the gate open and nobody before us; never suspends."""
+        """Take a permit if one is free, the gate open and no other request waiting; never suspends."""
         if self._queue or self._in_use >= self.limit or self.closed_for():
             return False
         self._in_use += 1
@@ -346,7 +346,7 @@ class Gate:
     def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
         """Close the gate for `retry_after` seconds, or for longer each time if the host did not say.
 
-        `hearsay`: the host has said so to another process, which has told everybody.
+        `hearsay`: the host has said so to another process, which has passed it on.
         """
         open_before = not self.closed_for()
         if not open_before and retry_after is None:

@@ -32,7 +32,7 @@ class Gauge:
     Args:
         search: What is known at first.
         now: Gives seconds on a clock that never goes back.
-        told: True if the user told the limit: only throttling changes it then.
+        told: True if the user set the limit: only throttling changes it then.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Gauge:
         return self._search.base
 
     def restart(self) -> None:
-        """Throw away what was counted: it is no measure of the limit."""
+        """Throw away what was counted: it does not measure the limit."""
         self._settled = False
         self._left = self.limit
         self._began = self._now()

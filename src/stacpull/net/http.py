@@ -1,6 +1,6 @@
 """HTTP over aiohttp: one request out, one response in.
 
-aiohttp is told to do nothing on its own: it follows no redirect, keeps no cookie, re-quotes no URL, undoes no
+aiohttp does nothing on its own here: it follows no redirect, keeps no cookie, re-quotes no URL, undoes no
 content coding (that is done here, in steps), sends no request twice, and carries no credential in its
 session. Its errors become failures in `net.http_errors`.
 
@@ -112,7 +112,7 @@ class HttpTransport:
 
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS; SCHEME for a broken URL; OVERLONG or SERVER for a
-                response that is no valid HTTP.
+                response that is not valid HTTP.
         """
         return HttpExchange(self, request)
 
@@ -141,7 +141,7 @@ class HttpTransport:
         try:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
-                url = url.with_user(None)  # one of the two can be sent: what the client was told to send
+                url = url.with_user(None)  # one of the two can be sent: what the client was given to send
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
@@ -269,8 +269,8 @@ class HttpExchange:
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, the last one shorter.
 
-        What came before a failure is yielded before it is raised: a part can go on from there. (What aiohttp
-        had received and not handed over by then, up to 256 KiB, is lost.)
+        What came before a failure is yielded before it is raised: a part can continue from there. (What
+        aiohttp had received and not handed over, up to 256 KiB, is lost.)
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.

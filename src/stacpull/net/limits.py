@@ -50,7 +50,7 @@ class Limits:
         self.on_requests = request_rate > 0
         """True if requests are limited."""
         self.piece = int(min(max(byte_rate / _PIECES_A_SECOND, _LEAST_PIECE), _LARGEST_PIECE))
-        """How many bytes should be read at once, so that a slow rate is no burst followed by a long wait."""
+        """Bytes to read at once: with more, a slow rate becomes a burst followed by a long wait."""
 
     async def spend(self, size: int) -> None:
         """Wait until `size` bytes that have come in are within the rate."""

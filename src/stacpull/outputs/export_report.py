@@ -13,12 +13,19 @@ class ExportReport(NamedTuple):
         files: Names of the files, relative to the directory of OUT.
         bytes: Their size together.
         notes: Sentences about what the format could not hold as it was, and about items that were left out.
+        left_out: Files that the format cannot reference (`kerchunk`).
     """
 
     items: int
     files: tuple[str, ...]
     bytes: int
     notes: tuple[str, ...] = ()
+    left_out: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 files were left out."""
+        return 1 if self.left_out else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as `--json` prints it."""
@@ -27,4 +34,5 @@ class ExportReport(NamedTuple):
             "files": list(self.files),
             "bytes": self.bytes,
             "notes": list(self.notes),
+            "left_out": self.left_out,
         }

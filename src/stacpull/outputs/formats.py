@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from stacpull.config.dest import dest_path
 from stacpull.errors import InterruptedRunError, UsageError
-from stacpull.events import Listener, Stage
+from stacpull.events import AssetFailed, Listener, Stage
+from stacpull.models import FailureKind, ItemId
 from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
@@ -23,6 +24,7 @@ FORMATS: Final[Mapping[str, str]] = {
     "parquet": "stacpull.outputs.label_table:export_labels",
     "torchgeo-v1": "stacpull.outputs.torchgeo:export_torchgeo_v1",
     "torchgeo-v2": "stacpull.outputs.torchgeo:export_torchgeo_v2",
+    "kerchunk": "stacpull.outputs.kerchunk:export_kerchunk",
 }
 """Format to the function that writes it, imported when it is used."""
 _NEED_PYARROW: Final = frozenset({"geoparquet", "webdataset", "parquet", "torchgeo-v2"})
@@ -42,24 +44,26 @@ async def export(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> ExportReport:
-    """Turn the mirror at `dest` into an index, training shards or a label table.
+    """Turn the mirror at `dest` into an index, training shards, a label table or references.
 
     The mirror is only read; it may be running. What `out` names appears when it is complete. An export that
     is stopped leaves nothing under that name; complete shards are kept for the next export.
 
     Args:
-        dest: The mirror.
+        dest: The mirror. For `kerchunk` also a table that `headers` wrote with `tiles`.
         out: A file; for `webdataset` and `torchgeo` a directory.
         format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
-            (the trees of its BigEarthNet datasets).
+            (the trees of its BigEarthNet datasets), `kerchunk` (references to the pixels of TIFFs).
         collections: Ids of the collections to export; empty for all.
         splits: Name of a split to the ids in it, whole ids or their endings; items in no split are left out.
-            Not for `geoparquet`.
-        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet`.
-        label_property: The item property that holds the labels. Not for `geoparquet`.
+            Not for `geoparquet` and `kerchunk`.
+        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet` and
+            `kerchunk`.
+        label_property: The item property that holds the labels. Not for `geoparquet` and `kerchunk`.
         shard_bytes: Bytes per shard, at most; 1 GB unless given. For `webdataset`.
         shard_samples: Samples per shard, at most. For `webdataset`.
-        on_event: Called with progress (`Stage`).
+        on_event: Called with progress (`Stage`), and for each file that `kerchunk` leaves out
+            (`AssetFailed`).
         stop: Set it to stop the export.
 
     Returns:
@@ -98,7 +102,23 @@ def _export(
     stop: asyncio.Event | None,
 ) -> ExportReport:
     out = out.expanduser()
+
+    def on_read(done: int, total: int | None) -> None:
+        if stop is not None and stop.is_set():
+            raise InterruptedRunError("Interrupted.")
+        if on_event is not None:
+            on_event(Stage("exporting", done, total))
+
+    def on_left_out(item: ItemId, key: str, reason: str) -> None:
+        if on_event is not None:
+            on_event(AssetFailed(item, key, FailureKind.FORMAT, reason))
+
+    if name == "kerchunk" and dest.is_file():
+        from stacpull.outputs.kerchunk import export_kerchunk_of_table  # noqa: PLC0415 - only if it is used
+
+        return export_kerchunk_of_table(dest, out, options, on_read, on_left_out)
     module, _, function = FORMATS[name].partition(":")
+    more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
     with open_contents(dest) as contents:
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:
@@ -106,10 +126,7 @@ def _export(
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
 
         def on_progress(items: int) -> None:
-            if stop is not None and stop.is_set():
-                raise InterruptedRunError("Interrupted.")
-            if on_event is not None:
-                on_event(Stage("exporting", items, contents.items_total))
+            on_read(items, contents.items_total)
 
         write: Callable[..., ExportReport] = getattr(import_module(module), function)
-        return write(contents, out, options, on_progress, **shards)
+        return write(contents, out, options, on_progress, **more)

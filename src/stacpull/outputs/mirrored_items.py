@@ -13,16 +13,17 @@ from typing import NamedTuple
 
 import orjson
 
-from stacpull.catalog.disk import read_regular
 from stacpull.errors import DestinationError
 from stacpull.ledger import rates, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
+from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.protocol import StoredFiles
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
@@ -45,20 +46,25 @@ class MirrorContents:
 
     Attributes:
         dest: The mirror.
+        files: Its files.
         collections: Collection id to the document in DEST, sorted by id.
         items_total: How many items the mirror lists. Some of their documents may be missing.
         unreadable: Paths, relative to DEST, of the documents that `items` could not read.
     """
 
-    def __init__(self, dest: Path, db: Connection, collections: dict[str, Json] | None = None) -> None:
+    def __init__(
+        self, dest: Path, files: StoredFiles, db: Connection, collections: dict[str, Json] | None = None
+    ) -> None:
         """Read the collections.
 
         Args:
             dest: The mirror.
+            files: Its files.
             db: Its ledger.
             collections: Documents by id, where those in DEST may not be up to date.
         """
         self.dest = dest
+        self.files = files
         self.unreadable: list[str] = []
         self._db = db
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
@@ -75,7 +81,7 @@ class MirrorContents:
         self.unreadable = []
         for row in self._rows:
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
-            if (self.dest / lines).is_file():
+            if self.files.look_at(lines, hashed=False).size is not None:
                 yield from self._from_lines(row, lines)
             else:
                 yield from self._from_files(row)
@@ -111,7 +117,7 @@ class MirrorContents:
 
     def _from_lines(self, row: CollectionRow, path: str) -> Iterator[MirroredItem]:
         linked = {name for name, is_linked in views.item_names(self._db, row.row) if is_linked}
-        with (self.dest / path).open("rb") as file:
+        with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
                 document = _parsed(line)
                 if document is None:
@@ -127,7 +133,7 @@ class MirrorContents:
             DestinationError: The file cannot be read.
         """
         try:
-            data = read_regular(f"{self.dest}/{path}")
+            data = self.files.read(path)
         except OSError as error:
             raise DestinationError(f"{self.dest / path} cannot be read: {error.strerror}.") from error
         return None if data is None else _parsed(data)
@@ -155,8 +161,8 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
     """
     db = open_reader(dest)
     try:
-        with translated(ledger_path(dest)):
+        with translated(ledger_path(dest)), DirectoryFiles(dest) as files:
             db.execute("BEGIN")  # one snapshot for all passes
-            yield MirrorContents(dest, db)
+            yield MirrorContents(dest, files, db)
     finally:
         db.close()

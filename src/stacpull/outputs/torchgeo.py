@@ -34,7 +34,7 @@ from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples
 from stacpull.outputs.webdataset import prepare_directory
 from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
-from stacpull.store.destination import destination_error
+from stacpull.store.disk_errors import destination_error
 
 _S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
 _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")

@@ -28,8 +28,7 @@ from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 from stacpull.store.atomic import whole_file
-from stacpull.store.destination import destination_error
-from stacpull.store.regular import open_regular
+from stacpull.store.disk_errors import destination_error
 
 SHARD_BYTES = 1_000_000_000
 _BLOCK = 512
@@ -86,7 +85,7 @@ def export_webdataset(
     check_table(out.parent / "samples.parquet")
     prepare_directory(out)
     samples = Samples(contents, options)
-    writer = _ShardWriter(contents.dest, out, samples, shard_bytes, shard_samples, on_progress)
+    writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
         writer.write_split(split)
     done = writer.done
@@ -107,7 +106,7 @@ class _ShardWriter:
 
     def __init__(
         self,
-        dest: Path,
+        contents: MirrorContents,
         out: Path,
         samples: Samples,
         most_bytes: int,
@@ -117,7 +116,8 @@ class _ShardWriter:
         self.done: list[_Shard] = []
         self.count = 0
         """Samples in `done`."""
-        self._dest = dest
+        self._dest = contents.dest
+        self._files = contents.files
         self._out = out
         self._samples = samples
         self._most_bytes = most_bytes
@@ -212,7 +212,7 @@ class _ShardWriter:
         for file in sample.files:
             path = self._dest / file.path
             try:
-                with open(open_regular(path, os.O_RDONLY), "rb") as opened:  # noqa: PTH123 - follows no link
+                with self._files.open(file.path) as opened:
                     checked = _HashedReader(opened)
                     tar.addfile(_header(_member(key, file), file.size), cast("BinaryIO", checked))
             except OSError as error:

@@ -125,7 +125,7 @@ def storage_of(item: Json, asset: Json) -> Storage:
 
 
 def _of_schemes(schemes: Any, refs: list[Any]) -> Storage:
-    """Return what all the schemes that an asset refers to have in common: it may be had by any of them."""
+    """Return what all the schemes that an asset refers to have in common: any of them may give it."""
     if not isinstance(schemes, dict):
         return _NOTHING
     named = [schemes.get(ref) for ref in refs if isinstance(ref, str)]

@@ -34,7 +34,7 @@ class PlannedUrl(NamedTuple):
     media_type: str | None = None
 
 
-class RefusedEntry(Exception):  # noqa: N818 - not an error: the list goes on without the entry
+class RefusedEntry(Exception):  # noqa: N818 - not an error: the list continues without the entry
     """A format cannot hold an entry; the text says why."""
 
 

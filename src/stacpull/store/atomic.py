@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from stacpull.store.destination import destination_error
+from stacpull.store.disk_errors import destination_error
 
 __all__ = ["whole_file"]
 

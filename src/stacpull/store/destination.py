@@ -8,97 +8,63 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
+from stacpull.store.disk_errors import destination_error, is_destination_failure
+from stacpull.store.inspection import DirectoryFiles, look_at, read_file
+from stacpull.store.part_files import sweep
+from stacpull.store.protocol import Look, PartEntry, StoredFiles
 from stacpull.store.regular import open_regular
 from stacpull.store.renaming import rename_new
-
-__all__ = ["Destination", "destination_error", "is_destination_failure"]
+from stacpull.store.sync import FileSync, FileSystem, GroupSync, Sync, choose, file_system
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_COMPARED = 1 << 20
+_PIECE = 1 << 20
+_TRUST = "../boot"
+"""As seen from the parts directory, whose descriptor is held."""
+_NEW_TRUST = "boot.tmp"
+_LONGEST_BOOT = 64
 _HELD_DIRECTORIES = 64
+PARTS = ".stacpull/parts"
+"""Where parts are, relative to DEST."""
 _NO_NAMES = frozenset({"", ".", ".."})
 
-_SENTENCES = {
-    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then `stacpull resume`.",
-    errno.EDQUOT: "Your quota on {dest} is used up: free some space, then run `stacpull resume`.",
-    errno.EROFS: "{dest} is on a read-only file system.",
-    errno.EACCES: "No permission to write {place}.",
-    errno.EPERM: "No permission to write {place}.",
-    errno.EIO: "The disk of {dest} reports an error: check it, then run `stacpull resume`.",
-    errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
-    errno.ENFILE: "The system has too many open files: lower --concurrency.",
-    errno.ENOENT: "{dest} cannot be written: no files can be created there, or it was removed meanwhile.",
-    errno.ESTALE: "{dest} was removed while it was being written.",
-}
 
-
-def is_destination_failure(error: OSError) -> bool:
-    """Return True if `error` concerns the whole destination, not one name in it."""
-    return error.errno in _SENTENCES
-
-
-def destination_error(error: OSError, dest: Path) -> DestinationError:
-    """Return the error with a sentence for the user.
-
-    Args:
-        error: What failed. Where it names a path below `dest`, that is where a permission is missing.
-        dest: The mirror.
-    """
-    sentence = _SENTENCES.get(
-        error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
-    )
-    place = _refused(error, dest)
-    where = f"in {place}" if place.is_dir() else str(place)
-    return DestinationError(sentence.format(dest=dest, place=where))
-
-
-def _refused(error: OSError, dest: Path) -> Path:
-    """Return the file or directory that an error is about, `dest` if it does not name one."""
-    moved_to = error.filename2  # of a rename: its directory is what a permission may be missing for
-    named = error.filename if moved_to is None else Path(moved_to).parent
-    place = Path(named) if isinstance(named, str | Path) else dest
-    while place != dest and dest in place.parents:
-        if os.path.lexists(place):
-            return place
-        place = place.parent
-    return dest
-
-
-class Destination:
-    """The directory tree of one mirror, open for writing.
+class Destination(DirectoryFiles):
+    """The directory tree of one mirror, open for writing (`Store`).
 
     Several threads may use it at once: one writes and renames parts, and threads of adoption link files into
     the parts directory; those touch its descriptor only. One alone does everything else, with the directories
     that are held open.
     """
 
-    def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES) -> None:
+    def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.
 
         Args:
-            dest: the mirror.
-            most_held: how many of its directories may be held open at once.
+            dest: The mirror.
+            most_held: How many of its directories may be held open at once.
+            sync: How files are synced; None: the cheapest way that can be trusted there.
 
         Raises:
-            DestinationError: it cannot be made or written.
+            DestinationError: It cannot be made or written.
         """
-        self.path = dest
         self.most_held = most_held
+        self._chosen_sync = sync
         with ExitStack() as opened:
             try:
                 _make_with_parents(dest)
-                self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                super().__init__(dest)
                 opened.callback(os.close, self.fd)
                 own = _open_or_make(self.fd, ".stacpull")
                 opened.callback(os.close, own)
@@ -117,7 +83,7 @@ class Destination:
         touched, self._touched = sorted(self._touched), set()
         return touched
 
-    def touch(self, directory: str) -> None:
+    def mark_changed(self, directory: str) -> None:
         """Have a directory synced whose entries an earlier run changed, with those above it.
 
         Raises:
@@ -132,7 +98,12 @@ class Destination:
     @property
     def parts(self) -> Path:
         """The directory of unfinished downloads."""
-        return self.path / ".stacpull" / "parts"
+        return self.path / PARTS
+
+    @property
+    def work(self) -> Path:
+        """See `Store.work`: ledger, lock and log are in DEST itself."""
+        return self.path
 
     def close(self) -> None:
         """Release all descriptors."""
@@ -168,6 +139,39 @@ class Destination:
             os.unlink(name, dir_fd=self.parts_fd)
             return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
 
+    @contextmanager
+    def new_part(self, name: str) -> Iterator[BinaryIO]:
+        """See `Store.new_part`."""
+        try:
+            with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
+                yield file
+        except BaseException as error:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.parts_fd)
+            if isinstance(error, OSError):
+                raise destination_error(error, self.path) from error
+            raise
+
+    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
+        """See `Store.link_part`."""
+        self.drop_part(name)
+        if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
+            return True
+        with files.open(path) as source, self.new_part(name) as part:
+            shutil.copyfileobj(source, part, _PIECE)
+        return False
+
+    def _link(self, name: str, directory: int, path: str) -> bool:
+        """Make a part a hard link to a regular file; return False if that cannot be."""
+        try:
+            os.link(path, name, src_dir_fd=directory, dst_dir_fd=self.parts_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        if stat.S_ISREG(os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False).st_mode):
+            return True
+        self.drop_part(name)
+        return False
+
     def rename_part(self, old: str, new: str) -> int:
         """Give a part another name and return its inode."""
         try:
@@ -184,6 +188,131 @@ class Destination:
             return
         except OSError as error:
             raise destination_error(error, self.path) from error
+
+    def list_parts(self) -> list[PartEntry]:
+        """See `Store.list_parts`."""
+        found = []
+        try:
+            for entry in list(os.scandir(self.parts)):
+                with suppress(FileNotFoundError):  # another process is writing parts, too
+                    is_file = entry.is_file(follow_symlinks=False)
+                    size = entry.stat(follow_symlinks=False).st_size if is_file else None
+                    found.append(PartEntry(entry.name, entry.inode(), size))
+        except OSError as error:
+            raise destination_error(error, self.path) from error
+        return sorted(found)
+
+    def look_at_part(
+        self,
+        name: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """See `Store.look_at_part`."""
+        return look_at(self.parts_fd, name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+
+    def part_identity(self, name: str) -> tuple[int, int] | None:
+        """See `Store.part_identity`."""
+        return _identity(name, self.parts_fd)
+
+    def open_part(self, name: str) -> BinaryIO:
+        """See `Store.open_part`."""
+        return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
+
+    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """See `Store.sweep_parts`."""
+        sweep(self.parts, keep)
+
+    # --- syncing -----------------------------------------------------------------------------------------
+
+    @property
+    def _sync(self) -> Sync:
+        if self._chosen_sync is None:
+            self._chosen_sync = choose(self.fd, self.parts_fd)
+        return self._chosen_sync
+
+    @property
+    def covers_ledger(self) -> bool:
+        """See `Store.covers_ledger`."""
+        return self._sync.covers_ledger
+
+    @property
+    def why_single(self) -> str | None:
+        """See `Store.why_single`."""
+        return self._sync.reason if isinstance(self._sync, FileSync) else None
+
+    @property
+    def is_on_network(self) -> bool:
+        """True if DEST is on a network file system, on which SQLite's log of changes does not work."""
+        return file_system(self.fd) is FileSystem.NETWORK
+
+    def sync(self, parts: Sequence[str]) -> None:
+        """See `Store.sync`."""
+        touched = self.take_touched()
+        if self.covers_ledger:
+            self._sync.sync(parts, ())
+            return
+        if parts:
+            self._sync.sync(parts, ())
+        for some in (touched[i : i + self.most_held] for i in range(0, len(touched), self.most_held)):
+            with self.opened(some) as directories:
+                self._sync.sync((), directories)
+
+    def sync_singly(self) -> bool:
+        """See `Store.sync_singly`."""
+        if not isinstance(self._sync, GroupSync):
+            return False
+        self._chosen_sync = FileSync(self.parts_fd)
+        return True
+
+    def sync_file(self, path: str) -> None:
+        """See `Store.sync_file`."""
+        with self.open(path) as file:
+            os.fsync(file.fileno())
+
+    def sync_own_directory(self) -> None:
+        """Make the names of the ledger and its log durable: SQLite ignores an error when it does so.
+
+        Raises:
+            DestinationError: The disk fails.
+        """
+        try:
+            os.fsync(self.directory(".stacpull", make=False))
+        except OSError as error:
+            raise destination_error(error, self.path) from error
+
+    # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may believe --------
+
+    # What a killed run left is whole as long as the page cache is: on the same boot. A failed sync ends that,
+    # since the pages it lost may stand in the cache, marked clean. So the mark is made when a run begins to
+    # work, and removed when a sync fails: removing a name needs no room on the disk, no write to the ledger,
+    # and not the part of the disk that failed. Without a mark nothing is trusted. It need not survive a loss
+    # of power: after that the boot is another one.
+
+    def trusted_boot(self) -> str | None:
+        """See `Store.trusted_boot`."""
+        try:
+            with os.fdopen(open_regular(_TRUST, os.O_RDONLY, dir_fd=self.parts_fd), "rb") as file:
+                return file.read(_LONGEST_BOOT).decode("ascii", "replace")
+        except OSError:
+            return None
+
+    def trust(self, boot: str) -> None:
+        """See `Store.trust`."""
+        self.write_part(_NEW_TRUST, boot.encode("ascii"))
+        try:
+            os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
+        except OSError as error:
+            raise destination_error(error, self.path) from error
+
+    def withdraw_trust(self) -> None:
+        """See `Store.withdraw_trust`."""
+        with suppress(OSError):
+            os.unlink(_TRUST, dir_fd=self.parts_fd)
+
+    # --- publishing --------------------------------------------------------------------------------------
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
         """Rename a part into place; return why not, if the name is in the way.
@@ -234,13 +363,6 @@ class Destination:
         os.rename(part, name, src_dir_fd=self.parts_fd, dst_dir_fd=directory)
         return True
 
-    def is_free(self, directory: str, name: str) -> bool:
-        """Return True if nothing has that name: neither a file, nor a link, nor a directory."""
-        try:
-            return _is_free(self.directory(directory, make=False), name, replace=False)
-        except OSError:
-            return not os.path.lexists(self.path / directory / name)
-
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """Return True if a regular file with the content of that part is there already."""
         try:
@@ -271,28 +393,12 @@ class Destination:
                 raise destination_error(error, self.path) from error
             yield fds
 
-    def has(self, path: str) -> bool:
-        """Return False if nothing is at `path`, relative to DEST; True also where that is not known.
-
-        It may be called from any thread.
-        """
-        if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and true of nearly all
-            return True
-        try:
-            os.stat(path, dir_fd=self.fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            return True
-        return True
-
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (inode, size in bytes) of a regular file in DEST, None if there is none."""
         try:
-            found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
+            return _identity(name, self.directory(directory, make=False))
         except OSError:
             return None
-        return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, directory: str, name: str) -> None:
         """Remove one of our own files, if it is there."""
@@ -322,14 +428,15 @@ class Destination:
             directory = above
         self._touched.add("")
 
-    def read(self, directory: str, name: str) -> bytes | None:
-        """Return the contents of a regular file of the mirror, None if it cannot be read."""
+    def read(self, path: str) -> bytes | None:
+        """See `StoredFiles.read`. For the publishing thread; no directory on the way may be a link."""
+        directory, _, name = path.rpartition("/")
         try:
-            fd = open_regular(name, os.O_RDONLY, dir_fd=self.directory(directory, make=False))
-        except OSError:
-            return None
-        with os.fdopen(fd, "rb") as file:
-            return file.read()
+            return read_file(name, self.directory(directory, make=False))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL):
+                return None
+            raise
 
     def directory(self, path: str, *, make: bool = True) -> int:
         """Return a descriptor of a directory in DEST, valid until the next call.
@@ -384,6 +491,15 @@ def _make_with_parents(dest: Path) -> None:
         os.close(fd)
 
 
+def _identity(name: str, directory: int) -> tuple[int, int] | None:
+    """Return (inode, size) of a regular file, None if there is none."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
+
+
 def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
     """Return True if two files have the same content, or are one file."""
     first, second = os.fstat(one.fileno()), os.fstat(other.fileno())
@@ -391,8 +507,8 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
         return False
     if os.path.samestat(first, second):
         return True
-    while chunk := one.read(_COMPARED):
-        if chunk != other.read(_COMPARED):
+    while chunk := one.read(_PIECE):
+        if chunk != other.read(_PIECE):
             return False
     return True
 

@@ -13,18 +13,25 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
+from stacpull.store.protocol import Entry, Look, StoredFiles
 
-__all__ = ["Entry", "Look", "look_at", "obstacle", "walk"]
+if TYPE_CHECKING:
+    from stacpull.reports import Disk  # not in the store process: it takes 10 ms
+from stacpull.store.regular import open_regular
 
 _STRETCH = 1024
 """Entries of a directory sorted at a time: by inode, which is the order on many disks."""
 _READ = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR})
+_NO_SUCH_NAME = _NO_FILE | {errno.ENAMETOOLONG}
+_NOT_REGULAR = _NO_FILE | {errno.ELOOP, errno.EINVAL, errno.ENXIO}
+"""What `open_regular` fails with where there is nothing, or something else."""
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a link"),
@@ -33,21 +40,143 @@ _KINDS = (
 )
 
 
-class Entry(NamedTuple):
-    """Something in DEST that is no directory: its path relative to DEST with `/`."""
+class DirectoryFiles:
+    """The files of a mirror in a directory, for reading (`StoredFiles`)."""
 
-    path: str
-    is_file: bool
-    """False for links, devices, pipes."""
+    def __init__(self, dest: Path) -> None:
+        """Open DEST.
+
+        Raises:
+            OSError: It is not a directory, or cannot be opened.
+        """
+        self.path = dest
+        self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close DEST."""
+        os.close(self.fd)
+
+    @property
+    def name(self) -> str:
+        """See `StoredFiles.name`."""
+        return str(self.path)
+
+    def look_at(
+        self,
+        path: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """See `StoredFiles.look_at`."""
+        return look_at(self.fd, path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+
+    def obstacle(self, path: str) -> str | None:
+        """See `StoredFiles.obstacle`."""
+        return obstacle(self.fd, path)
+
+    def has(self, path: str) -> bool:
+        """See `StoredFiles.has`."""
+        if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and true of nearly all
+            return True
+        try:
+            os.stat(path, dir_fd=self.fd, follow_symlinks=False)
+        except OSError as error:
+            return error.errno not in _NO_SUCH_NAME
+        return True
+
+    def read(self, path: str) -> bytes | None:
+        """See `StoredFiles.read`."""
+        return read_file(path, self.fd)
+
+    def open(self, path: str) -> BinaryIO:
+        """See `StoredFiles.open`."""
+        return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
+
+    def modified(self, path: str) -> float | None:
+        """See `StoredFiles.modified`."""
+        try:
+            return os.stat(path, dir_fd=self.fd, follow_symlinks=False).st_mtime
+        except OSError:
+            return None
+
+    def names(self, directory: str) -> list[str]:
+        """See `StoredFiles.names`."""
+        return [entry.name for entry in (self.path / directory).iterdir()]
+
+    def directories(self, directory: str) -> list[str]:
+        """See `StoredFiles.directories`."""
+        with os.scandir(self.path / directory) as listed:
+            return sorted(one.name for one in listed if one.is_dir(follow_symlinks=False))
+
+    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+        """See `StoredFiles.walk`."""
+        return walk(self.path, skipped)
 
 
-class Look(NamedTuple):
-    """What was found at a path. `obstacle` says what is there instead of a regular file that can be read."""
+def digest_in(
+    files: StoredFiles, path: str, checksum: Checksum, is_stopped: Callable[[], bool] = lambda: False
+) -> bytes | None:
+    """Return the digest of a file by the algorithm and size of `checksum`, None if it was stopped.
 
-    size: int | None = None
-    sha256: bytes | None = None
-    obstacle: str | None = None
-    readable: bool = True
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+    """
+    hasher = new_hasher(checksum)
+    with files.open(path) as file:
+        while chunk := file.read(_READ):
+            hasher.update(chunk)
+            if len(chunk) == _READ and is_stopped():
+                return None
+    return hasher.digest()
+
+
+def disk_of(path: Path) -> Disk:
+    """Return the room at `path` (or at the nearest directory above it that exists)."""
+    from stacpull.reports import Disk  # noqa: PLC0415 -- see above
+
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return Disk(None, None)
+    inodes = found.f_favail if found.f_files else None
+    return Disk(found.f_bavail * found.f_frsize, inodes)
+
+
+def read_file(path: str, directory: int) -> bytes | None:
+    """Return the bytes of a regular file below a directory descriptor, None if there is none.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        fd = open_regular(path, os.O_RDONLY, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _NOT_REGULAR:
+            return None
+        raise
+    try:
+        size = os.fstat(fd).st_size
+        data = os.read(fd, size + 1)
+        if len(data) == size:
+            return data
+        pieces = [data]  # it grows, or is very long
+        while data := os.read(fd, _READ):
+            pieces.append(data)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
 
 
 def walk(dest: Path, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:

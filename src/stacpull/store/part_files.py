@@ -13,7 +13,7 @@ import orjson
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import beginning
-from stacpull.store.destination import destination_error
+from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_log import log_of, read_log
 from stacpull.store.regular import open_regular, read_regular
 

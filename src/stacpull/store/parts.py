@@ -33,7 +33,7 @@ from aiofiles.threadpool import wrap
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
-from stacpull.store.destination import destination_error
+from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
 from stacpull.store.part_log import PartLog, log_of
 from stacpull.store.regular import open_regular, opener

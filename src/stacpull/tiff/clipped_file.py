@@ -312,7 +312,7 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
 
 
 def _place(offsets: Places, counts: Places) -> tuple[npt.NDArray[np.int64], Places, int]:
-    """Give each tile its place behind the others; tiles that share their bytes go on sharing them.
+    """Give each tile its place behind the others; tiles that share their bytes still share them.
 
     Returns:
         The distinct tiles (where, size, place), the place of every one, and the size of all.

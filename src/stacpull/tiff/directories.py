@@ -23,6 +23,7 @@ from stacpull.tiff.tags import (
     decode_integers,
     decode_numbers,
     decode_text,
+    decode_unsigned,
     label,
 )
 
@@ -49,7 +50,8 @@ class Directory(NamedTuple):
         offset: Where it begins.
         sub: Tag 330 of another directory lists it.
         fields: By tag: those a header is read from, and those of the blocks.
-        values: Bytes of their values by tag; lists of blocks only where the directory itself holds them.
+        values: Bytes of their values by tag; lists of blocks only where the directory itself holds them, or
+            where they were requested.
     """
 
     layout: ByteLayout
@@ -66,6 +68,18 @@ class Directory(NamedTuple):
         """
         data = self.values.get(tag)
         return decode_integers(self.layout.order, self.fields[tag], data) if data is not None else ()
+
+    def unsigned(self, tag: Tag, most: int) -> tuple[int, ...]:
+        """Return whole numbers without a sign, `most` of them at most, none if the tag is missing.
+
+        Raises:
+            TiffError: It has another type.
+        """
+        data = self.values.get(tag)
+        if data is None:
+            return ()
+        field = self.fields[tag]
+        return decode_unsigned(self.layout.order, field, data[: field.size(most)])
 
     def integer(self, tag: Tag) -> int | None:
         """Return the first of the whole numbers, None if the tag is missing.
@@ -119,8 +133,16 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
     return None if first is None else (layout, layout.unsigned(first))
 
 
-def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
+def read_directories(
+    reader: Reader, layout: ByteLayout, first: int, *, tiles: bool = False
+) -> list[Directory]:
     """Read the chain from the directory at `first`, with the SubIFDs of each, as far as the bytes are known.
+
+    Args:
+        reader: Gives the bytes.
+        layout: Of the file.
+        first: Where the first directory begins.
+        tiles: True to read the lists of tiles or strips of the first image too.
 
     Raises:
         TiffError: A loop, too many directories, a value past the end of the file, or too many bytes.
@@ -130,7 +152,8 @@ def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Dir
     offset: int | None = first
     while offset:
         _visit(offset, seen)
-        directory, offset = _read_directory(reader, layout, offset, main=not found)
+        main = not found
+        directory, offset = _read_directory(reader, layout, offset, main=main, tiles=tiles and main)
         if directory is None:
             break
         found.append(directory)
@@ -158,7 +181,7 @@ def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> I
 
 
 def _read_directory(
-    reader: Reader, layout: ByteLayout, offset: int, *, main: bool, sub: bool = False
+    reader: Reader, layout: ByteLayout, offset: int, *, main: bool, sub: bool = False, tiles: bool = False
 ) -> tuple[Directory | None, int | None]:
     """Read a directory and the offset of the next one; None if bytes are missing."""
     width = 8 if layout.bigtiff else 2
@@ -178,19 +201,19 @@ def _read_directory(
     for tag, kind, claimed, cell in entry.iter_unpack(body):
         if tag in wanted and tag not in listed:  # a second one is ignored, as by libtiff
             listed[tag] = TagField(tag, kind, claimed, cell)
-    values = dict(_read_values(reader, layout, listed))
+    values = dict(_read_values(reader, layout, listed, tiles=tiles))
     return Directory(layout, offset, sub, listed, values), layout.unsigned(following)
 
 
 def _read_values(
-    reader: Reader, layout: ByteLayout, listed: Mapping[int, TagField]
+    reader: Reader, layout: ByteLayout, listed: Mapping[int, TagField], *, tiles: bool
 ) -> Iterator[tuple[int, bytes]]:
     for tag, field in listed.items():
         count = field.claimed if tag in ARRAYS or tag in OF_BLOCKS else min(field.claimed, 1)
         size = field.size(count)
         if field.size(field.claimed) <= layout.offset_size:
             yield tag, field.cell[:size]
-        elif tag not in OF_BLOCKS:
+        elif tiles or tag not in OF_BLOCKS:
             data = reader.take(layout.unsigned(field.cell), size, label(tag))
             if data is not None:
                 yield tag, data

@@ -114,7 +114,7 @@ class _Collector:
         self._attributes, self._text = (
             (attributes if is_item else {}),
             [],
-        )  # one that holds elements is no item
+        )  # one that holds elements is not an item
 
     def text(self, data: str) -> None:
         if self._path == _ITEM:

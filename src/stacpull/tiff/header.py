@@ -45,7 +45,7 @@ class Image(NamedTuple):
         block_width: Of a tile; for strips, the width of the image.
         block_height: Rows of a tile or strip.
         blocks: Number of tiles or strips that the directory lists.
-        sparse: Number of them without bytes; None if their byte counts are not in the directory itself.
+        sparse: Number of them without bytes; None if their byte counts were not read.
         sub: The directory is below another one (SubIFDs, tag 330), not in the chain.
     """
 
@@ -113,6 +113,10 @@ class Header:
         software: Tag 305.
         images: Every directory of the file.
         header_size: Everything that was read is in bytes 0 up to this.
+        fill_order: 1 if the first pixel is in the highest bits of a byte, 2 for the lowest.
+        tile_offsets: Where the tiles or strips of the first image begin; None if they were not requested, too
+            few if the file lists fewer than the image has.
+        tile_byte_counts: Their sizes in bytes.
     """
 
     byte_order: str
@@ -152,6 +156,9 @@ class Header:
     software: str | None
     images: tuple[Image, ...]
     header_size: int
+    fill_order: int = 1
+    tile_offsets: tuple[int, ...] | None = None
+    tile_byte_counts: tuple[int, ...] | None = None
 
     @property
     def nodata_value(self) -> float | None:

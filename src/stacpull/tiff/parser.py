@@ -23,6 +23,7 @@ from stacpull.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, r
 from stacpull.tiff.header import GeoValue, Header
 from stacpull.tiff.images import (
     PHOTOMETRICS,
+    block_lists,
     compression_name,
     describe,
     is_tiled,
@@ -36,10 +37,12 @@ from stacpull.tiff.tags import ByteLayout, Tag
 
 MOST_BYTES = 1 << 20
 """The largest size of the directories and values of a header, in bytes."""
+MOST_BYTES_WITH_TILES = 4 << 20
+"""The same with the lists of tiles or strips: some 300,000 of them."""
 _NO_METADATA = BandMetadata()
 
 
-def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs:
+def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = False) -> Header | Needs:
     """Read the header of a file, or report which bytes are missing.
 
     Fetching exactly the bytes of `Needs`, adding them and parsing again always ends.
@@ -47,13 +50,14 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs
     Args:
         segments: The known bytes of the file.
         most_bytes: The largest total size of directories and values.
+        tiles: True to read where the tiles or strips of the first image are, too.
 
     Raises:
         TiffError: The file is not a TIFF, contradicts itself, or its header is larger than `most_bytes`.
     """
     reader = Reader(segments, most_bytes)
-    structure, directories = _gather(reader)
-    return reader.needs() or _header(directories, structure, reader.stop)
+    structure, directories = _gather(reader, tiles=tiles)
+    return reader.needs() or _header(directories, structure, reader.stop, tiles=tiles)
 
 
 def parse_bytes(data: bytes) -> Header | Needs:
@@ -67,13 +71,13 @@ def parse_bytes(data: bytes) -> Header | Needs:
     return parse(segments)
 
 
-def _gather(reader: Reader) -> tuple[dict[str, str] | None, list[Directory]]:
+def _gather(reader: Reader, *, tiles: bool) -> tuple[dict[str, str] | None, list[Directory]]:
     """Read the ghost area and the directories, as far as their bytes are known."""
     start = read_start(reader)
     if start is None:
         return None, []
     layout, first = start
-    return _read_ghost(reader, layout, first), read_directories(reader, layout, first)
+    return _read_ghost(reader, layout, first), read_directories(reader, layout, first, tiles=tiles)
 
 
 def _read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
@@ -89,7 +93,9 @@ def _read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str
     return None if area is None else parse_ghost(area)
 
 
-def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
+def _header(
+    directories: list[Directory], structure: dict[str, str] | None, header_size: int, *, tiles: bool
+) -> Header:
     """Interpret the directories."""
     main = directories[0]
     found = tuple(map(describe, directories))
@@ -103,6 +109,9 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
     transform, gcps = locate(main, pixel_is_point=is_point)
     items = read_items(main)
     by_band = _of_bands(items, bands)
+    interleave = "pixel" if planar == 1 and bands > 1 else "band"
+    planes = bands if interleave == "band" else 1
+    offsets, counts = block_lists(main, found[0], planes) if tiles else (None, None)
     return Header(
         byte_order=main.layout.order,
         bigtiff=main.layout.bigtiff,
@@ -114,7 +123,7 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
         compression=compression_name(main, compression),
         compression_code=compression,
         predictor=_code(main, Tag.Predictor, 1),
-        interleave="pixel" if planar == 1 and bands > 1 else "band",
+        interleave=interleave,
         photometric=PHOTOMETRICS.get(photometric, str(photometric)),
         tiled=is_tiled(main),
         block_width=found[0].block_width,
@@ -141,6 +150,9 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
         software=main.text(Tag.Software),
         images=found,
         header_size=header_size,
+        fill_order=_code(main, Tag.FillOrder, 1),
+        tile_offsets=offsets,
+        tile_byte_counts=counts,
     )
 
 

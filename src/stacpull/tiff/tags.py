@@ -24,6 +24,7 @@ class Tag(IntEnum):
     BitsPerSample = 258
     Compression = 259
     PhotometricInterpretation = 262
+    FillOrder = 266
     DocumentName = 269
     ImageDescription = 270
     StripOffsets = 273
@@ -62,7 +63,7 @@ class Tag(IntEnum):
 
 
 OF_BLOCKS = frozenset({Tag.StripOffsets, Tag.StripByteCounts, Tag.TileOffsets, Tag.TileByteCounts})
-"""Offsets and sizes of the pixels: long lists, read only if they are in the directory itself."""
+"""Offsets and sizes of the pixels: long lists, read if they are in the directory itself or are requested."""
 
 OF_A_SUB_IMAGE = OF_BLOCKS | frozenset(
     {
@@ -147,6 +148,7 @@ SIZES = {kind: struct.calcsize("<" + code) for kind, code in CODES.items()}
 _INTEGERS = frozenset({1, 3, 4, 6, 8, 9, 13, 16, 17, 18})
 _NUMBERS = _INTEGERS | {_RATIONAL, _SIGNED_RATIONAL, 11, 12}
 _BYTES = frozenset({1, 2, 6, 7})
+_UNSIGNED = frozenset({3, 4, 13, 16, 18})
 
 
 class ByteLayout(NamedTuple):
@@ -204,6 +206,16 @@ def decode_integers(order: str, field: TagField, data: bytes) -> tuple[int, ...]
         TiffError: The field is of another type.
     """
     _demand(field, _INTEGERS, "whole numbers")
+    return _unpack(order, field, data)
+
+
+def decode_unsigned(order: str, field: TagField, data: bytes) -> tuple[int, ...]:
+    """Decode whole numbers that cannot be negative.
+
+    Raises:
+        TiffError: The field is of another type.
+    """
+    _demand(field, _UNSIGNED, "whole numbers without a sign")
     return _unpack(order, field, data)
 
 

@@ -6,7 +6,7 @@ All ranges are of one version of the file: a server that does not name the versi
 asked for tiles. If the file changes in between, what came in is dropped and the attempt starts again, once.
 
 A file that cannot be clipped is fetched whole, by the fetcher within, and the reason is reported. A raster
-that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is no fault.
+that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is not an error.
 
 What came in is not resumed after a kill or a failed attempt: the part that is wanted of a raster is small. A
 checksum that the item states is of the whole file and cannot be compared; the size is, with what the server

@@ -37,7 +37,7 @@ _OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
 
 
 def path_of(url: str) -> Path:
-    """Return the path that a `file:///` URL names (RFC 8089); a query is no part of it."""
+    """Return the path that a `file:///` URL names (RFC 8089); a query does not belong to it."""
     return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
 
 

@@ -68,7 +68,7 @@ class PartWriter(Protocol):
         ...
 
     async def put(self, pieces: Sequence[Piece]) -> None:
-        """Write pieces, each at its place; one behind the end leaves a gap, which is no part of the size.
+        """Write pieces, each at its place; one behind the end leaves a gap, which does not count as size.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
@@ -101,7 +101,7 @@ class Parts(Protocol):
     """All part files of a mirror."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return what is there of the part before its first gap, or None if nothing is that could go on."""
+        """Return what is there of the part before its first gap, or None if nothing can be continued."""
         ...
 
     async def load(self) -> None:

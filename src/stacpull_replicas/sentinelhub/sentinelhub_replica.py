@@ -43,9 +43,9 @@ def _uuid(seed: int, purpose: str) -> str:
 class SentinelHubReplica(ReplicaServer):
     """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
 
-    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by somebody
-    else: statistics and catalog serve it, BYOC does not. `archive` has the captures of the own one, with
-    their pixels.
+    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by
+    another account: statistics and catalog serve it, BYOC does not. `archive` has the captures of
+    the own one, with their pixels.
 
     Args:
         port: The port; 0 takes a free one.
@@ -115,7 +115,7 @@ class SentinelHubReplica(ReplicaServer):
             "collection": f"byoc-{self.collection_id} (Analysis-Ready PlanetScope, {days})",
             "area": ",".join(map(str, whole_area())),
             "box of the notebook": ",".join(map(str, PRINTED_BOX)),
-            "collection of somebody else": f"byoc-{self.foreign_collection_id}",
+            "collection of another account": f"byoc-{self.foreign_collection_id}",
         }
 
     def exports(self) -> dict[str, str]:

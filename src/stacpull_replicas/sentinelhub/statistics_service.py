@@ -1,7 +1,7 @@
 """`POST …/statistics`: an evalscript run over the captures of each interval, and what its outputs come to.
 
 An interval is in the reply if a capture of it touches the area. Where several do, the most recent one is on
-top, of the same time the one that was ingested last; below it shows what lies under its pixels without data.
+top, of the same time the one that was ingested last; below it shows what is under its pixels without data.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class TokenService:
         """Return the answer, if its status is one of `accept`. A request with a body is not redirected.
 
         Raises:
-            SourceError: There is no such answer after all retries; throttling is waited out (`net.retry`).
+            SourceError: No such answer came after all retries; throttling is waited out (`net.retry`).
         """
         final = accept if request.body is None else accept | REDIRECTS
 

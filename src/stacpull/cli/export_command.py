@@ -12,7 +12,7 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import count, size
 from stacpull.errors import UsageError
 
-_FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchgeo-v2")
+_FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchgeo-v2", "kerchunk")
 
 
 @command(
@@ -26,7 +26,8 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchg
         show_default=True,
         help=(
             "geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels; "
-            "torchgeo-v1, -v2: trees of its BigEarthNet datasets."
+            "torchgeo-v1, -v2: trees of its BigEarthNet datasets; "
+            "kerchunk: references to the pixels of TIFFs."
         ),
     ),
     *parameters.named("collection", "nomenclature", "label-property"),
@@ -46,6 +47,7 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchg
     examples=[
         "export s2 s2/items.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
+        "export headers.parquet references.json -f kerchunk",
     ],
     noun="items",
 )
@@ -58,10 +60,11 @@ def export(
     shard_size: str | None,
     shard_samples: int | None,
 ) -> int:
-    """Turn DEST into an index, training shards or a table of labels.
+    """Turn DEST into an index, training shards, a table of labels or references.
 
     OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. Complete shards
-    are kept when an interrupted export is run again. DEST is only read.
+    are kept when an interrupted export is run again. DEST is only read. For kerchunk it can be a table
+    that `headers --tiles` wrote: then the references are to the files of its source.
     """
     from stacpull.outputs import formats
 
@@ -81,7 +84,7 @@ def export(
             stop=stop,
         )
     )
-    what = "sample" if form != "geoparquet" else "item"
+    what = {"geoparquet": "item", "kerchunk": "raster"}.get(form, "sample")
     files = count(len(report.files), "file")
     lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines, aside=False)

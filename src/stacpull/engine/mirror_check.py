@@ -20,14 +20,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.expected import Expectations, Expected, FileKind
-from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
+from stacpull.store.destination import PARTS
 from stacpull.store.part_files import is_part_name
+from stacpull.store.protocol import Entry, Look, StoredFiles
 
 __all__ = ["Findings", "Inspection", "described", "judge"]
 
@@ -98,7 +98,7 @@ class Inspection:
     """One inspection of a mirror, on the thread that owns the ledger's connection.
 
     Args:
-        dest: the mirror.
+        files: Of the mirror.
         expectations: what its ledger expects.
         quick: True to look at sizes only, and read nothing.
         on_damage: Called with each damage, and the file it concerns (None if the ledger does not know it).
@@ -108,7 +108,7 @@ class Inspection:
 
     def __init__(
         self,
-        dest: Path,
+        files: StoredFiles,
         expectations: Expectations,
         *,
         quick: bool,
@@ -117,7 +117,7 @@ class Inspection:
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.findings = Findings()
-        self._dest = dest
+        self._files = files
         self._expectations = expectations
         self._quick = quick
         self._on_damage = on_damage
@@ -134,22 +134,18 @@ class Inspection:
             OSError: DEST itself cannot be read.
             sqlite3.DatabaseError: the ledger is damaged.
         """
-        self._root = os.open(self._dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with ThreadPoolExecutor(_threads(), "stacpull-verify") as threads:
-                self._files_that_are_there(threads)
-            if not self._is_stopped():
-                self._files_that_are_not()
-                self._parts()
-            self.findings.complete = not self._is_stopped()
-        finally:
-            os.close(self._root)
+        with ThreadPoolExecutor(_threads(), "stacpull-verify") as threads:
+            self._files_that_are_there(threads)
+        if not self._is_stopped():
+            self._files_that_are_not()
+            self._parts()
+        self.findings.complete = not self._is_stopped()
         self._tell(now=True)
         return self.findings
 
     def _files_that_are_there(self, threads: ThreadPoolExecutor) -> None:
         under_way: deque[Future[list[tuple[Expected, Look]]]] = deque()
-        for unit in _units(self._known(walk(self._dest, OWN))):
+        for unit in _units(self._known(self._files.walk(OWN))):
             if self._is_stopped():
                 break
             under_way.append(threads.submit(self._look, unit))
@@ -166,7 +162,7 @@ class Inspection:
                 if expected is None and entry.is_file and self._expectations.is_leaving(entry.path):
                     self.findings.leftovers += 1
                 elif expected is None:
-                    found = "a file" if entry.is_file else obstacle(self._root, entry.path) or _NOTHING
+                    found = "a file" if entry.is_file else self._files.obstacle(entry.path) or _NOTHING
                     self._damage(entry.path, Fault("unknown", _NOTHING, found), None)
                 else:
                     yield expected
@@ -183,9 +179,9 @@ class Inspection:
     def _look_at(self, expected: Expected) -> Look:
         """Look at a file, and compute its digest by the algorithm of the one that was recorded."""
         if expected.sha256 is None or not expected.checked or self._quick:
-            return look_at(self._root, expected.path, hashed=False)
+            return self._files.look_at(expected.path, hashed=False)
         algorithm, stopped = recorded(expected.sha256).algorithm, self._is_stopped
-        return look_at(self._root, expected.path, hashed=True, algorithm=algorithm, is_stopped=stopped)
+        return self._files.look_at(expected.path, hashed=True, algorithm=algorithm, is_stopped=stopped)
 
     def _take(self, unit: Future[list[tuple[Expected, Look]]]) -> None:
         for expected, look in unit.result():
@@ -208,25 +204,23 @@ class Inspection:
 
     def _look_for(self, path: str) -> Look:
         """Return what is in the way of a file that the walk did not meet; mostly nothing is."""
-        in_the_way = obstacle(self._root, path)
+        in_the_way = self._files.obstacle(path)
         if in_the_way is not None:
             return Look(obstacle=in_the_way)
-        look = look_at(self._root, path, hashed=False)
+        look = self._files.look_at(path, hashed=False)
         return look if look.obstacle is not None else Look()
 
     def _parts(self) -> None:
         """Look at unfinished downloads: what a next run takes up or sweeps is none of a user's files."""
         try:
-            listed = os.scandir(self._dest / ".stacpull" / "parts")
+            names = self._files.names(PARTS)
         except OSError:
             return
-        with listed:
-            for entry in listed:
-                if is_part_name(entry.name) and entry.is_file(follow_symlinks=False):
-                    self.findings.leftovers += 1
-                else:
-                    fault = Fault("unknown", _NOTHING, "a file")
-                    self._damage(f".stacpull/parts/{entry.name}", fault, None)
+        for path in (f"{PARTS}/{name}" for name in names):
+            if is_part_name(path) and self._files.look_at(path, hashed=False).size is not None:
+                self.findings.leftovers += 1
+            else:
+                self._damage(path, Fault("unknown", _NOTHING, "a file"), None)
 
     def _damage(self, path: str, fault: Fault, expected: Expected | None) -> None:
         self.findings.damaged[fault.what] += 1

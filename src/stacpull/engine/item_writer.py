@@ -10,18 +10,18 @@ from urllib.parse import unquote
 
 import orjson
 
-from stacpull.catalog.assets import note_cut_hrefs
 from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.item_assets import note_cut_hrefs
 from stacpull.catalog.stored import as_sent
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
 from stacpull.models import FailureKind, ItemId, Json
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
-from stacpull.store.destination import Destination
+from stacpull.store.protocol import Store, StoredFiles
 from stacpull.urls import parts_of
 
 __all__ = ["ItemWriter", "WrittenItem", "clean_document", "clean_item", "item_of"]
@@ -79,6 +79,18 @@ def _cut_all(value: Any) -> Any:
     return value
 
 
+def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> Json | None:
+    """Return the JSON of an item in the mirror, None if it is not what was written."""
+    try:
+        data = files.read(path)
+        if data is None or record.sha256 not in (None, hashlib.sha256(data).digest()):
+            return None
+        document = orjson.loads(data)
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenItem:
     """An item's JSON in a part file, about to be renamed into place."""
@@ -98,12 +110,12 @@ class ItemWriter:
     def __init__(
         self,
         db: Connection,
-        destination: Destination,
+        store: Store,
         secrets: Secrets,
         metadata: Literal["item", "ndjson", "none"],
     ) -> None:
         self._db = db
-        self._destination = destination
+        self._store = store
         self._secrets = secrets
         self._metadata = metadata
         self.unwritable: dict[int, str] = {}
@@ -127,36 +139,34 @@ class ItemWriter:
             name = item_document_path(record.id).rpartition("/")[2]
             path = f"{record.directory}/{name}"
             data = self.encode(record, path)
-            is_free = record.is_ours or self._destination.is_free(record.directory, name)
+            is_free = record.is_ours or not self._store.has(path)
             if not is_free and not self._may_replace(path, data, adopting=adopting):
                 self.unwritable[row] = in_the_way(path)
             elif data is not None:
                 part = f"{row}.item.json"
-                self._destination.write_part(part, data)
+                self._store.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
                 may_replace = record.is_ours or not is_free
                 written.append(WrittenItem(row, part, record.directory, name, digest, may_replace))
         return written
 
     def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
-        directory, _, name = path.rpartition("/")
-        return may_be_replaced(
-            self._destination.path,
-            path,
-            lambda: data is not None and self._destination.read(directory, name) == data,
-            adopting=adopting,
-        )
+        def is_same() -> bool:
+            there = self._store.look_at(path, hashed=True).sha256
+            return data is not None and there == hashlib.sha256(data).digest()
+
+        return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
     def place(self, written: Sequence[WrittenItem]) -> list[Written]:
         """Rename the part files into place; return those that are there now."""
         placed = []
         for item in written:
-            failure = self._destination.place(item.part, item.directory, item.name, replace=item.is_ours)
+            failure = self._store.place(item.part, item.directory, item.name, replace=item.is_ours)
             if failure is None:
                 placed.append(Written(item.row, item.sha256))
                 self.unwritable.pop(item.row, None)
                 continue
-            self._destination.drop_part(item.part)
+            self._store.drop_part(item.part)
             if failure.kind is FailureKind.EXISTS:
                 self.unwritable[item.row] = in_the_way(f"{item.directory}/{item.name}")
             else:
@@ -169,7 +179,7 @@ class ItemWriter:
         """Return the item as it is stored at `path`, None if nothing is known of it any more."""
         if record.document is not None:
             document, base = orjson.loads(record.document), record.href
-        elif (stored := self._stored(record, path)) is not None:
+        elif (stored := stored_document(self._store, record, path)) is not None:
             document, base = as_sent(stored), None  # its links are relative to the mirror already
         else:
             return None
@@ -183,18 +193,6 @@ class ItemWriter:
             base=base,
         )
         return encode_item(ready, self._secrets)
-
-    def _stored(self, record: views.ItemRecord, path: str) -> Json | None:
-        """Return the item's JSON in the mirror, None if it is not what was written."""
-        directory, _, name = path.rpartition("/")
-        data = self._destination.read(directory, name)
-        if data is not None and record.sha256 not in (None, hashlib.sha256(data).digest()):
-            return None
-        try:
-            stored = orjson.loads(data) if data is not None else None
-        except orjson.JSONDecodeError:
-            return None
-        return stored if isinstance(stored, dict) else None
 
     def _local_item(self, href: str) -> str | None:
         item = item_of(href)

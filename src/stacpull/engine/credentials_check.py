@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
-from stacpull.config.profiles import Listed, Unreadable, missing
+from stacpull.config.profiles import ListedProfile, Unreadable, missing
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
@@ -59,7 +59,7 @@ class CredentialsCheck:
     """What was given or answered: "a token of HOST", URLs without what is secret in them."""
 
 
-def state_of(one: Listed) -> ProfileState:
+def state_of(one: ListedProfile) -> ProfileState:
     """Return what the user may see of a profile."""
     profile = one.profile
     if isinstance(profile, Unreadable):

@@ -61,8 +61,8 @@ def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: s
     Returns:
         Asset key → asset. One that is here has a relative href, the size and the SHA-256 of its file, and
         under `alternate.origin` what the source states; one that is elsewhere has its remote href. An entry
-        that is no object, and one that is elsewhere and has no href (or a list of them), is no asset by STAC
-        and is left out.
+        that is not an object, and one that is elsewhere without an href (or with a list), is not an asset by
+        STAC and is left out.
     """
     if not isinstance(assets, dict):
         return {}
@@ -151,7 +151,7 @@ def with_extensions(extensions: object, assets: Json, here: Container[str]) -> l
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
     """Rewrite links: `keep(rel, absolute href)` gives each its new href, or None to leave it out.
 
-    What lacks a `rel` or an `href` is no link, and left out too. The href that `keep` sees still has its
+    What lacks a `rel` or an `href` is not a link, and left out too. The href that `keep` sees still has its
     credentials; what it returns is written down.
     """
     stored: list[Json] = []
@@ -176,7 +176,7 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
 
     Returns:
         `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has one. A
-        place on a disk is no such URL: it says nothing to anyone else.
+        place on a disk is not such a URL: it means nothing elsewhere.
     """
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     own = next((href for rel, href in _remote_links(links) if rel == "self"), None)
@@ -208,7 +208,7 @@ def _local_asset(
 
     The origin keeps the size and the checksum that the source states: those of the asset are the file's. An
     origin that the source states itself (it is a mirror too) stays, as `earlier-origin`. An href that is
-    still relative leads nowhere from here and is no origin: so storing twice is storing once.
+    still relative leads nowhere from here and is not an origin: so storing twice is storing once.
     """
     alternates = _alternates(asset.get("alternate"), base)
     if remote is not None and not remote.startswith("."):

@@ -15,24 +15,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import pystac
 
-from stacpull.catalog.assets import provenance_links, with_items_parquet
 from stacpull.catalog.collection import collection_document
-from stacpull.catalog.disk import read_regular, refuse_symlinks
 from stacpull.catalog.item import encode_item
+from stacpull.catalog.item_assets import provenance_links, with_items_parquet
 from stacpull.catalog.references import reference
-from stacpull.errors import InterruptedRunError
+from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import catalog_id
 from stacpull.redact import Secrets
-from stacpull.store.destination import destination_error
-
-__all__ = ["ITEMS_PER_CATALOG", "MIRRORED_FROM", "CollectionEntry", "Write", "unless", "write_catalogs"]
+from stacpull.store.disk_errors import destination_error
+from stacpull.store.protocol import StoredFiles
 
 ITEMS_PER_CATALOG = 10_000
 """Links in one document, at most (pystac needs 0.9 GB for 590,326 links in one document)."""
@@ -69,34 +67,34 @@ class CollectionEntry:
 
 
 def write_catalogs(
-    dest: Path,
+    files: StoredFiles,
     entries: Iterable[CollectionEntry],
     *,
     source: str,
     write: Write,
     secrets: Secrets,
-    forget: Callable[[str], None] = lambda _path: None,
+    remove: Callable[[str], None],
     is_recorded: Callable[[str], bool] = lambda _path: True,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Bring the catalog files of the mirror at `dest` up to date; return how many were written.
+    """Bring the catalog files of a mirror up to date; return how many were written.
 
     Args:
-        dest: The mirror.
+        files: What the mirror has.
         entries: What it holds, in the order in which `catalog.json` lists it.
         source: What is mirrored: the catalog's id, title and description say so.
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
-        forget: Told the path of each sub-catalog that was removed, because fewer are needed now.
+        remove: Removes one file: a sub-catalog, where fewer are needed now.
         is_recorded: Tells if a file is known to be the mirror's; one that is not is written even where its
             content is right, so that `write` records it.
         is_stopped: Asked before each item and each file.
 
     Raises:
-        DestinationError: DEST cannot be written, or a collection's directory is a symlink.
+        DestinationError: DEST cannot be read or written, or something is where a directory belongs.
         InterruptedRunError: It was stopped; every file is as it was, or as it should be.
     """
-    update = _Update(dest, write, secrets, forget, is_recorded)
+    update = _Update(files, write, secrets, remove, is_recorded)
     try:
         children = [
             (entry.id, _write_collection(update, replace(entry, items=_stoppable(entry.items, is_stopped))))
@@ -111,7 +109,7 @@ def write_catalogs(
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
         update("catalog.json", {**document, "links": [_link("root", "catalog.json", ""), *links]})
     except OSError as error:
-        raise destination_error(error, dest) from error
+        raise destination_error(error, Path(files.name)) from error
     return update.written
 
 
@@ -144,15 +142,15 @@ class _Update:
 
     def __init__(
         self,
-        dest: Path,
+        files: StoredFiles,
         write: Write,
         secrets: Secrets,
-        forget: Callable[[str], None],
+        remove: Callable[[str], None],
         is_recorded: Callable[[str], bool],
     ) -> None:
-        self.dest = dest
+        self.files = files
         self.written = 0
-        self.forget = forget
+        self.remove = remove
         self._write = write
         self._secrets = secrets
         self._is_recorded = is_recorded
@@ -160,7 +158,7 @@ class _Update:
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, at the end of its links those that are encoded already."""
         data = b"".join((*self._pieces(document, links), b"\n"))
-        if read_regular(self.dest / path) != data or not self._is_recorded(path):
+        if self.files.read(path) != data or not self._is_recorded(path):
             self._write(Path(path), data)
             self.written += 1
 
@@ -184,9 +182,28 @@ class _Update:
         yield b"}"
 
 
+def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
+    """Look at a directory of the mirror and those above it.
+
+    Raises:
+        DestinationError: One of them is a link or a file, or `directory` leads out of DEST.
+    """
+    segments = PurePosixPath(directory).parts
+    if not segments or ".." in segments or directory.startswith("/"):
+        raise DestinationError(
+            f"{directory!r} is not inside {files.name}: choose another collection or DEST."
+        )
+    obstacle = files.obstacle(f"{directory}/collection.json")
+    if obstacle is not None and " at " in obstacle:
+        raise DestinationError(
+            f"There is {obstacle} in {files.name}, where a directory belongs: move it away, "
+            "then run `stacpull resume`."
+        )
+
+
 def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     """Write a collection from its leaves up; return its path relative to DEST."""
-    refuse_symlinks(update.dest, entry.directory)
+    _refuse_obstacle(update.files, entry.directory)
     children, links, sub_catalogs = _write_leaves(update, entry)
     document = collection_document(
         entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
@@ -274,15 +291,14 @@ def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
     """Remove the sub-catalogs past `count` that an earlier, larger mirror left: those with our own id."""
     for number in itertools.count(count + 1):
         name = _sub_catalog(entry, number)
-        if not _is_sub_catalog(update.dest / name, _sub_catalog_id(entry, number)):
+        if not _is_sub_catalog(update.files, name, _sub_catalog_id(entry, number)):
             return
-        (update.dest / name).unlink()
-        update.forget(name)
+        update.remove(name)
 
 
-def _is_sub_catalog(path: Path, identifier: str) -> bool:
+def _is_sub_catalog(files: StoredFiles, path: str, identifier: str) -> bool:
     try:
-        document = orjson.loads(read_regular(path) or b"")
+        document = orjson.loads(files.read(path) or b"")
     except orjson.JSONDecodeError:
         return False
     return isinstance(document, dict) and (document.get("type"), document.get("id")) == (

@@ -1,0 +1,54 @@
+"""Errors of the disk that concern DEST as a whole, with a sentence for the user each."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from stacpull.errors import DestinationError
+
+_SENTENCES = {
+    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then `stacpull resume`.",
+    errno.EDQUOT: "Your quota on {dest} is used up: free some space, then run `stacpull resume`.",
+    errno.EROFS: "{dest} is on a read-only file system.",
+    errno.EACCES: "No permission to write {place}.",
+    errno.EPERM: "No permission to write {place}.",
+    errno.EIO: "The disk of {dest} reports an error: check it, then run `stacpull resume`.",
+    errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
+    errno.ENFILE: "The system has too many open files: lower --concurrency.",
+    errno.ENOENT: "{dest} cannot be written: no files can be created there, or it was removed meanwhile.",
+    errno.ESTALE: "{dest} was removed while it was being written.",
+}
+
+
+def is_destination_failure(error: OSError) -> bool:
+    """Return True if `error` concerns the whole destination, not one name in it."""
+    return error.errno in _SENTENCES
+
+
+def destination_error(error: OSError, dest: Path) -> DestinationError:
+    """Return the error with a sentence for the user.
+
+    Args:
+        error: What failed. Where it names a path below `dest`, that is where a permission is missing.
+        dest: The mirror.
+    """
+    sentence = _SENTENCES.get(
+        error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
+    )
+    place = _refused(error, dest)
+    where = f"in {place}" if place.is_dir() else str(place)
+    return DestinationError(sentence.format(dest=dest, place=where))
+
+
+def _refused(error: OSError, dest: Path) -> Path:
+    """Return the file or directory that an error is about, `dest` if it does not name one."""
+    moved_to = error.filename2  # of a rename: its directory is what a permission may be missing for
+    named = error.filename if moved_to is None else Path(moved_to).parent
+    place = Path(named) if isinstance(named, str | Path) else dest
+    while place != dest and dest in place.parents:
+        if os.path.lexists(place):
+            return place
+        place = place.parent
+    return dest

@@ -1,0 +1,291 @@
+"""What the rest of the program needs from DEST, wherever its files are.
+
+`StoredFiles` only reads. `Store` publishes as well, in this order:
+
+    stage      `write_part`, `new_part`, `link_part`: the bytes are in the store, under a name of their own
+    sync       `sync`: parts, and whatever was placed before, survive a loss of power
+    publish    `place`: a part gets its final name, and replaces nothing that is not this mirror's
+    remove     `remove`, `tidy`
+
+The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
+one. `Destination` is a directory; tests have a store in memory. Both pass `tests/store/store_contract.py`.
+
+Paths are relative to DEST, with `/` between segments; part names are names without a directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from stacpull.models import Failure
+
+
+class Entry(NamedTuple):
+    """Something in DEST that is not a directory."""
+
+    path: str
+    is_file: bool
+    """False for links, devices, pipes."""
+
+
+class Look(NamedTuple):
+    """What was found at a path. `obstacle` says what is there instead of a regular file that can be read."""
+
+    size: int | None = None
+    sha256: bytes | None = None
+    obstacle: str | None = None
+    readable: bool = True
+
+
+class PartEntry(NamedTuple):
+    """Something among the parts: its name, its identity, and its size in bytes (None: not a regular file)."""
+
+    name: str
+    inode: int
+    size: int | None
+
+
+class StoredFiles(Protocol):
+    """The files of a mirror, for reading. Any thread may call any method."""
+
+    @property
+    def name(self) -> str:
+        """DEST as messages name it."""
+        ...
+
+    def look_at(
+        self,
+        path: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """Return what is at a path.
+
+        Args:
+            path: Of a file. A link in its last place is not followed.
+            hashed: True to read the file and compute its digest.
+            algorithm: Of that digest.
+            is_stopped: Asked between two pieces of a long file, which then gets no digest.
+        """
+        ...
+
+    def obstacle(self, path: str) -> str | None:
+        """Return what is in the way of a file at `path`, such as "a link at c"; None if nothing is."""
+        ...
+
+    def has(self, path: str) -> bool:
+        """Return False if nothing is at `path`; True also where that is not known."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """Return the contents of a regular file, None if there is none.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a regular file for reading.
+
+        Raises:
+            OSError: There is none, or it cannot be read.
+        """
+        ...
+
+    def modified(self, path: str) -> float | None:
+        """Return when a file was last written, in seconds since 1970; None if there is none."""
+        ...
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names of everything in a directory.
+
+        Raises:
+            OSError: There is no such directory, or it cannot be read.
+        """
+        ...
+
+    def directories(self, directory: str) -> list[str]:
+        """Return the names of the directories in a directory, sorted; links to directories are left out.
+
+        Raises:
+            OSError: There is no such directory, or it cannot be read.
+        """
+        ...
+
+    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+        """Yield everything but directories, some entries of one directory at a time.
+
+        Directories that cannot be read are left out.
+
+        Args:
+            skipped: Names at the top that are left out.
+
+        Raises:
+            OSError: DEST itself cannot be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what is open."""
+        ...
+
+
+class Store(StoredFiles, Protocol):
+    """The files of a mirror, for a run. One thread publishes; any thread may write parts.
+
+    Every method that writes raises `DestinationError` if DEST as a whole fails: it is full, or read-only.
+    """
+
+    @property
+    def work(self) -> Path:
+        """The local directory with the `.stacpull` of the ledger, the lock and the log."""
+        ...
+
+    @property
+    def covers_ledger(self) -> bool:
+        """True if `sync` syncs the log of the ledger as well."""
+        ...
+
+    @property
+    def why_single(self) -> str | None:
+        """Why files are synced one by one where a group sync was expected: a sentence for the user."""
+        ...
+
+    # --- parts: staged bytes -----------------------------------------------------------------------------
+
+    def write_part(self, name: str, body: bytes) -> int:
+        """Write a part in one go, instead of one that is left of that name; return its identity."""
+        ...
+
+    def new_part(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """Write a part piece by piece, instead of one that is left of that name.
+
+        If the block raises, the part is removed.
+        """
+        ...
+
+    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
+        """Make a part of a file of this mirror or another one: a hard link, or a copy where there are none.
+
+        Returns:
+            True if it is a link.
+
+        Raises:
+            OSError: `path` is not a regular file that can be read.
+        """
+        ...
+
+    def rename_part(self, old: str, new: str) -> int:
+        """Give a part another name and return its identity."""
+        ...
+
+    def drop_part(self, name: str) -> None:
+        """Remove a part, if it is there."""
+        ...
+
+    def list_parts(self) -> list[PartEntry]:
+        """Return everything among the parts, sorted by name."""
+        ...
+
+    def look_at_part(
+        self,
+        name: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """Do the same with a part as `look_at` does with a file."""
+        ...
+
+    def part_identity(self, name: str) -> tuple[int, int] | None:
+        """Return (identity, size in bytes) of a part, None if there is none."""
+        ...
+
+    def open_part(self, name: str) -> BinaryIO:
+        """Open a part for reading.
+
+        Raises:
+            OSError: It is not there, or cannot be read.
+        """
+        ...
+
+    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """Remove unfinished parts that cannot be resumed, or that `keep` (row, generation) does not want."""
+        ...
+
+    # --- publishing --------------------------------------------------------------------------------------
+
+    def sync(self, parts: Sequence[str]) -> None:
+        """Make these parts durable, and everything that was placed or removed since the last call.
+
+        Raises:
+            DestinationError: Something did not reach the disk: nothing of that may be trusted.
+        """
+        ...
+
+    def sync_file(self, path: str) -> None:
+        """Make a file durable that was there before.
+
+        Raises:
+            OSError: It cannot be synced.
+        """
+        ...
+
+    def sync_singly(self) -> bool:
+        """Sync file by file from now on; return False if that was so already."""
+        ...
+
+    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+        """Give a part its final name; return why not, if the name is in the way.
+
+        Args:
+            part: Name of the part.
+            directory: Where it goes.
+            name: Its final name.
+            replace: True if a regular file of that name is this mirror's and may be replaced.
+        """
+        ...
+
+    def holds_same(self, part: str, directory: str, name: str) -> bool:
+        """Return True if a regular file with the content of that part is there already."""
+        ...
+
+    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+        """Return (identity, size in bytes) of a regular file, None if there is none.
+
+        The identity is the one that `write_part` gave for the part; on a disk, the inode.
+        """
+        ...
+
+    def mark_changed(self, directory: str) -> None:
+        """Have the next `sync` include a directory whose entries an earlier run changed."""
+        ...
+
+    def remove(self, directory: str, name: str) -> None:
+        """Remove one of the mirror's own files, if it is there."""
+        ...
+
+    def tidy(self, directory: str) -> None:
+        """Remove a directory that is empty, and those above it likewise; DEST stays."""
+        ...
+
+    # --- trust: what an earlier run left unrecorded, and may be believed ---------------------------------
+
+    def trusted_boot(self) -> str | None:
+        """Return the boot whose unrecorded files may be believed, None if there is none."""
+        ...
+
+    def trust(self, boot: str) -> None:
+        """Note that what is written under this boot may be believed from now on."""
+        ...
+
+    def withdraw_trust(self) -> None:
+        """Note that nothing unrecorded may be believed: a sync failed."""
+        ...

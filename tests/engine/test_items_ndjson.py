@@ -1,0 +1,123 @@
+"""`--metadata ndjson`: the items of a collection in one file, which is whole or as it was before."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.engine.bench import SPEC, Bench, RecordingSync, parts, planned
+
+from stacpull.engine.catalogs import write_lines
+from stacpull.engine.item_writer import ItemWriter
+from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.redact import Secrets
+
+PATH = "c/items.ndjson"
+LINES = replace(SPEC, metadata="ndjson")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path, spec=LINES)
+    yield bench
+    bench.close()
+
+
+def write(bench: Bench, *, stopped: bool = False) -> None:
+    write_lines(bench.db, bench.destination, bench.publisher, secrets=Secrets(), is_stopped=lambda: stopped)
+
+
+def ids(dest: Path) -> list[str]:
+    return [orjson.loads(line)["id"] for line in (dest / PATH).read_bytes().splitlines()]
+
+
+def test_a_line_each_and_nothing_left_behind(bench: Bench, tmp_path: Path) -> None:
+    bench.plan(planned("i1", ["a"]), planned("i2", ["a"]))
+    write(bench)
+    assert ids(tmp_path) == ["i1", "i2"]
+    assert parts(tmp_path) == []
+
+
+def test_a_second_run_replaces_and_never_appends(bench: Bench, tmp_path: Path) -> None:
+    bench.plan(planned("i1", ["a"]))
+    write(bench)
+    bench.plan(planned("i2", ["a"]))
+    write(bench)
+    assert ids(tmp_path) == ["i1", "i2"]
+
+
+def test_the_file_is_synced_before_it_has_its_name(tmp_path: Path) -> None:
+    class Watching(RecordingSync):
+        def sync(self, files, directories):
+            there.append((list(files), (tmp_path / PATH).exists()))
+
+    there: list[tuple[list[str], bool]] = []
+    bench = Bench(tmp_path, Watching(), LINES)
+    bench.plan(planned("i1", ["a"]))
+    write(bench)
+    assert there[0] == (["items.ndjson"], False)
+    bench.close()
+
+
+def test_a_stop_or_an_error_leaves_the_old_file(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.plan(planned("i1", ["a"]))
+    write(bench)
+    bench.plan(planned("i2", ["a"]))
+    with pytest.raises(InterruptedRunError):
+        write(bench, stopped=True)
+    monkeypatch.setattr(ItemWriter, "encode", broken)
+    with pytest.raises(RuntimeError):
+        write(bench)
+    assert ids(tmp_path) == ["i1"]
+    assert parts(tmp_path) == []
+
+
+def broken(*_: object) -> bytes:
+    raise RuntimeError("ledger gone")
+
+
+def test_a_sync_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, RecordingSync(fails=True), LINES)
+    bench.plan(planned("i1", ["a"]))
+    with pytest.raises(DestinationError, match="failed to store data"):
+        write(bench)
+    assert not (tmp_path / PATH).exists()
+    bench.close()
+
+
+def test_a_part_left_by_a_kill_is_written_again(bench: Bench, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    bench.plan(planned("i1", ["a"]))
+    left = tmp_path / ".stacpull" / "parts" / "items.ndjson"
+    for leave in (lambda: left.write_bytes(b"half a li"), lambda: left.symlink_to(outside)):
+        leave()
+        write(bench)
+        assert ids(tmp_path) == ["i1"]
+    assert outside.read_bytes() == b"mine"
+
+
+def test_a_collection_behind_a_link_is_refused(bench: Bench, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    bench.plan(planned("i1", ["a"]))
+    (tmp_path / "c").symlink_to(elsewhere)
+    with pytest.raises(DestinationError, match="a link or file is in the way"):
+        write(bench)
+    assert not list(elsewhere.iterdir())
+
+
+def test_items_are_not_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.plan(*(planned(f"i{number}", ["a"]) for number in range(3000)))
+    monkeypatch.setattr(ItemWriter, "encode", lambda *_: b"x" * 10_000)
+    tracemalloc.start()
+    write(bench)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20

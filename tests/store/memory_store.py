@@ -1,0 +1,228 @@
+"""A store in memory, for tests that need neither a disk nor its errors."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from stacpull.digests import digest_of
+from stacpull.models import Checksum, Failure, FailureKind
+from stacpull.store.part_files import is_part_name
+from stacpull.store.protocol import Entry, Look, PartEntry, StoredFiles
+from stacpull.store.wholes import parse_whole
+
+
+@dataclass
+class Stored:
+    """A file or a part."""
+
+    identity: int
+    data: bytes
+    modified: float = field(default_factory=time.time)
+
+
+@dataclass
+class MemoryDisk:
+    """What a store leaves to the next one."""
+
+    files: dict[str, Stored] = field(default_factory=dict)
+    parts: dict[str, Stored] = field(default_factory=dict)
+    boot: str | None = None
+    written: int = 0
+
+    def stored(self, data: bytes) -> Stored:
+        self.written += 1
+        return Stored(self.written, data)
+
+
+class MemoryStore:
+    """A `Store` whose files are in a `MemoryDisk`. Ledger, lock and log are in `work`, as always."""
+
+    def __init__(self, work: Path, disk: MemoryDisk | None = None) -> None:
+        self.work = work
+        self.name = "memory"
+        self.covers_ledger = True
+        self.why_single: str | None = None
+        self.disk = disk or MemoryDisk()
+        self.synced: list[list[str]] = []
+
+    def close(self) -> None:
+        pass
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def look_at(
+        self,
+        path: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        if path not in self.disk.files:
+            return Look(obstacle="a directory" if self._is_directory(path) else self.obstacle(path))
+        return _look(self.disk.files[path].data, algorithm if hashed else None, is_stopped)
+
+    def obstacle(self, path: str) -> str | None:
+        segments = path.split("/")
+        for count in range(1, len(segments)):
+            if (above := "/".join(segments[:count])) in self.disk.files:
+                return f"a file at {above}"
+        return "a directory" if self._is_directory(path) else None
+
+    def has(self, path: str) -> bool:
+        return path in self.disk.files or self._is_directory(path)
+
+    def read(self, path: str) -> bytes | None:
+        found = self.disk.files.get(path)
+        return None if found is None else found.data
+
+    def open(self, path: str) -> BinaryIO:
+        if path not in self.disk.files:
+            raise FileNotFoundError(path)
+        return io.BytesIO(self.disk.files[path].data)
+
+    def modified(self, path: str) -> float | None:
+        found = self.disk.files.get(path)
+        return None if found is None else found.modified
+
+    def names(self, directory: str) -> list[str]:
+        return sorted({name for name, _ in self._entries(directory)})
+
+    def directories(self, directory: str) -> list[str]:
+        return sorted({name for name, is_directory in self._entries(directory) if is_directory})
+
+    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+        for path in sorted(self.disk.files):
+            if path.split("/")[0] not in skipped:
+                yield [Entry(path, is_file=True)]
+
+    def _entries(self, directory: str) -> Iterator[tuple[str, bool]]:
+        prefix = f"{directory}/" if directory else ""
+        found = [path.removeprefix(prefix) for path in self.disk.files if path.startswith(prefix)]
+        if prefix and not found:
+            raise FileNotFoundError(directory)
+        yield from ((path.split("/")[0], "/" in path) for path in found)
+
+    def _is_directory(self, path: str) -> bool:
+        return any(one.startswith(f"{path}/") for one in self.disk.files)
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def write_part(self, name: str, body: bytes) -> int:
+        self.disk.parts[name] = self.disk.stored(body)
+        return self.disk.parts[name].identity
+
+    @contextmanager
+    def new_part(self, name: str) -> Iterator[BinaryIO]:
+        self.drop_part(name)
+        with io.BytesIO() as file:
+            yield file
+            self.write_part(name, file.getvalue())
+
+    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
+        with files.open(path) as file:
+            self.write_part(name, file.read())
+        return False
+
+    def rename_part(self, old: str, new: str) -> int:
+        self.disk.parts[new] = self.disk.parts.pop(old)
+        return self.disk.parts[new].identity
+
+    def drop_part(self, name: str) -> None:
+        self.disk.parts.pop(name, None)
+
+    def list_parts(self) -> list[PartEntry]:
+        return [PartEntry(name, one.identity, len(one.data)) for name, one in sorted(self.disk.parts.items())]
+
+    def look_at_part(
+        self,
+        name: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        found = self.disk.parts.get(name)
+        return Look() if found is None else _look(found.data, algorithm if hashed else None, is_stopped)
+
+    def part_identity(self, name: str) -> tuple[int, int] | None:
+        found = self.disk.parts.get(name)
+        return None if found is None else (found.identity, len(found.data))
+
+    def open_part(self, name: str) -> BinaryIO:
+        if name not in self.disk.parts:
+            raise FileNotFoundError(name)
+        return io.BytesIO(self.disk.parts[name].data)
+
+    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """Remove all unfinished parts: none can be resumed here."""
+        del keep
+        for name in list(self.disk.parts):
+            if is_part_name(name) and parse_whole(name) is None:
+                self.drop_part(name)
+
+    # --- publishing --------------------------------------------------------------------------------------
+
+    def sync(self, parts: Sequence[str]) -> None:
+        self.synced.append(list(parts))
+
+    def sync_file(self, path: str) -> None:
+        self.open(path).close()
+
+    def sync_singly(self) -> bool:
+        return False
+
+    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+        path = f"{directory}/{name}" if directory else name
+        if name in {"", ".", ".."} or "/" in name or "\0" in path or _is_odd(directory):
+            return Failure(FailureKind.NAME, f"{path!r} cannot be written: it is not a name.")
+        if (obstacle := self.obstacle(path)) is not None and " at " in obstacle:
+            return Failure(FailureKind.NAME, f"{path!r} cannot be written: a link or file is in the way.")
+        if self._is_directory(path) or (path in self.disk.files and not replace):
+            return Failure(FailureKind.EXISTS, f"{path} exists and is not of this mirror.")
+        self.disk.files[path] = self.disk.parts.pop(part)
+        return None
+
+    def holds_same(self, part: str, directory: str, name: str) -> bool:
+        there = self.disk.files.get(f"{directory}/{name}" if directory else name)
+        return there is not None and there.data == self.disk.parts[part].data
+
+    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+        found = self.disk.files.get(f"{directory}/{name}" if directory else name)
+        return None if found is None else (found.identity, len(found.data))
+
+    def mark_changed(self, directory: str) -> None:
+        pass
+
+    def remove(self, directory: str, name: str) -> None:
+        self.disk.files.pop(f"{directory}/{name}" if directory else name, None)
+
+    def tidy(self, directory: str) -> None:
+        pass
+
+    # --- trust -------------------------------------------------------------------------------------------
+
+    def trusted_boot(self) -> str | None:
+        return self.disk.boot
+
+    def trust(self, boot: str) -> None:
+        self.disk.boot = boot
+
+    def withdraw_trust(self) -> None:
+        self.disk.boot = None
+
+
+def _is_odd(directory: str) -> bool:
+    return bool(directory) and not {"", ".", ".."}.isdisjoint(directory.split("/"))
+
+
+def _look(data: bytes, algorithm: str | None, is_stopped: Callable[[], bool]) -> Look:
+    if algorithm is None or is_stopped():
+        return Look(len(data))
+    return Look(len(data), digest_of(Checksum(algorithm, b""), data))

@@ -1,0 +1,235 @@
+"""What every `Store` does alike. A subclass says how one is opened:
+
+class TestMyStore(StoreContract):
+    @pytest.fixture
+    def reopen(self):  # a function that opens a store of the same files, as a next start does
+        ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from stacpull.models import Failure, FailureKind
+from stacpull.store.protocol import Entry, Look, Store
+
+Reopen = Callable[[], Store]
+
+
+def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failure | None:
+    """Publish a file as a run does."""
+    directory, _, name = path.rpartition("/")
+    store.write_part("1.0.1.whole", data)
+    store.sync(["1.0.1.whole"])
+    return store.place("1.0.1.whole", directory, name, replace=replace)
+
+
+def paths(store: Store, *skipped: str) -> list[str]:
+    """Return every path of the mirror."""
+    own = frozenset({".stacpull", *skipped})
+    return sorted(entry.path for entries in store.walk(own) for entry in entries)
+
+
+class StoreContract:
+    """The suite."""
+
+    @pytest.fixture
+    def reopen(self) -> Reopen:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, reopen: Reopen) -> Iterator[Store]:
+        store = reopen()
+        yield store
+        store.close()
+
+    # --- publishing --------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("path", ["a.tif", "c/a.tif", "c/i/ä b+%.tif", "c/i/deep/er/a"])
+    def test_a_part_is_placed_and_read_back(self, store: Store, reopen: Reopen, path: str) -> None:
+        directory, _, name = path.rpartition("/")
+        identity = store.write_part("1.0.3.whole", b"abc")
+        assert not store.has(path)
+        store.sync(["1.0.3.whole"])
+        assert store.place("1.0.3.whole", directory, name, replace=False) is None
+        store.sync(())
+        for one in (store, reopen()):
+            assert one.has(path)
+            assert one.read(path) == b"abc"
+            assert one.identity(directory, name) == (identity, 3)
+            assert one.look_at(path, hashed=False) == Look(3)
+            assert one.look_at(path, hashed=True) == Look(3, hashlib.sha256(b"abc").digest())
+            assert one.list_parts() == []
+            assert paths(one) == [path]
+
+    def test_what_is_there_stays_unless_it_may_be_replaced(self, store: Store) -> None:
+        assert put(store, "c/a", b"first") is None
+        failure = put(store, "c/a", b"second")
+        assert failure is not None
+        assert failure.kind is FailureKind.EXISTS
+        assert failure.message.startswith("c/a exists and is not of this mirror")
+        assert store.read("c/a") == b"first"
+        assert [entry.name for entry in store.list_parts()] == ["1.0.1.whole"]
+        assert put(store, "c/a", b"third", replace=True) is None
+        assert store.read("c/a") == b"third"
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b"])
+    def test_what_is_not_a_name_is_a_named_failure(self, store: Store, name: str) -> None:
+        store.write_part("1", b"new")
+        for directory, last in (("c", name), (f"c/{name}/d", "a")):
+            if name == "a/b" and last == "a":
+                continue  # two directories
+            failure = store.place("1", directory, last, replace=True)
+            assert failure is not None
+            assert failure.kind is FailureKind.NAME
+        assert paths(store) == []
+        assert [entry.name for entry in store.list_parts()] == ["1"]
+
+    def test_a_file_is_not_a_directory_and_no_directory_is_replaced(self, store: Store) -> None:
+        put(store, "c/a", b"x")
+        under = put(store, "c/a/b", b"y", replace=True)
+        over = put(store, "c", b"y", replace=True)
+        assert under is not None
+        assert under.kind is FailureKind.NAME
+        assert over is not None
+        assert over.kind is FailureKind.EXISTS
+        assert paths(store) == ["c/a"]
+
+    def test_a_file_with_the_content_of_a_part_is_recognised(self, store: Store) -> None:
+        put(store, "c/a", b"same")
+        for body, same in ((b"same", True), (b"else", False), (b"sam", False)):
+            store.write_part("2", body)
+            assert store.holds_same("2", "c", "a") == same
+        assert not store.holds_same("2", "c", "b")
+
+    def test_removed_files_are_gone_with_their_empty_directories(self, store: Store) -> None:
+        for path in ("c/i/a", "c/j/a"):
+            put(store, path, b"x")
+        for _ in range(2):
+            store.remove("c/i", "a")
+            store.tidy("c/i")
+        store.sync(())
+        assert paths(store) == ["c/j/a"]
+        assert store.directories("c") == ["j"]
+        assert store.identity("c/i", "a") is None
+        store.remove("never", "there")
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def test_nothing_is_there(self, store: Store) -> None:
+        assert not store.has("c/a")
+        assert store.read("c/a") is None
+        assert store.modified("c/a") is None
+        assert store.identity("c", "a") is None
+        assert store.look_at("c/a", hashed=True) == Look()
+        assert store.obstacle("c/a") is None
+        for fails in (store.open, store.names, store.directories, store.sync_file):
+            with pytest.raises(OSError):
+                fails("c/a")
+
+    def test_a_directory_is_not_a_file(self, store: Store) -> None:
+        put(store, "c/a", b"x")
+        assert store.has("c")
+        assert store.read("c") is None
+        assert store.identity("", "c") is None
+        assert store.look_at("c", hashed=True) == Look(obstacle="a directory")
+        assert store.obstacle("c/a/b") == "a file at c/a"
+
+    def test_a_file_is_opened_and_hashed_by_any_algorithm(self, store: Store) -> None:
+        data = bytes(range(256)) * 10_000
+        put(store, "c/a", data)
+        with store.open("c/a") as file:
+            file.seek(1000)
+            assert file.read(3) == data[1000:1003]
+        look = store.look_at("c/a", hashed=True, algorithm="crc32")
+        assert look == Look(len(data), zlib.crc32(data).to_bytes(4, "big"))
+        assert store.look_at("c/a", hashed=True, is_stopped=lambda: True).sha256 is None
+        modified = store.modified("c/a")
+        assert modified is not None
+        assert modified > 1_700_000_000
+        store.sync_file("c/a")
+
+    def test_directories_are_listed(self, store: Store) -> None:
+        for path in ("a", "c/i/a", "c/i/b", "c/x", "d/a"):
+            put(store, path, b"x")
+        assert sorted(store.names("c")) == ["i", "x"]
+        assert store.directories("c") == ["i"]
+        assert [name for name in store.directories("") if name != ".stacpull"] == ["c", "d"]
+        assert paths(store, "d") == ["a", "c/i/a", "c/i/b", "c/x"]
+        assert all(entry.is_file for entries in store.walk(frozenset({".stacpull"})) for entry in entries)
+        assert Entry("c/x", is_file=True) in [e for entries in store.walk(frozenset()) for e in entries]
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def test_parts_are_written_renamed_and_dropped(self, store: Store) -> None:
+        store.write_part("2", b"long and old")
+        second = store.write_part("2", b"new")
+        first = store.write_part("1", b"")
+        assert [(e.name, e.inode, e.size) for e in store.list_parts()] == [("1", first, 0), ("2", second, 3)]
+        assert store.rename_part("2", "3") == second
+        assert store.part_identity("3") == (second, 3)
+        assert store.part_identity("2") is None
+        assert store.look_at_part("3", hashed=True) == Look(3, hashlib.sha256(b"new").digest())
+        with store.open_part("3") as file:
+            assert file.read() == b"new"
+        with pytest.raises(OSError):
+            store.open_part("2")
+        for _ in range(2):
+            store.drop_part("3")
+        assert [entry.name for entry in store.list_parts()] == ["1"]
+
+    def test_a_part_is_written_piece_by_piece(self, store: Store) -> None:
+        store.write_part("p", b"left by a kill")
+        with store.new_part("p") as file:
+            for _ in range(3):
+                file.write(b"abc")
+        assert store.look_at_part("p", hashed=False) == Look(9)
+
+    def test_a_part_that_breaks_off_is_removed(self, store: Store) -> None:
+        store.write_part("p", b"left by a kill")
+
+        def breaks_off() -> None:
+            with store.new_part("p") as file:
+                file.write(b"abc")
+                raise LookupError
+
+        with pytest.raises(LookupError):
+            breaks_off()
+        assert store.list_parts() == []
+
+    def test_a_part_is_made_of_a_file(self, store: Store) -> None:
+        put(store, "c/a", b"abc")
+        store.write_part("p", b"left by a kill")
+        linked = store.link_part("p", store, "c/a")
+        identity = store.part_identity("p")
+        assert identity is not None
+        assert (identity == store.identity("c", "a")) == linked
+        assert store.look_at_part("p", hashed=True).sha256 == hashlib.sha256(b"abc").digest()
+        store.drop_part("p")
+        assert store.read("c/a") == b"abc"
+        for path in ("c", "c/b"):
+            with pytest.raises(OSError):
+                store.link_part("p", store, path)
+        assert store.list_parts() == []
+
+    def test_unfinished_parts_without_a_description_are_swept(self, store: Store) -> None:
+        for name in ("1.0.part", "2.0.3.whole", "foreign"):
+            store.write_part(name, b"abc")
+        store.sweep_parts(lambda _row, _generation: True)
+        assert [entry.name for entry in store.list_parts()] == ["2.0.3.whole", "foreign"]
+
+    # --- trust -------------------------------------------------------------------------------------------
+
+    def test_trust_lasts_until_it_is_withdrawn(self, store: Store, reopen: Reopen) -> None:
+        assert store.trusted_boot() is None
+        store.trust("this boot")
+        store.trust("that boot")
+        assert (store.trusted_boot(), reopen().trusted_boot()) == ("that boot", "that boot")
+        for _ in range(2):
+            store.withdraw_trust()
+        assert (store.trusted_boot(), reopen().trusted_boot()) == (None, None)
+        assert store.list_parts() == []

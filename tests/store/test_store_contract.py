@@ -1,0 +1,96 @@
+"""The directory and the store in memory pass one suite."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.engine.bench import RecordingSync
+from tests.store.memory_store import MemoryDisk, MemoryStore
+from tests.store.store_contract import Reopen, StoreContract, put
+
+from stacpull.store.destination import Destination
+from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.protocol import Store
+from stacpull.store.sync import FileSync
+
+
+class TestDestination(StoreContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Iterator[Reopen]:
+        opened: list[Destination] = []
+
+        def reopen() -> Store:
+            opened.append(Destination(tmp_path / "dest"))
+            return opened[-1]
+
+        yield reopen
+        for one in opened[1:]:  # the fixture `store` closes the first one
+            one.close()
+
+    def test_a_part_is_a_hard_link_of_another_mirror(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "shard").mkdir()
+        (tmp_path / "shard" / "a").write_bytes(b"abc")
+        (tmp_path / "shard" / "link").symlink_to("a")
+        with DirectoryFiles(tmp_path / "shard") as files:
+            with pytest.raises(OSError):
+                store.link_part("p", files, "link")
+            assert store.link_part("p", files, "a")
+        assert (tmp_path / "shard" / "a").stat().st_nlink == 2
+
+    @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EACCES])
+    def test_it_is_a_copy_where_no_link_can_be_made(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        def refused(*_: object, **__: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        put(store, "c/a", b"abc")
+        monkeypatch.setattr(os, "link", refused)
+        assert not store.link_part("p", store, "c/a")
+        with store.open_part("p") as file:
+            assert file.read() == b"abc"
+        assert store.part_identity("p") != store.identity("c", "a")
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Reopen:
+        disk = MemoryDisk()
+        return lambda: MemoryStore(tmp_path, disk)
+
+
+def test_all_that_was_placed_is_synced_with_the_next_group(tmp_path: Path) -> None:
+    class Watching(RecordingSync):
+        def sync(self, files, directories):
+            synced.append((list(files), [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in directories]))
+
+    synced: list[tuple[list[str], list[str]]] = []
+    top = str(tmp_path)
+    with closing(Destination(tmp_path, sync=Watching(covers_ledger=False), most_held=2)) as store:
+        put(store, "c/i/a", b"x")
+        put(store, "d", b"x")
+        store.sync(())
+        store.sync(())
+    assert synced == [
+        (["1.0.1.whole"], []),
+        ([], [top]),
+        (["1.0.1.whole"], []),
+        ([], [top, f"{top}/c"]),
+        ([], [f"{top}/c/i"]),
+        ([], [top]),
+    ]
+
+
+def test_files_are_synced_one_by_one_when_that_is_asked_for(tmp_path: Path) -> None:
+    with closing(Destination(tmp_path)) as store:
+        expected = not isinstance(store._sync, FileSync)
+        assert store.sync_singly() == expected
+        assert not store.sync_singly()
+        assert isinstance(store._sync, FileSync)
+        put(store, "c/i/a", b"x")
+        store.sync(())
