@@ -10,10 +10,10 @@ from urllib.parse import unquote
 import click
 
 from stacpull.cli import parameters
-from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.config.options import Scope
 from stacpull.errors import UsageError
+from stacpull.net.aiohttp_import import import_aiohttp
 
 if TYPE_CHECKING:
     from stacpull.engine.api import ClassInfo

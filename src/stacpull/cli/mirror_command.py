@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from stacpull.cli import parameters
-from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.options import MIRRORING
+from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(

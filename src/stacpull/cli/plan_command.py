@@ -10,11 +10,11 @@ from typing import Any, TextIO, cast
 import click
 
 from stacpull.cli import parameters
-from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import plan_lines
 from stacpull.config.options import MIRRORING
 from stacpull.errors import UsageError
+from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(

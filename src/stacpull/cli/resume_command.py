@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from stacpull.cli import parameters
-from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.config.options import Scope
+from stacpull.net.aiohttp_import import import_aiohttp
 from stacpull.reports import MirrorReport
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from stacpull.cli import parameters
-from stacpull.cli.aiohttp_import import import_aiohttp
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import failure_line, status_lines
+from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(
