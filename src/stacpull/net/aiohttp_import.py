@@ -19,7 +19,7 @@ def import_aiohttp() -> None:
     read = ssl.SSLContext.set_default_verify_paths
     ssl.SSLContext.set_default_verify_paths = _read_nothing  # type: ignore[method-assign, assignment]
     try:
-        import aiohttp  # noqa: F401 -- this is the place
+        import aiohttp  # noqa: F401, PLC0415 -- this is the place
     finally:
         ssl.SSLContext.set_default_verify_paths = read  # type: ignore[method-assign]
 
