@@ -133,6 +133,7 @@ class Account:
             dest=dest,
             reason=ending.reason,
             missing_ok=ending.missing_ok,
+            dashboard=None,
             nothing_to_resume=False,
             **ending.changes,
         )
