@@ -15,8 +15,6 @@ from functools import cache
 
 from stacpull.system import is_linux
 
-__all__ = ["rename_new"]
-
 _NOREPLACE = 1  # linux/fs.h
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """No such flag on this file system, no such call, a sandbox that does not know it."""
