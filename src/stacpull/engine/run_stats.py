@@ -131,6 +131,7 @@ class RunStats:
             dest=dest,
             reason=ending.reason,
             missing_ok=ending.missing_ok,
+            dashboard=None,
             nothing_to_resume=False,
             **ending.changes,
         )

@@ -120,9 +120,9 @@ class Destination(DirectoryFiles):
         try:
             fd = self._create_part(name)
             try:
-                view = memoryview(body)
-                while view:
-                    view = view[os.write(fd, view) :]
+                written = os.write(fd, body)
+                while written < len(body):
+                    written += os.write(fd, memoryview(body)[written:])
                 return os.fstat(fd).st_ino
             except OSError:
                 os.unlink(name, dir_fd=self.parts_fd)  # room for the ledger, on a disk that is full
@@ -326,7 +326,6 @@ class Destination(DirectoryFiles):
         Raises:
             DestinationError: the disk is full, read-only or broken.
         """
-        path = f"{directory}/{name}" if directory else name
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
@@ -337,7 +336,8 @@ class Destination(DirectoryFiles):
             if not is_placed:
                 return Failure(
                     FailureKind.EXISTS,
-                    f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`. "
+                    f"{_path(directory, name)} exists and is not of this mirror: move it away, "
+                    "then run `stacpull retry`. "
                     "If the ledger is older than the files (a restored backup), run "
                     "`stacpull verify --rebuild` first.",
                 )
@@ -347,7 +347,7 @@ class Destination(DirectoryFiles):
                 raise destination_error(error, self.path) from error
             in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
             reason = "a link or file is in the way" if in_the_way else error.strerror
-            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
+            return Failure(FailureKind.NAME, f"{_path(directory, name)!r} cannot be written: {reason}.")
         return None
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
@@ -521,6 +521,10 @@ def _refuse_odd(name: str) -> None:
     """
     if name in _NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
+
+
+def _path(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
 
 
 def _is_free(directory: int, name: str, *, replace: bool) -> bool:
