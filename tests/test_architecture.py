@@ -73,7 +73,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
-            "ledger.results", "models", "net.addresses", "net.json_reader", "net.client", "net.gate",
+            "ledger.results", "models", "net.addresses", "net.client", "net.gate",
             "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
             "store.atomic", "tiff", "urls",
