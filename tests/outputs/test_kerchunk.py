@@ -82,20 +82,20 @@ def export(source: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
     return asyncio.run(stacpull.export(source, out, "kerchunk", **settings))
 
 
-def opened(references: Path, group: str, **options: Any) -> xarray.Dataset:
+def opened(references: Path, group: str) -> xarray.Dataset:
     return xarray.open_dataset(
         f"reference://{group}",
         engine="zarr",
         consolidated=False,
         zarr_format=2,
-        storage_options={"fo": str(references), "remote_options": {"asynchronous": True}, **options},
+        storage_options={"fo": str(references), "remote_options": {"asynchronous": True}},
         mask_and_scale=False,
     )
 
 
-def pixels(references: Path, group: str, **options: Any) -> Any:
+def pixels(references: Path, group: str) -> Any:
     """Return the pixels as rasterio orders them: band, y, x."""
-    with opened(references, group, **options) as dataset:
+    with opened(references, group) as dataset:
         array = dataset[group.rpartition("/")[2]]
         return (
             (array if "band" in array.dims else array.expand_dims("band")).transpose("band", "y", "x").values
@@ -200,7 +200,7 @@ def test_a_small_file_whose_blocks_cannot_be_chunks_is_one_chunk(
     assert export(dest, tmp_path / "refs.json").notes == ()
     for key in WHOLE:
         check(dest, tmp_path / "refs.json", key)
-    assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == ["{{mirror}}/c/i/jpeg.tif"]
+    assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == [str(dest / "c/i/jpeg.tif")]
 
 
 JPEG2000 = tiff(made_image(t259=shorts(34712))).ljust(4096)
@@ -303,10 +303,9 @@ def test_blocks_of_another_size_are_not_chunks(mirror: Callable[..., Path], tmp_
 
 def test_a_path_that_references_cannot_have_is_refused(mirror: Callable[..., Path], tmp_path: Path) -> None:
     dest = mirror(a={})
-    for name in ("{{x}}", os.fsdecode(b"\xff")):
-        dest = dest.rename(tmp_path / name)
-        with pytest.raises(stacpull.UsageError, match="which references cannot have"):
-            export(dest, tmp_path / "refs.json")
+    dest = dest.rename(tmp_path / os.fsdecode(b"\xff"))
+    with pytest.raises(stacpull.UsageError, match="not UTF-8, which references cannot have"):
+        export(dest, tmp_path / "refs.json")
 
 
 @pytest.mark.parametrize(("nodata", "expected"), [(None, 0), (7, 7)])
@@ -405,15 +404,6 @@ def test_any_header_is_an_array_or_left_out(data: bytes) -> None:
     for chunk in chunks:
         assert all(0 <= int(at) < end for at, end in zip(chunk.key.split("."), blocks, strict=True))
     zarr.core.metadata.v2.ArrayV2Metadata.from_dict(json.loads(orjson.dumps(array.metadata)))
-
-
-def test_references_follow_a_mirror_that_has_moved(mirror: Callable[..., Path], tmp_path: Path) -> None:
-    dest = mirror(a=TILES)
-    export(dest, tmp_path / "refs.json")
-    before = pixels(tmp_path / "refs.json", "c/i/a")
-    moved = dest.rename(tmp_path / "moved")
-    options = {"template_overrides": {"mirror": str(moved)}}
-    np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/a", **options), before)
 
 
 def test_odd_names_are_groups_of_their_own(mirrored: Any, tmp_path: Path) -> None:
@@ -522,7 +512,7 @@ def test_a_table_and_a_mirror_give_the_same_arrays(
     export(tmp_path / "table.parquet", tmp_path / "remote.json")
     export(mirror(**kinds), tmp_path / "local.json")
     remote, local = ((tmp_path / name).read_text() for name in ("remote.json", "local.json"))
-    remote = remote.replace(host.url, "{{mirror}}/c/i").replace('"scenes/', '"c/')
+    remote = remote.replace(host.url, str(tmp_path / "mirror/c/i")).replace('"scenes/', '"c/')
     assert json.loads(remote)["refs"] == json.loads(local)["refs"]
 
 
@@ -542,7 +532,7 @@ def test_items_that_were_not_read_are_left_out(host: RasterHost, tmp_path: Path)
     report = export(tmp_path / "table.ndjson", tmp_path / "refs.json")
     assert (report.items, report.left_out) == (1, 2)
     assert sorted(report.notes) == [
-        "1 files were left out, scenes/i a for one: its address has {{, which references cannot have.",
+        "1 files were left out, scenes/i a for one: its address has {{, which begins a template.",
         "1 files were left out, scenes/j  for one: its header was not read.",
     ]
 
