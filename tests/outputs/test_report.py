@@ -11,7 +11,6 @@ import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
@@ -79,7 +78,8 @@ def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:
         document = json.loads(path.read_bytes())
         for _, asset in sorted(document["assets"].items()):
             if "file:checksum" in asset:
-                local = path.parent / unquote(asset["href"])
+                local = path.parent / asset["href"]
+                assert local.stat().st_size == asset["file:size"]
                 lines.append((document["id"], f"{asset['file:checksum'][4:]}  {local.relative_to(dest)}\n"))
     expected = hashlib.sha256("".join(line for _, line in sorted(lines)).encode()).hexdigest()
     assert before == expected

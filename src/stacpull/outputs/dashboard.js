@@ -101,4 +101,8 @@ function follow() {
   events.onerror = () => { connected = false; header(); };
 }
 if ("login" in data) login();
-else { show(); follow(); }
+else {
+  show();
+  follow();
+  addEventListener("resize", () => { parts.rates.shown = null; show(); });  // the chart is drawn for one width
+}
