@@ -24,8 +24,6 @@ from stacpull.redact import Secrets, cut_url
 from stacpull.store.protocol import Store, StoredFiles
 from stacpull.urls import parts_of
 
-__all__ = ["ItemWriter", "WrittenItem", "clean_document", "clean_item", "item_of"]
-
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
 """What is kept of an item that is nested too deeply to be written."""

@@ -36,8 +36,6 @@ from stacpull.planning.layout import complete
 from stacpull.store.protocol import Store
 from stacpull.store.writer import Arrived
 
-__all__ = ["GROUP", "PACE", "Publisher", "arrival_of"]
-
 GROUP = 512
 """Files a group at most."""
 PACE = 0.25

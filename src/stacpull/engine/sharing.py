@@ -26,8 +26,6 @@ from stacpull.planning.names import joined
 from stacpull.store.destination import PARTS, Destination
 from stacpull.transfer.attempt import Fetcher
 
-__all__ = ["SharingFetcher"]
-
 _REMEMBERED = 512
 """Hrefs."""
 _HELD = 2 << 20

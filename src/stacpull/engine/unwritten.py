@@ -19,8 +19,6 @@ from stacpull.store.protocol import StoredFiles
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord  # not in the store process: it takes 10 ms
 
-__all__ = ["in_the_way", "may_be_replaced", "unwritten"]
-
 
 def in_the_way(path: str) -> str:
     """Return the sentence for a file at `path` (relative to DEST) that is where a document belongs."""
