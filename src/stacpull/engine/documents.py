@@ -139,7 +139,7 @@ class ItemWriter:
             name = item_document_path(record.id).rpartition("/")[2]
             path = f"{record.directory}/{name}"
             data = self.encode(record, path)
-            is_free = record.is_ours or not self._store.has(path)
+            is_free = record.is_ours or not self._store.has(path, unknown=False)
             if not is_free and not self._may_replace(path, data, adopting=adopting):
                 self.unwritable[row] = in_the_way(path)
             elif data is not None:

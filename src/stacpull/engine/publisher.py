@@ -275,7 +275,7 @@ class Publisher:
         The part may be a hard link of that file: by the inode a later start would take it for ours, and
         remove it where it cannot be believed.
         """
-        if not self.adopting or arrival.generation or not self._store.has(arrival.path):
+        if not self.adopting or arrival.generation or not self._store.has(arrival.path, unknown=False):
             return arrival
         return arrival._replace(inode=None)
 
