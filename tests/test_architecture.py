@@ -20,7 +20,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
-        "reports", "schemes", "selection", "spans", "system", "urls",
+        "reports", "schemes", "selection", "spans", "speed", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -47,7 +47,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"net"}),
+    "aiohttp": frozenset({"net", "outputs"}),
     "httptools": frozenset({"fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"transfer"})),
     **dict.fromkeys(("boto3", "botocore"), frozenset({"transfer", "store"})),
@@ -61,10 +61,11 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_headers": frozenset(
         {
-            "catalog.tables", "clock", "config.environment", "config.options", "engine.course",
+            "catalog.tables", "clock", "config.environment", "config.options", "engine.asset_transfer",
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
-            "filters.assets", "filters.items", "ledger.results", "models", "net.retry", "net.transport",
+            "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",
+            "net.transport",
             "planning.layout", "planning.kinds", "redact", "reports", "selection", "sources.item_reader",
             "sources.source", "system", "net.notices", "tiff", "transfer.checks", "transfer.file_version",
         }
@@ -73,7 +74,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
-            "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
+            "ledger.results", "models", "net.addresses", "net.client", "net.gate",
+            "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
             "store.atomic", "tiff", "urls",
         }

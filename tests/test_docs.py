@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull import reports
-from stacpull.engine.credentials import CredentialsCheck, ProfileState
+from stacpull.engine.credentials_check import CredentialsCheck, ProfileState
 from stacpull.events import Damage
 from stacpull.models import FailureKind
 from stacpull_headers.headers_report import HeadersReport

@@ -13,7 +13,7 @@ from typing import Any
 from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
 from stacpull.engine.walk import Position, Reached
-from stacpull.filters.assets import AssetFilter, compile_assets
+from stacpull.filters.asset_filter import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.kinds import suffix_of
 from stacpull.redact import Secrets

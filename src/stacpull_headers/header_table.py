@@ -30,7 +30,7 @@ from stacpull.engine.together import timed_stop
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json
 from stacpull.selection import Selection

@@ -32,7 +32,7 @@ from stacpull import (
     status,
     verify,
 )
-from stacpull.engine.inspection import Findings, Inspection
+from stacpull.engine.mirror_check import Findings, Inspection
 from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread

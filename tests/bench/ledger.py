@@ -24,7 +24,7 @@ import stacpull
 from stacpull.ledger import outcomes, runs
 from stacpull.ledger.database import checkpoint, ledger_path
 from stacpull.ledger.outcomes import Written
-from stacpull.ledger.planning import PlanBatch
+from stacpull.ledger.planner import PlanBatch
 from stacpull.models import Job
 
 _PER_ITEM = 10

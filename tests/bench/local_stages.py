@@ -13,15 +13,15 @@ import orjson
 from tests.bench.mixes import COLLECTION, File
 from tests.engine.bench import Bench
 
-from stacpull.engine.documents import clean_item
+from stacpull.engine.item_writer import clean_item
 from stacpull.engine.publisher import GROUP
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
-from stacpull.ledger.planning import ItemRow
+from stacpull.filters.item_filter import compile_items
+from stacpull.ledger.planner import ItemRow
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Job, Json, PlannedItem, Received, Validator
-from stacpull.planning.items import plan_item
+from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection

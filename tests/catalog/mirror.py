@@ -13,8 +13,8 @@ import orjson
 from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
+from stacpull.catalog.catalog_tree import CollectionEntry, write_catalogs
 from stacpull.catalog.item import encode_item, item_document
-from stacpull.catalog.tree import CollectionEntry, write_catalogs
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets
 from stacpull.store.inspection import DirectoryFiles

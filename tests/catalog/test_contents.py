@@ -8,10 +8,10 @@ import orjson
 import pytest
 from tests.catalog import mirror
 
-from stacpull.catalog import tree
+from stacpull.catalog import catalog_tree
+from stacpull.catalog.catalog_tree import CollectionEntry
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.contents import listed_collections, read_json, top_catalog
-from stacpull.catalog.tree import CollectionEntry
 from stacpull.models import ItemId
 from stacpull.store.inspection import DirectoryFiles
 
@@ -34,7 +34,7 @@ def written(dest: Path, count: int) -> list[tuple[str, str]]:
 def test_what_was_written_is_read_back_in_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(tree, "ITEMS_PER_CATALOG", 5)
+    monkeypatch.setattr(catalog_tree, "ITEMS_PER_CATALOG", 5)
     items = written(tmp_path, count)
     directory = DirectoryFiles(tmp_path)
     top = top_catalog(directory)

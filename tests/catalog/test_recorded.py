@@ -11,8 +11,8 @@ import pytest
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items_in, recorded
 
-from stacpull.catalog.assets import REMOTE_ASSETS
 from stacpull.catalog.collection import collection_document
+from stacpull.catalog.item_assets import REMOTE_ASSETS
 
 FOLDERS = (
     "mlhub/prod2021",

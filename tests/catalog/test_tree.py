@@ -14,8 +14,8 @@ import pytest
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, Writer, core_valid, written
 
+from stacpull.catalog.catalog_tree import CollectionEntry
 from stacpull.catalog.contents import top_catalog
-from stacpull.catalog.tree import CollectionEntry
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.models import Json
 from stacpull.redact import Secret, Secrets
@@ -81,7 +81,7 @@ def test_past_10_000_items_there_are_sub_catalogs(tmp_path: Path, count: int, si
 def test_pystac_walks_through_sub_catalogs_up_and_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stacpull.catalog.tree.ITEMS_PER_CATALOG", 2)
+    monkeypatch.setattr("stacpull.catalog.catalog_tree.ITEMS_PER_CATALOG", 2)
     mirror = Mirror(tmp_path)
     for number in range(5):
         mirror.add({"id": f"i{number}", "properties": {"datetime": "2020-01-01T00:00:00Z"}}, "c")

@@ -28,7 +28,7 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["stacpull.cli.main", "stacpull.cli.status"])
+@pytest.mark.parametrize("module", ["stacpull.cli.main", "stacpull.cli.status_command"])
 def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(
     module: str, number: signal.Signals
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import mirror_report
 
-from stacpull.cli.verify import damage_line, verify_lines
+from stacpull.cli.verify_command import damage_line, verify_lines
 from stacpull.events import Damage
 from stacpull.reports import RebuildReport, VerifyReport
 

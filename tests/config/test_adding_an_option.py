@@ -30,7 +30,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     declared = package / "config" / "options.py"
     declared.write_text(declared.read_text().replace("\n    retries: ", FIELD, 1))
-    used = package / "cli" / "plan.py"
+    used = package / "cli" / "plan_command.py"
     used.write_text(used.read_text().replace(PLACE, EFFECT, 1))
     changed = [
         path

@@ -17,10 +17,10 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Requests, RunSpec
 from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Validator
-from stacpull.planning.items import item_directory
+from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination

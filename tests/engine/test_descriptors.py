@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.descriptors import Shares, shares, shares_here
+from stacpull.engine.descriptors import DescriptorShares, shares, shares_here
 from stacpull.store.destination import Destination
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        (0, Shares(1, 2)),
-        (48, Shares(1, 2)),
-        (64, Shares(4, 3)),
-        (256, Shares(33, 27)),  # the default of macOS
-        (1024, Shares(64, 64)),  # of most Linux systems
-        (1_000_000, Shares(64, 64)),
+        (0, DescriptorShares(1, 2)),
+        (48, DescriptorShares(1, 2)),
+        (64, DescriptorShares(4, 3)),
+        (256, DescriptorShares(33, 27)),  # the default of macOS
+        (1024, DescriptorShares(64, 64)),  # of most Linux systems
+        (1_000_000, DescriptorShares(64, 64)),
     ],
 )
 def test_the_limits_that_there_are(limit, expected):

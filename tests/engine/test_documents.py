@@ -9,7 +9,7 @@ import orjson
 import pytest
 from tests.engine.bench import NOW, Bench, documents, planned
 
-from stacpull.engine.documents import ItemWriter, clean_document, item_of
+from stacpull.engine.item_writer import ItemWriter, clean_document, item_of
 from stacpull.ledger import outcomes, views
 from stacpull.models import ItemId
 from stacpull.redact import Secret, Secrets

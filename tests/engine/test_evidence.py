@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from stacpull.catalog.stored import StoredAsset
-from stacpull.engine.evidence import Trust, examine, examine_line, weigh
+from stacpull.engine.evidence import FileTrust, examine, examine_line, weigh
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
 from stacpull.store.inspection import DirectoryFiles, Look
@@ -29,21 +29,21 @@ def old(size: int | None, sha256: bytes | None) -> OldAsset:
 @pytest.mark.parametrize(
     ("stated", "look", "digest", "before", "verdict"),
     [
-        (asset(), Look(1, SHA), None, None, Trust.BY_NAME),
-        (asset(1), Look(1, SHA), None, None, Trust.BY_SIZE),
+        (asset(), Look(1, SHA), None, None, FileTrust.BY_NAME),
+        (asset(1), Look(1, SHA), None, None, FileTrust.BY_SIZE),
         (asset(2), Look(1, SHA), None, None, "short"),
         (asset(1), Look(2, SHA), None, None, "altered"),
-        (asset(1, MD5), Look(1, SHA), MD5.digest, None, Trust.BY_CHECKSUM),
+        (asset(1, MD5), Look(1, SHA), MD5.digest, None, FileTrust.BY_CHECKSUM),
         (asset(1, MD5), Look(1, SHA), b"n" * 16, None, "altered"),
-        (asset(), Look(1, SHA), None, old(1, SHA), Trust.BY_CHECKSUM),
+        (asset(), Look(1, SHA), None, old(1, SHA), FileTrust.BY_CHECKSUM),
         (asset(), Look(1, SHA), None, old(1, OTHER), "altered"),
         (asset(), Look(1, SHA), None, old(2, OTHER), "short"),
-        (asset(), Look(1, SHA), None, old(1, None), Trust.BY_SIZE),
+        (asset(), Look(1, SHA), None, old(1, None), FileTrust.BY_SIZE),
         (asset(), Look(1, SHA), None, old(2, None), "short"),
-        (asset(1, MD5), Look(1, SHA), MD5.digest, old(1, OTHER), Trust.BY_CHECKSUM),
+        (asset(1, MD5), Look(1, SHA), MD5.digest, old(1, OTHER), FileTrust.BY_CHECKSUM),
         (asset(), Look(0, SHA), None, None, "short"),
-        (asset(0), Look(0, SHA), None, None, Trust.BY_SIZE),
-        (asset(), Look(0, SHA), None, old(0, SHA), Trust.BY_CHECKSUM),
+        (asset(0), Look(0, SHA), None, None, FileTrust.BY_SIZE),
+        (asset(), Look(0, SHA), None, old(0, SHA), FileTrust.BY_CHECKSUM),
         (asset(), Look(), None, old(1, SHA), "missing"),
         (asset(), Look(obstacle="a link"), None, None, "obstructed"),
         (asset(), Look(obstacle="it cannot be read", readable=False), None, None, "unreadable"),

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.bench import SPEC, Bench, RecordingSync, parts, planned
 
 from stacpull.engine.catalogs import write_lines
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.redact import Secrets
 

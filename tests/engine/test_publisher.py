@@ -12,7 +12,7 @@ from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, 
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync

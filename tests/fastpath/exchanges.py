@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.engine.course import Tools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
@@ -185,7 +185,9 @@ async def _outcome_in(
     client = Client(transports, gates, clock, allow_downgrade=True)
     sharing = SharingFetcher(Fetcher(client, parts, clock=clock), cast("Destination", None), checksum=None)
     retried: list[Failure] = []
-    tools = Tools(sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append)
+    tools = TransferTools(
+        sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append
+    )
     intake = _Intake()
     queue: asyncio.Queue[Job | None] = asyncio.Queue()
     path = None

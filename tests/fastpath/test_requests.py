@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.fastpath.requests import Place, is_plain, place_of, request_tail, split_url
+from stacpull.fastpath.requests import RemoteHost, is_plain, place_of, request_tail, split_url
 from stacpull.hosts import host_of
 
 
@@ -43,20 +43,20 @@ def test_a_target_always_fits_into_a_request_line(text: str) -> None:
 @pytest.mark.parametrize(
     ("origin", "place", "authority"),
     [
-        ("http://example.org", Place("http", "example.org", 80, "example.org"), "example.org"),
-        ("HTTPS://Example.ORG", Place("https", "example.org", 443, "example.org"), "example.org"),
-        ("http://h:80", Place("http", "h", 80, "h:80"), "h"),
-        ("https://h:80", Place("https", "h", 80, "h:80"), "h:80"),
-        ("http://127.0.0.1:8080", Place("http", "127.0.0.1", 8080, "127.0.0.1:8080"), "127.0.0.1:8080"),
-        ("http://[::1]:8080", Place("http", "::1", 8080, "[::1]:8080"), "[::1]:8080"),
+        ("http://example.org", RemoteHost("http", "example.org", 80, "example.org"), "example.org"),
+        ("HTTPS://Example.ORG", RemoteHost("https", "example.org", 443, "example.org"), "example.org"),
+        ("http://h:80", RemoteHost("http", "h", 80, "h:80"), "h"),
+        ("https://h:80", RemoteHost("https", "h", 80, "h:80"), "h:80"),
+        ("http://127.0.0.1:8080", RemoteHost("http", "127.0.0.1", 8080, "127.0.0.1:8080"), "127.0.0.1:8080"),
+        ("http://[::1]:8080", RemoteHost("http", "::1", 8080, "[::1]:8080"), "[::1]:8080"),
         (
             "http://my_bucket.s3-eu",
-            Place("http", "my_bucket.s3-eu", 80, "my_bucket.s3-eu"),
+            RemoteHost("http", "my_bucket.s3-eu", 80, "my_bucket.s3-eu"),
             "my_bucket.s3-eu",
         ),
     ],
 )
-def test_plain_places(origin: str, place: Place, authority: str) -> None:
+def test_plain_places(origin: str, place: RemoteHost, authority: str) -> None:
     assert place_of(origin) == place
     assert place.authority == authority
     assert place.name == host_of(f"{origin}/x")

@@ -13,7 +13,7 @@ from shapely.geometry import box, mapping, shape
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 
 UNIT = mapping(box(0, 0, 1, 1))

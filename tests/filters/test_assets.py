@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.selection import Selection
 
 COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data", "reflectance"]}

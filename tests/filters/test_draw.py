@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
 from stacpull.filters.ids import Draw, rank_of
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 
 IDS = st.lists(st.text("abc0123_", min_size=1, max_size=6), unique=True, max_size=40)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.properties import read_flag
 from stacpull.selection import Selection
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
 from stacpull.filters.interval import parse_instant, parse_interval
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 
 

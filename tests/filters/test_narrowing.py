@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.narrowing import Narrowing, filter_names, narrowing
 from stacpull.selection import Selection
 

@@ -1,7 +1,7 @@
 """A new filter is one class with the interface of `ItemCheck`.
 
-It takes a module for the class, its row in `filters/items.py`, a member of `Verdict` (`filters/check.py`) and
-a field of `Selection` (`selection.py`): four files.
+It takes a module for the class, its row in `filters/item_filter.py`, a member of `Verdict`
+(`filters/check.py`) and a field of `Selection` (`selection.py`): four files.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import pytest
 
-from stacpull.filters import items as item_filters
+from stacpull.filters import item_filter as item_filters
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.filters.covering import covers
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.selection import Selection
 

@@ -7,7 +7,7 @@ import pytest
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.places import parse_bbox
 from stacpull.selection import Selection
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import ItemFailure, ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Asset,
@@ -22,7 +22,7 @@ from stacpull.models import (
     Job,
     PlannedItem,
 )
-from stacpull.planning.items import item_directory
+from stacpull.planning.item_plan import item_directory
 from stacpull.selection import Selection
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")

@@ -26,7 +26,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
-from stacpull.ledger.planning import Planner
+from stacpull.ledger.planner import Planner
 from stacpull.models import Checksum, Job, Present
 
 SHA = Checksum("sha256", bytes(32))

@@ -17,7 +17,7 @@ from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger import outcomes, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
-from stacpull.ledger.planning import Planner
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
 from stacpull.models import AssetProblem, Failure, FailureKind
 

@@ -33,7 +33,7 @@ from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
-from stacpull.ledger.planning import ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.models import Asset
 from stacpull.planning.names import fold, path_hash

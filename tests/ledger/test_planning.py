@@ -28,7 +28,7 @@ from tests.ledger.plans import (
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure, Written
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 
 SHA = Checksum("sha256", bytes(32))

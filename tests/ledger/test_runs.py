@@ -13,7 +13,7 @@ import pytest
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
-from stacpull.ledger.planning import PlanBatch
+from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.selection import Selection
 

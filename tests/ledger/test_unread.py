@@ -10,7 +10,7 @@ import pytest
 from tests.ledger.plans import NOW, SPEC, ledger
 
 from stacpull.ledger import runs, views, walk_state
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.walk_state import UnreadLink
 from stacpull.models import Failure, FailureKind

@@ -14,8 +14,8 @@ from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, Counters, Exchange, NoPermitError
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets

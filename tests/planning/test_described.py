@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stacpull.filters.assets import compile_assets
-from stacpull.planning.items import DescribedAssets
+from stacpull.filters.asset_filter import compile_assets
+from stacpull.planning.item_plan import DescribedAssets
 from stacpull.selection import Selection
 
 ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}

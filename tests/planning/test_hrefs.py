@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.models import Failure, FailureKind, ItemId, PlannedItem
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href, source_links
-from stacpull.planning.items import plan_item
+from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.config.options import DEFAULT_LAYOUT
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
-from stacpull.planning.items import (
+from stacpull.planning.item_plan import (
     NO_COLLECTION,
     Problem,
     item_directory,

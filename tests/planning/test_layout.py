@@ -10,7 +10,7 @@ from tests.planning.hostile import NAMES
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.layout import Layout, complete
 from stacpull.planning.names import safe_segment
 

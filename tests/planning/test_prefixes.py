@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.models import Failure, FailureKind, Json, PlannedItem
-from stacpull.planning.items import plan_item
+from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.names import fold
-from stacpull.planning.prefixes import Listed, Listing, as_prefix, keys_of, object_of
+from stacpull.planning.prefixes import ListedObject, Listing, as_prefix, keys_of, object_of
 from stacpull.selection import Selection
 
 DIRECTORY = {"href": "s3://b/tiles/39", "type": "inode/directory", "title": "tile", "roles": ["data"]}
@@ -22,7 +22,7 @@ ITEM: Json = {
     "collection": "c",
     "assets": {"data": DIRECTORY, "o": {"href": "https://h.test/o.tif"}},
 }
-LISTING = Listing((Listed("B02.jp2", 4), Listed("qi/x.gml", 0)))
+LISTING = Listing((ListedObject("B02.jp2", 4), ListedObject("qi/x.gml", 0)))
 
 
 def plan(
@@ -140,7 +140,10 @@ def test_an_object_never_has_the_key_of_an_asset_of_the_items_own(own: Json, fir
 
 
 def test_objects_of_prefixes_within_each_other_have_keys_of_their_own() -> None:
-    listings = {"data": Listing((Listed("qi/x", 1),)), "data/qi": Listing((Listed("x", 2), Listed("y", 3)))}
+    listings = {
+        "data": Listing((ListedObject("qi/x", 1),)),
+        "data/qi": Listing((ListedObject("x", 2), ListedObject("y", 3))),
+    }
     keys = keys_of(listings, listings)
     assert keys["data/qi"] == ["data/qi/x", "data/qi/y"]
     assert keys["data"][0].startswith("data/qi/x~")
@@ -157,7 +160,7 @@ NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max
 
 @given(NAMES)
 def test_no_object_goes_out_of_its_place_or_meets_another(names: list[str]) -> None:
-    planned = plan(Listing(tuple(Listed(name, 1) for name in names)))
+    planned = plan(Listing(tuple(ListedObject(name, 1) for name in names)))
     places = [f"{asset.directory}/{asset.name}" for asset in planned.assets[:-1]]
     assert len(places) + len(planned.problems) == len(names)
     assert all(PurePosixPath(place).parts[:3] == ("c", "i", "data") for place in places)

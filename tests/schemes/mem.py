@@ -12,7 +12,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, Response, TransferError, Transport
-from stacpull.planning.prefixes import Listed
+from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import Scheme, TransportSetup
 
 
@@ -28,13 +28,13 @@ class Mem(Scheme):
     def transport(self, _setup: TransportSetup) -> Transport:
         return MemTransport(self.objects)
 
-    async def list_prefix(self, client: Client, prefix: str) -> tuple[Listed, ...]:
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         async with client.open(Request(prefix, query="list")) as response:
             sizes = orjson.loads(await response.read(1 << 20))
         if not sizes:
             message = f"The prefix {prefix} cannot be mirrored: nothing is there."
             raise TransferError(Failure(FailureKind.PREFIX, message))
-        return tuple(Listed(name, size) for name, size in sizes.items())
+        return tuple(ListedObject(name, size) for name, size in sizes.items())
 
 
 class MemTransport:

@@ -18,8 +18,8 @@ from tests.security.sources import COLLECTION, Source, feature
 
 from stacpull import MirrorReport, Options, Selection, SourceError, failures, mirror
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.http import HttpTransport
+from stacpull.net.json_reader import PAGE_LIMIT
 from stacpull.net.transport import Request, TransferError
 
 MIB = 1 << 20

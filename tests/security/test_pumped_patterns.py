@@ -24,7 +24,7 @@ from tests.security.sources import Source, feature
 
 import stacpull
 from stacpull import MirrorReport, Options, mirror
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.cql2 import compile_expression, parse_filter
 from stacpull.selection import Selection
 
@@ -44,7 +44,7 @@ OWN_WORDS = {
 """Rooms and files whose patterns never meet the text of a server, and what they meet."""
 
 BUILT_AT_RUN_TIME = {
-    "filters/assets.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
+    "filters/asset_filter.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
     "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
 }
 """Functions that compile what the user wrote, and the test here that pumps what they make."""
@@ -62,7 +62,7 @@ EXAMPLES: dict[str, str] = {
     "engine/item_input.py:_KEPT_NAME": "stdin:0123456789abcdef0123456789abcdef",
     "fastpath/connection.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
     "fastpath/requests.py:_ORIGIN": "https://a0.b-c.example:8080",
-    "filters/assets.py:_WILD": "B*",
+    "filters/asset_filter.py:_WILD": "B*",
     "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
     "filters/cql2_operators.py:_DATE": "2017-06-13",
     "filters/cql2_operators.py:_INSTANT": "2017-06-13T10:00",

@@ -15,7 +15,7 @@ from stacpull.config.options import Options
 from stacpull.engine.network import source_address
 from stacpull.engine.session import opened_source
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 

@@ -16,7 +16,7 @@ from tests.servers.pgstac import Pgstac
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 
 COUNT = int(os.environ.get("PGSTAC_ITEMS", "500"))

@@ -9,7 +9,7 @@ import orjson
 
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 
 API = "https://api.test/v1"

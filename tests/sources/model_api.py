@@ -11,7 +11,7 @@ import orjson
 from tests.sources.memory import failed
 
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.urls import parameters

@@ -18,16 +18,16 @@ from tests.sources.memory import MemoryReader
 
 from stacpull.config.options import Options
 from stacpull.errors import SourceError
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.models import Asset, Json, Page, PageRequest, PlannedItem
-from stacpull.planning.items import AssetOptions, plan_item
+from stacpull.planning.item_plan import AssetOptions, plan_item
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
-from stacpull.sources.api import ApiSource
 from stacpull.sources.documents import is_api_root
 from stacpull.sources.opening import open_source
 from stacpull.sources.pages import walk
 from stacpull.sources.paging import PageSize
+from stacpull.sources.stac_api import ApiSource
 
 COLUMNS = (
     "file",

@@ -10,10 +10,10 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.api import ApiSource
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
 from stacpull.sources.source_url import ApiPlace, api_place
+from stacpull.sources.stac_api import ApiSource
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"
 NAMES = ["bigearthnet_v1_labels", "bigearthnet_v1_source", "ref_kenya/02"]

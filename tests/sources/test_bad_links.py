@@ -8,12 +8,12 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.api import ApiReader
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
+from stacpull.net.json_reader import ApiReader
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.sources.api import ApiSource
+from stacpull.sources.stac_api import ApiSource
 
 SOURCE = "https://api.example/v1"
 OWN = f"{SOURCE}/collections/c/items/i"

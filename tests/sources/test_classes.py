@@ -6,8 +6,8 @@ import pytest
 from tests.sources.memory import API, MemoryReader, item, page
 
 from stacpull.errors import UsageError
-from stacpull.sources.api import ApiSource
 from stacpull.sources.source import class_documents
+from stacpull.sources.stac_api import ApiSource
 
 COLLECTION = {"type": "Collection", "id": "x", "label:classes": []}
 

@@ -11,7 +11,7 @@ from tests.sources.memory import MemoryReader, failed
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
-from stacpull.planning.items import NO_COLLECTION
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_root
 from stacpull.sources.items_file import FeaturesSource

@@ -10,9 +10,9 @@ from tests.sources.memory import API, MemoryReader, failed, page
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
-from stacpull.sources.api import ApiSource
 from stacpull.sources.items_file import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
+from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.static import StaticSource
 
 COLLECTION = {"id": "x", "license": "CC0", "extent": {}}

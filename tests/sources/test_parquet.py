@@ -34,7 +34,7 @@ from tests.sources.parquet_files import (
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.selection import Selection
 from stacpull.sources import parquet_file, parquet_source

@@ -15,7 +15,7 @@ from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.check import Verdict
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source

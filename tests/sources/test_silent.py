@@ -12,11 +12,11 @@ from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature
 
 from stacpull import Event, Notice, Options, SourceError, mirror
-from stacpull.net import api
+from stacpull.net import json_reader
 
 
 def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "SILENT_AFTER", 0.2)
+    monkeypatch.setattr(json_reader, "SILENT_AFTER", 0.2)
     said: list[tuple[float, str]] = []
     began = 0.0
 

@@ -19,9 +19,9 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.check import Verdict
 from stacpull.filters.interval import Interval
-from stacpull.filters.items import compile_items
+from stacpull.filters.item_filter import compile_items
 from stacpull.models import Page, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.paging import PageSize

@@ -17,7 +17,7 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
-from stacpull.sources.tree import AT_ONCE, DEEPEST
+from stacpull.sources.tree_walk import AT_ONCE, DEEPEST
 
 
 def walked(

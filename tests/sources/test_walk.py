@@ -16,7 +16,7 @@ from tests.sources.memory import MemoryReader, broken_json, failed, page
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.sources.pages import walk
 from stacpull.sources.paging import PAGE_BYTES, PageSize, limit_of, page_number

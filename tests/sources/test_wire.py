@@ -18,11 +18,11 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.api import ApiReader
 from stacpull.net.client import Client
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
+from stacpull.net.json_reader import ApiReader
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection

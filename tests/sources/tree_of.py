@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader
 
 from stacpull.models import PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 
 ROOT = "https://static.test/root/catalog.json"
 

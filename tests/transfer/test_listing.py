@@ -16,7 +16,7 @@ from stacpull.config.options import S3Options
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
-from stacpull.planning.prefixes import Listed
+from stacpull.planning.prefixes import ListedObject
 from stacpull.transfer import listing
 from stacpull.transfer.listing import ListedPage, list_prefix, listed_page
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
@@ -56,7 +56,7 @@ def on_replica(
 def test_names_of_every_kind_come_as_they_are(anonymous: bool) -> None:
     async def act(opened: Client, _replica: S3Replica) -> None:
         found = await list_prefix(opened, "s3://odd/p/")
-        assert set(found) == {Listed(name, len(name.encode())) for name in ODD}
+        assert set(found) == {ListedObject(name, len(name.encode())) for name in ODD}
 
     on_replica(act, access(anonymous=anonymous), S3Options(no_sign_request=anonymous))
 
@@ -73,14 +73,17 @@ def test_a_long_listing_is_read_page_by_page() -> None:
 
 def test_what_stands_for_a_directory_is_left_out() -> None:
     async def act(opened: Client, _replica: S3Replica) -> None:
-        assert set(await list_prefix(opened, "s3://marked/d/")) == {Listed("e/f", 1), Listed("g/", 19)}
+        assert set(await list_prefix(opened, "s3://marked/d/")) == {
+            ListedObject("e/f", 1),
+            ListedObject("g/", 19),
+        }
 
     on_replica(act)
 
 
 def test_a_listing_goes_to_the_region_of_its_bucket() -> None:
     async def act(opened: Client, replica: S3Replica) -> None:
-        assert await list_prefix(opened, "s3://marked/dd/") == (Listed("h", 0),)
+        assert await list_prefix(opened, "s3://marked/dd/") == (ListedObject("h", 0),)
         assert [record.status for record in replica.requests] == [301, 200]
 
     on_replica(act, access(region="eu-central-1", region_redirect=True))
@@ -132,16 +135,16 @@ def test_listings_that_cannot_be_right_are_named(bodies: Sequence[bytes], words:
 
 
 PAGES = [
-    (document("p/a&amp;b"), ListedPage((Listed("p/a&b", 1),), None)),
-    (document("p/a+b%20c"), ListedPage((Listed("p/a+b%20c", 1),), None)),  # not said to be encoded
-    (document("p/a", token="x&amp;y"), ListedPage((Listed("p/a", 1),), "x&y")),
+    (document("p/a&amp;b"), ListedPage((ListedObject("p/a&b", 1),), None)),
+    (document("p/a+b%20c"), ListedPage((ListedObject("p/a+b%20c", 1),), None)),  # not said to be encoded
+    (document("p/a", token="x&amp;y"), ListedPage((ListedObject("p/a", 1),), "x&y")),
     (b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", None),
     (
         b"""<?xml version="1.0" encoding="UTF-8"?>
         <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>data</Name>
         <Contents><Owner><ID>1</ID></Owner><Key> p/\xc3\xa1 </Key><Size>3</Size></Contents>
         <CommonPrefixes><Key>p/x</Key></CommonPrefixes></ListBucketResult>""",
-        ListedPage((Listed(" p/á ", 3),), None),
+        ListedPage((ListedObject(" p/á ", 3),), None),
     ),
     (document("p/a", sized=f"<Size>{'9' * 5000}</Size>"), None),
     (document("p/a")[:-3], None),

@@ -13,7 +13,7 @@ import pytest
 from stacpull.models import Failure, FailureKind, ResumePoint
 from stacpull.net.transport import Request, TransferError
 from stacpull.transfer.local import LocalTransport
-from stacpull.transfer.resume import Verdict, range_headers, validator_of, verdict
+from stacpull.transfer.resume import ResumeVerdict, range_headers, validator_of, verdict
 
 BODY = bytes(range(256)) * 100
 
@@ -119,11 +119,11 @@ def test_resuming_goes_on_only_with_the_same_version(catalog: Path) -> None:
     validator = validator_of(get(catalog, path.as_uri()).headers)
     point = ResumePoint(1000, validator, len(BODY))
     rest = get(catalog, path.as_uri(), range_headers(1000, validator))
-    assert verdict(point, rest.status, rest.headers) is Verdict.APPEND
+    assert verdict(point, rest.status, rest.headers) is ResumeVerdict.APPEND
     assert rest.body == BODY[1000:]
     end = get(catalog, path.as_uri(), range_headers(len(BODY), validator))
     whole = ResumePoint(len(BODY), validator, len(BODY))
-    assert verdict(whole, end.status, end.headers) is Verdict.WHOLE
+    assert verdict(whole, end.status, end.headers) is ResumeVerdict.WHOLE
     path.write_bytes(BODY[::-1])
     os.utime(path, ns=(1, 1))
     changed = get(catalog, path.as_uri(), range_headers(1000, validator))

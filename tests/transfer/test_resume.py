@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.transfer.resume import Verdict, denies, provable, range_headers, verdict
+from stacpull.transfer.resume import ResumeVerdict, denies, provable, range_headers, verdict
 
 V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 POINT = ResumePoint(40, V, 100)
@@ -18,48 +18,48 @@ GOES_ON = {"Content-Range": "bytes 40-99/100"}
 SAME = {"ETag": '"v1"'}
 
 TABLE = [
-    (POINT, 200, {}, Verdict.REPLACE),
-    (POINT, 206, GOES_ON, Verdict.AGAIN),
-    (POINT, 206, GOES_ON | {"Last-Modified": V.last_modified}, Verdict.APPEND),
-    (DATED, 206, GOES_ON, Verdict.AGAIN),
-    (DATED, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.AGAIN),
-    (DATED, 206, GOES_ON | {"Last-Modified": V.last_modified}, Verdict.APPEND),
-    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"'}, Verdict.APPEND),
-    (WEAK, 206, GOES_ON | {"ETag": 'W/"v2"', "Last-Modified": V.last_modified}, Verdict.CHANGED),
-    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"', "Last-Modified": "later"}, Verdict.CHANGED),
-    (POINT, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.APPEND),
-    (POINT, 206, GOES_ON | {"ETag": '"v2"'}, Verdict.CHANGED),
-    (POINT, 206, GOES_ON | {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, Verdict.CHANGED),
-    (POINT, 206, GOES_ON | {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 40-59/100"} | SAME, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 40-99/*"} | SAME, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 0-99/100"}, Verdict.CHANGED),
-    (POINT, 206, {"Content-Range": "bytes 41-99/100"}, Verdict.CHANGED),
-    (POINT, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.CHANGED),
-    (POINT, 206, {"Content-Type": "multipart/byteranges; boundary=x"}, Verdict.CHANGED),
-    (POINT, 206, {}, Verdict.CHANGED),
-    (OPEN, 206, {"Content-Range": "bytes 40-119/120"} | SAME, Verdict.APPEND),
-    (POINT, 206, GOES_ON | {"Content-Encoding": "gzip"}, Verdict.AGAIN),
-    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"} | SAME, Verdict.APPEND),
-    (POINT, 412, {}, Verdict.AGAIN),
-    (ALL, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
-    (OPEN, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
-    (ALL, 416, {"Content-Range": "bytes */40", "ETag": '"v2"'}, Verdict.AGAIN),
-    (ALL, 416, {"Content-Range": "bytes */39"}, Verdict.AGAIN),
-    (POINT, 416, {"Content-Range": "bytes */40"}, Verdict.AGAIN),
-    (POINT, 416, {}, Verdict.AGAIN),
+    (POINT, 200, {}, ResumeVerdict.REPLACE),
+    (POINT, 206, GOES_ON, ResumeVerdict.AGAIN),
+    (POINT, 206, GOES_ON | {"Last-Modified": V.last_modified}, ResumeVerdict.APPEND),
+    (DATED, 206, GOES_ON, ResumeVerdict.AGAIN),
+    (DATED, 206, GOES_ON | {"ETag": '"v1"'}, ResumeVerdict.AGAIN),
+    (DATED, 206, GOES_ON | {"Last-Modified": V.last_modified}, ResumeVerdict.APPEND),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"'}, ResumeVerdict.APPEND),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v2"', "Last-Modified": V.last_modified}, ResumeVerdict.CHANGED),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"', "Last-Modified": "later"}, ResumeVerdict.CHANGED),
+    (POINT, 206, GOES_ON | {"ETag": '"v1"'}, ResumeVerdict.APPEND),
+    (POINT, 206, GOES_ON | {"ETag": '"v2"'}, ResumeVerdict.CHANGED),
+    (POINT, 206, GOES_ON | {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, ResumeVerdict.CHANGED),
+    (POINT, 206, GOES_ON | {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, ResumeVerdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-59/100"} | SAME, ResumeVerdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-99/*"} | SAME, ResumeVerdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 0-99/100"}, ResumeVerdict.CHANGED),
+    (POINT, 206, {"Content-Range": "bytes 41-99/100"}, ResumeVerdict.CHANGED),
+    (POINT, 206, {"Content-Range": "bytes 40-119/120"}, ResumeVerdict.CHANGED),
+    (POINT, 206, {"Content-Type": "multipart/byteranges; boundary=x"}, ResumeVerdict.CHANGED),
+    (POINT, 206, {}, ResumeVerdict.CHANGED),
+    (OPEN, 206, {"Content-Range": "bytes 40-119/120"} | SAME, ResumeVerdict.APPEND),
+    (POINT, 206, GOES_ON | {"Content-Encoding": "gzip"}, ResumeVerdict.AGAIN),
+    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"} | SAME, ResumeVerdict.APPEND),
+    (POINT, 412, {}, ResumeVerdict.AGAIN),
+    (ALL, 416, {"Content-Range": "bytes */40"}, ResumeVerdict.WHOLE),
+    (OPEN, 416, {"Content-Range": "bytes */40"}, ResumeVerdict.WHOLE),
+    (ALL, 416, {"Content-Range": "bytes */40", "ETag": '"v2"'}, ResumeVerdict.AGAIN),
+    (ALL, 416, {"Content-Range": "bytes */39"}, ResumeVerdict.AGAIN),
+    (POINT, 416, {"Content-Range": "bytes */40"}, ResumeVerdict.AGAIN),
+    (POINT, 416, {}, ResumeVerdict.AGAIN),
 ]
 
 
 @pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
-def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expected: Verdict):
+def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expected: ResumeVerdict):
     assert verdict(point, status, CIMultiDict(headers)) is expected
 
 
 def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
     coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
-    assert verdict(POINT, 206, coded, stated=100) is Verdict.APPEND
-    assert verdict(POINT, 206, coded, stated=300) is Verdict.AGAIN
+    assert verdict(POINT, 206, coded, stated=100) is ResumeVerdict.APPEND
+    assert verdict(POINT, 206, coded, stated=300) is ResumeVerdict.AGAIN
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,10 @@ from typing import Any
 
 import pystac
 
-from stacpull.catalog.assets import provenance_links, stored_assets, stored_links, with_extensions
+from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.catalog.members import CORE, core_members
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
-
-__all__ = ["collection_document"]
 
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _DEEPEST = 100

@@ -8,20 +8,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from stacpull.catalog.assets import without_items_parquet
+from stacpull.catalog.item_assets import without_items_parquet
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
 from stacpull.store.protocol import StoredFiles
-
-__all__ = [
-    "ListedCollection",
-    "ListedFile",
-    "is_own_document",
-    "listed_collections",
-    "read_json",
-    "top_catalog",
-]
 
 _CATALOG = "catalog.json"
 _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})

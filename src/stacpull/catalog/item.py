@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from stacpull.catalog.assets import (
+from stacpull.catalog.item_assets import (
     REMOTE_ASSETS,
     provenance_links,
     remote_assets,
@@ -27,8 +27,6 @@ from stacpull.catalog.assets import (
 from stacpull.catalog.references import reference
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets, cut_url
-
-__all__ = ["encode_item", "item_document"]
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset(

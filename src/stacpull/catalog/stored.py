@@ -9,12 +9,10 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stacpull.catalog.assets import FILE_FIELDS, REMOTE_ASSETS
+from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.statements import parse_multihash
-
-__all__ = ["StoredAsset", "StoredItem", "as_sent", "path_named", "stored_item"]
 
 _HERE = ("./", "../")
 
@@ -122,7 +120,7 @@ def path_named(href: object, directory: str) -> str | None:
 def as_sent(stored: Json) -> Json:
     """Return an item with the assets that its source sent; links stay relative to the same place.
 
-    `REMOTE_ASSETS` stays: what it lists has no lasting href (`catalog.assets.note_cut_hrefs`).
+    `REMOTE_ASSETS` stays: what it lists has no lasting href (`catalog.item_assets.note_cut_hrefs`).
     """
     listed, remote = stored.get("assets"), stored.get(REMOTE_ASSETS)
     assets = {key: _asset_as_sent(one) for key, one in listed.items()} if isinstance(listed, dict) else {}

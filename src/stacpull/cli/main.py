@@ -26,25 +26,30 @@ class _Entry(NamedTuple):
 
 
 COMMANDS: dict[str, _Entry] = {
-    "mirror": _Entry("stacpull.cli.mirror:mirror", "Mirror the selected items of SOURCE into DEST."),
-    "plan": _Entry("stacpull.cli.plan:plan", "Show what a mirror would do, without downloading."),
-    "collections": _Entry("stacpull.cli.collections:collections", "List the collections of SOURCE."),
-    "classes": _Entry("stacpull.cli.collections:classes", "List the label classes of a collection."),
+    "mirror": _Entry("stacpull.cli.mirror_command:mirror", "Mirror the selected items of SOURCE into DEST."),
+    "plan": _Entry("stacpull.cli.plan_command:plan", "Show what a mirror would do, without downloading."),
+    "collections": _Entry("stacpull.cli.collections_command:collections", "List the collections of SOURCE."),
+    "classes": _Entry("stacpull.cli.collections_command:classes", "List the label classes of a collection."),
     "headers": _Entry(
         "stacpull_headers.headers_command:headers_command",
         "Read only the headers of COG and TIFF assets, as a table.",
     ),
-    "resume": _Entry("stacpull.cli.resume:resume", "Resume the unfinished run in DEST."),
-    "retry": _Entry("stacpull.cli.resume:retry", "Retry the failed assets of DEST."),
-    "status": _Entry("stacpull.cli.status:status", "Show the state of DEST; safe while a mirror is running."),
+    "resume": _Entry("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
+    "retry": _Entry("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
+    "status": _Entry(
+        "stacpull.cli.status_command:status", "Show the state of DEST; safe while a mirror is running."
+    ),
     "verify": _Entry(
-        "stacpull.cli.verify:verify",
+        "stacpull.cli.verify_command:verify",
         "Check the files in DEST against the ledger; optionally repair them.",
     ),
-    "failures": _Entry("stacpull.cli.status:failures", "List every asset of DEST that failed, and why."),
-    "merge": _Entry("stacpull.cli.merge:merge", "Join the mirrors of several shards into DEST."),
+    "failures": _Entry(
+        "stacpull.cli.status_command:failures", "List every asset of DEST that failed, and why."
+    ),
+    "merge": _Entry("stacpull.cli.merge_command:merge", "Join the mirrors of several shards into DEST."),
     "export": _Entry(
-        "stacpull.cli.export:export", "Turn DEST into an index, training shards or a table of labels."
+        "stacpull.cli.export_command:export",
+        "Turn DEST into an index, training shards, a table of labels or references.",
     ),
     "report": _Entry(
         "stacpull.cli.report_command:report_command",
@@ -55,7 +60,7 @@ COMMANDS: dict[str, _Entry] = {
         "Trace the scenes behind the pixels of an area, day by day.",
     ),
     "credentials": _Entry(
-        "stacpull.cli.credentials:credentials", "List the credential profiles, or check one."
+        "stacpull.cli.credentials_command:credentials", "List the credential profiles, or check one."
     ),
     "serve": _Entry(
         "stacpull_replicas.serve_command:command",

@@ -25,7 +25,7 @@ from stacpull import arguments
 from stacpull.arguments import Reader
 from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
 from stacpull.config.options import Options
-from stacpull.config.toml import Entry, Setting, nearest, read_entries, shipped_config
+from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.net.logins.netrc import Netrc
 from stacpull.net.logins.provider import HostLogin, HostPattern, Key, Provider, Values, is_address
@@ -100,7 +100,7 @@ class Unreadable(NamedTuple):
     """What is wrong, with the file and the line."""
 
 
-class Listed(NamedTuple):
+class ListedProfile(NamedTuple):
     """A profile in the list of all."""
 
     profile: Profile | Unreadable
@@ -180,7 +180,7 @@ def _read(path: Path) -> Profile:
     return Profile(path.stem, path, logins=tuple(logins), s3=s3, **plain)
 
 
-def _login(table: Entry) -> LoginTable:
+def _login(table: TomlEntry) -> LoginTable:
     """Read a `[login.NAME]` table."""
     entries = {entry.name: entry for entry in _table(table)}
     kind, hosts = entries.pop("kind", None), entries.pop("hosts", None)
@@ -205,7 +205,7 @@ def _login(table: Entry) -> LoginTable:
     return LoginTable(table.key, name, tuple(_pattern(hosts, text) for text in _hosts(hosts)), settings)
 
 
-def _check(entry: Entry, key: Key) -> None:
+def _check(entry: TomlEntry, key: Key) -> None:
     """Refuse a variable where no secret belongs, and a secret that is written out."""
     written = str(entry.value)
     if key.read is not None:
@@ -217,7 +217,7 @@ def _check(entry: Entry, key: Key) -> None:
         raise entry.wrong(_SECRET_IN_FILE)
 
 
-def _check_pair(table: Entry, entries: Mapping[str, Entry]) -> None:
+def _check_pair(table: TomlEntry, entries: Mapping[str, TomlEntry]) -> None:
     """Refuse a user without a password or the reverse, and a key that is written as a user."""
     user, password = entries.get("user"), entries.get("password")
     if (user is None) != (password is None):
@@ -228,16 +228,16 @@ def _check_pair(table: Entry, entries: Mapping[str, Entry]) -> None:
         raise user.wrong(_SECRET_IN_FILE)
 
 
-def _pattern(entry: Entry, text: str) -> HostPattern:
+def _pattern(entry: TomlEntry, text: str) -> HostPattern:
     try:
         return HostPattern.read(text)
     except ValueError as problem:
         raise entry.wrong(str(problem)) from problem
 
 
-def _s3(table: Entry) -> S3Table:
+def _s3(table: TomlEntry) -> S3Table:
     options: dict[str, object] = {}
-    keys: dict[str, Entry] = {}
+    keys: dict[str, TomlEntry] = {}
     for entry in _table(table):
         if entry.name in _S3_KEYS:
             keys[entry.name] = entry
@@ -254,7 +254,7 @@ def _s3(table: Entry) -> S3Table:
     return S3Table(options, tuple(names))
 
 
-def _table(entry: Entry) -> Iterator[Entry]:
+def _table(entry: TomlEntry) -> Iterator[TomlEntry]:
     if not isinstance(entry.value, dict):
         raise entry.wrong("must be a table")
     seen = set()
@@ -265,14 +265,14 @@ def _table(entry: Entry) -> Iterator[Entry]:
         yield child
 
 
-def _hosts(entry: Entry) -> list[str]:
+def _hosts(entry: TomlEntry) -> list[str]:
     value = entry.value
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
         raise entry.wrong('must be a list of texts, like ["data.example.org"]')
     return value
 
 
-def _text(entry: Entry) -> str:
+def _text(entry: TomlEntry) -> str:
     value = entry.value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -368,7 +368,7 @@ def _needs(table: LoginTable) -> tuple[str, ...]:
     return table.variables or (() if host is None else (f"an entry of {host} in ~/.netrc",))
 
 
-def listed(environ: Mapping[str, str] | None = None) -> list[Listed]:
+def listed(environ: Mapping[str, str] | None = None) -> list[ListedProfile]:
     """Return all profiles, including those that cannot be read.
 
     Args:
@@ -379,16 +379,16 @@ def listed(environ: Mapping[str, str] | None = None) -> list[Listed]:
     return [_listed(profile, own) for profile in profiles(variables)]
 
 
-def _listed(profile: Profile | Unreadable, environ: Mapping[str, str]) -> Listed:
+def _listed(profile: Profile | Unreadable, environ: Mapping[str, str]) -> ListedProfile:
     if isinstance(profile, Unreadable):
-        return Listed(profile, ready=False, problem=profile.problem)
+        return ListedProfile(profile, ready=False, problem=profile.problem)
     try:
         filled(profile, environ)
     except CredentialsError:
-        return Listed(profile, ready=False)
+        return ListedProfile(profile, ready=False)
     except UsageError as problem:
-        return Listed(profile, ready=False, problem=str(problem))
-    return Listed(profile, ready=True)
+        return ListedProfile(profile, ready=False, problem=str(problem))
+    return ListedProfile(profile, ready=True)
 
 
 # --- taking effect ----------------------------------------------------------------------------------------

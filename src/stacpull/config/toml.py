@@ -42,7 +42,7 @@ class Config:
     query: Mapping[str, Setting] = field(default_factory=dict)
 
 
-class Entry(NamedTuple):
+class TomlEntry(NamedTuple):
     """A key with its item as tomlkit represents it, and its place."""
 
     path: Path
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
         return f"{self.path}, line {self.line}, {self.key}"
 
     @property
-    def children(self) -> list[Entry]:
+    def children(self) -> list[TomlEntry]:
         """The entries of a table: below its header if it has one, else on its own line."""
         from tomlkit.items import Table  # noqa: PLC0415
 
@@ -142,7 +142,7 @@ def load(path: Path) -> Config:
     return Config(options, query)
 
 
-def _credentials(table: Entry) -> tuple[dict[str, Setting], dict[str, Setting]]:
+def _credentials(table: TomlEntry) -> tuple[dict[str, Setting], dict[str, Setting]]:
     """Return what `[credentials]` sets for the option `credentials`, and its query parameters."""
     profile: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
@@ -158,7 +158,7 @@ def _credentials(table: Entry) -> tuple[dict[str, Setting], dict[str, Setting]]:
     return profile, query
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
+def read_entries(path: Path) -> Iterator[TomlEntry]:
     """Return the keys at the top of the TOML file at `path`.
 
     Raises:
@@ -210,7 +210,7 @@ def _is_toml(lines: list[str]) -> bool:
     return True
 
 
-def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:
+def _entries(container: Container, path: Path, line: int) -> Iterator[TomlEntry]:
     """Yield the keys of a table whose text begins on `line`, each with its own line.
 
     tomlkit keeps no positions, but it renders any beginning of a document as it was written.
@@ -221,5 +221,5 @@ def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:
     for key, item in container.body:
         if key is not None:
             above = before.as_string().count("\n") + item.trivia.indent.count("\n")
-            yield Entry(path, line + above, key.key, item)
+            yield TomlEntry(path, line + above, key.key, item)
         before.body.append((key, item))

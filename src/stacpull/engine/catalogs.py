@@ -9,8 +9,8 @@ from typing import Literal
 
 import orjson
 
-from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
-from stacpull.engine.documents import ItemWriter
+from stacpull.catalog.catalog_tree import CollectionEntry, unless, write_catalogs
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.publisher import Publisher
 from stacpull.ledger import meta, views
@@ -18,7 +18,7 @@ from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Store

@@ -10,8 +10,6 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
-__all__ = ["Shares", "shares", "shares_here"]
-
 _OWN = 36
 """The loop, the ledger, lock, log and DEST, the page being read; measured 20, some to spare for lookups."""
 _A_WORKER = 5
@@ -21,22 +19,24 @@ _MOST_DIRECTORIES = 64
 _FEWEST_DIRECTORIES = 2
 
 
-class Shares(NamedTuple):
+class DescriptorShares(NamedTuple):
     """What there is room for at once."""
 
     workers: int
     directories: int
 
 
-def shares(limit: int) -> Shares:
+def shares(limit: int) -> DescriptorShares:
     """Share out `limit` descriptors: at most 64 transfers and 64 directories, at least one and two."""
     room = max(0, limit - _OWN)
     directories = min(_MOST_DIRECTORIES, max(_FEWEST_DIRECTORIES, room // 8))
     workers = min(_MOST_WORKERS, max(1, (room - 2 * directories) // _A_WORKER))
-    return Shares(workers, directories)
+    return DescriptorShares(workers, directories)
 
 
-def shares_here() -> Shares:
+def shares_here() -> DescriptorShares:
     """Share out what this process is allowed now."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Shares(_MOST_WORKERS, _MOST_DIRECTORIES) if soft == resource.RLIM_INFINITY else shares(soft)
+    return (
+        DescriptorShares(_MOST_WORKERS, _MOST_DIRECTORIES) if soft == resource.RLIM_INFINITY else shares(soft)
+    )

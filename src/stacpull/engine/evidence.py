@@ -33,12 +33,12 @@ from stacpull.engine.catalogs import LINES_FILE
 from stacpull.events import DamageKind
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import ItemId, Json
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.store.inspection import digest_in
 from stacpull.store.protocol import Look, StoredFiles
 
 
-class Trust(enum.Enum):
+class FileTrust(enum.Enum):
     """By what a file is taken for whole."""
 
     BY_CHECKSUM = "checksum"
@@ -126,18 +126,20 @@ def _digest(
     return digest_in(files, asset.path, asset.checksum, is_stopped)
 
 
-def weigh(asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None) -> Trust | DamageKind:
+def weigh(
+    asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None
+) -> FileTrust | DamageKind:
     """Return by what a file is trusted, or what is wrong with it. `old` is what a damaged ledger says."""
     wrong = _not_there(look)
     if wrong is not None:
         return wrong
     if asset.checksum is not None and digest is not None:
         if digest == asset.checksum.digest:
-            return Trust.BY_CHECKSUM
+            return FileTrust.BY_CHECKSUM
         return _by_size(look.size or 0, asset.size, is_altered=True)
     known = None if old is None or look.sha256 is None else old.sha256
     if known is not None and known == look.sha256:
-        return Trust.BY_CHECKSUM
+        return FileTrust.BY_CHECKSUM
     stated = asset.size if asset.size is not None else old.size if old is not None else None
     return _by_size(look.size or 0, stated, is_altered=known is not None)
 
@@ -148,14 +150,14 @@ def _not_there(look: Look) -> DamageKind | None:
     return "missing" if look.size is None else None
 
 
-def _by_size(size: int, stated: int | None, *, is_altered: bool) -> Trust | DamageKind:
+def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind:
     if stated is not None and size < stated:
         return "short"
     if stated is None and size == 0:
         return "short"
     if is_altered or (stated is not None and size > stated):
         return "altered"
-    return Trust.BY_NAME if stated is None else Trust.BY_SIZE
+    return FileTrust.BY_NAME if stated is None else FileTrust.BY_SIZE
 
 
 DOCUMENT_DEPTH = 3

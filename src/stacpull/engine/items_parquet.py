@@ -24,7 +24,7 @@ from stacpull.redact import Secrets
 from stacpull.store.protocol import Store
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
 
 ITEMS_PARQUET: Final = "items.parquet"
 """Its path, relative to DEST."""

@@ -15,16 +15,16 @@ from stacpull.clock import Clock
 from stacpull.engine.network import Network
 from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.hosts import head_of, scheme_of
 from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs, self_href
-from stacpull.planning.items import DescribedAssets, KeepsAssets, described
+from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, kind_of
-from stacpull.planning.prefixes import Listed, Listing, as_prefix
+from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.planning.statements import storage_at
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
@@ -160,7 +160,7 @@ class Lookups:
             return {}
         slots = asyncio.Semaphore(_CONCURRENT)
 
-        async def listing(href: str) -> tuple[Listed, ...] | Failure:
+        async def listing(href: str) -> tuple[ListedObject, ...] | Failure:
             async with slots:
                 return await self._list(href)
 
@@ -190,14 +190,14 @@ class Lookups:
             if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
                 yield key, hrefs[0]
 
-    def _wanted(self, key: str, found: tuple[Listed, ...] | Failure) -> Listing | Failure:
+    def _wanted(self, key: str, found: tuple[ListedObject, ...] | Failure) -> Listing | Failure:
         if isinstance(found, Failure):
             return found
         kept = tuple(one for one in found if self._assets.keeps_object(key, f"{key}/{one.name}"))
         names = {one.name for one in kept}
         return Listing(kept, tuple(one.name for one in found if one.name not in names))
 
-    async def _list(self, href: str) -> tuple[Listed, ...] | Failure:
+    async def _list(self, href: str) -> tuple[ListedObject, ...] | Failure:
         network, scheme = self._network, SCHEMES[scheme_of(href)]
         try:
             return await attempted(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine import heap
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
     is_pyarrow_installed,
@@ -32,7 +32,7 @@ from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
 from stacpull.ledger.runs import EndState, Requests, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
@@ -41,7 +41,7 @@ from stacpull.redact import Secrets
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
-    from stacpull.catalog.tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
     from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
@@ -87,7 +87,7 @@ class PruneBasis(NamedTuple):
     """Links and items that the walk met and could not read or use."""
 
 
-class Kept(NamedTuple):
+class KeptCounts(NamedTuple):
     """What the walk did not meet and nothing is asked about."""
 
     unlisted_assets: int
@@ -110,7 +110,7 @@ def as_destination_error(error: Exception, dest: Path) -> Exception:
     return error
 
 
-class Patience:
+class StopDeadline:
     """How long work may still take after a stop; asked by whatever does the work."""
 
     def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
@@ -322,7 +322,7 @@ class MirrorStore:
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
         metadata = self._run.metadata
-        is_stopped = Patience(self._is_stopped, _CATALOG_PATIENCE).is_over
+        is_stopped = StopDeadline(self._is_stopped, _CATALOG_PATIENCE).is_over
         if metadata == "ndjson":
             catalogs.write_lines(
                 self._db,
@@ -459,10 +459,10 @@ class MirrorStore:
         """Record how many changes of a kind there are."""
         runs.set_change(self._db, self._run.id, what, number)
 
-    def kept(self) -> Kept:
+    def kept(self) -> KeptCounts:
         """Return how much stays that the walk did not meet."""
         db, run = self._db, self._run.id
-        return Kept(
+        return KeptCounts(
             unlisted_assets=pruning.unlisted_assets(db, run),
             of_more_credentials=pruning.of_more_credentials(db, run),
             of_several=pruning.of_several(db, run),

@@ -16,11 +16,11 @@ from stacpull.engine.shares import Shares, share_out
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.api import ApiReader
 from stacpull.net.client import Client, Counters
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
+from stacpull.net.json_reader import ApiReader
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents
@@ -29,17 +29,6 @@ from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.urls import is_encrypted, is_web
-
-__all__ = [
-    "Network",
-    "SourceAddress",
-    "chosen_host",
-    "http_transport",
-    "login_advice",
-    "open_network",
-    "source_address",
-]
-
 
 _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""

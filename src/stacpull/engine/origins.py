@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import orjson
 
 from stacpull.catalog.stored import as_sent
-from stacpull.engine.documents import stored_document
+from stacpull.engine.item_writer import stored_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.store.protocol import StoredFiles
 from stacpull.urls import is_local
 

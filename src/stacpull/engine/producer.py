@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from stacpull.engine.documents import clean_item
+from stacpull.engine.item_writer import clean_item
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.sample import restored_candidates, sampled_item
 from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
@@ -22,7 +22,7 @@ from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planning import ItemFailure, ItemRow, PlanBatch
+from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, Job, Json, PlannedItem
 from stacpull.redact import Secrets

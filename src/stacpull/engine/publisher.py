@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from stacpull.clock import Clock
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -33,10 +33,8 @@ from stacpull.ledger.database import Connection, is_disk_error, ledger_path, syn
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
 from stacpull.models import Clip
 from stacpull.planning.layout import complete
-from stacpull.store.protocol import Store
+from stacpull.store.protocol import Placement, Store
 from stacpull.store.writer import Arrived
-
-__all__ = ["GROUP", "PACE", "Publisher", "arrival_of"]
 
 GROUP = 512
 """Files a group at most."""
@@ -342,10 +340,11 @@ class Publisher:
 
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
         failures = []
-        for arrival, part in ready:
-            place = (part, arrival.directory, arrival.name)
-            ours = arrival.generation > 0 or (arrival.inode is None and self._store.holds_same(*place))
-            failure = self._store.place(*place, replace=ours)
+        placements = [
+            Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
+            for arrival, part in ready
+        ]
+        for (arrival, part), failure in zip(ready, self._store.place_all(placements), strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:
@@ -354,6 +353,12 @@ class Publisher:
                 self._store.drop_part(part)
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
         return failures
+
+    def _is_ours(self, arrival: Arrival, part: str) -> bool:
+        """Return True if a file in the place of an asset may be replaced: an earlier version, or the same."""
+        if arrival.generation > 0:
+            return True
+        return arrival.inode is None and self._store.holds_same(part, arrival.directory, arrival.name)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction of another part."""

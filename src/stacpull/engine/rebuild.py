@@ -24,16 +24,16 @@ from urllib.parse import unquote
 
 import orjson
 
+from stacpull.catalog.catalog_tree import MIRRORED_FROM
 from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
 from stacpull.catalog.stored import StoredAsset, as_sent, path_named
-from stacpull.catalog.tree import MIRRORED_FROM
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.clips import clip_in
-from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, Finder, Found, Trust, weigh
-from stacpull.engine.inspection import described
+from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Finder, Found, weigh
 from stacpull.engine.items_parquet import ITEMS_PARQUET
+from stacpull.engine.mirror_check import described
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
@@ -63,8 +63,6 @@ from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
 from stacpull.urls import is_web
-
-__all__ = ["rebuild_ledger"]
 
 _OWN = ".stacpull"
 _SAMPLED_ITEMS = 40
@@ -142,13 +140,13 @@ def _is_older_than_tree(dest: Path) -> bool:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _RebuildCounts:
     items: int = 0
     files: int = 0
     bytes: int = 0
     pending: int = 0
     recovered: int = 0
-    trusted: Counter[Trust] = field(default_factory=Counter)
+    trusted: Counter[FileTrust] = field(default_factory=Counter)
 
 
 class _Rebuild:
@@ -163,7 +161,7 @@ class _Rebuild:
         self._reporter = reporter
         self._reason = reason
         self._salvage = Salvage(ledger.db)
-        self._tally = _Tally()
+        self._tally = _RebuildCounts()
         self._samples: dict[str, list[tuple[int, Examined]]] = {}
         self._source = ""
         self._has_lines = False
@@ -280,7 +278,7 @@ class _Rebuild:
         verdict = weigh(asset, look, digest, old)
         self._tally.files += 1
         self._tally.bytes += look.size or 0
-        done = isinstance(verdict, Trust)
+        done = isinstance(verdict, FileTrust)
         same = old if old is not None and done and old.sha256 == look.sha256 else None
         added = self._ledger.add_asset(
             row,
@@ -294,7 +292,7 @@ class _Rebuild:
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
                 etag_origin=same.origin if same is not None else None,
-                unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
+                unproven=same.unproven if same is not None else int(verdict is FileTrust.BY_NAME) or None,
                 stated_size=asset.stated_size,
                 media_type=asset.media_type,
                 clip=clip_in(partial(self._files.open, asset.path)) if done else None,
@@ -302,7 +300,7 @@ class _Rebuild:
         )
         if not added:
             return
-        if isinstance(verdict, Trust):
+        if isinstance(verdict, FileTrust):
             self._tally.trusted[verdict] += 1
         else:
             self._tally.pending += 1
@@ -361,7 +359,7 @@ class _Rebuild:
             self._tally.files += 1
             self._tally.bytes += look.size or 0
             self._tally.recovered += 1
-            self._tally.trusted[Trust.BY_CHECKSUM] += 1
+            self._tally.trusted[FileTrust.BY_CHECKSUM] += 1
 
     # --- what is known of the mirror as a whole ----------------------------------------------------------
 
@@ -420,9 +418,9 @@ class _Rebuild:
             aside=None,
             items=tally.items,
             done=tally.trusted.total(),
-            by_checksum=tally.trusted[Trust.BY_CHECKSUM],
-            by_size=tally.trusted[Trust.BY_SIZE],
-            by_name=tally.trusted[Trust.BY_NAME],
+            by_checksum=tally.trusted[FileTrust.BY_CHECKSUM],
+            by_size=tally.trusted[FileTrust.BY_SIZE],
+            by_name=tally.trusted[FileTrust.BY_NAME],
             pending=tally.pending,
             recovered=tally.recovered,
             source=self._source,

@@ -78,7 +78,7 @@ def recover(
     Raises:
         InterruptedRunError: it was stopped; what was not looked at is as it was.
     """
-    hashed = _Hasher(is_stopped)
+    hashed = _FileHasher(is_stopped)
     belief = _belief(db, store)
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
@@ -125,7 +125,7 @@ def _belief(db: Connection, store: Store) -> _Belief:
     return _Belief(trusted=boot != "" and last == boot and not tainted, tainted=tainted)
 
 
-class _Hasher:
+class _FileHasher:
     """Computes digests of files, until it is stopped."""
 
     def __init__(self, is_stopped: Callable[[], bool]) -> None:
@@ -148,7 +148,7 @@ class _Hasher:
         return found.sha256
 
 
-def _is_in_place(store: Store, arrival: Arrival, belief: _Belief, hashed: _Hasher) -> bool:
+def _is_in_place(store: Store, arrival: Arrival, belief: _Belief, hashed: _FileHasher) -> bool:
     """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours."""
     found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
@@ -163,7 +163,7 @@ def _is_in_place(store: Store, arrival: Arrival, belief: _Belief, hashed: _Hashe
     return False
 
 
-def _is_proven_here(store: Store, arrival: Arrival, hashed: _Hasher) -> bool:
+def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
     if arrival.sha256 is None:
         return False
@@ -181,7 +181,7 @@ def _wholes(
     db: Connection,
     store: Store,
     in_place: set[int],
-    hashed: _Hasher,
+    hashed: _FileHasher,
     *,
     trusted: bool,
     checksum: str | None,

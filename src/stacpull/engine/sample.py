@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
-from stacpull.engine.documents import clean_item
+from stacpull.engine.item_writer import clean_item
 from stacpull.engine.selector import BATCH, Candidate
 from stacpull.ledger.walk_state import SampledItem
 from stacpull.models import Failure

@@ -15,8 +15,8 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import source_links
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
-from stacpull.sources.api import ApiSource
 from stacpull.sources.source import Source, class_documents
+from stacpull.sources.stac_api import ApiSource
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:

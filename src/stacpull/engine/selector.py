@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from stacpull.engine.documents import item_of
+from stacpull.engine.item_writer import item_of
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
 from stacpull.errors import StacpullError
-from stacpull.filters.assets import compile_assets
+from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.ids import Draw
-from stacpull.filters.items import ItemFilter, compile_items
-from stacpull.ledger.planning import ItemFailure
+from stacpull.filters.item_filter import ItemFilter, compile_items
+from stacpull.ledger.planner import ItemFailure
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -30,7 +30,7 @@ from stacpull.models import (
     Unread,
 )
 from stacpull.planning.hrefs import self_href, source_links
-from stacpull.planning.items import (
+from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetOptions,
     KeepsAssets,

@@ -27,8 +27,6 @@ from stacpull.store.destination import Destination
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Fetcher
 
-__all__ = ["SharingFetcher"]
-
 _REMEMBERED = 512
 """Hrefs."""
 _HELD = 2 << 20

@@ -13,13 +13,11 @@ from stacpull.catalog.contents import is_own_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import FailureKind
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.store.protocol import StoredFiles
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord  # not in the store process: it takes 10 ms
-
-__all__ = ["in_the_way", "may_be_replaced", "unwritten"]
 
 
 def in_the_way(path: str) -> str:

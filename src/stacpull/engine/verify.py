@@ -17,7 +17,7 @@ from pathlib import Path
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.config.options import Options
-from stacpull.engine.inspection import Findings, Inspection
+from stacpull.engine.mirror_check import Findings, Inspection
 from stacpull.engine.origins import origins
 from stacpull.engine.rebuild import rebuild_ledger
 from stacpull.engine.reporting import Reporter
@@ -33,8 +33,6 @@ from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
-
-__all__ = ["verify"]
 
 _CLAIMED_AT_ONCE = 256
 

@@ -23,13 +23,13 @@ from stacpull.engine.selector import BATCH, Selected, Selector
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest
-from stacpull.planning.items import Problem
+from stacpull.planning.item_plan import Problem
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.api import ApiSource, SearchSource
 from stacpull.sources.pages import is_forgotten, prefetch
 from stacpull.sources.paging import PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
+from stacpull.sources.stac_api import ApiSource, SearchSource
 
 _BARREN = 3
 """Pages in a row without a new item, after which a walk is taken to run in circles."""

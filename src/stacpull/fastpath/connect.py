@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stacpull.fastpath import failures
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.requests import Place
+from stacpull.fastpath.requests import RemoteHost
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
@@ -63,9 +63,9 @@ class FastConnector:
         self._timeout = timeout
         self._ca_bundle = ca_bundle
         self._context: ssl.SSLContext | None = None
-        self._lookups: dict[Place, _AddressLookup] = {}
+        self._lookups: dict[RemoteHost, _AddressLookup] = {}
 
-    async def connect(self, place: Place, make: Callable[[], FastConnection]) -> FastConnection:
+    async def connect(self, place: RemoteHost, make: Callable[[], FastConnection]) -> FastConnection:
         """Return a connection to `place`, made by `make`.
 
         Raises:
@@ -79,7 +79,7 @@ class FastConnector:
         except UnicodeError as error:  # a label that is too long for the encoding of names
             raise TransferError(failures.unknown_name(place.name)) from error
 
-    async def _connect(self, place: Place, make: Callable[[], FastConnection]) -> FastConnection:
+    async def _connect(self, place: RemoteHost, make: Callable[[], FastConnection]) -> FastConnection:
         """Try the addresses in turn; one whose certificate is not trusted ends the search."""
         context = await self._tls() if place.is_tls else None
         lookup = await self._lookup(place)
@@ -109,7 +109,7 @@ class FastConnector:
     async def _connect_to(
         self,
         info: AddressInfo,
-        place: Place,
+        place: RemoteHost,
         context: ssl.SSLContext | None,
         make: Callable[[], FastConnection],
     ) -> FastConnection:
@@ -144,7 +144,7 @@ class FastConnector:
             self._context = context
         return self._context
 
-    async def _lookup(self, place: Place) -> _AddressLookup:
+    async def _lookup(self, place: RemoteHost) -> _AddressLookup:
         """Return the addresses of `place`, looked up again after some seconds."""
         loop = asyncio.get_running_loop()
         lookup = self._lookups.get(place)

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from stacpull.caches import LONGEST_KEY
 from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import SMALL, FastConnection
-from stacpull.fastpath.requests import Place, is_plain, place_of, request_tail, split_url
+from stacpull.fastpath.requests import RemoteHost, is_plain, place_of, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, LentResponse
 from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
@@ -101,7 +101,9 @@ class FastOrigin:
 
     __slots__ = ("gate", "head", "idle", "place", "rewrites", "route", "tail")
 
-    def __init__(self, head: str, place: Place, route: Route, tail: bytes, rewrites: Rewrites | None) -> None:
+    def __init__(
+        self, head: str, place: RemoteHost, route: Route, tail: bytes, rewrites: Rewrites | None
+    ) -> None:
         self.head = head
         """How requests that are sent begin: they go to `place`."""
         self.place = place
@@ -394,7 +396,7 @@ class FastPath:
         transfer.sent = request = b"GET %b HTTP/1.1\r\n%b" % (url[len(origin.head) :].encode("ascii"), tail)
         return request
 
-    def _fields(self, place: Place) -> dict[str, str]:
+    def _fields(self, place: RemoteHost) -> dict[str, str]:
         return {
             "host": place.authority, "user-agent": self._agent, "accept": "*/*", "accept-encoding": "identity"
         }  # fmt: skip
@@ -445,7 +447,7 @@ class FastPath:
             return None
         return FastOrigin(head, place, route, request_tail(headers, self._fields(place)), rewrites)
 
-    def _is_proxied(self, place: Place) -> bool:
+    def _is_proxied(self, place: RemoteHost) -> bool:
         return place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)
 
     async def _connect(self, transfer: FastTransfer, request: bytes) -> None:

@@ -25,7 +25,7 @@ _STEERING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RemoteHost:
     """Where connections go. An IPv6 `host` is without brackets; `name` is host and port as written."""
 
     scheme: str
@@ -66,7 +66,7 @@ def split_url(url: str) -> tuple[str, str]:
     return (url, "/") if slash < 0 else (url[:slash], url[slash:])
 
 
-def place_of(origin: str) -> Place | None:
+def place_of(origin: str) -> RemoteHost | None:
     """Return the place that `origin` names, or None if it is not written in the plain way."""
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
@@ -75,7 +75,7 @@ def place_of(origin: str) -> Place | None:
     port = int(match["port"] or _PORTS[scheme])
     if not 0 < port <= _MOST_PORTS or not _is_plain_host(host):
         return None
-    return Place(scheme, host, port, origin.lower().partition("://")[2])
+    return RemoteHost(scheme, host, port, origin.lower().partition("://")[2])
 
 
 def _is_plain_host(host: str) -> bool:

@@ -28,7 +28,7 @@ from stacpull.filters.cql2_operators import (
     ARRAYS,
     COMPARISONS,
     RELATIONS,
-    Span,
+    TimeSpan,
     casei,
     contained,
     item_span,
@@ -230,9 +230,9 @@ class _Compiler:
         terms = [_constant(ALWAYS) if end in ("..", "") else self._instant(end, "INTERVAL") for end in ends]
         start, end = (term.evaluate for term in terms)
 
-        def between(item: Json, properties: dict[str, Any]) -> Span | None:
+        def between(item: Json, properties: dict[str, Any]) -> TimeSpan | None:
             first, last = start(item, properties), end(item, properties)
-            return None if first is None or last is None else Span(first.start, last.end)
+            return None if first is None or last is None else TimeSpan(first.start, last.end)
 
         return _folded(terms, between)
 
@@ -433,8 +433,8 @@ def _when(reference: Reference) -> Evaluate:
     return value
 
 
-def _as_span(value: Any) -> Span | None:
-    return value if isinstance(value, Span) else span_of(value)
+def _as_span(value: Any) -> TimeSpan | None:
+    return value if isinstance(value, TimeSpan) else span_of(value)
 
 
 def _word(node: Any) -> str | None:

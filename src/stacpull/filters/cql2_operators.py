@@ -23,21 +23,21 @@ _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """A closed interval of time; tuples compare, spans must not: use `before`."""
 
     start: datetime
     end: datetime
 
-    def before(self, other: Span) -> bool:
+    def before(self, other: TimeSpan) -> bool:
         """Return True if all of this is earlier than all of the other."""
         return self.end < other.start
 
 
-ALWAYS: Final = Span(_FIRST, _LAST)
+ALWAYS: Final = TimeSpan(_FIRST, _LAST)
 
 
-def span_of(value: object) -> Span | None:
+def span_of(value: object) -> TimeSpan | None:
     """Return the span of a text that is an RFC 3339 instant or a date; None if it is neither."""
     if not isinstance(value, str):
         return None
@@ -47,12 +47,12 @@ def span_of(value: object) -> Span | None:
             day = date.fromisoformat(text)
         except ValueError:
             return None
-        return Span(datetime.combine(day, time.min, UTC), datetime.combine(day, time.max, UTC))
+        return TimeSpan(datetime.combine(day, time.min, UTC), datetime.combine(day, time.max, UTC))
     instant = parse_instant(text) if _INSTANT.match(text) else None
-    return None if instant is None else Span(instant, instant)
+    return None if instant is None else TimeSpan(instant, instant)
 
 
-def item_span(properties: dict[str, Any]) -> Span | None:
+def item_span(properties: dict[str, Any]) -> TimeSpan | None:
     """Return when the item was: its `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0)."""
     value = properties.get("datetime")
     if value is not None:
@@ -60,10 +60,10 @@ def item_span(properties: dict[str, Any]) -> Span | None:
     start, end = span_of(properties.get("start_datetime")), span_of(properties.get("end_datetime"))
     if start is None and end is None:
         return None
-    return Span(start.start if start else _FIRST, end.end if end else _LAST)
+    return TimeSpan(start.start if start else _FIRST, end.end if end else _LAST)
 
 
-RELATIONS: Final[dict[str, Callable[[Span, Span], bool]]] = {
+RELATIONS: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {
     "t_after": lambda a, b: a.start > b.end,
     "t_before": lambda a, b: a.end < b.start,
     "t_contains": lambda a, b: a.start < b.start and a.end > b.end,
@@ -93,7 +93,7 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_SPANS: Final[dict[str, Callable[[Span, Span], bool]]] = {
+_SPANS: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {
     "=": lambda a, b: not (a.before(b) or b.before(a)),
     "<>": lambda a, b: a.before(b) or b.before(a),
     "<": lambda a, b: a.before(b),
@@ -140,12 +140,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _times(one: Any, other: Any) -> tuple[Span, Span] | None:
+def _times(one: Any, other: Any) -> tuple[TimeSpan, TimeSpan] | None:
     """Return both as times if they are: spans, or texts of which both can be read so."""
-    first = one if isinstance(one, Span) else span_of(one)
+    first = one if isinstance(one, TimeSpan) else span_of(one)
     if first is None:
         return None
-    second = other if isinstance(other, Span) else span_of(other)
+    second = other if isinstance(other, TimeSpan) else span_of(other)
     return None if second is None else (first, second)
 
 

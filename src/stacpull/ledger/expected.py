@@ -23,7 +23,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
 )
 from stacpull.models import ItemId
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import joined, path_hash
 
 _AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]

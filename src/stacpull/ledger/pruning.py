@@ -24,7 +24,7 @@ from stacpull.ledger.database import transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import settle
 from stacpull.ledger.planned_assets import restore
-from stacpull.ledger.planning import seen_hash
+from stacpull.ledger.planner import seen_hash
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
     OF_SEVERAL,
@@ -37,7 +37,7 @@ from stacpull.ledger.schema import (
     WRITTEN_ONCE,
 )
 from stacpull.models import OF_COLLECTION, ItemId
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import joined, safe_segment
 from stacpull.urls import server_of
 

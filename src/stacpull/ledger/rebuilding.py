@@ -41,7 +41,7 @@ from stacpull.ledger.schema import (
     prepare,
 )
 from stacpull.models import Checksum, Clip, ItemId
-from stacpull.planning.items import item_directory
+from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import joined, path_hash
 
 _NEW = "ledger.sqlite.new"

@@ -16,7 +16,7 @@ from stacpull.ledger.outcomes import settle
 from stacpull.ledger.paths import Directories, claim, owned_path
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import joined, path_hash
 
 UNFINISHED = "`stacpull merge` did not come to its end: run it again."

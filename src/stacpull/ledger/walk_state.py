@@ -1,6 +1,6 @@
 """What the ledger keeps of a walk: the candidates of its sample, and the links that it could not read.
 
-Candidates are kept in the transaction that saves the position of the walk (`ledger.planning`), at most as
+Candidates are kept in the transaction that saves the position of the walk (`ledger.planner`), at most as
 many as the sample has, so that a draw continues after a kill. When the walk has ended the run is `drawn`; the
 candidates are deleted when all of them are planned.
 

@@ -20,8 +20,8 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts, host_of, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gate, Gates
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.limits import Limits
 from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, next_hop
@@ -29,19 +29,6 @@ from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
 from stacpull.urls import gate_name, is_beside, same_site
-
-__all__ = [
-    "LONGEST_URL",
-    "OK",
-    "Begun",
-    "Client",
-    "Counters",
-    "Exchange",
-    "NamesHosts",
-    "NoPermitError",
-    "Route",
-    "Sent",
-]
 
 OK = frozenset({200, 206})
 

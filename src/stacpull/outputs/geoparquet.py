@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import shapely
 import shapely.geometry
 
-from stacpull.catalog.assets import REMOTE_ASSETS
+from stacpull.catalog.item_assets import REMOTE_ASSETS
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
 from stacpull.outputs.arrow import JSON_TEXT, TIME, Mixed, fitted, json_array, merged_type, storable_type

@@ -22,7 +22,7 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.models import FailureKind, Json
 from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.html_page import html_page, rate_series
+from stacpull.outputs.html_page import PageTemplate, rate_series
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem, open_contents
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE
@@ -92,7 +92,7 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
 
 def render(data: Json) -> bytes:
     """Return the page that shows `data`, as `page_data` gives it."""
-    return html_page("html_report.js", data["title"], data).body
+    return PageTemplate("html_report.js").page(data["title"], data).body
 
 
 def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lambda _items: None) -> Json:

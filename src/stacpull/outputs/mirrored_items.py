@@ -19,7 +19,7 @@ from stacpull.ledger.database import Connection, ledger_path, open_reader, trans
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
 from stacpull.store.inspection import DirectoryFiles

@@ -21,7 +21,7 @@ _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "
 """What an asset says of itself as a directory, which is not true of the objects in it."""
 
 
-class Listed(NamedTuple):
+class ListedObject(NamedTuple):
     """An object: its name behind the prefix, and its size in bytes."""
 
     name: str
@@ -31,7 +31,7 @@ class Listed(NamedTuple):
 class Listing(NamedTuple):
     """The wanted objects below a prefix, in the order of the listing, and the names of the others."""
 
-    objects: tuple[Listed, ...]
+    objects: tuple[ListedObject, ...]
     left_out: tuple[str, ...] = ()
 
 
@@ -135,7 +135,9 @@ def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | Non
     return None if parent is None else {"href": parents[parent] + key[len(parent) + 1 :]}
 
 
-def _asset(prefix_key: str, key: str, prefix: str, listed: Listed, root: str, *, shadowed: bool) -> Asset:
+def _asset(
+    prefix_key: str, key: str, prefix: str, listed: ListedObject, root: str, *, shadowed: bool
+) -> Asset:
     *directories, name = [safe_segment(step) for step in listed.name.split("/")]
     directory = "/".join([root, *directories])
     if shadowed:  # an object may have the name of a directory of others, a file cannot
@@ -143,7 +145,7 @@ def _asset(prefix_key: str, key: str, prefix: str, listed: Listed, root: str, *,
     return Asset(key, prefix + listed.name, directory, name, size=listed.size)
 
 
-def _described(asset: Json, listed: Listed) -> Json:
+def _described(asset: Json, listed: ListedObject) -> Json:
     kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
     return {**kept, "href": as_prefix(asset["href"]) + listed.name, "file:size": listed.size}
 

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from stacpull.config.options import Options
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
-    from stacpull.planning.prefixes import Listed
-
-__all__ = ["S3"]
+    from stacpull.planning.prefixes import ListedObject
 
 
 class S3(Scheme):
@@ -44,7 +42,7 @@ class S3(Scheme):
         credentials = AwsCredentials(options, allow_instance_metadata=options.allow_instance_metadata)
         return S3Transport(setup.http, credentials, options, clock=setup.clock, regions=setup.regions)
 
-    async def list_prefix(self, client: Client, prefix: str) -> tuple[Listed, ...]:
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects under a prefix, as ListObjectsV2 lists them."""
         from stacpull.transfer.listing import list_prefix  # noqa: PLC0415 - only where S3 is used
 

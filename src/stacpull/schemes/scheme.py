@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from stacpull.config.options import Options
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
-    from stacpull.planning.prefixes import Listed
-
-__all__ = ["Scheme", "TransportSetup"]
+    from stacpull.planning.prefixes import ListedObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class Scheme:
         """Return what sends requests for URLs of this scheme; None if this run has no use for it."""
         raise NotImplementedError
 
-    async def list_prefix(self, client: Client, prefix: str) -> tuple[Listed, ...]:
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects whose URLs begin with `prefix`, named by what follows it, each name once.
 
         Args:

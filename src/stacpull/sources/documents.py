@@ -16,7 +16,7 @@ from typing import Final
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url

@@ -22,12 +22,11 @@ import attrs
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.items import NO_COLLECTION
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
-from stacpull.sources.api import ApiSource
 from stacpull.sources.documents import (
     DocumentKind,
     has_next,
@@ -43,6 +42,7 @@ from stacpull.sources.pages import is_forgotten
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.sources.source_url import api_place
+from stacpull.sources.stac_api import ApiSource
 from stacpull.urls import is_web, parts_of
 
 

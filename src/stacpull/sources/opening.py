@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
-from stacpull.sources.api import ApiSource, SearchSource
 from stacpull.sources.documents import (
     DocumentKind,
     is_api_root,
@@ -27,6 +26,7 @@ from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
 from stacpull.sources.parquet_source import ParquetSource, is_parquet
 from stacpull.sources.source import JsonReader, Source
 from stacpull.sources.source_url import ApiPlace, api_place
+from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.sources.static import StaticSource
 from stacpull.urls import is_web
 

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Json, Page, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.documents import whole_item

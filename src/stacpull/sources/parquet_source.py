@@ -32,7 +32,7 @@ from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.items import NO_COLLECTION
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import whole_item
 from stacpull.sources.items_file import ItemsFile

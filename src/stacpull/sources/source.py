@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import Response
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
@@ -24,7 +24,7 @@ OnNotice = Callable[[Notice], None]
 
 
 class JsonReader(Protocol):
-    """Sends one request for JSON, with retries, credentials and redirects (`net.api.ApiReader`)."""
+    """Sends one request for JSON, with retries, credentials and redirects (`net.json_reader.ApiReader`)."""
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None

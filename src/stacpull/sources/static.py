@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Failure, Json, Page, PageRequest
-from stacpull.net.api import Document
 from stacpull.net.json import weight_of_document
-from stacpull.planning.items import NO_COLLECTION
+from stacpull.net.json_reader import Document
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.documents import (
@@ -38,7 +38,7 @@ from stacpull.sources.live import is_live, live_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
-from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeWalk
+from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""

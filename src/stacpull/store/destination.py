@@ -140,7 +140,6 @@ class Destination(StagedParts, DirectoryFiles):
         Raises:
             DestinationError: the disk is full, read-only or broken.
         """
-        path = f"{directory}/{name}" if directory else name
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
@@ -151,7 +150,8 @@ class Destination(StagedParts, DirectoryFiles):
             if not is_placed:
                 return Failure(
                     FailureKind.EXISTS,
-                    f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`. "
+                    f"{_path(directory, name)} exists and is not of this mirror: move it away, "
+                    "then run `stacpull retry`. "
                     "If the ledger is older than the files (a restored backup), run "
                     "`stacpull verify --rebuild` first.",
                 )
@@ -161,7 +161,7 @@ class Destination(StagedParts, DirectoryFiles):
                 raise destination_error(error, self.path) from error
             in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
             reason = "a link or file is in the way" if in_the_way else error.strerror
-            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
+            return Failure(FailureKind.NAME, f"{_path(directory, name)!r} cannot be written: {reason}.")
         return None
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
@@ -304,6 +304,10 @@ def _refuse_odd(name: str) -> None:
     """
     if name in _NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
+
+
+def _path(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
 
 
 def _is_free(directory: int, name: str, *, replace: bool) -> bool:

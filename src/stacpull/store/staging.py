@@ -98,9 +98,9 @@ class StagedParts:
         try:
             fd = self._create_part(name)
             try:
-                view = memoryview(body)
-                while view:
-                    view = view[os.write(fd, view) :]
+                written = os.write(fd, body)
+                while written < len(body):
+                    written += os.write(fd, memoryview(body)[written:])
                 return self.identity_of(os.fstat(fd))
             except OSError:
                 os.unlink(name, dir_fd=self.parts_fd)  # room for the ledger, on a disk that is full

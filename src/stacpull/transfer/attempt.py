@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
-from stacpull.digests import digest_of, recorded
+from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.client import Begun, Client, Exchange
@@ -68,9 +68,9 @@ from stacpull.transfer.checks import (
     wrong_size,
 )
 from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
-from stacpull.transfer.parts import Hasher, Parts, PartWriter
+from stacpull.transfer.parts import Parts, PartWriter
 from stacpull.transfer.resume import (
-    Verdict,
+    ResumeVerdict,
     change_headers,
     denies,
     provable,
@@ -299,12 +299,14 @@ class _Attempt:
         await self._feed(part, self._foreseen_checks(point))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
-            if meaning in {Verdict.APPEND, Verdict.WHOLE}:
-                return _Confirm(await self._continue(part, response, point, whole=meaning is Verdict.WHOLE))
+            if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
+                return _Confirm(
+                    await self._continue(part, response, point, whole=meaning is ResumeVerdict.WHOLE)
+                )
             await self._discard()
-            if meaning is Verdict.AGAIN:
+            if meaning is ResumeVerdict.AGAIN:
                 return _Start(may_resume=False)
-            if meaning is Verdict.CHANGED:
+            if meaning is ResumeVerdict.CHANGED:
                 what = "sent another part, or a part of another object, than was asked for"
                 raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
             return _Confirm(await self._receive(response))

@@ -14,10 +14,8 @@ from xml.etree import ElementTree as ET
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.prefixes import Listed
+from stacpull.planning.prefixes import ListedObject
 from stacpull.transfer.s3 import split_s3_url
-
-__all__ = ["MOST_OBJECTS", "ListedPage", "list_prefix", "listed_page"]
 
 MOST_OBJECTS: Final = 100_000
 """Objects of one prefix at most: all of them are planned at once."""
@@ -34,11 +32,11 @@ _OBJECT_DEPTH: Final = 3
 class ListedPage(NamedTuple):
     """One page of a listing: keys with their sizes, and the token of the next page if there is one."""
 
-    objects: tuple[Listed, ...]
+    objects: tuple[ListedObject, ...]
     token: str | None
 
 
-async def list_prefix(client: Client, url: str) -> tuple[Listed, ...]:
+async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
     """Return the objects whose URLs begin with `url`, named by what follows it.
 
     An object of the very name of the prefix, and empty ones whose names end with a slash, stand for
@@ -49,7 +47,7 @@ async def list_prefix(client: Client, url: str) -> tuple[Listed, ...]:
         CredentialsError: credentials are configured but cannot be loaded.
     """
     bucket, prefix = split_s3_url(url, bare=True)
-    found: list[Listed] = []
+    found: list[ListedObject] = []
     token: str | None = None
     seen: set[str] = set()
     while True:
@@ -66,7 +64,7 @@ async def list_prefix(client: Client, url: str) -> tuple[Listed, ...]:
     if not found:
         raise _unlistable(bucket, prefix, "nothing is there")
     names = {one.name[len(prefix) :]: one.size for one in found}
-    return tuple(Listed(name, size) for name, size in names.items())
+    return tuple(ListedObject(name, size) for name, size in names.items())
 
 
 def listed_page(document: bytes) -> ListedPage | None:
@@ -93,7 +91,7 @@ def listed_page(document: bytes) -> ListedPage | None:
         key, size = found.get("Key", ""), found.get("Size", "").strip()
         if not key or not size.isdecimal() or len(size) > _MOST_DIGITS:
             return None
-        objects.append(Listed(unquote_plus(key) if encoded else key, int(size)))
+        objects.append(ListedObject(unquote_plus(key) if encoded else key, int(size)))
     more = reader.fields.get("IsTruncated", "").strip().lower() == "true"
     token = reader.fields.get("NextContinuationToken", "").strip()
     if more and not token:
@@ -164,7 +162,7 @@ async def _page(client: Client, bucket: str, prefix: str, token: str | None) -> 
     return page
 
 
-def _is_directory(listed: Listed, prefix: str) -> bool:
+def _is_directory(listed: ListedObject, prefix: str) -> bool:
     return listed.name == prefix or (listed.size == 0 and listed.name.endswith("/"))
 
 

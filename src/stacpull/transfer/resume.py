@@ -31,7 +31,7 @@ _BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
 """Seconds that Last-Modified must be in the past: by the server's clock, and by ours, which may differ."""
 
 
-class Verdict(enum.Enum):
+class ResumeVerdict(enum.Enum):
     """What is done with a part and the response to the request for its rest."""
 
     APPEND = "append"
@@ -107,30 +107,30 @@ def denies(kept: str, headers: Mapping[str, str]) -> bool:
 
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
-) -> Verdict:
+) -> ResumeVerdict:
     """Return what the response to `range_headers` means for the part at `point`.
 
     `stated` is the size that the item states: that of a coded asset, if a part may be in a content coding.
     """
     if status == _OK:
-        return Verdict.REPLACE
+        return ResumeVerdict.REPLACE
     if status == _PARTIAL and coding_of(headers) is not None and stated != content_range(headers).total:
-        return Verdict.AGAIN
+        return ResumeVerdict.AGAIN
     if status == _PARTIAL:
         return _of_partial(point, headers)
     if status == _UNSATISFIABLE and _is_whole(point, headers):
-        return Verdict.WHOLE
-    return Verdict.AGAIN
+        return ResumeVerdict.WHOLE
+    return ResumeVerdict.AGAIN
 
 
-def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> Verdict:
+def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> ResumeVerdict:
     """Return what a 206 means: it must begin where the part ends, and prove to be of the same object."""
     start, _, total = content_range(headers)
     if start != point.size or is_another(point.validator, headers):
-        return Verdict.CHANGED
+        return ResumeVerdict.CHANGED
     if total is not None and point.total not in {None, total}:
-        return Verdict.CHANGED
-    return Verdict.APPEND if same_object(point.validator, headers) else Verdict.AGAIN
+        return ResumeVerdict.CHANGED
+    return ResumeVerdict.APPEND if same_object(point.validator, headers) else ResumeVerdict.AGAIN
 
 
 def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:

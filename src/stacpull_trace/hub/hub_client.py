@@ -22,10 +22,9 @@ from stacpull.clock import Clock
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.json import TooManyValuesError, decode
+from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets

@@ -17,7 +17,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Counters
-from stacpull.net.credentials import HostCredentials
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.logins.activation import Activation, ActivationTransport
 from stacpull.net.logins.fixed import Fixed, FixedLogin

@@ -24,7 +24,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
-from stacpull.net.credentials import HostCredentials
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.fixed import FixedLogin
 from stacpull.net.logins.provider import Key, LoginKind, Values
 from stacpull.net.transport import Request, Response, TransferError, Transport

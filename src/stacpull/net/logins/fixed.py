@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stacpull.arguments import read_text
 from stacpull.net.answers import KeptAnswer
-from stacpull.net.credentials import HostCredentials
+from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values, field_name
 from stacpull.net.transport import Request, Response, Transport

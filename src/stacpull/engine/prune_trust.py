@@ -1,4 +1,4 @@
-"""When a source that denies an item is to be believed (`engine.pruning`).
+"""When a source that denies an item is to be believed (`engine.prune`).
 
 A proxy, a broken index or a wrong `self` link makes 404 of everything. So a host is believed for a collection
 only if items of that collection that it has just listed are found under URLs on that host; and where the
@@ -11,12 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.sources.api import ApiSource, SearchSource
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import api_place
+from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.urls import server_of
-
-__all__ = ["Trust", "is_found", "is_gone", "service_of"]
 
 _DENIED = frozenset({404, 410, None})
 """None: a file that is not there. A 451 (GONE as well) is withheld, not gone."""
@@ -41,7 +39,7 @@ def service_of(source: Source) -> str | None:
     return api_place(source.url).root if isinstance(source, ApiSource | SearchSource) else None
 
 
-class Trust:
+class SourceTrust:
     """What is believed of each host about each collection; asked once."""
 
     def __init__(self, source: Source, ask: Ask, examples: Examples) -> None:

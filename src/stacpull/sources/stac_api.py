@@ -16,9 +16,9 @@ from urllib.parse import quote
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.models import FailureKind, Json, Page, PageRequest
-from stacpull.net.api import Document
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.items import NO_COLLECTION
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_item
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request

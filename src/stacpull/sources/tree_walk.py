@@ -36,7 +36,7 @@ from typing import NamedTuple
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.api import SMALL, Document
+from stacpull.net.json_reader import SMALL, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.selection import Selection

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
-from stacpull.config.profiles import Listed, Unreadable, missing
+from stacpull.config.profiles import ListedProfile, Unreadable, missing
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
@@ -24,8 +24,6 @@ from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.redact import cut_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
-
-__all__ = ["CredentialsCheck", "ProfileState", "check_credentials", "state_of"]
 
 _ANSWERS = frozenset({200, 206, 204, 416})
 _SNIFFED = 1024
@@ -59,7 +57,7 @@ class CredentialsCheck:
     """What was given or answered: "a token of HOST", URLs without what is secret in them."""
 
 
-def state_of(one: Listed) -> ProfileState:
+def state_of(one: ListedProfile) -> ProfileState:
     """Return what the user may see of a profile."""
     profile = one.profile
     if isinstance(profile, Unreadable):

@@ -36,7 +36,7 @@ from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, PlannedItem
-from stacpull.planning.items import item_directory, item_document_path
+from stacpull.planning.item_plan import item_directory, item_document_path
 from stacpull.planning.names import joined
 from stacpull.redact import Secrets
 

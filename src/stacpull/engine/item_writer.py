@@ -10,21 +10,19 @@ from urllib.parse import unquote
 
 import orjson
 
-from stacpull.catalog.assets import note_cut_hrefs
 from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.item_assets import note_cut_hrefs
 from stacpull.catalog.stored import as_sent
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
 from stacpull.models import FailureKind, ItemId, Json
-from stacpull.planning.items import item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
-from stacpull.store.protocol import Store, StoredFiles
+from stacpull.store.protocol import Placement, Store, StoredFiles
 from stacpull.urls import parts_of
-
-__all__ = ["ItemWriter", "WrittenItem", "clean_document", "clean_item", "item_of"]
 
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
@@ -160,8 +158,8 @@ class ItemWriter:
     def place(self, written: Sequence[WrittenItem]) -> list[Written]:
         """Rename the part files into place; return those that are there now."""
         placed = []
-        for item in written:
-            failure = self._store.place(item.part, item.directory, item.name, replace=item.is_ours)
+        placements = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
+        for item, failure in zip(written, self._store.place_all(placements), strict=True):
             if failure is None:
                 placed.append(Written(item.row, item.sha256))
                 self.unwritable.pop(item.row, None)

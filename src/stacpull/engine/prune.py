@@ -3,8 +3,8 @@
     walk, whole ─▶ items it did not meet ─▶ asked for by their own URLs ─▶ 404 or 410: gone ─▶ removed
 
 Nothing goes because a page left it out: a walk may be wrong, so each item must be denied by itself; and a
-service is believed only where items that it has just listed are found (`engine.trust`). Only items that an
-earlier walk of the same source and selection met last are judged. What is in doubt stays, and is reported.
+service is believed only where items that it has just listed are found (`engine.prune_trust`). Only items that
+an earlier walk of the same source and selection met last are judged. What is in doubt stays, and is reported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from stacpull.engine.documents import clean_item, item_of
+from stacpull.engine.item_writer import clean_item, item_of
 from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.prune_trust import SourceTrust, is_found, is_gone, service_of
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import unless_stopped
-from stacpull.engine.trust import Trust, is_found, is_gone, service_of
 from stacpull.engine.walk import WalkSummary
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger.pruning import LabelItem, Unmet
@@ -28,8 +28,6 @@ from stacpull.redact import Secrets, cut_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-
-__all__ = ["Pruning", "why_not"]
 
 _STRETCH = 500
 """Items asked for, and removed, at a time."""
@@ -87,7 +85,7 @@ class Pruning:
         self._secrets = secrets
         self._on_event = on_event
         self._stop = stop
-        self._trust = Trust(source, self._asked, self._examples)
+        self._trust = SourceTrust(source, self._asked, self._examples)
         self._kept = _Kept()
 
     async def run(self, selection: Selection, summary: WalkSummary, *, remove: bool) -> None:

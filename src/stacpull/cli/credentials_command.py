@@ -11,7 +11,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 
 if TYPE_CHECKING:
-    from stacpull.engine.credentials import ProfileState
+    from stacpull.engine.credentials_check import ProfileState
 
 
 @command("list", *parameters.named("json"))
@@ -21,7 +21,7 @@ def list_profiles(session: CommandSession) -> None:
     --credentials also takes the profiles of the AWS tools, which are not listed here.
     """
     from stacpull.config.profiles import listed
-    from stacpull.engine.credentials import state_of
+    from stacpull.engine.credentials_check import state_of
 
     found = [state_of(one) for one in listed()]
     session.print(
@@ -54,7 +54,7 @@ def check(session: CommandSession, name: str, url: str | None) -> None:
     Exit codes: 0 accepted, 2 no such profile, 3 refused or not complete, 4 the service cannot be asked.
     """
     from stacpull.config.profiles import profile_options
-    from stacpull.engine.credentials import check_credentials
+    from stacpull.engine.credentials_check import check_credentials
 
     found = session.run_cancelled(check_credentials(profile_options(session.options, name), url))
     if session.output.json:

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 import pystac
 
-from stacpull.catalog.assets import provenance_links, with_items_parquet
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.item import encode_item
+from stacpull.catalog.item_assets import provenance_links, with_items_parquet
 from stacpull.catalog.references import reference
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.models import Json, MirroredFile

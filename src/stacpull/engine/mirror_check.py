@@ -29,8 +29,6 @@ from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, Look, StoredFiles
 from stacpull.store.staging import PARTS
 
-__all__ = ["Findings", "Inspection", "described", "judge"]
-
 OWN = frozenset({".stacpull"})
 _UNIT = 256
 """Files that a thread is given at once."""
