@@ -102,7 +102,7 @@ def test_it_shows_what_the_run_reports_and_passes_it_on() -> None:
         assert (data["run"], data["state"], data["dest"]) == (3, "running", "/data/rice")
         assert data["stage"] == {"name": "writing items.parquet", "done": 1, "total": 9}
         assert data["progress"]["assets_done"] == 100
-        assert (data["rate"], data["files_rate"], data["left"]) == (1e6, 10.0, 90.0)
+        assert (data["rate"], data["files_rate"], data["left"]) == (1e6, 10.0, 90.0 + 30.0)
         assert [(one["active"], one["limit"], one["queued"], one["wait"]) for one in data["hosts"]] == [
             (3, 16, 2, 0.0),
             (0, 8, 0, 30.0),

@@ -82,20 +82,20 @@ def export(source: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
     return asyncio.run(stacpull.export(source, out, "kerchunk", **settings))
 
 
-def opened(references: Path, group: str, **options: Any) -> xarray.Dataset:
+def opened(references: Path, group: str) -> xarray.Dataset:
     return xarray.open_dataset(
         f"reference://{group}",
         engine="zarr",
         consolidated=False,
         zarr_format=2,
-        storage_options={"fo": str(references), "remote_options": {"asynchronous": True}, **options},
+        storage_options={"fo": str(references), "remote_options": {"asynchronous": True}},
         mask_and_scale=False,
     )
 
 
-def pixels(references: Path, group: str, **options: Any) -> Any:
+def pixels(references: Path, group: str) -> Any:
     """Return the pixels as rasterio orders them: band, y, x."""
-    with opened(references, group, **options) as dataset:
+    with opened(references, group) as dataset:
         array = dataset[group.rpartition("/")[2]]
         return (
             (array if "band" in array.dims else array.expand_dims("band")).transpose("band", "y", "x").values
@@ -200,7 +200,7 @@ def test_a_small_file_whose_blocks_cannot_be_chunks_is_one_chunk(
     assert export(dest, tmp_path / "refs.json").notes == ()
     for key in WHOLE:
         check(dest, tmp_path / "refs.json", key)
-    assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == ["{{mirror}}/c/i/jpeg.tif"]
+    assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == [str(dest / "c/i/jpeg.tif")]
 
 
 JPEG2000 = tiff(made_image(t259=shorts(34712))).ljust(4096)
@@ -240,8 +240,8 @@ def test_what_cannot_be_referenced_is_left_out_and_reported(
     for key, message in failed.items():
         assert message.startswith(f"The file is left out: {LEFT_OUT[key][1]}")
     assert (report.items, report.left_out, report.exit_code) == (1, 8, 1)
-    assert "1 files were left out, c/i ycbcr for one: its colours are ycbcr." in report.notes
-    assert report.notes[-1] == "1 assets are not TIFFs."
+    assert "1 file was left out, c/i ycbcr for one: its colours are ycbcr." in report.notes
+    assert report.notes[-1] == "Assets that are not TIFFs: 1."
     check(dest, tmp_path / "refs.json", "sound")
     assert {name.split("/")[2] for name in references_in(tmp_path / "refs.json") if name.count("/") > 2} == {
         "sound"
@@ -273,7 +273,7 @@ def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: 
     (dest / "c/i/a.tif").unlink()
     report = export(dest, tmp_path / "refs.json")
     assert report.notes == (
-        "1 files were left out, c/i a for one: it cannot be read: No such file or directory.",
+        "1 file was left out, c/i a for one: it cannot be read: No such file or directory.",
     )
     check(dest, tmp_path / "refs.json", "b")
 
@@ -287,7 +287,7 @@ def test_predictors_are_those_that_readers_undo(mirror: Callable[..., Path], tmp
     dest = mirror(**contents)
     report = export(dest, tmp_path / "refs.json")
     assert report.notes == (
-        "1 files were left out, c/i none for one: its predictor is 2, and its compression none.",
+        "1 file was left out, c/i none for one: its predictor is 2, and its compression none.",
     )
     check(dest, tmp_path / "refs.json", "lzma")
 
@@ -303,10 +303,9 @@ def test_blocks_of_another_size_are_not_chunks(mirror: Callable[..., Path], tmp_
 
 def test_a_path_that_references_cannot_have_is_refused(mirror: Callable[..., Path], tmp_path: Path) -> None:
     dest = mirror(a={})
-    for name in ("{{x}}", os.fsdecode(b"\xff")):
-        dest = dest.rename(tmp_path / name)
-        with pytest.raises(stacpull.UsageError, match="which references cannot have"):
-            export(dest, tmp_path / "refs.json")
+    dest = dest.rename(tmp_path / os.fsdecode(b"\xff"))
+    with pytest.raises(stacpull.UsageError, match="not UTF-8, which references cannot have"):
+        export(dest, tmp_path / "refs.json")
 
 
 @pytest.mark.parametrize(("nodata", "expected"), [(None, 0), (7, 7)])
@@ -328,7 +327,7 @@ def test_sparse_tiles_read_as_nodata(
     names = [name for name in references_in(tmp_path / "refs.json") if name.startswith("c/i/tiles/tiles/")]
     assert names == [f"c/i/tiles/tiles/{name}" for name in (".zarray", ".zattrs", "1.1")]
     (note,) = report.notes
-    assert note.startswith("1 files were left out, c/i strips for one: its last strip is shorter than the ")
+    assert note.startswith("1 file was left out, c/i strips for one: its last strip is shorter than the ")
     assert note.endswith(", and parts of it are missing (sparse).")
 
 
@@ -407,15 +406,6 @@ def test_any_header_is_an_array_or_left_out(data: bytes) -> None:
     zarr.core.metadata.v2.ArrayV2Metadata.from_dict(json.loads(orjson.dumps(array.metadata)))
 
 
-def test_references_follow_a_mirror_that_has_moved(mirror: Callable[..., Path], tmp_path: Path) -> None:
-    dest = mirror(a=TILES)
-    export(dest, tmp_path / "refs.json")
-    before = pixels(tmp_path / "refs.json", "c/i/a")
-    moved = dest.rename(tmp_path / "moved")
-    options = {"template_overrides": {"mirror": str(moved)}}
-    np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/a", **options), before)
-
-
 def test_odd_names_are_groups_of_their_own(mirrored: Any, tmp_path: Path) -> None:
     data = raster(tmp_path / "made.tif", **TILES)
     keys = ["{x}", "a/b", "..", ".zarray", "{{x}}", "ä b", "spatial_ref"]
@@ -450,7 +440,7 @@ def test_only_the_collections_that_are_named_are_exported(
 @pytest.mark.parametrize(
     ("out", "settings", "message"),
     [
-        ("refs.parquet", {}, r"refs\.parquet is not the name of a \.json file"),
+        ("refs.parquet", {}, r"refs\.parquet: use a name that ends with \.json"),
         ("refs.json", {"splits": {"train": ["i"]}}, "Splits and labels are for"),
         ("refs.json", {"shard_samples": 3}, "Shards are for the format webdataset"),
     ],
@@ -498,7 +488,7 @@ def test_a_table_gives_references_to_the_source_without_another_request(
     report = export(table, tmp_path / "refs.json")
     assert host.rasters_asked() == []
     assert (report.items, report.left_out) == (3, 1)
-    assert report.notes == ("1 files were left out, scenes/i broken for one: its header was not read.",)
+    assert report.notes == ("1 file was left out, scenes/i broken for one: its header was not read.",)
     for key in kinds:
         with rasterio.open(tmp_path / f"{key}.tif") as file:
             np.testing.assert_array_equal(pixels(tmp_path / "refs.json", f"scenes/i/{key}"), file.read())
@@ -522,7 +512,7 @@ def test_a_table_and_a_mirror_give_the_same_arrays(
     export(tmp_path / "table.parquet", tmp_path / "remote.json")
     export(mirror(**kinds), tmp_path / "local.json")
     remote, local = ((tmp_path / name).read_text() for name in ("remote.json", "local.json"))
-    remote = remote.replace(host.url, "{{mirror}}/c/i").replace('"scenes/', '"c/')
+    remote = remote.replace(host.url, str(tmp_path / "mirror/c/i")).replace('"scenes/', '"c/')
     assert json.loads(remote)["refs"] == json.loads(local)["refs"]
 
 
@@ -542,8 +532,8 @@ def test_items_that_were_not_read_are_left_out(host: RasterHost, tmp_path: Path)
     report = export(tmp_path / "table.ndjson", tmp_path / "refs.json")
     assert (report.items, report.left_out) == (1, 2)
     assert sorted(report.notes) == [
-        "1 files were left out, scenes/i a for one: its address has {{, which references cannot have.",
-        "1 files were left out, scenes/j  for one: its header was not read.",
+        "1 file was left out, scenes/i a for one: its address has {{, which begins a template.",
+        "1 file was left out, scenes/j for one: its header was not read.",
     ]
 
 
@@ -562,7 +552,9 @@ def test_tables_that_are_of_no_use_are_refused(host: RasterHost, tmp_path: Path)
     host.files = {"/a.tif": raster(tmp_path / "a.tif")}
     for name in ("plain.parquet", "plain.ndjson"):
         headers(host, tmp_path / name, tmp_path, tiles=False)
-        with pytest.raises(stacpull.UsageError, match=r"has no column .*headers SOURCE --tiles"):
+        with pytest.raises(
+            stacpull.UsageError, match=r"not a table of `stacpull headers --tiles`: it has no"
+        ):
             export(tmp_path / name, tmp_path / "refs.json")
     (tmp_path / "table.csv").write_text("a")
     with pytest.raises(stacpull.UsageError, match=r"not a \.parquet or \.ndjson table"):

@@ -15,22 +15,6 @@ from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url, place_of
 from stacpull.urls import is_remote, join, without_blanks
 
-__all__ = [
-    "EXTENSION",
-    "FILE_EXTENSION",
-    "FILE_FIELDS",
-    "REMOTE_ASSETS",
-    "note_cut_hrefs",
-    "provenance_links",
-    "remote_assets",
-    "remote_href",
-    "stored_assets",
-    "stored_links",
-    "with_extensions",
-    "with_items_parquet",
-    "without_items_parquet",
-]
-
 _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"

@@ -23,8 +23,6 @@ from stacpull.system import require_posix
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["begun", "main"]
-
 _has_begun = False
 _INTERRUPTED = 130
 """`errors.InterruptedRunError.exit_code`, which would have to be imported."""

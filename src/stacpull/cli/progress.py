@@ -34,8 +34,6 @@ from stacpull.events import (
 )
 from stacpull.speed import Speed
 
-__all__ = ["Display", "Lines", "Live", "display"]
-
 _LINE_EVERY = 5.0
 """Seconds between two lines where standard error is not a terminal."""
 _FIRST_LINE = 1.0

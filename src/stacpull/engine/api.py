@@ -48,18 +48,6 @@ from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import holder, is_held
 from stacpull.urls import is_local
 
-__all__ = [
-    "ClassInfo",
-    "classes",
-    "collections",
-    "failures",
-    "mirror",
-    "plan",
-    "resume",
-    "retry",
-    "status",
-]
-
 _LAST_ERRORS = 5
 
 T = TypeVar("T")

@@ -37,9 +37,9 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from stacpull.hosts import forget_hosts, host_of
+from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
 from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter

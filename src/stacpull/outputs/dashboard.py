@@ -55,6 +55,8 @@ _LONGEST = 300
 _LONGEST_FORM = 4096
 _PATIENCE = 0.5
 """Seconds that browsers have to read the last state, when the run has ended."""
+_PAUSE = 0.05
+"""Seconds before each answer: requests without end take little time from the run."""
 _WRONG_TOKEN_COSTS = 1.0
 _WANTED = "This dashboard asks for a token."
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -202,8 +204,10 @@ class Dashboard:
         now, is_live = self._progress, not self.ended.is_set()
         speeds = self._speed.by_host() if is_live else {}
         expected = now.assets_expected
-        finished = now.assets_done + now.assets_failed
-        hosts = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MOST_HOSTS]
+        left = self._speed.left(now.assets_done + now.assets_failed, expected)
+        waits = max((one.wait for one in now.hosts), default=0.0)
+        busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MOST_HOSTS]
+        hosts = sorted(busiest, key=lambda one: -one.bytes)
         counters = asdict(now)
         del counters["hosts"]
         return {
@@ -215,7 +219,7 @@ class Dashboard:
             "expected": expected,
             "rate": self._speed.bytes(),
             "files_rate": self._speed.files(),
-            "left": self._speed.left(finished, expected) if is_live and expected else None,
+            "left": left + waits if left is not None and is_live else None,
             "hosts": [
                 {**asdict(one), "host": _text(one.host), "rate": speeds.get(one.host, 0.0)} for one in hosts
             ],
@@ -245,6 +249,7 @@ class _Site:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
+        await asyncio.sleep(_PAUSE)
         with suppress(ConnectionError):
             return await self._answer(request)
         return web.Response(status=400)  # to nobody: the browser is gone

@@ -5,9 +5,9 @@
     table of `headers --tiles` ───┘
 
 Source: https://fsspec.github.io/kerchunk/spec.html, version 1. Each file is a group `collection/item/asset`
-with the array `asset`, so that bands of different sizes do not meet in one dataset. References into a mirror
-begin with the template `{{mirror}}`, which readers can replace when the mirror has moved. Rasters are taken
-one by one and never held.
+with the array `asset`, so that bands of different sizes do not meet in one dataset. References are to
+absolute paths or URLs, without the templates of the specification, which not every reader knows. Rasters are
+taken one by one and never held.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ from stacpull.store.regular import open_regular
 from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, Needs, Segments, TiffError, Transform, parse
 
 _GROUP = b'{"zarr_format":2}'
-_TEMPLATE = "{{mirror}}"
 _PLACE = "spatial_ref"
 """The variable with the georeference, named as by rioxarray."""
-_BRACES = "its address has {{, which references cannot have"
 _FIRST_READ = 4096
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_REASONS = 20
@@ -84,16 +82,11 @@ def export_kerchunk(
     references = _References(on_left_out)
     root = contents.dest.resolve()
     try:
-        templates = orjson.dumps({"mirror": str(root)})
-    except orjson.JSONEncodeError as error:
-        raise UsageError(
-            f"{contents.dest} has a path that is not UTF-8, which references cannot have."
-        ) from error
-    if "{{" in str(root):
-        raise UsageError(f"{root} has {{{{ in its path, which references cannot have.")
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("The path of DEST is not UTF-8, which references cannot have.") from error
     with whole_file(out) as file:
-        rasters = _mirrored(contents, root, options, on_progress, references.skip)
-        references.write(file, templates, rasters)
+        references.write(file, _mirrored(contents, root, options, on_progress, references.skip))
     notes = references.notes()
     if contents.unreadable:
         notes = (
@@ -120,7 +113,7 @@ def export_kerchunk_of_table(
     _check(out, options)
     references = _References(on_left_out)
     with whole_file(out) as file:
-        references.write(file, b"{}", _tabled(table, options, on_progress))
+        references.write(file, _tabled(table, options, on_progress))
     return references.report(out, references.notes())
 
 
@@ -128,7 +121,7 @@ def _check(out: Path, options: SampleOptions) -> None:
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
     if out.suffix.lower() != ".json":
-        raise UsageError(f"{out} is not the name of a .json file, which references are.")
+        raise UsageError(f"Cannot write references to {out}: use a name that ends with .json.")
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
 
@@ -148,10 +141,9 @@ class _References:
         """Count an asset that is not a TIFF."""
         self._others += 1
 
-    def write(self, file: BinaryIO, templates: bytes, rasters: Iterator[_Raster]) -> None:
-        """Write the whole file; `templates` are JSON."""
-        file.write(b'{"version":1,"templates":' + templates + b',"refs":{\n".zgroup":')
-        file.write(_text(_GROUP))
+    def write(self, file: BinaryIO, rasters: Iterator[_Raster]) -> None:
+        """Write the whole file."""
+        file.write(b'{"version":1,"refs":{\n".zgroup":' + _text(_GROUP))
         collections: set[str] = set()
         before: ItemId | None = None
         for raster in rasters:
@@ -198,17 +190,18 @@ class _References:
     def _leave_out(self, raster: _Raster, reason: str) -> None:
         counted = reason if reason in self._reasons or len(self._reasons) < _MOST_REASONS else "other reasons"
         self._reasons[counted] += 1
-        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}")
+        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}".rstrip())
         self._on_left_out(raster.item, raster.key, f"The file is left out: {reason}.")
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out, and about the files as they are referenced."""
         notes = [
-            f"{number:,} files were left out, {self._examples[reason]} for one: {reason}."
+            f"{number:,} {'file was' if number == 1 else 'files were'} left out, "
+            f"{self._examples[reason]} for one: {reason}."
             for reason, number in self._reasons.most_common()
         ]
         if self._others:
-            notes.append(f"{self._others:,} assets are not TIFFs.")
+            notes.append(f"Assets that are not TIFFs: {self._others:,}.")
         if len(self._schemes) > 1:
             schemes = " and ".join(sorted(self._schemes))
             notes.append(f"The files are at {schemes}: open the references with an fs for each.")
@@ -227,6 +220,8 @@ def _described(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
     """
     if isinstance(raster.layout, str):
         raise NotReferencedError(raster.layout)
+    if "{{" in raster.href:
+        raise NotReferencedError("its address has {{, which begins a template")
     return raster.layout, zarr_array(raster.layout, raster.size)
 
 
@@ -264,11 +259,7 @@ def _mirrored(
             if layout is None:
                 on_skip()
                 continue
-            href = f"{_TEMPLATE}/{file.path}"
-            if "{" in file.path or "}" in file.path:  # readers would take them for a part of the template
-                href = f"{root}/{file.path}"
-                layout = _BRACES if "{{" in file.path else layout
-            yield _Raster(ItemId(item.collection, item.id), key, href, file.size, layout)
+            yield _Raster(ItemId(item.collection, item.id), key, f"{root}/{file.path}", file.size, layout)
 
 
 def _read_layout(path: str) -> TiffLayout | str | None:
@@ -308,7 +299,7 @@ def _tabled(
     """Yield the files of a table."""
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
-        raise UsageError(f"{table} is not a .parquet or .ndjson table, as `stacpull headers --tiles` writes.")
+        raise UsageError(f"{table} is not a .parquet or .ndjson table of `stacpull headers --tiles`.")
     if reader is _parquet_rows and find_spec("pyarrow") is None:
         raise UsageError("Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
     for number, (row, total) in enumerate(reader(table), 1):
@@ -318,7 +309,7 @@ def _tabled(
         href = _local(row["href"] or "")
         layout: TiffLayout | str = "its header was not read"  # or its item was not, which has no asset
         if row["failure"] is None and row["tile_offsets"] is not None:
-            layout = TiffLayout(*(row[name] for name in TiffLayout._fields)) if "{{" not in href else _BRACES
+            layout = TiffLayout(*(row[name] for name in TiffLayout._fields))
         yield _Raster(ItemId(row["collection"], row["item"]), row["asset"] or "", href, row["size"], layout)
 
 
@@ -364,5 +355,5 @@ def _transform(value: Any) -> Transform | None:
 
 def _not_tiles(table: Path, missing: set[str]) -> UsageError:
     return UsageError(
-        f"{table} has no column {min(missing)}: make it with `stacpull headers SOURCE --tiles -o {table}`."
+        f"{table} is not a table of `stacpull headers --tiles`: it has no column {min(missing)}."
     )

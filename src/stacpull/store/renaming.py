@@ -16,8 +16,6 @@ from functools import cache
 
 from stacpull.system import is_linux
 
-__all__ = ["rename_new"]
-
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})

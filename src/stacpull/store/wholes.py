@@ -11,8 +11,6 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-__all__ = ["Whole", "WholeName", "parse_whole", "whole_name"]
-
 _MARK = ".whole"
 _UNPROVEN = "~"
 _QUOTE = '"'
