@@ -266,7 +266,7 @@ def _publish(
         publisher.confirm(message)
     elif not isinstance(message, messages.OperationCall):
         publisher.deliver(message)
-    publisher.pace()
+    publisher.publish_if_due()
 
 
 def main() -> None:
