@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -40,6 +41,9 @@ from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, Needs, Segments, TiffEr
 
 _GROUP = b'{"zarr_format":2}'
 _TEMPLATE = "{{mirror}}"
+_PLACE = "spatial_ref"
+"""The variable with the georeference, named as by rioxarray."""
+_BRACES = "its address has {{, which references cannot have"
 _FIRST_READ = 4096
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_REASONS = 20
@@ -79,11 +83,17 @@ def export_kerchunk(
     _check(out, options)
     references = _References(on_left_out)
     root = contents.dest.resolve()
+    try:
+        templates = orjson.dumps({"mirror": str(root)})
+    except orjson.JSONEncodeError as error:
+        raise UsageError(
+            f"{contents.dest} has a path that is not UTF-8, which references cannot have."
+        ) from error
     if "{{" in str(root):
-        raise UsageError(f"{root} has {{{{ in its name, which references cannot have.")
+        raise UsageError(f"{root} has {{{{ in its path, which references cannot have.")
     with whole_file(out) as file:
         rasters = _mirrored(contents, root, options, on_progress, references.skip)
-        references.write(file, {"mirror": str(root)}, rasters)
+        references.write(file, templates, rasters)
     notes = references.notes()
     if contents.unreadable:
         notes = (
@@ -110,7 +120,7 @@ def export_kerchunk_of_table(
     _check(out, options)
     references = _References(on_left_out)
     with whole_file(out) as file:
-        references.write(file, {}, _tabled(table, options, on_progress, references.skip))
+        references.write(file, b"{}", _tabled(table, options, on_progress))
     return references.report(out, references.notes())
 
 
@@ -138,9 +148,9 @@ class _References:
         """Count an asset that is not a TIFF."""
         self._others += 1
 
-    def write(self, file: BinaryIO, templates: Json, rasters: Iterator[_Raster]) -> None:
-        """Write the whole file."""
-        file.write(b'{"version":1,"templates":' + orjson.dumps(templates) + b',"refs":{\n".zgroup":')
+    def write(self, file: BinaryIO, templates: bytes, rasters: Iterator[_Raster]) -> None:
+        """Write the whole file; `templates` are JSON."""
+        file.write(b'{"version":1,"templates":' + templates + b',"refs":{\n".zgroup":')
         file.write(_text(_GROUP))
         collections: set[str] = set()
         before: ItemId | None = None
@@ -162,23 +172,23 @@ class _References:
     def _entries(self, raster: _Raster) -> Iterator[tuple[str, bytes]] | None:
         """Return the names below the item and the values of a file; None if it is left out."""
         try:
-            layout, array = _array(raster)
+            layout, array = _described(raster)
         except NotReferencedError as error:
             self._leave_out(raster, str(error))
             return None
         self._schemes.add(urlsplit(raster.href).scheme or "file")
         name = safe_segment(raster.key)
-        place = georeference(layout)
+        place = georeference(layout) if name != _PLACE else {}
         if place:
-            array.attributes.update(grid_mapping="spatial_ref", coordinates="spatial_ref")
+            array.attributes.update(grid_mapping=_PLACE, coordinates=_PLACE)
 
         def entries() -> Iterator[tuple[str, bytes]]:
             yield f"{name}/.zgroup", _text(_GROUP)
             yield f"{name}/{name}/.zarray", _text(orjson.dumps(array.metadata))
             yield f"{name}/{name}/.zattrs", _text(orjson.dumps(array.attributes))
             if place:
-                yield f"{name}/spatial_ref/.zarray", _text(_SCALAR)
-                yield f"{name}/spatial_ref/.zattrs", _text(orjson.dumps({"_ARRAY_DIMENSIONS": [], **place}))
+                yield f"{name}/{_PLACE}/.zarray", _text(_SCALAR)
+                yield f"{name}/{_PLACE}/.zattrs", _text(orjson.dumps({"_ARRAY_DIMENSIONS": [], **place}))
             for chunk in array.chunks:
                 where = [raster.href, chunk.offset, chunk.size] if chunk.size else [raster.href]
                 yield f"{name}/{name}/{chunk.key}", orjson.dumps(where)
@@ -209,16 +219,14 @@ class _References:
         return ExportReport(self._files, (out.name,), out.stat().st_size, notes, self._reasons.total())
 
 
-def _array(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
-    """Return the array of a file.
+def _described(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
+    """Return layout and array of a file.
 
     Raises:
         NotReferencedError: It has none.
     """
     if isinstance(raster.layout, str):
         raise NotReferencedError(raster.layout)
-    if "{{" in raster.href.removeprefix(_TEMPLATE):
-        raise NotReferencedError("its address has {{, which references cannot have")
     return raster.layout, zarr_array(raster.layout, raster.size)
 
 
@@ -256,8 +264,10 @@ def _mirrored(
             if layout is None:
                 on_skip()
                 continue
-            is_plain = not any(brace in file.path for brace in "{}")
-            href = f"{_TEMPLATE}/{file.path}" if is_plain else f"{root}/{file.path}"
+            href = f"{_TEMPLATE}/{file.path}"
+            if "{" in file.path or "}" in file.path:  # readers would take them for a part of the template
+                href = f"{root}/{file.path}"
+                layout = _BRACES if "{{" in file.path else layout
             yield _Raster(ItemId(item.collection, item.id), key, href, file.size, layout)
 
 
@@ -265,8 +275,9 @@ def _read_layout(path: str) -> TiffLayout | str | None:
     """Read the header of a file: None if it is not a TIFF, a text that says why it cannot be read."""
     try:
         with open(open_regular(path, os.O_RDONLY), "rb", buffering=0) as file:  # noqa: PTH123 - follows no link
-            segments = Segments(os.fstat(file.fileno()).st_size)
-            segments.add(0, file.read(_FIRST_READ))
+            size = os.fstat(file.fileno()).st_size
+            segments = Segments(size)
+            segments.add(0, file.read(min(size, _FIRST_READ)))
             if segments.read(0, 4) not in _MAGIC:
                 return None
             while isinstance(header := parse(segments, most_bytes=MOST_BYTES_WITH_TILES, tiles=True), Needs):
@@ -293,25 +304,22 @@ def _tabled(
     table: Path,
     options: SampleOptions,
     on_progress: Callable[[int, int | None], None],
-    on_skip: Callable[[], None],
 ) -> Iterator[_Raster]:
     """Yield the files of a table."""
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
         raise UsageError(f"{table} is not a .parquet or .ndjson table, as `stacpull headers --tiles` writes.")
+    if reader is _parquet_rows and find_spec("pyarrow") is None:
+        raise UsageError("Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
     for number, (row, total) in enumerate(reader(table), 1):
         on_progress(number, total)
         if options.collections and row["collection"] not in options.collections:
             continue
-        if not row["href"]:
-            on_skip()
-            continue
-        layout: TiffLayout | str = "its header was not read"
+        href = _local(row["href"] or "")
+        layout: TiffLayout | str = "its header was not read"  # or its item was not, which has no asset
         if row["failure"] is None and row["tile_offsets"] is not None:
-            layout = TiffLayout(*(row[name] for name in TiffLayout._fields))
-        yield _Raster(
-            ItemId(row["collection"], row["item"]), row["asset"], _local(row["href"]), row["size"], layout
-        )
+            layout = TiffLayout(*(row[name] for name in TiffLayout._fields)) if "{{" not in href else _BRACES
+        yield _Raster(ItemId(row["collection"], row["item"]), row["asset"] or "", href, row["size"], layout)
 
 
 def _local(href: str) -> str:
@@ -341,7 +349,7 @@ def _ndjson_rows(table: Path) -> Iterator[tuple[Json, int | None]]:
         with table.open("rb") as file:
             for line in file:
                 row = orjson.loads(line)
-                if missing := set(_COLUMNS) - set(row):
+                if missing := set(_COLUMNS) - set(row if isinstance(row, dict) else ()):
                     raise _not_tiles(table, missing)
                 row["transform"] = _transform(row["transform"])
                 yield row, None
