@@ -528,7 +528,7 @@ def test_cancelled_it_leaves_no_thread_at_work(mirrored: Mirrored) -> None:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """Yield a directory that all users may enter, which those of pytest are not: each run of it closes them."""
+    """Yield a directory that all users may enter. Each run of pytest closes its own to them."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         yield Path(made)
