@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull import arguments
+from stacpull.redact import Secret
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,12 @@ from stacpull import arguments
         (arguments.spatial_extent, " 170, -20 ,-170,10", (170.0, -20.0, -170.0, 10.0)),
         (arguments.spatial_extent, [1, 2, 3.5, 4], (1.0, 2.0, 3.5, 4.0)),
         (arguments.item_ids, "S2A_1", ("S2A_1",)),
+        (arguments.listen_address, 8080, ("127.0.0.1", 8080)),
+        (arguments.listen_address, "0", ("127.0.0.1", 0)),
+        (arguments.listen_address, "localhost:65535", ("127.0.0.1", 65535)),
+        (arguments.listen_address, "0.0.0.0:80", ("0.0.0.0", 80)),  # noqa: S104 - a text
+        (arguments.listen_address, "[::1]:80", ("::1", 80)),
+        (arguments.access_token, " 0123456789abcdef ", Secret("0123456789abcdef")),
     ],
 )
 def test_what_is_read(reader: arguments.Reader, raw: object, value: object) -> None:
@@ -74,6 +81,15 @@ def test_what_is_read(reader: arguments.Reader, raw: object, value: object) -> N
         (arguments.spatial_extent, "0,0,1,91", "latitudes in order"),
         (arguments.item_ids, "@/nonexistent/ids.txt", "cannot read /nonexistent/ids.txt: No such file"),
         (arguments.existing_file, "/nonexistent/ca.pem", "is not a file"),
+        (arguments.listen_address, "65536", "must be a port"),
+        (arguments.listen_address, -1, "must be a port"),
+        (arguments.listen_address, True, "must be a port"),
+        (arguments.listen_address, ":80", "must be a port"),
+        (arguments.listen_address, "::1:80", "must be a port"),
+        (arguments.listen_address, "name:80", "must be a port"),
+        (arguments.listen_address, "", "must be a port"),
+        (arguments.access_token, "x" * 15, "must have at least 16 characters"),
+        (arguments.access_token, "@/nonexistent/token", "cannot read /nonexistent/token"),
     ],
 )
 def test_what_is_refused(reader: arguments.Reader, raw: object, complaint: str) -> None:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from ipaddress import ip_address
 from os import PathLike
 from pathlib import Path
 from typing import (
@@ -54,6 +55,8 @@ Positive = Annotated[int, (1, math.inf)]
 NotNegative = Annotated[int, (0, math.inf)]
 AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
 """How many transfers run at the same time."""
+
+_SHORTEST_TOKEN = 16
 
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
@@ -306,6 +309,28 @@ def web_address(raw: object) -> str:
     if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")
     return address
+
+
+def listen_address(raw: object) -> tuple[str, int]:
+    """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
+    host, _, port = (f"127.0.0.1:{raw}" if _integer(raw) is not None else str(raw)).rpartition(":")
+    number = _integer(port)
+    try:
+        address = str(ip_address("127.0.0.1" if host == "localhost" else host.strip("[]")))
+    except ValueError:
+        number = None
+    if number is None or not 0 <= number <= 65535 or (":" in host and host[:1] != "["):  # noqa: PLR2004 - ports
+        raise ValueError(f"must be a port, or an IP address and a port, like 127.0.0.1:8080, not {raw!r}")
+    return address, number
+
+
+def access_token(raw: object) -> Secret:
+    """Read a token of at least 16 characters, or @FILE with it."""
+    token = read_text(raw).strip()
+    token = _contents(token[1:]).strip() if token.startswith("@") else token
+    if len(token) < _SHORTEST_TOKEN:
+        raise ValueError(f"must have at least {_SHORTEST_TOKEN} characters")
+    return Secret(token)
 
 
 def spatial_extent(raw: object) -> tuple[float, ...]:
@@ -683,6 +708,26 @@ def file_path(value: str | PathLike[str] | None) -> Path | None:
         return Path(value).expanduser()
     except (TypeError, RuntimeError):
         return cast("Path", _reject("a path", value))
+
+
+def listening(value: str | int | tuple[str, int] | None) -> tuple[str, int] | None:
+    """Return the address and port of a server, from text, a port, or both."""
+    if value is None:
+        return None
+    try:
+        return listen_address(f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else value)
+    except (ValueError, IndexError):
+        return cast("tuple[str, int]", _reject("a port, or an IP address and a port", value))
+
+
+def token(value: str | Secret | None) -> Secret | None:
+    """Return a token as a secret."""
+    if value is None or isinstance(value, Secret):
+        return value
+    given: object = value
+    if isinstance(given, str) and len(given) >= _SHORTEST_TOKEN:
+        return Secret(given)
+    return cast("Secret", _reject(f"text of at least {_SHORTEST_TOKEN} characters", "***"))
 
 
 def _listed(value: object) -> tuple[Any, ...] | None:

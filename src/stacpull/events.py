@@ -93,6 +93,17 @@ class Progress:
         """Hosts that get no requests now, since they throttle, and the seconds until the next one."""
         return tuple((one.host, one.wait) for one in self.hosts if one.wait > 0)
 
+    @property
+    def assets_expected(self) -> int | None:
+        """How many assets there will be: estimated until the walk has ended, None if that is not possible."""
+        if self.walk_ended:
+            return self.assets_planned
+        read = max(
+            self.items_seen / self.items_announced if self.items_announced else 0.0,
+            self.items_matched / self.items_wanted if self.items_wanted else 0.0,
+        )
+        return max(self.assets_planned, round(self.assets_planned / min(1.0, read))) if read > 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:

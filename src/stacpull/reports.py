@@ -145,6 +145,8 @@ class MirrorReport(Counts):
     """Why the run stopped early, if it did: one plain sentence."""
     missing_ok: bool = False
     """True if assets that are gone upstream are no reason for exit code 1 (`--missing ok`)."""
+    dashboard: str | None = None
+    """The URL at which the run was shown while it lasted (`--dashboard`)."""
     nothing_to_resume: bool = False
     """True if `resume` found no unfinished run. The counters are then those of the mirror, without effort."""
 

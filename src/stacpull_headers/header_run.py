@@ -1,6 +1,6 @@
 """One job of headers: the walk and the transfers of a mirror, with rows instead of files.
 
-    walk ─▶ selected ─▶ HeaderPlans ─▶ queue ─▶ pool (course: RangedReader) ─▶ HeaderBook ─▶ results
+    walk ─▶ selected ─▶ HeaderPlans ─▶ queue ─▶ pool (fetcher: RangedReader) ─▶ HeaderBook ─▶ results
 
 After a stop the walk ends and reads in progress finish. An error ends the job after what was read is saved.
 """
@@ -14,7 +14,7 @@ import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
-from stacpull.engine.course import Tools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
@@ -144,7 +144,7 @@ class HeadersRun:
         position = Position.from_json(before["walk"] if before else None)
         fetcher = _HeaderFetcher(RangedReader(self._network.client, tiles=self._tiles))
         network, prefer = self._network, self._selection.prefer
-        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
+        tools = TransferTools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
         pool = Pool(queue, self._book, tools, workers=self._workers, on_failure=self._failures.failed)
 
         async def produce() -> None:
@@ -222,7 +222,7 @@ class HeadersRun:
 
 
 class _HeaderFetcher:
-    """One attempt at the header of a job's asset (`engine.course.Fetches`)."""
+    """One attempt at the header of a job's asset (`engine.asset_transfer.Fetches`)."""
 
     def __init__(self, reader: RangedReader) -> None:
         self._reader = reader

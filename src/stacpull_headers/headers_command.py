@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 _UNUSED = (
     "checksum", "revalidate", "prune", "yes", "adopt", "processes", "expand-prefix", "collection-assets",
-    "clip",
+    "clip", "dashboard", "dashboard-token",
 )  # fmt: skip
 
 

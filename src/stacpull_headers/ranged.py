@@ -97,7 +97,7 @@ async def read_header(
 ) -> HeaderRead | Failure:
     """Read the header of the file at `href`, with retries by `policy`. A failure is returned, not raised.
 
-    For hrefs without an item; those of items are retried by `engine.course`.
+    For hrefs without an item; those of items are retried by `engine.asset_transfer`.
 
     Raises:
         CredentialsError: Credentials are refused, or cannot be obtained.

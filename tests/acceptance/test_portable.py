@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,18 @@ from tests.acceptance.command import Running, environment, run, wait_until
 
 import stacpull
 from stacpull.engine.recovery import boot_id
-from stacpull.store.renaming import rename_new
+from stacpull.store.renaming import _renameat2, rename_new
 from stacpull.store.sync import FileSync, GroupSync, choose
 
 COUNT = 150
 
 
 @pytest.fixture
-def portable(monkeypatch: pytest.MonkeyPatch) -> None:
+def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("STACPULL_PORTABLE", "1")
+    _renameat2.cache_clear()  # a process asks once
+    yield
+    _renameat2.cache_clear()
 
 
 @pytest.mark.usefixtures("portable")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from pathlib import Path
 
-from tests.acceptance.command import environment, run
+import pytest
+from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.small_api import SmallApi
+from tests.bench.authority import certificate
 
 _NOTE_MODULES = """
 import os, sys
@@ -23,7 +26,7 @@ os._exit = note
 
 IN_NEITHER = {
     "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "shapely", "stacpull.outputs",
-    "stacpull.tiff", "stacpull_headers", "stacpull_replicas", "stacpull_trace", "urllib3",
+    "stacpull.tiff", "stacpull_headers", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
 }  # fmt: skip
 NOT_IN_NETWORK_PROCESS = IN_NEITHER | {"pystac"}
 NOT_IN_STORE_PROCESS = IN_NEITHER | {
@@ -33,22 +36,36 @@ NOT_IN_STORE_PROCESS = IN_NEITHER | {
 }  # fmt: skip
 
 
+def mirror(dest: Path, env: dict[str, str], tls: ssl.SSLContext | None = None) -> Ran:
+    async def served() -> Ran:
+        async with SmallApi({"c": ["1", "2", "3"]}, tls=tls) as api:
+            return await asyncio.to_thread(run, ["mirror", api.url("/"), str(dest), "-C", "c"], env)
+
+    return asyncio.run(served())
+
+
 def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(_NOTE_MODULES.format(folder=str(tmp_path)))
     env = environment()
     env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), env["PYTHONPATH"]))
-
-    async def mirror() -> int:
-        async with SmallApi({"c": ["1", "2", "3"]}) as api:
-            ran = await asyncio.to_thread(
-                run, ["mirror", api.url("/"), str(tmp_path / "mirror"), "-C", "c"], env
-            )
-            return ran.code
-
-    assert asyncio.run(mirror()) == 0
+    ran = mirror(tmp_path / "mirror", env)
+    assert ran.code == 0, ran.err
     loaded = [set(found.read_text().split()) for found in tmp_path.glob("*.loaded")]
     stores = [modules for modules in loaded if "stacpull.engine.store_server" in modules]
     networks = [modules for modules in loaded if "stacpull.fastpath.path" in modules]
     assert (len(loaded), len(stores), len(networks)) == (2, 1, 1)
     assert networks[0] & NOT_IN_NETWORK_PROCESS == set()
     assert stores[0] & NOT_IN_STORE_PROCESS == set()
+
+
+@pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 4)])
+def test_the_system_is_trusted_though_aiohttp_does_not_read_its_certificates(
+    tmp_path: Path, trusted: bool, code: int
+) -> None:
+    """OpenSSL takes those from where SSL_CERT_FILE says. The pages are read over aiohttp."""
+    issued = certificate(tmp_path, "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(issued.server, issued.key)
+    env = environment(SSL_CERT_FILE=str(issued.authority) if trusted else os.devnull)
+    ran = mirror(tmp_path / "mirror", env, context)
+    assert ran.code == code, ran.err

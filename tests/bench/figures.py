@@ -10,11 +10,22 @@ OURS = "stacpull"
 
 
 class Figure(NamedTuple):
-    """One run: seconds of wall and of processor time (all processes), most memory in bytes."""
+    """One run of a tool, with all of its processes. Times in seconds."""
 
     wall: float
     cpu: float
     memory: int
+    """The most, in bytes."""
+    user: float = 0.0
+    """Of the processor time, what the tool itself took."""
+    system: float = 0.0
+    """And what the kernel took for it."""
+    switches: int = 0
+    """How often a processor changed from one of its threads to another thread."""
+    origin_cpu: float = 0.0
+    """Processor time of the origin."""
+    others_cpu: float = 0.0
+    """Processor time of everything else on the machine."""
 
 
 class Outcome(NamedTuple):
@@ -30,11 +41,19 @@ def median(runs: Sequence[Figure]) -> Figure:
     """The median of each figure by itself; of memory the largest. Raises ValueError if there are no runs."""
     if not runs:
         raise ValueError("there are no runs to take the median of")
-    return Figure(
-        statistics.median(run.wall for run in runs),
-        statistics.median(run.cpu for run in runs),
-        max(run.memory for run in runs),
-    )
+    middle = Figure._make(map(statistics.median, zip(*runs, strict=True)))
+    return middle._replace(memory=max(run.memory for run in runs))
+
+
+def beside(figure: Figure, busy: float, origin: float) -> Figure:
+    """The figure with what else the machine did meanwhile, in seconds of processor time.
+
+    Args:
+        figure: Of the tool.
+        busy: All that the machine did.
+        origin: Of that, the origin's.
+    """
+    return figure._replace(origin_cpu=origin, others_cpu=max(0.0, busy - origin - figure.cpu))
 
 
 def ratio(theirs: float, ours: float | None) -> float | None:
@@ -65,6 +84,11 @@ def _row(middle: Figure, ours: Figure | None, outcome: Outcome, files: int) -> d
         "cpu_s": round(middle.cpu, 3),
         "cpu_us_per_file": round(middle.cpu / files * 1e6, 1),
         "memory_mb": round(middle.memory / 1e6, 1),
+        "user_s": round(middle.user, 3),
+        "system_s": round(middle.system, 3),
+        "switches": round(middle.switches),
+        "origin_cpu_s": round(middle.origin_cpu, 3),
+        "others_cores": round(max(run.others_cpu / run.wall for run in outcome.runs), 2),
         "wall_to_ours": ratio(middle.wall, ours.wall if ours else None),
         "cpu_to_ours": ratio(middle.cpu, ours.cpu if ours else None),
         "runs": [

@@ -14,6 +14,8 @@ from tests.bench.figures import summary
 from tests.bench.rounds import Measured
 
 _BUSY = 0.5
+_OTHERS = 0.2
+"""Cores that other programs take, above which wall times say little."""
 
 
 def as_dict(measured: Measured) -> dict[str, Any]:
@@ -41,9 +43,18 @@ def lines(row: Mapping[str, Any]) -> Iterator[str]:
         f"  {row['files']:,} files, {row['bytes'] / 1e6:,.0f} MB, from {row['origin']}, "
         f"{_way(row)}, to {row['destination']}; medians of {_rounds(row['rounds'])}"
     )
-    yield "  tool          wall s  to ours    CPU s  µs a file  to ours      MB"
+    yield (
+        "  tool          wall s  to ours    CPU s   user s    sys s  µs a file  to ours      MB  switches  "
+        "origin's CPU s"
+    )
     for tool, figures in row["tools"].items():
         yield f"  {tool:<12}{_row(figures)}"
+    others = max((figures.get("others_cores", 0) for figures in row["tools"].values()), default=0)
+    if others > _OTHERS:
+        yield (
+            f"  busy: other programs took up to {others:.1f} of {os.cpu_count()} cores during a run. "
+            "The wall times say nothing; compare CPU times, of many rounds"
+        )
 
 
 def _way(row: Mapping[str, Any]) -> str:
@@ -61,8 +72,9 @@ def _row(figures: Mapping[str, Any]) -> str:
             return f"  {word}: {figures[word]}"
     wall, cpu = _times(figures["wall_to_ours"]), _times(figures["cpu_to_ours"])
     return (
-        f"{figures['wall_s']:8.2f} {wall:>8} {figures['cpu_s']:8.2f} {figures['cpu_us_per_file']:10,.0f} "
-        f"{cpu:>8} {figures['memory_mb']:7,.0f}"
+        f"{figures['wall_s']:8.2f} {wall:>8} {figures['cpu_s']:8.2f} {figures['user_s']:8.2f} "
+        f"{figures['system_s']:8.2f} {figures['cpu_us_per_file']:10,.0f} {cpu:>8} "
+        f"{figures['memory_mb']:7,.0f} {figures['switches']:9,} {figures['origin_cpu_s']:15.2f}"
     )
 
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from tests.bench import destinations, tools
 from tests.bench.checking import WrongTreeError, check
-from tests.bench.figures import Figure, Outcome, another_round
+from tests.bench.figures import Figure, Outcome, another_round, beside
 from tests.bench.lacking import Unavailable
 from tests.bench.links import Link, check_round_trip, link
+from tests.bench.machine_time import machine_time
 from tests.bench.mixes import File, write_files
 from tests.bench.origins import Origin, origin
 from tests.bench.scenarios import Scenario
@@ -193,7 +194,10 @@ class _Course:
             task = Task(self.served, self.files, dest, Path(lists))
             invocation = tool.invoke(self.plan.tools[tool.name], task)
             environment = tools.environment(invocation, task.work)
+            before = machine_time()
             figure = yardstick(invocation.command, self.way.tools, environment, task.work, patience)
+            spent = [after - then for after, then in zip(machine_time(), before, strict=True)]
+            figure = beside(figure, *spent)
             check(self.served.root, self.files, dest, tool.place, tool.own)
         return figure
 
@@ -222,7 +226,8 @@ def yardstick(
         raise TooLongError(f"not done after {patience:.0f} s")
     if taken["code"] != 0:
         raise FailedError(f"ended with {taken['code']}: {_last_words(log)}")
-    return Figure(taken["wall"], taken["cpu"], taken["memory"])
+    user, system = taken["user"], taken["system"]
+    return Figure(taken["wall"], user + system, taken["memory"], user, system, taken["switches"])
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

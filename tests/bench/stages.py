@@ -31,7 +31,7 @@ from tests.bench.mixes import MIXES, File, write_files
 from tests.bench.origins import Origin, origin
 
 from stacpull.clock import SystemClock
-from stacpull.engine.course import Tools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.loop import run_on_loop
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
@@ -157,7 +157,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     fetcher = Fetcher(client, local_stages.NoParts())
     with tempfile.TemporaryDirectory() as directory, closing(Destination(Path(directory))) as destination:
         sharing = SharingFetcher(fetcher, destination, checksum=None)
-        tools = Tools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
+        tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
         path = partial(FastPath, client, http, sharing, policy=policy)
         pool = Pool(
             queue, _Sink(), tools, workers=WORKERS, fast=(lambda pool: path(sink=pool)) if fast else None

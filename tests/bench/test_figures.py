@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.bench.figures import Figure, Outcome, another_round, median, ratio, summary
+from tests.bench.figures import Figure, Outcome, another_round, beside, median, ratio, summary
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from tests.bench.figures import Figure, Outcome, another_round, median, ratio, s
     ids=["one", "each figure by itself, memory the largest", "an even number"],
 )
 def test_medians(runs: list[tuple[float, float, int]], expected: tuple[float, float, int]):
-    assert median([Figure(*run) for run in runs]) == expected
+    assert median([Figure(*run) for run in runs]) == Figure(*expected)
 
 
 def test_no_runs_have_no_median():
@@ -39,6 +39,15 @@ def test_summary_gives_medians_per_file_and_the_ratios_to_ours():
     assert (ours["wall_to_ours"], ours["cpu_to_ours"], ours["cpu_us_per_file"]) == (1.0, 1.0, 2000.0)
     assert (curl["wall_to_ours"], curl["cpu_to_ours"], curl["cpu_us_per_file"]) == (0.5, 0.25, 500.0)
     assert [run["wall_s"] for run in ours["runs"]] == [2.0, 4.0, 3.0]
+
+
+def test_what_neither_the_tool_nor_the_origin_took_is_of_others():
+    figure = beside(Figure(2.0, 1.0, 10), 3.5, 0.5)
+    assert (figure.origin_cpu, figure.others_cpu) == (0.5, 2.0)
+    coarse = beside(Figure(2.0, 1.0, 10), 1.2, 0.5)  # counted in ticks
+    assert coarse.others_cpu == 0
+    row = summary([Outcome("stacpull", (figure, figure._replace(others_cpu=0.2)))], 1)["stacpull"]
+    assert (row["origin_cpu_s"], row["others_cores"]) == (0.5, 1.0)
 
 
 def test_summary_says_who_was_skipped_or_failed_and_gives_no_figures_of_them():

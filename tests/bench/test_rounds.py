@@ -82,6 +82,8 @@ def assert_all_right(measured: Measured) -> None:
     for tool, figures in row["tools"].items():
         assert figures.get("wall_s", 0) > 0, (tool, figures)
         assert figures["memory_mb"] > 0
+        assert figures["user_s"] + figures["system_s"] == pytest.approx(figures["cpu_s"], abs=0.002)
+        assert figures["origin_cpu_s"] >= 0
     assert row["tools"][OURS]["wall_to_ours"] == 1.0
     assert "  s5cmd         skipped: not installed" in report.lines(report.as_dict(measured))
 

@@ -50,6 +50,7 @@ def test_a_small_program_took_little(tmp_path: Path):
 def test_processor_time_is_that_of_descendants_nobody_waited_for(tmp_path: Path):
     figure = run(python(LEFT_BEHIND, BURN.format(seconds=0.3)), tmp_path)
     assert 0.3 <= figure.cpu < 1.5
+    assert figure.user + figure.system == pytest.approx(figure.cpu)
 
 
 def test_memory_is_that_of_all_processes_together(tmp_path: Path):

@@ -3,10 +3,11 @@
     python -I -S yardstick.py RESULT SECONDS PROGRAM ARGUMENT...
 
 Writes a JSON object to RESULT: `code` (exit code, negative for a signal; null if it was ended after
-SECONDS), `wall` and `cpu` in seconds, `memory` in bytes. It is a process of its own, with hardly anything
-imported, for two reasons. Processor time is that of all children that were waited for (getrusage), and as a
-"subreaper" (prctl(2)) this process inherits those whose parent did not wait. And Linux counts what a process
-was before it became the program: a small parent keeps that small (about 10 MB; no figure can be below).
+SECONDS), `wall`, `user` and `system` in seconds, `switches` (context switches), `memory` in bytes. It is a
+process of its own, with hardly anything imported, for two reasons. Processor time is that of all children
+that were waited for (getrusage), and as a "subreaper" (prctl(2)) this process inherits those whose parent did
+not wait. And Linux counts what a process was before it became the program: a small parent keeps that small
+(about 10 MB; no figure can be below).
 
 Memory is the largest resident set; where the program has processes of its own, it is the largest sum of their
 proportional set sizes (proc(5), smaps_rollup), looked at four times a second.
@@ -56,7 +57,14 @@ def _run(command: tuple[str, ...], seconds: float) -> dict[str, object]:
     _end_all(LINGER if done else 0)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     memory = max(memory, usage.ru_maxrss * 1024)
-    return {"code": code, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": memory}
+    return {
+        "code": code,
+        "wall": wall,
+        "user": usage.ru_utime,
+        "system": usage.ru_stime,
+        "switches": usage.ru_nvcsw + usage.ru_nivcsw,
+        "memory": memory,
+    }
 
 
 def _watch(pid: int, deadline: float) -> int:

@@ -106,6 +106,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "prune": (True, "true", True),
     "yes": (True, "true", True),
     "allow-private-hosts": (True, "true", True),
+    "dashboard": ("[::1]:8080", '"[::1]:8080"', ("::1", 8080)),
+    "dashboard-token": ("0123456789abcdef", '"0123456789abcdef"', Secret("0123456789abcdef")),
     "geometry": ("a.geojson", '"a.geojson"', "a.geojson"),
     "resolution": ("10", "10.0", 10.0),
     "index": ("ndvi", '"ndvi"', "ndvi"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.course import Tools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.intake import Intake
 from stacpull.engine.pool import Pool
 from stacpull.errors import CredentialsError, SourceError
@@ -130,7 +130,7 @@ def run(
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before
-        tools = Tools(
+        tools = TransferTools(
             course.origin,
             ItemReader(course.origin.item, clock),
             RetryPolicy(retries),
@@ -256,7 +256,9 @@ def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None
 
     async def work() -> None:
         await clock.sleep(1.0)
-        tools = Tools(origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None)
+        tools = TransferTools(
+            origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None
+        )
         queue: asyncio.Queue[Job | None] = asyncio.Queue(2)
         pool = Pool(queue, outcomes, tools, workers=1)
         queue.put_nowait(job())
@@ -323,7 +325,7 @@ def bare_pool(
     queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
     outcomes = Outcomes()
     reader = ItemReader(lambda _href: _never(), clock)
-    tools = Tools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
+    tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
     return Pool(queue, outcomes, tools, workers=workers), queue, outcomes
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.course import Tools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.pool import Pool
 from stacpull.models import Failure, Job, Json, Received
@@ -70,7 +70,7 @@ def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: 
     async def course() -> Disk:
         disk, clock = Disk(), VirtualClock()
         intake = Intake(disk, Backlog(), slots=workers)
-        tools = Tools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
+        tools = TransferTools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
         queue: asyncio.Queue[Job | None] = asyncio.Queue(JOBS)
         pool = Pool(queue, intake, tools, workers=workers)
         for row in range(1, JOBS + 1):

@@ -8,7 +8,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine import mirror_store
-from stacpull.engine.mirror_store import Patience
+from stacpull.engine.mirror_store import StopDeadline
 from stacpull.engine.together import within_grace
 
 
@@ -49,7 +49,7 @@ def test_another_thread_has_a_while_after_it_has_seen_the_stop(monkeypatch: pyte
     now = 100.0
     monkeypatch.setattr(mirror_store.time, "monotonic", lambda: now)
     stop = asyncio.Event()
-    patience = Patience(stop.is_set, 3)
+    patience = StopDeadline(stop.is_set, 3)
     assert not patience.is_over()
     now = 200.0
     stop.set()

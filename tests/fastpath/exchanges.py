@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.engine.course import Tools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
@@ -162,6 +162,17 @@ async def outcome_of(
         )
 
 
+class _Parts:
+    """All that `SharingFetcher` asks of a destination when nothing is shared."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def part_identity(self, name: str) -> tuple[int, int]:
+        found = (self._directory / name).lstat()
+        return found.st_ino, found.st_size
+
+
 async def _outcome_in(
     directory: Path,
     server: ScriptedServer,
@@ -183,9 +194,13 @@ async def _outcome_in(
     s3 = S3Transport(http, AwsCredentials(options), options, clock=SystemClock())
     transports = {"http": http, "https": http, "s3": s3}
     client = Client(transports, gates, clock, allow_downgrade=True)
-    sharing = SharingFetcher(Fetcher(client, parts, clock=clock), cast("Destination", None), checksum=None)
+    sharing = SharingFetcher(
+        Fetcher(client, parts, clock=clock), cast("Destination", _Parts(directory)), checksum=None
+    )
     retried: list[Failure] = []
-    tools = Tools(sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append)
+    tools = TransferTools(
+        sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append
+    )
     intake = _Intake()
     queue: asyncio.Queue[Job | None] = asyncio.Queue()
     path = None

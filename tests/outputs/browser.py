@@ -70,6 +70,7 @@ class Page:
         """Set the width of the window, and light or dark."""
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
                         mobile=False)  # fmt: skip
+        await self.call("Emulation.setScrollbarsHidden", hidden=True)
         await self.call(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
         )
@@ -78,9 +79,10 @@ class Page:
         await self.call("Page.navigate", url=url)
         await self.wait_for("document.body?.dataset.drawn === 'yes'")
 
-    async def picture(self) -> bytes:
-        """Return a PNG of the whole page."""
-        found = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
+    async def picture(self, width: int = 0, height: int = 0) -> bytes:
+        """Return a PNG of the whole page, or of its upper part."""
+        clip = {"clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}} if height else {}
+        found = await self.call("Page.captureScreenshot", captureBeyondViewport=True, **clip)
         return base64.b64decode(found["data"])
 
     async def busy(self) -> float:
@@ -90,7 +92,9 @@ class Page:
 
     async def is_too_wide(self) -> bool:
         """Return True if the page must be scrolled sideways."""
-        return bool(await self.run("document.documentElement.scrollWidth > innerWidth"))
+        return bool(
+            await self.run("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        )
 
 
 @asynccontextmanager

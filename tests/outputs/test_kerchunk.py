@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,21 +14,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import rasterio
+import tifffile
 import xarray
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from imagecodecs.numcodecs import register_codecs
 from rasterio.crs import CRS
 from rasterio.windows import Window
 from tests.acceptance.command import COMMAND, environment, run
 from tests.acceptance.raster_host import RasterHost, raster_host
 from tests.outputs.conftest import item
+from tests.tiff.made import Value, ascii_field, shorts, tiff
+from tests.tiff.made import image as made_image
+from tests.tiff.reads import read as read_header
+from tests.tiff.test_fuzzing import MADE, TILED, damages
 
 import stacpull
 from stacpull import AssetFailed, Selection
 from stacpull.outputs import tiff_as_zarr
+from stacpull.outputs.tiff_as_zarr import NotReferencedError, TiffLayout, zarr_array
+from stacpull.tiff import TiffError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use `@` matmul:PendingDeprecationWarning", "ignore::rasterio.errors.NotGeoreferencedWarning"
+)
 register_codecs(verbose=False)
 
 TILES = {"tiled": True, "blockxsize": 32, "blockysize": 16}
@@ -68,20 +82,20 @@ def export(source: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
     return asyncio.run(stacpull.export(source, out, "kerchunk", **settings))
 
 
-def opened(references: Path, group: str, **options: Any) -> xarray.Dataset:
+def opened(references: Path, group: str) -> xarray.Dataset:
     return xarray.open_dataset(
         f"reference://{group}",
         engine="zarr",
         consolidated=False,
         zarr_format=2,
-        storage_options={"fo": str(references), "remote_options": {"asynchronous": True}, **options},
+        storage_options={"fo": str(references), "remote_options": {"asynchronous": True}},
         mask_and_scale=False,
     )
 
 
-def pixels(references: Path, group: str, **options: Any) -> Any:
+def pixels(references: Path, group: str) -> Any:
     """Return the pixels as rasterio orders them: band, y, x."""
-    with opened(references, group, **options) as dataset:
+    with opened(references, group) as dataset:
         array = dataset[group.rpartition("/")[2]]
         return (
             (array if "band" in array.dims else array.expand_dims("band")).transpose("band", "y", "x").values
@@ -138,6 +152,20 @@ WHOLE: dict[str, dict[str, Any]] = {
         **TILES, "compress": "WEBP", "WEBP_LOSSLESS": "YES", "dtype": "uint8", "bands": 3,
         "interleave": "PIXEL",
     },
+    "webp-alpha": {
+        "blockysize": 70, "compress": "WEBP", "WEBP_LOSSLESS": "YES", "dtype": "uint8", "bands": 4,
+        "interleave": "PIXEL", "photometric": "RGB", "alpha": "YES",
+    },
+    "jpeg-rgb": {
+        **TILES, "blockxsize": 16, "compress": "JPEG", "dtype": "uint8", "bands": 3, "interleave": "PIXEL",
+        "photometric": "RGB",
+    },
+    "alpha": {
+        "blockysize": 16, "dtype": "uint8", "bands": 4, "interleave": "BAND", "photometric": "RGB",
+        "alpha": "YES",
+    },
+    "one-column": {"blockysize": 16, "size": (71, 1), "dtype": "int64"},
+    "lerc-zstd": {"blockysize": 16, "compress": "LERC_ZSTD", "dtype": "float32", "bands": 2},
 }  # fmt: skip
 """Rasters whose blocks cannot be chunks."""
 ONE_BY_ONE: dict[str, dict[str, Any]] = {
@@ -172,16 +200,23 @@ def test_a_small_file_whose_blocks_cannot_be_chunks_is_one_chunk(
     assert export(dest, tmp_path / "refs.json").notes == ()
     for key in WHOLE:
         check(dest, tmp_path / "refs.json", key)
-    assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == ["{{mirror}}/c/i/jpeg.tif"]
+    assert references_in(tmp_path / "refs.json")["c/i/jpeg/jpeg/0.0"] == [str(dest / "c/i/jpeg.tif")]
 
 
+JPEG2000 = tiff(made_image(t259=shorts(34712))).ljust(4096)
 LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {
     "nibbles": ({"nbits": 4, "dtype": "uint8"}, "its samples have 4 bits"),
     "twelve": ({"nbits": 12}, "its samples have 12 bits"),
     "ycbcr": (
         {**TILES, "blockxsize": 16, "compress": "JPEG", "photometric": "YCBCR", "dtype": "uint8", "bands": 3},
-        "its colours are YCbCr",
+        "its colours are ycbcr",
     ),
+    "jpeg": (
+        {**TILES, "blockxsize": 16, "compress": "JPEG", "dtype": "uint8", "bands": 4},
+        "it is JPEG with several bands",
+    ),
+    "cielab": ({"photometric": "CIELAB", "dtype": "uint8", "bands": 3}, "its colours are cielab"),
+    "jpeg2000": ({"content": JPEG2000}, "its compression has no codec (jpeg2000)"),
     "lerc": (
         {**TILES, "compress": "LERC_ZSTD", "dtype": "float32", "size": (4200, 4200)},
         "its tiles have no codec (lerc), and it is larger than 64 MiB",
@@ -204,13 +239,33 @@ def test_what_cannot_be_referenced_is_left_out_and_reported(
     assert failed.keys() == LEFT_OUT.keys()
     for key, message in failed.items():
         assert message.startswith(f"The file is left out: {LEFT_OUT[key][1]}")
-    assert (report.items, report.left_out, report.exit_code) == (1, 5, 1)
-    assert "1 files were left out, c/i ycbcr for one: its colours are YCbCr." in report.notes
-    assert report.notes[-1] == "1 assets are not TIFFs."
+    assert (report.items, report.left_out, report.exit_code) == (1, 8, 1)
+    assert "1 file was left out, c/i ycbcr for one: its colours are ycbcr." in report.notes
+    assert report.notes[-1] == "Assets that are not TIFFs: 1."
     check(dest, tmp_path / "refs.json", "sound")
     assert {name.split("/")[2] for name in references_in(tmp_path / "refs.json") if name.count("/") > 2} == {
         "sound"
     }
+
+
+def test_pages_overviews_and_masks_are_left_alone(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    pages = np.arange(3 * 70 * 50, dtype=np.uint16).reshape(3, 70, 50)
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="minisblack", rowsperstrip=16, metadata=None)
+    contents = {"pages": {"content": (tmp_path / "pages.tif").read_bytes()}}
+    for name, blocks in (("tiles", TILES), ("strips", {"blockysize": 16})):
+        raster(tmp_path / f"{name}.tif", compress="DEFLATE", **blocks)
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(tmp_path / f"{name}.tif", "r+") as file,
+        ):
+            file.write_mask(file.read(1) > 20)
+            file.build_overviews([2, 4])
+        contents[name] = {"content": (tmp_path / f"{name}.tif").read_bytes()}
+    dest = mirror(**contents)
+    assert export(dest, tmp_path / "refs.json").notes == ()
+    for name in ("tiles", "strips"):
+        check(dest, tmp_path / "refs.json", name)
+    np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/pages"), pages[:1])
 
 
 def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: Path) -> None:
@@ -218,9 +273,39 @@ def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: 
     (dest / "c/i/a.tif").unlink()
     report = export(dest, tmp_path / "refs.json")
     assert report.notes == (
-        "1 files were left out, c/i a for one: it cannot be read: No such file or directory.",
+        "1 file was left out, c/i a for one: it cannot be read: No such file or directory.",
     )
     check(dest, tmp_path / "refs.json", "b")
+
+
+def test_predictors_are_those_that_readers_undo(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    values = np.cumsum(np.ones((64, 64)), axis=1).astype(np.uint16)
+    options = {"tile": (16, 32), "predictor": True, "metadata": None, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "lzma.tif", values, compression="lzma", **options)
+    odd = tiff(made_image(t317=shorts(2))).ljust(4096)
+    contents = {"lzma": {"content": (tmp_path / "lzma.tif").read_bytes()}, "none": {"content": odd}}
+    dest = mirror(**contents)
+    report = export(dest, tmp_path / "refs.json")
+    assert report.notes == (
+        "1 file was left out, c/i none for one: its predictor is 2, and its compression none.",
+    )
+    check(dest, tmp_path / "refs.json", "lzma")
+
+
+def test_blocks_of_another_size_are_not_chunks(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    padded = tiff(made_image(t279=Value(4, [1250]))).ljust(4096)
+    reversed_bits = tiff(made_image(t266=shorts(2))).ljust(4096, b"\x01")
+    dest = mirror(padded={"content": padded}, reversed_bits={"content": reversed_bits})
+    export(dest, tmp_path / "refs.json")
+    for key in ("padded", "reversed_bits"):
+        check(dest, tmp_path / "refs.json", key)
+
+
+def test_a_path_that_references_cannot_have_is_refused(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    dest = mirror(a={})
+    dest = dest.rename(tmp_path / os.fsdecode(b"\xff"))
+    with pytest.raises(stacpull.UsageError, match="not UTF-8, which references cannot have"):
+        export(dest, tmp_path / "refs.json")
 
 
 @pytest.mark.parametrize(("nodata", "expected"), [(None, 0), (7, 7)])
@@ -242,7 +327,7 @@ def test_sparse_tiles_read_as_nodata(
     names = [name for name in references_in(tmp_path / "refs.json") if name.startswith("c/i/tiles/tiles/")]
     assert names == [f"c/i/tiles/tiles/{name}" for name in (".zarray", ".zattrs", "1.1")]
     (note,) = report.notes
-    assert note.startswith("1 files were left out, c/i strips for one: its last strip is shorter than the ")
+    assert note.startswith("1 file was left out, c/i strips for one: its last strip is shorter than the ")
     assert note.endswith(", and parts of it are missing (sparse).")
 
 
@@ -281,31 +366,61 @@ def test_the_georeference_is_that_of_the_file(mirror: Callable[..., Path], tmp_p
     assert rasterio.Affine.from_gdal(*map(float, place["GeoTransform"].split())) == PLACE
 
 
-def test_references_follow_a_mirror_that_has_moved(mirror: Callable[..., Path], tmp_path: Path) -> None:
-    dest = mirror(a=TILES)
-    export(dest, tmp_path / "refs.json")
-    before = pixels(tmp_path / "refs.json", "c/i/a")
-    moved = dest.rename(tmp_path / "moved")
-    options = {"template_overrides": {"mirror": str(moved)}}
-    np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/a", **options), before)
+def test_an_item_opens_as_a_tree_of_its_assets(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    export(mirror(fine=TILES, coarse={"size": (35, 25)}), tmp_path / "refs.json")
+    tree = xarray.open_datatree(
+        "reference://c/i",
+        engine="zarr",
+        consolidated=False,
+        storage_options={"fo": str(tmp_path / "refs.json"), "remote_options": {"asynchronous": True}},
+    )
+    assert {name: tree[name][name].shape for name in tree.children} == {"fine": (70, 50), "coarse": (35, 25)}
+    tree.close()
+
+
+FUZZED = [
+    *TILED,
+    *MADE,
+    tiff(made_image(t259=shorts(5), t317=shorts(2), t42113=ascii_field("-1"))),
+    tiff(made_image(t277=shorts(3), t258=shorts(8, 8, 8), t284=shorts(2), t278=Value(4, [10]))),
+]
+
+
+@given(st.sampled_from(FUZZED).flatmap(damages))
+def test_any_header_is_an_array_or_left_out(data: bytes) -> None:
+    """What a header claims costs no more than its lists of tiles, and references stay within the file."""
+    try:
+        header = read_header(data, tiles=True).header
+        array = zarr_array(TiffLayout(*(getattr(header, name) for name in TiffLayout._fields)), len(data))
+    except (TiffError, NotReferencedError):
+        return
+    chunks = list(array.chunks)
+    assert len(chunks) <= len(data)
+    assert all(0 <= one.offset <= one.offset + one.size <= len(data) for one in chunks)
+    blocks = [
+        -(-side // block)
+        for side, block in zip(array.metadata["shape"], array.metadata["chunks"], strict=True)
+    ]
+    for chunk in chunks:
+        assert all(0 <= int(at) < end for at, end in zip(chunk.key.split("."), blocks, strict=True))
+    zarr.core.metadata.v2.ArrayV2Metadata.from_dict(json.loads(orjson.dumps(array.metadata)))
 
 
 def test_odd_names_are_groups_of_their_own(mirrored: Any, tmp_path: Path) -> None:
     data = raster(tmp_path / "made.tif", **TILES)
-    keys = ["{x}", "a/b", "..", ".zarray", "{{x}}", "ä b"]
+    keys = ["{x}", "a/b", "..", ".zarray", "{{x}}", "ä b", "spatial_ref"]
     items = [
         item(name, assets={key: {"href": "./a.tif"} for key in keys}) for name in ("i/j", "i", ".zgroup")
     ]
     dest = Path(mirrored(items, {"a.tif": data}))
     report = export(dest, tmp_path / "refs.json")
     found = references_in(tmp_path / "refs.json")
-    arrays = [
-        name.removesuffix("/.zarray")
-        for name in found
-        if name.endswith("/.zarray") and "spatial_ref" not in name
-    ]
-    assert len(arrays) == report.items == len(set(arrays))
-    assert report.items + report.left_out == 18
+    lines = (tmp_path / "refs.json").read_text().splitlines()
+    assert len(found) == len([line for line in lines if line.startswith('"')]), "no key twice"
+    arrays = [name.removesuffix("/.zarray") for name in found if name.endswith("/.zarray")]
+    arrays = [name for name in arrays if not name.endswith("/spatial_ref") or name.count("/spatial_ref") == 2]
+    assert (len(arrays), report.items, report.left_out) == (21 - 3, 21 - 3, 3), report.notes
+    assert "its address has {{" in report.notes[0]
     for name in arrays:
         group = name.rpartition("/")[0]
         assert name.count("/") == 3
@@ -325,7 +440,7 @@ def test_only_the_collections_that_are_named_are_exported(
 @pytest.mark.parametrize(
     ("out", "settings", "message"),
     [
-        ("refs.parquet", {}, r"refs\.parquet is not the name of a \.json file"),
+        ("refs.parquet", {}, r"refs\.parquet: use a name that ends with \.json"),
         ("refs.json", {"splits": {"train": ["i"]}}, "Splits and labels are for"),
         ("refs.json", {"shard_samples": 3}, "Shards are for the format webdataset"),
     ],
@@ -373,7 +488,7 @@ def test_a_table_gives_references_to_the_source_without_another_request(
     report = export(table, tmp_path / "refs.json")
     assert host.rasters_asked() == []
     assert (report.items, report.left_out) == (3, 1)
-    assert report.notes == ("1 files were left out, scenes/i broken for one: its header was not read.",)
+    assert report.notes == ("1 file was left out, scenes/i broken for one: its header was not read.",)
     for key in kinds:
         with rasterio.open(tmp_path / f"{key}.tif") as file:
             np.testing.assert_array_equal(pixels(tmp_path / "refs.json", f"scenes/i/{key}"), file.read())
@@ -397,39 +512,62 @@ def test_a_table_and_a_mirror_give_the_same_arrays(
     export(tmp_path / "table.parquet", tmp_path / "remote.json")
     export(mirror(**kinds), tmp_path / "local.json")
     remote, local = ((tmp_path / name).read_text() for name in ("remote.json", "local.json"))
-    remote = remote.replace(host.url, "{{mirror}}/c/i").replace('"scenes/', '"c/')
+    remote = remote.replace(host.url, str(tmp_path / "mirror/c/i")).replace('"scenes/', '"c/')
     assert json.loads(remote)["refs"] == json.loads(local)["refs"]
+
+
+def test_items_that_were_not_read_are_left_out(host: RasterHost, tmp_path: Path) -> None:
+    host.files = {"/a.tif": raster(tmp_path / "a.tif")}
+    headers(host, tmp_path / "table.ndjson", tmp_path)
+    row = json.loads((tmp_path / "table.ndjson").read_text())
+    failed = {
+        **dict.fromkeys(row),
+        "collection": "scenes",
+        "item": "j",
+        "failure": "gone",
+        "error": "It is gone.",
+    }
+    with (tmp_path / "table.ndjson").open("a") as file:
+        file.write(json.dumps(failed) + "\n" + json.dumps({**row, "href": "http://h.test/{{x}}.tif"}) + "\n")
+    report = export(tmp_path / "table.ndjson", tmp_path / "refs.json")
+    assert (report.items, report.left_out) == (1, 2)
+    assert sorted(report.notes) == [
+        "1 file was left out, scenes/i a for one: its address has {{, which begins a template.",
+        "1 file was left out, scenes/j for one: its header was not read.",
+    ]
+
+
+def test_local_files_of_a_table_are_referenced_by_their_paths(tmp_path: Path) -> None:
+    folder = tmp_path / "a b%20c"
+    folder.mkdir()
+    raster(folder / "x.tif", **TILES)
+    (folder / "items.ndjson").write_text(json.dumps(item("i", assets={"a": {"href": "./x.tif"}})) + "\n")
+    asyncio.run(stacpull.headers(str(folder / "items.ndjson"), tmp_path / "table.ndjson", tiles=True))
+    assert export(tmp_path / "table.ndjson", tmp_path / "refs.json").items == 1
+    with rasterio.open(folder / "x.tif") as file:
+        np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/a"), file.read())
 
 
 def test_tables_that_are_of_no_use_are_refused(host: RasterHost, tmp_path: Path) -> None:
     host.files = {"/a.tif": raster(tmp_path / "a.tif")}
     for name in ("plain.parquet", "plain.ndjson"):
         headers(host, tmp_path / name, tmp_path, tiles=False)
-        with pytest.raises(stacpull.UsageError, match=r"has no column .*headers SOURCE --tiles"):
+        with pytest.raises(
+            stacpull.UsageError, match=r"not a table of `stacpull headers --tiles`: it has no"
+        ):
             export(tmp_path / name, tmp_path / "refs.json")
     (tmp_path / "table.csv").write_text("a")
     with pytest.raises(stacpull.UsageError, match=r"not a \.parquet or \.ndjson table"):
         export(tmp_path / "table.csv", tmp_path / "refs.json")
     (tmp_path / "odd.parquet").write_bytes(b"PAR1 and more")
     (tmp_path / "odd.ndjson").write_bytes(b"{no json\n")
+    (tmp_path / "list.ndjson").write_bytes(b"[1]\n")
+    with pytest.raises(stacpull.UsageError, match="has no column"):
+        export(tmp_path / "list.ndjson", tmp_path / "refs.json")
     for name in ("odd.parquet", "odd.ndjson"):
         with pytest.raises(stacpull.DestinationError, match="cannot be read"):
             export(tmp_path / name, tmp_path / "refs.json")
     assert list(tmp_path.glob("*refs.json*")) == []
-
-
-def test_the_columns_of_tiles_are_lists_and_change_the_question(host: RasterHost, tmp_path: Path) -> None:
-    host.files = {"/a.tif": raster(tmp_path / "a.tif", **TILES), "/b.tif": b"no raster"}
-    headers(host, tmp_path / "t.ndjson", tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "t.ndjson").read_text().splitlines()]
-    assert [len(row["tile_offsets"] or ()) for row in rows] == [10, 0]
-    assert (rows[0]["tile_byte_counts"], rows[0]["fill_order"]) == ([1024] * 10, 1)
-    assert rows[1]["tile_byte_counts"] is None
-    with pytest.raises(stacpull.UsageError, match="columns"):
-        headers(host, tmp_path / "t.ndjson", tmp_path, tiles=False)
-    seen: list[Any] = []
-    headers(host, tmp_path / "t.ndjson", tmp_path, tiles=False, refresh=True, on_row=seen.append)
-    assert all("tile_offsets" not in row for row in seen)
 
 
 # Stops and kills.

@@ -11,7 +11,6 @@ import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
@@ -24,8 +23,18 @@ from stacpull.ledger.rates import MOST_INTERVALS, RateInterval
 from stacpull.outputs.html_page import rate_series
 from stacpull.outputs.html_report import _Tally, render
 from stacpull.outputs.mirrored_items import MirroredItem
+from stacpull.store.lock import MirrorLock
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+POINT_AT_A_CELL = """(() => {
+  const picture = document.querySelector("svg"), box = [...picture.querySelectorAll("path.cell")].at(-1)
+    .getBoundingClientRect();
+  picture.dispatchEvent(new PointerEvent("pointermove", {
+    clientX: box.x + box.width / 2, clientY: box.y + box.height / 2,
+  }));
+  return picture.parentElement.lastElementChild.textContent;
+})()"""
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -63,6 +72,16 @@ def test_the_page_has_the_numbers_of_the_mirror(dest: Path, tmp_path: Path) -> N
     assert data["runs"][0]["files"] == 2
 
 
+def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Path) -> None:
+    with closing(open_writer(dest)) as db:
+        db.execute("UPDATE runs SET state = 'running'")
+    data = data_of(written(dest, tmp_path / "report.html"))
+    assert (data["state"], data["runs"][0]["state"]) == ("interrupted", "interrupted")
+    with MirrorLock(dest):
+        data = data_of(written(dest, tmp_path / "report.html"))
+    assert (data["state"], data["runs"][0]["state"]) == ("running", "running")
+
+
 def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:
     before = data_of(written(dest, tmp_path / "report.html"))["checksum"]
     lines = []
@@ -70,7 +89,8 @@ def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:
         document = json.loads(path.read_bytes())
         for _, asset in sorted(document["assets"].items()):
             if "file:checksum" in asset:
-                local = path.parent / unquote(asset["href"])
+                local = path.parent / asset["href"]
+                assert local.stat().st_size == asset["file:size"]
                 lines.append((document["id"], f"{asset['file:checksum'][4:]}  {local.relative_to(dest)}\n"))
     expected = hashlib.sha256("".join(line for _, line in sorted(lines)).encode()).hexdigest()
     assert before == expected
@@ -103,10 +123,12 @@ def test_a_browser_draws_it_and_runs_nothing_else(dest: Path, tmp_path: Path) ->
                 await page.look(width, scheme)
                 await page.open((tmp_path / "report.html").as_uri())
                 assert not await page.is_too_wide()
-                assert await page.run("document.querySelectorAll('rect').length") >= 54
+                assert await page.run("document.querySelectorAll('path.cell').length") >= 3
+                assert await page.run("document.querySelectorAll('rect.hover').length") >= 50
                 assert await page.run("document.querySelector('.keys').textContent.includes('this disk')")
                 dark = await page.run("getComputedStyle(document.body).backgroundColor")
                 assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+            assert await page.run(POINT_AT_A_CELL) == "10°, 50°: 2 items"
             assert await page.run("document.title") == "Mirror of c"
             assert await page.run("document.querySelectorAll('img, script').length") == 2
             assert page.errors == []

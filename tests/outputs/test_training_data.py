@@ -84,6 +84,18 @@ def test_shards_hold_whole_samples(dest: Path, tmp_path: Path) -> None:
     assert (report.items, report.files) == (6, ("samples-000000.tar", "samples-000001.tar"))
 
 
+def test_files_whose_names_were_made_safe_are_found(mirrored: Any, tmp_path: Path) -> None:
+    assets = {key: {"href": "./a.tif"} for key in ("a/b", "50%", "a#b")}
+    dest = mirrored([item("i/j", assets=assets)], {"a.tif": b"raster"})
+    export(dest, tmp_path / "labels.csv", "csv")
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    paths = json.loads(row["paths"])
+    assert {key: (tmp_path / path).read_bytes() for key, path in paths.items()} == dict.fromkeys(
+        assets, b"raster"
+    )
+
+
 def test_webdataset_reads_the_shards(dest: Path, tmp_path: Path) -> None:
     tariterators = pytest.importorskip("webdataset.tariterators")
     export(dest, tmp_path / "out", "webdataset", shard_samples=4)

@@ -14,7 +14,7 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Secret, failures, mirror
-from stacpull.engine.course import Course
+from stacpull.engine.asset_transfer import AssetTransfer
 from stacpull.net.transport import Request
 
 KEY = "planted/credential+of=a&query"
@@ -36,14 +36,14 @@ HOSTILE: dict[str, Scripted] = {
 @pytest.fixture
 def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Leave all transfers to worker processes; return the keys of assets that this process tried itself."""
-    attempt, keys = Course._attempt, list[str]()
+    attempt, keys = AssetTransfer._attempt, list[str]()
 
-    async def noted(course: Course[Any, Any]) -> object:
+    async def noted(course: AssetTransfer[Any, Any]) -> object:
         keys.append(course.job.key)
         return await attempt(course)
 
     leave_all_to_workers(monkeypatch)
-    monkeypatch.setattr(Course, "_attempt", noted)
+    monkeypatch.setattr(AssetTransfer, "_attempt", noted)
     return keys
 
 

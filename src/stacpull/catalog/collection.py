@@ -23,8 +23,6 @@ from stacpull.catalog.members import CORE, core_members
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
-__all__ = ["collection_document"]
-
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _DEEPEST = 100
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")

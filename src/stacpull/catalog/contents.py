@@ -14,15 +14,6 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
 from stacpull.store.protocol import StoredFiles
 
-__all__ = [
-    "ListedCollection",
-    "ListedFile",
-    "is_own_document",
-    "listed_collections",
-    "read_json",
-    "top_catalog",
-]
-
 _CATALOG = "catalog.json"
 _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 
@@ -102,7 +93,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     is_ours = catalog is not None and is_catalog_id(catalog.document.get("id"))
     if path == _CATALOG:
         return is_ours
-    if not is_ours and files.has(_CATALOG):
+    if not is_ours and files.has(_CATALOG, unknown=False):
         return False
     data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
     file = _parsed(path, data)

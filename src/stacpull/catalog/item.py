@@ -28,8 +28,6 @@ from stacpull.catalog.references import reference
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets, cut_url
 
-__all__ = ["encode_item", "item_document"]
-
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset(
     {

@@ -15,26 +15,11 @@ from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url, place_of
 from stacpull.urls import is_remote, join, without_blanks
 
-__all__ = [
-    "EXTENSION",
-    "FILE_EXTENSION",
-    "FILE_FIELDS",
-    "REMOTE_ASSETS",
-    "note_cut_hrefs",
-    "provenance_links",
-    "remote_assets",
-    "remote_href",
-    "stored_assets",
-    "stored_links",
-    "with_extensions",
-    "with_items_parquet",
-    "without_items_parquet",
-]
-
 _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
 FILE_FIELDS = ("file:size", "file:checksum")
+_REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
 _OF_THE_EXTENT = ("proj:shape", "proj:transform", "proj:bbox", "proj:geometry", "proj:centroid")
@@ -216,20 +201,20 @@ def _local_asset(
         alternates["origin"] = origin
         if earlier is not None and earlier != origin:
             alternates["earlier-origin"] = earlier
-    stored = {key: value for key, value in asset.items() if key not in (*FILE_FIELDS, "alternate")}
+    stored = {key: value for key, value in asset.items() if key not in _REPLACED}
     stored["href"] = reference(file.path, directory)
     if file.clip is not None:
         stored = _clipped(stored, file.clip)
         asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole
-    size, checksum = FILE_FIELDS
-    measured = {
-        size: file.size,
-        checksum: None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex(),
-    }
-    for name, value in measured.items():  # in one order, so that storing twice gives the same bytes
-        if value is not None or name in asset:
-            stored[name] = asset[name] if value is None else value
-    return {**stored, "alternate": alternates} if alternates else stored
+    measured = file.size, None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex()
+    for name, value in zip(FILE_FIELDS, measured, strict=True):  # always in this order: the same bytes
+        if value is not None:
+            stored[name] = value
+        elif name in asset:
+            stored[name] = asset[name]
+    if alternates:
+        stored["alternate"] = alternates
+    return stored
 
 
 def _clipped(asset: Json, clip: Clip) -> Json:

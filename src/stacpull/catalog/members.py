@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 
 from stacpull.models import Json
 
-__all__ = ["CORE", "core_members"]
-
 CORE = frozenset(
     [
         "id",

@@ -18,8 +18,6 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-__all__ = ["reference"]
-
 _MISREAD = re.compile(r"[\x00-\x1f\x7f#?;\\]")
 
 

@@ -14,8 +14,6 @@ from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.statements import parse_multihash
 
-__all__ = ["StoredAsset", "StoredItem", "as_sent", "path_named", "stored_item"]
-
 _HERE = ("./", "../")
 
 

@@ -19,8 +19,6 @@ import orjson
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file
 
-__all__ = ["Column", "Kind", "check_table", "write_table"]
-
 Kind = Literal["text", "integer", "integers", "real", "boolean", "json", "date", "time"]
 
 

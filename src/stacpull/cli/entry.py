@@ -23,8 +23,6 @@ from stacpull.system import require_posix
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["begun", "main"]
-
 _has_begun = False
 _INTERRUPTED = 130
 """`errors.InterruptedRunError.exit_code`, which would have to be imported."""
@@ -49,6 +47,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _leave)
     output = _open_streams()
     gc.set_threshold(_GARBAGE_AFTER)
+    sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
     from stacpull.cli.main import execute
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

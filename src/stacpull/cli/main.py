@@ -48,7 +48,8 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "merge": _Entry("stacpull.cli.merge_command:merge", "Join the mirrors of several shards into DEST."),
     "export": _Entry(
-        "stacpull.cli.export_command:export", "Turn DEST into an index, training shards or a table of labels."
+        "stacpull.cli.export_command:export",
+        "Turn DEST into an index, training shards, a table of labels or references.",
     ),
     "report": _Entry(
         "stacpull.cli.report_command:report_command",

@@ -12,7 +12,6 @@ import shutil
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
@@ -33,8 +32,7 @@ from stacpull.events import (
     RunStarted,
     Stage,
 )
-
-__all__ = ["Display", "Lines", "Live", "display"]
+from stacpull.speed import Speed
 
 _LINE_EVERY = 5.0
 """Seconds between two lines where standard error is not a terminal."""
@@ -42,8 +40,6 @@ _FIRST_LINE = 1.0
 """Seconds of silence after which the first of these lines is printed."""
 _DRAW_EVERY = 0.2
 """Seconds between two drawings on a terminal."""
-_RATE_OVER = 10.0
-"""Seconds over which rates are measured."""
 _SILENT_FROM = 5.0
 """Seconds without any data after which the display shows that."""
 _DEBUG_FROM = 1
@@ -257,7 +253,7 @@ class Live(_Timed):
     ) -> None:
         self._shown = False
         self._stopping = False
-        self._speed = _Speed()
+        self._speed = Speed()
         self._frame = 0
         self._unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
         super().__init__(output, stream, noun, source)
@@ -360,7 +356,7 @@ class Live(_Timed):
         yield f"{spinner} {_phase(now)}{self._dot}{_items(now)}"
         if now.assets_planned:
             finished = now.assets_done + now.assets_failed
-            expected = _expected(now)
+            expected = now.assets_expected
             yield self._meter(_share(finished, expected), self._parts(now, expected), width)
         if now.assets_failed or self.failed or now.retries:
             yield from self._troubles(now)
@@ -381,7 +377,7 @@ class Live(_Timed):
             waits = max((seconds for _, seconds in now.hosts_waiting), default=0.0)
             known = now.walk_ended and not waits
             parts.append(f"{'' if known else 'about '}{duration(left + waits)} left")
-        return [*parts, f"{size(self._speed.bytes)}/s", size(now.bytes_fetched)]
+        return [*parts, f"{size(self._speed.bytes())}/s", size(now.bytes_fetched)]
 
     def _troubles(self, now: Progress) -> Iterator[str]:
         parts = []
@@ -423,59 +419,10 @@ class Live(_Timed):
         return " · " if self._unicode else ", "
 
 
-class _Speed:
-    """Bytes and files per second over the last seconds, of what came in and not of what was there."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
-        self._moved = time.monotonic()
-
-    def take(self, now: Progress) -> None:
-        """Take note of counters."""
-        finished = now.assets_done + now.assets_failed - now.assets_skipped
-        entry = (now.seconds, now.bytes_fetched, finished)
-        if not self._seen or entry[1:] != self._seen[-1][1:]:
-            self._moved = time.monotonic()
-        if not self._seen or entry[0] > self._seen[-1][0]:
-            self._seen.append(entry)
-        while len(self._seen) > 2 and self._seen[1][0] <= now.seconds - _RATE_OVER:  # noqa: PLR2004 - a span
-            self._seen.popleft()
-
-    def _span(self) -> float:
-        return self._seen[-1][0] - self._seen[0][0] if self._seen else 0.0
-
-    @property
-    def bytes(self) -> float:
-        """Bytes per second."""
-        return (self._seen[-1][1] - self._seen[0][1]) / self._span() if self._span() else 0.0
-
-    def left(self, finished: int, expected: int | None) -> float | None:
-        """Return the seconds that the rest takes at this speed; None if that is unknown."""
-        files = self._seen[-1][2] - self._seen[0][2] if self._seen else 0
-        if expected is None or files <= 0:
-            return None
-        return (expected - finished) * self._span() / files
-
-    def silent(self) -> float:
-        """Return for how many seconds nothing came in."""
-        return time.monotonic() - self._moved
-
-
 def _phase(now: Progress) -> str:
     if not now.walk_ended:
         return "listing and fetching" if now.assets_planned else "listing"
     return "fetching" if now.assets_pending else "finishing"
-
-
-def _expected(now: Progress) -> int | None:
-    """Return how many assets there will be: estimated until the listing has ended."""
-    if now.walk_ended:
-        return now.assets_planned
-    read = max(
-        now.items_seen / now.items_announced if now.items_announced else 0.0,
-        now.items_matched / now.items_wanted if now.items_wanted else 0.0,
-    )
-    return max(now.assets_planned, round(now.assets_planned / min(1.0, read))) if read > 0 else None
 
 
 def _share(done: int, total: int | None) -> float | None:

@@ -22,8 +22,6 @@ from stacpull.engine.child_process import kill_all
 from stacpull.engine.loop import run_on_loop
 from stacpull.errors import InterruptedRunError
 
-__all__ = ["run", "run_until_stopped"]
-
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOPPING = b"stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"

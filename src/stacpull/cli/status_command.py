@@ -7,6 +7,7 @@ from pathlib import Path
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import failure_line, status_lines
+from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(
@@ -20,6 +21,7 @@ def status(session: CommandSession, dest: Path) -> int:
 
     Prints items, files and bytes over all runs, how far the source was read, and the last errors.
     """
+    import_aiohttp()
     from stacpull.engine import api
 
     report = api.status(dest)
@@ -37,6 +39,7 @@ def failures(session: CommandSession, dest: Path) -> None:
 
     One line each: the asset, the reason and the number of attempts. With --json, one JSON object per line.
     """
+    import_aiohttp()
     from stacpull.engine import api
 
     for record in api.failures(dest):

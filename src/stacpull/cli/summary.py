@@ -16,18 +16,6 @@ from stacpull.models import FailureKind
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.selection import Selection
 
-__all__ = [
-    "ADVICE",
-    "Failed",
-    "failure_line",
-    "mirror_lines",
-    "plan_lines",
-    "resumed_nothing",
-    "selection_text",
-    "status_lines",
-]
-
-
 _PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds for which the advice is enough, without an example."""
 _NO_FAULT = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}

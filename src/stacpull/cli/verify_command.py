@@ -29,7 +29,17 @@ _SCOPES = (Scope.TRANSFER, Scope.OUTPUT)
     ),
     click.Option(["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."),
     *parameters.options(
-        *_SCOPES, unused=("revalidate", "prune", "yes", "adopt", "page-size", "max-page-size")
+        *_SCOPES,
+        unused=(
+            "revalidate",
+            "prune",
+            "yes",
+            "adopt",
+            "page-size",
+            "max-page-size",
+            "dashboard",
+            "dashboard-token",
+        ),
     ),
     parameters.config(),
     examples=["verify s2", "verify s2 --repair"],

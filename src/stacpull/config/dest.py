@@ -9,8 +9,6 @@ from pathlib import Path
 from stacpull.errors import UsageError
 from stacpull.redact import cut_url
 
-__all__ = ["dest_path"]
-
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough: `Path` makes `s3:/bucket` of `s3://bucket`."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")

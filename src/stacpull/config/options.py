@@ -25,6 +25,7 @@ DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
 _DEST = "Destination"
 _NETWORK = "Credentials and network"
+_OUTPUT = "Output"
 
 
 @attrs.frozen(field_transformer=arguments.named)
@@ -261,6 +262,26 @@ class Options:
     allow_private_hosts: bool = attrs.field(
         default=False,
         metadata=option("Follow links and redirects to private and loopback addresses.", group=_NETWORK),
+    )
+    dashboard: tuple[str, int] | None = attrs.field(
+        default=None,
+        converter=arguments.listening,
+        metadata=option(
+            "Serve a web page that shows the run while it lasts; port 0 takes a free port.",
+            metavar="[HOST:]PORT",
+            read=arguments.listen_address,
+            group=_OUTPUT,
+        ),
+    )
+    dashboard_token: Secret | None = attrs.field(
+        default=None,
+        converter=arguments.token,
+        metadata=option(
+            "Ask browsers for this token; required if HOST is not a loopback address.",
+            metavar="TOKEN|@FILE",
+            read=arguments.access_token,
+            group=_OUTPUT,
+        ),
     )
     is_complete: bool = attrs.field(default=False, eq=False, repr=False)
     """True once unset fields were looked up in the environment (`config.environment.completed`)."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.digests import new_hasher
-from stacpull.engine.course import Fetches
+from stacpull.engine.asset_transfer import Fetches
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
 from stacpull.net.client import Client
 from stacpull.net.coding import coding_of
@@ -33,8 +33,6 @@ from stacpull.store.disk_errors import destination_error
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of
-
-__all__ = ["AdoptingFetcher", "Stated", "disagreement", "is_proven"]
 
 _OK = frozenset({200})
 _LISTINGS = 4096

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from stacpull.engine.unwritten import unwritten
 from stacpull.engine.url_list import UrlList, text_output
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
-from stacpull.events import Listener
+from stacpull.events import Listener, Notice
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs, views
@@ -46,18 +46,6 @@ from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import holder, is_held
 from stacpull.urls import is_local
-
-__all__ = [
-    "ClassInfo",
-    "classes",
-    "collections",
-    "failures",
-    "mirror",
-    "plan",
-    "resume",
-    "retry",
-    "status",
-]
 
 _LAST_ERRORS = 5
 
@@ -107,8 +95,37 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
-    with timed_stop(stop, options.stop_after, on_event) as stopping:
-        return await _mirror(source, dest_path(dest), selection, options, on_event, stopping)
+    path = dest_path(dest)
+
+    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
+        return await _mirror(source, path, selection, options, on_event, stop)
+
+    return await _watched(work, options, path, on_event, stop)
+
+
+async def _watched(
+    work: Callable[[Listener | None, asyncio.Event], Awaitable[MirrorReport]],
+    options: Options,
+    dest: Path,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+) -> MirrorReport:
+    """Do the work of a run, with its dashboard and within its time.
+
+    Raises:
+        UsageError: The dashboard cannot be served; also what `work` raises.
+    """
+    if options.dashboard is None:
+        with timed_stop(stop, options.stop_after, on_event) as stopping:
+            return await work(on_event, stopping)
+    from stacpull.outputs.dashboard import served_dashboard  # noqa: PLC0415 - few runs have one
+
+    async with served_dashboard(options.dashboard, options.dashboard_token, str(dest), on_event) as dashboard:
+        if on_event is not None:
+            on_event(Notice("info", f"dashboard: {dashboard.url}"))
+        with timed_stop(stop, options.stop_after, dashboard) as stopping:
+            report = await work(dashboard, stopping)
+    return replace(report, dashboard=dashboard.url)
 
 
 async def _mirror(
@@ -238,12 +255,15 @@ async def resume(
     options = instance("options", Options, options)
     clock = SystemClock()
     path = await asyncio.to_thread(mirror_at, dest)
-    async with opened_workspace(path) as workspace:
-        run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
-        if run is not None:
-            with timed_stop(stop, options.stop_after, on_event) as stopping:
-                return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
-    return await asyncio.to_thread(_nothing_to_resume, path)
+
+    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
+        async with opened_workspace(path) as workspace:
+            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
+            if run is not None:
+                return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+        return await asyncio.to_thread(_nothing_to_resume, path)
+
+    return await _watched(work, options, path, on_event, stop)
 
 
 async def retry(
@@ -272,20 +292,26 @@ async def retry(
     """
     options = instance("options", Options, options)
     clock = SystemClock()
-    async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:
+    path = await asyncio.to_thread(mirror_at, dest)
 
-        def begin() -> Run:
-            last = runs.last_spec(workspace.db)
-            if last is None:
-                raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
-            run = runs.begin(workspace.db, spec, clock.time())
-            jobs.claim_failures(workspace.db, run.id, ordered=ordered)
-            return run
+    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
+        async with opened_workspace(path) as workspace:
 
-        run = await on_ledger(workspace, begin)
-        with timed_stop(stop, options.stop_after, on_event) as stopping:
-            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
+            def begin() -> Run:
+                last = runs.last_spec(workspace.db)
+                if last is None:
+                    raise UsageError(f"Nothing was mirrored to {dest} yet.")
+                spec = replace(
+                    last, kind="repair" if ordered else "retry"
+                )  # a repair fetches what is pending
+                run = runs.begin(workspace.db, spec, clock.time())
+                jobs.claim_failures(workspace.db, run.id, ordered=ordered)
+                return run
+
+            run = await on_ledger(workspace, begin)
+            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+
+    return await _watched(work, options, path, on_event, stop)
 
 
 async def plan(

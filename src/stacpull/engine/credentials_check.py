@@ -25,8 +25,6 @@ from stacpull.net.transport import Request, Response, TransferError
 from stacpull.redact import cut_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
 
-__all__ = ["CredentialsCheck", "ProfileState", "check_credentials", "state_of"]
-
 _ANSWERS = frozenset({200, 206, 204, 416})
 _SNIFFED = 1024
 _REFUSED = frozenset({401, 403})

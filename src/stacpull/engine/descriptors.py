@@ -10,8 +10,6 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
-__all__ = ["DescriptorShares", "shares", "shares_here"]
-
 _OWN = 36
 """The loop, the ledger, lock, log and DEST, the page being read; measured 20, some to spare for lookups."""
 _A_WORKER = 5

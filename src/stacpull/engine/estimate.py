@@ -17,10 +17,10 @@ from typing import Literal
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
-from stacpull.engine.account import nothing_to_fetch
 from stacpull.engine.clips import clip_area
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
+from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
 from stacpull.engine.together import off_loop

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
+from stacpull.engine.asset_transfer import Fetches
 from stacpull.engine.clips import clip_area
-from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
@@ -23,8 +23,6 @@ from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import StoredFiles
 from stacpull.transfer.attempt import Fetcher
-
-__all__ = ["Fetching", "open_fetching"]
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""

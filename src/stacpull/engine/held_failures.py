@@ -15,8 +15,6 @@ from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS
 
-__all__ = ["HeldFailures"]
-
 J = TypeVar("J")
 
 _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})

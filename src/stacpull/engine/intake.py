@@ -13,8 +13,6 @@ from typing import Protocol
 
 from stacpull.models import Failure, Job, Received
 
-__all__ = ["Backlog", "Intake", "Publishes"]
-
 _UNPUBLISHED = 4096
 """Whole parts that may wait for the publisher."""
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from stacpull.engine.shares import BATCH, Shares
 from stacpull.models import Job
 
-__all__ = ["JobQueue", "job_queue"]
-
 
 class JobQueue(asyncio.Queue["Job | None"]):
     """The bounded queue of jobs, with a signal when something comes into it.

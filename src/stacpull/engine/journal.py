@@ -15,8 +15,6 @@ from stacpull.events import Event, Progress, Stage
 from stacpull.redact import Secrets
 from stacpull.store.regular import open_regular
 
-__all__ = ["Journal"]
-
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
 
-__all__ = ["run_on_loop"]
-
 T = TypeVar("T")
 
 

@@ -21,13 +21,20 @@ from stacpull.store.writer import Arrived
 M = TypeVar("M", bound=msgspec.Struct)
 
 _LENGTH = struct.Struct("<I")
+_ROOM, _KEPT = 1 << 18, 1 << 22
+"""Bytes of a buffer at first, and when it is given back."""
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def framed(message: msgspec.Struct) -> bytes:
+def framed(message: msgspec.Struct) -> bytearray:
     """Return a message as it is sent."""
-    data = encoded(message)
-    return _LENGTH.pack(len(data)) + data
+    data = bytearray()
+    try:
+        _ENCODER.encode_into(message, data, _LENGTH.size)
+    except UnicodeEncodeError:
+        data = bytearray(_LENGTH.size) + encoded(message)
+    _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
+    return data
 
 
 def encoded(value: Any) -> bytes:
@@ -49,25 +56,50 @@ def _escaped(value: Any) -> Any:
 
 
 class MessageFrames(Generic[M]):
-    """Puts messages together from the pieces in which they come."""
+    """Puts messages together from the pieces in which they come.
 
-    def __init__(self, decode: Callable[[bytes], M]) -> None:
+    A piece is received into `room`, or given to `feed`. One buffer serves all messages: what is decoded as
+    `msgspec.Raw` is a view of it, and must be copied if it is kept.
+    """
+
+    def __init__(self, decode: Callable[[memoryview], M]) -> None:
         self._decode = decode
-        self._buffer = bytearray()
+        self._buffer = bytearray(_ROOM)
+        self._start = self._end = 0
+        """What is not decoded yet is between these."""
 
     def feed(self, data: bytes) -> Iterator[M]:
         """Take a piece, and yield the messages that are complete now."""
-        buffer = self._buffer
-        buffer += data
-        start, head = 0, _LENGTH.size
-        while len(buffer) - start >= head:
-            end = start + head + _LENGTH.unpack_from(buffer, start)[0]
-            if len(buffer) < end:
-                break
-            yield self._decode(bytes(memoryview(buffer)[start + head : end]))
-            start = end
-        if start:
-            del buffer[:start]
+        with self.room(len(data)) as room:
+            room[: len(data)] = data
+        yield from self.received(len(data))
+
+    def room(self, least: int = _ROOM) -> memoryview:
+        """Return where the next piece may be put: at least so many bytes."""
+        buffer, start, end = self._buffer, self._start, self._end
+        if len(buffer) - end < least:
+            held = buffer[start:end]
+            if len(buffer) - len(held) < least:
+                buffer = self._buffer = bytearray(2 * (len(held) + least))
+            buffer[: len(held)] = held
+            self._start, self._end = 0, len(held)
+        return memoryview(buffer)[self._end :]
+
+    def received(self, count: int) -> Iterator[M]:
+        """Take `count` bytes that were put into `room`, and yield the messages that are complete now."""
+        self._end += count
+        head = _LENGTH.size
+        while self._end - self._start >= head:
+            begin = self._start + head
+            end = begin + _LENGTH.unpack_from(self._buffer, self._start)[0]
+            if end > self._end:
+                return
+            self._start = end
+            yield self._decode(memoryview(self._buffer)[begin:end])
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._buffer) > _KEPT:
+                self._buffer = bytearray(_ROOM)
 
 
 class ErrorReport(msgspec.Struct, array_like=True):

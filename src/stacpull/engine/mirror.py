@@ -18,9 +18,8 @@ from functools import partial
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
-from stacpull.engine.account import Account, Ending
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.child_process import Started
-from stacpull.engine.course import Tools
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.item_writer import clean_document
@@ -32,6 +31,7 @@ from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
 from stacpull.engine.prune import Pruning
+from stacpull.engine.run_stats import RunOutcome, RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
@@ -57,8 +57,6 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 from stacpull.store.parts import PartStore
-
-__all__ = ["MirrorRun", "requests_of"]
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
@@ -102,7 +100,7 @@ class MirrorRun:
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
-        self._account = Account(run, network.counters, clock, network.client.gates.progress)
+        self._account = RunStats(run, network.counters, clock, network.client.gates.progress)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
@@ -304,7 +302,7 @@ class MirrorRun:
             clip=self._run.spec.selection.clip,
         )
         selection = self._run.spec.selection
-        tools = Tools(
+        tools = TransferTools(
             fetching.fetcher, reader, network.policy, self._clock, network.note_retry, selection.prefer
         )
         settings = worker_settings(network, self._options, destination.path, selection)
@@ -441,7 +439,7 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        ending = Ending(
+        ending = RunOutcome(
             state,
             reason,
             self._summary.items_unseen,

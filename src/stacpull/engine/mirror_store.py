@@ -87,7 +87,7 @@ class PruneBasis(NamedTuple):
     """Links and items that the walk met and could not read or use."""
 
 
-class Kept(NamedTuple):
+class KeptCounts(NamedTuple):
     """What the walk did not meet and nothing is asked about."""
 
     unlisted_assets: int
@@ -110,7 +110,7 @@ def as_destination_error(error: Exception, dest: Path) -> Exception:
     return error
 
 
-class Patience:
+class StopDeadline:
     """How long work may still take after a stop; asked by whatever does the work."""
 
     def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
@@ -218,7 +218,7 @@ class MirrorStore:
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
         self.write_final_items()
-        return Recovered(runs.layout_before(db, self._run.id), self.files.why_single)
+        return Recovered(runs.layout_before(db, self._run.id), self.files.warning)
 
     def take_up(self, rows: frozenset[int]) -> list[int]:
         """Publish what a lost worker process wrote of these assets and did not report; return their rows."""
@@ -322,7 +322,7 @@ class MirrorStore:
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
         metadata = self._run.metadata
-        is_stopped = Patience(self._is_stopped, _CATALOG_PATIENCE).is_over
+        is_stopped = StopDeadline(self._is_stopped, _CATALOG_PATIENCE).is_over
         if metadata == "ndjson":
             catalogs.write_lines(
                 self._db,
@@ -459,10 +459,10 @@ class MirrorStore:
         """Record how many changes of a kind there are."""
         runs.set_change(self._db, self._run.id, what, number)
 
-    def kept(self) -> Kept:
+    def kept(self) -> KeptCounts:
         """Return how much stays that the walk did not meet."""
         db, run = self._db, self._run.id
-        return Kept(
+        return KeptCounts(
             unlisted_assets=pruning.unlisted_assets(db, run),
             of_more_credentials=pruning.of_more_credentials(db, run),
             of_several=pruning.of_several(db, run),

@@ -30,17 +30,6 @@ from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.urls import is_encrypted, is_web
 
-__all__ = [
-    "Network",
-    "SourceAddress",
-    "chosen_host",
-    "http_transport",
-    "login_advice",
-    "open_network",
-    "source_address",
-]
-
-
 _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
 _SLOTS = 64

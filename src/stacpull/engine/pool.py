@@ -1,7 +1,7 @@
 """The pool: it takes jobs from the bounded queue, has them fetched, and hands on what came of each.
 
 Jobs are taken in batches, as many as there are slots for. The fast path gets those that it takes; every other
-one, and what the fast path hands over, is a task of its own (`engine.course`).
+one, and what the fast path hands over, is a task of its own (`engine.asset_transfer`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from stacpull.engine.course import AttemptCall, BegunAttempt, Course, Fetchable, J, T, Tools
+from stacpull.engine.asset_transfer import (
+    AssetTransfer,
+    AttemptCall,
+    BegunAttempt,
+    Fetchable,
+    J,
+    T,
+    TransferTools,
+)
 from stacpull.engine.held_failures import HeldFailures
 from stacpull.models import Failure
 from stacpull.net.gate import MAX_REFUSALS
-
-__all__ = ["Fast", "Pool", "Takes"]
 
 J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -64,7 +70,7 @@ class Pool(Generic[J, T]):
         self,
         queue: asyncio.Queue[J | None],
         intake: Takes[J, T],
-        tools: Tools[J, T],
+        tools: TransferTools[J, T],
         *,
         workers: int,
         held: int = MAX_REFUSALS - 1,
@@ -76,7 +82,7 @@ class Pool(Generic[J, T]):
         Args:
             queue: where jobs come from.
             intake: where outcomes go.
-            tools: what a course needs.
+            tools: what a transfer needs.
             workers: jobs at once.
             held: failures of a host that are held back (`engine.held_failures`).
             on_failure: called for each asset that fails.
@@ -142,7 +148,7 @@ class Pool(Generic[J, T]):
 
     def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
-        self.spawn(self._take_course(Course(job, self._tools, BegunAttempt(attempt, since))))
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, BegunAttempt(attempt, since))))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""
@@ -190,7 +196,7 @@ class Pool(Generic[J, T]):
     def _begin(self, job: J) -> None:
         self._open += 1
         if self._fast is None or not self._fast.begin(job):
-            self.spawn(self._take_course(Course(job, self._tools)))
+            self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
 
     def _end(self) -> None:
         self._open -= 1
@@ -210,13 +216,13 @@ class Pool(Generic[J, T]):
         self._pass_on()
         return None
 
-    async def _take_course(self, course: Course[J, T]) -> None:
-        outcome = await course.run()
+    async def _run_transfer(self, transfer: AssetTransfer[J, T]) -> None:
+        outcome = await transfer.run()
         if isinstance(outcome, Failure):
             self._intake.give_back()
-            self.fail(course.job, outcome, course.attempts)
+            self.fail(transfer.job, outcome, transfer.attempts)
         else:
-            self._intake.put(course.job, outcome)
+            self._intake.put(transfer.job, outcome)
         self._end()
 
 

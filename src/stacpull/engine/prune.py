@@ -29,8 +29,6 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 
-__all__ = ["Pruning", "why_not"]
-
 _STRETCH = 500
 """Items asked for, and removed, at a time."""
 

@@ -16,8 +16,6 @@ from stacpull.sources.source_url import api_place
 from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.urls import server_of
 
-__all__ = ["SourceTrust", "is_found", "is_gone", "service_of"]
-
 _DENIED = frozenset({404, 410, None})
 """None: a file that is not there. A 451 (GONE as well) is withheld, not gone."""
 

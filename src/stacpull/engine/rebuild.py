@@ -64,8 +64,6 @@ from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
 from stacpull.urls import is_web
 
-__all__ = ["rebuild_ledger"]
-
 _OWN = ".stacpull"
 _SAMPLED_ITEMS = 40
 """Items of a collection by which the layout is recognised."""

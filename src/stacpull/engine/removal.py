@@ -12,8 +12,6 @@ from stacpull.ledger import pruning
 from stacpull.ledger.database import Connection
 from stacpull.store.protocol import Store
 
-__all__ = ["remove_listed"]
-
 
 def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:
     """Remove the files of the list (`ledger.pruning`), and directories that are empty then.

@@ -10,8 +10,6 @@ from typing import TypeVar
 
 from stacpull.events import Checked, Event, Listener
 
-__all__ = ["Reporter"]
-
 T = TypeVar("T")
 _AT_ONCE = 256
 """Events that wait at most: the thread waits for a listener that is slower than it is."""

@@ -33,8 +33,6 @@ from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.urls import is_local
 
-__all__ = ["go_on", "mirror_at", "on_ledger", "opened_source", "opened_workspace"]
-
 T = TypeVar("T")
 
 

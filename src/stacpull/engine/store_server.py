@@ -57,7 +57,8 @@ class StoreServer:
         self._failed: Exception | None = None
         self._secrets = Secrets()
         self._dest = Path()
-        self._checksum: str | None = None
+        self._checksum: Checksum | None = None
+        """Of the algorithm whose digest is recorded."""
         self._store: MirrorStore | None = None
 
     def serve(self) -> None:
@@ -75,26 +76,32 @@ class StoreServer:
         data, locks, _, _ = socket.recv_fds(self._sock, _READ, 1)
         for lock in locks:
             opened.callback(os.close, lock)
-        while data:
-            for message in frames.feed(data):
+        arrived = frames.feed(data)
+        while True:
+            for message in arrived:
                 if isinstance(message, messages.CloseMirror):
                     return
                 if isinstance(message, messages.OpenMirror):
                     self._open(message, opened)
                 else:
                     self._take(message)
-            data = self._received()
+            count = self._received(frames)
+            if not count:
+                return
+            arrived = frames.received(count)
 
-    def _received(self) -> bytes:
+    def _received(self, frames: MessageFrames[messages.ToStore]) -> int:
         try:
-            return self._sock.recv(_READ)
+            with frames.room() as room:
+                return self._sock.recv_into(room)
         except OSError:  # reset: the network process was killed
-            return b""
+            return 0
 
     def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
         """Open the mirror, and start the thread that ends with the socket."""
         self._learn(message)
-        self._checksum, self._dest = message.checksum, Path(os.fsdecode(message.dest))
+        self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
+        self._dest = Path(os.fsdecode(message.dest))
         try:
             workspace = opened.enter_context(opened_ledger(self._dest))
             store = self._store = MirrorStore(
@@ -132,6 +139,7 @@ class StoreServer:
             case messages.OperationCall() if self._store is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
             case messages.OperationCall():
+                message.arguments = message.arguments.copy()
                 self._queue.put(message)
             case messages.RecordFailure(failure):
                 self._queue.put(failure)
@@ -164,22 +172,22 @@ class StoreServer:
         if one.body is not None:
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if self._checksum is not None:
-                sha256 = digest_of(Checksum(self._checksum, b""), one.body)
+                sha256 = digest_of(self._checksum, one.body)
             inode = files.write_part(part, one.body)
         name = one.name
         if name is None:
             name = complete(one.name_template or "{filename}", filename, one.directory)
-        arrival = Arrival(
-            row=one.row,
-            item_row=one.item_row,
-            generation=one.generation,
-            directory=one.directory,
-            name=name,
-            size=one.size,
-            inode=inode,
-            sha256=sha256,
-            etag=stored_text(etag),
-            unproven=None if one.verified else 1,
+        arrival = Arrival(  # by position, for speed
+            one.row,
+            one.item_row,
+            one.generation,
+            one.directory,
+            name,
+            one.size,
+            inode,
+            sha256,
+            stored_text(etag),
+            None if one.verified else 1,
         )
         return arrival, part
 

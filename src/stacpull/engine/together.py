@@ -17,17 +17,6 @@ from typing import Any, Protocol, TypeVar
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError
 from stacpull.events import Listener, Notice
 
-__all__ = [
-    "FailureLimit",
-    "Works",
-    "cause",
-    "off_loop",
-    "timed_stop",
-    "together",
-    "unless_stopped",
-    "within_grace",
-]
-
 _GRACE = 5.0
 """Seconds that transfers under way have to come in after a stop."""
 

@@ -34,8 +34,6 @@ from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
 
-__all__ = ["verify"]
-
 _CLAIMED_AT_ONCE = 256
 
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 from stacpull.clock import SystemClock
 from stacpull.config.environment import take_over
 from stacpull.engine import worker_messages as messages
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
-from stacpull.engine.course import Tools
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.messages import error_report, whole_parts
@@ -168,7 +168,9 @@ class Worker:
             on_detail=lambda text: first.send(messages.Noticed("debug", text)),
             clip=settings.clip,
         )
-        tools = Tools(fetching.fetcher, first, network.policy, clock, network.note_retry, settings.prefer)
+        tools = TransferTools(
+            fetching.fetcher, first, network.policy, clock, network.note_retry, settings.prefer
+        )
         self._pool = Pool(
             self._queue,
             self._intake,

@@ -81,7 +81,12 @@ def worker_settings(
     return [
         WorkerSettings(
             network.address,
-            attrs.evolve(options, per_host=share.per_host, concurrency=options.concurrency and share.slots),
+            attrs.evolve(
+                options,
+                per_host=share.per_host,
+                concurrency=options.concurrency and share.slots,
+                dashboard_token=None,
+            ),
             network.addresses,
             share.slots,
             str(dest),

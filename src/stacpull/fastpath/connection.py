@@ -41,8 +41,8 @@ _HEAD = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~][ -~]*\r\n)+)\r\n"
 )
 _LONGEST_HEAD = 4096
-_STEERING = frozenset({b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade"})
-"""Fields that decide how a message ends, or what becomes of its connection."""
+_STEERING = frozenset({b"transfer-encoding", b"proxy-connection", b"upgrade"})
+"""Fields that decide how a message ends, or what becomes of its connection, beside `connection`."""
 _LONGEST_LENGTH = 7
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
@@ -202,9 +202,10 @@ class FastConnection(asyncio.Protocol):
         for line in lines:
             name, _, value = line.partition(b": ")
             fields[name.lower()] = value
-        if len(fields) != len(lines):
+        if len(fields) != len(lines) or not _STEERING.isdisjoint(fields):
             return False  # some came several times
-        if not _STEERING.isdisjoint(fields) and not _keeps_alive(fields):
+        connection = fields.get(b"connection")
+        if connection is not None and connection.lower() != b"keep-alive":
             return False
         length = fields.get(b"content-length")
         if length is None or len(length) > _LONGEST_LENGTH or not length.isdigit():
@@ -349,9 +350,3 @@ class FastConnection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def _keeps_alive(fields: dict[bytes, bytes]) -> bool:
-    """Tell if the only field that steers is the one that asks for nothing."""
-    only = _STEERING.isdisjoint(name for name in fields if name != b"connection")
-    return only and fields[b"connection"].lower() == b"keep-alive"

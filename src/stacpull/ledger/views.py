@@ -364,15 +364,16 @@ def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
         (item,),
     )
     found = {}
-    for key, path, kept, size, digest, *clip in rows:
+    for key, path, kept, size, digest, area, source_size, place in rows:
         name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        found[key] = MirroredFile(f"{path}/{name}" if path else name, size, sha256, _clip(*clip))
+        clip = None if area is None else _clip(area, source_size, place)
+        found[key] = MirroredFile(f"{path}/{name}" if path else name, size, sha256, clip)
     return found
 
 
-def _clip(area: int | None, source_size: int, place: str | None) -> Clip | None:
-    if area is None or place is None:
+def _clip(area: int, source_size: int, place: str | None) -> Clip | None:
+    if place is None:
         return None
     (rows, columns), transform = orjson.loads(place)
     return Clip(area, source_size, (rows, columns), tuple(transform))

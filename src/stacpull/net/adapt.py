@@ -40,8 +40,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-__all__ = ["Search", "Window", "decide", "goodput", "regained", "throttled"]
-
 _REQUEST_BYTES = 64 * 1024
 _MARGIN = 0.03
 _SLACK = 0.025

@@ -25,8 +25,6 @@ from typing import Any
 
 from stacpull.hosts import literal_address, plain_address, refused_always, refused_outside
 
-__all__ = ["AddressInfo", "AddressPolicy", "AddressRefusedError", "literal_address", "socket_factory"]
-
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """One result of `getaddrinfo`: family, type, protocol, canonical name, socket address."""
 

@@ -9,8 +9,6 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Response, TransferError
 
-__all__ = ["KeptAnswer", "RenamedAnswer", "kept"]
-
 _ERROR_LIMIT = 1 << 16
 
 

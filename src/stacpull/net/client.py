@@ -30,19 +30,6 @@ from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
 from stacpull.urls import gate_name, is_beside, same_site
 
-__all__ = [
-    "LONGEST_URL",
-    "OK",
-    "Begun",
-    "Client",
-    "Counters",
-    "Exchange",
-    "NamesHosts",
-    "NoPermitError",
-    "Route",
-    "Sent",
-]
-
 OK = frozenset({200, 206})
 
 _TRAVELLING = frozenset(

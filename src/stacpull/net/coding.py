@@ -15,8 +15,6 @@ from contextlib import aclosing
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
-__all__ = ["CodingError", "can_decode", "coding_of", "decoded", "undone"]
-
 _GZIP_OR_ZLIB = 47  # window bits 15, plus 32: zlib recognises gzip and zlib by itself
 _SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "aws-chunked"})

@@ -39,8 +39,6 @@ from stacpull.net.gauge import Gauge
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.transport import TransferError
 
-__all__ = ["MAX_REFUSALS", "MAX_UNANSWERED", "Gate", "Gates"]
-
 MAX_UNANSWERED = 20
 """Requests in a row, without an answer in between, after which a host counts as one that does not answer."""
 

@@ -17,8 +17,6 @@ from collections.abc import Callable
 
 from stacpull.net.adapt import Search, Window, decide, regained, throttled
 
-__all__ = ["Gauge"]
-
 _TRIAL_SECONDS = 0.25
 _REST_SECONDS = 1.0
 _FEWEST_TURNS = 16

@@ -24,7 +24,7 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
@@ -37,9 +37,9 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from stacpull.hosts import forget_hosts, host_of
+from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
 from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
@@ -55,6 +55,7 @@ _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
 
 
+@cache
 def user_agent() -> str:
     """Return what stacpull calls itself: name, version, and where to complain."""
     about = metadata.metadata("stacpull")
@@ -101,8 +102,9 @@ class HttpTransport:
         self._proxies = _Proxies(proxies() if trust_env else {})
         self.idle = IdleConnections()
         self._before_connecting = self.idle.join(self._close_idle)
-        self._lines: dict[tuple[bool, bool], _Line] = {}
-        """By whether connections go to a proxy, and whether each carries one request only."""
+        self._lines: dict[tuple[bool, bool, bool], _Line] = {}
+        """By whether connections go to a proxy, carry one request only, and use TLS."""
+        self._trusted: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
@@ -143,8 +145,8 @@ class HttpTransport:
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
-            key = (proxy is not None, fresh)
-            line = self._lines.get(key) or await self._line(is_proxied=proxy is not None, fresh=fresh)
+            key = (proxy is not None, fresh, url.scheme == "https")
+            line = self._lines.get(key) or await self._line(key)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
                 response = await line.session.request(
                     request.method,
@@ -183,19 +185,28 @@ class HttpTransport:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
-    async def _line(self, *, is_proxied: bool, fresh: bool) -> _Line:
+    async def _line(self, key: tuple[bool, bool, bool]) -> _Line:
         """Make a session; certificates and the version are read from files, in a thread.
 
         The connections of a session that is `fresh` carry one request each.
         """
-        key = (is_proxied, fresh)
+        is_proxied, fresh, is_tls = key
         async with self._opening:
             if key not in self._lines:
-                agent, context = await asyncio.to_thread(_files, self._ca_bundle)
+                agent = await asyncio.to_thread(user_agent)
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
+                context = await self._certificates() if is_tls or is_proxied else True
                 connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
                 self._lines[key] = _Line(self._timeout, connector, agent)
             return self._lines[key]
+
+    async def _certificates(self) -> ssl.SSLContext:
+        """Return the context of all TLS connections."""
+        if self._trusted is None:
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
+            context.set_alpn_protocols(["http/1.1"])
+            self._trusted = context
+        return self._trusted
 
     def _close_idle(self, endpoint: Endpoint) -> None:
         for line in self._lines.values():
@@ -476,11 +487,6 @@ class _Proxies:
         if proxy is not None and proxy.problem is not None:
             raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=key[1]))
         return proxy
-
-
-def _files(ca_bundle: Path | None) -> tuple[str, ssl.SSLContext | bool]:
-    """Return what is read from files: our own name, and the certificates to trust (True: the default)."""
-    return user_agent(), ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
 
 
 def _fields(request: Request) -> Mapping[str, str]:

@@ -22,8 +22,6 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.proxies import Proxy
 
-__all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "reason_of", "too_slow", "unknown_to_proxy"]
-
 TOO_MANY_FIELDS = "Too many headers"
 """How the message of aiohttp's own error for this begins."""
 

@@ -22,19 +22,6 @@ from typing import Final, NamedTuple
 
 import orjson
 
-__all__ = [
-    "LENIENT_LIMIT",
-    "PAGE_LIMIT",
-    "Decoded",
-    "Repair",
-    "RepairWarnings",
-    "TooManyValuesError",
-    "count_values",
-    "decode",
-    "weight_of",
-    "weight_of_document",
-]
-
 PAGE_LIMIT: Final = 64 * 1024 * 1024
 """The most bytes of JSON, decoded, that are read as one document."""
 

@@ -45,8 +45,6 @@ from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
 from stacpull.urls import same_site
 
-__all__ = ["PAGE_LIMIT", "SILENT_AFTER", "SMALL", "SOURCE_LIMIT", "ApiReader", "Document"]
-
 SOURCE_LIMIT = 256 * 1024 * 1024
 """The most bytes of the document that SOURCE names: enough for 1.6 million links to items."""
 SMALL = 256 * 1024

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 
 from stacpull.clock import Clock
 
-__all__ = ["Limits", "Reserve"]
-
 Reserve = Callable[[str, int], Awaitable[float]]
 """Asks another process for a host's requests, or (for the host "") for bytes: returns the seconds to wait."""
 

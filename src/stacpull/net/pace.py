@@ -6,8 +6,6 @@ over windows of waiting: time in which a transfer waits for the network, not the
 
 from __future__ import annotations
 
-__all__ = ["Pace"]
-
 
 class Pace:
     """The pace of one response.

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["ContentRange", "content_length", "content_range", "is_whole"]
-
 _MOST_DIGITS = 18
 """Of a size or place in bytes: what SQLite and Parquet hold. A longer number counts as absent."""
 

@@ -28,20 +28,6 @@ from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
-__all__ = [
-    "Decision",
-    "GiveUp",
-    "RetryPolicy",
-    "RetryState",
-    "StopRun",
-    "Wait",
-    "advance",
-    "attempted",
-    "backoff",
-    "decide",
-    "retrying",
-]
-
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20

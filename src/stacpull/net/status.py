@@ -29,8 +29,6 @@ import orjson
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import Secrets, cut_url
 
-__all__ = ["PREFIX_BYTES", "classify", "is_login_page", "moment_of", "parse_retry_after", "reason_in"]
-
 PREFIX_BYTES = 16 * 1024
 """How much of an error's body is read to learn the reason."""
 

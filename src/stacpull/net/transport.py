@@ -15,16 +15,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from stacpull.models import Failure
 
-__all__ = [
-    "Request",
-    "Response",
-    "Rewrites",
-    "Rewritten",
-    "TransferError",
-    "Transport",
-    "is_framed",
-]
-
 
 class TransferError(Exception):
     """One attempt failed in an expected way. `failure` says how; it becomes an outcome, not a traceback."""

@@ -32,34 +32,46 @@ class HtmlPage(NamedTuple):
     policy: str
 
 
-def html_page(script_name: str, title: str, data: object, *, connect: bool = False) -> HtmlPage:
-    """Return the page that a script draws.
+class PageTemplate:
+    """The page without its data, read from the package.
 
     Args:
-        script_name: The file of the script, which follows `page.js`.
-        title: The title of the page.
-        data: What the script draws.
-        connect: True if the script may connect to the server that the page came from.
+        script_name: The file of the script that draws the data; `page.js` precedes it.
     """
-    style, common, own = (
-        _FILES.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", script_name)
-    )
-    script = common + own
-    policy = f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(script)}; base-uri 'none'"
-    policy += "; connect-src 'self'" if connect else ""
-    parts = {
-        "policy": policy,
-        "title": escape(title),
-        "style": style,
-        "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
-        "script": script,
-    }
-    before, *rest = _FILES.joinpath("page.html").read_text("utf-8").split("{{")
-    filled = [before]
-    for piece in rest:
-        name, _, text = piece.partition("}}")
-        filled += parts[name], text
-    return HtmlPage("".join(filled).encode(), policy)
+
+    def __init__(self, script_name: str) -> None:
+        style, common, own, self._page = (
+            _FILES.joinpath(name).read_text("utf-8")
+            for name in ("page.css", "page.js", script_name, "page.html")
+        )
+        self._style, self._script = style, common + own
+        self._policy = (
+            f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(self._script)}; "
+            "img-src data:; base-uri 'none'"
+        )
+
+    def page(self, title: str, data: object, allowed: str = "") -> HtmlPage:
+        """Return the page that shows `data`.
+
+        Args:
+            title: The title of the page.
+            data: What the script draws.
+            allowed: Directives of the content security policy, for what else the page may do.
+        """
+        policy = f"{self._policy}; {allowed}" if allowed else self._policy
+        parts = {
+            "policy": policy,
+            "title": escape(title),
+            "style": self._style,
+            "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
+            "script": self._script,
+        }
+        before, *rest = self._page.split("{{")
+        filled = [before]
+        for piece in rest:
+            name, _, text = piece.partition("}}")
+            filled += parts[name], text
+        return HtmlPage("".join(filled).encode(), policy)
 
 
 def _hashed(text: str) -> str:

@@ -11,6 +11,23 @@ function colour(share) {
 // Counts span orders of magnitude: colours follow their logarithm.
 const shade = (count, most) => colour(most > 1 ? Math.log(count) / Math.log(most) : 1);
 
+// Draw cells [x, y, width, height, count, text] as one path for each colour: thousands of elements are slow. The text of
+// the cell under the pointer is shown below.
+function cells(parent, picture, list, most) {
+  const paths = {};
+  for (const [x, y, width, height, count] of list) {
+    const fill = shade(count, most);
+    (paths[fill] ||= []).push(`M${x.toFixed(2)} ${y.toFixed(2)}h${width.toFixed(2)}v${height.toFixed(2)}h${-width.toFixed(2)}z`);
+  }
+  for (const [fill, path] of Object.entries(paths)) draw(picture, "path", {d: path.join(""), fill, class: "cell"});
+  legend(parent, most);
+  const under = add(parent, "p", "Point at a cell to see its numbers.", {class: "muted"});
+  picture.addEventListener("pointermove", (event) => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(picture.getScreenCTM().inverse());
+    const hit = list.find(([x, y, width, height]) => at.x >= x && at.x < x + width && at.y >= y && at.y < y + height);
+    if (hit) under.textContent = hit[5];
+  });
+}
 function legend(parent, most) {
   const line = add(parent, "div", null, {class: "legend"});
   add(line, "span", "1");
@@ -47,13 +64,10 @@ function map() {
   const picture = draw(part, "svg", {viewBox: `0 0 ${width} ${height + 18}`, role: "img"});
   draw(picture, "title", {}, "Map of the number of items per cell");
   const most = Math.max(...grid.cells.map((cell) => cell[2]));
-  for (const [longitude, latitude, count] of grid.cells) {
-    const cell = draw(picture, "rect", {
-      x: (longitude - west) * scale, y: y(latitude + grid.degrees), width: grid.degrees * scale,
-      height: (grid.degrees * height) / (north - south), fill: shade(count, most), class: "cell",
-    });
-    draw(cell, "title", {}, `${whole(count)} items at ${longitude}°, ${latitude}°`);
-  }
+  const size = [grid.degrees * scale, (grid.degrees * height) / (north - south)];
+  cells(part, picture, grid.cells.map(([longitude, latitude, count]) => [
+    (longitude - west) * scale, y(latitude + grid.degrees), ...size, count, `${longitude}°, ${latitude}°: ${whole(count)} items`,
+  ]), most);
   const step = [90, 45, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1].find((one) => (east - west) / one >= 4) || 0.1;
   for (let at = Math.ceil(west / step) * step; at <= east; at += step) {
     const x = (at - west) * scale;
@@ -64,7 +78,6 @@ function map() {
     draw(picture, "path", {d: `M0 ${y(at)}H${width}`, class: "grid"});
     draw(picture, "text", {x: 3, y: y(at) - 3}, `${+at.toFixed(1)}°`);
   }
-  legend(part, most);
 }
 function labels() {
   if (!data.labels.length) return;
@@ -79,19 +92,13 @@ function labels() {
   picture.style.width = `${left + count * side}px`;
   draw(picture, "title", {}, "Matrix of label pairs");
   const most = Math.max(1, ...data.pairs.map((pair) => pair[2]));
-  for (const [a, b, items] of data.pairs) {
-    for (const [row, column] of [[a, b], [b, a]]) {
-      const cell = draw(picture, "rect", {
-        x: left + column * side, y: row * side, width: side - 1, height: side - 1, fill: shade(items, most), class: "cell",
-      });
-      draw(cell, "title", {}, `${data.labels[a][0]} and ${data.labels[b][0]}: ${whole(items)}`);
-    }
-  }
+  cells(together, picture, data.pairs.flatMap(([a, b, items]) => [[a, b], [b, a]].map(([row, column]) => [
+    left + column * side, row * side, side - 1, side - 1, items, `${data.labels[a][0]} and ${data.labels[b][0]}: ${whole(items)} items`,
+  ])), most);
   data.labels.forEach(([name], row) => {
     const text = name.length > 32 ? `${name.slice(0, 31)}…` : name;
     draw(picture, "text", {x: left - 6, y: row * side + 14, "text-anchor": "end"}, text);
   });
-  legend(together, most);
 }
 function months() {
   if (data.months.length < 2) return;
@@ -117,7 +124,7 @@ function runs() {
 function failures() {
   const part = section("Failures", data.failures.length ? "" : "None.");
   if (data.failures.length) {
-    table(part, [["What"], ["Assets", "number"], ["Asset keys"], ["For example"], ["What helps"]],
+    table(part, [["What"], ["Assets", "number"], ["Asset keys"], ["For example", "wide"], ["What helps", "wide"]],
       data.failures.map((one) => [one.what, whole(one.count), one.keys, one.example, one.advice]));
   }
 }

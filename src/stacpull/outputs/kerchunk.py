@@ -5,9 +5,9 @@
     table of `headers --tiles` ───┘
 
 Source: https://fsspec.github.io/kerchunk/spec.html, version 1. Each file is a group `collection/item/asset`
-with the array `asset`, so that bands of different sizes do not meet in one dataset. References into a mirror
-begin with the template `{{mirror}}`, which readers can replace when the mirror has moved. Rasters are taken
-one by one and never held.
+with the array `asset`, so that bands of different sizes do not meet in one dataset. References are to
+absolute paths or URLs, without the templates of the specification, which not every reader knows. Rasters are
+taken one by one and never held.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -39,7 +40,8 @@ from stacpull.store.regular import open_regular
 from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, Needs, Segments, TiffError, Transform, parse
 
 _GROUP = b'{"zarr_format":2}'
-_TEMPLATE = "{{mirror}}"
+_PLACE = "spatial_ref"
+"""The variable with the georeference, named as by rioxarray."""
 _FIRST_READ = 4096
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_REASONS = 20
@@ -79,11 +81,12 @@ def export_kerchunk(
     _check(out, options)
     references = _References(on_left_out)
     root = contents.dest.resolve()
-    if "{{" in str(root):
-        raise UsageError(f"{root} has {{{{ in its name, which references cannot have.")
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("The path of DEST is not UTF-8, which references cannot have.") from error
     with whole_file(out) as file:
-        rasters = _mirrored(contents, root, options, on_progress, references.skip)
-        references.write(file, {"mirror": str(root)}, rasters)
+        references.write(file, _mirrored(contents, root, options, on_progress, references.skip))
     notes = references.notes()
     if contents.unreadable:
         notes = (
@@ -110,7 +113,7 @@ def export_kerchunk_of_table(
     _check(out, options)
     references = _References(on_left_out)
     with whole_file(out) as file:
-        references.write(file, {}, _tabled(table, options, on_progress, references.skip))
+        references.write(file, _tabled(table, options, on_progress))
     return references.report(out, references.notes())
 
 
@@ -118,7 +121,7 @@ def _check(out: Path, options: SampleOptions) -> None:
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
     if out.suffix.lower() != ".json":
-        raise UsageError(f"{out} is not the name of a .json file, which references are.")
+        raise UsageError(f"Cannot write references to {out}: use a name that ends with .json.")
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
 
@@ -138,10 +141,9 @@ class _References:
         """Count an asset that is not a TIFF."""
         self._others += 1
 
-    def write(self, file: BinaryIO, templates: Json, rasters: Iterator[_Raster]) -> None:
+    def write(self, file: BinaryIO, rasters: Iterator[_Raster]) -> None:
         """Write the whole file."""
-        file.write(b'{"version":1,"templates":' + orjson.dumps(templates) + b',"refs":{\n".zgroup":')
-        file.write(_text(_GROUP))
+        file.write(b'{"version":1,"refs":{\n".zgroup":' + _text(_GROUP))
         collections: set[str] = set()
         before: ItemId | None = None
         for raster in rasters:
@@ -162,23 +164,23 @@ class _References:
     def _entries(self, raster: _Raster) -> Iterator[tuple[str, bytes]] | None:
         """Return the names below the item and the values of a file; None if it is left out."""
         try:
-            layout, array = _array(raster)
+            layout, array = _described(raster)
         except NotReferencedError as error:
             self._leave_out(raster, str(error))
             return None
         self._schemes.add(urlsplit(raster.href).scheme or "file")
         name = safe_segment(raster.key)
-        place = georeference(layout)
+        place = georeference(layout) if name != _PLACE else {}
         if place:
-            array.attributes.update(grid_mapping="spatial_ref", coordinates="spatial_ref")
+            array.attributes.update(grid_mapping=_PLACE, coordinates=_PLACE)
 
         def entries() -> Iterator[tuple[str, bytes]]:
             yield f"{name}/.zgroup", _text(_GROUP)
             yield f"{name}/{name}/.zarray", _text(orjson.dumps(array.metadata))
             yield f"{name}/{name}/.zattrs", _text(orjson.dumps(array.attributes))
             if place:
-                yield f"{name}/spatial_ref/.zarray", _text(_SCALAR)
-                yield f"{name}/spatial_ref/.zattrs", _text(orjson.dumps({"_ARRAY_DIMENSIONS": [], **place}))
+                yield f"{name}/{_PLACE}/.zarray", _text(_SCALAR)
+                yield f"{name}/{_PLACE}/.zattrs", _text(orjson.dumps({"_ARRAY_DIMENSIONS": [], **place}))
             for chunk in array.chunks:
                 where = [raster.href, chunk.offset, chunk.size] if chunk.size else [raster.href]
                 yield f"{name}/{name}/{chunk.key}", orjson.dumps(where)
@@ -188,17 +190,18 @@ class _References:
     def _leave_out(self, raster: _Raster, reason: str) -> None:
         counted = reason if reason in self._reasons or len(self._reasons) < _MOST_REASONS else "other reasons"
         self._reasons[counted] += 1
-        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}")
+        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}".rstrip())
         self._on_left_out(raster.item, raster.key, f"The file is left out: {reason}.")
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out, and about the files as they are referenced."""
         notes = [
-            f"{number:,} files were left out, {self._examples[reason]} for one: {reason}."
+            f"{number:,} {'file was' if number == 1 else 'files were'} left out, "
+            f"{self._examples[reason]} for one: {reason}."
             for reason, number in self._reasons.most_common()
         ]
         if self._others:
-            notes.append(f"{self._others:,} assets are not TIFFs.")
+            notes.append(f"Assets that are not TIFFs: {self._others:,}.")
         if len(self._schemes) > 1:
             schemes = " and ".join(sorted(self._schemes))
             notes.append(f"The files are at {schemes}: open the references with an fs for each.")
@@ -209,16 +212,16 @@ class _References:
         return ExportReport(self._files, (out.name,), out.stat().st_size, notes, self._reasons.total())
 
 
-def _array(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
-    """Return the array of a file.
+def _described(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
+    """Return layout and array of a file.
 
     Raises:
         NotReferencedError: It has none.
     """
     if isinstance(raster.layout, str):
         raise NotReferencedError(raster.layout)
-    if "{{" in raster.href.removeprefix(_TEMPLATE):
-        raise NotReferencedError("its address has {{, which references cannot have")
+    if "{{" in raster.href:
+        raise NotReferencedError("its address has {{, which begins a template")
     return raster.layout, zarr_array(raster.layout, raster.size)
 
 
@@ -256,17 +259,16 @@ def _mirrored(
             if layout is None:
                 on_skip()
                 continue
-            is_plain = not any(brace in file.path for brace in "{}")
-            href = f"{_TEMPLATE}/{file.path}" if is_plain else f"{root}/{file.path}"
-            yield _Raster(ItemId(item.collection, item.id), key, href, file.size, layout)
+            yield _Raster(ItemId(item.collection, item.id), key, f"{root}/{file.path}", file.size, layout)
 
 
 def _read_layout(path: str) -> TiffLayout | str | None:
     """Read the header of a file: None if it is not a TIFF, a text that says why it cannot be read."""
     try:
         with open(open_regular(path, os.O_RDONLY), "rb", buffering=0) as file:  # noqa: PTH123 - follows no link
-            segments = Segments(os.fstat(file.fileno()).st_size)
-            segments.add(0, file.read(_FIRST_READ))
+            size = os.fstat(file.fileno()).st_size
+            segments = Segments(size)
+            segments.add(0, file.read(min(size, _FIRST_READ)))
             if segments.read(0, 4) not in _MAGIC:
                 return None
             while isinstance(header := parse(segments, most_bytes=MOST_BYTES_WITH_TILES, tiles=True), Needs):
@@ -293,25 +295,22 @@ def _tabled(
     table: Path,
     options: SampleOptions,
     on_progress: Callable[[int, int | None], None],
-    on_skip: Callable[[], None],
 ) -> Iterator[_Raster]:
     """Yield the files of a table."""
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
-        raise UsageError(f"{table} is not a .parquet or .ndjson table, as `stacpull headers --tiles` writes.")
+        raise UsageError(f"{table} is not a .parquet or .ndjson table of `stacpull headers --tiles`.")
+    if reader is _parquet_rows and find_spec("pyarrow") is None:
+        raise UsageError("Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
     for number, (row, total) in enumerate(reader(table), 1):
         on_progress(number, total)
         if options.collections and row["collection"] not in options.collections:
             continue
-        if not row["href"]:
-            on_skip()
-            continue
-        layout: TiffLayout | str = "its header was not read"
+        href = _local(row["href"] or "")
+        layout: TiffLayout | str = "its header was not read"  # or its item was not, which has no asset
         if row["failure"] is None and row["tile_offsets"] is not None:
             layout = TiffLayout(*(row[name] for name in TiffLayout._fields))
-        yield _Raster(
-            ItemId(row["collection"], row["item"]), row["asset"], _local(row["href"]), row["size"], layout
-        )
+        yield _Raster(ItemId(row["collection"], row["item"]), row["asset"] or "", href, row["size"], layout)
 
 
 def _local(href: str) -> str:
@@ -341,7 +340,7 @@ def _ndjson_rows(table: Path) -> Iterator[tuple[Json, int | None]]:
         with table.open("rb") as file:
             for line in file:
                 row = orjson.loads(line)
-                if missing := set(_COLUMNS) - set(row):
+                if missing := set(_COLUMNS) - set(row if isinstance(row, dict) else ()):
                     raise _not_tiles(table, missing)
                 row["transform"] = _transform(row["transform"])
                 yield row, None
@@ -356,5 +355,5 @@ def _transform(value: Any) -> Transform | None:
 
 def _not_tiles(table: Path, missing: set[str]) -> UsageError:
     return UsageError(
-        f"{table} has no column {min(missing)}: make it with `stacpull headers SOURCE --tiles -o {table}`."
+        f"{table} is not a table of `stacpull headers --tiles`: it has no column {min(missing)}."
     )

@@ -25,7 +25,7 @@ function size(bytes) {
   return `${unit ? bytes.toFixed(1) : bytes} ${units[unit]}`;
 }
 function duration(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
@@ -56,7 +56,7 @@ function bars(parent, rows, show) {
   }
 }
 const hostName = (host) => host || "other hosts";
-const moment = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+const moment = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ");
 
 // Bytes per second: intervals in which a run worked side by side, hosts on top of each other.
 function rateChart(parent, rates) {
@@ -87,10 +87,12 @@ function rateChart(parent, rates) {
     draw(picture, "path", {d: `M${[...above, ...below].join("L")}Z`, class: `c${host}`});
   });
   const labels = Math.max(1, Math.min(6, Math.floor((width - left) / 130)));
-  let next = left;
+  let next = left, day = "";
   rates.intervals.forEach((one, i) => {
-    if (edges[i] >= next - 0.01 && (edges[i] <= width - 105 || i === 0)) {
-      draw(picture, "text", {x: edges[i], y: height - 8}, moment(one[0]));
+    if (edges[i] >= next - 0.01 && (edges[i] <= width - 110 || i === 0)) {
+      const [date, time] = moment(one[0]).split(" ");
+      draw(picture, "text", {x: edges[i], y: height - 8}, `${date === day ? "" : `${date} `}${seconds < 3600 ? time : time.slice(0, 5)}`);
+      day = date;
       next = edges[i] + (width - left) / labels;
     }
     const before = rates.intervals[i - 1];

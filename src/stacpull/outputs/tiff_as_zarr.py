@@ -19,7 +19,7 @@ from stacpull.models import Json
 from stacpull.tiff import Transform
 
 MOST_WHOLE = 64 << 20
-"""The largest size of an image in bytes, decoded, that is one chunk."""
+"""The largest size in bytes, of the file and of the image decoded, of one chunk."""
 _CODECS: dict[int, Json | None] = {
     1: None,
     5: {"id": "imagecodecs_lzw"},
@@ -30,7 +30,11 @@ _CODECS: dict[int, Json | None] = {
     50000: {"id": "zstd"},
 }
 """By tag 259."""
-_WHOLE_FILE = {7: "jpeg", 34887: "lerc", 50001: "webp"}
+_WITHOUT_PREDICTOR = frozenset({1, 32773})
+_JPEG = 7
+_WHOLE_FILE = {_JPEG: "jpeg", 34887: "lerc", 50001: "webp"}
+_PLAIN = frozenset({"miniswhite", "minisblack", "rgb", "palette", "mask", "cmyk"})
+"""Colours of which samples are read as they are stored; readers of TIFF convert others to RGB."""
 _HORIZONTAL, _FLOATING = 2, 3
 _TYPES = {
     f"{name}{bits}": (name[0], bits)
@@ -98,8 +102,8 @@ def zarr_array(layout: TiffLayout, size: int | None) -> ZarrArray:
         NotReferencedError: Zarr cannot describe the image, or the header contradicts itself.
     """
     dtype = _dtype(layout)
-    if layout.photometric == "ycbcr":
-        raise NotReferencedError("its colours are YCbCr")
+    if layout.photometric not in _PLAIN:
+        raise NotReferencedError(f"its colours are {layout.photometric}")
     planar = layout.interleave == "band" and layout.bands > 1
     blocks = (
         layout.bands if planar else 1,
@@ -114,17 +118,17 @@ def zarr_array(layout: TiffLayout, size: int | None) -> ZarrArray:
     elif layout.bands > 1:
         shape, dimensions, block = [*shape, layout.bands], [*dimensions, "band"], [*block, layout.bands]
     compressor, filters = None, None
-    whole = _reason_for_one_chunk(layout)
+    whole = _reason_for_one_chunk(layout, math.prod(block) * int(dtype[2:]))
     if whole is None:
         compressor, filters = _CODECS[layout.compression_code], _filters(layout, dtype, block)
         chunks = _tiles(layout, blocks, planar=planar)
     else:
-        if math.prod(shape) * int(dtype[2:]) > MOST_WHOLE:
+        if max(math.prod(shape) * int(dtype[2:]), size or 0) > MOST_WHOLE:
             raise NotReferencedError(f"{whole}, and it is larger than {MOST_WHOLE >> 20} MiB")
         if 0 in layout.tile_offsets or 0 in layout.tile_byte_counts:
             raise NotReferencedError(f"{whole}, and parts of it are missing (sparse)")
         # imagecodecs decodes to the byte order of the machine, and every one that it runs on is little-endian
-        dtype, block, compressor = dtype.replace(">", "<"), shape, {"id": "imagecodecs_tiff"}
+        dtype, block, compressor = dtype.replace(">", "<"), shape, {"id": "imagecodecs_tiff", "index": 0}
         chunks = iter([Chunk(".".join("0" for _ in shape), 0, 0)])
     metadata = {
         "zarr_format": 2,
@@ -171,12 +175,15 @@ def _check_lists(layout: TiffLayout, needed: int, size: int | None) -> None:
         raise NotReferencedError("a tile or strip reaches past the end of the file")
 
 
-def _reason_for_one_chunk(layout: TiffLayout) -> str | None:
-    """Return why tiles or strips cannot be chunks; None if they can.
+def _reason_for_one_chunk(layout: TiffLayout, block_size: int) -> str | None:
+    """Return why tiles or strips cannot be chunks of `block_size` bytes, decoded; None if they can.
 
     Raises:
         NotReferencedError: No codec reads the file.
     """
+    is_rgb = (layout.photometric, layout.bands, layout.interleave) == ("rgb", 3, "pixel")
+    if layout.compression_code == _JPEG and layout.bands > 1 and not is_rgb:  # decoders convert others
+        raise NotReferencedError("it is JPEG with several bands that are not RGB")
     if layout.compression_code in _WHOLE_FILE:
         return f"its tiles have no codec ({_WHOLE_FILE[layout.compression_code]})"
     if layout.compression_code not in _CODECS:
@@ -187,13 +194,19 @@ def _reason_for_one_chunk(layout: TiffLayout) -> str | None:
         return "its bits are in reverse order"
     if not layout.tiled and layout.height % layout.block_height:
         return "its last strip is shorter than the others"
+    if layout.compression_code == 1 and not {0, block_size}.issuperset(layout.tile_byte_counts):
+        return "its tiles or strips have another size than their pixels"
     return None
 
 
 def _filters(layout: TiffLayout, dtype: str, block: list[int]) -> list[Json] | None:
-    """Return the filter that undoes the predictor; uncompressed files have none."""
-    if layout.predictor == 1 or layout.compression_code in {1, 32773, 34925}:
+    """Return the filter that undoes the predictor."""
+    if layout.predictor == 1:
         return None
+    if layout.compression_code in _WITHOUT_PREDICTOR:  # readers disagree
+        raise NotReferencedError(
+            f"its predictor is {layout.predictor}, and its compression {layout.compression}"
+        )
     if dtype[1] == "c" or (layout.predictor == _FLOATING and dtype[1] != "f"):
         raise NotReferencedError(f"its predictor is {layout.predictor}, and its samples are {layout.dtype}")
     name, kind = "imagecodecs_floatpred", dtype

@@ -9,7 +9,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from stacpull.errors import UsageError
 from stacpull.filters.ids import IdsCheck
@@ -186,8 +185,11 @@ def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
 
 
 def _local_path(document: str, href: object) -> str | None:
-    """Return the path in DEST that a relative href in `document` leads to; None if it leads out."""
+    """Return the path in DEST that a relative href in `document` leads to; None if it leads out.
+
+    A `%` of the href is in the name of the file (`catalog.references`).
+    """
     if not isinstance(href, str) or not href.startswith(("./", "../")):
         return None
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(document), unquote(href)))
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(document), href))
     return None if path.startswith("../") else path

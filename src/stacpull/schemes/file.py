@@ -9,8 +9,6 @@ from stacpull.schemes.scheme import Scheme, TransportSetup
 if TYPE_CHECKING:
     from stacpull.net.transport import Transport
 
-__all__ = ["File", "Stdin"]
-
 
 class File(Scheme):
     """A file below the directory of SOURCE (RFC 8089)."""

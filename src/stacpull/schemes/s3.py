@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
 
-__all__ = ["S3"]
-
 
 class S3(Scheme):
     """S3, signed or anonymous."""

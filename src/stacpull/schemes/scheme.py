@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
 
-__all__ = ["Scheme", "TransportSetup"]
-
 
 @dataclass(frozen=True, slots=True)
 class TransportSetup:

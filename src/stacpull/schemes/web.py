@@ -9,8 +9,6 @@ from stacpull.schemes.scheme import Scheme, TransportSetup
 if TYPE_CHECKING:
     from stacpull.net.transport import Transport
 
-__all__ = ["Http", "Https"]
-
 
 class Http(Scheme):
     """Plain HTTP."""

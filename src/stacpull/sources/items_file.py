@@ -29,8 +29,8 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.coding import CodingError, decoded
-from stacpull.net.json import RepairWarnings, TooManyValuesError, decode
-from stacpull.net.json_reader import PAGE_LIMIT, Document
+from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION

@@ -14,8 +14,6 @@ from typing import BinaryIO
 
 from stacpull.store.disk_errors import destination_error
 
-__all__ = ["whole_file"]
-
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 

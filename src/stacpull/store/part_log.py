@@ -18,8 +18,6 @@ from typing import Self
 from stacpull.spans import Span, Spans, joined
 from stacpull.store.regular import open_regular, read_regular
 
-__all__ = ["PartLog", "log_of", "read_log"]
-
 _RECORD = struct.Struct("<QQ")
 _LIMIT = 1 << 28
 """Bytes of a log: 16 million records, a thousand times what the longest file leaves."""

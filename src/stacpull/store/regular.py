@@ -10,8 +10,6 @@ import errno
 import os
 import stat
 
-__all__ = ["open_regular", "opener", "read_regular"]
-
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 

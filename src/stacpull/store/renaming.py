@@ -10,14 +10,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 
 from stacpull.system import is_linux
 
-__all__ = ["rename_new"]
-
 _NOREPLACE = 1  # linux/fs.h
+_FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """No such flag on this file system, no such call, a sandbox that does not know it."""
 
@@ -35,10 +35,11 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
         FileExistsError: something has that name already: a file, a link, a directory.
         OSError: it cannot be renamed.
     """
-    call = _renameat2() if is_linux() else None
+    call = _renameat2()
     if call is None:
         return False
-    if call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE) == 0:
+    names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # as os.fsencode, in a third of the time
+    if call(old_directory, names[0], new_directory, names[1], _NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
     if code in _NOT_HAD:
@@ -49,6 +50,8 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
 @cache
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     """Return the C library's function, None where it has none (glibc has it from 2.28 on)."""
+    if not is_linux():
+        return None
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is not None:
         call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]

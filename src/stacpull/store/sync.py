@@ -22,8 +22,6 @@ from typing import Protocol
 from stacpull.errors import DestinationError
 from stacpull.system import is_linux
 
-__all__ = ["FileSync", "FileSystem", "GroupSync", "Sync", "choose", "file_system"]
-
 
 class FileSystem(Enum):
     """How far a file system is trusted."""

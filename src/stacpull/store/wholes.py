@@ -11,11 +11,11 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-__all__ = ["Whole", "WholeName", "parse_whole", "whole_name"]
-
 _MARK = ".whole"
 _UNPROVEN = "~"
-_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*')
+_QUOTE = '"'
+_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
+"""An ETag and a file name."""
 _LONGEST = 255
 _FIELDS = 3
 """Fields of a name before and behind the semicolons."""
@@ -55,7 +55,11 @@ def whole_name(
     stem = f"{row}.{generation}.{size}{_UNPROVEN if unproven else ''}"
     if filename is None:
         return stem + _MARK
-    name = f"{stem};{_quoted(etag or '')};{_quoted(filename)}{_MARK}"
+    fields = f"{etag or ''};{filename}"
+    if _PLAIN.fullmatch(fields):  # nearly all: `quote` costs as much as writing the file's name to disk
+        name = f"{stem};{fields.replace(_QUOTE, '%22')}{_MARK}"
+    else:
+        name = f"{stem};{_quoted(etag or '')};{_quoted(filename)}{_MARK}"
     return name if len(name) <= _LONGEST else stem + _MARK
 
 
@@ -76,8 +80,6 @@ def parse_whole(name: str) -> WholeName | None:
 
 
 def _quoted(field: str) -> str:
-    if _PLAIN.fullmatch(field):  # nearly all: `quote` costs as much as writing the file's name to disk
-        return field.replace('"', "%22")
     return quote(field, safe="", errors="surrogatepass")
 
 

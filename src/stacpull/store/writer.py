@@ -17,8 +17,6 @@ from stacpull.models import Checksum, Job, Received
 from stacpull.store.destination import Destination
 from stacpull.store.wholes import Whole, whole_name
 
-__all__ = ["Arrived", "BodyWriter"]
-
 Arrived = tuple[Job, Received, Whole]
 _BATCH = 64
 _GATHER = 0.002

@@ -45,7 +45,7 @@ class Image(NamedTuple):
         block_width: Of a tile; for strips, the width of the image.
         block_height: Rows of a tile or strip.
         blocks: Number of tiles or strips that the directory lists.
-        sparse: Number of them without bytes; None if their byte counts are not in the directory itself.
+        sparse: Number of them without bytes; None if their byte counts were not read.
         sub: The directory is below another one (SubIFDs, tag 330), not in the chain.
     """
 

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
-from stacpull.digests import digest_of, recorded
+from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.client import Begun, Client, Exchange
@@ -68,7 +68,7 @@ from stacpull.transfer.checks import (
     wrong_size,
 )
 from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
-from stacpull.transfer.parts import Hasher, Parts, PartWriter
+from stacpull.transfer.parts import Parts, PartWriter
 from stacpull.transfer.resume import (
     ResumeVerdict,
     change_headers,

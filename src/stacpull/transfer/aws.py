@@ -23,8 +23,6 @@ from stacpull.transfer.sigv4 import Credentials
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["AwsCredentials", "AwsSettings"]
-
 _UNREAD = object()
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 

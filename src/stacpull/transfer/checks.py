@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from stacpull.digests import digest_of, new_hasher
+from stacpull.digests import Hasher, digest_of, new_hasher
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.fields import HeaderFields
 from stacpull.net.status import is_login_page
-from stacpull.transfer.parts import Hasher, PartWriter
+from stacpull.transfer.parts import PartWriter
 from stacpull.urls import filename_of, rules_of
 
 _DIGEST_BYTES = {

@@ -17,8 +17,6 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.planning.prefixes import ListedObject
 from stacpull.transfer.s3 import split_s3_url
 
-__all__ = ["MOST_OBJECTS", "ListedPage", "list_prefix", "listed_page"]
-
 MOST_OBJECTS: Final = 100_000
 """Objects of one prefix at most: all of them are planned at once."""
 _PAGE_LIMIT: Final = 8 << 20

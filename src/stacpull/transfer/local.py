@@ -26,8 +26,6 @@ from multidict import CIMultiDict
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
-__all__ = ["INDEX_NAMES", "LocalTransport", "OneFileTransport", "path_of"]
-
 INDEX_NAMES: Final = ("catalog.json", "collection.json")
 """The document that a directory as SOURCE stands for: the first of these in it."""
 

@@ -16,8 +16,6 @@ from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Spans
 
-__all__ = ["FinishedPart", "Hasher", "PartWriter", "Parts", "Piece", "ResumePoint"]
-
 Piece = tuple[int, bytes]
 """Bytes, and the place of the first one in the file."""
 

@@ -38,17 +38,6 @@ from stacpull.net.transport import Request, Response, Rewritten, TransferError, 
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
 
-__all__ = [
-    "Credentialed",
-    "Endpoint",
-    "Lesson",
-    "S3Transport",
-    "endpoint_of",
-    "lesson_of",
-    "may_sign",
-    "split_s3_url",
-]
-
 _DEFAULT_REGION = "us-east-1"
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-__all__ = ["EMPTY_BODY", "UNSIGNED_BODY", "Credentials", "Signer", "encode_key"]
-
 EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 """What `x-amz-content-sha256` says of a request without body."""
 UNSIGNED_BODY = "UNSIGNED-PAYLOAD"

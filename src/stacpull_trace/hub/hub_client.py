@@ -24,8 +24,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.json import TooManyValuesError, decode
-from stacpull.net.json_reader import PAGE_LIMIT
+from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets

@@ -15,8 +15,6 @@ from typing import NamedTuple
 from stacpull.hosts import Origin
 from stacpull.redact import Secret
 
-__all__ = ["Cookies"]
-
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Between cookies that were joined to one field; the comma of a date is followed by no `name=`."""
 _DOMAIN = re.compile(r";\s*domain=\s*([^;\s]+)", re.IGNORECASE)

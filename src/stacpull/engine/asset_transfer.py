@@ -1,4 +1,4 @@
-"""The course of one asset: attempts, its item read again where its href was refused, then an outcome.
+"""The transfer of one asset: attempts, its item read again where its href was refused, then an outcome.
 
 The first attempt is plain; only a failure enters the slower ground: an item whose href was refused is read
 again once (identity is the asset, never its href), everything else goes by the retry policy. It is also read
@@ -26,8 +26,6 @@ from stacpull.planning.statements import why_not_ready
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ReadItem
 
-__all__ = ["Course", "Fetchable", "Fetches", "ReadsItems", "Tools"]
-
 _MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
 _EXPIRED = frozenset({404, 410})
 """By what services refuse an expired href beside REFUSED (403 most, 400 S3, a login page): 404 Planetary
@@ -35,7 +33,7 @@ Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
 
 
 class Fetchable(Protocol):
-    """A job that has a course: an immutable value about one asset of an item (`models.Job` is one)."""
+    """A job of a transfer: an immutable value about one asset of an item (`models.Job` is one)."""
 
     @property
     def key(self) -> str:
@@ -118,8 +116,8 @@ class BegunAttempt(NamedTuple, Generic[J, T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Tools(Generic[J, T]):
-    """What every course uses."""
+class TransferTools(Generic[J, T]):
+    """What every transfer uses."""
 
     fetcher: Fetches[J, T]
     items: ReadsItems
@@ -132,8 +130,8 @@ class Tools(Generic[J, T]):
     """Hosts whose hrefs came back the same when an item was read again: a refusal there is not an expiry."""
 
 
-class Course(Generic[J, T]):
-    """The course of one job.
+class AssetTransfer(Generic[J, T]):
+    """The transfer of the asset of one job.
 
     A document that another asset of the item had read meanwhile is taken first; an href from one that was
     asked for within this attempt is as fresh as can be, and refused it is final.
@@ -143,7 +141,7 @@ class Course(Generic[J, T]):
         "_asked", "_begun", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
     )  # fmt: skip
 
-    def __init__(self, job: J, tools: Tools[J, T], begun: BegunAttempt[J, T] | None = None) -> None:
+    def __init__(self, job: J, tools: TransferTools[J, T], begun: BegunAttempt[J, T] | None = None) -> None:
         self.job = job
         self.attempts = 0
         self._tools = tools

@@ -12,11 +12,9 @@ from stacpull.ledger.runs import Run
 from stacpull.net.client import Counters
 from stacpull.reports import MirrorReport
 
-__all__ = ["Account", "Ending", "nothing_to_fetch"]
-
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunOutcome:
     """How a run ended; see `MirrorReport`."""
 
     state: Literal["complete", "interrupted", "failed"]
@@ -43,7 +41,7 @@ class _Spent:
     seconds: float = 0.0
 
 
-class Account:
+class RunStats:
     """The account of one run, over the time of this process."""
 
     def __init__(
@@ -111,7 +109,7 @@ class Account:
         new = {host: count - before.get(host, 0) for host, count in now.items()}
         return {host: count for host, count in new.items() if count > 0}
 
-    def report(self, ending: Ending, dest: str) -> MirrorReport:
+    def report(self, ending: RunOutcome, dest: str) -> MirrorReport:
         """Return the report of the run."""
         progress = self.progress()
         shared = {f.name for f in fields(MirrorReport)} & {f.name for f in fields(Progress)}
@@ -133,6 +131,7 @@ class Account:
             dest=dest,
             reason=ending.reason,
             missing_ok=ending.missing_ok,
+            dashboard=None,
             nothing_to_resume=False,
             **ending.changes,
         )

@@ -1,0 +1,348 @@
+"""`mirror --dashboard`: a page that shows a run while it works.
+
+    events of the run ─▶ Dashboard ─▶ one JSON text a second, if it is looked at ─▶ browsers
+
+The run never waits for it: the dashboard only listens to the events that a run reports anyway, and a browser
+that reads slowly misses states. There are at most 32 connections: one more closes the oldest. As in the
+report, nothing is loaded, and texts of a source become text nodes only.
+
+On this machine alone no token is needed, but requests must name this machine, so that no other site can read
+the page through a browser (DNS rebinding). At any other address it asks for a token; a browser then keeps a
+cookie that is good for this run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import parse_qs
+
+import orjson
+from aiohttp import web
+
+from stacpull.errors import UsageError
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage
+from stacpull.ledger.rates import RateInterval, bounded
+from stacpull.models import FailureKind, Json
+from stacpull.outputs.html_page import PageTemplate, rate_series
+from stacpull.redact import Secret
+from stacpull.reports import ADVICE
+from stacpull.speed import Speed
+
+_MOST_CONNECTIONS = 32
+_EVERY = 1.0
+"""Seconds between two states that a browser gets."""
+_INTERVAL = 2.0
+"""Seconds of an interval of the chart, until there are too many."""
+_MOST_INTERVALS = 180
+_MOST_HOSTS = 40
+_MOST_SHOWN = 10
+"""Failures and warnings that are shown, the latest."""
+_LONGEST = 300
+"""Characters of a text that is shown."""
+_LONGEST_FORM = 4096
+_PATIENCE = 0.5
+"""Seconds that browsers have to read the last state, when the run has ended."""
+_PAUSE = 0.05
+"""Seconds before each answer: requests without end take little time from the run."""
+_WRONG_TOKEN_COSTS = 1.0
+_WANTED = "This dashboard asks for a token."
+_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_SILENT = logging.getLogger(f"{__name__}.server")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@asynccontextmanager
+async def served_dashboard(
+    address: tuple[str, int], token: Secret | None, dest: str, on_event: Listener | None
+) -> AsyncIterator[Dashboard]:
+    """Serve a dashboard in the block. It ends with the block; browsers then show the last state.
+
+    Args:
+        address: IP address and port; port 0 takes a free one.
+        token: What a browser must know; None for none.
+        dest: DEST, to be shown.
+        on_event: Gets the events that the dashboard gets.
+
+    Raises:
+        UsageError: The address cannot be used, or needs a token.
+    """
+    host, port = address
+    shown = f"[{host}]" if ":" in host else host
+    if token is None and not ip_address(host).is_loopback:
+        raise UsageError(
+            f"--dashboard {shown}:{port} can be reached from other machines, so it needs a token: set "
+            "STACPULL_DASHBOARD_TOKEN, or leave the address out."
+        )
+    dashboard = Dashboard(dest, on_event)
+    site = _Site(dashboard, await asyncio.to_thread(PageTemplate, "dashboard.js"), host, token)
+    server = web.Server(site.handle, access_log=None, logger=_SILENT)
+
+    def accept() -> asyncio.Protocol:
+        opened = server.connections
+        _abort([one.transport for one in opened[: max(0, len(opened) + 1 - _MOST_CONNECTIONS)]])
+        return server()
+
+    try:
+        listening = await asyncio.get_running_loop().create_server(accept, host, port, backlog=8)
+    except OSError as error:
+        raise UsageError(
+            f"--dashboard {shown}:{port} cannot be used ({os.strerror(error.errno or 0)}): choose another "
+            "port, or 0 for a free one."
+        ) from error
+    port = listening.sockets[0].getsockname()[1]
+    site.cookie = f"stacpull-{port}"
+    dashboard.url = f"http://{socket.gethostname() if ip_address(host).is_unspecified else shown}:{port}/"
+    try:
+        yield dashboard
+    finally:
+        listening.close()
+        dashboard.end()
+        opened = [one.transport for one in server.connections]
+        await server.shutdown(_PATIENCE)
+        _abort(opened)
+
+
+def _abort(transports: Sequence[asyncio.Transport | None]) -> None:
+    """Close connections without waiting until what was sent has been read."""
+    for transport in transports:
+        if transport is not None:
+            transport.abort()
+
+
+class Dashboard:
+    """What a dashboard shows: a listener to the events of a run.
+
+    Attributes:
+        url: Where it is.
+        ended: Set when nothing changes any more.
+    """
+
+    def __init__(self, dest: str, on_event: Listener | None) -> None:
+        self.url = ""
+        self.ended = asyncio.Event()
+        self._on_event = on_event
+        self._run: Json = {"dest": _text(dest), "state": "running", "source": "", "run": None}
+        self._progress = Progress()
+        self._stage: Stage | None = None
+        self._speed = Speed()
+        self._intervals: list[RateInterval] = []
+        self._since = Progress()
+        """The counters at the end of the last interval."""
+        self._failures: Counter[FailureKind] = Counter()
+        self._failed: deque[list[str]] = deque(maxlen=_MOST_SHOWN)
+        self._warnings: deque[list[str]] = deque(maxlen=_MOST_SHOWN)
+        self._made = -_EVERY
+        self._text = b""
+
+    def __call__(self, event: Event) -> None:
+        """Take an event, and pass it on."""
+        match event:
+            case Progress():
+                self._take(event)
+            case Stage():
+                self._stage = event
+            case AssetFailed(item=item, key=key, kind=kind, message=message):
+                self._failures[kind] += 1
+                self._failed.append([_text(f"{item.collection}/{item.item}"), _text(key), _text(message)])
+            case Notice("warning", text):
+                self._warnings.append([_moment(), _text(text)])
+            case RunStarted(run=run, source=source):
+                self._run |= {"run": run, "source": _text(source)}
+            case RunEnded(state=state):
+                self._run["state"] = state
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _take(self, now: Progress) -> None:
+        self._progress, self._stage = now, None
+        self._speed.take(now)
+        seconds = now.seconds - self._since.seconds
+        if seconds < _INTERVAL:
+            return
+        before = {one.host: one.bytes for one in self._since.hosts}
+        hosts = {_text(one.host): max(0, one.bytes - before.get(one.host, 0)) for one in now.hosts}
+        self._intervals.append(RateInterval(time.time() - seconds, seconds, hosts))
+        self._intervals = bounded(self._intervals, _MOST_INTERVALS)
+        self._since = now
+
+    def end(self) -> None:
+        """Take note that the run has ended."""
+        if self._run["state"] == "running":
+            self._run["state"] = "failed"  # before it could be recorded
+        self._made = -_EVERY
+        self.ended.set()
+
+    def state(self) -> bytes:
+        """Return what is shown now, as JSON; it is made once a second at most."""
+        now = time.monotonic()
+        if now - self._made >= _EVERY:
+            self._made, self._text = now, orjson.dumps(self._state())
+        return self._text
+
+    def _state(self) -> Json:
+        now, is_live = self._progress, not self.ended.is_set()
+        speeds = self._speed.by_host() if is_live else {}
+        expected = now.assets_expected
+        left = self._speed.left(now.assets_done + now.assets_failed, expected)
+        waits = max((one.wait for one in now.hosts), default=0.0)
+        busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MOST_HOSTS]
+        hosts = sorted(busiest, key=lambda one: -one.bytes)
+        counters = asdict(now)
+        del counters["hosts"]
+        return {
+            **self._run,
+            "written": _moment(),
+            "is_live": is_live,
+            "progress": counters,
+            "stage": None if self._stage is None else asdict(self._stage),
+            "expected": expected,
+            "rate": self._speed.bytes(),
+            "files_rate": self._speed.files(),
+            "left": left + waits if left is not None and is_live else None,
+            "hosts": [
+                {**asdict(one), "host": _text(one.host), "rate": speeds.get(one.host, 0.0)} for one in hosts
+            ],
+            "hosts_left_out": len(now.hosts) - len(hosts),
+            "rates": rate_series(self._intervals),
+            "failures": [
+                [ADVICE[kind][0], number, ADVICE[kind][1]] for kind, number in self._failures.most_common()
+            ],
+            "failed": list(self._failed)[::-1],
+            "warnings": list(self._warnings)[::-1],
+        }
+
+
+class _Site:
+    """Answers the requests for a dashboard."""
+
+    def __init__(self, dashboard: Dashboard, template: PageTemplate, host: str, token: Secret | None) -> None:
+        self.cookie = ""
+        """The name of the cookie: other runs on this machine have their own."""
+        self._dashboard = dashboard
+        self._template = template
+        self._token = token
+        self._session = secrets.token_urlsafe(32)
+        self._names = (
+            _NAMES | {f"[{host}]" if ":" in host else host} if ip_address(host).is_loopback else None
+        )
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request."""
+        await asyncio.sleep(_PAUSE)
+        with suppress(ConnectionError):
+            return await self._answer(request)
+        return web.Response(status=400)  # to nobody: the browser is gone
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._is_for_us(request):
+            return _plain(403, "This dashboard answers to the names of its own machine only.")
+        if (request.method, request.path) == ("POST", "/login"):
+            return await self._login(request)
+        if request.method != "GET":
+            return _plain(405, "Only GET is answered.")
+        return await self._shown(request) if self._is_known(request) else self._form(401, _WANTED)
+
+    async def _shown(self, request: web.BaseRequest) -> web.StreamResponse:
+        match request.path:
+            case "/":
+                data = orjson.loads(self._dashboard.state())
+                return self._page(data, "connect-src 'self'; form-action 'none'")
+            case "/data.json":
+                state = self._dashboard.state()
+                return web.Response(body=state, content_type="application/json", headers=_HEADERS)
+            case "/events":
+                return await self._stream(request)
+        return _plain(404, "There is no such page.")
+
+    def _is_for_us(self, request: web.BaseRequest) -> bool:
+        """Tell if the browser meant this machine, and no page of another site made it ask."""
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) != 1:
+            return False
+        name = hosts[0].rpartition(":")[0] if hosts[0].rpartition(":")[2].isdigit() else hosts[0]
+        if self._names is not None and name.lower() not in self._names:
+            return False
+        is_visit = request.path == "/" and request.method == "GET"
+        return is_visit or request.headers.get("Sec-Fetch-Site", "none") in {"same-origin", "none"}
+
+    def _is_known(self, request: web.BaseRequest) -> bool:
+        if self._token is None:
+            return True
+        with suppress(ValueError):  # a cookie that is none
+            if _is_same(request.cookies.get(self.cookie, ""), self._session):
+                return True
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and _is_same(given.strip(), self._token.reveal())
+
+    async def _login(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Take the token of the form; the browser gets a cookie for it."""
+        body = await request.content.read(_LONGEST_FORM)
+        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+        if self._token is None or not _is_same(given, self._token.reveal()):
+            await asyncio.sleep(_WRONG_TOKEN_COSTS)
+            return self._form(403, "That is not the token.")
+        response = web.Response(status=303, headers={**_HEADERS, "Location": "/"})
+        response.set_cookie(self.cookie, self._session, httponly=True, samesite="Strict", path="/")
+        return response
+
+    async def _stream(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Send the state every second, and a last one at the end."""
+        response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            is_last = self._dashboard.ended.is_set()
+            await response.write(b"data: " + self._dashboard.state() + b"\n\n")
+            if is_last:
+                return response
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._dashboard.ended.wait(), _EVERY)
+
+    def _form(self, status: int, text: str) -> web.Response:
+        return self._page({"login": text}, "form-action 'self'", status)
+
+    def _page(self, data: Json, allowed: str, status: int = 200) -> web.Response:
+        page = self._template.page("stacpull", data, allowed)
+        headers = {**_HEADERS, "Content-Security-Policy": f"{page.policy}; frame-ancestors 'none'"}
+        return web.Response(
+            status=status, body=page.body, content_type="text/html", charset="utf-8", headers=headers
+        )
+
+
+def _is_same(given: str, wanted: str) -> bool:
+    """Compare in a time that does not depend on where they differ."""
+    return compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+
+
+def _plain(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n", headers=_HEADERS)
+
+
+def _text(text: str) -> str:
+    """Return a text as it is shown: cut, and without what is not Unicode."""
+    clean = text.encode("utf-8", "replace").decode()
+    return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
+
+
+def _moment() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

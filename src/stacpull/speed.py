@@ -1,0 +1,65 @@
+"""How fast a run is, and how long it will take: from what its last events say."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from stacpull.events import Progress
+
+_OVER = 10.0
+"""Seconds over which rates are measured."""
+
+
+class Speed:
+    """Bytes and files per second over the last seconds, of what came in and not of what was there."""
+
+    def __init__(self) -> None:
+        self._seen: deque[Progress] = deque()
+        self._moved = time.monotonic()
+
+    def take(self, now: Progress) -> None:
+        """Take note of counters."""
+        last = self._seen[-1] if self._seen else None
+        if last is None or (now.bytes_fetched, _fetched(now)) != (last.bytes_fetched, _fetched(last)):
+            self._moved = time.monotonic()
+        if last is None or now.seconds > last.seconds:
+            self._seen.append(now)
+        while len(self._seen) > 2 and self._seen[1].seconds <= now.seconds - _OVER:  # noqa: PLR2004 - a span
+            self._seen.popleft()
+
+    def _span(self) -> float:
+        return self._seen[-1].seconds - self._seen[0].seconds if self._seen else 0.0
+
+    def bytes(self) -> float:
+        """Return the bytes per second."""
+        if not self._span():
+            return 0.0
+        return (self._seen[-1].bytes_fetched - self._seen[0].bytes_fetched) / self._span()
+
+    def files(self) -> float:
+        """Return the files per second."""
+        return (_fetched(self._seen[-1]) - _fetched(self._seen[0])) / self._span() if self._span() else 0.0
+
+    def by_host(self) -> dict[str, float]:
+        """Return the bytes per second of each host."""
+        if not self._span():
+            return {}
+        before = {one.host: one.bytes for one in self._seen[0].hosts}
+        return {
+            one.host: max(0, one.bytes - before.get(one.host, 0)) / self._span()
+            for one in self._seen[-1].hosts
+        }
+
+    def left(self, finished: int, expected: int | None) -> float | None:
+        """Return the seconds that the rest takes at this speed; None if that is unknown."""
+        files = self.files()
+        return None if expected is None or files <= 0 else (expected - finished) / files
+
+    def silent(self) -> float:
+        """Return for how many seconds nothing came in."""
+        return time.monotonic() - self._moved
+
+
+def _fetched(now: Progress) -> int:
+    return now.assets_done + now.assets_failed - now.assets_skipped

@@ -1,0 +1,121 @@
+"""`--dashboard` with the command: while it runs, when it is killed, with its processes and its secrets."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+TOKEN = "0123456789-abcdef"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[MlhubReplica]:
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=60)) as replica:
+        yield replica
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def data_at(port: int, token: str | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/data.json")
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    with DIRECT.open(request, timeout=10) as answer:
+        return dict(json.loads(answer.read()))
+
+
+def is_under_way(port: int) -> bool:
+    try:
+        return int(data_at(port)["progress"]["assets_done"]) > 20
+    except urllib.error.URLError:
+        return False
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica, processes: str) -> None:
+    port, env = free_port(), environment(hub)
+    arguments = mirror_of(
+        hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json", "--processes", processes
+    )
+    with Running(arguments, env) as process:
+        assert wait_until(lambda: is_under_way(port), 60)
+        assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.said()
+        data = data_at(port)
+        ran = process.ended()
+    assert ran.code == 0
+    assert ran.report["dashboard"] == f"http://127.0.0.1:{port}/"
+    assert data["state"] == "running"
+    assert data["source"] == hub.base_url
+    assert data["progress"]["bytes_fetched"] >= sum(one["bytes"] for one in data["hosts"]) > 0
+    assert {one["host"] for one in data["hosts"]} >= {hub.base_url.split("/")[2]}
+    assert all(one["active"] <= one["limit"] for one in data["hosts"])
+    assert hub.key not in json.dumps(data)
+
+
+def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(
+    tmp_path: Path, hub: MlhubReplica
+) -> None:
+    port, env = free_port(), environment(hub)
+    with Running(mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port)), env) as process:
+        assert wait_until(lambda: is_under_way(port), 60)
+        process.signal(signal.SIGKILL)
+    with Running(["resume", str(tmp_path / "m"), "--dashboard", str(port), "--json"], env) as process:
+        assert wait_until(lambda: is_under_way(port), 60)
+        ran = process.ended()
+    assert (ran.code, ran.report["assets_pending"]) == (0, 0)
+    again = run(["retry", str(tmp_path / "m"), "--dashboard", "0", "--json"], env)
+    assert again.code == 0
+    assert again.report["dashboard"].startswith("http://127.0.0.1:")
+
+
+def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None:
+    port = free_port()
+    env = environment(hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
+    with Running(mirror_of(hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
+        assert wait_until(lambda: "dashboard: " in process.said(), 60)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            data_at(port)
+        assert data_at(port, TOKEN)["state"] == "running"
+        ran = process.ended()
+    assert ran.code == 0
+    assert TOKEN not in ran.out + ran.err
+    for path in (tmp_path / "m").rglob("*"):
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--dashboard", "0.0.0.0:0"), "so it needs a token: set STACPULL_DASHBOARD_TOKEN"),
+        (("--dashboard", "[::]:0"), "[::]:0 can be reached from other machines"),
+        (("--dashboard", "192.0.2.1:0", "--dashboard-token", TOKEN), "cannot be used (Cannot assign"),
+        (("--dashboard", "localhost:0", "--dashboard-token", "short"), "must have at least 16 characters"),
+        (("--dashboard", "localhost"), "must be a port, or an IP address and a port"),
+        (("--dashboard", "example.org:80"), "must be a port, or an IP address and a port"),
+        (("--dashboard", "70000"), "must be a port, or an IP address and a port"),
+        (("--dashboard", "::1:80"), "must be a port, or an IP address and a port"),
+        (("--dashboard", "-1"), "must be a port, or an IP address and a port"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_used_is_a_usage_error(
+    tmp_path: Path, hub: MlhubReplica, options: tuple[str, ...], said: str
+) -> None:
+    ran = run(mirror_of(hub.base_url, tmp_path / "m", *options), environment(hub))
+    assert ran.code == 2
+    assert said in ran.err
+    assert not (tmp_path / "m").exists()
