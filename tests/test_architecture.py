@@ -49,7 +49,8 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net", "outputs"}),
     "httptools": frozenset({"fastpath"}),
-    **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
+    **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"transfer"})),
+    **dict.fromkeys(("boto3", "botocore"), frozenset({"transfer", "store"})),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),
     "tomlkit": frozenset({"config"}),

@@ -331,7 +331,7 @@ def test_workers_of_no_use_end_the_run_with_a_sentence(tmp_path, slow_hub, code,
 
 def test_a_disk_that_fails_under_a_worker_is_exit_5(tmp_path, slow_hub):
     code = (
-        "import errno, stacpull.store.destination as room\n"
+        "import errno, stacpull.store.staging as room\n"
         "def write(*_): raise OSError(errno.ENOSPC, 'full')\n"
         "room.os = type('Full', (), {**vars(os), 'write': write})"
     )

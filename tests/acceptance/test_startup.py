@@ -26,7 +26,7 @@ os._exit = note
 
 IN_NEITHER = {
     "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "shapely", "stacpull.outputs",
-    "stacpull.tiff", "stacpull_headers", "stacpull_replicas", "stacpull_trace", "urllib3",
+    "stacpull.tiff", "stacpull_headers", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
 }  # fmt: skip
 NOT_IN_NETWORK_PROCESS = IN_NEITHER | {"pystac"}
 NOT_IN_STORE_PROCESS = IN_NEITHER | {

@@ -16,6 +16,7 @@ from stacpull.config.options import Options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, error_of, error_report, framed
 from stacpull.engine.network import SourceAddress
+from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
 from stacpull.models import Checksum, Failure, FailureKind, Job, Present
@@ -83,6 +84,15 @@ def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[
         heard += frames.feed(data[at : at + cut])
         at += cut
     return heard
+
+
+def test_a_message_that_is_longer_than_the_buffer_is_heard_and_the_room_for_it_given_back() -> None:
+    sent = [StoreWarning("y" * 9_000_000), StoreWarning("end")]
+    data, frames, heard = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
+    for start in range(0, len(data), 100_000):
+        heard += frames.feed(data[start : start + 100_000])
+    assert heard == sent
+    assert len(frames.room()) < 1 << 20
 
 
 @pytest.mark.parametrize("sent", [b"\x80\x04N.", framed(messages.Stop())[4:], pickle.dumps(SETTINGS)])

@@ -17,6 +17,7 @@ from stacpull.errors import DestinationError
 from stacpull.ledger.database import ledger_path, open_reader, settle_log
 from stacpull.reports import Disk
 from stacpull.store import destination as directory
+from stacpull.store import staging
 from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
 from stacpull.store.sync import FileSync, FileSystem
@@ -58,7 +59,7 @@ def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
 def test_the_ledger_is_as_durable_as_the_file_system_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: FileSystem, journal: str
 ) -> None:
-    monkeypatch.setattr(directory, "file_system", lambda _fd: kind)
+    monkeypatch.setattr(staging, "file_system", lambda _fd: kind)
     if kind is not FileSystem.GROUP:
         monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
     with open_workspace(tmp_path) as workspace:

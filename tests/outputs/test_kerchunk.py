@@ -240,8 +240,8 @@ def test_what_cannot_be_referenced_is_left_out_and_reported(
     for key, message in failed.items():
         assert message.startswith(f"The file is left out: {LEFT_OUT[key][1]}")
     assert (report.items, report.left_out, report.exit_code) == (1, 8, 1)
-    assert "1 files were left out, c/i ycbcr for one: its colours are ycbcr." in report.notes
-    assert report.notes[-1] == "1 assets are not TIFFs."
+    assert "1 file was left out, c/i ycbcr for one: its colours are ycbcr." in report.notes
+    assert report.notes[-1] == "Assets that are not TIFFs: 1."
     check(dest, tmp_path / "refs.json", "sound")
     assert {name.split("/")[2] for name in references_in(tmp_path / "refs.json") if name.count("/") > 2} == {
         "sound"
@@ -273,7 +273,7 @@ def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: 
     (dest / "c/i/a.tif").unlink()
     report = export(dest, tmp_path / "refs.json")
     assert report.notes == (
-        "1 files were left out, c/i a for one: it cannot be read: No such file or directory.",
+        "1 file was left out, c/i a for one: it cannot be read: No such file or directory.",
     )
     check(dest, tmp_path / "refs.json", "b")
 
@@ -287,7 +287,7 @@ def test_predictors_are_those_that_readers_undo(mirror: Callable[..., Path], tmp
     dest = mirror(**contents)
     report = export(dest, tmp_path / "refs.json")
     assert report.notes == (
-        "1 files were left out, c/i none for one: its predictor is 2, and its compression none.",
+        "1 file was left out, c/i none for one: its predictor is 2, and its compression none.",
     )
     check(dest, tmp_path / "refs.json", "lzma")
 
@@ -327,7 +327,7 @@ def test_sparse_tiles_read_as_nodata(
     names = [name for name in references_in(tmp_path / "refs.json") if name.startswith("c/i/tiles/tiles/")]
     assert names == [f"c/i/tiles/tiles/{name}" for name in (".zarray", ".zattrs", "1.1")]
     (note,) = report.notes
-    assert note.startswith("1 files were left out, c/i strips for one: its last strip is shorter than the ")
+    assert note.startswith("1 file was left out, c/i strips for one: its last strip is shorter than the ")
     assert note.endswith(", and parts of it are missing (sparse).")
 
 
@@ -440,7 +440,7 @@ def test_only_the_collections_that_are_named_are_exported(
 @pytest.mark.parametrize(
     ("out", "settings", "message"),
     [
-        ("refs.parquet", {}, r"refs\.parquet is not the name of a \.json file"),
+        ("refs.parquet", {}, r"refs\.parquet: use a name that ends with \.json"),
         ("refs.json", {"splits": {"train": ["i"]}}, "Splits and labels are for"),
         ("refs.json", {"shard_samples": 3}, "Shards are for the format webdataset"),
     ],
@@ -488,7 +488,7 @@ def test_a_table_gives_references_to_the_source_without_another_request(
     report = export(table, tmp_path / "refs.json")
     assert host.rasters_asked() == []
     assert (report.items, report.left_out) == (3, 1)
-    assert report.notes == ("1 files were left out, scenes/i broken for one: its header was not read.",)
+    assert report.notes == ("1 file was left out, scenes/i broken for one: its header was not read.",)
     for key in kinds:
         with rasterio.open(tmp_path / f"{key}.tif") as file:
             np.testing.assert_array_equal(pixels(tmp_path / "refs.json", f"scenes/i/{key}"), file.read())
@@ -532,8 +532,8 @@ def test_items_that_were_not_read_are_left_out(host: RasterHost, tmp_path: Path)
     report = export(tmp_path / "table.ndjson", tmp_path / "refs.json")
     assert (report.items, report.left_out) == (1, 2)
     assert sorted(report.notes) == [
-        "1 files were left out, scenes/i a for one: its address has {{, which begins a template.",
-        "1 files were left out, scenes/j  for one: its header was not read.",
+        "1 file was left out, scenes/i a for one: its address has {{, which begins a template.",
+        "1 file was left out, scenes/j for one: its header was not read.",
     ]
 
 
@@ -552,7 +552,9 @@ def test_tables_that_are_of_no_use_are_refused(host: RasterHost, tmp_path: Path)
     host.files = {"/a.tif": raster(tmp_path / "a.tif")}
     for name in ("plain.parquet", "plain.ndjson"):
         headers(host, tmp_path / name, tmp_path, tiles=False)
-        with pytest.raises(stacpull.UsageError, match=r"has no column .*headers SOURCE --tiles"):
+        with pytest.raises(
+            stacpull.UsageError, match=r"not a table of `stacpull headers --tiles`: it has no"
+        ):
             export(tmp_path / name, tmp_path / "refs.json")
     (tmp_path / "table.csv").write_text("a")
     with pytest.raises(stacpull.UsageError, match=r"not a \.parquet or \.ndjson table"):

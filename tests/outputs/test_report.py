@@ -23,6 +23,7 @@ from stacpull.ledger.rates import MOST_INTERVALS, RateInterval
 from stacpull.outputs.html_page import rate_series
 from stacpull.outputs.html_report import _Tally, render
 from stacpull.outputs.mirrored_items import MirroredItem
+from stacpull.store.lock import MirrorLock
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
@@ -69,6 +70,16 @@ def test_the_page_has_the_numbers_of_the_mirror(dest: Path, tmp_path: Path) -> N
     assert sum(cell[2] for cell in data["map"]["cells"]) == 3
     assert data["failures"][0]["what"] == "gone at the source"
     assert data["runs"][0]["files"] == 2
+
+
+def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Path) -> None:
+    with closing(open_writer(dest)) as db:
+        db.execute("UPDATE runs SET state = 'running'")
+    data = data_of(written(dest, tmp_path / "report.html"))
+    assert (data["state"], data["runs"][0]["state"]) == ("interrupted", "interrupted")
+    with MirrorLock(dest):
+        data = data_of(written(dest, tmp_path / "report.html"))
+    assert (data["state"], data["runs"][0]["state"]) == ("running", "running")
 
 
 def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, Look, PartEntry, StoredFiles
+from stacpull.store.protocol import Entry, Look, PartEntry, Placement, StoredFiles
 from stacpull.store.wholes import parse_whole
 
 
@@ -47,7 +47,7 @@ class MemoryStore:
         self.work = work
         self.name = "memory"
         self.covers_ledger = True
-        self.why_single: str | None = None
+        self.warning: str | None = None
         self.disk = disk or MemoryDisk()
         self.synced: list[list[str]] = []
 
@@ -75,7 +75,8 @@ class MemoryStore:
                 return f"a file at {above}"
         return "a directory" if self._is_directory(path) else None
 
-    def has(self, path: str) -> bool:
+    def has(self, path: str, *, unknown: bool = True) -> bool:
+        del unknown
         return path in self.disk.files or self._is_directory(path)
 
     def read(self, path: str) -> bytes | None:
@@ -188,6 +189,9 @@ class MemoryStore:
             return Failure(FailureKind.EXISTS, f"{path} exists and is not of this mirror.")
         self.disk.files[path] = self.disk.parts.pop(part)
         return None
+
+    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+        return [self.place(one[0], one[1], one[2], replace=one[3]) for one in placements]
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         there = self.disk.files.get(f"{directory}/{name}" if directory else name)

@@ -93,7 +93,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     is_ours = catalog is not None and is_catalog_id(catalog.document.get("id"))
     if path == _CATALOG:
         return is_ours
-    if not is_ours and files.has(_CATALOG):
+    if not is_ours and files.has(_CATALOG, unknown=False):
         return False
     data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
     file = _parsed(path, data)

@@ -47,6 +47,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _leave)
     output = _open_streams()
     gc.set_threshold(_GARBAGE_AFTER)
+    sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
     from stacpull.cli.main import execute
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -267,7 +267,7 @@ class Options:
         default=None,
         converter=arguments.listening,
         metadata=option(
-            "Show the run on a web page at this address while it lasts; port 0 takes a free one.",
+            "Serve a web page that shows the run while it lasts; port 0 takes a free port.",
             metavar="[HOST:]PORT",
             read=arguments.listen_address,
             group=_OUTPUT,
@@ -277,7 +277,7 @@ class Options:
         default=None,
         converter=arguments.token,
         metadata=option(
-            "What a browser must know to see it; required where HOST is not this machine alone.",
+            "Ask browsers for this token; required if HOST is not a loopback address.",
             metavar="TOKEN|@FILE",
             read=arguments.access_token,
             group=_OUTPUT,

@@ -21,7 +21,7 @@ from stacpull.models import FailureKind, ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
-from stacpull.store.protocol import Store, StoredFiles
+from stacpull.store.protocol import Placement, Store, StoredFiles
 from stacpull.urls import parts_of
 
 _COLLECTION_FILE = "collection.json"
@@ -137,7 +137,7 @@ class ItemWriter:
             name = item_document_path(record.id).rpartition("/")[2]
             path = f"{record.directory}/{name}"
             data = self.encode(record, path)
-            is_free = record.is_ours or not self._store.has(path)
+            is_free = record.is_ours or not self._store.has(path, unknown=False)
             if not is_free and not self._may_replace(path, data, adopting=adopting):
                 self.unwritable[row] = in_the_way(path)
             elif data is not None:
@@ -158,8 +158,8 @@ class ItemWriter:
     def place(self, written: Sequence[WrittenItem]) -> list[Written]:
         """Rename the part files into place; return those that are there now."""
         placed = []
-        for item in written:
-            failure = self._store.place(item.part, item.directory, item.name, replace=item.is_ours)
+        placements = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
+        for item, failure in zip(written, self._store.place_all(placements), strict=True):
             if failure is None:
                 placed.append(Written(item.row, item.sha256))
                 self.unwritable.pop(item.row, None)

@@ -32,7 +32,7 @@ def framed(message: msgspec.Struct) -> bytearray:
     try:
         _ENCODER.encode_into(message, data, _LENGTH.size)
     except UnicodeEncodeError:
-        data[_LENGTH.size :] = encoded(message)
+        data = bytearray(_LENGTH.size) + encoded(message)
     _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
     return data
 

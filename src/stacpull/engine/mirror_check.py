@@ -25,9 +25,9 @@ from typing import NamedTuple
 from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.expected import Expectations, Expected, FileKind
-from stacpull.store.destination import PARTS
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, Look, StoredFiles
+from stacpull.store.staging import PARTS
 
 OWN = frozenset({".stacpull"})
 _UNIT = 256

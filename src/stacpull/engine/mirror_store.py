@@ -218,7 +218,7 @@ class MirrorStore:
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
         self.write_final_items()
-        return Recovered(runs.layout_before(db, self._run.id), self.files.why_single)
+        return Recovered(runs.layout_before(db, self._run.id), self.files.warning)
 
     def take_up(self, rows: frozenset[int]) -> list[int]:
         """Publish what a lost worker process wrote of these assets and did not report; return their rows."""

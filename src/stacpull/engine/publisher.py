@@ -33,7 +33,7 @@ from stacpull.ledger.database import Connection, is_disk_error, ledger_path, syn
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
 from stacpull.models import Clip
 from stacpull.planning.layout import complete
-from stacpull.store.protocol import Store
+from stacpull.store.protocol import Placement, Store
 from stacpull.store.writer import Arrived
 
 GROUP = 512
@@ -273,7 +273,7 @@ class Publisher:
         The part may be a hard link of that file: by the inode a later start would take it for ours, and
         remove it where it cannot be believed.
         """
-        if not self.adopting or arrival.generation or not self._store.has(arrival.path):
+        if not self.adopting or arrival.generation or not self._store.has(arrival.path, unknown=False):
             return arrival
         return arrival._replace(inode=None)
 
@@ -340,10 +340,11 @@ class Publisher:
 
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
         failures = []
-        for arrival, part in ready:
-            place = (part, arrival.directory, arrival.name)
-            ours = arrival.generation > 0 or (arrival.inode is None and self._store.holds_same(*place))
-            failure = self._store.place(*place, replace=ours)
+        placements = [
+            Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
+            for arrival, part in ready
+        ]
+        for (arrival, part), failure in zip(ready, self._store.place_all(placements), strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:
@@ -352,6 +353,12 @@ class Publisher:
                 self._store.drop_part(part)
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
         return failures
+
+    def _is_ours(self, arrival: Arrival, part: str) -> bool:
+        """Return True if a file in the place of an asset may be replaced: an earlier version, or the same."""
+        if arrival.generation > 0:
+            return True
+        return arrival.inode is None and self._store.holds_same(part, arrival.directory, arrival.name)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction of another part."""

@@ -23,7 +23,8 @@ from stacpull.net.client import Begun
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import complete
 from stacpull.planning.names import joined
-from stacpull.store.destination import PARTS, Destination
+from stacpull.store.destination import Destination
+from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Fetcher
 
 _REMEMBERED = 512

@@ -41,7 +41,7 @@ def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], 
     Raises:
         OSError: the disk fails.
     """
-    return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
+    return not files.has(path, unknown=False) or is_same() or (adopting and is_own_document(files, path))
 
 
 def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
@@ -50,7 +50,7 @@ def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
 
     for found in views.unwritten_documents(db):
         path = f"{found.directory}/{item_document_path(found.id).rpartition('/')[2]}"
-        if files.has(path):
+        if files.has(path, unknown=False):
             yield FailureRecord(
                 found.id.collection,
                 found.id.item,

@@ -28,7 +28,7 @@ function header() {
   document.title = `${phase()} · stacpull`;
   const lead = document.getElementById("lead");
   lead.replaceChildren();
-  add(lead, "span", phase(), {class: `state ${data.state}`, role: "status"});
+  add(lead, "span", phase(), {class: `state ${data.state}`});
   lead.append(` · from ${data.source || "a source that has not answered yet"} · ${data.written}`);
   if (!connected) add(lead, "span", " · not connected: the run has ended, or cannot be reached", {class: "failed"});
 }

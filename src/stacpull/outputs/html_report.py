@@ -27,6 +27,7 @@ from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem, open_c
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE
 from stacpull.store.atomic import whole_file
+from stacpull.store.lock import is_held
 
 _MOST_LABELS = 60
 """Labels that the charts show, the most frequent ones."""
@@ -108,7 +109,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
         if number % 1000 == 0:
             on_progress(number)
     on_progress(tally.items)
-    totals, runs = contents.totals(), contents.runs()
+    totals, runs = contents.totals(), _runs(contents)
     notes = [f"{len(contents.unreadable):,} item documents cannot be read."] if contents.unreadable else []
     latest: Mapping[str, Any] = runs[-1] if runs else {}
     named, more = list(map(_cut, contents.collections))[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
@@ -124,7 +125,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
         "pending": totals["assets_pending"],
         "bytes": totals["bytes_done"],
         **tally.charts(contents.collections),
-        "runs": [{**run, "started": _moment(run["started"])} for run in runs[-_MOST_ROWS:]],
+        "runs": runs[-_MOST_ROWS:],
         "rates": rate_series(contents.rates()),
         "failures": _failures(contents),
         "notes": notes,
@@ -254,6 +255,16 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
         [round(x * degrees, 2), round(y * degrees, 2), count] for (x, y), count in sorted(cells.items())
     ]
     return {"degrees": round(degrees, 2), "box": [round(edge, 2) for edge in box], "cells": listed}
+
+
+def _runs(contents: MirrorContents) -> list[Json]:
+    """Return the runs as they are shown. One that was killed is still "running" in the ledger."""
+    runs = contents.runs()
+    for number, run in enumerate(runs, 1):
+        run["started"] = _moment(run["started"])
+        if run["state"] == "running" and not (number == len(runs) and is_held(contents.dest)):
+            run["state"] = "interrupted"
+    return runs
 
 
 def _failures(contents: MirrorContents) -> list[Json]:

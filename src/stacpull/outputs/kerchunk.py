@@ -121,7 +121,7 @@ def _check(out: Path, options: SampleOptions) -> None:
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
     if out.suffix.lower() != ".json":
-        raise UsageError(f"{out} is not the name of a .json file, which references are.")
+        raise UsageError(f"Cannot write references to {out}: use a name that ends with .json.")
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
 
@@ -190,17 +190,18 @@ class _References:
     def _leave_out(self, raster: _Raster, reason: str) -> None:
         counted = reason if reason in self._reasons or len(self._reasons) < _MOST_REASONS else "other reasons"
         self._reasons[counted] += 1
-        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}")
+        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}".rstrip())
         self._on_left_out(raster.item, raster.key, f"The file is left out: {reason}.")
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out, and about the files as they are referenced."""
         notes = [
-            f"{number:,} files were left out, {self._examples[reason]} for one: {reason}."
+            f"{number:,} {'file was' if number == 1 else 'files were'} left out, "
+            f"{self._examples[reason]} for one: {reason}."
             for reason, number in self._reasons.most_common()
         ]
         if self._others:
-            notes.append(f"{self._others:,} assets are not TIFFs.")
+            notes.append(f"Assets that are not TIFFs: {self._others:,}.")
         if len(self._schemes) > 1:
             schemes = " and ".join(sorted(self._schemes))
             notes.append(f"The files are at {schemes}: open the references with an fs for each.")
@@ -298,7 +299,7 @@ def _tabled(
     """Yield the files of a table."""
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
-        raise UsageError(f"{table} is not a .parquet or .ndjson table, as `stacpull headers --tiles` writes.")
+        raise UsageError(f"{table} is not a .parquet or .ndjson table of `stacpull headers --tiles`.")
     if reader is _parquet_rows and find_spec("pyarrow") is None:
         raise UsageError("Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
     for number, (row, total) in enumerate(reader(table), 1):
@@ -354,5 +355,5 @@ def _transform(value: Any) -> Transform | None:
 
 def _not_tiles(table: Path, missing: set[str]) -> UsageError:
     return UsageError(
-        f"{table} has no column {min(missing)}: make it with `stacpull headers SOURCE --tiles -o {table}`."
+        f"{table} is not a table of `stacpull headers --tiles`: it has no column {min(missing)}."
     )

@@ -8,39 +8,28 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
 from stacpull.store.disk_errors import destination_error, is_destination_failure
-from stacpull.store.inspection import DirectoryFiles, look_at, read_file
-from stacpull.store.part_files import sweep
-from stacpull.store.protocol import Look, PartEntry, StoredFiles
-from stacpull.store.regular import open_regular
+from stacpull.store.inspection import DirectoryFiles, read_file
+from stacpull.store.protocol import Placement
 from stacpull.store.renaming import rename_new
-from stacpull.store.sync import FileSync, FileSystem, GroupSync, Sync, choose, file_system
+from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
+from stacpull.store.sync import FileSync, GroupSync, Sync, choose
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PIECE = 1 << 20
-_TRUST = "../boot"
-"""As seen from the parts directory, whose descriptor is held."""
-_NEW_TRUST = "boot.tmp"
-_LONGEST_BOOT = 64
 _HELD_DIRECTORIES = 64
-PARTS = ".stacpull/parts"
-"""Where parts are, relative to DEST."""
 _NO_NAMES = frozenset({"", ".", ".."})
 
 
-class Destination(DirectoryFiles):
+class Destination(StagedParts, DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
     Several threads may use it at once: one writes and renames parts, and threads of adoption link files into
@@ -61,20 +50,12 @@ class Destination(DirectoryFiles):
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        with ExitStack() as opened:
-            try:
-                _make_with_parents(dest)
-                super().__init__(dest)
-                opened.callback(os.close, self.fd)
-                own = _open_or_make(self.fd, ".stacpull")
-                opened.callback(os.close, own)
-                self.parts_fd = _open_or_make(own, "parts")
-            except OSError as error:
-                if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-                    raise DestinationError(f"{dest} is not a directory that can be written to.") from error
-                raise destination_error(error, dest) from error
-            opened.pop_all()
-            os.close(own)
+        StagedParts.__init__(self, dest)
+        try:
+            DirectoryFiles.__init__(self, dest)
+        except OSError as error:
+            StagedParts.close(self)
+            raise destination_error(error, dest) from error
         self._held: OrderedDict[str, int] = OrderedDict()
         self._touched = {""}
 
@@ -95,135 +76,13 @@ class Destination(DirectoryFiles):
             raise destination_error(error, self.path) from error
         self._touched.add(directory)
 
-    @property
-    def parts(self) -> Path:
-        """The directory of unfinished downloads."""
-        return self.path / PARTS
-
-    @property
-    def work(self) -> Path:
-        """See `Store.work`: ledger, lock and log are in DEST itself."""
-        return self.path
-
     def close(self) -> None:
         """Release all descriptors."""
-        for fd in (*self._held.values(), self.parts_fd, self.fd):
+        for fd in self._held.values():
             os.close(fd)
         self._held.clear()
-
-    def write_part(self, name: str, body: bytes) -> int:
-        """Write a new part file in one go and return its inode.
-
-        Raises:
-            DestinationError: the disk is full or fails.
-        """
-        try:
-            fd = self._create_part(name)
-            try:
-                written = os.write(fd, body)
-                while written < len(body):
-                    written += os.write(fd, memoryview(body)[written:])
-                return os.fstat(fd).st_ino
-            except OSError:
-                os.unlink(name, dir_fd=self.parts_fd)  # room for the ledger, on a disk that is full
-                raise
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise destination_error(error, self.path) from error
-
-    def _create_part(self, name: str) -> int:
-        try:
-            return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
-        except FileExistsError:  # left by a kill
-            os.unlink(name, dir_fd=self.parts_fd)
-            return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
-
-    @contextmanager
-    def new_part(self, name: str) -> Iterator[BinaryIO]:
-        """See `Store.new_part`."""
-        try:
-            with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
-                yield file
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self.parts_fd)
-            if isinstance(error, OSError):
-                raise destination_error(error, self.path) from error
-            raise
-
-    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
-        """See `Store.link_part`."""
-        self.drop_part(name)
-        if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
-            return True
-        with files.open(path) as source, self.new_part(name) as part:
-            shutil.copyfileobj(source, part, _PIECE)
-        return False
-
-    def _link(self, name: str, directory: int, path: str) -> bool:
-        """Make a part a hard link to a regular file; return False if that cannot be."""
-        try:
-            os.link(path, name, src_dir_fd=directory, dst_dir_fd=self.parts_fd, follow_symlinks=False)
-        except OSError:
-            return False
-        if stat.S_ISREG(os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False).st_mode):
-            return True
-        self.drop_part(name)
-        return False
-
-    def rename_part(self, old: str, new: str) -> int:
-        """Give a part another name and return its inode."""
-        try:
-            os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
-            return os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False).st_ino
-        except OSError as error:
-            raise destination_error(error, self.path) from error
-
-    def drop_part(self, name: str) -> None:
-        """Remove a part, if it is there."""
-        try:
-            os.unlink(name, dir_fd=self.parts_fd)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise destination_error(error, self.path) from error
-
-    def list_parts(self) -> list[PartEntry]:
-        """See `Store.list_parts`."""
-        found = []
-        try:
-            for entry in list(os.scandir(self.parts)):
-                with suppress(FileNotFoundError):  # another process is writing parts, too
-                    is_file = entry.is_file(follow_symlinks=False)
-                    size = entry.stat(follow_symlinks=False).st_size if is_file else None
-                    found.append(PartEntry(entry.name, entry.inode(), size))
-        except OSError as error:
-            raise destination_error(error, self.path) from error
-        return sorted(found)
-
-    def look_at_part(
-        self,
-        name: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
-        """See `Store.look_at_part`."""
-        return look_at(self.parts_fd, name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
-
-    def part_identity(self, name: str) -> tuple[int, int] | None:
-        """See `Store.part_identity`."""
-        return _identity(name, self.parts_fd)
-
-    def open_part(self, name: str) -> BinaryIO:
-        """See `Store.open_part`."""
-        return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
-
-    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """See `Store.sweep_parts`."""
-        sweep(self.parts, keep)
+        StagedParts.close(self)
+        DirectoryFiles.close(self)
 
     # --- syncing -----------------------------------------------------------------------------------------
 
@@ -239,14 +98,9 @@ class Destination(DirectoryFiles):
         return self._sync.covers_ledger
 
     @property
-    def why_single(self) -> str | None:
-        """See `Store.why_single`."""
+    def warning(self) -> str | None:
+        """See `Store.warning`: why files are synced one by one where a group sync was expected."""
         return self._sync.reason if isinstance(self._sync, FileSync) else None
-
-    @property
-    def is_on_network(self) -> bool:
-        """True if DEST is on a network file system, on which SQLite's log of changes does not work."""
-        return file_system(self.fd) is FileSystem.NETWORK
 
     def sync(self, parts: Sequence[str]) -> None:
         """See `Store.sync`."""
@@ -271,46 +125,6 @@ class Destination(DirectoryFiles):
         """See `Store.sync_file`."""
         with self.open(path) as file:
             os.fsync(file.fileno())
-
-    def sync_own_directory(self) -> None:
-        """Make the names of the ledger and its log durable: SQLite ignores an error when it does so.
-
-        Raises:
-            DestinationError: The disk fails.
-        """
-        try:
-            os.fsync(self.directory(".stacpull", make=False))
-        except OSError as error:
-            raise destination_error(error, self.path) from error
-
-    # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may believe --------
-
-    # What a killed run left is whole as long as the page cache is: on the same boot. A failed sync ends that,
-    # since the pages it lost may stand in the cache, marked clean. So the mark is made when a run begins to
-    # work, and removed when a sync fails: removing a name needs no room on the disk, no write to the ledger,
-    # and not the part of the disk that failed. Without a mark nothing is trusted. It need not survive a loss
-    # of power: after that the boot is another one.
-
-    def trusted_boot(self) -> str | None:
-        """See `Store.trusted_boot`."""
-        try:
-            with os.fdopen(open_regular(_TRUST, os.O_RDONLY, dir_fd=self.parts_fd), "rb") as file:
-                return file.read(_LONGEST_BOOT).decode("ascii", "replace")
-        except OSError:
-            return None
-
-    def trust(self, boot: str) -> None:
-        """See `Store.trust`."""
-        self.write_part(_NEW_TRUST, boot.encode("ascii"))
-        try:
-            os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
-        except OSError as error:
-            raise destination_error(error, self.path) from error
-
-    def withdraw_trust(self) -> None:
-        """See `Store.withdraw_trust`."""
-        with suppress(OSError):
-            os.unlink(_TRUST, dir_fd=self.parts_fd)
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -349,6 +163,10 @@ class Destination(DirectoryFiles):
             reason = "a link or file is in the way" if in_the_way else error.strerror
             return Failure(FailureKind.NAME, f"{_path(directory, name)!r} cannot be written: {reason}.")
         return None
+
+    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+        """See `Store.place_all`."""
+        return [self.place(one[0], one[1], one[2], replace=one[3]) for one in placements]
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; False if what has that name must stay."""
@@ -396,9 +214,10 @@ class Destination(DirectoryFiles):
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (inode, size in bytes) of a regular file in DEST, None if there is none."""
         try:
-            return _identity(name, self.directory(directory, make=False))
+            found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError:
             return None
+        return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, directory: str, name: str) -> None:
         """Remove one of our own files, if it is there."""
@@ -436,7 +255,7 @@ class Destination(DirectoryFiles):
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL):
                 return None
-            raise
+            raise self._named(error, path) from error
 
     def directory(self, path: str, *, make: bool = True) -> int:
         """Return a descriptor of a directory in DEST, valid until the next call.
@@ -454,7 +273,7 @@ class Destination(DirectoryFiles):
         _refuse_odd(last)
         above = self.directory(parent, make=make)
         try:
-            fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
+            fd = open_or_make(above, last) if make else os.open(last, OPEN_DIRECTORY, dir_fd=above)
         except OSError as error:
             raise self._named(error, path) from error
         self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
@@ -462,42 +281,6 @@ class Destination(DirectoryFiles):
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
         return fd
-
-    def _named(self, error: OSError, path: str) -> OSError:
-        """Return the same error about a directory, given by its path relative to DEST."""
-        return OSError(error.errno, error.strerror, str(self.path / path))
-
-
-def _open_or_make(above: int, name: str) -> int:
-    """Open a directory, made if it is not there; a link is not followed."""
-    try:
-        return os.open(name, _OPEN_DIRECTORY, dir_fd=above)
-    except FileNotFoundError:
-        os.mkdir(name, 0o755, dir_fd=above)
-        return os.open(name, _OPEN_DIRECTORY, dir_fd=above)
-
-
-def _make_with_parents(dest: Path) -> None:
-    """Make DEST and what is missing above it, each entry synced: a mirror whose root is lost is lost."""
-    if dest.is_dir():
-        return
-    if not dest.parent.is_dir():
-        _make_with_parents(dest.parent)
-    dest.mkdir(exist_ok=True)
-    fd = os.open(dest.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _identity(name: str, directory: int) -> tuple[int, int] | None:
-    """Return (inode, size) of a regular file, None if there is none."""
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        return None
-    return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
 
 def _is_same(one: BinaryIO, other: BinaryIO) -> bool:

@@ -84,23 +84,33 @@ class DirectoryFiles:
         """See `StoredFiles.obstacle`."""
         return obstacle(self.fd, path)
 
-    def has(self, path: str) -> bool:
+    def has(self, path: str, *, unknown: bool = True) -> bool:
         """See `StoredFiles.has`."""
         if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and true of nearly all
             return True
         try:
             os.stat(path, dir_fd=self.fd, follow_symlinks=False)
         except OSError as error:
-            return error.errno not in _NO_SUCH_NAME
+            return unknown and error.errno not in _NO_SUCH_NAME
         return True
 
     def read(self, path: str) -> bytes | None:
         """See `StoredFiles.read`."""
-        return read_file(path, self.fd)
+        try:
+            return read_file(path, self.fd)
+        except OSError as error:
+            raise self._named(error, path) from error
+
+    def _named(self, error: OSError, path: str) -> OSError:
+        """Return the same error about a file or directory, given by its path relative to DEST."""
+        return OSError(error.errno, error.strerror, str(self.path / path))
 
     def open(self, path: str) -> BinaryIO:
         """See `StoredFiles.open`."""
-        return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
+        try:
+            return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
+        except OSError as error:
+            raise self._named(error, path) from error
 
     def modified(self, path: str) -> float | None:
         """See `StoredFiles.modified`."""

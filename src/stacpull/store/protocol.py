@@ -48,6 +48,15 @@ class PartEntry(NamedTuple):
     size: int | None
 
 
+class Placement(NamedTuple):
+    """What `place` takes."""
+
+    part: str
+    directory: str
+    name: str
+    replace: bool
+
+
 class StoredFiles(Protocol):
     """The files of a mirror, for reading. Any thread may call any method."""
 
@@ -78,8 +87,8 @@ class StoredFiles(Protocol):
         """Return what is in the way of a file at `path`, such as "a link at c"; None if nothing is."""
         ...
 
-    def has(self, path: str) -> bool:
-        """Return False if nothing is at `path`; True also where that is not known."""
+    def has(self, path: str, *, unknown: bool = True) -> bool:
+        """Return True if something is at `path`; `unknown` where that cannot be told."""
         ...
 
     def read(self, path: str) -> bytes | None:
@@ -153,8 +162,8 @@ class Store(StoredFiles, Protocol):
         ...
 
     @property
-    def why_single(self) -> str | None:
-        """Why files are synced one by one where a group sync was expected: a sentence for the user."""
+    def warning(self) -> str | None:
+        """What this store cannot do where that was expected: a sentence for the user."""
         ...
 
     # --- parts: staged bytes -----------------------------------------------------------------------------
@@ -251,6 +260,10 @@ class Store(StoredFiles, Protocol):
             name: Its final name.
             replace: True if a regular file of that name is this mirror's and may be replaced.
         """
+        ...
+
+    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+        """Do the same as `place` with several parts, each with a path of its own; results in their order."""
         ...
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:

@@ -1,0 +1,265 @@
+"""Parts and trust: what a run keeps on the local disk before anything is published.
+
+Parts are staged in `.stacpull/parts` of a work directory, which is DEST itself if DEST is a directory. They
+are opened below a descriptor and never through a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from stacpull.errors import DestinationError
+from stacpull.store.disk_errors import destination_error
+from stacpull.store.inspection import DirectoryFiles, look_at
+from stacpull.store.part_files import sweep
+from stacpull.store.protocol import Look, PartEntry, StoredFiles
+from stacpull.store.regular import open_regular
+from stacpull.store.sync import FileSystem, file_system
+
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 20
+_TRUST = "../boot"
+"""As seen from the parts directory, whose descriptor is held."""
+_NEW_TRUST = "boot.tmp"
+_LONGEST_BOOT = 64
+PARTS = ".stacpull/parts"
+"""Where parts are, relative to the work directory."""
+
+
+class StagedParts:
+    """The parts of one mirror. Several threads may write parts at once."""
+
+    def __init__(self, work: Path) -> None:
+        """Open the work directory, making it and `.stacpull/parts` if need be.
+
+        Raises:
+            DestinationError: It cannot be made or written.
+        """
+        self.work = work
+        try:
+            make_with_parents(work)
+            top = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                own = open_or_make(top, ".stacpull")
+                try:
+                    self.parts_fd = open_or_make(own, "parts")
+                finally:
+                    os.close(own)
+            finally:
+                os.close(top)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+                raise DestinationError(f"{work} is not a directory that can be written to.") from error
+            raise destination_error(error, work) from error
+
+    def close(self) -> None:
+        """Close the directory of the parts."""
+        os.close(self.parts_fd)
+
+    @property
+    def parts(self) -> Path:
+        """The directory of the parts."""
+        return self.work / PARTS
+
+    @property
+    def is_on_network(self) -> bool:
+        """True if the parts are on a network file system: SQLite's write-ahead log does not work there."""
+        return file_system(self.parts_fd) is FileSystem.NETWORK
+
+    def sync_own_directory(self) -> None:
+        """Make the names of the ledger and its log durable: SQLite ignores an error when it does so.
+
+        Raises:
+            DestinationError: The disk fails.
+        """
+        try:
+            own = os.open("..", OPEN_DIRECTORY, dir_fd=self.parts_fd)
+            try:
+                os.fsync(own)
+            finally:
+                os.close(own)
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+
+    def write_part(self, name: str, body: bytes) -> int:
+        """Write a new part file in one go and return its inode.
+
+        Raises:
+            DestinationError: the disk is full or fails.
+        """
+        try:
+            fd = self._create_part(name)
+            try:
+                written = os.write(fd, body)
+                while written < len(body):
+                    written += os.write(fd, memoryview(body)[written:])
+                return self.identity_of(os.fstat(fd))
+            except OSError:
+                os.unlink(name, dir_fd=self.parts_fd)  # room for the ledger, on a disk that is full
+                raise
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+
+    def _create_part(self, name: str) -> int:
+        try:
+            return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
+        except FileExistsError:  # left by a kill
+            os.unlink(name, dir_fd=self.parts_fd)
+            return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
+
+    @contextmanager
+    def new_part(self, name: str) -> Iterator[BinaryIO]:
+        """See `Store.new_part`."""
+        try:
+            with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
+                yield file
+        except BaseException as error:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.parts_fd)
+            if isinstance(error, OSError):
+                raise destination_error(error, self.work) from error
+            raise
+
+    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
+        """See `Store.link_part`."""
+        self.drop_part(name)
+        if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
+            return True
+        with files.open(path) as source, self.new_part(name) as part:
+            shutil.copyfileobj(source, part, _PIECE)
+        return False
+
+    def _link(self, name: str, directory: int, path: str) -> bool:
+        """Make a part a hard link to a regular file; return False if that cannot be."""
+        try:
+            os.link(path, name, src_dir_fd=directory, dst_dir_fd=self.parts_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        if stat.S_ISREG(os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False).st_mode):
+            return True
+        self.drop_part(name)
+        return False
+
+    def rename_part(self, old: str, new: str) -> int:
+        """Give a part another name and return its inode."""
+        try:
+            os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
+            return self.identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+
+    def drop_part(self, name: str) -> None:
+        """Remove a part, if it is there."""
+        try:
+            os.unlink(name, dir_fd=self.parts_fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+
+    def list_parts(self) -> list[PartEntry]:
+        """See `Store.list_parts`."""
+        found = []
+        try:
+            for entry in list(os.scandir(self.parts)):
+                with suppress(FileNotFoundError):  # another process is writing parts, too
+                    status = entry.stat(follow_symlinks=False)
+                    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+                    found.append(PartEntry(entry.name, self.identity_of(status), size))
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+        return sorted(found)
+
+    def look_at_part(
+        self,
+        name: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """See `Store.look_at_part`."""
+        return look_at(self.parts_fd, name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+
+    def part_identity(self, name: str) -> tuple[int, int] | None:
+        """See `Store.part_identity`."""
+        try:
+            found = os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False)
+        except OSError:
+            return None
+        return (self.identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
+
+    def open_part(self, name: str) -> BinaryIO:
+        """See `Store.open_part`."""
+        return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
+
+    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """See `Store.sweep_parts`."""
+        sweep(self.parts, keep)
+
+    # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may believe --------
+
+    # What a killed run left is whole as long as the page cache is: on the same boot. A failed sync ends that,
+    # since the pages it lost may stand in the cache, marked clean. So the mark is made when a run begins to
+    # work, and removed when a sync fails: removing a name needs no room on the disk, no write to the ledger,
+    # and not the part of the disk that failed. Without a mark nothing is trusted. It need not survive a loss
+    # of power: after that the boot is another one.
+
+    def trusted_boot(self) -> str | None:
+        """See `Store.trusted_boot`."""
+        try:
+            with os.fdopen(open_regular(_TRUST, os.O_RDONLY, dir_fd=self.parts_fd), "rb") as file:
+                return file.read(_LONGEST_BOOT).decode("ascii", "replace")
+        except OSError:
+            return None
+
+    def trust(self, boot: str) -> None:
+        """See `Store.trust`."""
+        self.write_part(_NEW_TRUST, boot.encode("ascii"))
+        try:
+            os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+
+    def withdraw_trust(self) -> None:
+        """See `Store.withdraw_trust`."""
+        with suppress(OSError):
+            os.unlink(_TRUST, dir_fd=self.parts_fd)
+
+    @staticmethod
+    def identity_of(found: os.stat_result) -> int:
+        """Return what tells a part from any other one."""
+        return found.st_ino
+
+
+def open_or_make(above: int, name: str) -> int:
+    """Open a directory, made if it is not there; a link is not followed."""
+    try:
+        return os.open(name, OPEN_DIRECTORY, dir_fd=above)
+    except FileNotFoundError:
+        os.mkdir(name, 0o755, dir_fd=above)
+        return os.open(name, OPEN_DIRECTORY, dir_fd=above)
+
+
+def make_with_parents(dest: Path) -> None:
+    """Make DEST and what is missing above it, each entry synced: a mirror whose root is lost is lost."""
+    if dest.is_dir():
+        return
+    if not dest.parent.is_dir():
+        make_with_parents(dest.parent)
+    dest.mkdir(exist_ok=True)
+    fd = os.open(dest.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

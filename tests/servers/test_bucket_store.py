@@ -1,0 +1,199 @@
+"""A bucket as DEST: the suite of all stores, on servers that know conditions and on one that ignores them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers.buckets import REGION, Bucket, Keys, client
+from tests.servers.moto_server import Moto
+from tests.servers.radosgw import OWNER, Radosgw
+from tests.servers.rclone import KEYS, rclone
+from tests.store.store_contract import Reopen, StoreContract, paths, put
+
+from stacpull.errors import DestinationError
+from stacpull.models import FailureKind
+from stacpull.store import bucket as room
+from stacpull.store.bucket import BucketLocation, BucketStore
+from stacpull.store.protocol import Look, Store
+
+
+class BucketContract(StoreContract):
+    """The suite on one server; a subclass names it."""
+
+    has_directories = False
+    is_conditional = True
+    keys: Keys
+
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def location(self, url: str, act_as: Callable[[Keys], None]) -> BucketLocation:
+        act_as(self.keys)
+        s3 = client(url, self.keys)
+        bucket = f"test-{uuid.uuid4().hex[:12]}"
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="elsewhere", Body=b"not of the mirror")
+        s3.close()
+        return BucketLocation(bucket, "the/prefix", url, REGION)
+
+    @pytest.fixture
+    def s3(self, url: str) -> Iterator[Any]:
+        s3 = client(url, self.keys)
+        yield s3
+        s3.close()
+
+    @pytest.fixture
+    def reopen(self, location: BucketLocation, tmp_path: Path) -> Iterator[Reopen]:
+        opened: list[BucketStore] = []
+
+        def reopen() -> Store:
+            opened.append(BucketStore(tmp_path / "work", location))
+            return opened[-1]
+
+        yield reopen
+        for one in opened[1:]:  # the fixture `store` closes the first one
+            one.close()
+
+    def test_conditions_are_probed_and_a_bucket_that_ignores_them_is_named(self, store: Store) -> None:
+        assert (store.warning is None) == self.is_conditional
+        if store.warning is not None:
+            assert "ignores If-None-Match" in store.warning
+        assert paths(store) == []
+
+    def test_a_put_whose_reply_was_lost_is_our_own(self, store: Store, reopen: Reopen) -> None:
+        """The reply is lost: the next PUT of the same part meets the object."""
+        put(store, "c/a", b"abc")
+        assert put(reopen(), "c/a", b"abc") is None
+        assert put(reopen(), "c/a", b"xyz") is not None
+        assert store.read("c/a") == b"abc"
+
+    def test_an_object_of_another_writer_stays(self, store: Store, s3: Any, location: BucketLocation) -> None:
+        assert not store.has("c/a")
+        s3.put_object(Bucket=location.bucket, Key="the/prefix/c/a", Body=b"foreign")
+        failure = put(store, "c/a", b"mine")
+        assert failure is not None
+        assert failure.kind is FailureKind.EXISTS
+        assert store.read("c/a") == b"foreign"
+        assert store.look_at("c/a", hashed=True) == Look(7, hashlib.sha256(b"foreign").digest())
+
+    def test_a_long_part_is_uploaded_in_pieces(
+        self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+        monkeypatch.setattr(room, "_PIECE", 5 << 20)
+        data = bytes(range(256)) * (12 << 12)
+        assert put(store, "c/long", data) is None
+        assert store.look_at("c/long", hashed=True) == Look(len(data), hashlib.sha256(data).digest())
+        assert s3.get_object(Bucket=location.bucket, Key="the/prefix/c/long")["Body"].read() == data
+        assert put(store, "c/long", data[:-1] + b"x") is not None
+        assert put(store, "c/long", data[:-1] + b"x", replace=True) is None
+        assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(data[:-1] + b"x").digest()
+
+    def test_many_names_are_known_from_few_listings(self, store: Store) -> None:
+        store.place_all([])
+        for name in ("a", "b", "d"):
+            put(store, f"c/{name}", b"x")
+        assert [store.has(f"c/{name}") for name in "abcdefg"] == [True, True, False, True] + [False] * 3
+        put(store, "c/e", b"x")
+        store.remove("c", "a")
+        assert [store.has(f"c/{name}") for name in "abcdefg"] == [
+            False,
+            True,
+            False,
+            True,
+            True,
+            False,
+            False,
+        ]
+
+
+class TestRadosgw(BucketContract):
+    keys = OWNER
+
+    @pytest.fixture
+    def url(self, gateway: Radosgw) -> str:
+        return gateway.url
+
+    def test_an_upload_that_broke_off_is_continued(
+        self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+        monkeypatch.setattr(room, "_PIECE", 5 << 20)
+        data = bytes(range(256)) * (12 << 12)
+        sent: list[int] = []
+        pieces = store._s3.upload_part  # type: ignore[attr-defined]
+
+        def breaks_off(**arguments: Any) -> Any:
+            if len(sent) == 2:
+                raise KeyboardInterrupt
+            sent.append(arguments["PartNumber"])
+            return pieces(**arguments)
+
+        monkeypatch.setattr(store._s3, "upload_part", breaks_off)  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            put(store, "c/long", data)
+        assert (sent, store.read("c/long")) == ([1, 2], None)
+        sent.clear()
+        assert put(store, "c/long", data) is None
+        assert sent == [3]
+        assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(data).digest()
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
+
+    def test_credentials_that_may_not_write_are_named(
+        self, bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
+    ) -> None:
+        for keys, message in (
+            (Keys(OWNER.access_key, "wrong"), "does not accept the credentials"),
+            (Keys("unknown", "unknown"), "does not accept the credentials"),
+        ):
+            act_as(keys)
+            store = BucketStore(
+                tmp_path / keys.secret_key, BucketLocation(bucket.name, "", gateway.url, REGION)
+            )
+            with pytest.raises(DestinationError, match=message) as caught:
+                put(store, "a", b"x")
+            assert caught.value.exit_code == 5
+            assert keys.secret_key not in str(caught.value)
+            store.close()
+
+
+class TestMoto(BucketContract):
+    @pytest.fixture
+    def url(self, moto_s3: Moto) -> str:
+        type(self).keys = moto_s3.keys
+        return moto_s3.url
+
+
+@pytest.fixture(scope="module")
+def rclone_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with rclone(tmp_path_factory.mktemp("rclone"), is_filled_directly=False) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+class TestRclone(BucketContract):
+    """rclone ignores conditions, keeps no metadata, and answers the whole object to a range."""
+
+    keys = KEYS
+    is_conditional = False
+    keeps_identity = False
+
+    @pytest.fixture
+    def url(self, rclone_url: str) -> str:
+        return rclone_url
+
+
+def test_a_bucket_that_is_not_there_and_one_that_cannot_be_reached_are_named(
+    gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
+) -> None:
+    act_as(OWNER)
+    store = BucketStore(tmp_path, BucketLocation("no-such-bucket", "", gateway.url, REGION))
+    with pytest.raises(DestinationError, match="There is no bucket no-such-bucket"):
+        put(store, "a", b"x")
+    store.close()
