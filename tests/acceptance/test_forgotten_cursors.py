@@ -24,6 +24,8 @@ from stacpull import (
 )
 from stacpull.net.transport import Request
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 IDS = [str(number) for number in range(1, 11)]
 HASTY = Options(retries=0)
 

@@ -170,8 +170,10 @@ def _uses() -> Iterator[Use | str]:
         if any(where == one or where.startswith(f"{one}/") for one in OWN_WORDS):
             continue
         source = path.read_text()
-        for statement in ast.parse(source).body:
-            calls = _calls(statement)
+        named = [number for number, line in enumerate(source.splitlines(), 1) if re.search(r"\bre\.", line)]
+        for statement in ast.parse(source).body if named else ():
+            is_named = any(statement.lineno <= number <= (statement.end_lineno or 0) for number in named)
+            calls = _calls(statement) if is_named else []  # to walk all trees takes seconds
             if not calls:
                 continue
             module = importlib.import_module(".".join(path.relative_to(SOURCE).with_suffix("").parts))
