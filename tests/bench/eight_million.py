@@ -35,6 +35,8 @@ from tests.bench.simulated_patches import API, ASSETS, LABELS, Patches
 
 STEPS = ("mirror", "again", "status", "plan", "verify", "prune")
 _ROOT = Path(__file__).parents[2]
+_FEWEST = 500
+"""Assets that have the proportions of the whole dataset."""
 _ROW = 100_000
 _STEPS_AT_LEAST = 10
 """Rows of the curve, however few assets there are."""
@@ -500,8 +502,8 @@ def main(given: Sequence[str] | None = None, bounds: Bounds | None = None) -> in
     parser.add_argument("--keep", type=Path, metavar="DIR", help="the ledger is kept there (must be empty)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     asked = parser.parse_args(given)
-    if not 100 <= asked.assets <= ASSETS:
-        parser.error(f"--assets is between 100 and {ASSETS:,}")
+    if not _FEWEST <= asked.assets <= ASSETS:
+        parser.error(f"--assets is between {_FEWEST} and {ASSETS:,}")
     if asked.step is not None:
         run_step(asked.step, asked.keep, asked.assets, lambda found: print(json.dumps(found), flush=True))  # noqa: T201
         return 0

@@ -134,9 +134,9 @@ class SimulatedStore(Destination):
     def obstacle(self, path: str) -> str | None:
         return super().obstacle(path) if self._number(path) is None else None
 
-    def has(self, path: str) -> bool:
+    def has(self, path: str, *, unknown: bool = True) -> bool:
         number = self._number(path)
-        return super().has(path) if number is None else self._bits.has(number)
+        return super().has(path, unknown=unknown) if number is None else self._bits.has(number)
 
     def read(self, path: str) -> bytes | None:
         number = self._number(path)

@@ -279,7 +279,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _LEDGER),  # SQLite would keep the comments in every ledger
-    version=14,  # those up to 13 were never released
+    version=15,  # those up to 14 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )
