@@ -30,7 +30,7 @@ from tests.bench.simulated_patches import (
 )
 
 from stacpull.engine.pool import Pool
-from stacpull.fastpath.path import Assets
+from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Job, Received
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.client import Counters
@@ -306,7 +306,7 @@ class SimulatedFastPath:
     """
 
     def __init__(
-        self, sent: SimulatedTransport, assets: Assets, pool: Pool[Job, Received], counters: Counters
+        self, sent: SimulatedTransport, assets: SharingFetcher, pool: Pool[Job, Received], counters: Counters
     ) -> None:
         self._sent = sent
         self._assets = assets
