@@ -201,6 +201,8 @@ class _CurveMeter:
     ledger: Path
     step: int
     on_row: Callable[[Row], None]
+    started: _Reading
+    """Before everything."""
     began: _Reading | None = None
     before: _Reading | None = None
     """At the last sign of progress."""
@@ -210,7 +212,7 @@ class _CurveMeter:
         """Hear how many assets are done, some times a second; at the end, catalogs have been written."""
         now = self.meter.read(done)
         if self.began is None:
-            self.began = _Reading(0, *now[1:]) if is_end else now
+            self.began = self.started if is_end else now
         if is_end:
             if self.before is not None and self.before.assets - self.began.assets > self.step / 2:
                 self._row(self.before)
@@ -308,6 +310,7 @@ def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]],
         ledger_path(dest),
         min(_ROW, max(1, assets // _STEPS_AT_LEAST)),
         lambda row: say({"row": asdict(row)}),
+        meter.read(0),
     )
     ended = [False]
 
@@ -398,7 +401,7 @@ class Result:
 
         def mean(name: str, part: int) -> float:
             rows = self.rows[part * tenth : (part + 1) * tenth] if part >= 0 else []
-            return statistics.median(row[name] for row in rows or self.rows[-tenth:])
+            return float(statistics.median(row[name] for row in rows or self.rows[-tenth:]))
 
         return {
             "CPU per asset": mean("cpu_us", -1) / mean("cpu_us", 0),

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -327,7 +327,8 @@ class SimulatedFastPath:
     def _receive(self, job: Job, claim: Any) -> None:
         try:
             answer = self._sent.file(job.href)
-            received = self._assets.take(job, claim, job.href, answer.headers, answer.body)
+            fields = cast("HeaderFields", answer.headers)
+            received = self._assets.take(job, claim, job.href, fields, answer.body)
         except ValueError as error:
             self._pool.broke(error)
             return
