@@ -23,6 +23,7 @@ from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
 from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.opening import refuse_bucket
 from stacpull.store.protocol import StoredFiles
 
 LINES_FILE = "items.ndjson"
@@ -159,6 +160,7 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
         NotAMirrorError: `dest` holds no mirror.
         DestinationError: The ledger cannot be read.
     """
+    refuse_bucket(dest, "exported")
     db = open_reader(dest)
     try:
         with translated(ledger_path(dest)), DirectoryFiles(dest) as files:

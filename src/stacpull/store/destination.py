@@ -37,6 +37,9 @@ class Destination(StagedParts, DirectoryFiles):
     that are held open.
     """
 
+    is_local = True
+    """Nothing is sent over a network."""
+
     def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.
 
