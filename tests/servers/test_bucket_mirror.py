@@ -6,12 +6,14 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pystac
 import pytest
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
@@ -19,6 +21,7 @@ from tests.acceptance.trees import TOKEN
 from tests.security.watch import stores_of
 from tests.servers.buckets import REGION, Keys, client
 from tests.servers.moto_server import Moto
+from tests.servers.process import found
 from tests.servers.radosgw import OWNER, Radosgw
 
 import stacpull
@@ -103,6 +106,23 @@ def replica(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         yield replica
 
 
+@pytest.mark.parametrize("replica", [40], indirect=True)
+@pytest.mark.parametrize(
+    "more", [{"processes": 2}, {"metadata": "ndjson"}, {"checksum": "crc64nvme"}], ids=str
+)
+def test_other_options_make_the_same_mirror(
+    location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    work, dest = tmp_path / "work", tmp_path / "dest"
+    remember_bucket(work, location)
+    options = options_for(replica, **more)
+    for where in (work, dest):
+        mirrored = stacpull.mirror(replica.base_url, where, selection=SELECTION, options=options)
+        assert asyncio.run(mirrored).exit_code == 0
+    assert objects(s3, location) == tree(dest)
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
 @pytest.mark.parametrize("replica", [4], indirect=True)
 def test_a_mirror_in_a_bucket_equals_the_one_on_disk(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
@@ -131,6 +151,57 @@ def test_a_mirror_in_a_bucket_equals_the_one_on_disk(
     repaired = asyncio.run(stacpull.verify(work, repair=True, options=options))
     assert repaired.exit_code == 0
     assert objects(s3, location) == tree(dest)
+
+
+class BucketIO(pystac.StacIO):
+    """Lets pystac read s3:// hrefs."""
+
+    def __init__(self, s3: Any) -> None:
+        self.s3 = s3
+
+    def read_text(self, source: Any, *_: Any, **__: Any) -> str:
+        bucket, _, key = str(source).removeprefix("s3://").partition("/")
+        found: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return found.decode()
+
+    def write_text(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("replica", [3], indirect=True)
+def test_others_read_a_mirror_in_a_bucket(
+    location: BucketLocation, s3: Any, server: tuple[str, Keys], replica: MlhubReplica, tmp_path: Path
+) -> None:
+    """pystac walks it from the catalog to every file; s5cmd lists as many objects."""
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    mirrored = stacpull.mirror(
+        replica.base_url, work, selection=SELECTION, options=options_for(replica, items_parquet=True)
+    )
+    report = asyncio.run(mirrored)
+    assert report.exit_code == 0
+    there = objects(s3, location)
+    catalog = pystac.Catalog.from_file(f"{location.url}/catalog.json", stac_io=BucketIO(s3))
+    items = list(catalog.get_items(recursive=True))
+    hrefs = [
+        asset.get_absolute_href() or ""
+        for item in items
+        for asset in item.assets.values()
+        if not asset.href.startswith("http")
+    ]
+    assert len(items) == report.items_done + 3
+    assert len(hrefs) == report.assets_done
+    assert {href.removeprefix(f"{location.url}/") for href in hrefs} <= there.keys()
+    assert "items.parquet" in there
+    url, keys = server
+    listed = subprocess.run(
+        [found("s5cmd", venv="s5cmd"), "--endpoint-url", url, "ls", f"{location.url}/*"],
+        capture_output=True,
+        env={**os.environ, **keys.environment(), "AWS_REGION": REGION},
+        check=True,
+    )
+    names = [line.split()[-1] for line in listed.stdout.decode().splitlines()]
+    assert sorted(name for name in names if not name.startswith(".stacpull/")) == sorted(there)
 
 
 @pytest.mark.parametrize("replica", [1], indirect=True)
