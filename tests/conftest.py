@@ -77,6 +77,26 @@ def shared_data() -> Path:
     return data
 
 
+@pytest.fixture
+def store_process() -> None:
+    """For tests in which the store is a process, although `threaded_store` is in use around them."""
+
+
+@pytest.fixture
+def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the store on a thread instead of a process, in tests of something else.
+
+    Starting the process takes a quarter of a second of processor time.
+    """
+    if "store_process" in request.fixturenames:
+        yield
+        return
+    from tests.store_in_thread import store_on_thread  # noqa: PLC0415 - most tests do not need it
+
+    with store_on_thread():
+        yield
+
+
 class SharedLock:
     """A lock that several processes hold together, or one holds alone.
 

@@ -275,12 +275,12 @@ class Present(NamedTuple):
     validator: str
     """Of the response it came with: `Validator.kept`."""
     size: int
-    unheld: bool = False
-    """True if the item states a checksum that these bytes were not held against."""
+    checksum_unverified: bool = False
+    """True if the item states a checksum that was not verified for these bytes."""
 
 
 class Job(NamedTuple):
-    """One asset to transfer: a row of the ledger and what a worker needs for it. Plain values only."""
+    """One asset to transfer: a row of the ledger and what is needed to transfer it. Plain values only."""
 
     row: int
     item_row: int

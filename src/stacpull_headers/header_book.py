@@ -52,7 +52,7 @@ def _quoted(name: str) -> str:
 
 
 class HeaderBook:
-    """Collects outcomes on the event loop and saves them in a thread. An `engine.pool.Takes`.
+    """Collects outcomes on the event loop and saves them in a thread. An `engine.pool.OutcomeSink`.
 
     Args:
         results: where rows go; only `record` writes to it.

@@ -36,7 +36,7 @@ from stacpull_headers.header_rows import HeaderJob, as_mapping
 from stacpull_headers.headers_report import HeadersReport
 from stacpull_headers.ranged import HeaderRead, RangedReader
 
-_WORKERS = 64
+_SLOTS = 64
 """Default number of headers read at once; the gates limit each host further."""
 _TICK = 0.25
 """Seconds between progress events."""
@@ -70,7 +70,7 @@ class HeadersRun:
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._started = clock.monotonic()
         network.events.hand_over(self._notice)
-        self._workers = options.concurrency or _WORKERS
+        self._slots = options.concurrency or _SLOTS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
@@ -87,7 +87,7 @@ class HeadersRun:
         self._book = HeaderBook(
             self._results,
             self._network.secrets,
-            slots=self._workers,
+            slots=self._slots,
             clock=self._clock,
             counts=(done, failed),
             on_failed=self._emit,
@@ -112,7 +112,7 @@ class HeadersRun:
             self._broken.set_result(error)
 
     async def _read(self, before: Json | None) -> None:
-        queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._workers)
+        queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._slots)
         assets = TiffAssets(self._selection)
         self._plans = plans = HeaderPlans(
             self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
@@ -145,7 +145,7 @@ class HeadersRun:
         fetcher = _HeaderFetcher(RangedReader(self._network.client, tiles=self._tiles))
         network, prefer = self._network, self._selection.prefer
         tools = TransferTools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        pool = Pool(queue, self._book, tools, workers=self._workers, on_failure=self._failures.failed)
+        pool = Pool(queue, self._book, tools, slots=self._slots, on_failure=self._failures.failed)
 
         async def produce() -> None:
             await walk.run(position)
@@ -222,7 +222,7 @@ class HeadersRun:
 
 
 class _HeaderFetcher:
-    """One attempt at the header of a job's asset (`engine.asset_transfer.Fetches`)."""
+    """One attempt at the header of a job's asset (`engine.asset_transfer.AssetFetcher`)."""
 
     def __init__(self, reader: RangedReader) -> None:
         self._reader = reader

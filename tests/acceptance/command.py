@@ -24,6 +24,8 @@ from stacpull_replicas import MlhubReplica
 
 STORE_SECONDS = 10
 """How long a store process may outlive a command that was killed: as long as the next run waits for it."""
+_LOOK = 0.02
+"""Seconds between two looks at the arguments of its processes: each takes a third of a millisecond."""
 COMMAND = Path(sys.executable).with_name("stacpull")
 ROOT = Path(__file__).resolve().parents[2]
 BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
@@ -101,6 +103,7 @@ class Running:
             stderr=self._err,
         )
         self.pid = self.process.pid
+        self._end = os.pidfd_open(self.pid)
         self._outliving: list[int] = []
         """Descriptors (pidfd_open(2)) of store processes that outlive the command, as it was killed."""
         self._given = b"".join(argument.encode() + b"\0" for argument in arguments)
@@ -115,6 +118,7 @@ class Running:
             self.signal(signal.SIGKILL)
             self.process.wait()
         self._await_stores()
+        os.close(self._end)
         self._out.close()
         self._err.close()
 
@@ -159,7 +163,7 @@ class Running:
             CURRENT.arguments |= {line for line in arguments_of(self.pid) if not line.endswith(self._given)}
             if time.monotonic() > deadline:
                 raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
-            time.sleep(0.005)
+            select.select([self._end], [], [], _LOOK)
         _, status = os.waitpid(self.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         self._await_stores()

@@ -25,6 +25,8 @@ from stacpull.models import Job, Received
 from stacpull.store.sync import GroupSync
 from stacpull_replicas import RequestInfo, Status
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 Change = Callable[[Path], None]
 
 

@@ -39,6 +39,8 @@ from stacpull.models import Json
 from stacpull.net.transport import Request
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 ITEM = "URN:odd:item"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
 OBJECTS = {

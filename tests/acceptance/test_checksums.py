@@ -21,6 +21,8 @@ from tests.security.sources import Source, feature
 from stacpull import Damage, MirrorReport, Options, mirror, sync, verify
 from stacpull.net.transport import Request
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 BODIES = {
     "/empty": b"",
     "/small": b"a band of a patch",

@@ -22,7 +22,10 @@ import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+    pytest.mark.usefixtures("threaded_store"),
+]
 UTM = CRS.from_epsg(32632)
 AREA = degrees(UTM, (603_000, 5_093_500, 607_000, 5_097_500))
 OTHER = degrees(UTM, (601_000, 5_091_500, 602_400, 5_092_900))
@@ -372,7 +375,7 @@ def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
     host.files |= {f"/{number}.tif": large for number in range(16)}
     host.stated = {}
     host.files["/items.json"] = host.items(names)
-    host.delay = 0.1
+    host.delay = 0.03
     dest, box = tmp_path / "m", ",".join(map(str, BOX))
     arguments = ["mirror", f"{host.url}/items.json", str(dest), "--clip", box, "--per-host", "2"]
     for _ in range(3):

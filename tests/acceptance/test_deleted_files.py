@@ -16,6 +16,8 @@ from tests.acceptance.trees import files_in
 from stacpull import MirrorReport, Notice, Options, mirror, verify
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 ITEMS = ["1", "2", "3"]
 CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {
     "nothing": (lambda _: None, 0, 0),

@@ -13,6 +13,8 @@ from tests.acceptance.asset_host import AssetHost, quick
 import stacpull
 from stacpull.cli.main import execute
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 RELATED = {"related": ["rel-0", "rel-1"], "source": ["src-0"], "derived_from": ["rel-0"]}
 
 

@@ -21,6 +21,8 @@ import stacpull
 from stacpull import Options
 from stacpull_replicas import EvolvingReplica, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 KEPT = Options(items_parquet=True)
 Source = Callable[[list[dict[str, Any]]], Path]
 

@@ -17,6 +17,8 @@ import stacpull
 from stacpull import Selection, sync
 from stacpull.ledger.pruning import forget_unwanted
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 LABELS = {"rice-1": ["Rice"], "rice-2": ["Rice"], "wheat-1": ["Wheat"], "wheat-2": ["Wheat", "Rice"]}
 
 

@@ -13,6 +13,8 @@ from stacpull import Options, Selection, mirror, verify
 from stacpull.redact import Secret
 from stacpull.reports import MirrorReport
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 KEY = "PlantedKeyThatIsEchoed123456"
 SMALL, LONG = b"small", bytes(range(256)) * 8192
 

@@ -19,6 +19,8 @@ from stacpull import DestinationError, Options, UsageError, failures, mirror, re
 from stacpull.ledger.database import ledger_path
 from stacpull.net.transport import Request
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 ITEMS = [str(number) for number in range(8)]
 COLLECTION = "collection"
 """The last document that a run asks for, when all assets are there and only catalogs are missing."""

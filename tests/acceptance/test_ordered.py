@@ -13,6 +13,8 @@ from tests.acceptance.asset_host import AssetHost, quick
 import stacpull
 from stacpull.cli.main import execute
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 ARCHIVED = b"<Error><Code>InvalidObjectState</Code><Message>The operation is not valid.</Message></Error>"
 
 

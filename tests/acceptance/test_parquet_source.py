@@ -24,6 +24,8 @@ from tests.servers.nginx import nginx
 import stacpull
 from stacpull_replicas import S3Replica, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 COUNT = 120
 
 

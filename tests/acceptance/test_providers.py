@@ -37,6 +37,8 @@ from stacpull.config.profiles import profile_options
 from stacpull.events import Notice
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 
 class Other(WireServer):
     """A host that has no login: it answers everything, and what it heard is looked into."""

@@ -24,6 +24,8 @@ from stacpull.ledger import pruning
 from stacpull.net.transport import Request
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 PRUNE = Options(prune=True, yes=True, retries=0)
 
 

@@ -20,6 +20,8 @@ from tests.acceptance.static_tree import asset_of, write_tree
 
 from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:

@@ -24,6 +24,8 @@ from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import ledger_path
 from stacpull_replicas import MlhubReplica, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 Harm = Callable[[Path], None]
 
 

@@ -15,6 +15,8 @@ from tests.acceptance.one_item import BUCKET, Kept, OneItem
 from stacpull import MirrorReport, Options, Selection, mirror
 from stacpull.config.options import S3Options
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 Again = Callable[..., Awaitable[MirrorReport]]
 T = 1_600_000_000.0
 

@@ -19,6 +19,8 @@ from stacpull import Options, Selection, failures, mirror, retry, status, sync
 from stacpull.models import FailureKind
 from stacpull.net.transport import Request
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

@@ -10,6 +10,8 @@ from tests.acceptance.command import LABELS
 
 from stacpull import Options, Secret, Selection, mirror, plan, resume, status
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 WIDE = "-9,35,30,70"
 EVERYWHERE = Selection(collections=(LABELS,), bbox=(-9.0, 35.0, 30.0, 70.0), source_links=False)
 

@@ -13,6 +13,8 @@ from stacpull import status
 from stacpull.errors import StacpullError
 from stacpull.filters.ids import rank_of
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 TORCHGEO = ROOT / "configs" / "torchgeo.toml"
 
 

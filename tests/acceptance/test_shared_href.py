@@ -13,6 +13,8 @@ from tests.net.memory import Answer
 
 from stacpull import Options, mirror, status, verify
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 ITEMS = [str(number) for number in range(12)]
 
 

@@ -13,6 +13,8 @@ from tests.net.memory import Answer
 from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
 from stacpull.net.transport import Request
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 
 class LinkedApi(SmallApi):
     """An API of two collections, and beside it a tree: an item, the API, an item."""

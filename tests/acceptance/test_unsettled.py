@@ -30,6 +30,8 @@ from stacpull import (
 )
 from stacpull.net.transport import Request
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part of it"
 """No length, no validator, whatever range is asked for; the body ends with the connection."""
 

@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -525,11 +526,20 @@ def test_cancelled_it_leaves_no_thread_at_work(mirrored: Mirrored) -> None:
     MirrorLock(mirrored.dest).release()
 
 
-def test_a_read_only_copy_can_be_verified(mirrored: Mirrored) -> None:
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """Yield a directory that all users may enter. Each run of pytest closes its own to them."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def test_a_read_only_copy_can_be_verified(mirrored_once: Mirrored, open_directory: Path) -> None:
     """As another user, to whom nothing here belongs: the tests may run as root."""
     if os.geteuid() != 0:
         pytest.skip("another user's rights need root to be tried")
-    for path in [mirrored.dest.parent, *mirrored.dest.parent.rglob("*")]:
+    mirrored = mirrored_once.copy_to(open_directory / "m")
+    for path in open_directory.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     unreadable = mirrored.dest / an_asset(mirrored)
     program = (
@@ -542,9 +552,6 @@ def test_a_read_only_copy_can_be_verified(mirrored: Mirrored) -> None:
     )
     for mode, printed in ((0o644, "0 0 []"), (0o600, "1 1 ['unreadable']")):
         unreadable.chmod(mode)
-        for parent in mirrored.dest.parents:
-            if parent.stat().st_mode & 0o077 == 0:
-                parent.chmod(0o755)
         ran = subprocess.run(
             [sys.executable, "-c", program, str(mirrored.dest)], capture_output=True, text=True, check=False
         )

@@ -160,7 +160,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
         tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
         path = partial(FastPath, client, http, sharing, policy=policy)
         pool = Pool(
-            queue, _Sink(), tools, workers=WORKERS, fast=(lambda pool: path(sink=pool)) if fast else None
+            queue, _Sink(), tools, slots=WORKERS, fast=(lambda pool: path(sink=pool)) if fast else None
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())

@@ -30,13 +30,13 @@ def test_the_limits_that_there_are(limit, expected):
 @given(st.integers(min_value=45, max_value=2_000_000))
 def test_the_shares_fit_into_any_limit(limit):
     found = shares(limit)
-    assert 1 <= found.workers <= 64
+    assert 1 <= found.slots <= 64
     assert 2 <= found.directories <= 64
-    assert 36 + 5 * found.workers + 2 * found.directories <= limit
+    assert 36 + 5 * found.slots + 2 * found.directories <= limit
 
 
 def test_this_process_has_its_shares():
-    assert shares_here().workers >= 1
+    assert shares_here().slots >= 1
 
 
 def open_here() -> int:

@@ -139,7 +139,7 @@ def run(
             prefer,
         )
         queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
-        pool = Pool(queue, course.outcomes, tools, workers=workers)
+        pool = Pool(queue, course.outcomes, tools, slots=workers)
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             for one in jobs:
@@ -260,7 +260,7 @@ def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None
             origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None
         )
         queue: asyncio.Queue[Job | None] = asyncio.Queue(2)
-        pool = Pool(queue, outcomes, tools, workers=1)
+        pool = Pool(queue, outcomes, tools, slots=1)
         queue.put_nowait(job())
         pool.no_more()
         await pool.run()
@@ -326,7 +326,7 @@ def bare_pool(
     outcomes = Outcomes()
     reader = ItemReader(lambda _href: _never(), clock)
     tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
-    return Pool(queue, outcomes, tools, workers=workers), queue, outcomes
+    return Pool(queue, outcomes, tools, slots=workers), queue, outcomes
 
 
 async def _never() -> Json:

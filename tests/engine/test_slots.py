@@ -72,7 +72,7 @@ def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: 
         intake = Intake(disk, Backlog(), slots=workers)
         tools = TransferTools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
         queue: asyncio.Queue[Job | None] = asyncio.Queue(JOBS)
-        pool = Pool(queue, intake, tools, workers=workers)
+        pool = Pool(queue, intake, tools, slots=workers)
         for row in range(1, JOBS + 1):
             queue.put_nowait(job(row))
         pool.no_more()

@@ -212,7 +212,7 @@ async def _outcome_in(
                 stall_timeout=stall_timeout, trust_env=False,
             )  # fmt: skip
 
-    pool = Pool(queue, intake, tools, workers=workers, held=0, fast=path)
+    pool = Pool(queue, intake, tools, slots=workers, held=0, fast=path)
     server.forget()
     for job in jobs:
         href = job.href if "://" in job.href else f"http://127.0.0.1:{server.port}{job.href}"

@@ -56,3 +56,8 @@ def stage(
 def transport(request: pytest.FixtureRequest) -> str:
     """How assets are transferred: small ones by the fast path, or all over aiohttp."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def store_on_thread(threaded_store: None) -> None:
+    """Commands and runs within the test's process start no process for their store."""

@@ -100,7 +100,8 @@ def test_who_is_asked(
     with ledger(tmp_path) as db:
         mirrored(db, **first)
         run, opened = once_more(db, **second)
-        present = HERE._replace(unheld=second.get("checksum") != first.get("checksum")) if asked else None
+        unverified = second.get("checksum") != first.get("checksum")
+        present = HERE._replace(checksum_unverified=unverified) if asked else None
         assert [(job.generation, job.present) for job in opened] == ([(1, present)] if fetched else [])
         assert_counts(db, run)
 

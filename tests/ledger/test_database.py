@@ -19,7 +19,7 @@ from stacpull.ledger import outcomes, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
-from stacpull.models import AssetProblem, Failure, FailureKind
+from stacpull.models import AssetProblem, Failure, FailureKind, ItemId
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_damage_inside_is_named_too(dest: Path) -> None:
     def read_all() -> None:
         with closing(open_reader(dest)) as db, translated(path):
             list(views.failures(db))
-            list(views.done_assets(db))
+            views.done_keys(db, [ItemId("c", f"i{n}") for n in range(300)])
             views.item_totals(db)
 
     with pytest.raises(DestinationError, match="is damaged"):

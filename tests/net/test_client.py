@@ -347,7 +347,7 @@ def test_who_does_not_wait_is_told_that_no_permit_is_free_at_any_hop() -> None:
     async def main() -> bytes:
         asked = Request("https://a.example/x")
         async with setting.client.open(Request("https://h.example/x")):
-            with pytest.raises(NoPermitError, match=r"h\.example.* more at once") as caught:
+            with pytest.raises(NoPermitError, match=r"h\.example.* limit of requests at once") as caught:
                 async with setting.client.open(asked, wait=False):
                     pass
         assert (caught.value.failure.retryable, caught.value.failure.free) == (True, True)

@@ -419,6 +419,19 @@ def test_a_taken_port_ends_the_command_before_anything_is_made(tmp_path: Path) -
     assert not (tmp_path / "m").exists()
 
 
+def test_a_taken_port_leaves_what_failed_as_it_is(tmp_path: Path) -> None:
+    lost = item("one", assets={"data": {"href": "./none.bin"}})
+    (tmp_path / "items.ndjson").write_text(json.dumps(lost) + "\n")
+    assert asyncio.run(stacpull.mirror(tmp_path / "items.ndjson", tmp_path / "m")).assets_failed == 1
+    before = stacpull.status(tmp_path / "m")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        options = Options(dashboard=other.getsockname()[1])
+        for work in (stacpull.retry, stacpull.resume):
+            with pytest.raises(UsageError, match="cannot be used"):
+                asyncio.run(work(tmp_path / "m", options=options))
+    assert stacpull.status(tmp_path / "m") == before
+
+
 def test_the_report_says_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "items.ndjson").write_text(json.dumps(item("one")) + "\n")
     events = list[stacpull.Event]()

@@ -118,7 +118,7 @@ EXAMPLES: dict[str, str] = {
     "stacpull_trace/hub/statistics_request.py:_UUID": "01234567-89ab-cdef-0123-456789abcdef",
     "stacpull_trace/scene_map.py:_ID": "PSScene/20240601_183012_07_24b1_3B_a",
     "stacpull_trace/scene_map.py:_LINE": "PSScene/a[0] b[-12]",
-    "store/wholes.py:_PLAIN": 'a.~"-0',
+    "store/wholes.py:_PLAIN": '"a.~-0";b.tif',
     "tiff/clipped_file.py:_NOTE": "STACPULL_CLIP=0123456789abcdef,12345\n",
     "tiff/gdal_metadata.py:[0-9]{1,5}": "12",
     "tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
@@ -170,8 +170,10 @@ def _uses() -> Iterator[Use | str]:
         if any(where == one or where.startswith(f"{one}/") for one in OWN_WORDS):
             continue
         source = path.read_text()
-        for statement in ast.parse(source).body:
-            calls = _calls(statement)
+        named = [number for number, line in enumerate(source.splitlines(), 1) if re.search(r"\bre\.", line)]
+        for statement in ast.parse(source).body if named else ():
+            is_named = any(statement.lineno <= number <= (statement.end_lineno or 0) for number in named)
+            calls = _calls(statement) if is_named else []  # to walk all trees takes seconds
             if not calls:
                 continue
             module = importlib.import_module(".".join(path.relative_to(SOURCE).with_suffix("").parts))

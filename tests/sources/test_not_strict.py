@@ -17,6 +17,8 @@ from tests.net.wire_server import Scripted, WireServer
 from stacpull import Event, MirrorReport, Notice, mirror
 from stacpull.net.json import LENIENT_LIMIT, decode
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 DIGITS = "9" * 400
 VALUES = [
     pytest.param("NaN", None, "properties.odd is NaN and is read as null", id="NaN"),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.digests import new_hasher
-from stacpull.engine.asset_transfer import Fetches
+from stacpull.engine.asset_transfer import AssetFetcher
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
 from stacpull.net.client import Client
 from stacpull.net.coding import coding_of
@@ -78,7 +78,7 @@ class AdoptingFetcher:
 
     def __init__(
         self,
-        within: Fetches[Job, Received],
+        within: AssetFetcher[Job, Received],
         client: Client,
         destination: Store,
         *,

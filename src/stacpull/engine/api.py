@@ -27,7 +27,6 @@ from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
 from stacpull.engine.url_list import UrlList, text_output
 from stacpull.engine.walk import Position
-from stacpull.engine.workspace import Workspace
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.item_filter import compile_items
@@ -256,25 +255,15 @@ async def resume(
     options = instance("options", Options, options)
     clock = SystemClock()
     path = await asyncio.to_thread(mirror_at, dest)
-    async with opened_workspace(path) as workspace:
-        run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
-        if run is not None:
-            return await _continued(workspace, run, options, path, on_event, stop)
-    return await asyncio.to_thread(_nothing_to_resume, path)
 
-
-async def _continued(
-    workspace: Workspace,
-    run: Run,
-    options: Options,
-    dest: Path,
-    on_event: Listener | None,
-    stop: asyncio.Event | None,
-) -> MirrorReport:
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
+        async with opened_workspace(path) as workspace:
+            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
+            if run is not None:
+                return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+        return await asyncio.to_thread(_nothing_to_resume, path)
 
-    return await _watched(work, options, dest, on_event, stop)
+    return await _watched(work, options, path, on_event, stop)
 
 
 async def retry(
@@ -304,19 +293,25 @@ async def retry(
     options = instance("options", Options, options)
     clock = SystemClock()
     path = await asyncio.to_thread(mirror_at, dest)
-    async with opened_workspace(path) as workspace:
 
-        def begin() -> Run:
-            last = runs.last_spec(workspace.db)
-            if last is None:
-                raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
-            run = runs.begin(workspace.db, spec, clock.time())
-            jobs.claim_failures(workspace.db, run.id, ordered=ordered)
-            return run
+    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
+        async with opened_workspace(path) as workspace:
 
-        run = await on_ledger(workspace, begin)
-        return await _continued(workspace, run, options, path, on_event, stop)
+            def begin() -> Run:
+                last = runs.last_spec(workspace.db)
+                if last is None:
+                    raise UsageError(f"Nothing was mirrored to {dest} yet.")
+                spec = replace(
+                    last, kind="repair" if ordered else "retry"
+                )  # a repair fetches what is pending
+                run = runs.begin(workspace.db, spec, clock.time())
+                jobs.claim_failures(workspace.db, run.id, ordered=ordered)
+                return run
+
+            run = await on_ledger(workspace, begin)
+            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+
+    return await _watched(work, options, path, on_event, stop)
 
 
 async def plan(

@@ -1,7 +1,7 @@
 """The transfer of one asset: attempts, its item read again where its href was refused, then an outcome.
 
-The first attempt is plain; only a failure enters the slower ground: an item whose href was refused is read
-again once (identity is the asset, never its href), everything else goes by the retry policy. It is also read
+The first attempt is plain; what follows happens only after a failure. An item whose href was refused is read
+again once (identity is the asset, never its href), everything else follows the retry policy. It is also read
 again, once, before content fails that is not what it stated: it may state something else now. What fails
 for good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for
 the fetcher to say: the whole asset for `mirror`, its header for `headers`.
@@ -82,7 +82,7 @@ J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Fetches(Protocol[J_contra, T_co]):
+class AssetFetcher(Protocol[J_contra, T_co]):
     """One attempt at one asset (`transfer.attempt.Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
 
     async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
@@ -99,7 +99,7 @@ class ReadsItems(Protocol):
 
 
 class AttemptCall(Protocol[J_contra, T_co]):
-    """A function that makes one attempt, as `Fetches.fetch`."""
+    """A function that makes one attempt, as `AssetFetcher.fetch`."""
 
     def __call__(self, job: J_contra, /, *, count_refusal: bool) -> Awaitable[T_co]:
         """Fetch `job`."""
@@ -119,7 +119,7 @@ class BegunAttempt(NamedTuple, Generic[J, T]):
 class TransferTools(Generic[J, T]):
     """What every transfer uses."""
 
-    fetcher: Fetches[J, T]
+    fetcher: AssetFetcher[J, T]
     items: ReadsItems
     policy: RetryPolicy
     clock: Clock

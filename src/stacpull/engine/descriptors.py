@@ -22,7 +22,7 @@ _FEWEST_DIRECTORIES = 2
 class DescriptorShares(NamedTuple):
     """What there is room for at once."""
 
-    workers: int
+    slots: int
     directories: int
 
 
@@ -30,8 +30,8 @@ def shares(limit: int) -> DescriptorShares:
     """Share out `limit` descriptors: at most 64 transfers and 64 directories, at least one and two."""
     room = max(0, limit - _OWN)
     directories = min(_MOST_DIRECTORIES, max(_FEWEST_DIRECTORIES, room // 8))
-    workers = min(_MOST_WORKERS, max(1, (room - 2 * directories) // _A_WORKER))
-    return DescriptorShares(workers, directories)
+    slots = min(_MOST_WORKERS, max(1, (room - 2 * directories) // _A_WORKER))
+    return DescriptorShares(slots, directories)
 
 
 def shares_here() -> DescriptorShares:

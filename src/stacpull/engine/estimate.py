@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,13 +23,15 @@ from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.together import off_loop
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Reached, Walk
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Event, Listener, Notice, Progress, scrubbed
 from stacpull.hosts import host_of
-from stacpull.ledger import views
-from stacpull.ledger.database import open_reader
+from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.views import done_keys
 from stacpull.models import Asset, ItemId, PlannedItem
 from stacpull.net.notices import NetworkEvent
 from stacpull.net.ranges import content_length, content_range
@@ -102,12 +104,11 @@ class Estimate:
         self._linked = _Counts()
         self._done = self._pending = 0
         self._unread_links = 0
-        self._there: dict[ItemId, set[str]] = {}
-        """The keys of the assets that DEST has, by item."""
+        self._records: _Records
+        """What is known of items, while `report` walks."""
         self.items_seen = 0
         self._without_label = 0
         self._announced: int | None = None
-        self._planned: set[ItemId] = set()
         self._left_out: Counter[str] = Counter()
         self._sample = MemorySample(selection.sample or 0)
         self._area = clip_area(selection.clip)
@@ -116,11 +117,13 @@ class Estimate:
 
     async def report(self, dest: Path | None) -> PlanReport:
         """Walk, count, and estimate."""
+        async with off_loop(_opened(dest)) as self._records:
+            return await self._report(dest)
+
+    async def _report(self, dest: Path | None) -> PlanReport:
         started = self._clock.monotonic()
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))
-        if dest is not None:
-            self._there = await asyncio.to_thread(_done_assets, dest)
         if self._urls is not None:
             await self._urls.begin()
         page_size = self._options.page_size
@@ -186,7 +189,7 @@ class Estimate:
 
     def _make_selector(self) -> Selector:
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
-            return self._planned.intersection(ids)
+            return await asyncio.to_thread(self._records.planned.intersection, ids)
 
         reader = ItemReader(self._source.item, self._clock)
         lookups = Lookups(
@@ -231,24 +234,24 @@ class Estimate:
         return self._selector.matched
 
     async def _take_items(self, selected: Selected) -> None:
-        missing = self._count(selected)
+        new, there = await asyncio.to_thread(self._records.note, selected.items)
+        missing = self._count(selected.unread_links, new, there)
         if self._urls is not None:
             await self._urls.add(missing)
 
-    def _count(self, selected: Selected) -> list[tuple[PlannedItem, Asset]]:
-        """Count a batch; return the assets that DEST does not have."""
+    def _count(
+        self, unread_links: int, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]
+    ) -> list[tuple[PlannedItem, Asset]]:
+        """Count items; return the assets that DEST does not have: all but those that are `done`."""
         missing = []
-        self._unread_links += selected.unread_links
-        for item in selected.items:
-            if item.id in self._planned:  # a source item that is also a primary item of this batch
-                continue
-            self._planned.add(item.id)
+        self._unread_links += unread_links
+        for item in items:
             counts = self._primary if item.parent is None else self._linked
             counts.items += not item.of_collection
             counts.excluded.update(item.excluded)
             counts.pages.update(item.pages)
             counts.refused += len(item.problems)
-            there = self._there.get(item.id, ())
+            there = done.get(item.id, ())
             for asset in item.assets:
                 self._count_asset(counts, asset)
                 if asset.key in there:
@@ -366,17 +369,36 @@ class Estimate:
             self._listener(scrubbed(event, self._network.secrets))
 
 
-def _done_assets(dest: Path) -> dict[ItemId, set[str]]:
-    """Return the keys of the assets that a mirror has, by item; nothing if there is no mirror."""
-    try:
-        reader = open_reader(dest)
-    except NotAMirrorError:
-        return {}
-    with closing(reader) as db:
-        found: dict[ItemId, set[str]] = {}
-        for collection, item, key in views.done_assets(db):
-            found.setdefault(ItemId(collection, item), set()).add(key)
-        return found
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What is known of items, on disk: a source may have millions."""
+
+    planned: ItemSet
+    """Those that this plan has counted."""
+    ledger: Connection | None
+    """That of DEST, if it is a mirror."""
+
+    def note(self, items: Sequence[PlannedItem]) -> tuple[list[PlannedItem], Mapping[ItemId, set[str]]]:
+        """Note items as planned, in a thread.
+
+        Returns:
+            Those that were not planned before (a source item may also be a primary item of its batch), and
+            the keys of the assets of theirs that DEST has.
+        """
+        new = [one for one in items if self.planned.add(one.id)]
+        return new, {} if self.ledger is None else done_keys(self.ledger, [one.id for one in new])
+
+
+@contextmanager
+def _opened(dest: Path | None) -> Iterator[_Records]:
+    """Open the records of one plan in the block."""
+    with ExitStack() as opened:
+        ledger = None
+        if dest is not None:
+            opened.enter_context(translated(ledger_path(dest)))
+            with suppress(NotAMirrorError):
+                ledger = opened.enter_context(closing(open_reader(dest)))
+        yield _Records(opened.enter_context(closing(ItemSet())), ledger)
 
 
 def _time_for(requests: int, made: int, seconds: float, options: Options) -> float | None:

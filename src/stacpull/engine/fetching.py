@@ -10,7 +10,7 @@ from typing import NamedTuple
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
-from stacpull.engine.asset_transfer import Fetches
+from stacpull.engine.asset_transfer import AssetFetcher
 from stacpull.engine.clips import clip_area
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
@@ -32,7 +32,7 @@ _MOST_KINDS = 20
 class Fetching(NamedTuple):
     """How a mirror fetches its assets."""
 
-    fetcher: Fetches[Job, Received]
+    fetcher: AssetFetcher[Job, Received]
     """Makes one attempt at an asset."""
     fast: Callable[[Pool[Job, Received]], FastPath] | None
     """Makes the fast path of a pool; None if all assets take the general path."""
@@ -71,7 +71,7 @@ def open_fetching(
         on_detail=on_detail,
     )
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
-    whole: Fetches[Job, Received] = sharing
+    whole: AssetFetcher[Job, Received] = sharing
     if options.adopt:
         whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
     area = clip_area(clip)

@@ -4,7 +4,8 @@ glibc raises its threshold for blocks of their own (mmap) to the size of the lar
 freed, up to 32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread of asyncio's pool decodes
 then moves into the heap of that thread, and each thread keeps what its largest page took: 5 MB times six, in
 steps over the first hundred thousand assets. With a fixed threshold a large block goes back to the system
-when it is freed.
+when it is freed; with one heap for all threads, what one thread has freed serves the others. The threads hold
+the interpreter's lock while they allocate, so they do not wait for each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024
 """Bytes. Bodies kept in memory (1 MiB) and pieces of long files are less, and stay in the heap."""
 _SLACK = 8 * 1024 * 1024
@@ -30,11 +31,13 @@ def collect_seldom() -> None:
 
 
 def give_back_large_blocks() -> bool:
-    """Have malloc keep no large block; False where it is not glibc's, and stays as it is."""
+    """Have malloc keep no large block, and one heap; False where it is not glibc's, and stays as it is."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _SLACK))
+    return bool(
+        mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _SLACK) and mallopt(_M_ARENA_MAX, 1)
+    )
 
 
 def trim() -> None:

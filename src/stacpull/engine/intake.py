@@ -1,4 +1,4 @@
-"""The way from the workers to the disk: one slot for each asset that a kill would cost.
+"""The way from the pool to the disk: one slot for each asset that a kill would cost.
 
 A worker takes a slot before it fetches, and the slot is free again when what came in is on disk as a whole
 part (or the asset has failed). So what is in flight and what waits in memory to be written are never more
@@ -55,7 +55,7 @@ class Backlog:
         self._waiting -= count
         self._caught_up.set()
 
-    async def bearable(self) -> None:
+    async def wait_until_short(self) -> None:
         """Wait until it is not long."""
         while self.is_long:
             self._caught_up.clear()
@@ -63,7 +63,7 @@ class Backlog:
 
 
 class Intake:
-    """Counts what is between the workers and the ledger."""
+    """Counts what is between the pool and the ledger."""
 
     def __init__(self, store: Publishes, backlog: Backlog, *, slots: int) -> None:
         """Make an intake with so many slots."""
@@ -79,7 +79,7 @@ class Intake:
                 self._freed.clear()
                 await self._freed.wait()
             else:
-                await self._backlog.bearable()
+                await self._backlog.wait_until_short()
         taken = min(most, self._free)
         self._free -= taken
         return taken

@@ -1,6 +1,6 @@
 """One run of a mirror, from its begin to its end however that comes.
 
-    producer ─▶ queue ─▶ pool of workers ─▶ intake ═▶ store process ─▶ DEST, ledger
+    producer ─▶ queue ─▶ pool ─▶ intake ═▶ store process ─▶ DEST, ledger
         ▲                                                                                    │
         └──────────────────────────── what is planned already ◀─────────────────────────────┘
 
@@ -34,7 +34,7 @@ from stacpull.engine.prune import Pruning
 from stacpull.engine.run_stats import RunOutcome, RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
-from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
+from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workers import Workers, worker_settings
 from stacpull.engine.workspace import Workspace
@@ -109,9 +109,9 @@ class MirrorRun:
             options.recorded_checksum,
             StoreEvents(self._written, self._published, self._failed, self._noticed, self._emit, self._break),
         )
-        self._workers = network.shares.own.slots
+        self._slots = network.shares.own.slots
         self._backlog = Backlog()
-        self._intake = Intake(self._store, self._backlog, slots=self._workers)
+        self._intake = Intake(self._store, self._backlog, slots=self._slots)
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
@@ -289,7 +289,7 @@ class MirrorRun:
         gone = Pruning(self._store, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
-    def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
+    def _works(self, queue: JobQueue, reader: ItemReader) -> TransferPool:
         """Return what takes jobs from the queue: the pool, with worker processes if there are any."""
         network, destination = self._network, self._workspace.destination
         fetching = open_fetching(
@@ -310,7 +310,7 @@ class MirrorRun:
             queue,
             self._intake,
             tools,
-            workers=self._workers,
+            slots=self._slots,
             held=(MAX_REFUSALS - 1) * (1 + len(settings)),
             on_failure=self._failures.failed,
             fast=fetching.fast,

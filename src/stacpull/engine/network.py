@@ -204,7 +204,7 @@ async def open_network(
 
 def _shares(options: Options, processes: int) -> Shares:
     """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
-    room = shares_here().workers
+    room = shares_here().slots
     slots = options.concurrency or min(_SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)

@@ -27,7 +27,7 @@ J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Takes(Protocol[J_contra, T_contra]):
+class OutcomeSink(Protocol[J_contra, T_contra]):
     """What outcomes are handed to (`engine.intake.Intake`)."""
 
     async def slots(self, most: int) -> int:
@@ -69,10 +69,10 @@ class Pool(Generic[J, T]):
     def __init__(
         self,
         queue: asyncio.Queue[J | None],
-        intake: Takes[J, T],
+        intake: OutcomeSink[J, T],
         tools: TransferTools[J, T],
         *,
-        workers: int,
+        slots: int,
         held: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], None] = lambda: None,
         fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
@@ -83,7 +83,7 @@ class Pool(Generic[J, T]):
             queue: where jobs come from.
             intake: where outcomes go.
             tools: what a transfer needs.
-            workers: jobs at once.
+            slots: Jobs at once.
             held: failures of a host that are held back (`engine.held_failures`).
             on_failure: called for each asset that fails.
             fast: makes the fast path, which hands to this pool what it has received; None: there is none.
@@ -94,7 +94,7 @@ class Pool(Generic[J, T]):
         self._freed = asyncio.Event()
         self._open = 0
         """Jobs that have begun and not ended."""
-        self._workers = workers
+        self._slots = slots
         self._stopping = False
         self._fed = False
         self._failures: HeldFailures[J] = HeldFailures(intake.fail, held, on_failure)
@@ -184,9 +184,9 @@ class Pool(Generic[J, T]):
 
     async def _room(self) -> int:
         """Return how many jobs may begin, as soon as one may."""
-        while self._open >= self._workers:
+        while self._open >= self._slots:
             await self._news()
-        return self._workers - self._open
+        return self._slots - self._open
 
     async def _news(self) -> None:
         """Wait until a job has ended."""

@@ -61,7 +61,7 @@ class _Group:
 
 @dataclass(slots=True)
 class _Renamed:
-    """What lies under final names but is not recorded, until the next sync has covered the renames."""
+    """What has its final name but is not recorded, until the next sync has covered the renames."""
 
     done: list[Arrival] = field(default_factory=list)
     items: list[Written] = field(default_factory=list)
@@ -71,7 +71,7 @@ class _Renamed:
 
 
 WholePart = tuple[Arrival, str]
-"""An asset that lies in a whole part, and the part's name."""
+"""An asset whose bytes are a whole part, and the part's name."""
 
 
 def arrival_of(arrived: Arrived) -> Arrival:
@@ -97,7 +97,7 @@ def arrival_of(arrived: Arrived) -> Arrival:
 
 
 def stored_text(etag: str | None) -> str | None:
-    """Return an ETag that can be stored: the name of a part that lay there may hold what is no text."""
+    """Return an ETag that can be stored: the name of a part that lay there may hold invalid Unicode."""
     if etag is None or etag.isascii():
         return etag
     return etag.encode("utf-8", "backslashreplace").decode()
@@ -136,15 +136,15 @@ class Publisher:
         self._slow_syncs = 0
         self._deadline: float | None = None
         self.adopting = False
-        """True to take a file that is in the way for the asset itself, if the content is the same."""
+        """True to adopt a file that is in the way, if its content is that of the asset."""
         self.counters: Mapping[str, int | None] = counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
 
     def wait(self) -> float | None:
-        """Return the seconds after which `pace` publishes what waits, None if nothing does."""
+        """Return the seconds after which `publish_if_due` publishes what waits, None if nothing does."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def pace(self) -> None:
+    def publish_if_due(self) -> None:
         """Publish a full or old group; else see that it is published in time."""
         if len(self._group) >= GROUP or (self._deadline is not None and time.monotonic() >= self._deadline):
             self.publish()
@@ -244,7 +244,7 @@ class Publisher:
         if failures:
             self._group.failures.extend(failures)
         self._on_published(group.delivered)
-        self.pace()
+        self.publish_if_due()
 
     def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
         if not group.parts and not items:

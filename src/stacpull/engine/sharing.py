@@ -85,7 +85,7 @@ class SharingFetcher:
                 return received
         return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
 
-    # On the fast path (`fastpath.path.Assets`).
+    # On the fast path (`fastpath.path.SmallBodyFetcher`).
 
     async def open(self) -> None:
         """Get ready to be asked."""

@@ -25,7 +25,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.environment import add_variables
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
-from stacpull.engine.heap import collect_seldom
+from stacpull.engine.heap import collect_seldom, give_back_large_blocks
 from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, encoded, error_report, framed
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, stored_text
@@ -270,7 +270,7 @@ def _publish(
         publisher.confirm(message)
     elif not isinstance(message, messages.OperationCall):
         publisher.deliver(message)
-    publisher.pace()
+    publisher.publish_if_due()
 
 
 def main() -> None:
@@ -278,6 +278,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    give_back_large_blocks()
     collect_seldom()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock).serve()

@@ -23,7 +23,7 @@ _GRACE = 5.0
 T = TypeVar("T")
 
 
-class Works(Protocol):
+class TransferPool(Protocol):
     """A pool of workers (`engine.pool.Pool`)."""
 
     @property
@@ -46,7 +46,7 @@ class Works(Protocol):
 
 async def together(
     walk: Callable[[], Awaitable[None]],
-    pool: Works,
+    pool: TransferPool,
     tick: Callable[[], Coroutine[Any, Any, None]],
     *,
     stop: asyncio.Event,
@@ -81,7 +81,7 @@ async def together(
         )
 
 
-async def _work(walk: Callable[[], Awaitable[None]], pool: Works, stop: asyncio.Event) -> None:
+async def _work(walk: Callable[[], Awaitable[None]], pool: TransferPool, stop: asyncio.Event) -> None:
     """Run walk and pool side by side; a stop cancels the walk only."""
     async with asyncio.TaskGroup() as group:
         group.create_task(pool.run())
@@ -114,7 +114,7 @@ async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | Credenti
 async def _guard(
     work: asyncio.Task[None],
     stopped: asyncio.Task[Any],
-    pool: Works,
+    pool: TransferPool,
     broken: asyncio.Future[BaseException],
 ) -> None:
     """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""

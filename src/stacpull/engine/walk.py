@@ -196,7 +196,8 @@ class Walk:
                 advice = "narrow the selection, or split the walk with --split-walk."
             elif isinstance(self._source, SearchSource):
                 advice = "narrow the selection."
-            text = f"The source refuses each time what it names behind {reached} items ({error}): {advice}"
+            what = f"The source rejects its own next-page link after {reached} items each time ({error})"
+            text = f"{what}: {advice}"
             raise SourceError(text) from error.__cause__
         text = f"The source has forgotten the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))

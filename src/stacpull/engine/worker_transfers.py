@@ -176,7 +176,7 @@ class Worker:
             self._queue,
             self._intake,
             tools,
-            workers=settings.slots,
+            slots=settings.slots,
             held=0,  # failures are held back where those of all processes meet
             fast=fetching.fast,
         )

@@ -99,7 +99,7 @@ def worker_settings(
 
 
 class Workers:
-    """Runs the jobs of a queue in this process and in worker processes (`engine.together.Works`).
+    """Runs the jobs of a queue in this process and in worker processes (`engine.together.TransferPool`).
 
     Args:
         queue: Where jobs come from.
@@ -254,7 +254,7 @@ class Workers:
     async def _feed(self) -> None:
         """Give out jobs until there are none left, neither here nor with a worker, or until a stop."""
         while not self._stopping:
-            await self._backlog.bearable()
+            await self._backlog.wait_until_short()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)

@@ -48,7 +48,7 @@ _DRAINED = 64 * 1024
 """Bytes of a redirect's body; the general path reads no longer ones."""
 
 
-class Assets(Protocol):
+class SmallBodyFetcher(Protocol):
     """What knows assets (`engine.sharing.SharingFetcher`)."""
 
     async def open(self) -> None:
@@ -154,14 +154,14 @@ class FastTransfer:
         return self._path.is_closed
 
     def set_result(self, admitted: bool) -> None:
-        """Hear that there is a permit, or (False) that the gate is closed."""
+        """Called when a permit is granted, or (False) when the gate is closed."""
         if admitted:
             self._path.send(self)
         else:
             self._path.hand_over_unsent(self)
 
     def set_exception(self, _error: BaseException) -> None:
-        """Hear that the host is given up: the general path finds out by itself."""
+        """Called when the host is given up: the general path finds out by itself."""
         self._path.hand_over_unsent(self)
 
 
@@ -185,7 +185,7 @@ class FastPath:
         self,
         client: Client,
         http: HttpTransport,
-        assets: Assets,
+        assets: SmallBodyFetcher,
         sink: TransferSink,
         *,
         policy: AddressPolicy,

@@ -115,7 +115,7 @@ def true_etag(kept: str | bytes | None) -> str | None:
     return f'"{kept[:_MD5_BYTES].hex()}{kept[_MD5_BYTES:].decode("ascii", "replace")}"'
 
 
-def present(kept: str | bytes | None, size: int | None, *, unheld: bool) -> Present | None:
+def present(kept: str | bytes | None, size: int | None, *, checksum_unverified: bool) -> Present | None:
     """Return the version of an asset that is in place, by its stored ETag."""
     etag = true_etag(kept)
-    return None if etag is None or size is None else Present(etag, size, unheld)
+    return None if etag is None or size is None else Present(etag, size, checksum_unverified)

@@ -222,6 +222,8 @@ def _was_mirror(dest: Path) -> bool:
 def open_reader(dest: Path) -> sqlite3.Connection:
     """Open the ledger of `dest` read-only, also while a mirror runs or right after one was killed.
 
+    Any thread may use the connection, one at a time.
+
     Raises:
         NotAMirrorError: there is no ledger, or a run was killed before it had tables.
         DestinationError: it cannot be read, or has another version.
@@ -262,7 +264,11 @@ def _has_content(path: Path) -> bool:
 
 def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
     db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{query}", uri=True, isolation_level=None, timeout=_READER_TIMEOUT
+        f"{path.absolute().as_uri()}?{query}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=_READER_TIMEOUT,
     )
     try:
         _refuse_unfinished(path, check_version(db))

@@ -215,7 +215,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         stale=bool(stale),
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
-        present=present(validator, size_before, unheld=not held),
+        present=present(validator, size_before, checksum_unverified=not held),
         unready=unready,
     )
 

@@ -340,8 +340,8 @@ class AssetPlanner:
         job = self._job(old.row, item, generation, asset, directory, name)
         if etag is not None and old.size is not None:
             held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
-            unheld = asset.checksum is not None and not is_same(held, asset.checksum)
-            job = job._replace(present=present(etag, old.size, unheld=unheld))
+            checksum_unverified = asset.checksum is not None and not is_same(held, asset.checksum)
+            job = job._replace(present=present(etag, old.size, checksum_unverified=checksum_unverified))
         if old.unasked:
             self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,7 @@ import orjson
 
 from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
+from stacpull.ledger.database import marks, pieces
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile
 
@@ -189,14 +191,24 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
         yield Unwritten(ItemId(collection, name), *rest)
 
 
-def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
-    """Yield (collection, item, key) of every asset that is done."""
-    return iter(
-        db.execute(
-            "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
-            f"JOIN collections c ON c.id = i.collection WHERE a.state = {STATE_DONE}"
-        )
-    )
+def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
+    """Return the keys of the assets that are done, of those of `items` that have any."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for item in items:
+        names[item.collection].append(item.item)
+    found: defaultdict[ItemId, set[str]] = defaultdict(set)
+    for collection, wanted in names.items():
+        for some in pieces(wanted):
+            for name, key in db.execute(_DONE_KEYS.format(marks=marks(len(some))), (collection, *some)):
+                found[ItemId(collection, name)].add(key)
+    return found
+
+
+_DONE_KEYS = (
+    "SELECT i.name, a.key FROM items i JOIN assets a ON a.item = i.id "
+    "WHERE i.collection = (SELECT id FROM collections WHERE name = ?) AND i.name IN ({marks}) "
+    f"AND a.state = {STATE_DONE}"
+)
 
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:

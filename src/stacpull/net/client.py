@@ -520,7 +520,7 @@ def _meant(request: Request, response: Response) -> int:
 
 def _no_permit(gate: Gate) -> Failure:
     """Return the failure of a request that did not wait for its turn."""
-    message = f"{gate.host} is not to be asked for more at once."
+    message = f"{gate.host} is at its limit of requests at once."
     return Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
 
 

@@ -320,7 +320,7 @@ class _Attempt:
             is_denied = denies(present.validator, response.headers)
         if is_denied:
             return _AskForAll()
-        if present.unheld and not await asyncio.to_thread(self._fetcher.is_as_stated, self._job):
+        if present.checksum_unverified and not await asyncio.to_thread(self._fetcher.is_as_stated, self._job):
             return _AskForAll()
         return Received(present.size, None, "", unchanged=True)
 

@@ -1,0 +1,354 @@
+"""The API and the file host of a simulated BigEarthNet, in memory.
+
+Pages, items and whatever takes the general path come from a transport in place of HTTPS. Assets come from a
+fast path without connections: what comes in is checked and handed on as the real one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+from multidict import CIMultiDict
+from tests.bench.simulated_patches import (
+    ACQUISITIONS,
+    API,
+    CIRRUS,
+    DAYS,
+    FILES,
+    LABELS,
+    SIZES,
+    SLOTS,
+    SOURCE,
+    Patches,
+    content,
+)
+
+from stacpull.engine.pool import Pool
+from stacpull.fastpath.path import Assets
+from stacpull.models import Job, Received
+from stacpull.net.answers import KeptAnswer
+from stacpull.net.client import Counters
+from stacpull.net.fields import HeaderFields
+from stacpull.net.transport import Request, Transport
+from stacpull.schemes.scheme import TransportSetup
+from stacpull.schemes.web import Https
+
+# --- documents: each is written once, with holes for what differs from patch to patch ---------------------
+
+
+def _written(document: dict[str, Any]) -> bytes:
+    """Return a document as a format for `bytes`: `<name>`, and without quotes `<<ring>>` and the like."""
+    text = orjson.dumps(document).replace(b"%", b"%%")
+    for hole in (b"ring", b"bbox", b"labels"):
+        text = text.replace(b'"<<%b>>"' % hole, b"%%(%b)b" % hole)
+    for hole in (b"name", b"day"):
+        text = text.replace(b"<%b>" % hole, b"%%(%b)b" % hole)
+    return text
+
+
+def _item(collection: str, properties: dict[str, Any], assets: dict[str, Any]) -> dict[str, Any]:
+    above, item = f"{API}/collections/{collection}", f"{collection}_<name>"
+    links = [{"rel": rel, "type": "application/json", "href": above} for rel in ("collection", "parent")]
+    links.append({"rel": "root", "type": "application/json", "href": f"{API}/"})
+    links.append({"rel": "self", "type": "application/geo+json", "href": f"{above}/items/{item}"})
+    return {
+        "id": item,
+        "bbox": "<<bbox>>",
+        "type": "Feature",
+        "links": links,
+        "assets": assets,
+        "geometry": {"type": "Polygon", "coordinates": "<<ring>>"},
+        "collection": collection,
+        "properties": {"datetime": "<day>T10:10:31Z", **properties},
+        "stac_version": "1.0.0",
+        "stac_extensions": [],
+    }
+
+
+CLASSES = tuple(f"Land cover class {number:02}" for number in range(1, 45))
+
+
+def _label_item() -> bytes:
+    properties = {
+        "labels": "<<labels>>",
+        "seasonal_snow": False,
+        "cloud_and_shadow": False,
+        "label:type": "vector",
+        "label:tasks": ["classification"],
+        "label:methods": ["manual"],
+        "label:properties": ["labels"],
+        "label:classes": [{"name": "labels", "classes": list(CLASSES)}],
+        "label:description": "Labels of BigEarthNet",
+    }
+    href = f"{FILES}/<name>/labels.json"
+    asset = {"href": href, "type": "application/json", "roles": ["data", "labels"], "title": "Labels"}
+    document = _item(LABELS, properties, {"labels": asset})
+    source = f"{API}/collections/{SOURCE}/items/{SOURCE}_<name>"
+    document["links"].append({"rel": "source", "href": source, "type": "application/json"})
+    return _written(document)
+
+
+def _source_item(*, has_cirrus: bool) -> bytes:
+    bands = [band for band in SIZES if band != "labels" and (has_cirrus or band != CIRRUS)]
+    about = {band: {"name": band, "common_name": band.lower(), "description": band} for band in bands}
+    assets = {
+        band: {"href": f"{FILES}/<name>/{band}.tif", "type": "image/tiff", "eo:bands": [about[band]]}
+        for band in bands
+    }
+    properties = {
+        "gsd": 30,
+        "eo:bands": list(about.values()),
+        "platform": "Sentinel-2",
+        "instruments": ["MSI"],
+        "constellation": "Sentinel-2",
+    }
+    return _written(_item(SOURCE, properties, assets))
+
+
+_LABEL_ITEM = _label_item()
+_SOURCE_ITEMS = {has_cirrus: _source_item(has_cirrus=has_cirrus) for has_cirrus in (False, True)}
+
+
+def _fillings(name: str, index: int) -> dict[bytes, bytes]:
+    west, south = -9 + index % 4001 * 0.0101234567, 36 + index % 3001 * 0.0101234567
+    east, north = west + 0.0123456789, south + 0.0109876543
+    ring = [[[west, north], [east, north], [east, south], [west, south], [west, north]]]
+    labels = [CLASSES[index % 43], CLASSES[index // 43 % 43]]
+    return {
+        b"name": name.encode(),
+        b"day": str(DAYS[index % ACQUISITIONS]).encode(),
+        b"ring": orjson.dumps(ring),
+        b"bbox": orjson.dumps([west, south, east, north]),
+        b"labels": orjson.dumps(labels),
+    }
+
+
+def _collection(name: str) -> dict[str, Any]:
+    href = f"{API}/collections/{name}"
+    interval = [f"{DAYS[0]}T00:00:00Z", f"{DAYS[-1]}T23:59:59Z"]
+    return {
+        "id": name,
+        "type": "Collection",
+        "description": "BigEarthNet, simulated",
+        "license": "CDLA-Permissive-1.0",
+        "stac_version": "1.0.0",
+        "extent": {"spatial": {"bbox": [[-10, 36, 32, 68]]}, "temporal": {"interval": [interval]}},
+        "links": [
+            {"rel": "items", "type": "application/geo+json", "href": f"{href}/items"},
+            {"rel": "self", "type": "application/json", "href": href},
+        ],
+    }
+
+
+def _landing_page() -> dict[str, Any]:
+    classes = ("ogcapi-features-1/1.0/conf/core", "ogcapi-features-1/1.0/conf/geojson")
+    return {
+        "type": "Catalog",
+        "id": "simulated",
+        "description": "A hub in memory",
+        "stac_version": "1.0.0",
+        "conformsTo": [
+            "https://api.stacspec.org/v1.0.0/core",
+            *(f"http://www.opengis.net/spec/{name}" for name in classes),
+        ],
+        "links": [
+            {"rel": "self", "type": "application/json", "href": f"{API}/"},
+            {"rel": "data", "type": "application/json", "href": f"{API}/collections"},
+        ],
+    }
+
+
+# --- the transport ----------------------------------------------------------------------------------------
+
+_NOT_FOUND = 404
+_LARGEST_PAGE = 1000
+
+
+class _Found(NamedTuple):
+    body: bytes
+    media_type: str = "application/geo+json"
+    etag: str | None = None
+
+
+class SimulatedTransport:
+    """The API and the host of the files. `seconds` is the processor time that it took to make the answers."""
+
+    def __init__(self, patches: Patches) -> None:
+        self.seconds = 0.0
+        self._patches = patches
+
+    def open(self, request: Request) -> _Exchange:
+        """Answer a request."""
+        return _Exchange(self, request)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def answer(self, request: Request) -> KeptAnswer:
+        """Return the answer to a request."""
+        began = time.thread_time()
+        url = request.url
+        found = self._file(url) if url.startswith(FILES) else self._document(url)
+        if found is None:
+            answer = KeptAnswer(url, _NOT_FOUND, CIMultiDict({"Content-Length": "0"}), b"")
+        else:
+            answer = self._whole(url, found, request.headers)
+        self.seconds += time.thread_time() - began
+        return answer
+
+    def file(self, url: str) -> KeptAnswer:
+        """Return a file as the fast path gets it: its header fields are bytes."""
+        began = time.thread_time()
+        found = self._file(url)
+        if found is None:
+            raise ValueError(f"{url} is not a file of this dataset")
+        body = found.body
+        fields = {
+            b"content-type": found.media_type.encode(),
+            b"content-length": b"%d" % len(body),
+            b"etag": (found.etag or "").encode(),
+        }
+        answer = KeptAnswer(url, 200, HeaderFields(fields), body)
+        self.seconds += time.thread_time() - began
+        return answer
+
+    def _whole(self, url: str, found: _Found, asked: Mapping[str, str]) -> KeptAnswer:
+        status, body = 200, found.body
+        fields = CIMultiDict({"Content-Type": found.media_type})
+        if asked and asked.get("Range") == "bytes=0-0":  # how `plan` asks for a size
+            status, body = 206, body[:1]
+            fields["Content-Range"] = f"bytes 0-0/{len(found.body)}"
+        fields["Content-Length"] = str(len(body))
+        if found.etag is not None:
+            fields["ETag"] = found.etag
+        return KeptAnswer(url, status, fields, body)
+
+    def _file(self, url: str) -> _Found | None:
+        name, _, file = url[len(FILES) + 1 :].partition("/")
+        key, _, suffix = file.partition(".")
+        index, slot = self._patches.index_of(name), SLOTS.get(key)
+        if index is None or slot is None or index >= self._patches.items:
+            return None
+        body = content(index, slot)
+        kind = "image/tiff" if suffix == "tif" else "application/json"
+        etag = f'"{0x5EDF_0000 + index % 65_536:x}-{len(body):x}"'  # nginx: time and size
+        return _Found(body, kind, etag)
+
+    def _document(self, url: str) -> _Found | None:
+        parts = urlsplit(url)
+        steps = parts.path.removeprefix("/v1").strip("/").split("/")
+        match steps:
+            case [""]:
+                return _Found(orjson.dumps(_landing_page()), "application/json")
+            case ["collections", name] if name in (LABELS, SOURCE):
+                return _Found(orjson.dumps(_collection(name)), "application/json")
+            case ["collections", name, "items"] if name == LABELS:
+                return self._page(parse_qs(parts.query))
+            case ["collections", name, "items", item] if name in (LABELS, SOURCE):
+                return self._single(name, item)
+        return None
+
+    def _page(self, query: Mapping[str, list[str]]) -> _Found:
+        limit = min(int(query.get("limit", ["10"])[0]), _LARGEST_PAGE)
+        start = int(query.get("start", ["0"])[0])
+        indices = range(start, min(start + limit, self._patches.items))
+        links = []
+        if indices.stop < self._patches.items:
+            href = f"{API}/collections/{LABELS}/items?limit={limit}&start={indices.stop}"
+            links.append({"rel": "next", "type": "application/geo+json", "href": href})
+        about = orjson.dumps({"numberMatched": self._patches.items, "links": links})[1:]
+        items = b",".join([self._json(LABELS, index) for index in indices])
+        return _Found(b'{"type":"FeatureCollection","features":[%b],%b' % (items, about))
+
+    def _single(self, collection: str, item: str) -> _Found | None:
+        index = self._patches.index_of(item.removeprefix(f"{collection}_"))
+        if index is None or index >= self._patches.items:
+            return None
+        return _Found(self._json(collection, index))
+
+    def _json(self, collection: str, index: int) -> bytes:
+        form = _LABEL_ITEM if collection == LABELS else _SOURCE_ITEMS[self._patches.has_cirrus(index)]
+        return form % _fillings(self._patches.name(index), index)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_request", "_transport")
+
+    def __init__(self, transport: SimulatedTransport, request: Request) -> None:
+        self._transport = transport
+        self._request = request
+
+    async def __aenter__(self) -> KeptAnswer:
+        return self._transport.answer(self._request)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class SimulatedFastPath:
+    """Fetches assets without connections (`engine.pool.Fast`).
+
+    Args:
+        sent: Has the files.
+        assets: Knows what is fetched, as for the real fast path.
+        pool: Where it goes.
+        counters: Those of the run.
+    """
+
+    def __init__(
+        self, sent: SimulatedTransport, assets: Assets, pool: Pool[Job, Received], counters: Counters
+    ) -> None:
+        self._sent = sent
+        self._assets = assets
+        self._pool = pool
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+
+    async def open(self) -> None:
+        await self._assets.open()
+
+    def begin(self, job: Job) -> bool:
+        """Have an asset come in at the next turn of the loop; one that must be asked about does not."""
+        if job.stale or job.present is not None or (claim := self._assets.claim(job)) is None:
+            return False
+        self._loop.call_soon(self._receive, job, claim)
+        return True
+
+    def _receive(self, job: Job, claim: Any) -> None:
+        try:
+            answer = self._sent.file(job.href)
+            received = self._assets.take(job, claim, job.href, answer.headers, answer.body)
+        except ValueError as error:
+            self._pool.broke(error)
+            return
+        if received is None:
+            self._pool.broke(ValueError(f"{job.href} was not taken"))
+            return
+        self._counters.requests += 1
+        self._counters.bytes_fetched += received.size
+        self._pool.received(job, received)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class SimulatedHttps(Https):
+    """`https://` without a network."""
+
+    def __init__(self, patches: Patches) -> None:
+        self.sent = SimulatedTransport(patches)
+
+    def transport(self, setup: TransportSetup) -> Transport:
+        """Return the transport in memory."""
+        del setup
+        return self.sent

@@ -1,0 +1,246 @@
+"""A store that keeps one bit of each file: the DEST of eight million files, whose content is known anyway.
+
+Assets and item JSON are bits in one small file, which the processes of a run and later commands share. What
+is put in place is compared with what belongs there: an asset's number and size. Catalogs are real files:
+their content cannot be computed again.
+
+`main` is the store process of a run on such a DEST.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import new
+from pathlib import Path
+from typing import Any
+
+from tests.bench.simulated_patches import (
+    LABEL_JSON,
+    LABELS,
+    PER_PATCH,
+    SLOTS,
+    SOURCE,
+    SOURCE_JSON,
+    Patches,
+    content,
+    number_in,
+    size_of,
+)
+
+from stacpull.engine import store_server, workspace
+from stacpull.models import Failure, FailureKind
+from stacpull.store.destination import Destination
+from stacpull.store.protocol import Entry, Look, PartEntry
+
+_JSON_SIZE = 1
+"""The size that item JSON is said to have: nothing that is tested here compares it."""
+_PUBLISHED_AT_ONCE = (".whole", ".item.json")
+"""How the names of parts end that are published or lost, and never resumed."""
+
+
+def bits_path(dest: Path) -> Path:
+    """Return the file with the bits of DEST."""
+    return dest / ".stacpull" / "simulated"
+
+
+def make_bits(dest: Path, assets: int) -> None:
+    """Prepare a DEST for so many files: nothing is there yet."""
+    bits_path(dest).parent.mkdir(parents=True, exist_ok=True)
+    size = 8 + Patches.of_all(assets) * PER_PATCH // 8
+    bits_path(dest).write_bytes(assets.to_bytes(8, "little").ljust(size, b"\0"))
+
+
+class _Bits:
+    """Which files are there: a bit each, in a file that all processes map."""
+
+    def __init__(self, dest: Path) -> None:
+        with bits_path(dest).open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
+        self.patches = Patches.of(int.from_bytes(self._map[:8], "little"))
+
+    def has(self, number: int) -> bool:
+        return bool(self._map[8 + (number >> 3)] >> (number & 7) & 1)
+
+    def put(self, number: int, *, there: bool) -> None:
+        at, bit = 8 + (number >> 3), 1 << (number & 7)
+        self._map[at] = self._map[at] | bit if there else self._map[at] & ~bit
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class SimulatedStore(Destination):
+    """A `Store` that has the ledger and the catalogs in a directory, and everything else as bits."""
+
+    def __init__(self, dest: Path, **given: Any) -> None:
+        super().__init__(dest, **given)
+        self._bits = _Bits(dest)
+        self._staged: dict[str, tuple[int, int]] = {}
+        """Number of the file, and size, by the names of parts."""
+        self._patch_in = lru_cache(64)(self._find_patch)
+
+    def close(self) -> None:
+        self._bits.close()
+        super().close()
+
+    @property
+    def covers_ledger(self) -> bool:
+        return True
+
+    def _find_patch(self, directory: str) -> tuple[str, int] | None:
+        """Return collection and patch of the directory of an item."""
+        collection, _, item = directory.partition("/")
+        if collection not in (LABELS, SOURCE) or not item.startswith(f"{collection}_"):
+            return None
+        index = self._bits.patches.index_of(item[len(collection) + 1 :])
+        return None if index is None else (collection, index)
+
+    def _number(self, path: str) -> int | None:
+        """Return the number of the file that belongs at `path`, None if it is not simulated."""
+        directory, _, name = path.rpartition("/")
+        found = self._patch_in(directory)
+        if found is None:
+            return None
+        key, _, suffix = name.partition(".")
+        slot = SLOTS.get(key)
+        if slot is None and name == f"{directory.rpartition('/')[2]}.json":
+            slot = LABEL_JSON if found[0] == LABELS else SOURCE_JSON
+        elif slot is None or suffix != ("json" if found[0] == LABELS else "tif"):
+            raise ValueError(f"{path} is not a file of this dataset")
+        return found[1] * PER_PATCH + slot
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def look_at(
+        self,
+        path: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        number = self._number(path)
+        if number is None:
+            return super().look_at(path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+        if not self._bits.has(number):
+            return Look()
+        patch, slot = divmod(number, PER_PATCH)
+        if not hashed:
+            return Look(_size(slot))
+        return Look(_size(slot), new(algorithm, _content(patch, slot)).digest())
+
+    def obstacle(self, path: str) -> str | None:
+        return super().obstacle(path) if self._number(path) is None else None
+
+    def has(self, path: str) -> bool:
+        number = self._number(path)
+        return super().has(path) if number is None else self._bits.has(number)
+
+    def read(self, path: str) -> bytes | None:
+        number = self._number(path)
+        if number is None:
+            return super().read(path)
+        return _content(*divmod(number, PER_PATCH)) if self._bits.has(number) else None
+
+    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+        number = self._number(f"{directory}/{name}")
+        if number is None:
+            return super().identity(directory, name)
+        return (number, _size(number % PER_PATCH)) if self._bits.has(number) else None
+
+    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+        """Yield the files, directory by directory in an order that is not that of the ledger."""
+        yield from super().walk(skipped)
+        patches = self._bits.patches
+        for collection in (LABELS, SOURCE):
+            for place in range(patches.items):
+                index = place * 999_983 % patches.items
+                item = f"{collection}_{patches.name(index)}"
+                names = _LABEL_FILES if collection == LABELS else _SOURCE_FILES
+                there = [
+                    Entry(f"{collection}/{item}/{name or item + '.json'}", is_file=True)
+                    for slot, name in names
+                    if self._bits.has(index * PER_PATCH + slot)
+                ]
+                if there:
+                    yield there
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def write_part(self, name: str, body: bytes) -> int:
+        if not name.endswith(_PUBLISHED_AT_ONCE):
+            return super().write_part(name, body)
+        number = number_in(body)
+        self._staged[name] = number, len(body)
+        return number
+
+    def drop_part(self, name: str) -> None:
+        if self._staged.pop(name, None) is None:
+            super().drop_part(name)
+
+    def list_parts(self) -> list[PartEntry]:
+        staged = [PartEntry(name, *found) for name, found in self._staged.items()]
+        return sorted([*super().list_parts(), *staged])
+
+    # --- publishing --------------------------------------------------------------------------------------
+
+    def sync(self, parts: Sequence[str]) -> None:
+        """Do nothing: bits are lost with the machine, and nobody wants them back."""
+        del parts
+        self.take_touched()
+
+    def mark_changed(self, directory: str) -> None:
+        if self._patch_in(directory) is None:
+            super().mark_changed(directory)
+
+    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+        if part not in self._staged:
+            return super().place(part, directory, name, replace=replace)
+        path = f"{directory}/{name}"
+        number = self._number(path)
+        if number is None:
+            raise ValueError(f"{path} is not a file of this dataset")
+        if self._bits.has(number) and not replace:
+            return Failure(FailureKind.EXISTS, f"{path} exists and is not of this mirror.")
+        slot = number % PER_PATCH
+        if slot < LABEL_JSON and self._staged[part] != (number, size_of(slot)):
+            raise ValueError(f"{path} has the content of another file")
+        del self._staged[part]
+        self._bits.put(number, there=True)
+        return None
+
+    def remove(self, directory: str, name: str) -> None:
+        number = self._number(f"{directory}/{name}")
+        if number is None:
+            super().remove(directory, name)
+        else:
+            self._bits.put(number, there=False)
+
+    def tidy(self, directory: str) -> None:
+        if self._patch_in(directory) is None:
+            super().tidy(directory)
+
+
+def _size(slot: int) -> int:
+    return size_of(slot) if slot < LABEL_JSON else _JSON_SIZE
+
+
+def _content(patch: int, slot: int) -> bytes:
+    if slot >= LABEL_JSON:
+        raise NotImplementedError("the content of item JSON is not kept")
+    return content(patch, slot)
+
+
+_LABEL_FILES = [(SLOTS["labels"], "labels.json"), (LABEL_JSON, "")]
+_SOURCE_FILES = [
+    *((slot, f"{key}.tif") for key, slot in SLOTS.items() if key != "labels"),
+    (SOURCE_JSON, ""),
+]
+
+
+def main() -> None:
+    """Be the store process of a run whose DEST is simulated. Does not return."""
+    workspace.Destination = SimulatedStore  # type: ignore[misc] # `mock` would import asyncio: 5 MB
+    store_server.main()
