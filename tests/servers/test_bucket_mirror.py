@@ -27,7 +27,7 @@ from tests.servers.radosgw import OWNER, Radosgw
 import stacpull
 from stacpull.errors import DestinationError
 from stacpull.store.bucket import BucketLocation
-from stacpull.store.opening import remember_bucket
+from stacpull.store.store_choice import remember_bucket
 from stacpull_replicas import EvolvingReplica, MlhubReplica, Status, run_in_thread
 
 

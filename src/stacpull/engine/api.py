@@ -44,7 +44,7 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.lock import holder, is_held
-from stacpull.store.opening import open_files
+from stacpull.store.store_choice import open_files
 from stacpull.urls import is_local
 
 _LAST_ERRORS = 5

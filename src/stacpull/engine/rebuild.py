@@ -60,9 +60,9 @@ from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
-from stacpull.store.opening import refuse_bucket
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
+from stacpull.store.store_choice import refuse_bucket
 from stacpull.urls import is_web
 
 _OWN = ".stacpull"

@@ -36,8 +36,8 @@ from stacpull.reports import MergeReport
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
-from stacpull.store.opening import refuse_bucket
 from stacpull.store.protocol import StoredFiles
+from stacpull.store.store_choice import refuse_bucket
 
 _NAMED = 20
 """Conflicts that the report names."""

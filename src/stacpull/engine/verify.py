@@ -32,7 +32,7 @@ from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
 from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
-from stacpull.store.opening import open_files
+from stacpull.store.store_choice import open_files
 
 _CLAIMED_AT_ONCE = 256
 

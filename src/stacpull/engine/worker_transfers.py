@@ -29,9 +29,9 @@ from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
-from stacpull.store.opening import open_store
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import Store
+from stacpull.store.store_choice import open_store
 from stacpull.store.writer import Arrived, BodyWriter
 
 T = TypeVar("T")

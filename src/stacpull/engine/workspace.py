@@ -21,7 +21,7 @@ from stacpull.store.bucket import BucketStore
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
-from stacpull.store.opening import open_store
+from stacpull.store.store_choice import open_store
 
 
 @dataclass(frozen=True, slots=True)

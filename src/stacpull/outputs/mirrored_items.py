@@ -23,8 +23,8 @@ from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
 from stacpull.store.inspection import DirectoryFiles
-from stacpull.store.opening import refuse_bucket
 from stacpull.store.protocol import StoredFiles
+from stacpull.store.store_choice import refuse_bucket
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
