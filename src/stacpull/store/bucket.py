@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
 
 import orjson
 
@@ -282,7 +282,7 @@ class BucketStore(StagedParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
-    is_local = False
+    is_local: Literal[False] = False
 
     def __init__(self, work: Path, location: BucketLocation) -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file
-from stacpull.store.bucket import BucketFiles, BucketLocation, BucketStore
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.regular import read_regular
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketFiles, BucketLocation, BucketStore  # few mirrors have one: 9 ms
 
 _HELD_DIRECTORIES = 64
 _NAME = ".stacpull/bucket.json"
@@ -28,6 +31,8 @@ def bucket_of(work: Path) -> BucketLocation | None:
     """
     try:
         found = orjson.loads(read_regular(work / _NAME, _LIMIT))
+        from stacpull.store.bucket import BucketLocation  # noqa: PLC0415 - see above
+
         return BucketLocation(**found)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -41,7 +46,7 @@ def remember_bucket(work: Path, location: BucketLocation) -> None:
     Raises:
         DestinationError: It cannot be written.
     """
-    location = replace(location, mirror=location.mirror or uuid.uuid4().hex)
+    location = replace(location, mirror=location.mirror or os.urandom(16).hex())
     (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(work / _NAME) as file:
         file.write(orjson.dumps(asdict(location)))
@@ -69,7 +74,11 @@ def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES) -> Destination
         DestinationError: It cannot be made or written.
     """
     location = bucket_of(work)
-    return Destination(work, most_held=most_held) if location is None else BucketStore(work, location)
+    if location is None:
+        return Destination(work, most_held=most_held)
+    from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
+
+    return BucketStore(work, location)
 
 
 def open_files(work: Path) -> DirectoryFiles | BucketFiles:
@@ -80,4 +89,8 @@ def open_files(work: Path) -> DirectoryFiles | BucketFiles:
         DestinationError: The file that names the bucket is damaged.
     """
     location = bucket_of(work)
-    return DirectoryFiles(work) if location is None else BucketFiles(location)
+    if location is None:
+        return DirectoryFiles(work)
+    from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above
+
+    return BucketFiles(location)
