@@ -13,6 +13,7 @@ from tests.servers.buckets import REGION, Bucket, Keys, client
 from tests.servers.moto_server import Moto
 from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.rclone import KEYS, rclone
+from tests.servers.unreliable import Fault, unreliable
 from tests.store.store_contract import Reopen, StoreContract, paths, put
 
 from stacpull.errors import DestinationError
@@ -197,3 +198,34 @@ def test_a_bucket_that_is_not_there_and_one_that_cannot_be_reached_are_named(
     with pytest.raises(DestinationError, match="There is no bucket no-such-bucket"):
         put(store, "a", b"x")
     store.close()
+
+
+@pytest.mark.parametrize("fault", ["500 after storing", "cut after storing", "SlowDown"])
+def test_a_reply_that_is_lost_or_asks_to_wait_is_settled(
+    bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None], fault: Fault
+) -> None:
+    act_as(OWNER)
+    with unreliable(gateway.url, fault) as proxy:
+        store = BucketStore(tmp_path, BucketLocation(bucket.name, "", proxy.url, REGION))
+        store._is_conditional = True  # type: ignore[misc] # the probe would meet the fault, too
+        assert put(store, "a", b"abc") is None
+        assert proxy.puts[f"/{bucket.name}/a"] == 2
+        assert store.read("a") == b"abc"
+        bucket.put("b", b"foreign")
+        failure = put(store, "b", b"mine")
+        assert failure is not None
+        assert failure.kind is FailureKind.EXISTS
+        assert store.read("b") == b"foreign"
+        store.close()
+
+
+def test_a_bucket_that_denies_writes_is_named(
+    bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
+) -> None:
+    act_as(OWNER)
+    with unreliable(gateway.url, "AccessDenied", times=99) as proxy:
+        store = BucketStore(tmp_path, BucketLocation(bucket.name, "", proxy.url, REGION))
+        with pytest.raises(DestinationError, match=r"denies stacpull to write.*s3:PutObject"):
+            put(store, "a", b"abc")
+        assert [entry.name for entry in store.list_parts()] == ["1.0.1.whole"]
+        store.close()

@@ -45,8 +45,9 @@ class MemoryStore:
 
     def __init__(self, work: Path, disk: MemoryDisk | None = None) -> None:
         self.work = work
+        self.parts = work / ".stacpull" / "parts"
         self.name = "memory"
-        self.covers_ledger = True
+        self.covers_ledger = self.is_local = True
         self.warning: str | None = None
         self.disk = disk or MemoryDisk()
         self.synced: list[list[str]] = []

@@ -82,6 +82,16 @@ def handed_down(environ: Mapping[str, str] | None = None) -> tuple[dict[str, str
     return start, whole
 
 
+def aws_variables() -> dict[str, str]:
+    """Return the variables of this process that AWS libraries read."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
+def add_variables(environ: Mapping[str, str]) -> None:
+    """Add variables to the environment of this process."""
+    os.environ.update(environ)
+
+
 def take_over(environ: Mapping[str, str]) -> None:
     """Make `environ` the environment of this process."""
     os.environ.clear()

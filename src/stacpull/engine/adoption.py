@@ -28,8 +28,8 @@ from stacpull.net.coding import coding_of
 from stacpull.net.ranges import content_length
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import complete
-from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
+from stacpull.store.protocol import Store
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of
@@ -80,7 +80,7 @@ class AdoptingFetcher:
         self,
         within: AssetFetcher[Job, Received],
         client: Client,
-        destination: Destination,
+        destination: Store,
         *,
         checksum: str | None,
     ) -> None:
@@ -179,7 +179,7 @@ class AdoptingFetcher:
         try:
             destination.link_part(part, destination, path)
         except OSError as error:
-            raise destination_error(error, destination.path) from error
+            raise destination_error(error, destination.work) from error
         return destination.parts / part
 
 

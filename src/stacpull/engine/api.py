@@ -43,8 +43,8 @@ from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import holder, is_held
+from stacpull.store.store_choice import open_files
 from stacpull.urls import is_local
 
 _LAST_ERRORS = 5
@@ -145,7 +145,7 @@ async def _mirror(
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
         async with opened_workspace(dest) as workspace:
-            kept = await kept_in(workspace.destination.path, stop, source)
+            kept = await kept_in(workspace.destination.work, stop, source)
             spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
             run = await on_ledger(
                 workspace,
@@ -449,7 +449,7 @@ def status(dest: str | Path) -> StatusReport:
             "assets_clipped": views.clipped(db),
             "assets_unproven": views.unproven(db),
         }
-        with DirectoryFiles(path) as files:
+        with open_files(path) as files:
             in_the_way = list(unwritten(db, files))
         sums["items_failed"] += len(in_the_way)
         newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
@@ -523,5 +523,5 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
     path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
-        with DirectoryFiles(path) as files:
+        with open_files(path) as files:
             yield from unwritten(db, files)

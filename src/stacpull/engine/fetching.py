@@ -18,10 +18,9 @@ from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.models import Job, Received
 from stacpull.planning.names import joined
-from stacpull.store.destination import Destination
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
-from stacpull.store.protocol import StoredFiles
+from stacpull.store.protocol import Store, StoredFiles
 from stacpull.transfer.attempt import Fetcher
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
@@ -42,7 +41,7 @@ class Fetching(NamedTuple):
 def open_fetching(
     network: Network,
     parts: PartStore,
-    destination: Destination,
+    destination: Store,
     options: Options,
     *,
     clock: Clock,

@@ -98,7 +98,7 @@ class MirrorRun:
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._journal = Journal(
-            workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
+            workspace.destination.work / ".stacpull" / "log.ndjson", network.secrets, clock
         )
         self._account = RunStats(run, network.counters, clock, network.client.gates.progress)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -151,7 +151,7 @@ class MirrorRun:
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
-                dest = self._workspace.destination.path
+                dest = self._workspace.destination.work
                 error = await asyncio.to_thread(as_destination_error, error, dest)
         try:
             if error is None and not (self._cut_short or self._stop.is_set()):
@@ -305,7 +305,7 @@ class MirrorRun:
         tools = TransferTools(
             fetching.fetcher, reader, network.policy, self._clock, network.note_retry, selection.prefer
         )
-        settings = worker_settings(network, self._options, destination.path, selection)
+        settings = worker_settings(network, self._options, destination.work, selection)
         pool = Pool(
             queue,
             self._intake,
@@ -402,7 +402,7 @@ class MirrorRun:
             self._emit(Notice("warning", text))
 
     async def _warn_of_little_room(self) -> None:
-        disk = await asyncio.to_thread(disk_of, self._workspace.destination.path)
+        disk = await asyncio.to_thread(disk_of, self._workspace.destination.work)
         if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
             self._emit(
                 Notice("warning", f"Only {disk.bytes_free / 1e6:,.0f} MB are free at the destination.")
@@ -427,7 +427,7 @@ class MirrorRun:
         findings = await self._findings()
         found = findings.changes
         if lost := found.get("files_lost"):
-            dest = self._workspace.destination.path
+            dest = self._workspace.destination.work
             what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
@@ -451,7 +451,7 @@ class MirrorRun:
             assets_outside=findings.outside,
             assets_clipped=findings.clipped,
         )
-        return self._account.report(ending, str(self._workspace.destination.path))
+        return self._account.report(ending, self._workspace.destination.name)
 
     def _left_over(self) -> StacpullError | None:
         """Return the error for a run that has work left although nothing stopped it; None if it has none."""

@@ -62,6 +62,7 @@ from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
+from stacpull.store.store_choice import refuse_bucket
 from stacpull.urls import is_web
 
 _OWN = ".stacpull"
@@ -79,6 +80,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
         UsageError: the ledger is sound.
         DestinationError: DEST cannot be read or written, or a run is at work on it.
     """
+    refuse_bucket(dest, "rebuilt")
     reason = _reason(dest)
     try:
         with ExitStack() as opened:

@@ -50,7 +50,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
     if not is_local(opened) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
         return
     path = unquote(urlsplit(opened).path)
-    dest = workspace.destination.path
+    dest = workspace.destination.work
     raise UsageError(
         f"The ledger of {dest} names files of this disk as its source ({path}), but it is a copy, or was not "
         f"made by you. If you want these files to be read, name them: stacpull mirror {path} {dest}"
@@ -79,7 +79,7 @@ async def go_on(
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
-    kept = await asyncio.to_thread(path_of_input, workspace.destination.path, run.spec.source)
+    kept = await asyncio.to_thread(path_of_input, workspace.destination.work, run.spec.source)
     address = source_address(run.spec.source, options, kept, named=False)
     if kept is None:
         await _refuse_unnamed(workspace, run.spec.source, address.url)
@@ -163,7 +163,7 @@ async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
     """Run `function` off the loop, before the publisher owns the ledger."""
 
     def call() -> T:
-        with translated(ledger_path(workspace.destination.path)):
+        with translated(ledger_path(workspace.destination.work)):
             return function()
 
     return await asyncio.to_thread(call)

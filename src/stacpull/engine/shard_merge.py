@@ -37,6 +37,7 @@ from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import StoredFiles
+from stacpull.store.store_choice import refuse_bucket
 
 _NAMED = 20
 """Conflicts that the report names."""
@@ -97,6 +98,8 @@ async def merge(
 
 def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeReport:
     _refuse_same([dest, *shards])
+    for path in (dest, *shards):
+        refuse_bucket(path, "merged")
     with ExitStack() as opened:
         ledgers = {}
         for shard in shards:  # before DEST is made
@@ -144,14 +147,14 @@ class _MergeRun:
         """Merge all shards, then write the catalogs."""
         unfinished = runs.reason_unfinished(self._db)
         if unfinished not in (None, rows.UNFINISHED):
-            raise UsageError(f"{self._destination.path} is not finished: run `stacpull resume` on it first.")
+            raise UsageError(f"{self._destination.work} is not finished: run `stacpull resume` on it first.")
         remove_listed(self._db, self._destination, lambda: self._destination.sync(()))
         for shard, ledger in self._shards.items():
             self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
         self._write_documents()
         counts = self._counts
         return MergeReport(
-            dest=str(self._destination.path),
+            dest=str(self._destination.work),
             shards=tuple(map(str, self._shards)),
             items=counts.items,
             assets=counts.assets,
@@ -265,7 +268,7 @@ class _MergeRun:
         try:
             return self._destination.link_part(put.part, files, put.path)
         except OSError as error:
-            raise destination_error(error, self._destination.path) from error
+            raise destination_error(error, self._destination.work) from error
 
     def _write_documents(self) -> None:
         """Write the JSON of items that have more files than before, and the catalogs."""

@@ -23,7 +23,7 @@ from stacpull.net.client import Begun
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import complete
 from stacpull.planning.names import joined
-from stacpull.store.destination import Destination
+from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Fetcher
 
@@ -62,7 +62,7 @@ class _First:
 class SharingFetcher:
     """Makes one attempt at an asset as the fetcher within does, unless another asset has the same href."""
 
-    def __init__(self, within: Fetcher, destination: Destination, *, checksum: str | None) -> None:
+    def __init__(self, within: Fetcher, destination: Store, *, checksum: str | None) -> None:
         self._within = within
         self._destination = destination
         self._checksum = checksum

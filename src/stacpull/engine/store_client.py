@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from stacpull.config.environment import aws_variables
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import Started, reap, spawn
@@ -38,7 +39,7 @@ from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests, Run
 from stacpull.models import Failure, FailureKind, Job, Received
 from stacpull.redact import Secrets
-from stacpull.store.destination import Destination
+from stacpull.store.protocol import Store
 from stacpull.store.writer import Arrived, BodyWriter
 
 P = ParamSpec("P")
@@ -94,7 +95,7 @@ class StoreClient:
     """The store process, as the network process sees it. To be used on one event loop."""
 
     def __init__(
-        self, destination: Destination, run: Run, secrets: Secrets, checksum: str | None, on: StoreEvents
+        self, destination: Store, run: Run, secrets: Secrets, checksum: str | None, on: StoreEvents
     ) -> None:
         """Prepare; `open` opens the mirror.
 
@@ -148,8 +149,10 @@ class StoreClient:
         """
         self._process, sock = started
         self._known_there = self._secrets.values
-        dest = os.fsencode(self._destination.path)
-        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *self._secrets.revealed())
+        dest = os.fsencode(self._destination.work)
+        aws = {} if self._destination.is_local else aws_variables()
+        secrets = self._secrets.revealed()
+        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *secrets, aws)
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:

@@ -33,6 +33,8 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     known: list[str]
     """Secrets, to be removed from everything that is written."""
     learned: list[str]
+    aws: dict[str, str]
+    """Variables for the AWS libraries, where DEST is a bucket: the process is started without credentials."""
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):

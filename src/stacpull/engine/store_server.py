@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from stacpull.clock import SystemClock
+from stacpull.config.environment import add_variables
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
@@ -100,10 +101,13 @@ class StoreServer:
     def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
         """Open the mirror, and start the thread that ends with the socket."""
         self._learn(message)
+        add_variables(message.aws)
         self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
         self._dest = Path(os.fsdecode(message.dest))
         try:
             workspace = opened.enter_context(opened_ledger(self._dest))
+            if workspace.destination.is_local:
+                sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
             store = self._store = MirrorStore(
                 workspace,
                 runs.stored(workspace.db, message.run),
@@ -276,7 +280,6 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     give_back_large_blocks()
     collect_seldom()
-    sys.modules["urllib3"] = None  # type: ignore[assignment] # pystac imports it: 30 ms, and nothing is sent
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock).serve()
     os._exit(0)  # everything is closed; to free each object first takes 15 ms

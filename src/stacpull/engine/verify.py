@@ -31,8 +31,8 @@ from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, 
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
 from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
-from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
+from stacpull.store.store_choice import open_files
 
 _CLAIMED_AT_ONCE = 256
 
@@ -132,7 +132,7 @@ class _Check:
             if complaint is not None:
                 raise DestinationError(damaged_sentence(path, complaint))
             try:
-                with DirectoryFiles(self._dest) as files:
+                with open_files(self._dest) as files:
                     self._findings = Inspection(
                         files,
                         Expectations(db),

@@ -28,9 +28,10 @@ from stacpull.models import Failure, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
-from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
+from stacpull.store.protocol import Store
+from stacpull.store.store_choice import open_store
 from stacpull.store.writer import Arrived, BodyWriter
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ async def _transfer(
     Raises:
         DestinationError: The disk fails.
     """
-    destination = await asyncio.to_thread(Destination, Path(settings.dest))
+    destination = await asyncio.to_thread(open_store, Path(settings.dest))
     try:
         async with open_network(
             settings.address,
@@ -78,7 +79,7 @@ async def _transfer(
                 await worker.close()
     except OSError as error:
         if is_destination_failure(error):
-            raise await asyncio.to_thread(destination_error, error, destination.path) from error
+            raise await asyncio.to_thread(destination_error, error, destination.work) from error
         raise
     finally:
         await asyncio.to_thread(destination.close)
@@ -142,7 +143,7 @@ class Worker:
     """The transfers of a worker process. It takes outcomes as a `StoreClient` does, and reports them."""
 
     def __init__(
-        self, settings: WorkerSettings, first: FirstProcess, network: Network, destination: Destination
+        self, settings: WorkerSettings, first: FirstProcess, network: Network, destination: Store
     ) -> None:
         options, clock = settings.options, SystemClock()
         self._first = first

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -20,13 +21,17 @@ from stacpull.ledger.database import (
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
+from stacpull.store.store_choice import open_store
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """What a run writes to."""
 
-    destination: Destination
+    destination: Destination | BucketStore
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
@@ -42,11 +47,20 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
     with (
-        closing(Destination(dest, most_held=shares_here().directories)) as destination,
+        closing(open_store(dest, most_held=shares_here().directories)) as destination,
         locked(dest) as lock,
+        _claimed(destination),
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db, lock.fileno())
+
+
+@contextmanager
+def _claimed(destination: Destination | BucketStore) -> Iterator[None]:
+    """See that a bucket is this mirror's."""
+    if destination.is_local is False:
+        destination.claim()
+    yield
 
 
 @contextmanager
@@ -57,18 +71,18 @@ def opened_ledger(dest: Path) -> Iterator[Workspace]:
         DestinationError: it cannot be opened.
     """
     with (
-        closing(Destination(dest, most_held=shares_here().directories)) as destination,
+        closing(open_store(dest, most_held=shares_here().directories)) as destination,
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db)
 
 
 @contextmanager
-def _ledger_of(destination: Destination) -> Iterator[Connection]:
+def _ledger_of(destination: Destination | BucketStore) -> Iterator[Connection]:
     """Open the ledger, and see that everything in it is on the disk at the end."""
     covered = destination.covers_ledger
     network = destination.is_on_network
-    db = open_writer(destination.path, journal="delete" if network else "wal", durable=not covered)
+    db = open_writer(destination.work, journal="delete" if network else "wal", durable=not covered)
     try:
         if not covered:
             destination.sync_own_directory()
@@ -83,7 +97,7 @@ def _ledger_of(destination: Destination) -> Iterator[Connection]:
         db.close()
 
 
-def _settle(db: Connection, destination: Destination) -> None:
+def _settle(db: Connection, destination: Destination | BucketStore) -> None:
     """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
 
     A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.
@@ -92,7 +106,7 @@ def _settle(db: Connection, destination: Destination) -> None:
         DestinationError: the disk fails.
     """
     try:
-        with translated(ledger_path(destination.path)):
+        with translated(ledger_path(destination.work)):
             settle_log(db)
     except DestinationError:
         destination.withdraw_trust()

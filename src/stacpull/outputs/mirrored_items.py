@@ -24,6 +24,7 @@ from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.protocol import StoredFiles
+from stacpull.store.store_choice import refuse_bucket
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
@@ -159,6 +160,7 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
         NotAMirrorError: `dest` holds no mirror.
         DestinationError: The ledger cannot be read.
     """
+    refuse_bucket(dest, "exported")
     db = open_reader(dest)
     try:
         with translated(ledger_path(dest)), DirectoryFiles(dest) as files:

@@ -21,6 +21,7 @@ import base64
 import errno
 import hashlib
 import io
+import platform
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
+
+import orjson
 
 from stacpull.digests import new_hasher
 from stacpull.errors import DestinationError
@@ -49,6 +53,7 @@ _READ = 1 << 20
 _LONGEST_KEY = 1024
 _NO_NAMES = frozenset({"", ".", ".."})
 _WINDOWS = 16
+_OWNER = ".stacpull/owner.json"
 _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -68,6 +73,8 @@ class BucketLocation:
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
+    mirror: str = ""
+    """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
 
     @property
     def url(self) -> str:
@@ -102,6 +109,14 @@ class BucketFiles:
     def name(self) -> str:
         """See `StoredFiles.name`."""
         return self.location.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -267,6 +282,7 @@ class BucketStore(StagedParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
+    is_local: Literal[False] = False
 
     def __init__(self, work: Path, location: BucketLocation) -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.
@@ -318,6 +334,40 @@ class BucketStore(StagedParts, BucketFiles):
                 with suppress(ClientError):
                     self._s3.delete_object(**self._of(path))
         return False
+
+    def claim(self) -> None:
+        """Make the prefix this mirror's, unless it is that already.
+
+        Raises:
+            DestinationError: It is another mirror's, or holds a catalog that no mirror has made.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
+
+        owner = self.read(_OWNER)
+        if owner is None:
+            if self._head("catalog.json") is not None:
+                raise DestinationError(
+                    f"{self.name} holds a catalog.json that no mirror made: choose another prefix."
+                )
+            about = {
+                "mirror": self.location.mirror,
+                "host": platform.node(),
+                "work": str(self.work.absolute()),
+            }
+            condition = {"IfNoneMatch": "*"} if self._is_conditional else {}
+            with suppress(ClientError), self._stored_unless(_OWNER):
+                self._s3.put_object(**self._of(_OWNER), Body=orjson.dumps(about), **condition)
+            owner = self.read(_OWNER) or b"{}"
+        try:
+            found = orjson.loads(owner)
+            mirror, place = found["mirror"], f"{found['work']} on {found['host']}"
+        except (ValueError, KeyError, TypeError) as error:
+            raise DestinationError(f"{self.name}/{_OWNER} is damaged.") from error
+        if mirror != self.location.mirror:
+            raise DestinationError(
+                f"{self.name} belongs to the mirror whose ledger is in {place}: run stacpull there, "
+                "or choose another prefix."
+            )
 
     # --- publishing --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from stacpull.models import Failure, FailureKind
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -36,6 +36,9 @@ class Destination(StagedParts, DirectoryFiles):
     the parts directory; those touch its descriptor only. One alone does everything else, with the directories
     that are held open.
     """
+
+    is_local: Literal[True] = True
+    """Nothing is sent over a network."""
 
     def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.

@@ -157,6 +157,16 @@ class Store(StoredFiles, Protocol):
         ...
 
     @property
+    def parts(self) -> Path:
+        """The local directory of unfinished parts."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """True if nothing is sent over a network."""
+        ...
+
+    @property
     def covers_ledger(self) -> bool:
         """True if `sync` syncs the log of the ledger as well."""
         ...

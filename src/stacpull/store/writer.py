@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, Job, Received
-from stacpull.store.destination import Destination
+from stacpull.store.protocol import Store
 from stacpull.store.wholes import Whole, whole_name
 
 Arrived = tuple[Job, Received, Whole]
@@ -28,7 +28,7 @@ class BodyWriter:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: Store,
         *,
         checksum: str | None,
         deliver: Callable[[list[Arrived]], None],

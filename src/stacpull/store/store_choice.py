@@ -1,0 +1,96 @@
+"""Which store a mirror has: the directory itself, or a bucket that `.stacpull/bucket.json` names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from stacpull.errors import DestinationError, UsageError
+from stacpull.store.atomic import whole_file
+from stacpull.store.destination import Destination
+from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.regular import read_regular
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketFiles, BucketLocation, BucketStore  # few mirrors have one: 9 ms
+
+_HELD_DIRECTORIES = 64
+_NAME = ".stacpull/bucket.json"
+_LIMIT = 1 << 16
+
+
+def bucket_of(work: Path) -> BucketLocation | None:
+    """Return the bucket of a mirror, None if its files are in the directory itself.
+
+    Raises:
+        DestinationError: The file that names the bucket is damaged.
+    """
+    try:
+        found = orjson.loads(read_regular(work / _NAME, _LIMIT))
+        from stacpull.store.bucket import BucketLocation  # noqa: PLC0415 - see above
+
+        return BucketLocation(**found)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise DestinationError(f"{work / _NAME} cannot be read: {error}.") from error
+
+
+def remember_bucket(work: Path, location: BucketLocation) -> None:
+    """Make a bucket the store of a mirror whose ledger is (or will be) in `work`.
+
+    Raises:
+        DestinationError: It cannot be written.
+    """
+    location = replace(location, mirror=location.mirror or os.urandom(16).hex())
+    (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(work / _NAME) as file:
+        file.write(orjson.dumps(asdict(location)))
+
+
+def refuse_bucket(work: Path, what: str) -> None:
+    """Refuse work that is done with directories only.
+
+    Raises:
+        UsageError: The files of the mirror are in a bucket.
+    """
+    location = bucket_of(work)
+    if location is not None:
+        raise UsageError(f"The files of this mirror are in {location.url}: it cannot be {what} yet.")
+
+
+def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES) -> Destination | BucketStore:
+    """Open the store of a mirror for a run.
+
+    Args:
+        work: The mirror, or the directory of its ledger.
+        most_held: How many directories may be held open at once.
+
+    Raises:
+        DestinationError: It cannot be made or written.
+    """
+    location = bucket_of(work)
+    if location is None:
+        return Destination(work, most_held=most_held)
+    from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
+
+    return BucketStore(work, location)
+
+
+def open_files(work: Path) -> DirectoryFiles | BucketFiles:
+    """Open the store of a mirror for reading.
+
+    Raises:
+        OSError: It is not a directory, or cannot be opened.
+        DestinationError: The file that names the bucket is damaged.
+    """
+    location = bucket_of(work)
+    if location is None:
+        return DirectoryFiles(work)
+    from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above
+
+    return BucketFiles(location)

@@ -1,0 +1,292 @@
+"""A whole mirror in a bucket: made, killed, resumed, verified, repaired, pruned, and read by others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pystac
+import pytest
+from tests.acceptance.command import LABELS, Running, environment, run, wait_until
+from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
+from tests.acceptance.trees import TOKEN
+from tests.security.watch import stores_of
+from tests.servers.buckets import REGION, Keys, client
+from tests.servers.moto_server import Moto
+from tests.servers.process import found
+from tests.servers.radosgw import OWNER, Radosgw
+
+import stacpull
+from stacpull.errors import DestinationError
+from stacpull.store.bucket import BucketLocation
+from stacpull.store.store_choice import remember_bucket
+from stacpull_replicas import EvolvingReplica, MlhubReplica, Status, run_in_thread
+
+
+@pytest.fixture(params=["radosgw", "moto"])
+def server(request: pytest.FixtureRequest) -> tuple[str, Keys]:
+    if request.param == "radosgw":
+        gateway: Radosgw = request.getfixturevalue("gateway")
+        return gateway.url, OWNER
+    moto: Moto = request.getfixturevalue("moto_s3")
+    return moto.url, moto.keys
+
+
+@pytest.fixture
+def location(server: tuple[str, Keys], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketLocation:
+    """A new bucket, with credentials of its own: those of the source are others."""
+    url, keys = server
+    shared = tmp_path / "credentials"
+    shared.write_text(
+        f"[dest]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    client(url, keys).create_bucket(Bucket=bucket)
+    return BucketLocation(bucket, "a/mirror", url, REGION, "dest")
+
+
+@pytest.fixture
+def s3(server: tuple[str, Keys]) -> Any:
+    s3 = client(*server)
+    yield s3
+    s3.close()
+
+
+def body(s3: Any, location: BucketLocation, key: str) -> bytes:
+    found: bytes = s3.get_object(Bucket=location.bucket, Key=key)["Body"].read()
+    return found
+
+
+def without_tokens(data: bytes) -> bytes:
+    """Cut the tokens that the replica draws again for each response."""
+    return TOKEN.sub(rb"\1", data)
+
+
+def objects(s3: Any, location: BucketLocation) -> dict[str, bytes]:
+    """Return every object of a mirror, its own notes apart."""
+    prefix = f"{location.prefix}/"
+    keys = [
+        one["Key"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
+        for one in page.get("Contents", ())
+    ]
+    return {
+        key.removeprefix(prefix): without_tokens(
+            s3.get_object(Bucket=location.bucket, Key=key)["Body"].read()
+        )
+        for key in keys
+        if not key.startswith(f"{prefix}.stacpull/")
+    }
+
+
+def tree(dest: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(dest).as_posix(): without_tokens(path.read_bytes())
+        for path in sorted(dest.rglob("*"))
+        if path.is_file() and ".stacpull" not in path.parts
+    }
+
+
+@pytest.fixture
+def replica(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlhubReplica]:
+    """The source; its credentials are those of the environment."""
+    with run_in_thread(MlhubReplica(items=request.param, seed=5)) as replica:
+        for name, value in replica.exports().items():
+            if name.startswith("AWS_"):
+                monkeypatch.setenv(name, value)
+        yield replica
+
+
+@pytest.mark.parametrize("replica", [40], indirect=True)
+@pytest.mark.parametrize(
+    "more", [{"processes": 2}, {"metadata": "ndjson"}, {"checksum": "crc64nvme"}], ids=str
+)
+def test_other_options_make_the_same_mirror(
+    location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    work, dest = tmp_path / "work", tmp_path / "dest"
+    remember_bucket(work, location)
+    options = options_for(replica, **more)
+    for where in (work, dest):
+        mirrored = stacpull.mirror(replica.base_url, where, selection=SELECTION, options=options)
+        assert asyncio.run(mirrored).exit_code == 0
+    assert objects(s3, location) == tree(dest)
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.mark.parametrize("replica", [4], indirect=True)
+def test_a_mirror_in_a_bucket_equals_the_one_on_disk(
+    location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
+) -> None:
+    work, dest = tmp_path / "work", tmp_path / "dest"
+    remember_bucket(work, location)
+    options = options_for(replica)
+
+    def mirror(where: Path) -> stacpull.MirrorReport:
+        return asyncio.run(stacpull.mirror(replica.base_url, where, selection=SELECTION, options=options))
+
+    on_disk, report = mirror(dest), mirror(work)
+    assert (report.exit_code, report.assets_done) == (0, on_disk.assets_done)
+    assert objects(s3, location) == tree(dest)
+    assert list((work / ".stacpull" / "parts").iterdir()) == []
+    assert tree(work) == {}
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+    before = sum(replica.counters[route] for route in ASSET_ROUTES)
+    assert mirror(work).exit_code == 0
+    assert sum(replica.counters[route] for route in ASSET_ROUTES) == before
+    lost, altered = sorted(key for key in tree(dest) if key.endswith(".tif"))[:2]
+    s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{lost}")
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{altered}", Body=b"altered")
+    assert asyncio.run(stacpull.verify(work)).exit_code != 0
+    repaired = asyncio.run(stacpull.verify(work, repair=True, options=options))
+    assert repaired.exit_code == 0
+    assert objects(s3, location) == tree(dest)
+
+
+class BucketIO(pystac.StacIO):
+    """Lets pystac read s3:// hrefs."""
+
+    def __init__(self, s3: Any) -> None:
+        self.s3 = s3
+
+    def read_text(self, source: Any, *_: Any, **__: Any) -> str:
+        bucket, _, key = str(source).removeprefix("s3://").partition("/")
+        found: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return found.decode()
+
+    def write_text(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("replica", [3], indirect=True)
+def test_others_read_a_mirror_in_a_bucket(
+    location: BucketLocation, s3: Any, server: tuple[str, Keys], replica: MlhubReplica, tmp_path: Path
+) -> None:
+    """pystac walks it from the catalog to every file; s5cmd lists as many objects."""
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    mirrored = stacpull.mirror(
+        replica.base_url, work, selection=SELECTION, options=options_for(replica, items_parquet=True)
+    )
+    report = asyncio.run(mirrored)
+    assert report.exit_code == 0
+    there = objects(s3, location)
+    catalog = pystac.Catalog.from_file(f"{location.url}/catalog.json", stac_io=BucketIO(s3))
+    items = list(catalog.get_items(recursive=True))
+    hrefs = [
+        asset.get_absolute_href() or ""
+        for item in items
+        for asset in item.assets.values()
+        if not asset.href.startswith("http")
+    ]
+    assert len(items) == report.items_done + 3
+    assert len(hrefs) == report.assets_done
+    assert {href.removeprefix(f"{location.url}/") for href in hrefs} <= there.keys()
+    assert "items.parquet" in there
+    url, keys = server
+    listed = subprocess.run(
+        [found("s5cmd", venv="s5cmd"), "--endpoint-url", url, "ls", f"{location.url}/*"],
+        capture_output=True,
+        env={**os.environ, **keys.environment(), "AWS_REGION": REGION},
+        check=True,
+    )
+    names = [line.split()[-1] for line in listed.stdout.decode().splitlines()]
+    assert sorted(name for name in names if not name.startswith(".stacpull/")) == sorted(there)
+
+
+@pytest.mark.parametrize("replica", [1], indirect=True)
+def test_a_second_work_directory_is_refused(
+    location: BucketLocation, replica: MlhubReplica, tmp_path: Path
+) -> None:
+    options = options_for(replica)
+    for number, expected in enumerate((None, DestinationError)):
+        work = tmp_path / f"{number}"
+        remember_bucket(work, location)
+        mirrored = stacpull.mirror(replica.base_url, work, selection=SELECTION, options=options)
+        if expected is None:
+            assert asyncio.run(mirrored).exit_code == 0
+        else:
+            with pytest.raises(expected, match="belongs to the mirror whose ledger is in"):
+                asyncio.run(mirrored)
+
+
+@pytest.mark.parametrize("replica", [40], indirect=True)
+def test_a_mirror_in_a_bucket_survives_kills(
+    location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
+) -> None:
+    """The command is killed with its store process, at random moments."""
+    work, dest = tmp_path / "work", tmp_path / "dest"
+    remember_bucket(work, location)
+    chance = random.Random(7)
+    mirrored = stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options_for(replica))
+    asyncio.run(mirrored)
+    env = environment(replica, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
+    command = [
+        "mirror",
+        replica.base_url,
+        str(work),
+        "-C",
+        LABELS,
+        "--exclude-asset",
+        "B10",
+        "--layout",
+        NOTEBOOK,
+    ]
+    kills = 0
+    for _ in range(8):
+        with Running(command, env) as process:
+            wait_until(lambda: not process.is_alive(), 1 + 4 * chance.random())
+            stores = stores_of(process.pid)
+            kills += process.signal(signal.SIGKILL)
+            for store in stores:
+                with suppress(ProcessLookupError):
+                    os.kill(store, signal.SIGKILL)
+    ran = run(command, env)
+    assert ran.code == 0, ran.err
+    assert kills > 2
+    assert objects(s3, location) == tree(dest)
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+def test_a_mirror_in_a_bucket_follows_its_source(location: BucketLocation, s3: Any, tmp_path: Path) -> None:
+    """Refresh, prune, failures, retry and status are those of a mirror on disk."""
+    work, dest = tmp_path / "work", tmp_path / "dest"
+    remember_bucket(work, location)
+    options = stacpull.Options(prune=True, yes=True, retries=0)
+    with run_in_thread(EvolvingReplica(items=30)) as replica:
+
+        def both() -> tuple[stacpull.MirrorReport, ...]:
+            return tuple(
+                asyncio.run(stacpull.mirror(replica.base_url, where, options=options))
+                for where in (work, dest)
+            )
+
+        both()
+        for _ in range(3):
+            replica.evolve()
+            ours, theirs = both()
+            assert (ours.exit_code, ours.items_pruned) == (0, theirs.items_pruned)
+            assert (ours.assets_changed, ours.assets_done) == (theirs.assets_changed, theirs.assets_done)
+            assert objects(s3, location) == tree(dest)
+        replica.evolve()
+        replica.inject(lambda request: "/files/" in request.path, Status(404), times=2)
+        failed = asyncio.run(stacpull.mirror(replica.base_url, work, options=options))
+        assert failed.exit_code == 1
+        assert len(list(stacpull.failures(work))) == failed.assets_failed > 0
+        retried = asyncio.run(stacpull.retry(work, options=options))
+        assert (retried.exit_code, list(stacpull.failures(work))) == (0, [])
+        asyncio.run(stacpull.mirror(replica.base_url, work, options=options))
+        asyncio.run(stacpull.mirror(replica.base_url, dest, options=options))
+        assert objects(s3, location) == tree(dest)
+        assert stacpull.status(work).state == "complete"
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
