@@ -258,10 +258,11 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
     )
     from tests.bench.simulated_store import SimulatedStore  # noqa: PLC0415
 
-    from stacpull.engine import api, child_process, mirror, store_client, verify, workspace  # noqa: PLC0415
+    from stacpull.engine import child_process, mirror, store_client  # noqa: PLC0415
     from stacpull.engine.fetching import Fetching, open_fetching  # noqa: PLC0415
     from stacpull.engine.network import Network  # noqa: PLC0415
     from stacpull.schemes import SCHEMES  # noqa: PLC0415
+    from stacpull.store import store_choice  # noqa: PLC0415
 
     https = SimulatedHttps(patches)
     meter.simulation = lambda: https.sent.seconds
@@ -280,9 +281,7 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
         mock.patch.dict(SCHEMES, https=https),
         mock.patch.object(mirror, "open_fetching", fetching),
         mock.patch.object(store_client, "spawn", spawn),
-        mock.patch.object(workspace, "Destination", SimulatedStore),
-        mock.patch.object(verify, "DirectoryFiles", SimulatedStore),
-        mock.patch.object(api, "DirectoryFiles", SimulatedStore),
+        mock.patch.multiple(store_choice, Destination=SimulatedStore, DirectoryFiles=SimulatedStore),
     ):
         yield
 

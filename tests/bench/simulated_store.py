@@ -29,8 +29,9 @@ from tests.bench.simulated_patches import (
     size_of,
 )
 
-from stacpull.engine import store_server, workspace
+from stacpull.engine import store_server
 from stacpull.models import Failure, FailureKind
+from stacpull.store import store_choice
 from stacpull.store.destination import Destination
 from stacpull.store.protocol import Entry, Look, PartEntry
 
@@ -242,5 +243,5 @@ _SOURCE_FILES = [
 
 def main() -> None:
     """Be the store process of a run whose DEST is simulated. Does not return."""
-    vars(workspace)["Destination"] = SimulatedStore  # `mock` would import asyncio: 5 MB
+    vars(store_choice)["Destination"] = SimulatedStore  # `mock` would import asyncio: 5 MB
     store_server.main()
