@@ -469,7 +469,7 @@ def test_tests_have_the_folders_of_the_code() -> None:
     assert rooms.isdisjoint(name.removeprefix("stacpull_") for name in NEIGHBOURS)
 
 
-MODULE_NAMES_USED_TWICE = frozenset({"parts", "s3", "sync"})
+MODULE_NAMES_USED_TWICE = frozenset[str]()
 """Names of modules that stand for several things. Take out what is renamed; add nothing."""
 
 

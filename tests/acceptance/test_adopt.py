@@ -22,7 +22,7 @@ from stacpull import MirrorReport, Options, Selection, failures, mirror, resume,
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Job, Received
-from stacpull.store.sync import GroupSync
+from stacpull.store.file_sync import GroupSync
 from stacpull_replicas import RequestInfo, Status
 
 pytestmark = pytest.mark.usefixtures("threaded_store")

@@ -16,8 +16,8 @@ from tests.acceptance.command import Running, environment, run, wait_until
 
 import stacpull
 from stacpull.engine.recovery import boot_id
+from stacpull.store.file_sync import FileSync, GroupSync, choose
 from stacpull.store.renaming import _renameat2, rename_new
-from stacpull.store.sync import FileSync, GroupSync, choose
 
 COUNT = 150
 

@@ -24,7 +24,7 @@ from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
-from stacpull.store.sync import Sync
+from stacpull.store.file_sync import Sync
 from stacpull.store.wholes import Whole, whole_name
 from stacpull.store.writer import Arrived
 

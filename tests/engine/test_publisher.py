@@ -15,7 +15,7 @@ from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
 from stacpull.store.destination import Destination
-from stacpull.store.sync import FileSync, GroupSync
+from stacpull.store.file_sync import FileSync, GroupSync
 
 BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
 

@@ -25,8 +25,8 @@ from stacpull.ledger.runs import Requests
 from stacpull.models import Failure, FailureKind, ItemId, Job
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
+from stacpull.store.file_sync import GroupSync
 from stacpull.store.lock import MirrorLock, is_held
-from stacpull.store.sync import GroupSync
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from stacpull.ledger.database import ledger_path, open_reader, settle_log
 from stacpull.reports import Disk
 from stacpull.store import destination as directory
 from stacpull.store import staging
+from stacpull.store.file_sync import FileSync, FileSystem
 from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
-from stacpull.store.sync import FileSync, FileSystem
 
 
 def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> None:

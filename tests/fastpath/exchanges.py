@@ -29,7 +29,7 @@ from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsCredentials
-from stacpull.transfer.s3 import S3Transport
+from stacpull.transfer.s3_transport import S3Transport
 
 LOCAL = AddressPolicy(allow_private=True)
 HURRY = 1000.0

@@ -19,7 +19,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.http import HttpTransport
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.s3 import S3Transport
+from stacpull.transfer.s3_transport import S3Transport
 from stacpull.transfer.sigv4 import Credentials
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
@@ -79,7 +79,7 @@ class TestS3(ObjectContract):
 
 
 class Signing:
-    """Fixed keys for one endpoint: a `transfer.s3.Credentialed`."""
+    """Fixed keys for one endpoint: a `transfer.s3_transport.Credentialed`."""
 
     def __init__(self, endpoint_url: str, keys: Any) -> None:
         self._settings = AwsSettings(endpoint_url=endpoint_url)

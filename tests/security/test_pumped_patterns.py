@@ -39,7 +39,7 @@ OWN_WORDS = {
     "ledger/schema.py": "the statements of this module",
     "stacpull_replicas": "servers for trials, which answer clients on this machine",
     "stacpull_trace/indices.py": "the user's evalscript",
-    "store/sync.py": "the kernel's release",
+    "store/file_sync.py": "the kernel's release",
 }
 """Rooms and files whose patterns never meet the text of a server, and what they meet."""
 
@@ -124,8 +124,8 @@ EXAMPLES: dict[str, str] = {
     "tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
     "transfer/local.py:[?#]": "file:///a?b#c",
     "transfer/local.py:_RANGE": "bytes=0-12",
-    "transfer/s3.py:_HOST_LIKE": "a-bucket-0",
-    "transfer/s3.py:_REGION": "eu-central-1",
+    "transfer/s3_transport.py:_HOST_LIKE": "a-bucket-0",
+    "transfer/s3_transport.py:_REGION": "eu-central-1",
     "urls.py:_UNSAFE": "a b",
 }
 

@@ -24,7 +24,7 @@ from tests.examples import examples
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span
-from stacpull.transfer.parts import Parts
+from stacpull.transfer.part_writer import Parts
 
 DATA = random.Random(6).randbytes(50_000)
 STRONG = Validator('"v1"')

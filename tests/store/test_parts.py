@@ -22,7 +22,7 @@ from stacpull.store.part_files import sweep
 from stacpull.store.parts import PartStore
 from stacpull.store.wholes import WholeName, parse_whole
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.parts import Parts
+from stacpull.transfer.part_writer import Parts
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 DATA = random.Random(5).randbytes(100_000)

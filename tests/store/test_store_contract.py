@@ -14,9 +14,9 @@ from tests.store.memory_store import MemoryDisk, MemoryStore
 from tests.store.store_contract import Reopen, StoreContract, put
 
 from stacpull.store.destination import Destination
+from stacpull.store.file_sync import FileSync
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.protocol import Store
-from stacpull.store.sync import FileSync
 
 
 class TestDestination(StoreContract):

@@ -13,9 +13,9 @@ import pytest
 from tests.store.disks import small_disk
 
 from stacpull.errors import DestinationError
-from stacpull.store import sync
+from stacpull.store import file_sync
 from stacpull.store.destination import Destination
-from stacpull.store.sync import FileSync, FileSystem, GroupSync, choose, file_system
+from stacpull.store.file_sync import FileSync, FileSystem, GroupSync, choose, file_system
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_sync_is_chosen_by_file_system(
         def syncfs(self, _fd: int) -> int:
             return 0
 
-    monkeypatch.setattr(sync, "_libc", Libc)
+    monkeypatch.setattr(file_sync, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
     assert file_system(dest.fd) is expected
     chosen = choose(dest.fd, dest.parts_fd)

@@ -1,4 +1,4 @@
-"""Part files in memory: the fake of `transfer.parts.Parts`, with the rules of the real ones."""
+"""Part files in memory: the fake of `transfer.part_writer.Parts`, with the rules of the real ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
-from stacpull.transfer.parts import Hasher, Piece
+from stacpull.transfer.part_writer import Hasher, Piece
 
 Pair = tuple[int, int]
 

@@ -15,7 +15,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.transfer.s3 import Credentialed, S3Transport
+from stacpull.transfer.s3_transport import Credentialed, S3Transport
 
 
 @dataclass(frozen=True)

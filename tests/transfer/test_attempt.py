@@ -18,7 +18,7 @@ from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, o
 from stacpull.models import Checksum, FailureKind, Job, Received, Validator
 from stacpull.net.transport import TransferError
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.parts import Hasher
+from stacpull.transfer.part_writer import Hasher
 
 LIMIT = 1000
 SMALL = random.Random(1).randbytes(LIMIT)

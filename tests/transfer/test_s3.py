@@ -23,7 +23,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.s3 import Lesson, S3Transport, endpoint_of, lesson_of, may_sign, split_s3_url
+from stacpull.transfer.s3_transport import Lesson, S3Transport, endpoint_of, lesson_of, may_sign, split_s3_url
 from stacpull.transfer.sigv4 import Credentials
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 

@@ -36,7 +36,7 @@ class S3(Scheme):
     def transport(self, setup: TransportSetup) -> Transport:
         """Return a transport that signs requests and sends them over HTTP."""
         from stacpull.transfer.aws import AwsCredentials  # noqa: PLC0415 - only where S3 is used
-        from stacpull.transfer.s3 import S3Transport  # noqa: PLC0415 - see above
+        from stacpull.transfer.s3_transport import S3Transport  # noqa: PLC0415 - see above
 
         options = setup.options.s3
         credentials = AwsCredentials(options, allow_instance_metadata=options.allow_instance_metadata)

@@ -17,11 +17,11 @@ from typing import BinaryIO, Literal
 
 from stacpull.models import Failure, FailureKind
 from stacpull.store.disk_errors import destination_error, is_destination_failure
+from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
 from stacpull.store.protocol import Placement
 from stacpull.store.renaming import rename_new
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
-from stacpull.store.sync import FileSync, GroupSync, Sync, choose
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PIECE = 1 << 20

@@ -26,11 +26,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 import orjson
 from aiofiles.threadpool import wrap
 
+from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.store.disk_errors import destination_error
@@ -46,12 +47,6 @@ _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
 """The most bytes that one hop reads again for the checksums: others wait for its thread, as does a stop."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-
-
-class _Hasher(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-
-    def digest(self) -> bytes: ...
 
 
 class PartStore:
@@ -131,7 +126,7 @@ class _Part:
         self._known = known
         self._pair = pair
         self._resumable = resumable
-        self._hashers: Mapping[str, _Hasher] = {}
+        self._hashers: Mapping[str, Hasher] = {}
 
     @property
     def size(self) -> int:
@@ -143,7 +138,7 @@ class _Part:
         """Bytes, from the first one on, that the hashers have taken in."""
         return self._sink.hashed
 
-    async def feed(self, hashers: Mapping[str, _Hasher]) -> None:
+    async def feed(self, hashers: Mapping[str, Hasher]) -> None:
         """Give `hashers` the bytes that are there, and from now on all that is written, in order.
 
         Raises:
@@ -226,7 +221,7 @@ class _Sink(io.FileIO):
 
     def __init__(self, path: Path, mode: str, log: PartLog | None = None) -> None:
         self._lock = threading.Lock()
-        self._hashers: tuple[_Hasher, ...] = ()
+        self._hashers: tuple[Hasher, ...] = ()
         self.hashed = 0
         self._log = log
         self.path = path
@@ -234,7 +229,7 @@ class _Sink(io.FileIO):
         size = os.fstat(self.fileno()).st_size
         self.have: Spans = log.have if log else (Span(0, size),) if size else ()
 
-    def feed(self, hashers: tuple[_Hasher, ...]) -> None:
+    def feed(self, hashers: tuple[Hasher, ...]) -> None:
         """Hash everything from the first byte on: what is there by `catch_up`, the rest when written."""
         with self._lock:
             self._hashers, self.hashed = hashers, 0

@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 from stacpull.store.disk_errors import destination_error
+from stacpull.store.file_sync import FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, look_at
 from stacpull.store.part_files import sweep
 from stacpull.store.protocol import Look, PartEntry, StoredFiles
 from stacpull.store.regular import open_regular
-from stacpull.store.sync import FileSystem, file_system
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -68,7 +68,7 @@ from stacpull.transfer.checks import (
     wrong_size,
 )
 from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
-from stacpull.transfer.parts import Parts, PartWriter
+from stacpull.transfer.part_writer import Parts, PartWriter
 from stacpull.transfer.resume import (
     ResumeVerdict,
     change_headers,

@@ -23,7 +23,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.fields import HeaderFields
 from stacpull.net.status import is_login_page
-from stacpull.transfer.parts import PartWriter
+from stacpull.transfer.part_writer import PartWriter
 from stacpull.urls import filename_of, rules_of
 
 _DIGEST_BYTES = {

@@ -36,7 +36,7 @@ from stacpull.transfer.file_version import (
     Opener,
     ReadCounts,
 )
-from stacpull.transfer.parts import Piece
+from stacpull.transfer.part_writer import Piece
 from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 

@@ -15,7 +15,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.prefixes import ListedObject
-from stacpull.transfer.s3 import split_s3_url
+from stacpull.transfer.s3_transport import split_s3_url
 
 MOST_OBJECTS: Final = 100_000
 """Objects of one prefix at most: all of them are planned at once."""

@@ -41,7 +41,7 @@ from stacpull.transfer.connection_count import (
     decide,
     piece_size,
 )
-from stacpull.transfer.parts import PartWriter, Piece
+from stacpull.transfer.part_writer import PartWriter, Piece
 from stacpull.transfer.resume import same_version
 
 CHUNK = 1 << 18
