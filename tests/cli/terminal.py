@@ -84,9 +84,12 @@ class Terminal:
         return time.monotonic() - begun
 
     def ended(self, seconds: float = 30.0) -> int:
-        """Wait for the shell's prompt and return the exit code of the command."""
-        self.wait_for(lambda terminal: terminal.text.rstrip().endswith("]$"), seconds)
-        return int(self.text.rstrip().rpartition("[")[2].removesuffix("]$"))
+        """Wait for the shell's prompt and return the exit code of the command.
+
+        A second Ctrl-C that came after the command's end is shown behind the prompt.
+        """
+        self.wait_for(lambda terminal: terminal.text.rstrip(" ^C").endswith("]$"), seconds)
+        return int(self.text.rstrip(" ^C").rpartition("[")[2].removesuffix("]$"))
 
     def press_ctrl_c(self) -> None:
         """Type Ctrl-C, which the terminal also shows as ^C."""

@@ -96,7 +96,7 @@ def seeds() -> range:
 
 def commands(scene: Scene) -> Iterator[int]:
     """Mirror, then do what each end asks for until all is done; give the exit code of each command."""
-    options = ("--stall-timeout", "0.2", "--min-rate", "500", "--retries", "3")
+    options = ("--stall-timeout", "0.4", "--min-rate", "500", "--retries", "3")
     selection = [word for key in _ASSETS for word in ("--asset", key)]
     name = "mirror"
     while True:
