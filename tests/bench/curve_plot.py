@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 720, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 30, 14
-_COLOURS = ("#0072b2", "#d55e00", "#009e73")
-"""Distinguishable for the colour-blind (Okabe and Ito), with enough contrast on white and on black."""
+_COLOURS = ("#2a86c8", "#d55e00", "#009e73")
+"""Distinguishable for the colour-blind, with enough contrast on white and on black."""
 _TEXT = "#7d7d7d"
 
 
@@ -28,14 +28,14 @@ def plot(across: Sequence[float], curves: Sequence[Curve], unit: str) -> str:
         curves: What to draw.
         unit: What the positions are.
     """
-    height = _HEIGHT * len(curves) + 26
+    height = _HEIGHT * len(curves) + 40
     font = f'font-size="12" font-family="sans-serif" fill="{_TEXT}"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" {font}>']
     for number, curve in enumerate(curves):
         parts += _panel(across, curve, _HEIGHT * number, _COLOURS[number % len(_COLOURS)])
     ticks = _ticks(across[-1])
-    parts += [_text(_x(tick, across[-1]), height - 12, f"{tick:g}", "middle") for tick in ticks[:-1]]
-    parts.append(_text(_WIDTH - _RIGHT, height - 12, f"{ticks[-1]:g} {unit}", "end"))
+    parts += [_text(_x(tick, across[-1]), height - 26, f"{tick:g}", "middle") for tick in ticks]
+    parts.append(_text(_WIDTH - _RIGHT, height - 8, unit, "end"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

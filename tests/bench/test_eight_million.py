@@ -17,7 +17,7 @@ from stacpull.store.protocol import Entry
 from stacpull.store.wholes import whole_name
 
 FEW = 6000
-LENIENT = Bounds(memory_mb=130, growth=100, ledger_bytes=1000, judged_from=1)
+LENIENT = Bounds(memory_mb=160, growth=100, ledger_bytes=1000, judged_from=1)
 
 
 @pytest.mark.slow
