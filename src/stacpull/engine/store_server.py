@@ -22,7 +22,6 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from stacpull.clock import SystemClock
-from stacpull.config.environment import add_variables
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
@@ -101,7 +100,10 @@ class StoreServer:
     def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
         """Open the mirror, and start the thread that ends with the socket."""
         self._learn(message)
-        add_variables(message.aws)
+        if message.aws:  # DEST is in a bucket
+            from stacpull.config.environment import add_variables  # noqa: PLC0415 - it imports all options
+
+            add_variables(message.aws)
         self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
         self._dest = Path(os.fsdecode(message.dest))
         try:
