@@ -48,9 +48,10 @@ _Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | 
 class StoreServer:
     """Runs a `MirrorStore` for the network process at the other end of a socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Prepare; `serve` opens the mirror."""
+    def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
+        """Prepare; `serve` opens the mirror. `is_process` says that nothing else uses this interpreter."""
         self._sock = sock
+        self._is_process = is_process
         self._sending = threading.Lock()
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._stopped = threading.Event()
@@ -108,7 +109,7 @@ class StoreServer:
         self._dest = Path(os.fsdecode(message.dest))
         try:
             workspace = opened.enter_context(opened_ledger(self._dest))
-            if workspace.destination.is_local:
+            if self._is_process and workspace.destination.is_local:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
             store = self._store = MirrorStore(
                 workspace,
@@ -283,5 +284,5 @@ def main() -> None:
     give_back_large_blocks()
     collect_seldom()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
-        StoreServer(sock).serve()
+        StoreServer(sock, is_process=True).serve()
     os._exit(0)  # everything is closed; to free each object first takes 15 ms
