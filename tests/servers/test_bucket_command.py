@@ -66,6 +66,7 @@ def test_every_command_takes_the_bucket_or_its_work_directory(
         assert f"{location.url}: OK" in verified.out
 
 
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_the_commands_that_come_next_are_printed_as_they_work(
     location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
 ) -> None:

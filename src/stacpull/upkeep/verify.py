@@ -17,10 +17,6 @@ from pathlib import Path
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.dest_place import DestPlace, place_of
-from stacpull.engine.mirror_check import Findings, Inspection
-from stacpull.engine.origins import origins
-from stacpull.engine.rebuild import rebuild_ledger
-from stacpull.engine.reporting import Reporter
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
 from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
@@ -33,6 +29,10 @@ from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
 from stacpull.store.store_choice import open_files
+from stacpull.upkeep.mirror_check import Findings, Inspection
+from stacpull.upkeep.origins import origins
+from stacpull.upkeep.rebuild import rebuild_ledger
+from stacpull.upkeep.reporting import Reporter
 
 _CLAIMED_AT_ONCE = 256
 
