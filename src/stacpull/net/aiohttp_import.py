@@ -3,7 +3,7 @@
 aiohttp makes two TLS contexts when it is imported, each with all certificates of the system: half of its
 import, and a tenth of the time that a small mirror takes. `net.http` makes its own context for its first TLS
 connection. Only the command does this: a program around the library may rely on aiohttp's contexts, which
-trust nobody here.
+trust no certificate here.
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ def import_aiohttp() -> None:
 
 
 def _read_nothing(_context: ssl.SSLContext) -> None:
-    """Trust nobody."""
+    """Trust no certificate."""
