@@ -49,7 +49,7 @@ from stacpull.errors import UsageError
 def plan(
     session: CommandSession,
     source: str,
-    dest: Path | None,
+    dest: Path | str | None,
     urls: str | None,
     out: Path | None,
     with_credentials: bool,

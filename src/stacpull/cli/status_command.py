@@ -12,7 +12,7 @@ from stacpull.cli.summary import failure_line, status_lines
 @command(
     "status",
     parameters.dest(),
-    *parameters.named("json", "quiet", "verbose"),
+    *parameters.named("work", "json", "quiet", "verbose"),
     examples=["status s2", "status s2 --json"],
 )
 def status(session: CommandSession, dest: Path) -> int:
@@ -29,7 +29,7 @@ def status(session: CommandSession, dest: Path) -> int:
 @command(
     "failures",
     parameters.dest(),
-    *parameters.named("json", "quiet", "verbose"),
+    *parameters.named("work", "json", "quiet", "verbose"),
     examples=["failures s2"],
 )
 def failures(session: CommandSession, dest: Path) -> None:
