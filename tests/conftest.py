@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import gc
 import ipaddress
@@ -160,6 +161,11 @@ def pytest_runtest_protocol(
         if not (_is_alone(item) and _is_alone(nextitem)):
             _machine.release()
         _freeze()
+
+
+def pytest_unconfigure() -> None:
+    """End a process that waits for a thread after the last test, with a traceback of all threads."""
+    faulthandler.dump_traceback_later(60, exit=True)
 
 
 _THAW_AFTER = 500_000

@@ -20,25 +20,26 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
-        "reports", "schemes", "selection", "spans", "speed", "system", "urls",
+        "reports", "schemes", "selection", "sigv4", "spans", "speed", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
-SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
+    **dict.fromkeys(PURE, BASE),
     "net": BASE,
     "config": BASE | {"net"},
-    **dict.fromkeys(PURE, BASE),
-    "sources": BASE | PURE | {"net"},
-    "tiff": BASE,
+    "sources": BASE | {"net", "filters", "planning"},
     "transfer": BASE | {"config", "net", "planning", "tiff"},
-    "fastpath": BASE | {"config", "net"},
-    "store": BASE | {"planning"},
+    "fastpath": BASE | {"net"},
+    "store": BASE,
     "ledger": BASE | {"planning"},
-    "catalog": BASE | {"store", "ledger", "planning"},
+    "catalog": BASE | {"store", "planning"},
     "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog", "outputs", "tiff"},
+    "engine": BASE
+    | PURE
+    | {"config", "net", "sources", "transfer", "fastpath", "store", "ledger", "catalog", "outputs"},
+    "upkeep": BASE | {"config", "planning", "store", "ledger", "catalog", "engine"},
 }
 """Which rooms a room may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
@@ -109,7 +110,7 @@ OWN_TASKS = {"engine/stream.py"}
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 
 
-STORE_ROOMS = frozenset({"engine", "catalog", "outputs"})
+STORE_ROOMS = frozenset({"engine", "upkeep", "catalog", "outputs"})
 """Rooms that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
 FILE_FUNCTIONS = frozenset(
     {
@@ -130,9 +131,10 @@ FILE_METHODS = frozenset(
 """Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
+    "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/recovery.py": "reads the name of this boot from /proc",
-    "engine/rebuild.py": "reads the log beside the ledger",
+    "upkeep/rebuild.py": "reads the log beside the ledger",
     "engine/url_list.py": "writes a list to a file of the user's",
     "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
     "catalog/tables.py": "writes tables to files of the user's",
@@ -322,6 +324,15 @@ def is_for_type_checkers(node: ast.stmt) -> bool:
 def test_the_list_of_modules_that_use_files_names_those_that_do() -> None:
     modules = {m.place.as_posix() for m in read_package(PACKAGE) if m.room in STORE_ROOMS and uses_files(m)}
     assert modules == set(OWN_FILES)
+
+
+def test_every_room_that_another_may_import_is_imported_there() -> None:
+    used: dict[str, set[str]] = {}
+    for module in read_package(PACKAGE):
+        names = {name.split(".")[1] for name in imported(module, "stacpull") if name.startswith("stacpull.")}
+        used.setdefault(module.room, set()).update(names)
+    allowed = {room: rooms - BASE for room, rooms in MAY_IMPORT.items() if room not in BASE}
+    assert allowed == {room: rooms & used[room] for room, rooms in allowed.items()}
 
 
 def test_every_room_is_in_the_table() -> None:

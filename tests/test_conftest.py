@@ -105,16 +105,18 @@ def test_a_lock_is_shared_or_held_alone_and_the_one_who_waits_to_be_alone_is_nex
         closing(SharedLock(*files)) as third,
         ThreadPoolExecutor() as pool,
     ):
-        first.acquire(alone=False)
-        enter("beside the first", second, alone=False)
-        waiting = pool.submit(enter, "alone", second, alone=True)
-        time.sleep(0.1)
-        late = pool.submit(enter, "after it", third, alone=False)
-        time.sleep(0.1)
-        assert not waiting.done()
-        assert not late.done()
-        order.append("the first leaves")
-        first.release()
+        try:
+            first.acquire(alone=False)
+            enter("beside the first", second, alone=False)
+            waiting = pool.submit(enter, "alone", second, alone=True)
+            time.sleep(0.1)
+            late = pool.submit(enter, "after it", third, alone=False)
+            time.sleep(0.1)
+            assert not waiting.done()
+            assert not late.done()
+            order.append("the first leaves")
+        finally:
+            first.release()  # the pool waits for its threads, which wait for this
         waiting.result(10)
         late.result(10)
     assert order == ["beside the first", "the first leaves", "alone", "after it"]

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
         status,
     )
     from stacpull.engine.item_input import SourceLike
-    from stacpull.engine.shard_merge import merge
     from stacpull.engine.stream import mirror_events
-    from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -74,6 +72,8 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from stacpull.selection import Selection
+    from stacpull.upkeep.shard_merge import merge
+    from stacpull.upkeep.verify import verify
     from stacpull_headers.header_table import headers
     from stacpull_headers.headers_report import HeadersReport
     from stacpull_trace.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
@@ -96,12 +96,12 @@ _HOMES = {
         "status",
     ),
     "stacpull.engine.item_input": ("SourceLike",),
-    "stacpull.engine.shard_merge": ("merge",),
+    "stacpull.upkeep.shard_merge": ("merge",),
     "stacpull_headers.header_table": ("headers",),
     "stacpull_headers.headers_report": ("HeadersReport",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull_trace.trace": ("trace", "trace_estimate"),
-    "stacpull.engine.verify": ("verify",),
+    "stacpull.upkeep.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",

@@ -17,11 +17,12 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import stacpull
-from stacpull.engine import api, shard_merge
-from stacpull.engine import verify as verifying
+from stacpull.engine import api
 from stacpull.engine.api import failures, status
 from stacpull.errors import UsageError
 from stacpull.outputs import formats, html_report
+from stacpull.upkeep import shard_merge
+from stacpull.upkeep import verify as verifying
 
 __all__ = [
     "classes",

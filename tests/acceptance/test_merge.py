@@ -152,7 +152,7 @@ def test_a_merge_that_breaks_off_is_repeated(
 
     with monkeypatch.context() as patched:
         if step == "part":
-            patched.setattr("stacpull.engine.shard_merge._MergeRun._link", broken)
+            patched.setattr("stacpull.upkeep.shard_merge._MergeRun._link", broken)
         if step == "record":
             patched.setattr("stacpull.ledger.shard_rows.ShardRows.record", broken)
         patched.setattr(Destination, "place", placed)

@@ -33,9 +33,9 @@ from stacpull import (
     status,
     verify,
 )
-from stacpull.engine.mirror_check import Findings, Inspection
 from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
+from stacpull.upkeep.mirror_check import Findings, Inspection
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 Change = Callable[[Path], None]
@@ -543,7 +543,7 @@ def test_a_read_only_copy_can_be_verified(mirrored_once: Mirrored, open_director
         path.chmod(0o755 if path.is_dir() else 0o644)
     unreadable = mirrored.dest / an_asset(mirrored)
     program = (
-        "import asyncio, os, sys; os.chdir('/'); from stacpull.engine.verify import verify\n"
+        "import asyncio, os, sys; os.chdir('/'); from stacpull.upkeep.verify import verify\n"
         "import stacpull.engine.api, stacpull.net.http\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "found = []\n"

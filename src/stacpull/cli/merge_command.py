@@ -27,7 +27,7 @@ def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
     are only read. A merge that was stopped is run again and does the rest. Exits with 1 if an asset could not
     be taken over.
     """
-    from stacpull.engine import shard_merge
+    from stacpull.upkeep import shard_merge
 
     report = session.run(lambda stop: shard_merge.merge(dest, shards, on_event=session.show, stop=stop))
     taken = f"{count(report.items, 'item')} and {count(report.assets, 'file')} taken over"

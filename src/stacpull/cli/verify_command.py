@@ -53,7 +53,7 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
     touched. With --json each line is a JSON object, and the last one sums up.
     """
-    from stacpull.engine import verify as verification
+    from stacpull.upkeep import verify as verification
 
     if quick and (how["repair"] or how["rebuild"]):
         raise UsageError("--quick proves nothing that could be repaired: leave it out")
@@ -127,7 +127,7 @@ def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:
-    dest = shlex.quote(report.dest)
+    dest = shlex.quote(report.work or report.dest)
     if report.rebuilt is not None and not report.rebuilt.selection_known:
         yield f"to continue: stacpull mirror SOURCE {dest} ... (with the options of the mirror)"
     elif report.state == "interrupted":

@@ -31,10 +31,7 @@ from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.clips import clip_in
-from stacpull.engine.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Finder, Found, weigh
 from stacpull.engine.items_parquet import ITEMS_PARQUET
-from stacpull.engine.mirror_check import described
-from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
@@ -63,6 +60,9 @@ from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
 from stacpull.store.store_choice import refuse_bucket
+from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Finder, Found, weigh
+from stacpull.upkeep.mirror_check import described
+from stacpull.upkeep.reporting import Reporter
 from stacpull.urls import is_web
 
 _OWN = ".stacpull"

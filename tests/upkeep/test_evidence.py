@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from stacpull.catalog.stored import StoredAsset
-from stacpull.engine.evidence import FileTrust, examine, examine_line, weigh
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
 from stacpull.store.inspection import DirectoryFiles, Look
+from stacpull.upkeep.evidence import FileTrust, examine, examine_line, weigh
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
 MD5 = Checksum("md5", b"m" * 16)

@@ -22,7 +22,6 @@ from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.removal import remove_listed
-from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
@@ -38,6 +37,7 @@ from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.store_choice import refuse_bucket
+from stacpull.upkeep.reporting import Reporter
 
 _NAMED = 20
 """Conflicts that the report names."""

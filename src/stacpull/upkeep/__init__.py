@@ -1,0 +1,1 @@
+"""Looks after a mirror that is there: verifies it, rebuilds its ledger, merges its shards."""
