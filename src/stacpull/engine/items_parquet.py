@@ -112,7 +112,9 @@ def remove_items_parquet(db: Connection, store: Store) -> None:
     if meta.owns_file(db, ITEMS_PARQUET):
         store.remove("", ITEMS_PARQUET)
         meta.disown_file(db, ITEMS_PARQUET)
-    _spool_path(store).unlink(missing_ok=True)
+    from stacpull.outputs.spool import remove_spool  # noqa: PLC0415
+
+    remove_spool(_spool_path(store))
 
 
 def _spool_path(store: Store) -> Path:

@@ -69,7 +69,7 @@ class _Raster(NamedTuple):
     """A text says why the file has none."""
 
 
-class _Step(NamedTuple):
+class _RasterGroup(NamedTuple):
     """What is taken at once: the assets of an item, or a row of a table."""
 
     rasters: list[_Raster]
@@ -155,10 +155,10 @@ class _References:
         self._before: list[str] = state.get("before", [])
         """Collection and id of the last item that has a group."""
 
-    def add(self, steps: Iterator[_Step]) -> None:
+    def add(self, steps: Iterator[_RasterGroup]) -> None:
         """Add the entries of files to the spool."""
         entries, size = list[bytes](), 0
-        step: _Step | None = None
+        step: _RasterGroup | None = None
         for step in steps:
             self._others += step.others
             for raster in step.rasters:
@@ -171,7 +171,7 @@ class _References:
         if step is not None:
             self._spool.add(self._state(step), zlib.compress(b"".join(entries), level=1))
 
-    def _state(self, step: _Step) -> Json:
+    def _state(self, step: _RasterGroup) -> Json:
         return {
             **step.state,
             "files": self._files,
@@ -282,7 +282,7 @@ def _mirrored(
     options: SampleOptions,
     on_progress: OnProgress,
     state: Json,
-) -> Iterator[_Step]:
+) -> Iterator[_RasterGroup]:
     """Yield the TIFFs of each item of a mirror."""
     for item in contents.items(state):
         on_progress(contents.position)
@@ -296,7 +296,7 @@ def _mirrored(
                 continue
             name = ItemId(item.collection, item.id)
             rasters.append(_Raster(name, key, f"{root}/{file.path}", file.size, layout))
-        yield _Step(rasters, others, contents.state())
+        yield _RasterGroup(rasters, others, contents.state())
 
 
 def _read_layout(path: str) -> TiffLayout | str | None:
@@ -333,7 +333,7 @@ def _tabled(
     options: SampleOptions,
     on_progress: Callable[[int, int | None], None],
     state: Json,
-) -> Iterator[_Step]:
+) -> Iterator[_RasterGroup]:
     """Yield the file of each row of a table."""
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
@@ -352,7 +352,7 @@ def _tabled(
             layout = TiffLayout(*(row[name] for name in TiffLayout._fields))
         item = ItemId(row["collection"], row["item"])
         raster = _Raster(item, row["asset"] or "", href, row["size"], layout)
-        yield _Step([raster], 0, {"rows": number})
+        yield _RasterGroup([raster], 0, {"rows": number})
 
 
 def _local(href: str) -> str:
