@@ -303,6 +303,14 @@ def existing_file(raw: object) -> Path:
     return path
 
 
+def directory(raw: object) -> Path:
+    """Read the path of a directory, which may not exist yet."""
+    path = Path(read_text(raw)).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"is not a directory: {path}")
+    return path
+
+
 def web_address(raw: object) -> str:
     """Read an http or https URL."""
     address = read_text(raw)

@@ -43,7 +43,7 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchg
     click.Option(
         ["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."
     ),
-    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    *parameters.named("work", "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2/items.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",

@@ -50,7 +50,7 @@ from stacpull.net.aiohttp_import import import_aiohttp
 def plan(
     session: CommandSession,
     source: str,
-    dest: Path | None,
+    dest: Path | str | None,
     urls: str | None,
     out: Path | None,
     with_credentials: bool,

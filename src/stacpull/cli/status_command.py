@@ -13,7 +13,7 @@ from stacpull.net.aiohttp_import import import_aiohttp
 @command(
     "status",
     parameters.dest(),
-    *parameters.named("json", "quiet", "verbose"),
+    *parameters.named("work", "json", "quiet", "verbose"),
     examples=["status s2", "status s2 --json"],
 )
 def status(session: CommandSession, dest: Path) -> int:
@@ -31,7 +31,7 @@ def status(session: CommandSession, dest: Path) -> int:
 @command(
     "failures",
     parameters.dest(),
-    *parameters.named("json", "quiet", "verbose"),
+    *parameters.named("work", "json", "quiet", "verbose"),
     examples=["failures s2"],
 )
 def failures(session: CommandSession, dest: Path) -> None:

@@ -427,7 +427,7 @@ class MirrorRun:
         findings = await self._findings()
         found = findings.changes
         if lost := found.get("files_lost"):
-            dest = self._workspace.destination.work
+            dest = self._workspace.destination.name
             what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
@@ -451,7 +451,9 @@ class MirrorRun:
             assets_outside=findings.outside,
             assets_clipped=findings.clipped,
         )
-        return self._account.report(ending, self._workspace.destination.name)
+        destination = self._workspace.destination
+        work = None if destination.is_local else str(destination.work)
+        return self._account.report(ending, destination.name, work)
 
     def _left_over(self) -> StacpullError | None:
         """Return the error for a run that has work left although nothing stopped it; None if it has none."""

@@ -25,22 +25,19 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import Started, reap, spawn
 from stacpull.engine.messages import (
     ErrorReport,
-    IncomingPart,
     encoded,
     error_of,
     framed,
-    part_of,
-    whole_parts,
 )
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests, Run
-from stacpull.models import Failure, FailureKind, Job, Received
+from stacpull.models import Failure, FailureKind, IncomingPart, Job, Received, incoming_part
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Store
-from stacpull.store.writer import Arrived, BodyWriter
+from stacpull.store.writer import BodyWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -203,7 +200,7 @@ class StoreClient:
         if received.body is None or received.size > self._small:
             self._writer.put(job, received)
             return
-        self._batch.append(part_of(job, received, received.body))
+        self._batch.append(incoming_part(job, received, received.body))
         self._batch_size += received.size
         if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
@@ -219,8 +216,8 @@ class StoreClient:
         """Have whole parts published that a worker process has written."""
         self._channel.send(messages.IncomingParts(parts, 0))
 
-    def _deliver_written(self, batch: list[Arrived]) -> None:
-        self._channel.send(messages.IncomingParts(whole_parts(batch), len(batch)))
+    def _deliver_written(self, batch: list[IncomingPart]) -> None:
+        self._channel.send(messages.IncomingParts(batch, len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""

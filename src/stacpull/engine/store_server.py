@@ -26,14 +26,13 @@ from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
-from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, encoded, error_report, framed
+from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
-from stacpull.engine.publisher import Publisher, WholePart, stored_text
+from stacpull.engine.publisher import Publisher, WholePart, arrival_of
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
-from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
-from stacpull.models import Checksum
-from stacpull.planning.layout import complete
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.models import Checksum, IncomingPart
 from stacpull.redact import Secret, Secrets
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
@@ -175,32 +174,17 @@ class StoreServer:
                 self._send(messages.PartsWritten(counted))
 
     def _written(self, one: IncomingPart, files: Store) -> WholePart:
-        filename = one.filename.decode("utf-8", "surrogatepass")
-        etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
         part, inode, sha256 = one.part, one.inode, one.sha256
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
         if one.body is not None:
+            filename = one.filename.decode("utf-8", "surrogatepass")
+            etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if self._checksum is not None:
                 sha256 = digest_of(self._checksum, one.body)
             inode = files.write_part(part, one.body)
-        name = one.name
-        if name is None:
-            name = complete(one.name_template or "{filename}", filename, one.directory)
-        arrival = Arrival(  # by position, for speed
-            one.row,
-            one.item_row,
-            one.generation,
-            one.directory,
-            name,
-            one.size,
-            inode,
-            sha256,
-            stored_text(etag),
-            None if one.verified else 1,
-        )
-        return arrival, part
+        return arrival_of(one, inode, sha256), part
 
     # --- the store's thread ------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from stacpull.ledger.database import (
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
-from stacpull.store.store_choice import open_store
+from stacpull.store.store_choice import open_store, remember_bucket
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
+    from stacpull.store.bucket import BucketLocation, BucketStore  # few mirrors have one: 9 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,20 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(dest: Path) -> Iterator[Workspace]:
+def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator[Workspace]:
     """Open DEST for writing, and keep every other run out of it.
+
+    Args:
+        dest: The directory of the ledger, and of the files if they are not in a bucket.
+        bucket: What DEST becomes the work directory of, or is already.
 
     Raises:
         DestinationError: it cannot be made or written, another mirror holds it, or it holds another catalog.
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
+    if bucket is not None:
+        _remember(dest, bucket)
     with (
         closing(open_store(dest, most_held=shares_here().directories)) as destination,
         locked(dest) as lock,
@@ -53,6 +59,13 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db, lock.fileno())
+
+
+def _remember(work: Path, bucket: BucketLocation) -> None:
+    """Write down which bucket a work directory belongs to."""
+    from stacpull.store.bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
+
+    remember_bucket(work, bucket if bucket.mirror else located(bucket))
 
 
 @contextmanager

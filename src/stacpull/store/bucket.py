@@ -30,7 +30,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from pathlib import Path
@@ -41,8 +41,9 @@ from urllib.parse import quote
 import orjson
 
 from stacpull.digests import new_hasher
-from stacpull.errors import DestinationError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import Checksum, Failure, FailureKind
+from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
     BucketRequests,
     FilePiece,
@@ -71,6 +72,15 @@ _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 _OK, _NO_CONTENT, _NOT_FOUND, _FAILED_CONDITION = 200, 204, 404, 412
 _CONFLICT = "ConditionalRequestConflict"
 _EXISTS = frozenset({"412", "PreconditionFailed"})
+_REFUSED_KEYS = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
 _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
@@ -124,6 +134,20 @@ class BucketFiles:
     @cached_property
     def _requests(self) -> BucketRequests | None:
         return bucket_requests(self._s3, self._session, self.location.bucket)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The credentials that requests are signed with now.
+
+        Raises:
+            CredentialsError: There are none.
+        """
+        with self._stored("read", ""):
+            found = self._session.get_credentials()
+            if found is None:
+                raise _no_credentials(self.location, "there are none")
+            frozen = found.get_frozen_credentials()
+        return tuple(Secret(one) for one in frozen if one)
 
     @property
     def name(self) -> str:
@@ -294,22 +318,35 @@ class BucketFiles:
 
         Raises:
             FileNotFoundError: There is no such object.
+            CredentialsError: There are no credentials, or the service refuses them.
             DestinationError: The bucket denies the request, or cannot be reached.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # noqa: PLC0415 - 0.2 s
+        from botocore import exceptions  # noqa: PLC0415 - 0.2 s
 
+        unusable = (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.ProfileNotFound,
+            exceptions.SSOError,
+            exceptions.TokenRetrievalError,
+        )
         try:
             yield
-        except ClientError as error:
+        except exceptions.ClientError as error:
             if _code(error) in _NOT_THERE:
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
-            raise _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location) from error
-        except HTTPClientError as error:
+            refusal = _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location)
+            Secrets(self.secrets).scrub_error(refusal)  # a server may quote what it was sent
+            raise refusal from error
+        except unusable as error:
+            raise _no_credentials(self.location, str(error)) from error
+        except exceptions.HTTPClientError as error:
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
             ) from error
-        except BotoCoreError as error:
+        except exceptions.BotoCoreError as error:
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
 
@@ -843,7 +880,7 @@ def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> DestinationError:
+def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> StacpullError:
     """Return the refusal of a bucket with a sentence for the user."""
     code = _code(error)
     if code == "NoSuchBucket":
@@ -853,38 +890,74 @@ def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> Des
             f"{location.url} denies stacpull to {what} objects ({code}): it needs s3:ListBucket, "
             "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. Check --dest-profile."
         )
-    if code in {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"}:
-        return DestinationError(
-            f"{location.url} does not accept the credentials ({code}): check --dest-profile."
+    if code in _REFUSED_KEYS:
+        return CredentialsError(
+            f"{location.url} does not accept the credentials of {_keys_of(location)} ({code})."
         )
     message = str(error.response.get("Error", {}).get("Message", "")) or code
     return DestinationError(f"{place} cannot be used: {message} ({code}). Run `stacpull resume` later.")
+
+
+def _keys_of(location: BucketLocation) -> str:
+    """Name where the credentials come from."""
+    if location.profile is not None:
+        return f"the profile {location.profile} (--dest-profile)"
+    return "the AWS environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+
+
+def _no_credentials(location: BucketLocation, why: str) -> CredentialsError:
+    return CredentialsError(
+        f"{location.url} needs credentials, and those of {_keys_of(location)} cannot be used: "
+        f"{why.rstrip('.')}. Check --dest-profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+
+
+def located(location: BucketLocation) -> BucketLocation:
+    """Return a bucket with the endpoint and region that the AWS tools would use now.
+
+    They are kept with the mirror: a later run, in another environment, must not write elsewhere.
+
+    Raises:
+        CredentialsError: The profile does not exist.
+    """
+    session = _session(location)
+    region = location.region or session.get_config_variable("region")
+    client = _client(session, location, is_new=True)
+    endpoint: str = client.meta.endpoint_url
+    client.close()
+    is_amazon = location.endpoint_url is None and ".amazonaws.com" in endpoint
+    return replace(location, region=region, endpoint_url=None if is_amazon else endpoint)
 
 
 def _session(location: BucketLocation) -> Any:
     """Return a session of botocore that never asks the metadata services of cloud machines.
 
     Raises:
-        DestinationError: The profile does not exist.
+        CredentialsError: The profile does not exist.
     """
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - 0.2 s
+    from botocore.exceptions import ProfileNotFound  # noqa: PLC0415 - 0.2 s
     from botocore.session import Session  # noqa: PLC0415
 
     session = Session(profile=location.profile)
     try:
         providers = session.get_component("credential_provider")
-    except BotoCoreError as error:
-        raise DestinationError(f"{location.url} cannot be used: {error}") from error
+    except ProfileNotFound as error:
+        raise _no_credentials(location, str(error)) from error
     for name in _NO_METADATA:
         providers.remove(name)
     return session
 
 
-def _client(session: Any, location: BucketLocation) -> Any:
+def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
     """Return a client for a bucket; credentials come from where the AWS CLI has them.
 
+    Args:
+        session: Of botocore.
+        location: The bucket.
+        is_new: True to use the endpoint that the AWS environment names where `location` has none.
+
     Raises:
-        DestinationError: The profile does not exist.
+        DestinationError: The endpoint or the region is not one.
     """
     import boto3  # noqa: PLC0415 - 0.3 s
     from botocore.config import Config  # noqa: PLC0415
@@ -898,6 +971,7 @@ def _client(session: Any, location: BucketLocation) -> Any:
         read_timeout=60,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        ignore_configured_endpoint_urls=not is_new,
         s3={
             "payload_signing_enabled": True,
             "addressing_style": "path" if location.endpoint_url else "auto",
@@ -910,5 +984,5 @@ def _client(session: Any, location: BucketLocation) -> Any:
             region_name=location.region or session.get_config_variable("region") or "us-east-1",
             config=config,
         )
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
         raise DestinationError(f"{location.url} cannot be used: {error}") from error

@@ -12,6 +12,7 @@ import orjson
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.regular import read_regular
 
@@ -47,7 +48,12 @@ def remember_bucket(work: Path, location: BucketLocation) -> None:
         DestinationError: It cannot be written.
     """
     location = replace(location, mirror=location.mirror or os.urandom(16).hex())
-    (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
+    if bucket_of(work) == location:
+        return
+    try:
+        (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise destination_error(error, work) from error
     with whole_file(work / _NAME) as file:
         file.write(orjson.dumps(asdict(location)))
 
@@ -84,14 +90,18 @@ def open_store(
     return BucketStore(work, location, publishes=publishes)
 
 
-def open_files(work: Path) -> DirectoryFiles | BucketFiles:
+def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryFiles | BucketFiles:
     """Open the store of a mirror for reading.
+
+    Args:
+        work: The mirror, or the directory of its ledger.
+        location: Its bucket; None: as the directory says.
 
     Raises:
         OSError: It is not a directory, or cannot be opened.
         DestinationError: The file that names the bucket is damaged.
     """
-    location = bucket_of(work)
+    location = location or bucket_of(work)
     if location is None:
         return DirectoryFiles(work)
     from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above

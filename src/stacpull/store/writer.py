@@ -13,11 +13,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stacpull.digests import digest_of
-from stacpull.models import Checksum, Job, Received
+from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
 from stacpull.store.protocol import Store
-from stacpull.store.wholes import Whole, whole_name
+from stacpull.store.wholes import whole_name
 
-Arrived = tuple[Job, Received, Whole]
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
@@ -31,7 +30,7 @@ class BodyWriter:
         destination: Store,
         *,
         checksum: str | None,
-        deliver: Callable[[list[Arrived]], None],
+        deliver: Callable[[list[IncomingPart]], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._destination = destination
@@ -79,7 +78,7 @@ class BodyWriter:
             batch.append(more)
         return batch
 
-    def _write(self, job: Job, received: Received) -> Arrived:
+    def _write(self, job: Job, received: Received) -> IncomingPart:
         name = whole_name(
             job.row,
             job.generation,
@@ -93,11 +92,9 @@ class BodyWriter:
             if self._checksum is not None:
                 sha256 = digest_of(Checksum(self._checksum, b""), received.body)
             inode = self._destination.write_part(name, received.body)
-            # what waits for the publisher must not hold bodies in memory
-            received = received._replace(sha256=sha256, body=None)
         else:
             inode = self._destination.rename_part(_part_name(received.part), name)
-        return job, received, Whole(name, inode, received.size, sha256)
+        return incoming_part(job, received, part=name, inode=inode, sha256=sha256)
 
 
 def _part_name(part: Path | None) -> str:
