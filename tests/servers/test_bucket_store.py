@@ -16,7 +16,7 @@ from tests.servers.rclone import KEYS, rclone
 from tests.servers.unreliable import Fault, unreliable
 from tests.store.store_contract import Reopen, StoreContract, paths, put
 
-from stacpull.errors import DestinationError
+from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import FailureKind
 from stacpull.store import bucket as room
 from stacpull.store.bucket import BucketLocation, BucketStore
@@ -169,9 +169,9 @@ class TestRadosgw(BucketContract):
             store = BucketStore(
                 tmp_path / keys.secret_key, BucketLocation(bucket.name, "", gateway.url, REGION)
             )
-            with pytest.raises(DestinationError, match=message) as caught:
+            with pytest.raises(CredentialsError, match=message) as caught:
                 put(store, "a", b"x")
-            assert caught.value.exit_code == 5
+            assert caught.value.exit_code == 4
             assert keys.secret_key not in str(caught.value)
             store.close()
 
