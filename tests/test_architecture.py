@@ -144,6 +144,7 @@ OWN_FILES = {
     "outputs/html_report.py": "writes OUT",
     "outputs/kerchunk.py": "writes OUT; reads the headers of files in DEST, which must be a directory",
     "outputs/label_table.py": "writes OUT",
+    "outputs/spool.py": "keeps what was made beside OUT",
     "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",
     "outputs/webdataset.py": "writes OUT",
 }

@@ -57,8 +57,8 @@ def export(
 ) -> int:
     """Turn DEST into an index, training shards, a table of labels or references.
 
-    OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. Complete shards
-    are kept when an interrupted export is run again. DEST is only read. For kerchunk it can be a table
+    OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. An export that was
+    interrupted continues when it is run again. DEST is only read. For kerchunk it can be a table
     that `headers --tiles` wrote: then the references are to the files of its source.
     """
     from stacpull.outputs import export as exporting

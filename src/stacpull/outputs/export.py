@@ -36,7 +36,8 @@ async def export(
     """Turn the mirror at `dest` into an index, training shards, a label table or references.
 
     The mirror is only read; it may be running. What `out` names appears when it is complete. An export that
-    is stopped leaves nothing under that name; complete shards are kept for the next export.
+    was stopped or killed is continued when it is run again, if the mirror has not changed: hidden files
+    beside `out` keep what was made.
 
     Args:
         dest: The mirror. For `kerchunk` also a table that `headers` wrote with `tiles`.
@@ -92,11 +93,11 @@ def _export(
 ) -> ExportReport:
     out = out.expanduser()
 
-    def on_read(done: int, total: int | None) -> None:
+    def on_read(done: int, total: int | None, stage: str = "exporting") -> None:
         if stop is not None and stop.is_set():
             raise InterruptedRunError("Interrupted.")
         if on_event is not None:
-            on_event(Stage("exporting", done, total))
+            on_event(Stage(stage, done, total))
 
     def on_left_out(item: ItemId, key: str, reason: str) -> None:
         if on_event is not None:
@@ -114,8 +115,8 @@ def _export(
             known = ", ".join(contents.collections)
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
 
-        def on_progress(items: int) -> None:
-            on_read(items, contents.items_total)
+        def on_progress(items: int, stage: str = "exporting") -> None:
+            on_read(items, contents.items_total, stage)
 
         write: Callable[..., ExportReport] = getattr(import_module(module), function)
         return write(contents, out, options, on_progress, **more)

@@ -178,6 +178,11 @@ class Store(StoredFiles, Protocol):
 
     # --- parts: staged bytes -----------------------------------------------------------------------------
 
+    @property
+    def has_room(self) -> bool:
+        """False while so many bytes of parts are in memory that no more should come in."""
+        ...
+
     def write_part(self, name: str, body: bytes) -> int:
         """Write a part in one go, instead of one that is left of that name; return its identity."""
         ...
