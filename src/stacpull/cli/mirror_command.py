@@ -8,7 +8,6 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.options import MIRRORING
-from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(
@@ -36,7 +35,6 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     NDJSON on standard input. An unfinished mirror resumes where it stopped; a finished one is brought up to
     date.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     report = session.run(

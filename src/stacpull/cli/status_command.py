@@ -7,7 +7,6 @@ from pathlib import Path
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import failure_line, status_lines
-from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(
@@ -21,7 +20,6 @@ def status(session: CommandSession, dest: Path) -> int:
 
     Prints items, files and bytes over all runs, how far the source was read, and the last errors.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     report = api.status(dest)
@@ -39,7 +37,6 @@ def failures(session: CommandSession, dest: Path) -> None:
 
     One line each: the asset, the reason and the number of attempts. With --json, one JSON object per line.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     for record in api.failures(dest):

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -39,6 +40,7 @@ from stacpull.store.wholes import whole_name
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
 """Operations that are still tried when publishing has failed."""
 _READ = 1 << 18
+_PAUSE = 0.01
 _NOTHING = msgspec.Raw(encoded(None))
 
 _Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | None
@@ -161,6 +163,8 @@ class StoreServer:
         if self._failed is not None or self._store is None:
             return
         files = self._store.files
+        while not files.has_room and self._failed is None:
+            time.sleep(_PAUSE)  # the store's thread makes room by publishing
         try:
             self._queue.put([self._written(part, files) for part in parts])
         except Exception as error:  # noqa: BLE001 -- the network process raises it

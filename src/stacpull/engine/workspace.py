@@ -107,7 +107,7 @@ def opened_ledger(dest: Path) -> Iterator[Workspace]:
         DestinationError: it cannot be opened.
     """
     with (
-        closing(open_store(dest, most_held=shares_here().directories)) as destination,
+        closing(open_store(dest, most_held=shares_here().directories, publishes=True)) as destination,
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db)

@@ -1,8 +1,8 @@
 """A bucket of S3 as DEST (`Store`): objects below a prefix.
 
-Parts are staged in a work directory, beside the ledger, and removed when they are published. To publish is
-one PUT, or a multipart upload that is completed: an object appears whole or not at all, and is durable when
-the server confirms it. So `sync` has nothing to do, and what the ledger calls renamed is stored.
+Small parts are in memory; long ones are staged in a work directory, beside the ledger. To publish is one PUT,
+or a multipart upload that is completed: an object appears whole or not at all, and is durable when the server
+confirms it. So `sync` has nothing to do, and what the ledger calls renamed is stored.
 
     If-None-Match: *            no object of another writer is overwritten
     x-amz-checksum-sha256       the server compares what came in; the signature covers the body as well
@@ -13,6 +13,9 @@ A reply to a PUT may be lost. The PUT is repeated, meets its own object (412), a
 same content. Servers that ignore `If-None-Match` are found by a probe; each object is then looked for before
 it is written, which leaves a moment in which another writer's could be overwritten. The same is done for
 every multipart upload, since some servers ignore the condition there only.
+
+Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
+is rare, is done by boto3.
 """
 
 from __future__ import annotations
@@ -21,33 +24,40 @@ import base64
 import errno
 import hashlib
 import io
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
+from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
+from urllib.parse import quote
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.redact import Secret, Secrets
+from stacpull.store.bucket_requests import (
+    BucketRequests,
+    FilePiece,
+    ObjectReply,
+    ObjectRequest,
+    bucket_requests,
+)
+from stacpull.store.held_parts import LONGEST_HELD, HeldParts
 from stacpull.store.protocol import Entry, Look, Placement
-from stacpull.store.staging import StagedParts
-
-if TYPE_CHECKING:
-    import os
 
 _THREADS = 32
-"""Requests at a time."""
+"""Long parts, and requests through boto3, at a time."""
 _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _PIECE = 16 << 20
+_PIECES_AT_ONCE = 4
 _MOST_PIECES = 9_000
 _READ = 1 << 20
 _LONGEST_KEY = 1024
@@ -56,6 +66,7 @@ _WINDOWS = 16
 _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
+_OK, _NO_CONTENT, _NOT_FOUND, _FAILED_CONDITION = 200, 204, 404, 412
 _CONFLICT = "ConditionalRequestConflict"
 _EXISTS = frozenset({"412", "PreconditionFailed"})
 _REFUSED_KEYS = frozenset(
@@ -126,6 +137,10 @@ class BucketFiles:
     def _s3(self) -> Any:
         return _client(self._session, self.location)
 
+    @cached_property
+    def _requests(self) -> BucketRequests | None:
+        return bucket_requests(self._s3, self._session, self.location.bucket)
+
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The credentials that requests are signed with now.
@@ -155,6 +170,8 @@ class BucketFiles:
 
     def close(self) -> None:
         """Close the connections."""
+        if self.__dict__.get("_requests") is not None:
+            self.__dict__["_requests"].close()
         if "_s3" in self.__dict__:
             self._s3.close()
 
@@ -259,22 +276,35 @@ class BucketFiles:
             yield page
 
     def _head(self, path: str) -> _Object | None:
+        (reply,) = self._send([ObjectRequest("HEAD", self._key(path))], "look at")
+        if reply is not None and reply.status == _NOT_FOUND:
+            return None
+        found = _object_of(reply) if reply is not None and reply.status == _OK else None
+        return found or self._head_by_boto3(path)
+
+    def _head_by_boto3(self, path: str) -> _Object | None:
         try:
             with self._stored("look at", path):
                 found = self._s3.head_object(**self._of(path))
         except FileNotFoundError:
             return None
-        noted, sha256 = found.get("Metadata", {}), None
-        with suppress(ValueError):
-            sha256 = bytes.fromhex(noted.get(_SHA256, "")) or None
-        part = noted.get(_PART, "")
+        noted = {name.lower(): text for name, text in found.get("Metadata", {}).items()}
+        modified = found["LastModified"].timestamp()
         return _Object(
             found["ContentLength"],
             found.get("ETag", ""),
-            found["LastModified"].timestamp(),
-            sha256,
-            int(part) if part.isdecimal() else 0,
+            modified,
+            _digest(noted.get(_SHA256, "")),
+            _number(noted.get(_PART, "")),
         )
+
+    def _send(self, requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        """Send requests without boto3; what got no reply is to be sent by that."""
+        if not requests:
+            return ()
+        with self._stored(what, ""):
+            sender = self._requests
+            return [None] * len(requests) if sender is None else sender.send(requests)
 
     def _key(self, path: str) -> str:
         return self._prefix + path
@@ -326,19 +356,36 @@ class BucketFiles:
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
 
-class BucketStore(StagedParts, BucketFiles):
+class _Staged(NamedTuple):
+    """A part that is to be stored. `body` is None for a long one."""
+
+    part: str
+    path: str
+    replace: bool
+    size: int
+    identity: int
+    body: bytes | None
+    sha256: bytes = b""
+
+
+class BucketStore(HeldParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
     is_local: Literal[False] = False
 
-    def __init__(self, work: Path, location: BucketLocation) -> None:
+    def __init__(self, work: Path, location: BucketLocation, *, publishes: bool = False) -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.
+
+        Args:
+            work: The directory of the ledger.
+            location: The bucket.
+            publishes: True in the process that publishes: it keeps small parts in memory.
 
         Raises:
             DestinationError: The work directory cannot be made or written.
         """
-        StagedParts.__init__(self, work)
+        HeldParts.__init__(self, work, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
 
@@ -346,7 +393,7 @@ class BucketStore(StagedParts, BucketFiles):
         """Release everything."""
         self._threads.shutdown()
         BucketFiles.close(self)
-        StagedParts.close(self)
+        HeldParts.close(self)
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
@@ -397,9 +444,9 @@ class BucketStore(StagedParts, BucketFiles):
                 body = found["Body"].read()
         except FileNotFoundError:
             return None
-        date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
-        now = parsedate_to_datetime(date).timestamp() if date else time.time()
-        return Note(body, found["ETag"], max(0.0, now - found["LastModified"].timestamp()))
+        now = parsedate_tz(found["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+        written = found["LastModified"].timestamp()
+        return Note(body, found["ETag"], max(0.0, (mktime_tz(now) if now else time.time()) - written))
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
         """Write such an object, and return True; False if another program has written it meanwhile.
@@ -440,13 +487,13 @@ class BucketStore(StagedParts, BucketFiles):
         def send(condition: Mapping[str, str]) -> None:
             file.seek(0)
             if size > _SINGLE_PUT:
-                _Upload(self._s3, self._of(path), file, size, noted, condition).run()
+                _Upload(self, path, file, size, noted, condition).run()
             else:
                 self._s3.put_object(**self._of(path), Body=file, Metadata=noted, **condition)
 
         there = self._head(path)
         written = self._written_over(path, None if there is None else there.etag, send)
-        return written or self._holds(path, size, sha256)
+        return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
 
     def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], object]) -> bool:
         """Write an object of the mirror itself, in place of the version that `etag` names (None: of none).
@@ -495,59 +542,119 @@ class BucketStore(StagedParts, BucketFiles):
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
         """See `Store.place`."""
-        path = f"{directory}/{name}" if directory else name
-        reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
-        if reason is not None:
-            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
-        if not self._is_stored(part, path, replace=replace):
-            return Failure(
-                FailureKind.EXISTS,
-                f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
-            )
-        self._windows.note(self._key(path), is_there=True)
-        self.drop_part(part)
-        return None
+        return self.place_all([Placement(part, directory, name, replace)])[0]
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
-        """See `Store.place_all`: several at a time."""
-        return list(
-            self._threads.map(lambda one: self.place(one[0], one[1], one[2], replace=one[3]), placements)
-        )
+        """See `Store.place_all`: many at a time."""
+        results: list[Failure | None] = [None] * len(placements)
+        staged: list[tuple[int, _Staged]] = []
+        for number, placement in enumerate(placements):
+            _, directory, name, _ = placement
+            path = f"{directory}/{name}" if directory else name
+            reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
+            if reason is None:
+                staged.append((number, self._staged(placement, path)))
+            else:
+                results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
+        stored = self._store([one for _, one in staged])
+        for (number, one), is_stored in zip(staged, stored, strict=True):
+            if is_stored:
+                self._windows.note(self._key(one.path), is_there=True)
+                self.drop_part(one.part)
+            else:
+                results[number] = Failure(
+                    FailureKind.EXISTS,
+                    f"{one.path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
+                )
+        return results
 
-    def _is_stored(self, part: str, path: str, *, replace: bool) -> bool:
-        """Store an object; return False if another writer's is there, with other content."""
+    def _staged(self, one: Placement, path: str) -> _Staged:
+        entry = self.part_identity(one.part)
+        if entry is None:
+            raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
+        body = self.held_body(one.part)
+        if body is None and entry[1] <= LONGEST_HELD:
+            with self.open_part(one.part) as file:
+                body = file.read()
+        sha256 = b"" if body is None else hashlib.sha256(body).digest()
+        return _Staged(one.part, path, one.replace, entry[1], entry[0], body, sha256)
+
+    def _store(self, staged: Sequence[_Staged]) -> list[bool]:
+        """Store objects; for each, return False if another writer's is there, with other content."""
+        stored: dict[str, bool] = {}
+        short = self._without_those_that_are_there([one for one in staged if one.body is not None])
+        replies = self._send([self._put_of(one, cast("bytes", one.body)) for one in short], "write")
+        for one, reply in zip(short, replies, strict=True):
+            if reply is not None and reply.status == _OK:
+                stored[one.part] = True
+            elif reply is not None and reply.status == _FAILED_CONDITION:
+                stored[one.part] = self._holds(one)
+        rest = [one for one in staged if one.part not in stored]
+        stored.update(zip([one.part for one in rest], self._threads.map(self._is_stored, rest), strict=True))
+        return [stored[one.part] for one in staged]
+
+    def _without_those_that_are_there(self, short: Sequence[_Staged]) -> Sequence[_Staged]:
+        """Look for objects first where the bucket ignores conditions; leave out what is there."""
+        if not short or self._is_conditional:
+            return short
+        looked_for = [one for one in short if not one.replace]
+        looks = self._send([ObjectRequest("HEAD", self._key(one.path)) for one in looked_for], "look at")
+        found = {
+            one.part
+            for one, reply in zip(looked_for, looks, strict=True)
+            if reply is None or reply.status != _NOT_FOUND
+        }
+        return [one for one in short if one.part not in found]
+
+    def _put_of(self, one: _Staged, body: bytes | FilePiece) -> ObjectRequest:
+        """Return the request that stores an object."""
+        hexadecimal = one.sha256.hex()
+        headers = {
+            "x-amz-checksum-sha256": base64.b64encode(one.sha256).decode(),
+            f"x-amz-meta-{_PART}": str(one.identity),
+            f"x-amz-meta-{_SHA256}": hexadecimal,
+        }
+        if not one.replace and self._is_conditional:
+            headers["if-none-match"] = "*"
+        return ObjectRequest("PUT", self._key(one.path), headers, body, hexadecimal)
+
+    def _is_stored(self, one: _Staged) -> bool:
+        """Store one object, by boto3 if need be; return False if another writer's is there."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
 
-        entry = self.part_identity(part)
-        if entry is None:
-            raise DestinationError(f"{self.parts / part} was removed meanwhile.")
-        identity, size = entry
-        sha256 = self.look_at_part(part, hashed=True).sha256 or b""
-        is_long = size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
-        if not replace and (is_long or not self._is_conditional) and self._head(path) is not None:
-            return self._holds(path, size, sha256)
-        condition = {"IfNoneMatch": "*"} if self._is_conditional and not replace else {}
-        noted = {_SHA256: sha256.hex(), _PART: str(identity)}
-        for _ in range(_ATTEMPTS):
-            try:
-                with self.open_part(part) as file, self._stored_unless(path):
-                    if is_long:
-                        _Upload(self._s3, self._of(path), file, size, noted, condition).run()
-                    else:
-                        checksum = base64.b64encode(sha256).decode()
-                        self._s3.put_object(
-                            **self._of(path),
-                            Body=file.read(),
-                            ChecksumSHA256=checksum,
-                            Metadata=noted,
-                            **condition,
-                        )
-            except ClientError as error:
-                if _code(error) in _EXISTS:
-                    return self._holds(path, size, sha256)
-                continue
-            return True
-        raise DestinationError(f"{self.name} does not store {path}: other writers are at work there.")
+        if one.body is None:
+            one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
+        in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
+        look_first = in_pieces or not self._is_conditional
+        if not one.replace and look_first and self._head(one.path) is not None:
+            return self._holds(one)
+        condition = {"IfNoneMatch": "*"} if self._is_conditional and not one.replace else {}
+        noted = {_SHA256: one.sha256.hex(), _PART: str(one.identity)}
+        with self.open_part(one.part) as file:
+            if one.body is None and not in_pieces:
+                (reply,) = self._send([self._put_of(one, FilePiece(file, 0, one.size))], "write")
+                if reply is not None and reply.status in {_OK, _FAILED_CONDITION}:
+                    return reply.status == _OK or self._holds(one)
+            for _ in range(_ATTEMPTS):
+                file.seek(0)
+                try:
+                    with self._stored_unless(one.path):
+                        if in_pieces:
+                            _Upload(self, one.path, file, one.size, noted, condition).run()
+                        else:
+                            self._s3.put_object(
+                                **self._of(one.path),
+                                Body=file,
+                                ChecksumSHA256=base64.b64encode(one.sha256).decode(),
+                                Metadata=noted,
+                                **condition,
+                            )
+                except ClientError as error:
+                    if _code(error) in _EXISTS:
+                        return self._holds(one)
+                    continue
+                return True
+        raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
 
     @contextmanager
     def _stored_unless(self, path: str) -> Iterator[None]:
@@ -565,9 +672,9 @@ class BucketStore(StagedParts, BucketFiles):
         if refused is not None:
             raise refused
 
-    def _holds(self, path: str, size: int, sha256: bytes) -> bool:
+    def _holds(self, one: _Staged) -> bool:
         """Return True if an object has that content: our own, whose reply was lost."""
-        return self.look_at(path, hashed=True)[:2] == (size, sha256)
+        return self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
@@ -582,8 +689,10 @@ class BucketStore(StagedParts, BucketFiles):
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
         path = f"{directory}/{name}" if directory else name
-        with suppress(FileNotFoundError), self._stored("remove", path):
-            self._s3.delete_object(**self._of(path))
+        (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
+        if reply is None or reply.status != _NO_CONTENT:
+            with suppress(FileNotFoundError), self._stored("remove", path):
+                self._s3.delete_object(**self._of(path))
         self._windows.note(self._key(path), is_there=False)
 
 
@@ -592,16 +701,18 @@ class _Upload:
 
     def __init__(
         self,
-        s3: Any,
-        place: dict[str, str],
+        store: BucketStore,
+        path: str,
         file: BinaryIO,
         size: int,
         noted: Mapping[str, str],
         condition: Mapping[str, str],
     ) -> None:
-        self._s3 = s3
-        self._place = place
+        self._store = store
+        self._s3 = store._s3  # noqa: SLF001 - a part of that class
+        self._place = store._of(path)  # noqa: SLF001
         self._file = file
+        self._size = size
         self._piece = max(_PIECE, -(-size // _MOST_PIECES))
         self._noted = noted
         self._condition = condition
@@ -610,20 +721,61 @@ class _Upload:
         """Upload, and make the object appear."""
         upload, stored = self._begun()
         pieces = []
-        number = 0
-        while data := self._file.read(self._piece):
-            number += 1
-            checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-            etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
-            if stored.get(number) != (etag, len(data)):
-                sent = self._s3.upload_part(
-                    **self._place, UploadId=upload, PartNumber=number, Body=data, ChecksumSHA256=checksum
-                )
-                etag = sent["ETag"].strip('"')
-            pieces.append({"PartNumber": number, "ETag": f'"{etag}"', "ChecksumSHA256": checksum})
+        count = -(-self._size // self._piece)
+        for first in range(0, count, _PIECES_AT_ONCE):
+            numbers = range(first + 1, min(first + _PIECES_AT_ONCE, count) + 1)
+            pieces += self._sent(upload, numbers, stored)
         self._s3.complete_multipart_upload(
             **self._place, UploadId=upload, MultipartUpload={"Parts": pieces}, **self._condition
         )
+
+    def _sent(
+        self, upload: str, numbers: Sequence[int], stored: Mapping[int, tuple[str, int]]
+    ) -> list[dict[str, Any]]:
+        """Send some pieces at a time, unless they are stored; return what the server knows them by."""
+        found: dict[int, dict[str, Any]] = {}
+        requests: dict[int, ObjectRequest] = {}
+        for number in numbers:
+            offset = (number - 1) * self._piece
+            part = FilePiece(self._file, offset, min(self._piece, self._size - offset))
+            sha256, md5 = self._digests(part, is_stored=number in stored)
+            checksum = base64.b64encode(sha256).decode()
+            found[number] = {"PartNumber": number, "ETag": f'"{md5}"', "ChecksumSHA256": checksum}
+            if stored.get(number) != (md5, part.size):
+                query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
+                headers = {"x-amz-checksum-sha256": checksum}
+                requests[number] = ObjectRequest(
+                    "PUT", self._place["Key"], headers, part, sha256.hex(), query
+                )
+        replies = self._store._send(list(requests.values()), "write")  # noqa: SLF001
+        for number, reply in zip(requests, replies, strict=True):
+            etag = reply.headers.get("etag") if reply is not None and reply.status == _OK else None
+            found[number]["ETag"] = etag or self._sent_by_boto3(
+                upload, number, found[number]["ChecksumSHA256"]
+            )
+        return list(found.values())
+
+    def _digests(self, part: FilePiece, *, is_stored: bool) -> tuple[bytes, str]:
+        """Return the SHA-256 of a piece and, if the server says that it has it, the MD5 that it must have."""
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        for offset in range(part.offset, part.offset + part.size, _READ):
+            data = os.pread(self._file.fileno(), min(_READ, part.offset + part.size - offset), offset)
+            sha256.update(data)
+            if is_stored:
+                md5.update(data)
+        return sha256.digest(), md5.hexdigest() if is_stored else ""
+
+    def _sent_by_boto3(self, upload: str, number: int, checksum: str) -> str:
+        """Send one piece, and return its ETag."""
+        self._file.seek((number - 1) * self._piece)
+        etag: str = self._s3.upload_part(
+            **self._place,
+            UploadId=upload,
+            PartNumber=number,
+            Body=self._file.read(self._piece),
+            ChecksumSHA256=checksum,
+        )["ETag"]
+        return etag
 
     def _begun(self) -> tuple[str, Mapping[int, tuple[str, int]]]:
         """Return the upload to continue, and the pieces that it has: (ETag, size) by number."""
@@ -759,6 +911,31 @@ def _oddness(path: str, key: str) -> str | None:
     except UnicodeEncodeError:
         return "it is not text"
     return f"it is longer than {_LONGEST_KEY} bytes" if length > _LONGEST_KEY else None
+
+
+def _object_of(reply: ObjectReply) -> _Object | None:
+    """Return what a reply to HEAD tells; None if it lacks something."""
+    headers = reply.headers
+    size, modified = headers.get("content-length", ""), parsedate_tz(headers.get("last-modified", ""))
+    if not size.isdecimal() or modified is None:
+        return None
+    return _Object(
+        int(size),
+        headers.get("etag", ""),
+        mktime_tz(modified),
+        _digest(headers.get(f"x-amz-meta-{_SHA256}", "")),
+        _number(headers.get(f"x-amz-meta-{_PART}", "")),
+    )
+
+
+def _digest(text: str) -> bytes | None:
+    with suppress(ValueError):
+        return bytes.fromhex(text) or None
+    return None
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _code(error: Any) -> str:

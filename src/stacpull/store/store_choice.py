@@ -72,12 +72,15 @@ def refuse_bucket(work: Path, what: str) -> None:
         raise UsageError(f"The files of this mirror are in {location.url}: it cannot be {what} yet.")
 
 
-def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES) -> Destination | BucketStore:
+def open_store(
+    work: Path, *, most_held: int = _HELD_DIRECTORIES, publishes: bool = False
+) -> Destination | BucketStore:
     """Open the store of a mirror for a run.
 
     Args:
         work: The mirror, or the directory of its ledger.
         most_held: How many directories may be held open at once.
+        publishes: True in the process that publishes.
 
     Raises:
         DestinationError: It cannot be made or written.
@@ -87,7 +90,7 @@ def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES) -> Destination
         return Destination(work, most_held=most_held)
     from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-    return BucketStore(work, location)
+    return BucketStore(work, location, publishes=publishes)
 
 
 def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryFiles | BucketFiles:
