@@ -286,7 +286,7 @@ class MirrorRun:
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
-            self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
+            self._emit(Notice("warning", "Nothing was pruned: --prune needs a `mirror` run that completes."))
             return
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
@@ -467,7 +467,7 @@ class MirrorRun:
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
         return StacpullError(
-            "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
+            "The run ended with work left, though nothing stopped it: this is a bug in stacpull, "
             "please report it. What is done is safe; run the same command again to continue."
         )
 

@@ -4,12 +4,12 @@ Each host has a gate with a limit of permits, which starts at 16 and is found ou
 decides, `net.gauge` counts), up to the maximum.
 
 - A host that throttles (429, 503, SlowDown, Retry-After) closes its gate for all workers until it wants to be
-  asked again, and the limit is halved. The answers of one burst are one message: it halves once.
+  asked again, and the limit is halved. Throttling answers to one burst halve the limit once.
 - A host that answers some requests but breaks others off, or leaves them without an answer, gets more at once
   than it can serve: the limit is halved, and what was too much costs no attempt.
 - A host that answers nothing, 20 times in a row, closes its gate as if it had throttled. From then on a
-  failure costs no attempt, since it says nothing of any asset. If the host has not answered for the gate's
-  patience, it is given up: whoever waits or asks gets a DOWN failure at once, but for a probe a minute. The
+  failure costs no attempt, since it says nothing about an asset. If the host has not answered for the gate's
+  patience, it is given up: requests fail at once with DOWN, except for one probe per minute. The
   first answer ends all this.
 
 Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
@@ -523,8 +523,8 @@ class Gates:
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
             self._events.warn(
-                f"{host} is overloaded, or wants fewer requests: the run waits, asks it again in "
-                f"{seconds:.0f} s, and gives it up if it answers nothing else for a long time."
+                f"{host} is overloaded, or wants fewer requests. The next request is in {seconds:.0f} s; "
+                "the host is abandoned if it answers nothing else for a long time."
             )
 
 
