@@ -278,16 +278,31 @@ def _rclone(start: list[str], task: Task) -> Invocation:
     command += ["--checkers", str(CONNECTIONS), "--no-traverse", "--no-check-dest", "--ignore-checksum"]
     command += ["--s3-no-check-bucket", "--s3-no-head", "--s3-disable-checksum"]
     command += ["--files-from-raw", task.listing("rclone.txt", [file.path for file in task.files])]
-    environment = _signing(task.bucket)
-    remote = {"TYPE": "s3", "PROVIDER": "Ceph", "ENV_AUTH": "true", "ENDPOINT": task.bucket.gateway.endpoint}
-    environment |= {f"RCLONE_CONFIG_DEST_{name}": value for name, value in remote.items()}
-    source = f"dest:{BUCKET}"
+    environment = _rclone_remote("DEST", task.bucket.gateway.endpoint, task.bucket.gateway.keys)
     if origin.endpoint is None:
         command += ["--http-url", f"{origin.base}/r"]
         source = ":http:"
+    elif origin.endpoint == task.bucket.gateway.endpoint:
+        source = f"dest:{BUCKET}"  # one remote: it has the service copy
+    else:
+        environment |= _rclone_remote("SOURCE", origin.endpoint, origin.keys or ("", ""))
+        source = f"source:{BUCKET}"
     if origin.authority:
         command += ["--ca-cert", str(origin.authority)]
     return Invocation([*command, source, f"dest:{task.bucket.name}/{PREFIX}"], environment)
+
+
+def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str, str]:
+    """The environment that makes a remote of rclone's."""
+    entries = {
+        "TYPE": "s3",
+        "PROVIDER": "Ceph",
+        "ENDPOINT": endpoint,
+        "REGION": _REGION,
+        "ACCESS_KEY_ID": keys[0],
+        "SECRET_ACCESS_KEY": keys[1],
+    }
+    return {f"RCLONE_CONFIG_{name}_{entry}": value for entry, value in entries.items()}
 
 
 def _obstore(start: list[str], task: Task) -> Invocation:
