@@ -7,11 +7,12 @@ event loop for all connections, and `send` may be called by any thread:
     connection   kept alive; carries one request at a time, without `Expect: 100-continue`
     reply        status and header fields; a body is read only to keep the connection
 
-There is no retry here and no message for a user: only what a kept connection could not carry, since its server
-had closed it, is sent over another one. A reply that the caller does not expect, and a request that got none
-(its connection was lost, or silent for a minute), is the caller's to send through boto3, which waits, retries,
-follows a bucket to its region and names the error. What only boto3 can do at all is found by `bucket_requests`:
-a proxy, no credentials, a bucket that is addressed by an ARN, another kind of signature.
+There is no retry here and no message for a user: only what a kept connection could not carry, since its
+server had closed it, is sent over another one. A reply that the caller does not expect, and a request that
+got none (its connection was lost, or silent for a minute), is the caller's to send through boto3, which
+waits, retries, follows a bucket to its region and names the error. What only boto3 can do at all is found
+by `bucket_requests`: a proxy, no credentials, a bucket that is addressed by an ARN, another kind of
+signature.
 
 Where requests go is what botocore makes of a bucket (endpoint, path or virtual-hosted style, region): it is
 taken from a URL that it presigns.
