@@ -115,7 +115,7 @@ def test_the_commands_that_come_next_are_printed_as_they_work(
             ],
             {},
             5,
-            "There is no bucket no-such: create it, or check its name.",
+            "There is no bucket no-such-bucket: create it, or check its name.",
         ),
     ],
 )

@@ -295,12 +295,12 @@ class Publisher:
         self._judge_pace(time.monotonic() - started)
 
     def distrust_ledger(self, error: BaseException) -> None:
-        """Believe nothing that waits, if the disk failed under the ledger: SQLite syncs by itself, too."""
+        """Distrust files that await their sync if the disk failed under the ledger: SQLite syncs, too."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
 
     def _distrust(self, error: DestinationError) -> None:
-        """See that nothing which waited for a sync that failed is believed, now or at the next start."""
+        """Distrust files that awaited a sync that failed, now and at the next start."""
         self._failed_sync = error
         self._store.withdraw_trust()  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._store.work)):

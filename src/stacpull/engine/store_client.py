@@ -105,7 +105,7 @@ class StoreClient:
             run: The run.
             secrets: Removed from everything that is written.
             checksum: Algorithm of the digest that is recorded; None: none.
-            on: Told what happens.
+            on: Called with what happens.
         """
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""

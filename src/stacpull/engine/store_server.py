@@ -37,7 +37,7 @@ from stacpull.redact import Secret, Secrets
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
-_AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
+_AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
 _READ = 1 << 18
 _PAUSE = 0.01
@@ -265,7 +265,7 @@ def _publish(
 
 
 def main() -> None:
-    """Be the store process on the socket whose descriptor is the argument. Does not return."""
+    """Run the store process; the argument is the descriptor of its socket. Does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

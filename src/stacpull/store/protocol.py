@@ -88,7 +88,7 @@ class StoredFiles(Protocol):
         ...
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """Return True if something is at `path`; `unknown` where that cannot be told."""
+        """Return True if something is at `path`; `unknown` where that cannot be found out."""
         ...
 
     def read(self, path: str) -> bytes | None:

@@ -47,8 +47,11 @@ def remember_bucket(work: Path, location: BucketLocation) -> None:
     Raises:
         DestinationError: It cannot be written.
     """
-    location = replace(location, mirror=location.mirror or os.urandom(16).hex())
-    if bucket_of(work) == location:
+    known = bucket_of(work)
+    is_same = known is not None and (known.bucket, known.prefix) == (location.bucket, location.prefix)
+    mirror = known.mirror if known is not None and is_same else os.urandom(16).hex()
+    location = replace(location, mirror=location.mirror or mirror)
+    if location == known:
         return
     try:
         (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
