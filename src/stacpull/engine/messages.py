@@ -151,6 +151,8 @@ class IncomingPart(NamedTuple):
     """Name of the whole part, if there is no body."""
     inode: int = 0
     sha256: bytes | None = None
+    own: str = ""
+    """The directory of the worker that wrote it (`store.own_parts`), if it has one."""
 
 
 def whole_parts(batch: list[Arrived]) -> list[IncomingPart]:

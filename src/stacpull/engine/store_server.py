@@ -34,6 +34,7 @@ from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
 from stacpull.models import Checksum
 from stacpull.planning.layout import complete
 from stacpull.redact import Secret, Secrets
+from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
@@ -176,6 +177,10 @@ class StoreServer:
         part, inode, sha256 = one.part, one.inode, one.sha256
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
+        if one.own:
+            if not is_name(one.own):
+                raise ValueError(f"{one.own!r} is not the directory of a worker")
+            part = f"{one.own}/{part}"
         if one.body is not None:
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if self._checksum is not None:

@@ -284,13 +284,18 @@ class BucketStore(StagedParts, BucketFiles):
     covers_ledger = False
     is_local: Literal[False] = False
 
-    def __init__(self, work: Path, location: BucketLocation) -> None:
+    def __init__(self, work: Path, location: BucketLocation, *, own: str = "") -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.
+
+        Args:
+            work: The work directory.
+            location: The bucket.
+            own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: The work directory cannot be made or written.
         """
-        StagedParts.__init__(self, work)
+        StagedParts.__init__(self, work, own)
         BucketFiles.__init__(self, location)
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
 

@@ -63,22 +63,23 @@ def refuse_bucket(work: Path, what: str) -> None:
         raise UsageError(f"The files of this mirror are in {location.url}: it cannot be {what} yet.")
 
 
-def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES) -> Destination | BucketStore:
+def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES, own: str = "") -> Destination | BucketStore:
     """Open the store of a mirror for a run.
 
     Args:
         work: The mirror, or the directory of its ledger.
         most_held: How many directories may be held open at once.
+        own: The directory of this worker among the parts (`store.own_parts`).
 
     Raises:
         DestinationError: It cannot be made or written.
     """
     location = bucket_of(work)
     if location is None:
-        return Destination(work, most_held=most_held)
+        return Destination(work, most_held=most_held, own=own)
     from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-    return BucketStore(work, location)
+    return BucketStore(work, location, own=own)
 
 
 def open_files(work: Path) -> DirectoryFiles | BucketFiles:

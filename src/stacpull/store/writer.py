@@ -18,13 +18,23 @@ from stacpull.store.protocol import Store
 from stacpull.store.wholes import Whole, whole_name
 
 Arrived = tuple[Job, Received, Whole]
+_Staged = tuple[Job, Received, Whole, str]
+"""What came in, what it will be, and the name of the part that it is now."""
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
 
 
 class BodyWriter:
-    """One thread that writes parts. `deliver` and `on_error` are called on that thread."""
+    """One thread that writes parts. `deliver` and `on_error` are called on that thread.
+
+    Args:
+        destination: Where they are written.
+        checksum: Algorithm of the digest to compute; None: none.
+        deliver: Called with each batch that is written.
+        on_error: Called with what ends the thread early.
+        durable: True to sync each part before it gets its name.
+    """
 
     def __init__(
         self,
@@ -33,7 +43,9 @@ class BodyWriter:
         checksum: str | None,
         deliver: Callable[[list[Arrived]], None],
         on_error: Callable[[BaseException], None],
+        durable: bool = False,
     ) -> None:
+        self._durable = durable
         self._destination = destination
         self._checksum = checksum
         self._deliver = deliver
@@ -57,7 +69,10 @@ class BodyWriter:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                self._deliver([self._write(job, received) for job, received in batch])
+                staged = [self._stage(job, received) for job, received in batch]
+                if self._durable:
+                    self._destination.sync_parts([part for _, _, _, part in staged])
+                self._deliver([self._named(*one) for one in staged])
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
 
@@ -79,7 +94,8 @@ class BodyWriter:
             batch.append(more)
         return batch
 
-    def _write(self, job: Job, received: Received) -> Arrived:
+    def _stage(self, job: Job, received: Received) -> _Staged:
+        """Write a body; under its final name, unless it must be durable before it has that."""
         name = whole_name(
             job.row,
             job.generation,
@@ -88,16 +104,21 @@ class BodyWriter:
             received.filename,
             unproven=not received.verified,
         )
+        if received.body is None:
+            return job, received, Whole(name, 0, received.size, received.sha256), _part_name(received.part)
         sha256 = received.sha256
-        if received.body is not None:
-            if self._checksum is not None:
-                sha256 = digest_of(Checksum(self._checksum, b""), received.body)
-            inode = self._destination.write_part(name, received.body)
-            # what waits for the publisher must not hold bodies in memory
-            received = received._replace(sha256=sha256, body=None)
-        else:
-            inode = self._destination.rename_part(_part_name(received.part), name)
-        return job, received, Whole(name, inode, received.size, sha256)
+        if self._checksum is not None:
+            sha256 = digest_of(Checksum(self._checksum, b""), received.body)
+        part = f"{job.row}.{job.generation}.tmp" if self._durable else name
+        inode = self._destination.write_part(part, received.body)
+        # what waits for the publisher must not hold bodies in memory
+        received = received._replace(sha256=sha256, body=None)
+        return job, received, Whole(name, inode, received.size, sha256), part
+
+    def _named(self, job: Job, received: Received, whole: Whole, part: str) -> Arrived:
+        if part != whole.part or not whole.inode:
+            whole = whole._replace(inode=self._destination.rename_part(part, whole.part))
+        return job, received, whole
 
 
 def _part_name(part: Path | None) -> str:
