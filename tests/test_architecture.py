@@ -20,7 +20,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
-        "reports", "schemes", "selection", "spans", "speed", "system", "urls",
+        "reports", "schemes", "selection", "sigv4", "spans", "speed", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -131,6 +131,8 @@ FILE_METHODS = frozenset(
 """Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
+    "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
+    "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/recovery.py": "reads the name of this boot from /proc",
     "upkeep/rebuild.py": "reads the log beside the ledger",
@@ -138,11 +140,12 @@ OWN_FILES = {
     "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
     "catalog/tables.py": "writes tables to files of the user's",
     "outputs/geoparquet.py": "writes OUT",
-    "outputs/formats.py": "looks at OUT",
+    "outputs/export.py": "looks at OUT",
     "outputs/html_page.py": "reads its own page",
     "outputs/html_report.py": "writes OUT",
     "outputs/kerchunk.py": "writes OUT; reads the headers of files in DEST, which must be a directory",
     "outputs/label_table.py": "writes OUT",
+    "outputs/spool.py": "keeps what was made beside OUT",
     "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",
     "outputs/webdataset.py": "writes OUT",
 }

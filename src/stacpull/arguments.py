@@ -323,6 +323,14 @@ def dask_cluster(raw: object) -> str:
     return str(path)
 
 
+def directory(raw: object) -> Path:
+    """Read the path of a directory, which may not exist yet."""
+    path = Path(read_text(raw)).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"is not a directory: {path}")
+    return path
+
+
 def web_address(raw: object) -> str:
     """Read an http or https URL."""
     address = read_text(raw)

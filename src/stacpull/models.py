@@ -26,6 +26,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FinishedPart",
+    "IncomingPart",
     "ItemId",
     "Job",
     "Json",
@@ -339,6 +340,67 @@ class Received(NamedTuple):
     """False if the length could not be proven (no Content-Length, no known size, no checksum)."""
     unchanged: bool = False
     """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
+
+
+class IncomingPart(NamedTuple):
+    """A received asset on its way to the publisher: with its body, or with the whole part that holds it."""
+
+    row: int
+    item_row: int
+    generation: int
+    directory: str
+    name: str | None
+    name_template: str | None
+    size: int
+    filename: bytes
+    """Base name of the resolved URL; it may hold what is not valid text."""
+    etag: bytes | None
+    verified: bool
+    body: bytes | None
+    part: str = ""
+    """Name of the whole part, if there is no body."""
+    inode: int = 0
+    sha256: bytes | None = None
+    """The digest to record, as in `Received`; None with a body: the store process computes it."""
+    own: str = ""
+    """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
+
+
+def incoming_part(
+    job: Job,
+    received: Received,
+    body: bytes | None = None,
+    part: str = "",
+    inode: int = 0,
+    sha256: bytes | None = None,
+) -> IncomingPart:
+    """Return a received asset as it is sent to the publisher.
+
+    Args:
+        job: The job of the asset.
+        received: What its transfer brought.
+        body: Its bytes, if they are sent as well.
+        part: Otherwise the name of its whole part.
+        inode: The inode of that part.
+        sha256: The digest of that part.
+    """
+    etag = received.validator.kept
+    return IncomingPart(
+        job.row,
+        job.item_row,
+        job.generation,
+        job.directory,
+        job.name,
+        job.name_template,
+        received.size,
+        received.filename.encode("utf-8", "surrogatepass"),
+        None if etag is None else etag.encode("utf-8", "surrogatepass"),
+        received.verified,
+        body,
+        part,
+        inode,
+        sha256,
+    )
 
 
 class ResumePoint(NamedTuple):

@@ -141,6 +141,8 @@ class MirrorReport(Counts):
     run: int = 0
     source: str = ""
     dest: str = ""
+    work: str | None = None
+    """The work directory, if DEST is a bucket: other commands may name it as DEST."""
     reason: str | None = None
     """Why the run stopped early, if it did: one plain sentence."""
     missing_ok: bool = False
@@ -184,6 +186,8 @@ class StatusReport(Counts):
     runs: int = 0
     source: str = ""
     dest: str = ""
+    work: str | None = None
+    """The work directory, if DEST is a bucket."""
     checkpoint: str | None = None
     """The next page the walk would read, credentials cut; None when the walk has ended."""
     walk_ended: bool = False
@@ -394,6 +398,8 @@ class VerifyReport(ReportTable):
     rebuilt: RebuildReport | None = None
     mirror_state: RunState | None = None
     """The state of the mirror, as in `status`; None if nothing was planned, or the check did not begin."""
+    work: str | None = None
+    """The work directory, if DEST is a bucket."""
 
     @property
     def damaged(self) -> int:

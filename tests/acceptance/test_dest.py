@@ -15,7 +15,11 @@ from stacpull.cli.main import execute
 from stacpull_replicas import MlhubReplica
 
 REFUSED = [
-    ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix. Buckets are not supported as DEST"),
+    ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix: add --work DIR"),
+    ("s3://", "DEST is s3://, which is not the URL of a bucket"),
+    ("s3://a/b", "which is not the URL of a bucket"),
+    ("s3://mybucket/a/../b", "DEST is s3://mybucket/a/../b: a prefix"),
+    ("s3://mybucket/a?key=planted", "DEST is s3://mybucket/a: a prefix"),
     ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): name a directory"),
     ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): name a directory"),
     ("127.0.0.1:8801/mlhub/v1", "The order is: stacpull mirror SOURCE DEST"),
@@ -25,6 +29,7 @@ REFUSED = [
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
 ]
+_REFUSALS = r"name a directory|add --work DIR|name the work directory"
 COMMANDS = ["mirror", "plan", "resume", "retry", "status", "failures", "verify"]
 
 
@@ -53,15 +58,17 @@ def test_a_dest_that_is_not_a_directory_is_refused_and_nothing_created(
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("dest", ["s3://b/x", "http://h/v1", "", Path("s3://b/x"), Path("https://h/v1")])
+@pytest.mark.parametrize(
+    "dest", ["s3://bucket/x", "http://h/v1", "", Path("s3://bucket/x"), Path("https://h/v1")]
+)
 def test_python_refuses_the_same(here: Path, dest: str | Path) -> None:
     source = str(write_tree(here.parent / "tree", 1, 1))
-    with pytest.raises(UsageError, match="name a directory"):
+    with pytest.raises(UsageError, match=_REFUSALS):
         sync.mirror(source, dest)
-    with pytest.raises(UsageError, match="name a directory"):
+    with pytest.raises(UsageError, match=_REFUSALS):
         sync.plan(source, dest)
     for function in (sync.resume, sync.retry, sync.status, sync.verify, lambda one: list(sync.failures(one))):
-        with pytest.raises(UsageError, match="name a directory") as caught:
+        with pytest.raises(UsageError, match=_REFUSALS) as caught:
             function(dest)
         assert not isinstance(caught.value, NotAMirrorError)
     assert list(here.iterdir()) == []

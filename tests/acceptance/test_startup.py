@@ -28,7 +28,7 @@ IN_NEITHER = {
     "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "shapely", "stacpull.outputs",
     "stacpull.tiff", "stacpull_headers", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
 }  # fmt: skip
-NOT_IN_NETWORK_PROCESS = IN_NEITHER | {"pystac"}
+NOT_IN_NETWORK_PROCESS = IN_NEITHER | {"aiohttp", "multidict", "pystac", "yarl"}
 NOT_IN_STORE_PROCESS = IN_NEITHER | {
     "aiofiles", "aiohttp", "asyncio", "attrs", "click", "concurrent.futures", "html", "http.client",
     "logging", "runpy", "ssl", "stacpull.filters.item_filter", "stacpull.net", "stacpull.reports",
@@ -36,10 +36,10 @@ NOT_IN_STORE_PROCESS = IN_NEITHER | {
 }  # fmt: skip
 
 
-def mirror(dest: Path, env: dict[str, str], tls: ssl.SSLContext | None = None) -> Ran:
+def mirror(dest: Path, env: dict[str, str], tls: ssl.SSLContext | None = None, *options: str) -> Ran:
     async def served() -> Ran:
         async with SmallApi({"c": ["1", "2", "3"]}, tls=tls) as api:
-            return await asyncio.to_thread(run, ["mirror", api.url("/"), str(dest), "-C", "c"], env)
+            return await asyncio.to_thread(run, ["mirror", api.url("/"), str(dest), "-C", "c", *options], env)
 
     return asyncio.run(served())
 
@@ -59,13 +59,14 @@ def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 4)])
-def test_the_system_is_trusted_though_aiohttp_does_not_read_its_certificates(
-    tmp_path: Path, trusted: bool, code: int
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+def test_the_authorities_of_the_system_are_trusted(
+    tmp_path: Path, transport: str, trusted: bool, code: int
 ) -> None:
-    """OpenSSL takes those from where SSL_CERT_FILE says. The pages are read over aiohttp."""
+    """OpenSSL takes those from where SSL_CERT_FILE says."""
     issued = certificate(tmp_path, "127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(issued.server, issued.key)
     env = environment(SSL_CERT_FILE=str(issued.authority) if trusted else os.devnull)
-    ran = mirror(tmp_path / "mirror", env, context)
+    ran = mirror(tmp_path / "mirror", env, context, "--transport", transport)
     assert ran.code == code, ran.err

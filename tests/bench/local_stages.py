@@ -20,14 +20,13 @@ from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.planner import ItemRow
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import Job, Json, PlannedItem, Received, Validator
+from stacpull.models import IncomingPart, Job, Json, PlannedItem, Received, Validator, incoming_part
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
-from stacpull.store.wholes import Whole, whole_name
-from stacpull.store.writer import Arrived
+from stacpull.store.wholes import whole_name
 
 T = TypeVar("T")
 
@@ -116,16 +115,16 @@ def _jobs(bench: Bench, rows: Sequence[ItemRow]) -> Iterator[Job]:
 
 def _parts(
     destination: Destination, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
-) -> Iterator[Arrived]:
+) -> Iterator[IncomingPart]:
     validator = Validator('"6560a1b2-1d88"')
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
         name = whole_name(job.row, job.generation, len(body), validator.etag, "f.tif")
         inode = destination.write_part(name, body)
         received = Received(len(body), digest, "f.tif", validator)
-        yield job, received, Whole(name, inode, len(body), digest)
+        yield incoming_part(job, received, part=name, inode=inode, sha256=digest)
 
 
-def _publish(bench: Bench, parts: Sequence[Arrived]) -> None:
+def _publish(bench: Bench, parts: Sequence[IncomingPart]) -> None:
     for group in _cut(parts, GROUP):
         bench.publisher.take(group)
         bench.publisher.publish()

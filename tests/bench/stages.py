@@ -36,6 +36,7 @@ from stacpull.engine.loop import run_on_loop
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, Job, Received
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
@@ -149,19 +150,19 @@ async def _through_fetcher(jobs: Sequence[Job]) -> None:
 
 async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     clock, policy = SystemClock(), AddressPolicy(allow_private=True)
-    http = HttpTransport(policy=policy)
+    web = WebTransport(policy=policy)
     client, queue = (
-        Client({"http": http}, Gates(WORKERS, WORKERS, clock), clock),
+        Client(
+            {"http": web if fast else HttpTransport(policy=policy)}, Gates(WORKERS, WORKERS, clock), clock
+        ),
         asyncio.Queue[Job | None](1000),
     )
     fetcher = Fetcher(client, local_stages.NoParts())
     with tempfile.TemporaryDirectory() as directory, closing(Destination(Path(directory))) as destination:
         sharing = SharingFetcher(fetcher, destination, checksum=None)
         tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
-        path = partial(FastPath, client, http, sharing, policy=policy)
-        pool = Pool(
-            queue, _Sink(), tools, slots=WORKERS, fast=(lambda pool: path(sink=pool)) if fast else None
-        )
+        path = partial(FastPath, client, web, sharing)
+        pool = Pool(queue, _Sink(), tools, slots=WORKERS, fast=path if fast else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             for job in jobs:

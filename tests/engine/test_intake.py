@@ -10,9 +10,9 @@ import pytest
 from stacpull.engine import intake as room
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.errors import DestinationError
-from stacpull.models import Failure, FailureKind, Job, Received
+from stacpull.models import Failure, FailureKind, IncomingPart, Job, Received
 from stacpull.store.destination import Destination
-from stacpull.store.writer import Arrived, BodyWriter
+from stacpull.store.writer import BodyWriter
 
 
 class Sink:
@@ -128,11 +128,11 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
     destination = Destination(tmp_path)
     errors: list[BaseException] = []
 
-    async def course() -> list[Arrived]:
-        loop, sink, written = asyncio.get_running_loop(), Sink(), list[Arrived]()
+    async def course() -> list[IncomingPart]:
+        loop, sink, written = asyncio.get_running_loop(), Sink(), list[IncomingPart]()
         intake = Intake(sink, Backlog(), slots=2)
 
-        def deliver(batch: list[Arrived]) -> None:
+        def deliver(batch: list[IncomingPart]) -> None:
             written.extend(batch)
             loop.call_soon_threadsafe(intake.written, len(batch))
 
@@ -146,7 +146,7 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
         return written
 
     delivered = asyncio.run(course())
-    assert sorted(one.row for one, _, _ in delivered) == list(range(400))
+    assert sorted(one.row for one in delivered) == list(range(400))
     assert len(list(destination.parts.iterdir())) == 400
     assert errors == []
     destination.close()
@@ -161,7 +161,7 @@ async def _put_some(intake: Intake, worker: int) -> None:
 def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:
     destination = Destination(tmp_path)
     errors: list[BaseException] = []
-    delivered: list[Arrived] = []
+    delivered: list[IncomingPart] = []
     writer = BodyWriter(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
     missing = Received(3, None, "f", part=tmp_path / "nowhere.whole")
     writer.put(job(1), missing)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
+from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, recorded_as, tree
 
-from stacpull.engine import publisher, recovery
+from stacpull.engine import recovery
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
@@ -170,7 +170,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     bench.take_up(checksum=None)
     job = bench.plan(planned("i", ["a"])).jobs[0]
     arrived = bench.arrive(job, b"x")
-    unhashed = (arrived[0], arrived[1], arrived[2]._replace(sha256=None))
+    unhashed = arrived._replace(sha256=None)
     bench.publisher.take([unhashed])
     bench.publisher.publish()  # renamed, not recorded
     bench.close()
@@ -236,7 +236,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     bench.publisher.take([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
     bench.publisher.publish()  # two are renamed, not recorded
     last = bench.arrive(committed[2], BODIES["c"])
-    outcomes.reserve(bench.db, [publisher.arrival_of(last)])  # one is whole, and its sha256 recorded
+    outcomes.reserve(bench.db, [recorded_as(last)])  # one is whole, and its sha256 recorded
     before = (tree(tmp_path), parts(tmp_path), bench.states())
     bench.close()
     if rebooted:
@@ -255,8 +255,8 @@ def test_another_file_in_a_reserved_place_is_neither_taken_nor_removed(tmp_path:
     bench = Bench(tmp_path)
     bench.take_up()
     arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-    outcomes.reserve(bench.db, [publisher.arrival_of(arrived)])  # killed before the rename
-    bench.destination.drop_part(arrived[2].part)
+    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename
+    bench.destination.drop_part(arrived.part)
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
     bench.close()
@@ -279,7 +279,7 @@ def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Pat
     assert job.generation == 1
     bench.arrive(job._replace(generation=0), b"oldest")  # a whole part of the version before
     arrived = bench.arrive(job, b"new!")
-    outcomes.reserve(bench.db, [publisher.arrival_of(arrived)])  # killed before the rename
+    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename
     bench.close()
     bench = Bench(tmp_path)
     bench.take_up()
@@ -421,11 +421,11 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     if is_link:
-        (bench.destination.parts / arrived[2].part).unlink()
-        (bench.destination.parts / arrived[2].part).hardlink_to(mine)
-        arrived = (*arrived[:2], arrived[2]._replace(inode=mine.stat().st_ino))
+        (bench.destination.parts / arrived.part).unlink()
+        (bench.destination.parts / arrived.part).hardlink_to(mine)
+        arrived = arrived._replace(inode=mine.stat().st_ino)
     if not checksum:
-        arrived = (*arrived[:2], arrived[2]._replace(sha256=None))
+        arrived = arrived._replace(sha256=None)
     bench.publisher.take([arrived])
     bench.publisher.publish()  # renamed, not recorded
     assert bench.states() == {"a": 1}

@@ -16,13 +16,13 @@ from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import store_messages as messages
 from stacpull.engine.child_process import spawn
-from stacpull.engine.messages import IncomingPart, framed
+from stacpull.engine.messages import framed
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger.runs import Requests
-from stacpull.models import Failure, FailureKind, ItemId, Job
+from stacpull.models import Failure, FailureKind, IncomingPart, ItemId, Job
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import GroupSync

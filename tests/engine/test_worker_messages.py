@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from stacpull.config.options import Options
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, error_of, error_report, framed
+from stacpull.engine.messages import ErrorReport, MessageFrames, error_of, error_report, framed
 from stacpull.engine.network import SourceAddress
 from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
-from stacpull.models import Checksum, Failure, FailureKind, Job, Present
+from stacpull.models import Checksum, Failure, FailureKind, IncomingPart, Job, Present
 from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secret
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
@@ -17,6 +18,7 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, Job, Received
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
@@ -184,7 +186,8 @@ async def _outcome_in(
     stall_timeout: float,
 ) -> Outcome:
     clock, parts = HurriedClock(), PartStore(directory)
-    http = HttpTransport(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
+    kind = WebTransport if fast else HttpTransport
+    http = kind(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
     gates = Gates(workers, workers, clock)
     options = S3Options(
         endpoint_url=f"http://127.0.0.1:{server.port}",
@@ -204,14 +207,8 @@ async def _outcome_in(
     intake = _Intake()
     queue: asyncio.Queue[Job | None] = asyncio.Queue()
     path = None
-    if fast:
-
-        def path(pool: Pool[Job, Received]) -> FastPath:
-            return FastPath(
-                client, http, sharing, pool, policy=LOCAL,
-                stall_timeout=stall_timeout, trust_env=False,
-            )  # fmt: skip
-
+    if isinstance(http, WebTransport):
+        path = partial(FastPath, client, http, sharing)
     pool = Pool(queue, intake, tools, slots=workers, held=0, fast=path)
     server.forget()
     for job in jobs:

@@ -13,7 +13,7 @@ from tests.fastpath.fast_transport import HELLO, LOOPS, fast, fetch, run, servin
 from tests.net.test_http import closed_port, watched_connections
 
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.connections import FastConnections
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressInfo, AddressPolicy
 
@@ -171,13 +171,13 @@ def test_a_connection_given_up_the_moment_it_is_made_is_not_waited_for(loop, mon
 
     async def main() -> None:
         http = fast()
-        made = FastPath.made
+        made = FastConnections.made
 
-        def made_and_given_up(path: FastPath, connection: FastConnection) -> None:
-            made(path, connection)
+        def made_and_given_up(pool: FastConnections, connection: FastConnection) -> None:
+            made(pool, connection)
             asking.cancel()
 
-        monkeypatch.setattr(FastPath, "made", made_and_given_up)
+        monkeypatch.setattr(FastConnections, "made", made_and_given_up)
         async with serving(answer) as origin:
             asking = asyncio.ensure_future(fetch(http, f"{origin}/"))
             with pytest.raises(asyncio.CancelledError):

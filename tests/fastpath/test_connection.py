@@ -54,7 +54,7 @@ def test_what_nobody_takes_is_not_read(loop: Callable[[], Any]) -> None:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast(stall_timeout=0.05)
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.path._open
+                (connection,) = http.connections.open
                 await until(lambda: connection._is_paused)
                 await asyncio.sleep(0.15)  # a slow writer is no stall
                 held = connection.message.held
@@ -92,7 +92,7 @@ def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], 
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast()
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.path._open
+                (connection,) = http.connections.open
                 await until(lambda: connection._is_paused)
                 connection.abort()
                 with pytest.raises(TransferError) as caught:
@@ -187,7 +187,7 @@ def test_the_response_stands_when_rubbish_follows_later() -> None:
         async with serving(answer) as origin:
             http = fast()
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.path._open
+                (connection,) = http.connections.open
                 await until(lambda: connection._transport is None)
                 body = await response.read(10)
             following = await fetch(http, f"{origin}/")

@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import pytest
 from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
-from stacpull.fastpath import path as module
-from stacpull.models import Failure, FailureKind
+from stacpull.clock import SystemClock
+from stacpull.fastpath import connections as module
+from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.web_transport import WebTransport
+from stacpull.models import Failure, FailureKind, Job
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request
+
+
+class _Assets:
+    """Knows nothing of assets: any may be begun, none comes in."""
+
+    async def open(self) -> None:
+        """There is nothing to open."""
+
+    def claim(self, _job: Job) -> object:
+        return self
+
+
+class _Sink:
+    """Runs what the path spawns."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.get_running_loop().create_task(work))
+
+
+def path_over(http: WebTransport, sink: _Sink) -> FastPath:
+    clock = SystemClock()
+    client = Client({"http": http, "https": http}, Gates(1000, 1000, clock), clock)
+    return FastPath(client, http, cast("Any", _Assets()), cast("Any", sink))
 
 
 def test_sends_the_same_as_http_transport() -> None:
@@ -166,7 +197,7 @@ def test_ipv6_literals() -> None:
 def test_which_urls_are_left_to_the_general_path(url: str, is_taken: bool) -> None:
     async def main() -> bool:
         http = fast()
-        origin = http.path._origin(url)
+        origin = path_over(http, _Sink())._origin(url)
         await http.close()
         return origin is not None
 
@@ -183,7 +214,7 @@ def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await until(lambda: not http.path._open)
+            await until(lambda: not http.connections.open)
             await http.close()
             return sum(task.cancelled() for task in tasks)
 
@@ -191,20 +222,37 @@ def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_closing_closes_busy_connections_and_returns_their_permits(loop: Callable[[], Any]) -> None:
-    async def main() -> tuple[int, int]:
+def test_closing_ends_what_is_awaited(loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[int, list[bytes | Failure]]:
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
             http = fast(stall_timeout=30)
-            origin = http.path._origin(server.url("/"))
-            assert origin is not None
             tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(3)]
             await until(lambda: len(server.heard) == 3)
             await http.close()
-            left = len(http.path._open), origin.gate.in_use
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            return left
+            return len(http.connections.open), await asyncio.gather(*tasks)
+
+    left, failures = run(main(), loop)
+    assert left == 0
+    assert [one.kind for one in failures if isinstance(one, Failure)] == [FailureKind.NETWORK] * 3
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[int, int]:
+        async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
+            http, sink = fast(stall_timeout=30), _Sink()
+            path = path_over(http, sink)
+            await path.open()
+            origin = path._origin(server.url("/"))
+            assert origin is not None
+            for row in range(3):
+                assert path.begin(Job(row, row, 1, "a", server.url("/"), None, "c/i", "a.tif"))
+            await until(lambda: len(server.heard) == 3)
+            assert origin.gate.in_use == 3
+            await path.close()
+            await http.close()
+            await asyncio.gather(*sink.tasks)
+            return len(http.connections.open), origin.gate.in_use
 
     assert run(main(), loop) == (0, 0)
 
@@ -215,7 +263,7 @@ def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]
         async with WireServer({"/": [Answer()]}) as server:
             http = fast()
             await http.close()
-            return await fetch(http, server.url("/")), len(http.path._open)
+            return await fetch(http, server.url("/")), len(http.connections.open)
 
     failure, still_open = run(main(), loop)
     assert isinstance(failure, Failure)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, run, serving
@@ -94,6 +97,34 @@ BROKEN = [
     CHUNKED + b"5\r\nhello\r\n0\r\n" + b"T: a\r\n" * 5000 + b"\r\n",
 ]  # fmt: skip
 
+GZIPPED = gzip.compress(bytes(100_000)) + gzip.compress(b"hello")
+
+
+def coded(name: bytes, body: bytes, *, missing: int = 0) -> bytes:
+    """Return a response that says how its body is coded, and lacks some bytes at its end."""
+    head = OK + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (name, len(body))
+    return head + body[: len(body) - missing]
+
+
+CODED = [
+    coded(b"gzip", GZIPPED),
+    coded(b"X-GZip", GZIPPED),
+    coded(b"deflate", zlib.compress(b"hello")),
+    coded(b"identity", b"hello"),
+    coded(b"utf-8", b"hello"),
+    coded(b"br, gzip", GZIPPED),
+    coded(b"gzip", b""),
+    coded(b"gzip", b"not coded at all"),
+    coded(b"gzip", GZIPPED[:-9]),
+    coded(b"gzip", GZIPPED[:60] + b"?" + GZIPPED[61:]),
+    coded(b"gzip", GZIPPED, missing=9),
+    coded(b"gzip", GZIPPED) + b"more",
+    coded(b"gzip", gzip.compress(bytes(20_000_000))),
+    coded(b"gzip", gzip.compress(b"") * 60_000),
+    OK + b"Content-Encoding: gzip\r\n\r\n" + GZIPPED,
+    CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GZIPPED), GZIPPED),
+]
+
 
 class Outcome(NamedTuple):
     status: int
@@ -101,9 +132,9 @@ class Outcome(NamedTuple):
     fields: dict[str, str]
 
 
-async def outcome(http: Transport, url: str) -> Outcome | Failure:
+async def outcome(http: Transport, url: str, *, decode: bool = False) -> Outcome | Failure:
     try:
-        async with asyncio.timeout(20), http.open(Request(url)) as response:
+        async with asyncio.timeout(20), http.open(Request(url, decode=decode)) as response:
             body = await response.read(10_000_000)
             return Outcome(
                 response.status, body, {name.lower(): response.headers[name] for name in response.headers}
@@ -112,11 +143,13 @@ async def outcome(http: Transport, url: str) -> Outcome | Failure:
         return error.failure
 
 
-def of(make: Callable[..., Transport], raw: bytes, loop: Callable[[], Any]) -> Outcome | Failure:
+def of(
+    make: Callable[..., Transport], raw: bytes, loop: Callable[[], Any], *, decode: bool = False
+) -> Outcome | Failure:
     async def main() -> Outcome | Failure:
         async with WireServer({"/": [raw]}) as server:
             http = make()
-            result = await outcome(http, server.url("/", "localhost"))
+            result = await outcome(http, server.url("/", "localhost"), decode=decode)
             await http.close()
             return told_without_port(result, server.port)
 
@@ -156,6 +189,14 @@ def test_broken_responses_fail_alike(raw: bytes, loop: Callable[[], Any]) -> Non
     result = of(fast, raw, loop)
     assert isinstance(result, Failure)
     assert result == of(aiohttp_transport, raw, loop)
+
+
+@pytest.mark.parametrize("raw", [*SOUND, *BROKEN, *CODED], ids=lambda raw: repr(raw[:60]))
+def test_documents_are_read_alike(raw: bytes) -> None:
+    fast_one, other = (
+        of(make, raw, uvloop.new_event_loop, decode=True) for make in (fast, aiohttp_transport)
+    )
+    assert fast_one == other
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
+from stacpull.sigv4 import Credentials
 from stacpull.tiff import FIRST_READ, Header, parse_bytes
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.sigv4 import Credentials
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
 
 KIB = 1024

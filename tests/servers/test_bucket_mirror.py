@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,83 +16,15 @@ import pystac
 import pytest
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
-from tests.acceptance.trees import TOKEN
 from tests.security.watch import stores_of
-from tests.servers.buckets import REGION, Keys, client
-from tests.servers.moto_server import Moto
+from tests.servers.bucket_trees import objects, tree
+from tests.servers.buckets import REGION, Keys
 from tests.servers.process import found
-from tests.servers.radosgw import OWNER, Radosgw
 
 import stacpull
-from stacpull.errors import DestinationError
 from stacpull.store.bucket import BucketLocation
 from stacpull.store.store_choice import remember_bucket
 from stacpull_replicas import EvolvingReplica, MlhubReplica, Status, run_in_thread
-
-
-@pytest.fixture(params=["radosgw", "moto"])
-def server(request: pytest.FixtureRequest) -> tuple[str, Keys]:
-    if request.param == "radosgw":
-        gateway: Radosgw = request.getfixturevalue("gateway")
-        return gateway.url, OWNER
-    moto: Moto = request.getfixturevalue("moto_s3")
-    return moto.url, moto.keys
-
-
-@pytest.fixture
-def location(server: tuple[str, Keys], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketLocation:
-    """A new bucket, with credentials of its own: those of the source are others."""
-    url, keys = server
-    shared = tmp_path / "credentials"
-    shared.write_text(
-        f"[dest]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n"
-    )
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
-    bucket = f"test-{uuid.uuid4().hex[:12]}"
-    client(url, keys).create_bucket(Bucket=bucket)
-    return BucketLocation(bucket, "a/mirror", url, REGION, "dest")
-
-
-@pytest.fixture
-def s3(server: tuple[str, Keys]) -> Any:
-    s3 = client(*server)
-    yield s3
-    s3.close()
-
-
-def body(s3: Any, location: BucketLocation, key: str) -> bytes:
-    found: bytes = s3.get_object(Bucket=location.bucket, Key=key)["Body"].read()
-    return found
-
-
-def without_tokens(data: bytes) -> bytes:
-    """Cut the tokens that the replica draws again for each response."""
-    return TOKEN.sub(rb"\1", data)
-
-
-def objects(s3: Any, location: BucketLocation) -> dict[str, bytes]:
-    """Return every object of a mirror, its own notes apart."""
-    prefix = f"{location.prefix}/"
-    keys = [
-        one["Key"]
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
-        for one in page.get("Contents", ())
-    ]
-    return {
-        key.removeprefix(prefix): without_tokens(
-            s3.get_object(Bucket=location.bucket, Key=key)["Body"].read()
-        )
-        for key in keys
-        if not key.startswith(f"{prefix}.stacpull/")
-    }
-
-
-def tree(dest: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(dest).as_posix(): without_tokens(path.read_bytes())
-        for path in sorted(dest.rglob("*"))
-        if path.is_file() and ".stacpull" not in path.parts
-    }
 
 
 @pytest.fixture
@@ -202,22 +133,6 @@ def test_others_read_a_mirror_in_a_bucket(
     )
     names = [line.split()[-1] for line in listed.stdout.decode().splitlines()]
     assert sorted(name for name in names if not name.startswith(".stacpull/")) == sorted(there)
-
-
-@pytest.mark.parametrize("replica", [1], indirect=True)
-def test_a_second_work_directory_is_refused(
-    location: BucketLocation, replica: MlhubReplica, tmp_path: Path
-) -> None:
-    options = options_for(replica)
-    for number, expected in enumerate((None, DestinationError)):
-        work = tmp_path / f"{number}"
-        remember_bucket(work, location)
-        mirrored = stacpull.mirror(replica.base_url, work, selection=SELECTION, options=options)
-        if expected is None:
-            assert asyncio.run(mirrored).exit_code == 0
-        else:
-            with pytest.raises(expected, match="belongs to the mirror whose ledger is in"):
-                asyncio.run(mirrored)
 
 
 @pytest.mark.parametrize("replica", [40], indirect=True)

@@ -39,8 +39,6 @@ class StoreContract:
 
     has_directories = True
     """False where names with `/` are only names."""
-    keeps_identity = True
-    """False where a file does not tell from which part it was made."""
 
     @pytest.fixture
     def reopen(self) -> Reopen:
@@ -65,7 +63,7 @@ class StoreContract:
         for one in (store, reopen()):
             assert one.has(path)
             assert one.read(path) == b"abc"
-            assert one.identity(directory, name) == (identity if self.keeps_identity else 0, 3)
+            assert one.identity(directory, name) == (identity, 3)
             assert one.look_at(path, hashed=False) == Look(3)
             assert one.look_at(path, hashed=True) == Look(3, hashlib.sha256(b"abc").digest())
             assert one.list_parts() == []

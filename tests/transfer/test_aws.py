@@ -17,8 +17,8 @@ import pytest
 
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
+from stacpull.sigv4 import Credentials
 from stacpull.transfer.aws import AwsCredentials, AwsSettings, _apart
-from stacpull.transfer.sigv4 import Credentials
 
 CONFIG = """
 [default]

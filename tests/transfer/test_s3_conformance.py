@@ -13,9 +13,9 @@ from tests.net.wire_server import WireServer
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.transport import Request
+from stacpull.sigv4 import Credentials, encode_key
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.s3_transport import S3Transport
-from stacpull.transfer.sigv4 import Credentials, encode_key
 
 WITH_QUESTION_MARK = "/object?a=%2F&b=1"  # all of it is the key
 

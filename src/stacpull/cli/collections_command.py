@@ -13,7 +13,6 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.config.options import Scope
 from stacpull.errors import UsageError
-from stacpull.net.aiohttp_import import import_aiohttp
 
 if TYPE_CHECKING:
     from stacpull.engine.api import ClassInfo
@@ -34,7 +33,6 @@ def collections(session: CommandSession, source: str) -> None:
 
     Prints id, title, licence, citation, extent and, where the API reports it, the number of items.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     documents = session.run_cancelled(api.collections(source, options=session.options))
@@ -102,7 +100,6 @@ def classes(session: CommandSession, source: str, count: bool) -> None:
 
     Read from label:classes of its items, or from its summaries.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     collection = _only_collection(session.selection.collections, source)

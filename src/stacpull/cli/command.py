@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -56,6 +57,8 @@ _HINTS = {
     ("-r", "--recursive"): "leave it out: all matching items are fetched",
 }
 """Options of similar tools, and what to use here. Used only where a command has no such option."""
+_TAKES_BUCKETS = {"mirror", "plan"}
+"""Commands that hand the URL of a bucket on. The others are given its work directory."""
 _NEVER_SUGGESTED = {"--prune", "--yes"}
 """Options that remove files: never suggested for a mistyped option."""
 
@@ -251,6 +254,8 @@ def command(
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
+            if isinstance(mine.get("dest"), str) and name not in _TAKES_BUCKETS:
+                mine["dest"] = _work_directory(mine["dest"], raw, frozenset(scopes))
             if continues:
                 _refuse_fixed(raw, str(context.info_name))
             known = source(mine)
@@ -265,6 +270,22 @@ def command(
         return Command(name, callback=callback, params=list(params), help=help_, examples=examples)
 
     return decorate
+
+
+def _work_directory(url: str, raw: Mapping[str, object], scopes: frozenset[Scope]) -> Path:
+    """Return the work directory of a mirror in a bucket, for commands that work on its ledger.
+
+    Raises:
+        UsageError: No work directory is given, it is that of another bucket, or the command takes none.
+    """
+    from stacpull.config.dest import dest_path
+
+    if "work" not in raw:
+        return dest_path(url)
+    from stacpull.engine.dest_place import place_of
+
+    flags = {name.replace("_", "-"): value for name, value in raw.items()}
+    return place_of(url, resolve(flags, scopes=scopes).options).work
 
 
 def given_by(

@@ -11,8 +11,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import count, size
 from stacpull.errors import UsageError
-
-_FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchgeo-v2", "kerchunk")
+from stacpull.outputs.formats import FORMATS
 
 
 @command(
@@ -21,14 +20,10 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchg
     click.Argument(["out"], metavar="OUT", type=click.Path(path_type=Path)),
     click.Option(
         ["-f", "--format", "form"],
-        type=click.Choice(_FORMATS),
+        type=click.Choice(tuple(FORMATS)),
         default="geoparquet",
         show_default=True,
-        help=(
-            "geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels; "
-            "torchgeo-v1, -v2: trees of its BigEarthNet datasets; "
-            "kerchunk: references to the pixels of TIFFs."
-        ),
+        help="; ".join(f"{name}: {form.help}" for name, form in FORMATS.items()) + ".",
     ),
     *parameters.named("collection", "nomenclature", "label-property"),
     click.Option(
@@ -43,7 +38,7 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchg
     click.Option(
         ["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."
     ),
-    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    *parameters.named("work", "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2/items.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
@@ -62,15 +57,15 @@ def export(
 ) -> int:
     """Turn DEST into an index, training shards, a table of labels or references.
 
-    OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. Complete shards
-    are kept when an interrupted export is run again. DEST is only read. For kerchunk it can be a table
+    OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. An export that was
+    interrupted continues when it is run again. DEST is only read. For kerchunk it can be a table
     that `headers --tiles` wrote: then the references are to the files of its source.
     """
-    from stacpull.outputs import formats
+    from stacpull.outputs import export as exporting
 
     chosen = session.selection
     report = session.run(
-        lambda stop: formats.export(
+        lambda stop: exporting.export(
             dest,
             out,
             form,

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import click
 from click.shell_completion import CompletionItem
 
-from stacpull.config.dest import dest_path
+from stacpull.config.dest import bucket_url, dest_path
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
 
 _CONFIG = "Read options from this TOML file, or from a config that ships: bigearthnet, full-mirror, torchgeo."
@@ -33,14 +33,14 @@ OF_FILES = (
 class _Dest(click.Path):
     """DEST: completed as a directory, and read by `config.dest`."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path.
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """Return a path, or the URL of a bucket.
 
         Raises:
-            UsageError: It is not one.
+            UsageError: It is neither.
         """
         del param, ctx
-        return dest_path(str(value))
+        return str(value) if bucket_url(str(value)) else dest_path(str(value))
 
 
 def source() -> click.Argument:

@@ -14,7 +14,6 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import plan_lines
 from stacpull.config.options import MIRRORING
 from stacpull.errors import UsageError
-from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(
@@ -50,7 +49,7 @@ from stacpull.net.aiohttp_import import import_aiohttp
 def plan(
     session: CommandSession,
     source: str,
-    dest: Path | None,
+    dest: Path | str | None,
     urls: str | None,
     out: Path | None,
     with_credentials: bool,
@@ -60,7 +59,6 @@ def plan(
     Estimates items, assets, bytes, requests and time for the same options as mirror; with DEST, the part
     that is still missing there.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     if urls is None and (out is not None or with_credentials):

@@ -22,7 +22,7 @@ from stacpull.cli.printing import size
         show_default=True,
         help="Write the page to this file.",
     ),
-    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    *parameters.named("work", "json", "no-progress", "quiet", "verbose"),
     examples=["report s2", "report s2 -o s2.html"],
     noun="items",
 )

@@ -12,13 +12,11 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.config.options import Scope
-from stacpull.net.aiohttp_import import import_aiohttp
 from stacpull.reports import MirrorReport
 
 
 def _source_of(own: Mapping[str, Any]) -> str:
     """Return the source of the run: it decides which built-in credentials are used."""
-    import_aiohttp()
     from stacpull.engine import api
 
     return api.status(own["dest"]).source
@@ -38,7 +36,6 @@ def resume(session: CommandSession, dest: Path) -> int:
     The selection and the layout are those that the run was started with. Transfer options and
     credentials can be given again; only these are read from a config file.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     return _continued(session, dest, api.resume)
@@ -60,7 +57,6 @@ def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
 
     Transfer options and credentials can be given again; only these are read from a config file.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     return _continued(session, dest, api.retry, ordered=ordered)

@@ -7,13 +7,12 @@ from pathlib import Path
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import failure_line, status_lines
-from stacpull.net.aiohttp_import import import_aiohttp
 
 
 @command(
     "status",
     parameters.dest(),
-    *parameters.named("json", "quiet", "verbose"),
+    *parameters.named("work", "json", "quiet", "verbose"),
     examples=["status s2", "status s2 --json"],
 )
 def status(session: CommandSession, dest: Path) -> int:
@@ -21,7 +20,6 @@ def status(session: CommandSession, dest: Path) -> int:
 
     Prints items, files and bytes over all runs, how far the source was read, and the last errors.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     report = api.status(dest)
@@ -31,7 +29,7 @@ def status(session: CommandSession, dest: Path) -> int:
 @command(
     "failures",
     parameters.dest(),
-    *parameters.named("json", "quiet", "verbose"),
+    *parameters.named("work", "json", "quiet", "verbose"),
     examples=["failures s2"],
 )
 def failures(session: CommandSession, dest: Path) -> None:
@@ -39,7 +37,6 @@ def failures(session: CommandSession, dest: Path) -> None:
 
     One line each: the asset, the reason and the number of attempts. With --json, one JSON object per line.
     """
-    import_aiohttp()
     from stacpull.engine import api
 
     for record in api.failures(dest):

@@ -120,7 +120,7 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Say that there was nothing to resume, and what can be done instead."""
-    dest = shlex.quote(report.dest)
+    dest = shlex.quote(report.work or report.dest)
     accepted = report.assets_missing if report.missing_ok else 0
     failures = report.assets_failed - report.assets_outside - accepted + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
@@ -191,7 +191,7 @@ def _left_out(reasons: Mapping[str, int]) -> str:
 
 
 def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    dest = shlex.quote(report.dest)
+    dest = shlex.quote(report.work or report.dest)
     if report.state != "complete":
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
@@ -223,7 +223,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
-    dest = shlex.quote(report.dest)
+    dest = shlex.quote(report.work or report.dest)
     if report.state == "interrupted" or (report.state == "failed" and not report.live):
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
@@ -282,7 +282,7 @@ def failure_line(record: FailureRecord) -> str:
     return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
 
 
-def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
+def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
     """Say what a mirror would do; with `dest` what is still to do there."""
     sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
     announced = f" of {report.items_announced:,}" if report.items_announced else ""

@@ -127,7 +127,7 @@ def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:
-    dest = shlex.quote(report.dest)
+    dest = shlex.quote(report.work or report.dest)
     if report.rebuilt is not None and not report.rebuilt.selection_known:
         yield f"to continue: stacpull mirror SOURCE {dest} ... (with the options of the mirror)"
     elif report.state == "interrupted":

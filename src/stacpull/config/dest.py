@@ -1,10 +1,11 @@
-"""The path that DEST names: a directory on this machine. Nothing is read or created."""
+"""What DEST names: a directory on this machine, or a bucket. Nothing is read or created."""
 
 from __future__ import annotations
 
 import re
 from os import PathLike, fspath
 from pathlib import Path
+from typing import NamedTuple
 
 from stacpull.errors import UsageError
 from stacpull.redact import cut_url
@@ -13,6 +14,45 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough: `Path` makes `s3:/bucket` of `s3://bucket`."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 _ORDER = "The order is: stacpull mirror SOURCE DEST."
+_BUCKET = re.compile(r"s3:/+([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/+(.*?))?/*", re.IGNORECASE)
+_LONGEST_PREFIX = 512
+"""Bytes: keys have at most 1,024."""
+
+
+class BucketUrl(NamedTuple):
+    """The `s3://` URL of a bucket, and of a prefix in it."""
+
+    bucket: str
+    prefix: str
+    """Without `/` at its ends."""
+
+    @property
+    def url(self) -> str:
+        """The URL as messages show it."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def bucket_url(dest: str | PathLike[str]) -> BucketUrl | None:
+    """Return the bucket that DEST names, None if it names something else.
+
+    Raises:
+        UsageError: It is an `s3://` URL that names no bucket, or a prefix that objects cannot have.
+    """
+    text = dest if isinstance(dest, str) else str(dest)
+    if not text.strip().lower().startswith("s3:/"):
+        return None
+    shown = cut_url(text)[:200]
+    found = _BUCKET.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"DEST is {shown}, which is not the URL of a bucket: write s3://bucket/prefix.")
+    prefix = found[2] or ""
+    is_odd = not {"", ".", ".."}.isdisjoint(prefix.split("/")) or re.search(r"[\x00-\x1f\x7f?#]", prefix)
+    if prefix and (is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX):
+        raise UsageError(
+            f"DEST is {shown}: a prefix has at most {_LONGEST_PREFIX} bytes, no '?', no '#' and no control "
+            "character, and no part of it is empty, '.' or '..'."
+        )
+    return BucketUrl(found[1], prefix)
 
 
 def dest_path(dest: str | PathLike[str]) -> Path:
@@ -29,10 +69,12 @@ def dest_path(dest: str | PathLike[str]) -> Path:
         raise UsageError("DEST is empty: name a directory.")
     if text == "-":
         raise UsageError(f"DEST is -, which is standard input: name a directory. {_ORDER}")
+    if bucket := bucket_url(text):
+        raise UsageError(
+            f"DEST is the bucket {bucket.url}: name the work directory instead (--work of `stacpull mirror`)."
+        )
     shown = cut_url(text)[:200]
     scheme = _URL.match(text)
-    if scheme is not None and scheme[1].lower() == "s3":
-        raise UsageError(f"DEST is the bucket {shown}. Buckets are not supported as DEST: name a directory.")
     if scheme is not None or _HOST.match(text):
         raise UsageError(f"DEST is a URL ({shown}): name a directory. {_ORDER}")
     try:

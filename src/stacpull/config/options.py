@@ -264,6 +264,37 @@ class Options:
     yes: bool = attrs.field(
         default=False, metadata=option("With --prune: remove the listed items.", group=_DEST)
     )
+    work: Path | None = attrs.field(
+        default=None,
+        converter=arguments.file_path,
+        metadata=option(
+            "With a bucket as DEST: the directory for the ledger and for unfinished downloads.",
+            metavar="DIR",
+            read=arguments.directory,
+            group=_DEST,
+        ),
+    )
+    dest_endpoint_url: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "With a bucket as DEST: use this S3 endpoint for it.",
+            metavar="URL",
+            read=arguments.web_address,
+            group=_DEST,
+        ),
+    )
+    dest_profile: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "With a bucket as DEST: use the credentials of this AWS profile for it.",
+            metavar="NAME",
+            group=_DEST,
+        ),
+    )
+    dest_region: str | None = attrs.field(
+        default=None,
+        metadata=option("With a bucket as DEST: its region.", metavar="NAME", group=_DEST),
+    )
     adopt: bool = attrs.field(
         default=False,
         metadata=option("Reuse files already in place if size and checksum (or date) match.", group=_DEST),

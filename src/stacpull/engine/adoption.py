@@ -27,7 +27,8 @@ from stacpull.net.client import Client
 from stacpull.net.coding import coding_of
 from stacpull.net.ranges import content_length
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.layout import complete
+from stacpull.planning.layout import final_name
+from stacpull.planning.names import joined
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.protocol import Store
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
@@ -116,8 +117,7 @@ class AdoptingFetcher:
         except TransferError:  # many servers refuse HEAD; what else is wrong, the fetch will meet too
             return None
         received = Received(0, None, filename_of(url), validator_of(headers))
-        template = job.name_template or "{filename}"
-        name = job.name if job.name is not None else complete(template, received.filename, job.directory)
+        name = final_name(job.name, job.name_template, received.filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
         return await self._judged(job, name, _stated(job, url, headers), received)
@@ -128,7 +128,7 @@ class AdoptingFetcher:
         Raises:
             TransferError: EXISTS, if it is not the asset.
         """
-        path = f"{job.directory}/{name}" if job.directory else name
+        path = joined(job.directory, name)
         try:
             stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])
         except OSError as error:

@@ -17,6 +17,7 @@ from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
+from stacpull.engine.dest_place import DestPlace, place_of
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
 from stacpull.engine.items_parquet import is_pyarrow_installed
@@ -80,7 +81,8 @@ async def mirror(
             URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
             for NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
             pystac-client, dicts, or an iterable of those. Input that comes only once is kept in `dest`.
-        dest: A directory, created if it does not exist.
+        dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
+            `options`.
         selection: What to keep; None keeps everything.
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
@@ -99,12 +101,12 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     options = _with_client(instance("options", Options, options), client)
-    path = dest_path(dest)
+    place = await asyncio.to_thread(place_of, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        return await _mirror(source, path, selection, options, on_event, stop)
+        return await _mirror(source, place, selection, options, on_event, stop)
 
-    return await _watched(work, options, path, on_event, stop)
+    return await _watched(work, options, place, on_event, stop)
 
 
 def _with_client(options: Options, client: Any) -> Options:
@@ -125,7 +127,7 @@ def _with_client(options: Options, client: Any) -> Options:
 async def _watched(
     work: Callable[[Listener | None, asyncio.Event], Awaitable[MirrorReport]],
     options: Options,
-    dest: Path,
+    place: DestPlace,
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
@@ -139,7 +141,8 @@ async def _watched(
             return await work(on_event, stopping)
     from stacpull.outputs.dashboard import served_dashboard  # noqa: PLC0415 - few runs have one
 
-    async with served_dashboard(options.dashboard, options.dashboard_token, str(dest), on_event) as dashboard:
+    name = place.name
+    async with served_dashboard(options.dashboard, options.dashboard_token, name, on_event) as dashboard:
         if on_event is not None:
             on_event(Notice("info", f"dashboard: {dashboard.url}"))
         with timed_stop(stop, options.stop_after, dashboard) as stopping:
@@ -149,7 +152,7 @@ async def _watched(
 
 async def _mirror(
     source: SourceLike,
-    dest: Path,
+    place: DestPlace,
     selection: Selection,
     options: Options,
     on_event: Listener | None,
@@ -163,7 +166,7 @@ async def _mirror(
     clip_area(selection.clip)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
-        async with opened_workspace(dest) as workspace:
+        async with opened_workspace(place) as workspace:
             kept = await kept_in(workspace.destination.work, stop, source)
             spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
             run = await on_ledger(
@@ -184,7 +187,7 @@ async def _mirror(
             ),
         ):
             await unless_stopped(lambda: validate(found, selection, layout), stop)
-            async with opened_workspace(dest) as workspace:
+            async with opened_workspace(place) as workspace:
 
                 def begin() -> Run:
                     run = runs.begin(workspace.db, spec, clock.time(), requests)
@@ -205,7 +208,7 @@ async def _mirror(
                     stop=stop,
                 ).execute()
     except InterruptedRunError as error:
-        if await asyncio.to_thread(ledger_path(dest).exists):
+        if await asyncio.to_thread(ledger_path(place.work).exists):
             raise
         text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
@@ -240,6 +243,7 @@ def _nothing_to_resume(dest: Path) -> MirrorReport:
         run=there.run,
         source=there.source,
         dest=there.dest,
+        work=there.work,
         nothing_to_resume=True,
     )
 
@@ -265,7 +269,7 @@ async def resume(
     """Resume the last unfinished run in `dest`, with its own selection and layout.
 
     Args:
-        dest: The mirror.
+        dest: As for `mirror`; a mirror in a bucket can also be named by its work directory.
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; it can be resumed.
@@ -281,16 +285,16 @@ async def resume(
     """
     options = _with_client(instance("options", Options, options), client)
     clock = SystemClock()
-    path = await asyncio.to_thread(mirror_at, dest)
+    place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(path) as workspace:
+        async with opened_workspace(place) as workspace:
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
             if run is not None:
                 return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
-        return await asyncio.to_thread(_nothing_to_resume, path)
+        return await asyncio.to_thread(_nothing_to_resume, place.work)
 
-    return await _watched(work, options, path, on_event, stop)
+    return await _watched(work, options, place, on_event, stop)
 
 
 async def retry(
@@ -305,7 +309,7 @@ async def retry(
     """Try every failed asset of `dest` again, and read again what could not be read of the source.
 
     Args:
-        dest: The mirror.
+        dest: As for `resume`.
         ordered: True to ask again only for assets that were not ready yet (`FailureRecord.kind` "ordered").
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
@@ -321,10 +325,10 @@ async def retry(
     """
     options = _with_client(instance("options", Options, options), client)
     clock = SystemClock()
-    path = await asyncio.to_thread(mirror_at, dest)
+    place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(path) as workspace:
+        async with opened_workspace(place) as workspace:
 
             def begin() -> Run:
                 last = runs.last_spec(workspace.db)
@@ -340,7 +344,7 @@ async def retry(
             run = await on_ledger(workspace, begin)
             return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
 
-    return await _watched(work, options, path, on_event, stop)
+    return await _watched(work, options, place, on_event, stop)
 
 
 async def plan(
@@ -358,7 +362,7 @@ async def plan(
 
     Args:
         source: As for `mirror`.
-        dest: A mirror, or None.
+        dest: A mirror as for `resume`, or None.
         selection: As for `mirror`.
         options: As for `mirror`.
         on_event: As for `mirror`.
@@ -376,7 +380,7 @@ async def plan(
         raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
-    path = None if dest is None else dest_path(dest)
+    place = None if dest is None else await asyncio.to_thread(place_of, dest, options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
@@ -393,10 +397,10 @@ async def plan(
                 )
 
             if urls is None or out is None:
-                return await estimate().report(path)
+                return await estimate().report(place)
             async with text_output(out, private=with_credentials) as stream:
                 listed = UrlList(urls, stream, network, with_credentials=with_credentials)
-                return await estimate(listed).report(path)
+                return await estimate(listed).report(place)
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:
@@ -460,6 +464,9 @@ async def _counted(source: Source, collection: str, options: Options) -> dict[st
 def status(dest: str | Path) -> StatusReport:
     """Return what `dest` holds; also while a mirror runs and right after one was killed.
 
+    Args:
+        dest: A directory: the mirror, or the work directory of a mirror in a bucket.
+
     Raises:
         NotAMirrorError: `dest` holds no mirror.
         DestinationError: its ledger cannot be read.
@@ -480,10 +487,11 @@ def status(dest: str | Path) -> StatusReport:
         }
         with open_files(path) as files:
             in_the_way = list(unwritten(db, files))
+            name = files.name
         sums["items_failed"] += len(in_the_way)
         newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
         errors = tuple(newest[:_LAST_ERRORS])
-    return _status(path, run, sums, live=live, errors=errors)
+    return _status(path, name, run, sums, live=live, errors=errors)
 
 
 def _when(failure: FailureRecord) -> float:
@@ -492,6 +500,7 @@ def _when(failure: FailureRecord) -> float:
 
 def _status(
     dest: Path,
+    name: str,
     run: Mapping[str, Any],
     sums: Mapping[str, int],
     *,
@@ -523,7 +532,8 @@ def _status(
         run=run["id"],
         runs=run["runs"],
         source=run["source"],
-        dest=str(dest),
+        dest=name,
+        work=None if name == str(dest) else str(dest),
         checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
         walk_ended=bool(run["walk_ended"]),
         live=live,
@@ -545,6 +555,9 @@ def _next_page(position: str | None) -> str | None:
 
 def failures(dest: str | Path) -> Iterator[FailureRecord]:
     """Yield every asset of `dest` that failed, and every item that could not be read or written.
+
+    Args:
+        dest: As for `status`.
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.

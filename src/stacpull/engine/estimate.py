@@ -18,6 +18,7 @@ from typing import Literal
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
+from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
@@ -115,12 +116,12 @@ class Estimate:
         self._tile_requests = 0
         self._selector = self._make_selector()
 
-    async def report(self, dest: Path | None) -> PlanReport:
+    async def report(self, dest: DestPlace | None) -> PlanReport:
         """Walk, count, and estimate."""
-        async with off_loop(_opened(dest)) as self._records:
+        async with off_loop(_opened(None if dest is None else dest.work)) as self._records:
             return await self._report(dest)
 
-    async def _report(self, dest: Path | None) -> PlanReport:
+    async def _report(self, dest: DestPlace | None) -> PlanReport:
         started = self._clock.monotonic()
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))
@@ -179,7 +180,7 @@ class Estimate:
             items_announced=self._announced,
             items_without_label=self._without_label,
             items_left_out=dict(self._left_out.most_common()),
-            disk=await asyncio.to_thread(disk_of, dest) if dest is not None else None,
+            disk=None if dest is None or dest.bucket else await asyncio.to_thread(disk_of, dest.work),
             seconds=round(seconds, 3),
             source=self._source.url,
             assets_basis="sampled" if sampled_links else "known",

@@ -16,6 +16,7 @@ from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Job, Received
 from stacpull.planning.names import joined
 from stacpull.store.inspection import digest_in
@@ -81,20 +82,10 @@ def open_fetching(
         return Fetching(ClipFetcher(fetcher, whole, area, on_whole=WholeAssets(network.events.warn)), None)
     if options.adopt:
         return Fetching(whole, None)
-    limits = network.client.limits
-    if options.transport != "auto" or network.http is None or limits.on_bytes or limits.on_requests:
+    limits, web = network.client.limits, network.http
+    if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
         return Fetching(sharing, None)
-    fast = partial(
-        FastPath,
-        network.client,
-        network.http,
-        sharing,
-        policy=network.addresses,
-        stall_timeout=options.stall_timeout,
-        min_rate=options.min_rate,
-        ca_bundle=options.ca_bundle,
-    )
-    return Fetching(sharing, lambda pool: fast(sink=pool))
+    return Fetching(sharing, lambda pool: FastPath(network.client, web, sharing, pool))
 
 
 class WholeAssets:

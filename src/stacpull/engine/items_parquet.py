@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -76,26 +77,24 @@ def update_items_parquet(
             return ()
     publisher.refuse_foreign(ITEMS_PARQUET)
 
-    from stacpull.outputs.geoparquet import write_geoparquet  # noqa: PLC0415 - it imports pyarrow
+    from stacpull.outputs.geoparquet import read_items  # noqa: PLC0415 - it imports pyarrow
     from stacpull.outputs.mirrored_items import MirrorContents  # noqa: PLC0415
+    from stacpull.outputs.spool import open_spool  # noqa: PLC0415
 
     contents = MirrorContents(
         store.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
 
-    def on_progress(items: int) -> None:
+    def on_progress(items: int, _stage: str = "") -> None:
         if is_stopped():
             raise InterruptedRunError("Interrupted.")
         on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
 
-    with store.new_part(_PART) as file:
-        build = write_geoparquet(
-            file,
-            store.work / ITEMS_PARQUET,
-            contents,
-            on_progress=on_progress,
-            spool_directory=store.work / ".stacpull",
-        )
+    path = store.work / ITEMS_PARQUET
+    with open_spool(path, [state, contents.digest()], _spool_path(store)) as spool:
+        build = read_items(spool, path, contents, on_progress=on_progress)
+        with store.new_part(_PART) as file:
+            build.write(file, spool)
     look = store.look_at_part(_PART, hashed=True)
     if look.sha256 is None:
         raise DestinationError(f"{ITEMS_PARQUET} was written and cannot be read: {look.obstacle}.")
@@ -113,6 +112,13 @@ def remove_items_parquet(db: Connection, store: Store) -> None:
     if meta.owns_file(db, ITEMS_PARQUET):
         store.remove("", ITEMS_PARQUET)
         meta.disown_file(db, ITEMS_PARQUET)
+    from stacpull.outputs.spool import remove_spool  # noqa: PLC0415
+
+    remove_spool(_spool_path(store))
+
+
+def _spool_path(store: Store) -> Path:
+    return store.work / ".stacpull" / f"{ITEMS_PARQUET}.spool"
 
 
 def _state(db: Connection, documents: dict[str, bytes]) -> str:

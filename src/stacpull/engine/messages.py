@@ -9,14 +9,12 @@ from __future__ import annotations
 import struct
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
-from stacpull.models import Job, Received
-from stacpull.store.writer import Arrived
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -117,7 +115,7 @@ def error_report(error: BaseException) -> ErrorReport:
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception: its own class if that is a `StacpullError`, else a mistake of stacpull's.
+    """Return the exception, a `WorkerError` if its class is not a `StacpullError`: that is a bug.
 
     Args:
         report: The exception as it was sent.
@@ -130,54 +128,3 @@ def error_of(report: ErrorReport, process: str) -> StacpullError:
     if report.trace:
         found.add_note(report.trace)
     return found
-
-
-class IncomingPart(NamedTuple):
-    """An asset that came in whole: its body, or the whole part that holds it already."""
-
-    row: int
-    item_row: int
-    generation: int
-    directory: str
-    name: str | None
-    name_template: str | None
-    size: int
-    filename: bytes
-    """Base name of the resolved URL; it may hold what is not valid text."""
-    etag: bytes | None
-    verified: bool
-    body: bytes | None
-    part: str = ""
-    """Name of the whole part, if there is no body."""
-    inode: int = 0
-    sha256: bytes | None = None
-    own: str = ""
-    """The directory of the worker that wrote it (`store.own_parts`), if it has one."""
-
-
-def whole_parts(batch: list[Arrived]) -> list[IncomingPart]:
-    """Return whole parts that the writer of this process has written, as they are reported."""
-    return [
-        part_of(job, received, None)._replace(
-            part=whole.part, inode=whole.inode, sha256=whole.sha256, size=whole.size
-        )
-        for job, received, whole in batch
-    ]
-
-
-def part_of(job: Job, received: Received, body: bytes | None) -> IncomingPart:
-    """Return an asset that came in as it is sent, with its body if that is sent as well."""
-    etag = received.validator.kept
-    return IncomingPart(
-        job.row,
-        job.item_row,
-        job.generation,
-        job.directory,
-        job.name,
-        job.name_template,
-        received.size,
-        received.filename.encode("utf-8", "surrogatepass"),
-        None if etag is None else etag.encode("utf-8", "surrogatepass"),
-        received.verified,
-        body,
-    )

@@ -96,6 +96,8 @@ class MirrorRun:
         self._run = run
         self._source = source
         self._network = network
+        if workspace.lease is not None:
+            network.secrets.add(*workspace.lease.secrets)
         self._options = options
         self._clock = clock
         self._listener = on_event
@@ -143,6 +145,8 @@ class MirrorRun:
 
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
+        if (lease := self._workspace.lease) is not None and lease.before is not None:
+            self._emit(Notice("warning", f"Taken over from {lease.before}, which has to stop using DEST."))
         if advice := login_advice(self._run.spec.source, self._options):
             self._emit(Notice("warning", advice))
         error: BaseException | None = None
@@ -286,7 +290,7 @@ class MirrorRun:
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
-            self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
+            self._emit(Notice("warning", "Nothing was pruned: --prune needs a `mirror` run that completes."))
             return
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
@@ -406,6 +410,8 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
+            if (lease := self._workspace.lease) is not None and lease.lost is not None:
+                self._break(lease.lost)
             self._account.counters = self._store.counters
             self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
@@ -450,7 +456,7 @@ class MirrorRun:
         findings = await self._findings()
         found = findings.changes
         if lost := found.get("files_lost"):
-            dest = self._workspace.destination.work
+            dest = self._workspace.destination.name
             what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
@@ -474,7 +480,9 @@ class MirrorRun:
             assets_outside=findings.outside,
             assets_clipped=findings.clipped,
         )
-        return self._account.report(ending, self._workspace.destination.name)
+        destination = self._workspace.destination
+        work = None if destination.is_local else str(destination.work)
+        return self._account.report(ending, destination.name, work)
 
     def _left_over(self) -> StacpullError | None:
         """Return the error for a run that has work left although nothing stopped it; None if it has none."""
@@ -482,7 +490,7 @@ class MirrorRun:
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
         return StacpullError(
-            "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
+            "The run ended with work left, though nothing stopped it: this is a bug in stacpull, "
             "please report it. What is done is safe; run the same command again to continue."
         )
 

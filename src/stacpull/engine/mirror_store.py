@@ -239,7 +239,7 @@ class MirrorStore:
             self.files.collect_parts(own)
         found = parts_of_lost_worker(self._db, self.files, rows, checksum=self._checksum)
         self.publisher.take(found)
-        return [job.row for job, _, _ in found]
+        return [part.row for part in found]
 
     def settle(self) -> None:
         """Publish and record everything that was received."""

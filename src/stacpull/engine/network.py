@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +13,19 @@ from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
 from stacpull.engine.shares import SLOTS, Shares, share_out
+from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, Counters
 from stacpull.net.gate import Gates
 from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import ApiReader
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
@@ -65,8 +66,8 @@ class Network:
     """What the network reports while it works."""
     logins: Logins | None = None
     """Those of a credential profile."""
-    http: HttpTransport | None = None
-    """Sends over http and https; the fast path takes its place for small plain assets."""
+    http: Transport | None = None
+    """Sends over http and https; the fast path uses its connections if it is a `WebTransport`."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
@@ -208,9 +209,14 @@ def _shares(options: Options, processes: int) -> Shares:
     return share_out(processes, slots, per_host)
 
 
-def http_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
+def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     """Return the transport for http and https."""
-    return HttpTransport(
+    make: Callable[..., Transport] = WebTransport
+    if options.transport == "aiohttp":
+        from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
+
+        make = HttpTransport
+    return make(
         policy=policy,
         stall_timeout=options.stall_timeout,
         min_rate=options.min_rate,

@@ -208,7 +208,7 @@ class Pool(Generic[J, T]):
         self._freed.set()
 
     def _pass_on(self) -> None:
-        """Wake whoever waits at the queue; others may, too, and are woken in turn."""
+        """Wake a task that waits at the queue; it wakes the next one."""
         if not self._queue.full():
             self._queue.put_nowait(None)
 

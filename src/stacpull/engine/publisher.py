@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter
+from stacpull.engine.item_writer import ItemWriter, WrittenItem
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -31,10 +31,9 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
-from stacpull.models import Clip
-from stacpull.planning.layout import complete
+from stacpull.models import Clip, IncomingPart
+from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Placement, Store
-from stacpull.store.writer import Arrived
 
 GROUP = 512
 """Files a group at most."""
@@ -74,33 +73,36 @@ WholePart = tuple[Arrival, str]
 """An asset whose bytes are a whole part, and the part's name."""
 
 
-def arrival_of(arrived: Arrived) -> Arrival:
-    """Return the ledger's view of a whole part: its name is known now, `{filename}` included."""
-    job, received, whole = arrived
-    name = (
-        job.name
-        if job.name is not None
-        else complete(job.name_template or "{filename}", received.filename, job.directory)
-    )
-    return Arrival(
-        row=job.row,
-        item_row=job.item_row,
-        generation=job.generation,
-        directory=job.directory,
-        name=name,
-        size=whole.size,
-        inode=whole.inode,
-        sha256=whole.sha256,
-        etag=stored_text(received.validator.kept),
-        unproven=None if received.verified else 1,
+def arrival_of(incoming: IncomingPart, inode: int, sha256: bytes | None) -> Arrival:
+    """Return the ledger's view of a whole part: its name is known now, `{filename}` included.
+
+    Args:
+        incoming: The asset.
+        inode: The inode of its part.
+        sha256: The digest to record.
+    """
+    name, directory = incoming.name, incoming.directory
+    if name is None:
+        filename = incoming.filename.decode("utf-8", "surrogatepass")
+        name = final_name(None, incoming.name_template, filename, directory)
+    return Arrival(  # by position, for speed
+        incoming.row,
+        incoming.item_row,
+        incoming.generation,
+        directory,
+        name,
+        incoming.size,
+        inode,
+        sha256,
+        None if incoming.etag is None else _stored_text(incoming.etag),
+        None if incoming.verified else 1,
     )
 
 
-def stored_text(etag: str | None) -> str | None:
-    """Return an ETag that can be stored: the name of a part that lay there may hold invalid Unicode."""
-    if etag is None or etag.isascii():
-        return etag
-    return etag.encode("utf-8", "backslashreplace").decode()
+def _stored_text(etag: bytes) -> str:
+    """Return an ETag that can be stored: it may come from the name of a part, with invalid Unicode."""
+    text = etag.decode("utf-8", "surrogatepass")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class Publisher:
@@ -164,9 +166,9 @@ class Publisher:
         """Take an asset of which the source said that it has not changed."""
         self._group.confirmed.append(confirmed)
 
-    def take(self, batch: Sequence[Arrived]) -> None:
+    def take(self, batch: Sequence[IncomingPart]) -> None:
         """Add whole parts to the group."""
-        self._group.parts.extend((arrival_of(arrived), arrived[2].part) for arrived in batch)
+        self._group.parts.extend((arrival_of(one, one.inode, one.sha256), one.part) for one in batch)
 
     def take_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""
@@ -239,8 +241,7 @@ class Publisher:
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
         self._record(before, group.failures, group.confirmed)
-        failures = self._rename(ready)
-        self._renamed.items.extend(self._items.place(written))
+        failures = self._rename(ready, written)
         if failures:
             self._group.failures.extend(failures)
         self._on_published(group.delivered)
@@ -294,12 +295,12 @@ class Publisher:
         self._judge_pace(time.monotonic() - started)
 
     def distrust_ledger(self, error: BaseException) -> None:
-        """Believe nothing that waits, if the disk failed under the ledger: SQLite syncs by itself, too."""
+        """Distrust files that await their sync if the disk failed under the ledger: SQLite syncs, too."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
 
     def _distrust(self, error: DestinationError) -> None:
-        """See that nothing which waited for a sync that failed is believed, now or at the next start."""
+        """Distrust files that awaited a sync that failed, now and at the next start."""
         self._failed_sync = error
         self._store.withdraw_trust()  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
@@ -338,13 +339,19 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
+    def _rename(
+        self, ready: Sequence[tuple[Arrival, str]], written: Sequence[WrittenItem]
+    ) -> list[AssetFailure]:
+        """Place the assets of this group, and the JSON of items whose assets are all recorded."""
         failures = []
         placements = [
             Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
             for arrival, part in ready
         ]
-        for (arrival, part), failure in zip(ready, self._store.place_all(placements), strict=True):
+        items = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
+        results = self._store.place_all(placements + items)
+        self._renamed.items.extend(self._items.placed(written, results[len(ready) :]))
+        for (arrival, part), failure in zip(ready, results[: len(ready)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:

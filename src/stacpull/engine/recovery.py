@@ -31,10 +31,9 @@ from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, is_tainted, set_boot
 from stacpull.ledger.outcomes import Arrival
-from stacpull.models import Checksum, Job, Received, Validator
+from stacpull.models import Checksum, IncomingPart, Job, Received, Validator, incoming_part
 from stacpull.store.protocol import Look, PartEntry, Store
-from stacpull.store.wholes import Whole, WholeName, parse_whole
-from stacpull.store.writer import Arrived
+from stacpull.store.wholes import WholeName, parse_whole
 from stacpull.system import is_linux
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -46,7 +45,7 @@ _LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
 class Leftovers:
     """What is to be published first: whole parts, and files in place that wait for their record."""
 
-    wholes: Sequence[Arrived]
+    wholes: Sequence[IncomingPart]
     in_place: Sequence[Arrival]
 
 
@@ -89,12 +88,12 @@ def recover(
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
-    wholes: list[Arrived] = []
+    wholes: list[IncomingPart] = []
     if not belief.tainted:
         rows = {a.row for a in in_place}
         wholes = _wholes(db, store, rows, hashed, trusted=belief.trusted, checksum=checksum)
     outcomes.release(db, lost)
-    kept = {whole.part for _, _, whole in wholes}
+    kept = {whole.part for whole in wholes}
     _sweep(db, store, kept, trusted=belief.trusted)
     return Leftovers(wholes, in_place)
 
@@ -186,9 +185,9 @@ def _wholes(
     *,
     trusted: bool,
     checksum: str | None,
-) -> list[Arrived]:
+) -> list[IncomingPart]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
-    found: dict[int, Arrived] = {}
+    found: dict[int, IncomingPart] = {}
     for entry in store.list_parts():
         name = parse_whole(entry.name)
         if name is None or name.row in in_place or name.row in found:
@@ -220,21 +219,21 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
     return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
 
 
-def _taken_up(job: Job, name: WholeName, entry: PartEntry, sha256: bytes | None) -> Arrived:
+def _taken_up(job: Job, name: WholeName, entry: PartEntry, sha256: bytes | None) -> IncomingPart:
     """Return a whole part as the writer would have reported it."""
     received = Received(
         size=name.size,
-        sha256=sha256,
+        sha256=None,
         filename=name.filename or "",
         validator=Validator(etag=name.etag),
         verified=not name.unproven,
     )
-    return job, received, Whole(entry.name, entry.inode, name.size, sha256)
+    return incoming_part(job, received, part=entry.name, inode=entry.inode, sha256=sha256)
 
 
 def parts_of_lost_worker(
     db: Connection, store: Store, rows: Collection[int], *, checksum: str | None
-) -> list[Arrived]:
+) -> list[IncomingPart]:
     """Return the whole parts of pending assets that a worker process wrote and did not report.
 
     Only the process was lost and not the machine, so a part of the right size is whole. Others are removed.

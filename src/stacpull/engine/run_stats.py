@@ -109,7 +109,7 @@ class RunStats:
         new = {host: count - before.get(host, 0) for host, count in now.items()}
         return {host: count for host, count in new.items() if count > 0}
 
-    def report(self, ending: RunOutcome, dest: str) -> MirrorReport:
+    def report(self, ending: RunOutcome, dest: str, work: str | None) -> MirrorReport:
         """Return the report of the run."""
         progress = self.progress()
         shared = {f.name for f in fields(MirrorReport)} & {f.name for f in fields(Progress)}
@@ -129,6 +129,7 @@ class RunStats:
             run=self._run.id,
             source=self._run.spec.source,
             dest=dest,
+            work=work,
             reason=ending.reason,
             missing_ok=ending.missing_ok,
             dashboard=None,

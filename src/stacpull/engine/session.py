@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 from stacpull.clock import Clock
-from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
+from stacpull.engine.dest_place import DestPlace, place_of
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
@@ -113,16 +113,17 @@ async def go_on(
         ).execute()
 
 
-def mirror_at(dest: str | Path) -> Path:
-    """Return the path of a mirror.
+def mirror_at(dest: str | Path, options: Options) -> DestPlace:
+    """Return where a mirror is.
 
     Raises:
+        UsageError: DEST and the options contradict each other.
         NotAMirrorError: there is none.
         DestinationError: there was one, and its ledger is lost or cannot be read.
     """
-    path = dest_path(dest)
-    open_reader(path).close()
-    return path
+    place = place_of(dest, options)
+    open_reader(place.work).close()
+    return place
 
 
 @asynccontextmanager
@@ -153,13 +154,13 @@ def _warn(on_event: Listener | None, event: NetworkEvent) -> None:
 
 
 @asynccontextmanager
-async def opened_workspace(dest: str | Path) -> AsyncIterator[Workspace]:
+async def opened_workspace(place: DestPlace) -> AsyncIterator[Workspace]:
     """Open the workspace of DEST and close it at the end of the block, both in a thread.
 
     Raises:
         DestinationError: as `open_workspace`. An error of the block itself takes precedence.
     """
-    async with off_loop(open_workspace(dest_path(dest))) as workspace:
+    async with off_loop(open_workspace(place.work, place.bucket)) as workspace:
         yield workspace
 
 

@@ -21,7 +21,7 @@ from stacpull.digests import digest_of, recorded
 from stacpull.models import Checksum, Job, Received
 from stacpull.net.client import Begun
 from stacpull.net.fields import HeaderFields
-from stacpull.planning.layout import complete
+from stacpull.planning.layout import final_name
 from stacpull.planning.names import joined
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
@@ -214,7 +214,4 @@ def _places(first: _First, shared: Received) -> list[str]:
 
 def _place(job: Job, received: Received) -> str:
     """Return where the file of `job` is, relative to DEST, unless that name was taken."""
-    name = job.name
-    if name is None:
-        name = complete(job.name_template or "{filename}", received.filename, job.directory)
-    return joined(job.directory, name)
+    return joined(job.directory, final_name(job.name, job.name_template, received.filename, job.directory))

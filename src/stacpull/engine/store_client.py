@@ -25,29 +25,30 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import Started, reap, spawn
 from stacpull.engine.messages import (
     ErrorReport,
-    IncomingPart,
     encoded,
     error_of,
     framed,
-    part_of,
-    whole_parts,
 )
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests, Run
-from stacpull.models import Failure, FailureKind, Job, Received
+from stacpull.models import Failure, FailureKind, IncomingPart, Job, Received, incoming_part
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Store
-from stacpull.store.writer import Arrived, BodyWriter
+from stacpull.store.writer import BodyWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _SMALL = 32 << 10
 """Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
+_SMALL_FOR_BUCKET = 1 << 20
+"""The same where the store process sends it on: it needs no file then."""
 _BATCH = 64
+_BATCH_SIZE = 1 << 20
+"""Bytes."""
 _GATHER = 0.002
 """Seconds that a body waits for others: each message costs both processes a system call."""
 _ENDED = (
@@ -104,7 +105,7 @@ class StoreClient:
             run: The run.
             secrets: Removed from everything that is written.
             checksum: Algorithm of the digest that is recorded; None: none.
-            on: Told what happens.
+            on: Called with what happens.
         """
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
@@ -119,7 +120,9 @@ class StoreClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
+        self._small = _SMALL if destination.is_local else _SMALL_FOR_BUCKET
         self._batch: list[IncomingPart] = []
+        self._batch_size = 0
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
@@ -194,26 +197,27 @@ class StoreClient:
 
     def put(self, job: Job, received: Received) -> None:
         """Have an asset that came in published."""
-        if received.body is None or received.size > _SMALL:
+        if received.body is None or received.size > self._small:
             self._writer.put(job, received)
             return
-        self._batch.append(part_of(job, received, received.body))
-        if len(self._batch) >= _BATCH:
+        self._batch.append(incoming_part(job, received, received.body))
+        self._batch_size += received.size
+        if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif len(self._batch) == 1:
             self._loop.call_later(_GATHER, self._send_batch)
 
     def _send_batch(self) -> None:
         if self._batch:
-            batch, self._batch = self._batch, []
+            batch, self._batch, self._batch_size = self._batch, [], 0
             self._channel.send(messages.IncomingParts(batch, len(batch)))
 
     def deliver(self, parts: list[IncomingPart]) -> None:
         """Have whole parts published that a worker process has written."""
         self._channel.send(messages.IncomingParts(parts, 0))
 
-    def _deliver_written(self, batch: list[Arrived]) -> None:
-        self._channel.send(messages.IncomingParts(whole_parts(batch), len(batch)))
+    def _deliver_written(self, batch: list[IncomingPart]) -> None:
+        self._channel.send(messages.IncomingParts(batch, len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""

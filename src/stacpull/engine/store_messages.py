@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from stacpull.engine.messages import ErrorReport, IncomingPart
+from stacpull.engine.messages import ErrorReport
 from stacpull.engine.mirror_store import MirrorStore
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Requests
+from stacpull.models import IncomingPart
 
 Counters = dict[str, int | None]
 

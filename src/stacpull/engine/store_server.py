@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,22 +26,22 @@ from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
-from stacpull.engine.messages import ErrorReport, IncomingPart, MessageFrames, encoded, error_report, framed
+from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
 from stacpull.engine.mirror_store import MirrorStore, as_destination_error
-from stacpull.engine.publisher import Publisher, WholePart, stored_text
+from stacpull.engine.publisher import Publisher, WholePart, arrival_of
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
-from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
-from stacpull.models import Checksum
-from stacpull.planning.layout import complete
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.models import Checksum, IncomingPart
 from stacpull.redact import Secret, Secrets
 from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
-_AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
+_AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
 _READ = 1 << 18
+_PAUSE = 0.01
 _NOTHING = msgspec.Raw(encoded(None))
 
 _Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | None
@@ -163,6 +164,8 @@ class StoreServer:
         if self._failed is not None or self._store is None:
             return
         files = self._store.files
+        while not files.has_room and self._failed is None:
+            time.sleep(_PAUSE)  # the store's thread makes room by publishing
         try:
             self._queue.put([self._written(part, files) for part in parts])
         except Exception as error:  # noqa: BLE001 -- the network process raises it
@@ -172,8 +175,6 @@ class StoreServer:
                 self._send(messages.PartsWritten(counted))
 
     def _written(self, one: IncomingPart, files: Store) -> WholePart:
-        filename = one.filename.decode("utf-8", "surrogatepass")
-        etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
         part, inode, sha256 = one.part, one.inode, one.sha256
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
@@ -182,26 +183,13 @@ class StoreServer:
                 raise ValueError(f"{one.own!r} is not the directory of a worker")
             part = f"{one.own}/{part}"
         if one.body is not None:
+            filename = one.filename.decode("utf-8", "surrogatepass")
+            etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if self._checksum is not None:
                 sha256 = digest_of(self._checksum, one.body)
             inode = files.write_part(part, one.body)
-        name = one.name
-        if name is None:
-            name = complete(one.name_template or "{filename}", filename, one.directory)
-        arrival = Arrival(  # by position, for speed
-            one.row,
-            one.item_row,
-            one.generation,
-            one.directory,
-            name,
-            one.size,
-            inode,
-            sha256,
-            stored_text(etag),
-            None if one.verified else 1,
-        )
-        return arrival, part
+        return arrival_of(one, inode, sha256), part
 
     # --- the store's thread ------------------------------------------------------------------------------
 
@@ -282,7 +270,7 @@ def _publish(
 
 
 def main() -> None:
-    """Be the store process on the socket whose descriptor is the argument. Does not return."""
+    """Run the store process; the argument is the descriptor of its socket. Does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

@@ -18,10 +18,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import ErrorReport, IncomingPart
+from stacpull.engine.messages import ErrorReport
 from stacpull.engine.network import SourceAddress
 from stacpull.events import HostProgress
-from stacpull.models import Failure, Job
+from stacpull.models import Failure, IncomingPart, Job
 from stacpull.net.addresses import AddressPolicy
 
 

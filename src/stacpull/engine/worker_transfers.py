@@ -22,14 +22,14 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
-from stacpull.engine.messages import error_report, whole_parts
+from stacpull.engine.messages import error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError
 from stacpull.events import Notice
-from stacpull.models import Failure, Job, Received
+from stacpull.models import Failure, IncomingPart, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
@@ -38,7 +38,7 @@ from stacpull.store.own_parts import mark_synced
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import Store
 from stacpull.store.store_choice import open_store
-from stacpull.store.writer import Arrived, BodyWriter
+from stacpull.store.writer import BodyWriter
 
 T = TypeVar("T")
 
@@ -282,8 +282,8 @@ class Worker:
         """Write an asset that came in."""
         self._writer.put(job, received)
 
-    def _written(self, batch: list[Arrived]) -> None:
-        self._first.send(messages.WholeParts(whole_parts(batch)))
+    def _written(self, batch: list[IncomingPart]) -> None:
+        self._first.send(messages.WholeParts(batch))
         self._intake.written(len(batch))
         self._backlog.published(len(batch))
 

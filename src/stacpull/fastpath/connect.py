@@ -20,6 +20,7 @@ from stacpull.fastpath.requests import RemoteHost
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
+from stacpull.net.connection_errors import no_connection
 from stacpull.net.transport import TransferError
 
 _REMEMBERED = 10.0
@@ -164,4 +165,4 @@ def _failure_of(error: OSError, name: str) -> Failure:
         return failures.connecting_stalled(name)
     if isinstance(error, socket.gaierror):
         return failures.unknown_name(name)
-    return failures.no_connection(name, error)
+    return no_connection(error, name)

@@ -10,7 +10,7 @@
   byte of one that turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
 - A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
   Reading pauses above `_MOST_HELD` bytes that are not taken.
-- Time is counted in turns of the path's timer, and only while something is awaited: a slow writer is no
+- Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is no
   stall, and does not make a server look slow (`net.pace`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
 """
@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from stacpull.fastpath import failures
 from stacpull.fastpath.message import ParsedMessage
 from stacpull.models import Failure
-from stacpull.net.http_errors import too_slow
+from stacpull.net.connection_errors import too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.path import FastOrigin, FastPath, FastTransfer
+    from stacpull.fastpath.connections import FastConnections, FastHost
 
 SMALL = 1 << 20
 """Bytes of a body that is read whole."""
@@ -48,25 +49,51 @@ _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
 
 
+class FastExchange(Protocol):
+    """What a connection is used for: an asset or a document, at one of its requests."""
+
+    def answered(
+        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+    ) -> bool:
+        """Take a whole response: 200 (`is_ok`) or a redirect. Return False to have it lent instead."""
+        ...
+
+    def lend(self, connection: FastConnection, /) -> None:
+        """Take the connection with the response that has begun on it, or has failed."""
+        ...
+
+    def send_again(self) -> None:
+        """Send the request on a new connection: the server had closed the idle one."""
+        ...
+
+    def abandon(self) -> None:
+        """The connection is closed since the run ends."""
+        ...
+
+    def fail_run(self, error: Exception, /) -> None:
+        """End the run: there is a defect."""
+        ...
+
+
 class FastConnection(asyncio.Protocol):
-    """A connection to one origin. It carries one exchange at a time.
+    """A connection to one host. It carries one exchange at a time.
 
     Args:
-        path: owns the connection.
-        origin: where it leads.
+        pool: owns the connection.
+        host: where it leads.
     """
 
     __slots__ = (
         "_body_at", "_came", "_chunks", "_fields", "_is_lent", "_is_paused", "_is_plain", "_loop", "_lost",
-        "_missing", "_pace", "_path", "_quiet", "_reused", "_status", "_transport", "_waiter", "_worth",
-        "message", "origin", "transfer",
+        "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_transport", "_waiter", "_worth",
+        "exchange", "host", "message",
     )  # fmt: skip
 
-    def __init__(self, path: FastPath, origin: FastOrigin) -> None:
-        self._path = path
-        self.origin = origin
-        self.message = ParsedMessage(origin.place.name)
-        self.transfer: FastTransfer | None = None
+    def __init__(self, pool: FastConnections, host: FastHost) -> None:
+        self._pool = pool
+        self.host = host
+        self.message = ParsedMessage(host.place.name)
+        self.exchange: FastExchange | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
@@ -83,18 +110,18 @@ class FastConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        state = "lent" if self._is_lent else "idle" if self.transfer is None else "busy"
-        return f"<FastConnection {self.origin.place.name} {state}>"
+        state = "lent" if self._is_lent else "idle" if self.exchange is None else "busy"
+        return f"<FastConnection {self.host.place.name} {state}>"
 
     @property
     def is_usable(self) -> bool:
         """True for an idle connection that is open as far as is known."""
         open_ = self._transport is not None and not self._transport.is_closing()
-        return open_ and self.transfer is None and not self._is_lent
+        return open_ and self.exchange is None and not self._is_lent
 
-    def begin(self, transfer: FastTransfer, request: bytes, *, is_new: bool = False) -> None:
+    def begin(self, exchange: FastExchange, request: bytes, *, is_new: bool = False) -> None:
         """Send the next request."""
-        self.transfer = transfer
+        self.exchange = exchange
         self._reused = not is_new
         self._quiet = self._came = self._missing = 0
         self._pace = None
@@ -114,28 +141,29 @@ class FastConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at the end of the run, with what is under way on it."""
-        if self.transfer is not None:
-            self.transfer = None
-            self.origin.gate.release()
+        if self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.abandon()
         self.abort()
 
     def give_up(self) -> None:
         """Forget a connection that its maker did not get: it was cancelled at that moment."""
         self.abort()
-        self._path.lost(self)
+        self._pool.lost(self)
 
     def tick(self, seconds: float, stall_turns: int, idle_turns: int) -> None:
-        """Count one turn of the path's timer, of so many seconds, and act if nothing came for too many."""
-        is_awaited = self.transfer is not None or (self._waiter is not None and not self._waiter.done())
-        is_idle = self.transfer is None and not self._is_lent
+        """Count one turn of the pool's timer, of so many seconds, and act if nothing came for too many."""
+        exchange = self.exchange
+        is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
+        is_idle = exchange is None and not self._is_lent
         if is_idle or is_awaited:
             self._quiet += 1
         if is_idle and self._quiet > idle_turns:
             self.abort()
         elif is_awaited and self._quiet > stall_turns:
-            self._fail(failures.stalled(self.origin.place.name))
+            self._fail(failures.stalled(self.host.place.name), exchange)
         elif is_awaited and self._is_too_slow(seconds):
-            self._fail(too_slow(self.origin.place.name))
+            self._fail(too_slow(self.host.place.name), exchange)
 
     # What the event loop calls.
 
@@ -143,37 +171,39 @@ class FastConnection(asyncio.Protocol):
         """Wait for the first request: what the server sends before it belongs to its response."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self._transport.pause_reading()
-        self._path.made(self)
+        self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Read a response, or some of it."""
         self._quiet = 0
         self._came += len(data)
+        exchange = self.exchange
         try:
-            if self._is_plain and self.transfer is not None:
-                self._read_plain(data)
+            if self._is_plain and exchange is not None:
+                self._read_plain(data, exchange)
             else:
                 self._read_parsed(data)
-        except Exception as error:  # noqa: BLE001 - the loop would only log it, and the run wait for ever
-            self._path.broke(error)
+        except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
+            _fail_run(exchange, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Conclude what the end of the connection means for the response."""
         self._transport = None
         self._lost = exc
+        exchange = self.exchange
         try:
             if self._is_lent:
                 self.message.end(exc, reused=self._reused)
                 self._wake()
-            elif self.transfer is not None:
+            elif exchange is not None:
                 self._conclude(exc)
-            self._path.lost(self)
-        except Exception as error:  # noqa: BLE001 - see data_received
-            self._path.broke(error)
+            self._pool.lost(self)
+        except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
+            _fail_run(exchange, error)
 
     # A plain response.
 
-    def _read_plain(self, data: bytes) -> None:
+    def _read_plain(self, data: bytes, exchange: FastExchange) -> None:
         if self._missing:
             self._chunks.append(data)
             self._missing -= len(data)
@@ -189,7 +219,7 @@ class FastConnection(asyncio.Protocol):
             return
         chunks, at = self._chunks, self._body_at
         body = data[at:] if len(chunks) == 1 else b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
-        if not self._path.answered(self, self._status == _OK, self._fields, body):
+        if not exchange.answered(self, self._status == _OK, self._fields, body):
             self._parse()
 
     def _read_head(self, data: bytes) -> bool:
@@ -241,7 +271,7 @@ class FastConnection(asyncio.Protocol):
 
     def _read_parsed(self, data: bytes) -> None:
         message = self.message
-        if (self.transfer is None and not self._is_lent) or message.is_ended:
+        if (self.exchange is None and not self._is_lent) or message.is_ended:
             self.abort()  # nothing was asked for: a response that is whole stands, the connection does not
             return
         message.feed(data)
@@ -258,23 +288,25 @@ class FastConnection(asyncio.Protocol):
     def _look(self) -> None:
         """Take a whole response if all is well with it; hand over what is not, once that is known."""
         message = self.message
+        exchange = cast("FastExchange", self.exchange)
         if message.failure is not None:
             self.abort()
         elif message.held <= SMALL:
             if message.is_gathering:
                 return  # chunks, of which there may be few
-            if message.is_ended and message.status in _TAKEN and self._take_whole():
+            if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):
                 return
         if message.is_answered:
             self._is_lent = True
-            self._path.unusual(self)
+            self.exchange = None
+            exchange.lend(self)
 
-    def _take_whole(self) -> bool:
+    def _take_whole(self, exchange: FastExchange) -> bool:
         message = self.message
         fields = message.fields
         if b"content-length" not in fields and b"transfer-encoding" not in fields:
             return False  # its length is unknown
-        return self._path.answered(self, message.status == HTTPStatus.OK, fields, message.body())
+        return exchange.answered(self, message.status == HTTPStatus.OK, fields, message.body())
 
     def _conclude(self, error: Exception | None) -> None:
         """The connection has ended, and the response may have, too."""
@@ -282,39 +314,42 @@ class FastConnection(asyncio.Protocol):
         self.message.end(error, reused=self._reused)
         failure = self.message.failure
         if failure is not None and failure.free:  # the server had closed the idle connection
-            transfer, self.transfer = cast("FastTransfer", self.transfer), None
-            self._path.send_again(transfer)
+            exchange, self.exchange = cast("FastExchange", self.exchange), None
+            exchange.send_again()
         else:
             self._look()
 
-    def _fail(self, failure: Failure) -> None:
-        self._feed_parser()
-        self.message.fail(failure)
-        self.abort()
-        if self._is_lent:
-            self._wake()
-        else:
-            self._look()
+    def _fail(self, failure: Failure, exchange: FastExchange | None) -> None:
+        try:
+            self._feed_parser()
+            self.message.fail(failure)
+            self.abort()
+            if self._is_lent:
+                self._wake()
+            else:
+                self._look()
+        except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
+            _fail_run(exchange, error)
 
     def _is_too_slow(self, seconds: float) -> bool:
         """Tell, after a turn of the timer, if the response comes too slowly since its first byte."""
         if self._pace is None:
             if not self._came:
                 return False
-            self._pace = self._path.pace()
+            self._pace = self._pool.pace()
         came, self._came = self._came, 0
         return self._pace.is_too_slow(seconds, came)
 
     def rest(self) -> None:
         """End an exchange whose response is taken: the connection is idle, or closed."""
-        self.transfer = None
+        self.exchange = None
         self._quiet = 0
         if self._is_plain:
             self._chunks = []
-            self.origin.idle.append(self)
+            self.host.idle.append(self)
         elif self.message.is_reusable and self.is_usable:
             self.message.reset()
-            self.origin.idle.append(self)
+            self.host.idle.append(self)
         else:
             self.abort()
 
@@ -350,3 +385,10 @@ class FastConnection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
+    """End the run that an exchange belongs to, which would wait for ever."""
+    if exchange is None:
+        raise error
+    exchange.fail_run(error)

@@ -5,14 +5,11 @@ A test sends the same broken responses to both paths and compares.
 
 from __future__ import annotations
 
-import errno
 import ssl
+from dataclasses import replace
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressRefusedError
-from stacpull.net.http_errors import failure_of, reason_of
-
-_OF_THE_TABLE = (ssl.SSLError, AddressRefusedError)
+from stacpull.net import connection_errors
 
 
 def truncated(host: str) -> Failure:
@@ -62,16 +59,7 @@ def unknown_name(host: str) -> Failure:
 def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
     """The connection was lost before a response began; `free`: it may have been closed in the meantime."""
     if isinstance(error, ssl.SSLError):
-        return failure_of(error, host, reused=free)
+        failure = connection_errors.no_connection(error, host)
+        return replace(failure, free=free and failure.retryable)
     message = f"{host} closed the connection."
     return Failure(FailureKind.NETWORK, message, host=host, retryable=True, free=free)
-
-
-def no_connection(host: str, error: OSError) -> Failure:
-    """No connection was made, because of `error`."""
-    if isinstance(error, _OF_THE_TABLE):
-        return failure_of(error, host)
-    text = reason_of(error)
-    if error.errno in {errno.EMFILE, errno.ENFILE}:
-        text = "too many open files"
-    return Failure(FailureKind.NETWORK, f"No connection to {host}: {text}.", host=host, retryable=True)

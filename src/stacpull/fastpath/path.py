@@ -16,34 +16,22 @@ that is what it would have made of its own, since from there on it is the same c
 
 from __future__ import annotations
 
-import asyncio
-import math
-import urllib.request
 from collections.abc import Coroutine, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import SMALL, FastConnection
-from stacpull.fastpath.requests import RemoteHost, is_plain, place_of, request_tail, split_url
+from stacpull.fastpath.connections import FastHost
+from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, LentResponse
+from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import LONGEST_URL, Begun, Client, Route, Sent
 from stacpull.net.fields import HeaderFields
-from stacpull.net.http import HttpTransport, user_agent
-from stacpull.net.idle import Endpoint
-from stacpull.net.pace import Pace
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
-from stacpull.proxies import proxies
 
-_CONNECT_TIMEOUT = 30.0
-_KEEP_ALIVE = 30.0
-_TURN = 1.0
-_TURNS_A_TIMEOUT = 8
 _DRAINED = 64 * 1024
 """Bytes of a redirect's body; the general path reads no longer ones."""
 
@@ -97,35 +85,25 @@ class TransferSink(Protocol):
 
 
 class FastOrigin:
-    """One host as URLs name it: its gate, and its idle connections, the one used last on top."""
+    """One host as URLs name it, with its gate."""
 
-    __slots__ = ("gate", "head", "idle", "place", "rewrites", "route", "tail")
+    __slots__ = ("gate", "head", "host", "rewrites", "route", "tail")
 
     def __init__(
-        self, head: str, place: RemoteHost, route: Route, tail: bytes, rewrites: Rewrites | None
+        self, head: str, host: FastHost, route: Route, tail: bytes, rewrites: Rewrites | None
     ) -> None:
         self.head = head
-        """How requests that are sent begin: they go to `place`."""
-        self.place = place
+        """How requests that are sent begin: they go to `host`."""
+        self.host = host
         self.rewrites = rewrites
         """What makes other requests of those that are asked for."""
         self.route = route
         self.gate = route.gate
-        self.idle: list[FastConnection] = []
         self.tail = tail
         """What follows the target in a request."""
 
     def __repr__(self) -> str:
-        return f"<FastOrigin {self.place.name}, {len(self.idle)} idle>"
-
-    def pop(self) -> FastConnection | None:
-        """Return an idle connection that is open as far as is known, or None."""
-        idle = self.idle
-        while idle:
-            connection = idle.pop()
-            if connection.is_usable:
-                return connection
-        return None
+        return f"<FastOrigin {self.host}>"
 
 
 class FastTransfer:
@@ -164,74 +142,66 @@ class FastTransfer:
         """Called when the host is given up: the general path finds out by itself."""
         self._path.hand_over_unsent(self)
 
+    # What a connection calls.
+
+    def answered(
+        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+    ) -> bool:
+        """Take a whole response: 200 (`is_ok`) or a redirect. Return False if something is wrong with it."""
+        return self._path.answered(self, connection, is_ok, fields, body)
+
+    def lend(self, connection: FastConnection, /) -> None:
+        """Hand over with the response that has begun on `connection`, or has failed."""
+        self._path.unusual(self, connection)
+
+    def send_again(self) -> None:
+        """Send the request on a new connection: the server had closed the idle one."""
+        self._path.send_again(self)
+
+    def abandon(self) -> None:
+        """Give back the permit."""
+        self.origin.gate.release()
+
+    def fail_run(self, error: Exception, /) -> None:
+        """End the run: there is a defect."""
+        self._path.fail_run(error)
+
 
 class FastPath:
     """Fetches assets; made and used in one event loop.
 
     Args:
         client: that of the run: its routes, gates, credentials and counters.
-        http: the transport of the general path. Hosts that another transport serves are left to that path.
+        web: has the connections. Hosts that another transport serves are left to the general path.
         assets: knows what is fetched.
         sink: where it goes.
-        policy: which addresses may be connected to.
-        stall_timeout: seconds without a byte after which an exchange fails, at most a second later.
-        min_rate: bytes a second below which a response is too slow, judged over `stall_timeout`; 0 for none.
-        connect_timeout: seconds for name lookup, connection and TLS together.
-        ca_bundle: certificates to trust instead of the system's (PEM).
-        trust_env: whether the environment may name proxies; hosts that have one are left to the general path.
     """
 
     def __init__(
-        self,
-        client: Client,
-        http: HttpTransport,
-        assets: SmallBodyFetcher,
-        sink: TransferSink,
-        *,
-        policy: AddressPolicy,
-        stall_timeout: float = 30.0,
-        min_rate: float = 0.0,
-        connect_timeout: float = _CONNECT_TIMEOUT,
-        ca_bundle: Path | None = None,
-        trust_env: bool = True,
+        self, client: Client, web: WebTransport, assets: SmallBodyFetcher, sink: TransferSink
     ) -> None:
         self._client = client
-        self._opening = http.idle.join(self._close_idle)
-        self._http = http
+        self._web = web
+        self._connections = web.connections
         self._assets = assets
         self._sink = sink
         self._counters = client.counters
-        self._proxies = proxies() if trust_env else {}
-        self._connector = FastConnector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
-        self._turn = min(_TURN, stall_timeout / _TURNS_A_TIMEOUT)
-        self._stall_turns = math.ceil(stall_timeout / self._turn)
-        self._idle_turns = math.ceil(_KEEP_ALIVE / self._turn)
-        self._pace = (min_rate, stall_timeout)
-        self._agent = ""
         self._origins: dict[str, FastOrigin | None] = {}
         """By the beginning of URLs (`http://host:port`); None for what is left to the general path."""
-        self._open: set[FastConnection] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._emptied: asyncio.Event | None = None
         self.is_closed = False
 
     async def open(self) -> None:
-        """Get ready: the version that requests name is in a file, read in a thread."""
-        self._agent = await asyncio.to_thread(user_agent)
+        """Get ready."""
+        await self._connections.get_ready()
         await self._assets.open()
 
     async def close(self) -> None:
-        """Close all connections and wait until they are."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """End what is under way."""
         self.is_closed = True
-        self._emptied = asyncio.Event()
-        for connection in list(self._open):
-            connection.close()
+        for connection in list(self._connections.open):
+            if isinstance(connection.exchange, FastTransfer):
+                connection.close()
         self._origins.clear()
-        if self._open:
-            await self._emptied.wait()
 
     # The way of an asset.
 
@@ -274,7 +244,7 @@ class FastPath:
             return
         self._counters.requests += 1
         transfer.asked = origin.gate.now()
-        connection = origin.pop()
+        connection = origin.host.pop()
         if connection is None:
             self._sink.spawn(self._connect(transfer, request))
         else:
@@ -285,12 +255,14 @@ class FastPath:
         self._sink.spawn(self._connect(transfer, transfer.sent))
 
     def answered(
-        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes
+        self,
+        transfer: FastTransfer,
+        connection: FastConnection,
+        is_ok: bool,
+        fields: Mapping[bytes, bytes],
+        body: bytes,
     ) -> bool:
-        """Take a whole response: 200 (`is_ok`) or a redirect. Return False if something is wrong with it."""
-        transfer = connection.transfer
-        if transfer is None:
-            raise RuntimeError("a response to nothing")
+        """Take a whole response, as `FastTransfer.answered`."""
         gate, size = transfer.origin.gate, len(body)
         if is_ok:
             url = self._client.shown(transfer.url)
@@ -330,12 +302,8 @@ class FastPath:
 
     # Handing over.
 
-    def unusual(self, connection: FastConnection) -> None:
+    def unusual(self, transfer: FastTransfer, connection: FastConnection) -> None:
         """Hand over a transfer with the response that has begun on `connection`, or has failed."""
-        transfer = connection.transfer
-        if transfer is None:
-            raise RuntimeError("a response to nothing")
-        connection.transfer = None
         outgoing = transfer.outgoing or self._plain_request(transfer)
         rewritten = transfer.rewritten
         url = outgoing.url if rewritten is None else rewritten.request.url
@@ -392,14 +360,9 @@ class FastPath:
             self._origins = {head: one for head, one in self._origins.items() if one is not origin}
             return None
         url, headers = rewritten.request.url, rewritten.request.headers
-        tail = request_tail(headers, self._fields(origin.place))
+        tail = request_tail(headers, self._connections.fields(origin.host.place))
         transfer.sent = request = b"GET %b HTTP/1.1\r\n%b" % (url[len(origin.head) :].encode("ascii"), tail)
         return request
-
-    def _fields(self, place: RemoteHost) -> dict[str, str]:
-        return {
-            "host": place.authority, "user-agent": self._agent, "accept": "*/*", "accept-encoding": "identity"
-        }  # fmt: skip
 
     def _origin(self, url: str) -> FastOrigin | None:
         """Return where a URL leads, None if the general path must ask for it."""
@@ -430,32 +393,29 @@ class FastPath:
             if ready is None:
                 return None  # the general path finds out first
             origin = self._made(ready.request, route, transport)
-        elif transport is self._http:
+        elif transport is self._web:
             origin = self._made(Request(url), route, None)
-        forget_hosts(self._origins, lambda one: one is not None and (one.idle or one.gate.in_use))
+        forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.gate.in_use))
         self._origins[head] = origin
         return origin
 
     def _made(self, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
         """Return the origin of a request as it would be sent, None if it cannot be asked here."""
         head = head_of(sent.url)
-        place = place_of(head)
-        if place is None or self._is_proxied(place):
+        host = self._connections.host(head)
+        if host is None:
             return None
         headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers
         if not is_plain(headers):
             return None
-        return FastOrigin(head, place, route, request_tail(headers, self._fields(place)), rewrites)
-
-    def _is_proxied(self, place: RemoteHost) -> bool:
-        return place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)
+        tail = request_tail(headers, self._connections.fields(host.place))
+        return FastOrigin(head, host, route, tail, rewrites)
 
     async def _connect(self, transfer: FastTransfer, request: bytes) -> None:
         """Open a connection for a request."""
         origin = transfer.origin
-        self._opening(origin.place.endpoint)
         try:
-            connection = await self._connector.connect(origin.place, lambda: FastConnection(self, origin))
+            connection = await self._connections.connect(origin.host)
         except TransferError as error:
             self._hand_over(transfer, FailedResponse(error))
         except BaseException:
@@ -464,49 +424,6 @@ class FastPath:
         else:
             connection.begin(transfer, request, is_new=True)
 
-    # The connections.
-
-    def _close_idle(self, endpoint: Endpoint) -> None:
-        for origin in self._origins.values():
-            if origin is not None and origin.place.endpoint == endpoint:
-                while (connection := origin.pop()) is not None:
-                    connection.close()
-
-    def made(self, connection: FastConnection) -> None:
-        """Watch over a connection that was opened."""
-        self._open.add(connection)
-        if self._emptied is not None:
-            connection.abort()
-        elif self._timer is None:
-            self._wind()
-
-    def lost(self, connection: FastConnection) -> None:
-        """Forget a connection that is closed."""
-        self._open.discard(connection)
-        if not self._open and self._emptied is not None:
-            self._emptied.set()
-
-    def broke(self, error: BaseException) -> None:
+    def fail_run(self, error: BaseException) -> None:
         """End the run: there is a defect."""
         self._sink.broke(error)
-
-    def pace(self) -> Pace:
-        """Return what judges the pace of a response."""
-        return Pace(*self._pace)
-
-    def _wind(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._turn, self._on_turn)
-
-    def _on_turn(self) -> None:
-        """Look after all connections; with the last one the timer ends."""
-        self._timer = None
-        try:
-            for connection in list(self._open):
-                connection.tick(self._turn, self._stall_turns, self._idle_turns)
-        except Exception as error:  # noqa: BLE001 - the loop would only log it, and the run wait for ever
-            self._sink.broke(error)
-        for origin in self._origins.values():
-            if origin is not None:
-                origin.idle = [connection for connection in origin.idle if connection.is_usable]
-        if self._open:
-            self._wind()

@@ -7,13 +7,18 @@ body may still come in.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
 from stacpull.fastpath import failures
 from stacpull.fastpath.connection import FastConnection
+from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
+
+_PIECE = 128 * 1024
+"""Bytes of a coded body that are decoded at once."""
 
 
 class FailedResponse:
@@ -37,13 +42,17 @@ class LentResponse:
     Args:
         connection: it has read the head of the response, or has failed.
         url: the URL that answered.
+        decode: True to undo a content coding that is known. Others are left as they are: such names are often
+            wrong (`utf-8`), and the reader finds out.
     """
 
-    def __init__(self, connection: FastConnection, url: str) -> None:
+    def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.message.status
         self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
+        coding = coding_of(self.headers) if decode else None
+        self._coding = coding if coding is not None and can_decode(coding) else None
 
     async def __aenter__(self) -> Self:
         message = self._connection.message
@@ -65,6 +74,8 @@ class LentResponse:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
         connection, message = self._connection, self._connection.message
+        if self._coding is not None:
+            return await self._read_decoded(self._coding, limit)
         size = message.held
         pieces = connection.take()
         while size <= limit and not message.is_ended:
@@ -85,7 +96,35 @@ class LentResponse:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        return self._sent(size)
+        return self._sent(size) if self._coding is None else self._decoded(self._coding, size)
+
+    async def _read_decoded(self, coding: str, limit: int) -> bytes:
+        pieces, size = list[bytes](), 0
+        async with aclosing(self._decoded(coding, _PIECE)) as content:
+            async for piece in content:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise TransferError(failures.too_large(self._connection.message.name, self.status, limit))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
+        pieces, held = list[bytes](), 0
+        failed: TransferError | None = None
+        async with aclosing(undone(self._sent(_PIECE), coding, self._connection.message.name)) as content:
+            try:
+                async for piece in content:
+                    pieces.append(piece)
+                    held += len(piece)
+                    if held >= size:
+                        yield b"".join(pieces)
+                        pieces, held = [], 0
+            except TransferError as error:
+                failed = error
+        if pieces:
+            yield b"".join(pieces)
+        if failed is not None:
+            raise failed
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

@@ -325,6 +325,16 @@ def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, b
     return ((name, bool(is_linked)) for name, is_linked in rows)
 
 
+def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for each item, in an unchanging order, with all that decides what its document is."""
+    return iter(
+        db.execute(
+            "SELECT c.name, i.name, i.parent IS NOT NULL, i.written, i.sha256 FROM items i "
+            "JOIN collections c ON c.id = i.collection ORDER BY i.id"
+        )
+    )
+
+
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
     """Yield collection, id and SHA-256 of each item document in DEST, in the order of their rows."""
     return iter(

@@ -177,16 +177,16 @@ def throttled(search: Search, now: float, pause: float) -> Search:
     )
 
 
-def bounded(search: Search, maximum: int, *, told: bool = False) -> Search:
+def bounded(search: Search, maximum: int, *, set_by_user: bool = False) -> Search:
     """Return what is known of a host that may get `maximum` at once from now on.
 
     Args:
         search: What is known.
         maximum: The new one.
-        told: True if the user set the limit: then the maximum is tried at once.
+        set_by_user: True if the user set the limit: then the maximum is tried at once.
     """
-    limit = maximum if told else min(search.limit, maximum)
-    base = maximum if told else min(search.base, maximum)
+    limit = maximum if set_by_user else min(search.limit, maximum)
+    base = maximum if set_by_user else min(search.base, maximum)
     if maximum > search.maximum:
         search = search._replace(high=_NONE, rest=0, step=0)
     return search._replace(maximum=maximum, limit=limit, base=base)

@@ -24,9 +24,8 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from functools import cache, partial
+from functools import partial
 from http import HTTPStatus
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -41,27 +40,20 @@ from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
 from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
-from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow, unknown_to_proxy
+from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
 from stacpull.net.idle import Endpoint, IdleConnections
 from stacpull.net.pace import Pace
 from stacpull.net.transport import Request, TransferError
+from stacpull.net.user_agent import user_agent
 from stacpull.proxies import Proxy, proxies
 from stacpull.urls import wire_url
 
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
-
-
-@cache
-def user_agent() -> str:
-    """Return what stacpull calls itself: name, version, and where to complain."""
-    about = metadata.metadata("stacpull")
-    urls = [entry.partition(",")[2].strip() for entry in about.get_all("Project-URL") or []]
-    contact = f" (+{urls[0]})" if urls else ""
-    return f"stacpull/{about['Version']}{contact}"
 
 
 class HttpTransport:
@@ -76,9 +68,7 @@ class HttpTransport:
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
         trust_env: Whether to use the proxies that the environment names.
-
-    Attributes:
-        idle: Joined by other pools of connections to the same hosts.
+        idle: Joined, if other pools have connections to the same hosts.
     """
 
     def __init__(
@@ -90,6 +80,7 @@ class HttpTransport:
         connect_timeout: float = _CONNECT_TIMEOUT,
         ca_bundle: Path | None = None,
         trust_env: bool = True,
+        idle: IdleConnections | None = None,
     ) -> None:
         self._policy = policy
         self._stall_timeout = stall_timeout
@@ -100,8 +91,7 @@ class HttpTransport:
         )
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(proxies() if trust_env else {})
-        self.idle = IdleConnections()
-        self._before_connecting = self.idle.join(self._close_idle)
+        self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
         self._lines: dict[tuple[bool, bool, bool], _Line] = {}
         """By whether connections go to a proxy, carry one request only, and use TLS."""
         self._trusted: ssl.SSLContext | None = None

@@ -7,8 +7,6 @@ of; a test proves that none is left out. aiohttp's own texts are not passed on: 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +15,15 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
+from stacpull.net.connection_errors import (
+    bad_certificate,
+    network_failure,
+    no_connection,
+    reason_of,
+    tls_failed,
+)
 from stacpull.proxies import Proxy
 
 TOO_MANY_FIELDS = "Too many headers"
@@ -27,9 +31,6 @@ TOO_MANY_FIELDS = "Too many headers"
 
 EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """What a request or the reading of its response may raise in an expected way (ValueError: a broken URL)."""
-
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-"""Reasons that OpenSSL gives when the first bytes of the other side are not TLS."""
 
 _FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
@@ -53,53 +54,22 @@ def failure_of(
     return failure
 
 
-def too_slow(host: str) -> Failure:
-    """Return the failure of a body that comes below the least rate (`net.pace`)."""
-    message = f"{host} sent too few bytes a second (--min-rate)."
-    return Failure(FailureKind.STALLED, message, host=host, retryable=True)
-
-
 def _address_or_connector(error: BaseException, host: str) -> Failure:
-    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(reason, AddressRefusedError):
-        message = f"{host} is at {reason.address}, which is {reason.reason}; not connected."
-        if refused_always(reason.address) is None:
-            message += " If it is meant to be there, give --allow-private-hosts."
-        return Failure(FailureKind.ADDRESS, message, host=host)
-    number = getattr(reason, "errno", None)
-    if number in {errno.EMFILE, errno.ENFILE}:
-        return _network(f"No connection to {host}: too many open files.", host)
-    return _network(f"No connection to {host}: {reason_of(reason)}.", host)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what the system says of a connection that could not be made."""
-    number = getattr(error, "errno", None)
-    if number is not None and number in errno.errorcode:
-        return os.strerror(number)  # asyncio puts a text of its own, with the address, into `strerror`
-    return getattr(error, "strerror", None) or type(error).__name__
+    return no_connection(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error, host)
 
 
 def _certificate(error: BaseException, host: str) -> Failure:
-    inner = getattr(error, "certificate_error", error)
-    text = getattr(inner, "verify_message", "") or "it is not the one that was expected"
-    return _network(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
+    return bad_certificate(getattr(error, "certificate_error", error), host)
 
 
 def _tls(error: BaseException, host: str) -> Failure:
-    inner = getattr(error, "os_error", error)
-    if getattr(inner, "reason", None) in _NOT_TLS:
-        message = (
-            f"{host} does not speak TLS: if it is a plain HTTP server, write http:// instead of https://."
-        )
-        return _network(message, host)
-    return _network(f"The TLS connection to {host} failed.", host)
+    return tls_failed(getattr(error, "os_error", error), host)
 
 
 def _dns(error: BaseException, host: str) -> Failure:
     if isinstance(getattr(error, "os_error", None), AddressRefusedError):
         return _address_or_connector(error, host)
-    return _network(f"The name {host} could not be looked up.", host)
+    return network_failure(f"The name {host} could not be looked up.", host)
 
 
 def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
@@ -130,7 +100,7 @@ def unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
     message = (
         f"The proxy {proxy} asks for credentials (407), for {host}: write http://user:password@host:port."
     )
-    return _network(message, host, retryable=False)
+    return network_failure(message, host, retryable=False)
 
 
 def _stalled(error: BaseException, host: str) -> Failure:
@@ -143,7 +113,7 @@ def _while_connecting(error: BaseException) -> bool:
 
 
 def _disconnected(_error: BaseException, host: str) -> Failure:
-    return _network(f"{host} closed the connection.", host)
+    return network_failure(f"{host} closed the connection.", host)
 
 
 def _answer_began(error: BaseException) -> bool:
@@ -188,11 +158,7 @@ def _url(_error: BaseException, host: str) -> Failure:
 
 
 def _unknown(error: BaseException, host: str) -> Failure:
-    return _network(f"The exchange with {host} failed ({type(error).__name__}).", host)
-
-
-def _network(message: str, host: str, *, retryable: bool = True) -> Failure:
-    return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
+    return network_failure(f"The exchange with {host} failed ({type(error).__name__}).", host)
 
 
 _Translate = Callable[[BaseException, str], Failure]

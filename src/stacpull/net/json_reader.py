@@ -98,7 +98,7 @@ class ApiReader:
             known, for the message when there are no credentials.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
-        events: Told of long waits, and of items that are not strict JSON (`net.json`).
+        events: Receives long waits, and items that are not strict JSON (`net.json`).
     """
 
     def __init__(

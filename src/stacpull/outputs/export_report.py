@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+
+class OnProgress(Protocol):
+    """Called with the progress of an export."""
+
+    def __call__(self, items: int, stage: str = ..., /) -> None:
+        """Take the number of items so far, and what is done with them. Raises to stop the export."""
+        ...
 
 
 class ExportReport(NamedTuple):

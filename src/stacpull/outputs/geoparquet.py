@@ -3,9 +3,9 @@
 Sources: https://github.com/radiantearth/stac-geoparquet-spec and https://geoparquet.org/releases/v1.1.0.
 
 Two passes, so that memory stays flat and no member of any item is lost because it appears late. The first
-turns batches of items into Arrow, each batch with the types that its own values have, and keeps them in a
-temporary file without a name. The second fits all batches to the one schema that holds them, and writes row
-groups. `outputs.arrow` says what becomes of values that differ in kind.
+turns batches of items into Arrow, each batch with the types that its own values have, and keeps them in the
+spool, from which an export that was killed continues. The second fits all batches to the one schema that
+holds them, and writes row groups. `outputs.arrow` says what becomes of values that differ in kind.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import gc
 import os
 import posixpath
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import orjson
@@ -33,8 +32,9 @@ from stacpull.catalog.item_assets import REMOTE_ASSETS
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
 from stacpull.outputs.arrow import JSON_TEXT, TIME, Mixed, fitted, json_array, merged_type, storable_type
-from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
+from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions
 from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
@@ -73,7 +73,7 @@ _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint",
 
 
 def export_geoparquet(
-    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
     """Write the items of a mirror to the file `out`.
 
@@ -85,53 +85,48 @@ def export_geoparquet(
         raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
-    with whole_file(out) as file:
-        build = write_geoparquet(
-            file, out, contents, collections=options.collections, on_progress=on_progress
-        )
+    depends_on = ["geoparquet", contents.digest(), str(out.parent.resolve()), options.collections]
+    with open_spool(out, depends_on) as spool:
+        build = read_items(spool, out, contents, collections=options.collections, on_progress=on_progress)
+        with whole_file(out) as file:
+            build.write(file, spool)
     return ExportReport(build.items, (out.name,), out.stat().st_size, build.notes(contents))
 
 
-def write_geoparquet(
-    file: BinaryIO,
+def read_items(
+    spool: Spool,
     path: Path,
     contents: MirrorContents,
     *,
     collections: Sequence[str] = (),
-    on_progress: Callable[[int], None] = lambda _items: None,
-    spool_directory: Path | None = None,
+    on_progress: OnProgress,
 ) -> _Build:
-    """Write the items of a mirror to `file`.
+    """Read the items of a mirror, those that are not in the spool yet, into the spool.
 
     Args:
-        file: Open for writing.
-        path: Where `file` will be in the end: hrefs are relative to its directory.
+        spool: Continued.
+        path: Where the file will be in the end: hrefs are relative to its directory.
         contents: The mirror.
         collections: Ids of the collections to write; empty for all.
         on_progress: Called with the number of items read so far, once per batch.
-        spool_directory: Where the temporary file without a name is made; None for the directory of `path`.
 
     Returns:
-        What is known after the last item: their number, and what the format could not hold as it was.
+        What is known after the last item; it writes the file.
     """
-    build, hrefs = _Build(), _Hrefs(contents.dest, path)
+    hrefs = _Hrefs(contents.dest, path)
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections
     }
-    with _rare_collections(), tempfile.TemporaryFile(dir=spool_directory or path.parent) as spool:
-        items = (item for item in contents.items() if item.collection in chosen)
+    build = _Build(
+        {n: hrefs.document(f"{safe_segment(n)}/collection.json", without_tree(d)) for n, d in chosen.items()}
+    )
+    build.resume(spool)
+    with _rare_collections():
+        items = (item for item in contents.items(spool.state) if item.collection in chosen)
         for batch in _batched(items, _BATCH):
-            _spool(spool, build.batch(batch, hrefs))
+            data = _encoded(build.batch(batch, hrefs))
+            spool.add({**contents.state(), **build.state()}, data)
             on_progress(build.items)
-        documents = {
-            n: hrefs.document(f"{safe_segment(n)}/collection.json", without_tree(d))
-            for n, d in chosen.items()
-        }
-        schema = build.schema(documents)
-        spool.seek(0)
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for table in _row_groups(_unspooled(spool), schema):
-                writer.write_table(table, row_group_size=_ROW_GROUP)
     return build
 
 
@@ -204,10 +199,11 @@ class _Hrefs:
 
 
 class _Build:
-    """The first pass: batches of items as Arrow, and what the schema of all of them must hold."""
+    """Makes batches of items, and the file of all batches: it knows what the schema must hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, collections: dict[str, Json]) -> None:
         self.items = 0
+        self._collections = collections
         self.bad_geometries = 0
         self.mixed: Mixed = {}
         self._renamed: set[str] = set()
@@ -233,7 +229,8 @@ class _Build:
             for place, kinds in sorted(self.mixed.items())
         ]
         notes += [
-            f"The property {n} has the name of a member: its column is properties:{n}." for n in self._renamed
+            f"The property {n} has the name of a member: its column is properties:{n}."
+            for n in sorted(self._renamed)
         ]
         notes += [
             f"The member {name} is left out: the format has no place for it."
@@ -241,11 +238,37 @@ class _Build:
         ]
         if self.bad_geometries:
             notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
-        if missing and contents.unreadable:
-            notes.append(
-                f"{len(contents.unreadable):,} item documents cannot be read, as {contents.unreadable[0]}."
-            )
-        return tuple(notes)
+        return (*notes, *(contents.notes() if missing else ()))
+
+    def state(self) -> Json:
+        """Return what is known of the batches so far, but their types, as JSON."""
+        return {
+            "count": self.items,
+            "bad_geometries": self.bad_geometries,
+            "mixed": {place: sorted(kinds) for place, kinds in self.mixed.items()},
+            "renamed": sorted(self._renamed),
+            "left_out": sorted(self._left_out),
+            "geometry_types": sorted(self._geometry_types),
+            "bounds": self._bounds,
+        }
+
+    def resume(self, spool: Spool) -> None:
+        """Take over the batches that are there."""
+        for batch in spool.batches():
+            self._merge(_decoded(batch.data).schema)
+        if state := spool.state:
+            self.items, self.bad_geometries = state["count"], state["bad_geometries"]
+            self.mixed = {place: set(kinds) for place, kinds in state["mixed"].items()}
+            self._renamed, self._left_out = set(state["renamed"]), set(state["left_out"])
+            self._geometry_types, self._bounds = set(state["geometry_types"]), state["bounds"]
+
+    def write(self, file: BinaryIO, spool: Spool) -> None:
+        """Write the Parquet file from the complete spool."""
+        schema = self.schema()
+        batches = (_decoded(batch.data) for batch in spool.batches())
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for table in _row_groups(batches, schema):
+                writer.write_table(table, row_group_size=_ROW_GROUP)
 
     def batch(self, items: Sequence[MirroredItem], hrefs: _Hrefs) -> pa.RecordBatch:
         """Return a batch of items as columns, each of the type that its values have."""
@@ -261,12 +284,16 @@ class _Build:
         for name, values in self._properties(documents).items():
             array = json_array(values, name, self.mixed)
             columns[name] = _times(array) if name in _TIMES else array
-        for name, array in columns.items():
-            known = self._types.get(name, pa.null())
-            self._types[name] = merged_type(known, array.type, name, self.mixed)
-        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+        batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+        self._merge(batch.schema)
+        return batch
 
-    def schema(self, collections: dict[str, Json]) -> pa.Schema:
+    def _merge(self, schema: pa.Schema) -> None:
+        for field in schema:
+            known = self._types.get(field.name, pa.null())
+            self._types[field.name] = merged_type(known, field.type, field.name, self.mixed)
+
+    def schema(self) -> pa.Schema:
         """Return the schema of the file, with the metadata of GeoParquet and stac-geoparquet."""
         types = {name: storable_type(kind) for name, kind in self._types.items()}
         types["assets"] = types["assets"] or pa.string()
@@ -278,7 +305,7 @@ class _Build:
             geometry["bbox"] = self._bounds
         metadata = {
             "geo": {"version": _VERSION, "primary_column": "geometry", "columns": {"geometry": geometry}},
-            "stac-geoparquet": {"version": _VERSION, "collections": collections},
+            "stac-geoparquet": {"version": _VERSION, "collections": self._collections},
         }
         if json_text := [name for name, kind in types.items() if kind == JSON_TEXT]:
             metadata["stacpull:json_text"] = {"columns": json_text}
@@ -388,19 +415,16 @@ def _batched(items: Iterable[MirroredItem], size: int) -> Iterator[list[Mirrored
         yield batch
 
 
-def _spool(file: IO[bytes], batch: pa.RecordBatch) -> None:
+def _encoded(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
         stream.write_batch(batch)
-    data = sink.getvalue()
-    file.write(len(data).to_bytes(8, "little"))
-    file.write(data)
+    return bytes(sink.getvalue())
 
 
-def _unspooled(file: IO[bytes]) -> Iterator[pa.RecordBatch]:
-    while size := file.read(8):
-        with pa.ipc.open_stream(file.read(int.from_bytes(size, "little"))) as stream:
-            yield stream.read_next_batch()
+def _decoded(data: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(data) as stream:
+        return stream.read_next_batch()
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:

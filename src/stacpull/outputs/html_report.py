@@ -110,7 +110,6 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
             on_progress(number)
     on_progress(tally.items)
     totals, runs = contents.totals(), _runs(contents)
-    notes = [f"{len(contents.unreadable):,} item documents cannot be read."] if contents.unreadable else []
     latest: Mapping[str, Any] = runs[-1] if runs else {}
     named, more = list(map(_cut, contents.collections))[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
     title = f"Mirror of {', '.join(named) or 'nothing yet'}" + (f" and {more} more" if more > 0 else "")
@@ -128,7 +127,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
         "runs": runs[-_MOST_ROWS:],
         "rates": rate_series(contents.rates()),
         "failures": _failures(contents),
-        "notes": notes,
+        "notes": contents.notes(),
     }
 
 

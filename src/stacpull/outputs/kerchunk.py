@@ -6,26 +6,28 @@
 
 Source: https://fsspec.github.io/kerchunk/spec.html, version 1. Each file is a group `collection/item/asset`
 with the array `asset`, so that bands of different sizes do not meet in one dataset. References are to
-absolute paths or URLs, without the templates of the specification, which not every reader knows. Rasters are
-taken one by one and never held.
+absolute paths or URLs, without the templates of the specification, which not every reader knows. The entries
+of an item are made at once and kept in the spool, from which an export that was killed continues.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import ItemId, Json
-from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.tiff_as_zarr import (
     NotReferencedError,
     TiffLayout,
@@ -48,6 +50,8 @@ _MOST_REASONS = 20
 """Reasons that are counted one by one; a reason may have a number of the file in it."""
 _BATCH = 64
 """Rows of a table that are decoded at once."""
+_BATCH_BYTES = 1 << 20
+"""Entries in a batch of the spool, in bytes, at least."""
 
 OnLeftOut = Callable[[ItemId, str, str], None]
 """Called with item, asset key and reason for each file that is left out."""
@@ -65,11 +69,21 @@ class _Raster(NamedTuple):
     """A text says why the file has none."""
 
 
+class _RasterGroup(NamedTuple):
+    """What is taken at once: the assets of an item, or a row of a table."""
+
+    rasters: list[_Raster]
+    others: int
+    """How many assets are not TIFFs."""
+    state: Json
+    """Where to continue behind it."""
+
+
 def export_kerchunk(
     contents: MirrorContents,
     out: Path,
     options: SampleOptions,
-    on_progress: Callable[[int], None],
+    on_progress: OnProgress,
     on_left_out: OnLeftOut,
 ) -> ExportReport:
     """Write references to the TIFFs of a mirror. Their headers are read from DEST.
@@ -79,21 +93,15 @@ def export_kerchunk(
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     _check(out, options)
-    references = _References(on_left_out)
     root = contents.dest.resolve()
     try:
         str(root).encode()
     except UnicodeEncodeError as error:
         raise UsageError("The path of DEST is not UTF-8, which references cannot have.") from error
-    with whole_file(out) as file:
-        references.write(file, _mirrored(contents, root, options, on_progress, references.skip))
-    notes = references.notes()
-    if contents.unreadable:
-        notes = (
-            *notes,
-            f"{len(contents.unreadable):,} item documents cannot be read, {contents.unreadable[0]} for one.",
-        )
-    return references.report(out, notes)
+    with open_spool(out, ["kerchunk", contents.digest(), options.collections]) as spool:
+        references = _References(spool, on_left_out)
+        references.add(_mirrored(contents, root, options, on_progress, spool.state))
+        return references.write(out, contents.notes())
 
 
 def export_kerchunk_of_table(
@@ -111,10 +119,15 @@ def export_kerchunk_of_table(
         DestinationError: The table cannot be read, or `out` cannot be written; what was there is unchanged.
     """
     _check(out, options)
-    references = _References(on_left_out)
-    with whole_file(out) as file:
-        references.write(file, _tabled(table, options, on_progress))
-    return references.report(out, references.notes())
+    try:
+        status = table.stat()
+    except OSError as error:
+        raise DestinationError(f"{table} cannot be read: {error.strerror}.") from error
+    depends_on = [str(table.resolve()), status.st_ino, status.st_size, status.st_mtime_ns]
+    with open_spool(out, ["kerchunk", *depends_on, options.collections]) as spool:
+        references = _References(spool, on_left_out)
+        references.add(_tabled(table, options, on_progress, spool.state))
+        return references.write(out)
 
 
 def _check(out: Path, options: SampleOptions) -> None:
@@ -127,65 +140,90 @@ def _check(out: Path, options: SampleOptions) -> None:
 
 
 class _References:
-    """The file as it is written, with counts of what is in it and what is not."""
+    """The entries of the file, in the spool, with counts of what is in them and what is not."""
 
-    def __init__(self, on_left_out: OnLeftOut) -> None:
+    def __init__(self, spool: Spool, on_left_out: OnLeftOut) -> None:
+        self._spool = spool
         self._on_left_out = on_left_out
-        self._files = 0
-        self._others = 0
-        self._reasons: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-        self._schemes: set[str] = set()
+        state = spool.state
+        self._files: int = state.get("files", 0)
+        self._others: int = state.get("others", 0)
+        self._reasons: Counter[str] = Counter(state.get("reasons", {}))
+        self._examples: dict[str, str] = state.get("examples", {})
+        self._schemes: set[str] = set(state.get("schemes", ()))
+        self._collections: set[str] = set(state.get("collections", ()))
+        self._before: list[str] = state.get("before", [])
+        """Collection and id of the last item that has a group."""
 
-    def skip(self) -> None:
-        """Count an asset that is not a TIFF."""
-        self._others += 1
+    def add(self, steps: Iterator[_RasterGroup]) -> None:
+        """Add the entries of files to the spool."""
+        entries, size = list[bytes](), 0
+        step: _RasterGroup | None = None
+        for step in steps:
+            self._others += step.others
+            for raster in step.rasters:
+                new = b"".join(self._entries(raster))
+                entries.append(new)
+                size += len(new)
+            if size >= _BATCH_BYTES:
+                self._spool.add(self._state(step), zlib.compress(b"".join(entries), level=1))
+                entries, size = [], 0
+        if step is not None:
+            self._spool.add(self._state(step), zlib.compress(b"".join(entries), level=1))
 
-    def write(self, file: BinaryIO, rasters: Iterator[_Raster]) -> None:
-        """Write the whole file."""
-        file.write(b'{"version":1,"refs":{\n".zgroup":' + _text(_GROUP))
-        collections: set[str] = set()
-        before: ItemId | None = None
-        for raster in rasters:
-            entries = self._entries(raster)
-            if entries is None:
-                continue
-            collection, item = map(safe_segment, raster.item)
-            if collection not in collections:
-                collections.add(collection)
-                file.write(_entry(f"{collection}/.zgroup", _text(_GROUP)))
-            if raster.item != before:
-                before = raster.item
-                file.write(_entry(f"{collection}/{item}/.zgroup", _text(_GROUP)))
-            file.writelines(_entry(f"{collection}/{item}/{name}", value) for name, value in entries)
-            self._files += 1
-        file.write(b"\n}}\n")
+    def _state(self, step: _RasterGroup) -> Json:
+        return {
+            **step.state,
+            "files": self._files,
+            "others": self._others,
+            "reasons": dict(self._reasons),
+            "examples": self._examples,
+            "schemes": sorted(self._schemes),
+            "collections": sorted(self._collections),
+            "before": self._before,
+        }
 
-    def _entries(self, raster: _Raster) -> Iterator[tuple[str, bytes]] | None:
-        """Return the names below the item and the values of a file; None if it is left out."""
+    def write(self, out: Path, notes: tuple[str, ...] = ()) -> ExportReport:
+        """Write the file, and return what was written; `notes` are added to those about the files."""
+        with whole_file(out) as file:
+            file.write(b'{"version":1,"refs":{\n".zgroup":' + _text(_GROUP))
+            file.writelines(zlib.decompress(batch.data) for batch in self._spool.batches())
+            file.write(b"\n}}\n")
+        size, notes = out.stat().st_size, (*self._notes(), *notes)
+        return ExportReport(self._files, (out.name,), size, notes, self._reasons.total())
+
+    def _entries(self, raster: _Raster) -> Iterator[bytes]:
+        """Yield the entries of a file, and those of the groups that it begins; none if it is left out."""
         try:
             layout, array = _described(raster)
         except NotReferencedError as error:
             self._leave_out(raster, str(error))
-            return None
+            return
+        self._files += 1
+        collection, item = map(safe_segment, raster.item)
+        if collection not in self._collections:
+            self._collections.add(collection)
+            yield _entry(f"{collection}/.zgroup", _text(_GROUP))
+        if [*raster.item] != self._before:
+            self._before = [*raster.item]
+            yield _entry(f"{collection}/{item}/.zgroup", _text(_GROUP))
         self._schemes.add(urlsplit(raster.href).scheme or "file")
         name = safe_segment(raster.key)
         place = georeference(layout) if name != _PLACE else {}
         if place:
             array.attributes.update(grid_mapping=_PLACE, coordinates=_PLACE)
 
-        def entries() -> Iterator[tuple[str, bytes]]:
-            yield f"{name}/.zgroup", _text(_GROUP)
-            yield f"{name}/{name}/.zarray", _text(orjson.dumps(array.metadata))
-            yield f"{name}/{name}/.zattrs", _text(orjson.dumps(array.attributes))
-            if place:
-                yield f"{name}/{_PLACE}/.zarray", _text(_SCALAR)
-                yield f"{name}/{_PLACE}/.zattrs", _text(orjson.dumps({"_ARRAY_DIMENSIONS": [], **place}))
-            for chunk in array.chunks:
-                where = [raster.href, chunk.offset, chunk.size] if chunk.size else [raster.href]
-                yield f"{name}/{name}/{chunk.key}", orjson.dumps(where)
-
-        return entries()
+        group = f"{collection}/{item}/{name}"
+        yield _entry(f"{group}/.zgroup", _text(_GROUP))
+        yield _entry(f"{group}/{name}/.zarray", _text(orjson.dumps(array.metadata)))
+        yield _entry(f"{group}/{name}/.zattrs", _text(orjson.dumps(array.attributes)))
+        if place:
+            yield _entry(f"{group}/{_PLACE}/.zarray", _text(_SCALAR))
+            attributes = {"_ARRAY_DIMENSIONS": [], **place}
+            yield _entry(f"{group}/{_PLACE}/.zattrs", _text(orjson.dumps(attributes)))
+        for chunk in array.chunks:
+            where = [raster.href, chunk.offset, chunk.size] if chunk.size else [raster.href]
+            yield _entry(f"{group}/{name}/{chunk.key}", orjson.dumps(where))
 
     def _leave_out(self, raster: _Raster, reason: str) -> None:
         counted = reason if reason in self._reasons or len(self._reasons) < _MOST_REASONS else "other reasons"
@@ -193,7 +231,7 @@ class _References:
         self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}".rstrip())
         self._on_left_out(raster.item, raster.key, f"The file is left out: {reason}.")
 
-    def notes(self) -> tuple[str, ...]:
+    def _notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out, and about the files as they are referenced."""
         notes = [
             f"{number:,} {'file was' if number == 1 else 'files were'} left out, "
@@ -206,10 +244,6 @@ class _References:
             schemes = " and ".join(sorted(self._schemes))
             notes.append(f"The files are at {schemes}: open the references with an fs for each.")
         return tuple(notes)
-
-    def report(self, out: Path, notes: tuple[str, ...]) -> ExportReport:
-        """Return what was written to `out`."""
-        return ExportReport(self._files, (out.name,), out.stat().st_size, notes, self._reasons.total())
 
 
 def _described(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
@@ -246,20 +280,23 @@ def _mirrored(
     contents: MirrorContents,
     root: Path,
     options: SampleOptions,
-    on_progress: Callable[[int], None],
-    on_skip: Callable[[], None],
-) -> Iterator[_Raster]:
-    """Yield the TIFFs of a mirror."""
-    for number, item in enumerate(contents.items(), 1):
-        on_progress(number)
+    on_progress: OnProgress,
+    state: Json,
+) -> Iterator[_RasterGroup]:
+    """Yield the TIFFs of each item of a mirror."""
+    for item in contents.items(state):
+        on_progress(contents.position)
         if options.collections and item.collection not in options.collections:
             continue
+        rasters, others = list[_Raster](), 0
         for key, file in local_files(item.path, item.document):
             layout = _read_layout(f"{contents.dest}/{file.path}")
             if layout is None:
-                on_skip()
+                others += 1
                 continue
-            yield _Raster(ItemId(item.collection, item.id), key, f"{root}/{file.path}", file.size, layout)
+            name = ItemId(item.collection, item.id)
+            rasters.append(_Raster(name, key, f"{root}/{file.path}", file.size, layout))
+        yield _RasterGroup(rasters, others, contents.state())
 
 
 def _read_layout(path: str) -> TiffLayout | str | None:
@@ -295,14 +332,17 @@ def _tabled(
     table: Path,
     options: SampleOptions,
     on_progress: Callable[[int, int | None], None],
-) -> Iterator[_Raster]:
-    """Yield the files of a table."""
+    state: Json,
+) -> Iterator[_RasterGroup]:
+    """Yield the file of each row of a table."""
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
         raise UsageError(f"{table} is not a .parquet or .ndjson table of `stacpull headers --tiles`.")
     if reader is _parquet_rows and find_spec("pyarrow") is None:
         raise UsageError("Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
     for number, (row, total) in enumerate(reader(table), 1):
+        if number <= state.get("rows", 0):
+            continue
         on_progress(number, total)
         if options.collections and row["collection"] not in options.collections:
             continue
@@ -310,7 +350,9 @@ def _tabled(
         layout: TiffLayout | str = "its header was not read"  # or its item was not, which has no asset
         if row["failure"] is None and row["tile_offsets"] is not None:
             layout = TiffLayout(*(row[name] for name in TiffLayout._fields))
-        yield _Raster(ItemId(row["collection"], row["item"]), row["asset"] or "", href, row["size"], layout)
+        item = ItemId(row["collection"], row["item"])
+        raster = _Raster(item, row["asset"] or "", href, row["size"], layout)
+        yield _RasterGroup([raster], 0, {"rows": number})
 
 
 def _local(href: str) -> str:

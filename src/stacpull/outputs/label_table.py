@@ -3,21 +3,30 @@
 Columns: `id`, `collection`, `split`, `datetime`, `cloud_and_shadow`, `seasonal_snow`, `labels` (a list), one
 column per class with 1 or 0 (named as the class), `paths` and `sha256` (objects by asset key). Paths are
 relative to the directory of the table. Lists and objects are JSON text.
+
+The first pass over the items finds the classes, the second one makes the rows and keeps them in the spool,
+from which an export that was killed continues.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stacpull.catalog.tables import Column, check_table, write_table
-from stacpull.filters.properties import read_flag
-from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.mirrored_items import MirrorContents
-from stacpull.outputs.training_samples import SampleOptions, Samples
+import orjson
 
+from stacpull.catalog.tables import Column, check_table, write_table
+from stacpull.errors import UsageError
+from stacpull.filters.properties import read_flag
+from stacpull.outputs.export_report import ExportReport, OnProgress
+from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.spool import Spool, open_spool
+from stacpull.outputs.training_samples import SampleOptions, Samples, TrainingSample
+
+_BATCH = 500
+"""Rows in a batch of the spool."""
 _FLAGS = ("cloud_and_shadow", "seasonal_snow")
 _COLUMNS = (
     Column("id"), Column("collection"), Column("split"), Column("datetime"),
@@ -27,7 +36,7 @@ _COLUMNS = (
 
 
 def export_labels(
-    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
     """Write the label table of a mirror to `out`; its suffix decides between `.csv` and `.parquet`.
 
@@ -36,28 +45,52 @@ def export_labels(
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     check_table(out)
-    samples = Samples(contents, options)
-    classes = [Column(name, "integer") for name in samples.classes]
     prefix = os.path.relpath(contents.dest.resolve(), out.parent.resolve())
-    count = 0
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        nonlocal count
-        for sample in samples:
-            properties = sample.item.document.get("properties") or {}
-            count += 1
-            on_progress(count)
-            yield (
-                sample.item.id,
-                sample.item.collection,
-                sample.split or None,
-                properties.get("datetime"),
-                *(read_flag(properties.get(name)) for name in _FLAGS),
-                list(sample.labels),
-                {file.key: os.path.normpath(os.path.join(prefix, file.path)) for file in sample.files},  # noqa: PTH118
-                {file.key: file.sha256 for file in sample.files if file.sha256},
-                *samples.vector(sample),
-            )
-
-    write_table(out, (*_COLUMNS, *classes), rows())
+    try:
+        prefix.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("The path of DEST is not UTF-8, which label tables cannot have.") from error
+    with open_spool(out, ["labels", contents.digest(), prefix, options]) as spool:
+        samples = Samples(contents, options, on_progress, spool.state.get("classes"))
+        count = _read_samples(spool, samples, prefix, on_progress)
+        classes = [Column(name, "integer") for name in samples.classes]
+        rows = (row for batch in spool.batches() for row in orjson.loads(batch.data))
+        write_table(out, (*_COLUMNS, *classes), rows)
     return ExportReport(count, (out.name,), out.stat().st_size, samples.notes())
+
+
+def _read_samples(
+    spool: Spool,
+    samples: Samples,
+    prefix: str,
+    on_progress: OnProgress,
+) -> int:
+    """Make the rows that are not in the spool yet; return how many there are."""
+    for batch in spool.batches():
+        samples.take_back(row[0] for row in orjson.loads(batch.data))
+    count: int = spool.state.get("count", 0)
+    if not spool.state:
+        spool.add({"classes": samples.classes, "count": 0}, b"[]")
+    on_progress(count)
+    found = samples.after(spool.state)
+    while rows := [_row(samples, sample, prefix) for sample in islice(found, _BATCH)]:
+        count += len(rows)
+        state = {"classes": samples.classes, "count": count, **samples.state()}
+        spool.add(state, orjson.dumps(rows))
+        on_progress(count)
+    return count
+
+
+def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:
+    properties = sample.item.document.get("properties") or {}
+    return (
+        sample.item.id,
+        sample.item.collection,
+        sample.split or None,
+        properties.get("datetime"),
+        *(read_flag(properties.get(name)) for name in _FLAGS),
+        list(sample.labels),
+        {file.key: os.path.normpath(os.path.join(prefix, file.path)) for file in sample.files},  # noqa: PTH118
+        {file.key: file.sha256 for file in sample.files if file.sha256},
+        *samples.vector(sample),
+    )

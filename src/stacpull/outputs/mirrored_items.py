@@ -6,6 +6,7 @@ download was interrupted. Documents are read from DEST one at a time and never k
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import rates, views
+from stacpull.ledger import meta, rates, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.views import CollectionRow
@@ -50,7 +51,9 @@ class MirrorContents:
         files: Its files.
         collections: Collection id to the document in DEST, sorted by id.
         items_total: How many items the mirror lists. Some of their documents may be missing.
-        unreadable: Paths, relative to DEST, of the documents that `items` could not read.
+        position: How many items `items` has passed, whether they could be read or not.
+        unreadable: How many of their documents could not be read.
+        unreadable_path: The first of these, relative to DEST.
     """
 
     def __init__(
@@ -66,26 +69,49 @@ class MirrorContents:
         """
         self.dest = dest
         self.files = files
-        self.unreadable: list[str] = []
+        self.position = self.unreadable = 0
+        self.unreadable_path = ""
         self._db = db
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         given = collections or {}
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
         self.items_total = sum(views.count_items(db, row.row) for row in self._rows)
 
-    def items(self) -> Iterator[MirroredItem]:
+    def items(self, state: Json | None = None) -> Iterator[MirroredItem]:
         """Yield the items, sorted by collection and id.
+
+        Args:
+            state: As `state` gave it, to yield the items behind it; None for all.
 
         Raises:
             DestinationError: The ledger or a document cannot be read.
         """
-        self.unreadable = []
+        passed, self.unreadable, self.unreadable_path = (state or {}).get("items") or (0, 0, "")
+        self.position = 0
         for row in self._rows:
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
             if self.files.look_at(lines, hashed=False).size is not None:
-                yield from self._from_lines(row, lines)
+                yield from self._from_lines(row, lines, passed)
             else:
-                yield from self._from_files(row)
+                yield from self._from_files(row, passed)
+
+    def state(self) -> Json:
+        """Return where `items` is, as JSON."""
+        return {"items": (self.position, self.unreadable, self.unreadable_path)}
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence about documents that could not be read, if there are any."""
+        if not self.unreadable:
+            return ()
+        return (f"{self.unreadable:,} item documents cannot be read, {self.unreadable_path} for one.",)
+
+    def digest(self) -> str:
+        """Return a digest of all that `items` depends on: another one means that the mirror has changed."""
+        digest = hashlib.sha256(str(self.dest.resolve()).encode("utf-8", "surrogateescape"))
+        for row in views.item_rows(self._db):
+            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+        digest.update(repr(sorted(meta.file_digests(self._db).items())).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def totals(self) -> dict[str, int]:
         """Return the counters of the whole mirror: assets done, failed, pending and missing, and bytes."""
@@ -107,25 +133,35 @@ class MirrorContents:
         """Yield every asset that failed, and every item that could not be read."""
         return views.failures(self._db)
 
-    def _from_files(self, row: CollectionRow) -> Iterator[MirroredItem]:
+    def _from_files(self, row: CollectionRow, passed: int) -> Iterator[MirroredItem]:
         for name, is_linked in views.item_names(self._db, row.row):
+            self.position += 1
+            if self.position <= passed:
+                continue
             path = item_document_path(ItemId(row.name, name))
             document = self.document(path)
             if document is None:
-                self.unreadable.append(path)
+                self._note_unreadable(path)
             else:
                 yield MirroredItem(row.name, name, path, document, is_linked)
 
-    def _from_lines(self, row: CollectionRow, path: str) -> Iterator[MirroredItem]:
+    def _from_lines(self, row: CollectionRow, path: str, passed: int) -> Iterator[MirroredItem]:
         linked = {name for name, is_linked in views.item_names(self._db, row.row) if is_linked}
         with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
+                self.position += 1
+                if self.position <= passed:
+                    continue
                 document = _parsed(line)
                 if document is None:
-                    self.unreadable.append(f"{path}:{number}")
+                    self._note_unreadable(f"{path}:{number}")
                 else:
                     name = str(document.get("id"))
                     yield MirroredItem(row.name, name, path, document, name in linked)
+
+    def _note_unreadable(self, path: str) -> None:
+        self.unreadable += 1
+        self.unreadable_path = self.unreadable_path or path
 
     def document(self, path: str) -> Json | None:
         """Return the JSON object at `path`, relative to DEST; None if there is none.

@@ -18,8 +18,8 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,10 +28,10 @@ import orjson
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.filters.properties import read_flag
-from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull.outputs.webdataset import prepare_directory
+from stacpull.outputs.webdataset import export_directory
 from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_error
@@ -60,29 +60,28 @@ class _Patch(NamedTuple):
 
 
 def export_torchgeo_v1(
-    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
     tree = _Tree(contents.dest, out, options)
-    lines: dict[str, list[str]] = {name: [] for name in _SPLITS}
-    for sample, patch in tree.patches(Samples(contents, options), on_progress):
-        folder = f"BigEarthNet-v1.0/{patch.name}"
-        tree.place(patch.files["s2"], folder, patch.name)
-        tree.place_labels(sample, patch.files["labels"], folder, patch.name)
-        if patch.s1_name:
-            folder = f"BigEarthNet-S1-v1.0/{patch.s1_name}"
-            tree.place(patch.files["s1"], folder, patch.s1_name)
-            tree.place_labels(sample, patch.files["labels"], folder, patch.s1_name)
-        lines[sample.split or _SPLITS[0]].append(f"{patch.name},{patch.s1_name}\n")
-    tree.directories("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0")
-    for split, texts in lines.items():
-        with whole_file(out / f"bigearthnet-{split}.csv") as file:
-            file.write("".join(texts).encode())
-    return tree.report(tuple(f"bigearthnet-{split}.csv" for split in _SPLITS))
+    names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
+    with export_directory(out), ExitStack() as opened:
+        lists = {split: opened.enter_context(whole_file(out / name)) for split, name in names.items()}
+        for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
+            folder = f"BigEarthNet-v1.0/{patch.name}"
+            tree.place(patch.files["s2"], folder, patch.name)
+            tree.place_labels(sample, patch.files["labels"], folder, patch.name)
+            if patch.s1_name:
+                folder = f"BigEarthNet-S1-v1.0/{patch.s1_name}"
+                tree.place(patch.files["s1"], folder, patch.s1_name)
+                tree.place_labels(sample, patch.files["labels"], folder, patch.s1_name)
+            lists[sample.split or _SPLITS[0]].write(f"{patch.name},{patch.s1_name}\n".encode())
+        tree.complete("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0")
+    return tree.report(tuple(names.values()))
 
 
 def export_torchgeo_v2(
-    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
     """Write the tree of `torchgeo.datasets.BigEarthNetV2`.
 
@@ -102,20 +101,21 @@ def export_torchgeo_v2(
     if options.nomenclature == "clc43":
         raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
     tree = _Tree(contents.dest, out, options)
-    samples = Samples(contents, options._replace(nomenclature="ben19"))
     schema = pa.schema(
         [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
          ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
          ("contains_cloud_or_shadow", pa.bool_())]
     )  # fmt: skip
-    rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches(samples, on_progress))
     with (
+        export_directory(out),
         whole_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
+        samples = Samples(contents, options._replace(nomenclature="ben19"), on_progress)
+        rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches(samples, on_progress))
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))
-        tree.directories("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
+        tree.complete("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
     maps = "Samples without a reference map, which BigEarthNetV2 cannot load: "
     return tree.report(("metadata.parquet",), {maps: tree.without_map})
 
@@ -146,16 +146,13 @@ class _Tree:
     def __init__(self, dest: Path, out: Path, options: SampleOptions) -> None:
         if unknown := set(options.splits) - {*_SPLITS}:
             raise UsageError(f"TorchGeo has the splits train, val and test, and no {min(unknown)}.")
-        prepare_directory(out)
         self.without_map = 0
         self._dest = dest
         self._out = out
         self._count = self._bytes = self._incomplete = 0
         self._notes: tuple[str, ...] = ()
 
-    def patches(
-        self, samples: Samples, on_progress: Callable[[int], None]
-    ) -> Iterator[tuple[TrainingSample, _Patch]]:
+    def patches(self, samples: Samples, on_progress: OnProgress) -> Iterator[tuple[TrainingSample, _Patch]]:
         """Yield the samples, each with what TorchGeo calls it and its files."""
         for sample in samples:
             patch = _patch_of(sample)
@@ -181,14 +178,21 @@ class _Tree:
             self._link(self._dest / files[0].path, target)
             self._bytes += files[0].size
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as file:
-            file.write(orjson.dumps({"labels": sample.labels}))
+        data = orjson.dumps({"labels": sample.labels})
+        try:
+            if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(target) as file:
+                file.write(data)
+        except OSError as error:
+            raise destination_error(error, target) from error
 
-    def directories(self, *names: str) -> None:
-        """Make these directories: TorchGeo looks for each of them, used or not."""
+    def complete(self, *names: str) -> None:
+        """Make these directories, which TorchGeo looks for even if they are empty, and sync the tree."""
         for name in names:
             (self._out / name).mkdir(exist_ok=True)
+        os.sync()
 
     def report(self, lists: tuple[str, ...], more: Mapping[str, int] | None = None) -> ExportReport:
         """Return what was written."""
@@ -227,10 +231,6 @@ class _Tree:
         finally:
             with suppress(OSError):
                 target.with_name(f".{target.name}.part").unlink(missing_ok=True)
-
-
-def _mark(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
 
 
 def _patch_of(sample: TrainingSample) -> _Patch:

@@ -7,13 +7,14 @@ links lead to within the mirror, so that a BigEarthNet sample has its label file
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from stacpull.errors import UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
 from stacpull.models import Json
+from stacpull.outputs.export_report import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
 
 _SHA256 = "1220"
@@ -74,28 +75,56 @@ class Samples:
         left_out: How many items are in no split.
     """
 
-    def __init__(self, contents: MirrorContents, options: SampleOptions) -> None:
+    def __init__(
+        self,
+        contents: MirrorContents,
+        options: SampleOptions,
+        on_progress: OnProgress,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        """Find the classes.
+
+        Args:
+            contents: The mirror.
+            options: Which samples, and their labels.
+            on_progress: Called with the number of items that were read for their classes.
+            classes: Those that an earlier export found; None to read the items for them.
+        """
         self._contents = contents
         self._options = options
         self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
         self.left_out = 0
-        self.classes = self._classes()
+        self.classes = self._classes(on_progress) if classes is None else tuple(classes)
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        """Yield the samples, sorted by collection and id.
+        """Yield the samples, sorted by collection and id; the arguments and errors are those of `after`."""
+        return self.after({})
+
+    def after(self, state: Json) -> Iterator[TrainingSample]:
+        """Yield the samples behind a state that `state` gave; all of them, if it is empty.
 
         Raises:
             UsageError: An item is in two splits.
             DestinationError: A document cannot be read.
         """
-        self.left_out = 0
-        for item in self._items():
+        self.left_out = state.get("left_out", 0)
+        for item in self._items(state):
             split = self._split(item)
             if split is None:
                 self.left_out += 1
             else:
                 yield TrainingSample(item, self._labels(item), self._files(item), split)
+
+    def state(self) -> Json:
+        """Return where the samples are, as JSON; for `take_back` the ids of those before are needed, too."""
+        return {"left_out": self.left_out, **self._contents.state()}
+
+    def take_back(self, ids: Iterable[str]) -> None:
+        """Note the ids of samples that an earlier export took: `notes` counts those that no item has."""
+        for name in ids:
+            for check in self._splits.values():
+                check({"id": name}, {})
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
@@ -103,22 +132,19 @@ class Samples:
         for name, check in self._splits.items():
             if missing := len(check.missing()):
                 notes.append(f"{missing:,} ids of the split {name} match no item of the mirror.")
-        if unreadable := self._contents.unreadable:
-            notes.append(f"{len(unreadable):,} item documents cannot be read, {unreadable[0]} for one.")
-        return tuple(notes)
+        return (*notes, *self._contents.notes())
 
     def vector(self, sample: TrainingSample) -> list[int]:
         """Return a one for each class the sample has and a zero for each that it has not."""
         present = set(sample.labels)
         return [int(name in present) for name in self.classes]
 
-    def _items(self) -> Iterator[MirroredItem]:
+    def _items(self, state: Json) -> Iterator[MirroredItem]:
         chosen = self._options.collections
-        return (
-            i for i in self._contents.items() if not i.is_linked and (not chosen or i.collection in chosen)
-        )
+        items = self._contents.items(state)
+        return (i for i in items if not i.is_linked and (not chosen or i.collection in chosen))
 
-    def _classes(self) -> tuple[str, ...]:
+    def _classes(self, on_progress: OnProgress) -> tuple[str, ...]:
         if self._options.nomenclature is not None:
             return _CLASSES[self._options.nomenclature]
         listed: dict[str, str] = {}
@@ -126,7 +152,8 @@ class Samples:
             for names in class_list([], document).values():
                 listed.update({fold(name): name for name in names})
         met: dict[str, str] = {}
-        for item in self._items():
+        for number, item in enumerate(self._items({}), 1):
+            on_progress(number, "reading labels")
             met.update({fold(name): name for name in self._named(item)})
         others = sorted(name for folded, name in met.items() if folded not in listed)
         return (*(name for folded, name in listed.items() if folded in met), *others)

@@ -13,8 +13,8 @@ import hashlib
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,10 @@ import orjson
 
 from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import DestinationError, StacpullError, UsageError
-from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull.store.atomic import whole_file
+from stacpull.store.atomic import locked_file, whole_file
 from stacpull.store.disk_errors import destination_error
 
 SHARD_BYTES = 1_000_000_000
@@ -61,7 +61,7 @@ def export_webdataset(
     contents: MirrorContents,
     out: Path,
     options: SampleOptions,
-    on_progress: Callable[[int], None],
+    on_progress: OnProgress,
     *,
     shard_bytes: int = SHARD_BYTES,
     shard_samples: int | None = None,
@@ -83,8 +83,20 @@ def export_webdataset(
         StacpullError: A file of the mirror is damaged.
     """
     check_table(out.parent / "samples.parquet")
-    prepare_directory(out)
-    samples = Samples(contents, options)
+    with export_directory(out):
+        samples = Samples(contents, options, on_progress)
+        return _write_shards(contents, out, options, samples, on_progress, shard_bytes, shard_samples)
+
+
+def _write_shards(
+    contents: MirrorContents,
+    out: Path,
+    options: SampleOptions,
+    samples: Samples,
+    on_progress: OnProgress,
+    shard_bytes: int,
+    shard_samples: int | None,
+) -> ExportReport:
     writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
         writer.write_split(split)
@@ -111,7 +123,7 @@ class _ShardWriter:
         samples: Samples,
         most_bytes: int,
         most_samples: int | None,
-        on_progress: Callable[[int], None],
+        on_progress: OnProgress,
     ) -> None:
         self.done: list[_Shard] = []
         self.count = 0
@@ -305,25 +317,31 @@ def _text(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 
-def prepare_directory(out: Path) -> None:
+@contextmanager
+def export_directory(out: Path) -> Iterator[None]:
     """Make the directory, and mark it as an export, so that its files may be replaced and removed.
+
+    The mark is locked as long as the block runs.
 
     Raises:
         UsageError: It holds something that is not part of an export.
-        DestinationError: It cannot be made.
+        DestinationError: It cannot be made, or another process exports to it.
     """
     if out.exists() and not out.is_dir():
         raise DestinationError(f"{out} is a file: name a directory.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / _MARKER).exists():
-            if foreign := next(out.iterdir(), None):
-                raise UsageError(
-                    f"{out} holds {foreign.name}, which is not part of an export: name another directory."
-                )
-            (out / _MARKER).touch()
+        if not (out / _MARKER).exists() and (foreign := next(out.iterdir(), None)):
+            raise UsageError(
+                f"{out} holds {foreign.name}, which is not part of an export: name another directory."
+            )
+        lock = locked_file(out / _MARKER, out)
     except OSError as error:
         raise destination_error(error, out) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _remove_others(out: Path, names: Iterable[str]) -> None:

@@ -178,6 +178,18 @@ def complete(name_template: str, filename: str, directory: str) -> str:
     return _name_in(directory, raw)
 
 
+def final_name(name: str | None, name_template: str | None, filename: str, directory: str) -> str:
+    """Return the name of an asset that came in.
+
+    Args:
+        name: The name that was planned; None if it had to wait for the resolved URL.
+        name_template: How the name is made then, `{filename}` if None.
+        filename: As in `complete`.
+        directory: As in `complete`.
+    """
+    return name if name is not None else complete(name_template or "{filename}", filename, directory)
+
+
 class _ItemValues:
     """The values that an item has for the fields of a layout."""
 

@@ -107,8 +107,8 @@ class LiveWalk:
         selection: What it is asked to filter.
         size: The items of its pages.
         walked: Hashes of what this walk of the tree has walked; this one adds its collections.
-        on_collection: Told the id and URL of each collection.
-        on_notice: Told what the user should know.
+        on_collection: Called with the id and URL of each collection.
+        on_notice: Called with what the user should know.
     """
 
     def __init__(

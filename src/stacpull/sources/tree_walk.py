@@ -55,7 +55,7 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
 OnCollection = Callable[[str, str], None]
-"""Told the id and URL of each collection that is met."""
+"""Called with the id and URL of each collection that is met."""
 
 PAGE_ITEMS = 100
 """Items per page, by default: what a kill may cost to read again."""

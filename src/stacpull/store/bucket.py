@@ -1,8 +1,8 @@
 """A bucket of S3 as DEST (`Store`): objects below a prefix.
 
-Parts are staged in a work directory, beside the ledger, and removed when they are published. To publish is
-one PUT, or a multipart upload that is completed: an object appears whole or not at all, and is durable when
-the server confirms it. So `sync` has nothing to do, and what the ledger calls renamed is stored.
+Small parts are in memory; long ones are staged in a work directory, beside the ledger. To publish is one PUT,
+or a multipart upload that is completed: an object appears whole or not at all, and is durable when the server
+confirms it. So `sync` has nothing to do, and what the ledger calls renamed is stored.
 
     If-None-Match: *            no object of another writer is overwritten
     x-amz-checksum-sha256       the server compares what came in; the signature covers the body as well
@@ -13,6 +13,9 @@ A reply to a PUT may be lost. The PUT is repeated, meets its own object (412), a
 same content. Servers that ignore `If-None-Match` are found by a probe; each object is then looked for before
 it is written, which leaves a moment in which another writer's could be overwritten. The same is done for
 every multipart upload, since some servers ignore the condition there only.
+
+Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
+is rare, is done by boto3.
 """
 
 from __future__ import annotations
@@ -21,44 +24,60 @@ import base64
 import errno
 import hashlib
 import io
-import platform
+import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
-
-import orjson
+from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
+from urllib.parse import quote
 
 from stacpull.digests import new_hasher
-from stacpull.errors import DestinationError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import Checksum, Failure, FailureKind
+from stacpull.redact import Secret, Secrets
+from stacpull.store.bucket_requests import (
+    BucketRequests,
+    FilePiece,
+    ObjectReply,
+    ObjectRequest,
+    bucket_requests,
+)
+from stacpull.store.held_parts import LONGEST_HELD, HeldParts
 from stacpull.store.protocol import Entry, Look, Placement
-from stacpull.store.staging import StagedParts
-
-if TYPE_CHECKING:
-    import os
 
 _THREADS = 32
-"""Requests at a time."""
+"""Long parts, and requests through boto3, at a time."""
 _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _PIECE = 16 << 20
+_PIECES_AT_ONCE = 4
 _MOST_PIECES = 9_000
 _READ = 1 << 20
 _LONGEST_KEY = 1024
 _NO_NAMES = frozenset({"", ".", ".."})
 _WINDOWS = 16
-_OWNER = ".stacpull/owner.json"
 _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
+_OK, _NO_CONTENT, _NOT_FOUND, _FAILED_CONDITION = 200, 204, 404, 412
 _CONFLICT = "ConditionalRequestConflict"
 _EXISTS = frozenset({"412", "PreconditionFailed"})
+_REFUSED_KEYS = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
 _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
@@ -92,6 +111,15 @@ class _Object(NamedTuple):
     identity: int
 
 
+class Note(NamedTuple):
+    """A small object that the mirror itself has written."""
+
+    body: bytes
+    etag: str
+    age: float
+    """Seconds since it was written, by the clock of the server."""
+
+
 class BucketFiles:
     """The objects of a mirror, for reading (`StoredFiles`)."""
 
@@ -102,8 +130,30 @@ class BucketFiles:
         self._windows = _Windows()
 
     @cached_property
+    def _session(self) -> Any:
+        return _session(self.location)
+
+    @cached_property
     def _s3(self) -> Any:
-        return _client(self.location)
+        return _client(self._session, self.location)
+
+    @cached_property
+    def _requests(self) -> BucketRequests | None:
+        return bucket_requests(self._s3, self._session, self.location.bucket)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The credentials that requests are signed with now.
+
+        Raises:
+            CredentialsError: There are none.
+        """
+        with self._stored("read", ""):
+            found = self._session.get_credentials()
+            if found is None:
+                raise _no_credentials(self.location, "there are none")
+            frozen = found.get_frozen_credentials()
+        return tuple(Secret(one) for one in frozen if one)
 
     @property
     def name(self) -> str:
@@ -120,6 +170,8 @@ class BucketFiles:
 
     def close(self) -> None:
         """Close the connections."""
+        if self.__dict__.get("_requests") is not None:
+            self.__dict__["_requests"].close()
         if "_s3" in self.__dict__:
             self._s3.close()
 
@@ -224,22 +276,35 @@ class BucketFiles:
             yield page
 
     def _head(self, path: str) -> _Object | None:
+        (reply,) = self._send([ObjectRequest("HEAD", self._key(path))], "look at")
+        if reply is not None and reply.status == _NOT_FOUND:
+            return None
+        found = _object_of(reply) if reply is not None and reply.status == _OK else None
+        return found or self._head_by_boto3(path)
+
+    def _head_by_boto3(self, path: str) -> _Object | None:
         try:
             with self._stored("look at", path):
                 found = self._s3.head_object(**self._of(path))
         except FileNotFoundError:
             return None
-        noted, sha256 = found.get("Metadata", {}), None
-        with suppress(ValueError):
-            sha256 = bytes.fromhex(noted.get(_SHA256, "")) or None
-        part = noted.get(_PART, "")
+        noted = {name.lower(): text for name, text in found.get("Metadata", {}).items()}
+        modified = found["LastModified"].timestamp()
         return _Object(
             found["ContentLength"],
             found.get("ETag", ""),
-            found["LastModified"].timestamp(),
-            sha256,
-            int(part) if part.isdecimal() else 0,
+            modified,
+            _digest(noted.get(_SHA256, "")),
+            _number(noted.get(_PART, "")),
         )
+
+    def _send(self, requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        """Send requests without boto3; what got no reply is to be sent by that."""
+        if not requests:
+            return ()
+        with self._stored(what, ""):
+            sender = self._requests
+            return [None] * len(requests) if sender is None else sender.send(requests)
 
     def _key(self, path: str) -> str:
         return self._prefix + path
@@ -259,43 +324,71 @@ class BucketFiles:
 
         Raises:
             FileNotFoundError: There is no such object.
+            CredentialsError: There are no credentials, or the service refuses them.
             DestinationError: The bucket denies the request, or cannot be reached.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # noqa: PLC0415 - 0.2 s
+        from botocore import exceptions  # noqa: PLC0415 - 0.2 s
 
+        unusable = (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.ProfileNotFound,
+            exceptions.SSOError,
+            exceptions.TokenRetrievalError,
+        )
         try:
             yield
-        except ClientError as error:
+        except exceptions.ClientError as error:
             if _code(error) in _NOT_THERE:
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
-            raise _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location) from error
-        except HTTPClientError as error:
+            refusal = _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location)
+            Secrets(self.secrets).scrub_error(refusal)  # a server may quote what it was sent
+            raise refusal from error
+        except unusable as error:
+            raise _no_credentials(self.location, str(error)) from error
+        except exceptions.HTTPClientError as error:
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
             ) from error
-        except BotoCoreError as error:
+        except exceptions.BotoCoreError as error:
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
 
-class BucketStore(StagedParts, BucketFiles):
+class _Staged(NamedTuple):
+    """A part that is to be stored. `body` is None for a long one."""
+
+    part: str
+    path: str
+    replace: bool
+    size: int
+    identity: int
+    body: bytes | None
+    sha256: bytes = b""
+
+
+class BucketStore(HeldParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
     is_local: Literal[False] = False
 
-    def __init__(self, work: Path, location: BucketLocation, *, own: str = "") -> None:
+    def __init__(
+        self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
+    ) -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.
 
         Args:
-            work: The work directory.
+            work: The directory of the ledger.
             location: The bucket.
+            publishes: True in the process that publishes: it keeps small parts in memory.
             own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: The work directory cannot be made or written.
         """
-        StagedParts.__init__(self, work, own)
+        HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
 
@@ -303,7 +396,7 @@ class BucketStore(StagedParts, BucketFiles):
         """Release everything."""
         self._threads.shutdown()
         BucketFiles.close(self)
-        StagedParts.close(self)
+        HeldParts.close(self)
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
@@ -317,7 +410,7 @@ class BucketStore(StagedParts, BucketFiles):
             return None
         return (
             f"{self.name} ignores If-None-Match: stacpull looks for an object before it writes one. Let no "
-            "other program write there meanwhile."
+            "other program write there meanwhile, and start no second mirror there."
         )
 
     @cached_property
@@ -340,39 +433,95 @@ class BucketStore(StagedParts, BucketFiles):
                     self._s3.delete_object(**self._of(path))
         return False
 
-    def claim(self) -> None:
-        """Make the prefix this mirror's, unless it is that already.
+    # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
+
+    def read_note(self, path: str) -> Note | None:
+        """Return a small object that the mirror itself has written, None if there is none.
 
         Raises:
-            DestinationError: It is another mirror's, or holds a catalog that no mirror has made.
+            CredentialsError, DestinationError: As any request.
+        """
+        try:
+            with self._stored("read", path):
+                found = self._s3.get_object(**self._of(path))
+                body = found["Body"].read()
+        except FileNotFoundError:
+            return None
+        now = parsedate_tz(found["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+        written = found["LastModified"].timestamp()
+        return Note(body, found["ETag"], max(0.0, (mktime_tz(now) if now else time.time()) - written))
+
+    def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
+        """Write such an object, and return True; False if another program has written it meanwhile.
+
+        A server that ignores conditions is asked for the object first, which leaves a moment.
+
+        Args:
+            path: Of the object.
+            body: Its content.
+            replaces: What was read there; None: nothing.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        return self._written_over(
+            path,
+            None if replaces is None else replaces.etag,
+            lambda condition: self._s3.put_object(**self._of(path), Body=body, **condition),
+        )
+
+    def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
+        """Store a file of the mirror itself, in place of an earlier one.
+
+        Args:
+            path: Of the object.
+            file: Its content.
+            size: In bytes.
+            sha256: Of the content.
+
+        Returns:
+            False if another program has replaced the object meanwhile; it is kept then.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        noted = {_SHA256: sha256.hex()}
+
+        def send(condition: Mapping[str, str]) -> None:
+            file.seek(0)
+            if size > _SINGLE_PUT:
+                _Upload(self, path, file, size, noted, condition).run()
+            else:
+                self._s3.put_object(**self._of(path), Body=file, Metadata=noted, **condition)
+
+        there = self._head(path)
+        written = self._written_over(path, None if there is None else there.etag, send)
+        return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
+
+    def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], object]) -> bool:
+        """Write an object of the mirror itself, in place of the version that `etag` names (None: of none).
+
+        Returns:
+            False if another version is there.
         """
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
 
-        owner = self.read(_OWNER)
-        if owner is None:
-            if self._head("catalog.json") is not None:
-                raise DestinationError(
-                    f"{self.name} holds a catalog.json that no mirror made: choose another prefix."
-                )
-            about = {
-                "mirror": self.location.mirror,
-                "host": platform.node(),
-                "work": str(self.work.absolute()),
-            }
-            condition = {"IfNoneMatch": "*"} if self._is_conditional else {}
-            with suppress(ClientError), self._stored_unless(_OWNER):
-                self._s3.put_object(**self._of(_OWNER), Body=orjson.dumps(about), **condition)
-            owner = self.read(_OWNER) or b"{}"
-        try:
-            found = orjson.loads(owner)
-            mirror, place = found["mirror"], f"{found['work']} on {found['host']}"
-        except (ValueError, KeyError, TypeError) as error:
-            raise DestinationError(f"{self.name}/{_OWNER} is damaged.") from error
-        if mirror != self.location.mirror:
-            raise DestinationError(
-                f"{self.name} belongs to the mirror whose ledger is in {place}: run stacpull there, "
-                "or choose another prefix."
-            )
+        conditions: list[dict[str, str]] = [{"IfNoneMatch": "*"}]
+        if not self._is_conditional:
+            conditions = [{}]
+        elif etag is not None:  # radosgw wants it without quotes
+            conditions = [{"IfMatch": etag}, {"IfMatch": etag.strip('"')}]
+        for condition in conditions:
+            there = self._head(path)
+            if (there and there.etag) != etag:
+                return False
+            try:
+                with self._stored_unless(path):
+                    send(condition)
+            except (ClientError, FileNotFoundError):  # the second: what `etag` names was removed
+                continue
+            return True
+        return False
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -396,59 +545,119 @@ class BucketStore(StagedParts, BucketFiles):
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
         """See `Store.place`."""
-        path = f"{directory}/{name}" if directory else name
-        reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
-        if reason is not None:
-            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
-        if not self._is_stored(part, path, replace=replace):
-            return Failure(
-                FailureKind.EXISTS,
-                f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
-            )
-        self._windows.note(self._key(path), is_there=True)
-        self.drop_part(part)
-        return None
+        return self.place_all([Placement(part, directory, name, replace)])[0]
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
-        """See `Store.place_all`: several at a time."""
-        return list(
-            self._threads.map(lambda one: self.place(one[0], one[1], one[2], replace=one[3]), placements)
-        )
+        """See `Store.place_all`: many at a time."""
+        results: list[Failure | None] = [None] * len(placements)
+        staged: list[tuple[int, _Staged]] = []
+        for number, placement in enumerate(placements):
+            _, directory, name, _ = placement
+            path = f"{directory}/{name}" if directory else name
+            reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
+            if reason is None:
+                staged.append((number, self._staged(placement, path)))
+            else:
+                results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
+        stored = self._store([one for _, one in staged])
+        for (number, one), is_stored in zip(staged, stored, strict=True):
+            if is_stored:
+                self._windows.note(self._key(one.path), is_there=True)
+                self.drop_part(one.part)
+            else:
+                results[number] = Failure(
+                    FailureKind.EXISTS,
+                    f"{one.path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
+                )
+        return results
 
-    def _is_stored(self, part: str, path: str, *, replace: bool) -> bool:
-        """Store an object; return False if another writer's is there, with other content."""
+    def _staged(self, one: Placement, path: str) -> _Staged:
+        entry = self.part_identity(one.part)
+        if entry is None:
+            raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
+        body = self.held_body(one.part)
+        if body is None and entry[1] <= LONGEST_HELD:
+            with self.open_part(one.part) as file:
+                body = file.read()
+        sha256 = b"" if body is None else hashlib.sha256(body).digest()
+        return _Staged(one.part, path, one.replace, entry[1], entry[0], body, sha256)
+
+    def _store(self, staged: Sequence[_Staged]) -> list[bool]:
+        """Store objects; for each, return False if another writer's is there, with other content."""
+        stored: dict[str, bool] = {}
+        short = self._without_those_that_are_there([one for one in staged if one.body is not None])
+        replies = self._send([self._put_of(one, cast("bytes", one.body)) for one in short], "write")
+        for one, reply in zip(short, replies, strict=True):
+            if reply is not None and reply.status == _OK:
+                stored[one.part] = True
+            elif reply is not None and reply.status == _FAILED_CONDITION:
+                stored[one.part] = self._holds(one)
+        rest = [one for one in staged if one.part not in stored]
+        stored.update(zip([one.part for one in rest], self._threads.map(self._is_stored, rest), strict=True))
+        return [stored[one.part] for one in staged]
+
+    def _without_those_that_are_there(self, short: Sequence[_Staged]) -> Sequence[_Staged]:
+        """Look for objects first where the bucket ignores conditions; leave out what is there."""
+        if not short or self._is_conditional:
+            return short
+        looked_for = [one for one in short if not one.replace]
+        looks = self._send([ObjectRequest("HEAD", self._key(one.path)) for one in looked_for], "look at")
+        found = {
+            one.part
+            for one, reply in zip(looked_for, looks, strict=True)
+            if reply is None or reply.status != _NOT_FOUND
+        }
+        return [one for one in short if one.part not in found]
+
+    def _put_of(self, one: _Staged, body: bytes | FilePiece) -> ObjectRequest:
+        """Return the request that stores an object."""
+        hexadecimal = one.sha256.hex()
+        headers = {
+            "x-amz-checksum-sha256": base64.b64encode(one.sha256).decode(),
+            f"x-amz-meta-{_PART}": str(one.identity),
+            f"x-amz-meta-{_SHA256}": hexadecimal,
+        }
+        if not one.replace and self._is_conditional:
+            headers["if-none-match"] = "*"
+        return ObjectRequest("PUT", self._key(one.path), headers, body, hexadecimal)
+
+    def _is_stored(self, one: _Staged) -> bool:
+        """Store one object, by boto3 if need be; return False if another writer's is there."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
 
-        entry = self.part_identity(part)
-        if entry is None:
-            raise DestinationError(f"{self.parts / part} was removed meanwhile.")
-        identity, size = entry
-        sha256 = self.look_at_part(part, hashed=True).sha256 or b""
-        is_long = size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
-        if not replace and (is_long or not self._is_conditional) and self._head(path) is not None:
-            return self._holds(path, size, sha256)
-        condition = {"IfNoneMatch": "*"} if self._is_conditional and not replace else {}
-        noted = {_SHA256: sha256.hex(), _PART: str(identity)}
-        for _ in range(_ATTEMPTS):
-            try:
-                with self.open_part(part) as file, self._stored_unless(path):
-                    if is_long:
-                        _Upload(self._s3, self._of(path), file, size, noted, condition).run()
-                    else:
-                        checksum = base64.b64encode(sha256).decode()
-                        self._s3.put_object(
-                            **self._of(path),
-                            Body=file.read(),
-                            ChecksumSHA256=checksum,
-                            Metadata=noted,
-                            **condition,
-                        )
-            except ClientError as error:
-                if _code(error) in _EXISTS:
-                    return self._holds(path, size, sha256)
-                continue
-            return True
-        raise DestinationError(f"{self.name} does not store {path}: other writers are at work there.")
+        if one.body is None:
+            one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
+        in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
+        look_first = in_pieces or not self._is_conditional
+        if not one.replace and look_first and self._head(one.path) is not None:
+            return self._holds(one)
+        condition = {"IfNoneMatch": "*"} if self._is_conditional and not one.replace else {}
+        noted = {_SHA256: one.sha256.hex(), _PART: str(one.identity)}
+        with self.open_part(one.part) as file:
+            if one.body is None and not in_pieces:
+                (reply,) = self._send([self._put_of(one, FilePiece(file, 0, one.size))], "write")
+                if reply is not None and reply.status in {_OK, _FAILED_CONDITION}:
+                    return reply.status == _OK or self._holds(one)
+            for _ in range(_ATTEMPTS):
+                file.seek(0)
+                try:
+                    with self._stored_unless(one.path):
+                        if in_pieces:
+                            _Upload(self, one.path, file, one.size, noted, condition).run()
+                        else:
+                            self._s3.put_object(
+                                **self._of(one.path),
+                                Body=file,
+                                ChecksumSHA256=base64.b64encode(one.sha256).decode(),
+                                Metadata=noted,
+                                **condition,
+                            )
+                except ClientError as error:
+                    if _code(error) in _EXISTS:
+                        return self._holds(one)
+                    continue
+                return True
+        raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
 
     @contextmanager
     def _stored_unless(self, path: str) -> Iterator[None]:
@@ -466,9 +675,9 @@ class BucketStore(StagedParts, BucketFiles):
         if refused is not None:
             raise refused
 
-    def _holds(self, path: str, size: int, sha256: bytes) -> bool:
+    def _holds(self, one: _Staged) -> bool:
         """Return True if an object has that content: our own, whose reply was lost."""
-        return self.look_at(path, hashed=True)[:2] == (size, sha256)
+        return self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
@@ -483,8 +692,10 @@ class BucketStore(StagedParts, BucketFiles):
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
         path = f"{directory}/{name}" if directory else name
-        with suppress(FileNotFoundError), self._stored("remove", path):
-            self._s3.delete_object(**self._of(path))
+        (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
+        if reply is None or reply.status != _NO_CONTENT:
+            with suppress(FileNotFoundError), self._stored("remove", path):
+                self._s3.delete_object(**self._of(path))
         self._windows.note(self._key(path), is_there=False)
 
 
@@ -493,16 +704,18 @@ class _Upload:
 
     def __init__(
         self,
-        s3: Any,
-        place: dict[str, str],
+        store: BucketStore,
+        path: str,
         file: BinaryIO,
         size: int,
         noted: Mapping[str, str],
         condition: Mapping[str, str],
     ) -> None:
-        self._s3 = s3
-        self._place = place
+        self._store = store
+        self._s3 = store._s3  # noqa: SLF001 - a part of that class
+        self._place = store._of(path)  # noqa: SLF001
         self._file = file
+        self._size = size
         self._piece = max(_PIECE, -(-size // _MOST_PIECES))
         self._noted = noted
         self._condition = condition
@@ -511,20 +724,61 @@ class _Upload:
         """Upload, and make the object appear."""
         upload, stored = self._begun()
         pieces = []
-        number = 0
-        while data := self._file.read(self._piece):
-            number += 1
-            checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-            etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
-            if stored.get(number) != (etag, len(data)):
-                sent = self._s3.upload_part(
-                    **self._place, UploadId=upload, PartNumber=number, Body=data, ChecksumSHA256=checksum
-                )
-                etag = sent["ETag"].strip('"')
-            pieces.append({"PartNumber": number, "ETag": f'"{etag}"', "ChecksumSHA256": checksum})
+        count = -(-self._size // self._piece)
+        for first in range(0, count, _PIECES_AT_ONCE):
+            numbers = range(first + 1, min(first + _PIECES_AT_ONCE, count) + 1)
+            pieces += self._sent(upload, numbers, stored)
         self._s3.complete_multipart_upload(
             **self._place, UploadId=upload, MultipartUpload={"Parts": pieces}, **self._condition
         )
+
+    def _sent(
+        self, upload: str, numbers: Sequence[int], stored: Mapping[int, tuple[str, int]]
+    ) -> list[dict[str, Any]]:
+        """Send some pieces at a time, unless they are stored; return what the server knows them by."""
+        found: dict[int, dict[str, Any]] = {}
+        requests: dict[int, ObjectRequest] = {}
+        for number in numbers:
+            offset = (number - 1) * self._piece
+            part = FilePiece(self._file, offset, min(self._piece, self._size - offset))
+            sha256, md5 = self._digests(part, is_stored=number in stored)
+            checksum = base64.b64encode(sha256).decode()
+            found[number] = {"PartNumber": number, "ETag": f'"{md5}"', "ChecksumSHA256": checksum}
+            if stored.get(number) != (md5, part.size):
+                query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
+                headers = {"x-amz-checksum-sha256": checksum}
+                requests[number] = ObjectRequest(
+                    "PUT", self._place["Key"], headers, part, sha256.hex(), query
+                )
+        replies = self._store._send(list(requests.values()), "write")  # noqa: SLF001
+        for number, reply in zip(requests, replies, strict=True):
+            etag = reply.headers.get("etag") if reply is not None and reply.status == _OK else None
+            found[number]["ETag"] = etag or self._sent_by_boto3(
+                upload, number, found[number]["ChecksumSHA256"]
+            )
+        return list(found.values())
+
+    def _digests(self, part: FilePiece, *, is_stored: bool) -> tuple[bytes, str]:
+        """Return the SHA-256 of a piece and, if the server says that it has it, the MD5 that it must have."""
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        for offset in range(part.offset, part.offset + part.size, _READ):
+            data = os.pread(self._file.fileno(), min(_READ, part.offset + part.size - offset), offset)
+            sha256.update(data)
+            if is_stored:
+                md5.update(data)
+        return sha256.digest(), md5.hexdigest() if is_stored else ""
+
+    def _sent_by_boto3(self, upload: str, number: int, checksum: str) -> str:
+        """Send one piece, and return its ETag."""
+        self._file.seek((number - 1) * self._piece)
+        etag: str = self._s3.upload_part(
+            **self._place,
+            UploadId=upload,
+            PartNumber=number,
+            Body=self._file.read(self._piece),
+            ChecksumSHA256=checksum,
+        )["ETag"]
+        return etag
 
     def _begun(self) -> tuple[str, Mapping[int, tuple[str, int]]]:
         """Return the upload to continue, and the pieces that it has: (ETag, size) by number."""
@@ -662,11 +916,36 @@ def _oddness(path: str, key: str) -> str | None:
     return f"it is longer than {_LONGEST_KEY} bytes" if length > _LONGEST_KEY else None
 
 
+def _object_of(reply: ObjectReply) -> _Object | None:
+    """Return what a reply to HEAD tells; None if it lacks something."""
+    headers = reply.headers
+    size, modified = headers.get("content-length", ""), parsedate_tz(headers.get("last-modified", ""))
+    if not size.isdecimal() or modified is None:
+        return None
+    return _Object(
+        int(size),
+        headers.get("etag", ""),
+        mktime_tz(modified),
+        _digest(headers.get(f"x-amz-meta-{_SHA256}", "")),
+        _number(headers.get(f"x-amz-meta-{_PART}", "")),
+    )
+
+
+def _digest(text: str) -> bytes | None:
+    with suppress(ValueError):
+        return bytes.fromhex(text) or None
+    return None
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> DestinationError:
+def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> StacpullError:
     """Return the refusal of a bucket with a sentence for the user."""
     code = _code(error)
     if code == "NoSuchBucket":
@@ -676,24 +955,78 @@ def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> Des
             f"{location.url} denies stacpull to {what} objects ({code}): it needs s3:ListBucket, "
             "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. Check --dest-profile."
         )
-    if code in {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"}:
-        return DestinationError(
-            f"{location.url} does not accept the credentials ({code}): check --dest-profile."
+    if code in _REFUSED_KEYS:
+        return CredentialsError(
+            f"{location.url} does not accept the credentials of {_keys_of(location)} ({code})."
         )
     message = str(error.response.get("Error", {}).get("Message", "")) or code
     return DestinationError(f"{place} cannot be used: {message} ({code}). Run `stacpull resume` later.")
 
 
-def _client(location: BucketLocation) -> Any:
-    """Return a client for a bucket; credentials come from where the AWS CLI has them.
+def _keys_of(location: BucketLocation) -> str:
+    """Name where the credentials come from."""
+    if location.profile is not None:
+        return f"the profile {location.profile} (--dest-profile)"
+    return "the AWS environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+
+
+def _no_credentials(location: BucketLocation, why: str) -> CredentialsError:
+    return CredentialsError(
+        f"{location.url} needs credentials, and those of {_keys_of(location)} cannot be used: "
+        f"{why.rstrip('.')}. Check --dest-profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+
+
+def located(location: BucketLocation) -> BucketLocation:
+    """Return a bucket with the endpoint and region that the AWS tools would use now.
+
+    They are kept with the mirror: a later run, in another environment, must not write elsewhere.
 
     Raises:
-        DestinationError: The profile does not exist.
+        CredentialsError: The profile does not exist.
+    """
+    session = _session(location)
+    region = location.region or session.get_config_variable("region")
+    client = _client(session, location, is_new=True)
+    endpoint: str = client.meta.endpoint_url
+    client.close()
+    is_amazon = location.endpoint_url is None and ".amazonaws.com" in endpoint
+    return replace(location, region=region, endpoint_url=None if is_amazon else endpoint)
+
+
+def _session(location: BucketLocation) -> Any:
+    """Return a session of botocore that never asks the metadata services of cloud machines.
+
+    Raises:
+        CredentialsError: The profile does not exist.
+    """
+    from botocore.exceptions import ProfileNotFound  # noqa: PLC0415 - 0.2 s
+    from botocore.session import Session  # noqa: PLC0415
+
+    session = Session(profile=location.profile)
+    try:
+        providers = session.get_component("credential_provider")
+    except ProfileNotFound as error:
+        raise _no_credentials(location, str(error)) from error
+    for name in _NO_METADATA:
+        providers.remove(name)
+    return session
+
+
+def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
+    """Return a client for a bucket; credentials come from where the AWS CLI has them.
+
+    Args:
+        session: Of botocore.
+        location: The bucket.
+        is_new: True to use the endpoint that the AWS environment names where `location` has none.
+
+    Raises:
+        DestinationError: The endpoint or the region is not one.
     """
     import boto3  # noqa: PLC0415 - 0.3 s
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
-    from botocore.session import Session  # noqa: PLC0415
 
     config = Config(
         signature_version="s3v4",
@@ -703,21 +1036,18 @@ def _client(location: BucketLocation) -> Any:
         read_timeout=60,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        ignore_configured_endpoint_urls=not is_new,
         s3={
             "payload_signing_enabled": True,
             "addressing_style": "path" if location.endpoint_url else "auto",
         },
     )
     try:
-        session = Session(profile=location.profile)
-        providers = session.get_component("credential_provider")
-        for name in _NO_METADATA:
-            providers.remove(name)
         return boto3.Session(botocore_session=session).client(
             "s3",
             endpoint_url=location.endpoint_url,
             region_name=location.region or session.get_config_variable("region") or "us-east-1",
             config=config,
         )
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
         raise DestinationError(f"{location.url} cannot be used: {error}") from error

@@ -19,7 +19,8 @@ from stacpull.store.regular import open_regular, read_regular
 
 Pair = tuple[int, int]
 """Row and generation of an asset."""
-_OURS = frozenset({".part", ".json", ".new", ".have"})
+UNFINISHED = frozenset({".part", ".json", ".new", ".have"})
+"""Suffixes of the files of unfinished parts."""
 _PASSING = frozenset({".whole", ".tmp", ".ndjson"})
 """Suffixes of parts that others write: the publisher, and the catalog."""
 _DESCRIPTION_LIMIT = 1 << 20
@@ -43,7 +44,7 @@ def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
     """
     wanted = [pair for pair in scan(directory) if read_point(part_path(directory, *pair)) and keep(*pair)]
     kept = {path for pair in wanted for path in part_files(part_path(directory, *pair))}
-    doomed = [path for path in directory.glob("*") if path.suffix in _OURS and path not in kept]
+    doomed = [path for path in directory.glob("*") if path.suffix in UNFINISHED and path not in kept]
     try:
         for path in doomed:
             path.unlink(missing_ok=True)
@@ -60,7 +61,7 @@ def scan(directory: Path) -> set[Pair]:
 
 def is_part_name(name: str) -> bool:
     """Return True if stacpull made a file of that name in the parts directory: it is resumed or removed."""
-    return Path(name).suffix in _OURS | _PASSING
+    return Path(name).suffix in UNFINISHED | _PASSING
 
 
 def part_path(directory: Path, row: int, generation: int) -> Path:

@@ -5,7 +5,7 @@
     parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
     parts/<row>.<generation>.<size>.whole     complete and checked, waiting for the publisher (`store.wholes`)
 
-The description is in place before the first byte, so a part without one belongs to nobody and goes; a part
+The description is in place before the first byte, so a part without one is removed; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
 of a part with gaps, its log, which is there before the first gap is; what is there is hashed again before it
 is continued. A part, description or log that is no regular file is nothing to go on from: DEST may have been
@@ -103,7 +103,7 @@ class PartStore:
         return _Part(sink, known, (row, generation), resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> _Part:
-        """Open the part of which `point` told, for appending.
+        """Open the part that `point` describes, for appending.
 
         Raises:
             DestinationError: it cannot be opened.
@@ -259,7 +259,7 @@ class _Sink(io.FileIO):
             self._hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its place; what is noted as there lies in the file by then."""
+        """Write each piece at its place; what is noted as present is in the file then."""
         with self._lock:
             for offset, data in pieces:
                 self._write_at(offset, data)
@@ -328,7 +328,7 @@ class _Sink(io.FileIO):
 
 
 async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work` in a thread, its errors told as those of the destination."""
+    """Do `work` in a thread, its errors raised as those of the destination."""
     try:
         return await asyncio.to_thread(work, *values, **named)
     except OSError as error:

@@ -89,7 +89,7 @@ class StoredFiles(Protocol):
         ...
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """Return True if something is at `path`; `unknown` where that cannot be told."""
+        """Return True if something is at `path`; `unknown` where that cannot be found out."""
         ...
 
     def read(self, path: str) -> bytes | None:
@@ -183,6 +183,11 @@ class Store(StoredFiles, Protocol):
         ...
 
     # --- parts: staged bytes -----------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """False while so many bytes of parts are in memory that no more should come in."""
+        ...
 
     def write_part(self, name: str, body: bytes) -> int:
         """Write a part in one go, instead of one that is left of that name; return its identity."""

@@ -114,6 +114,11 @@ class StagedParts:
         except OSError as error:
             raise destination_error(error, self.work) from error
 
+    @property
+    def has_room(self) -> bool:
+        """See `Store.has_room`."""
+        return True
+
     def write_part(self, name: str, body: bytes) -> int:
         """Write a new part file in one go and return its inode.
 
@@ -273,7 +278,7 @@ class StagedParts:
 
     def trust(self, boot: str) -> None:
         """See `Store.trust`."""
-        self.write_part(_NEW_TRUST, boot.encode("ascii"))
+        StagedParts.write_part(self, _NEW_TRUST, boot.encode("ascii"))
         try:
             os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
         except OSError as error:

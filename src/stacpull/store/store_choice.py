@@ -12,6 +12,7 @@ import orjson
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import Destination
+from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.regular import read_regular
 
@@ -46,8 +47,16 @@ def remember_bucket(work: Path, location: BucketLocation) -> None:
     Raises:
         DestinationError: It cannot be written.
     """
-    location = replace(location, mirror=location.mirror or os.urandom(16).hex())
-    (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
+    known = bucket_of(work)
+    is_same = known is not None and (known.bucket, known.prefix) == (location.bucket, location.prefix)
+    mirror = known.mirror if known is not None and is_same else os.urandom(16).hex()
+    location = replace(location, mirror=location.mirror or mirror)
+    if location == known:
+        return
+    try:
+        (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise destination_error(error, work) from error
     with whole_file(work / _NAME) as file:
         file.write(orjson.dumps(asdict(location)))
 
@@ -63,12 +72,15 @@ def refuse_bucket(work: Path, what: str) -> None:
         raise UsageError(f"The files of this mirror are in {location.url}: it cannot be {what} yet.")
 
 
-def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES, own: str = "") -> Destination | BucketStore:
+def open_store(
+    work: Path, *, most_held: int = _HELD_DIRECTORIES, publishes: bool = False, own: str = ""
+) -> Destination | BucketStore:
     """Open the store of a mirror for a run.
 
     Args:
         work: The mirror, or the directory of its ledger.
         most_held: How many directories may be held open at once.
+        publishes: True in the process that publishes.
         own: The directory of this worker among the parts (`store.own_parts`).
 
     Raises:
@@ -79,17 +91,21 @@ def open_store(work: Path, *, most_held: int = _HELD_DIRECTORIES, own: str = "")
         return Destination(work, most_held=most_held, own=own)
     from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-    return BucketStore(work, location, own=own)
+    return BucketStore(work, location, publishes=publishes, own=own)
 
 
-def open_files(work: Path) -> DirectoryFiles | BucketFiles:
+def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryFiles | BucketFiles:
     """Open the store of a mirror for reading.
+
+    Args:
+        work: The mirror, or the directory of its ledger.
+        location: Its bucket; None: as the directory says.
 
     Raises:
         OSError: It is not a directory, or cannot be opened.
         DestinationError: The file that names the bucket is damaged.
     """
-    location = bucket_of(work)
+    location = location or bucket_of(work)
     if location is None:
         return DirectoryFiles(work)
     from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above

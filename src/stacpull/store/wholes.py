@@ -33,15 +33,6 @@ class WholeName(NamedTuple):
     """True if nothing proved its length."""
 
 
-class Whole(NamedTuple):
-    """A whole part on disk: name in the parts directory, inode, size in bytes, sha256 if it was computed."""
-
-    part: str
-    inode: int
-    size: int
-    sha256: bytes | None
-
-
 def whole_name(
     row: int,
     generation: int,

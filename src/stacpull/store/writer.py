@@ -13,13 +13,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stacpull.digests import digest_of
-from stacpull.models import Checksum, Job, Received
+from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
 from stacpull.store.protocol import Store
-from stacpull.store.wholes import Whole, whole_name
+from stacpull.store.wholes import whole_name
 
-Arrived = tuple[Job, Received, Whole]
-_Staged = tuple[Job, Received, Whole, str]
-"""What came in, what it will be, and the name of the part that it is now."""
+_Staged = tuple[IncomingPart, str]
+"""A whole part, and the name that it has now."""
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
@@ -41,7 +40,7 @@ class BodyWriter:
         destination: Store,
         *,
         checksum: str | None,
-        deliver: Callable[[list[Arrived]], None],
+        deliver: Callable[[list[IncomingPart]], None],
         on_error: Callable[[BaseException], None],
         durable: bool = False,
     ) -> None:
@@ -71,7 +70,7 @@ class BodyWriter:
             while (batch := self._next_batch()) is not None:
                 staged = [self._stage(job, received) for job, received in batch]
                 if self._durable:
-                    self._destination.sync_parts([part for _, _, _, part in staged])
+                    self._destination.sync_parts([name for _, name in staged])
                 self._deliver([self._named(*one) for one in staged])
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
@@ -95,7 +94,7 @@ class BodyWriter:
         return batch
 
     def _stage(self, job: Job, received: Received) -> _Staged:
-        """Write a body; under its final name, unless it must be durable before it has that."""
+        """Write a body: under its final name, unless it must be durable before it has that."""
         name = whole_name(
             job.row,
             job.generation,
@@ -105,20 +104,19 @@ class BodyWriter:
             unproven=not received.verified,
         )
         if received.body is None:
-            return job, received, Whole(name, 0, received.size, received.sha256), _part_name(received.part)
+            part = incoming_part(job, received, part=name, sha256=received.sha256)
+            return part, _part_name(received.part)
         sha256 = received.sha256
         if self._checksum is not None:
             sha256 = digest_of(Checksum(self._checksum, b""), received.body)
-        part = f"{job.row}.{job.generation}.tmp" if self._durable else name
-        inode = self._destination.write_part(part, received.body)
-        # what waits for the publisher must not hold bodies in memory
-        received = received._replace(sha256=sha256, body=None)
-        return job, received, Whole(name, inode, received.size, sha256), part
+        staged = f"{job.row}.{job.generation}.tmp" if self._durable else name
+        inode = self._destination.write_part(staged, received.body)
+        return incoming_part(job, received, part=name, inode=inode, sha256=sha256), staged
 
-    def _named(self, job: Job, received: Received, whole: Whole, part: str) -> Arrived:
-        if part != whole.part or not whole.inode:
-            whole = whole._replace(inode=self._destination.rename_part(part, whole.part))
-        return job, received, whole
+    def _named(self, part: IncomingPart, staged: str) -> IncomingPart:
+        if staged != part.part or not part.inode:
+            return part._replace(inode=self._destination.rename_part(staged, part.part))
+        return part
 
 
 def _part_name(part: Path | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.transfer.sigv4 import Credentials
+from stacpull.sigv4 import Credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 from urllib.parse import unquote
 
-from multidict import CIMultiDict
-
 from stacpull.models import Failure, FailureKind
+from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 
 INDEX_NAMES: Final = ("catalog.json", "collection.json")
@@ -192,13 +191,14 @@ def _response(request: Request, file: _File) -> LocalResponse:
     length = 0 if request.method == "HEAD" else end - start
     # a directory answers as the document that it stands for: links are relative to that
     url = request.url if file.path == path_of(request.url) else file.path.as_uri()
-    return LocalResponse(url, status, headers, file.stream, length)
+    fields = HeaderFields({name.lower().encode(): value.encode() for name, value in headers.items()})
+    return LocalResponse(url, status, fields, file.stream, length)
 
 
-def _fields(status: os.stat_result) -> CIMultiDict[str]:
+def _fields(status: os.stat_result) -> dict[str, str]:
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
     modified = formatdate(status.st_mtime, usegmt=True)
-    return CIMultiDict({"Accept-Ranges": "bytes", "ETag": f'"{version}"', "Last-Modified": modified})
+    return {"Accept-Ranges": "bytes", "ETag": f'"{version}"', "Last-Modified": modified}
 
 
 def _ranged(field: str, size: int) -> tuple[int, int, int]:

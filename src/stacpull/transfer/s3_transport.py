@@ -35,8 +35,8 @@ from stacpull.hosts import default_port, head_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.transport import Request, Response, Rewritten, TransferError, Transport
+from stacpull.sigv4 import Credentials, Signer, encode_key
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
 
 _DEFAULT_REGION = "us-east-1"
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")

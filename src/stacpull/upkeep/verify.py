@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from stacpull.clock import SystemClock
-from stacpull.config.dest import dest_path
 from stacpull.config.options import Options
+from stacpull.engine.dest_place import DestPlace, place_of
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
 from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
@@ -51,13 +51,13 @@ async def verify(
     """Check `dest` against its ledger: every asset, item JSON and catalog, and files that it does not know.
 
     Args:
-        dest: The mirror.
+        dest: A directory, or a bucket with `work` in `options`, as for `resume`.
         quick: Look at sizes only, and read no file.
         repair: Fetch again what is damaged or missing, and write item JSON and catalogs again.
         rebuild: First make a new ledger from the files that are there, where the old one is damaged, lost or
             older than they are.
         strict: Count files that do not belong to the mirror as damage.
-        options: How to transfer, for a repair.
+        options: How to transfer, for a repair; where the work directory is.
         on_event: Called with each `Damage`, with `Checked` a few times a second, and for a repair with what
             a mirror reports.
         stop: Set it to end gracefully; nothing is lost by that.
@@ -70,23 +70,24 @@ async def verify(
     """
     stop = stop or asyncio.Event()
     reporter = Reporter(on_event, stop)
-    path = dest_path(dest)
+    options = options or Options()
+    place = await asyncio.to_thread(place_of, dest, options)
+    path = place.work
     rebuilt = None
     if rebuild:
         rebuilt = await reporter.off_loop(lambda: rebuild_ledger(path, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
-            return _report(path, Findings(), {}, quick=quick, seconds=reporter.seconds())
+            return _report(place, Findings(), {}, quick=quick, seconds=reporter.seconds())
     quick = quick or rebuilt is not None  # a rebuild has just read every file
-    check = _Check(path, reporter, quick=quick, strict=strict)
+    check = _Check(place, reporter, quick=quick, strict=strict)
     if not repair:
         totals = await reporter.off_loop(check.alone)
         return check.report(totals, rebuilt)
-    async with opened_workspace(await asyncio.to_thread(mirror_at, path)) as workspace:
+    async with opened_workspace(await asyncio.to_thread(mirror_at, dest, options)) as workspace:
         await reporter.off_loop(lambda: check.inspect(workspace.db))
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
-            options = options or Options()
             with timed_stop(stop, options.stop_after, on_event) as stopping:
                 fixed = await go_on(
                     workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stopping
@@ -99,8 +100,9 @@ async def verify(
 class _Check:
     """One check of a mirror, and what it found."""
 
-    def __init__(self, dest: Path, reporter: Reporter, *, quick: bool, strict: bool) -> None:
-        self._dest = dest
+    def __init__(self, place: DestPlace, reporter: Reporter, *, quick: bool, strict: bool) -> None:
+        self._place = place
+        self._dest = place.work
         self._reporter = reporter
         self._quick = quick
         self._strict = strict
@@ -132,7 +134,7 @@ class _Check:
             if complaint is not None:
                 raise DestinationError(damaged_sentence(path, complaint))
             try:
-                with open_files(self._dest) as files:
+                with open_files(self._dest, self._place.bucket) as files:
                     self._findings = Inspection(
                         files,
                         Expectations(db),
@@ -142,7 +144,7 @@ class _Check:
                         is_stopped=self._reporter.is_stopped,
                     ).run()
             except OSError as error:
-                raise DestinationError(f"{self._dest} cannot be read: {error.strerror}.") from error
+                raise DestinationError(f"{self._place.name} cannot be read: {error.strerror}.") from error
         self._reporter.flush()
 
     def look_at_mirror(self, db: Connection) -> Mapping[str, int]:
@@ -177,7 +179,7 @@ class _Check:
         last = runs.last_spec(db)
         if last is None or not last.source:
             raise UsageError(
-                f"The ledger does not say what {self._dest} was mirrored from: "
+                f"The ledger does not say what {self._place.name} was mirrored from: "
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
         run = runs.begin(db, replace(last, kind="repair"), SystemClock().time())
@@ -203,7 +205,7 @@ class _Check:
     ) -> VerifyReport:
         """Return what was found."""
         seconds = self._reporter.seconds()
-        report = _report(self._dest, self._findings, totals, quick=self._quick, seconds=seconds)
+        report = _report(self._place, self._findings, totals, quick=self._quick, seconds=seconds)
         report = replace(report, mirror_state=self._mirror_state)
         if fixed is not None and fixed.state != "complete":
             report = replace(report, state="interrupted")
@@ -221,11 +223,12 @@ class _Check:
 
 
 def _report(
-    dest: Path, findings: Findings, totals: Mapping[str, int], *, quick: bool, seconds: float
+    place: DestPlace, findings: Findings, totals: Mapping[str, int], *, quick: bool, seconds: float
 ) -> VerifyReport:
     damaged = findings.damaged
     return VerifyReport(
-        dest=str(dest),
+        dest=place.name,
+        work=None if place.bucket is None else str(place.work),
         state="complete" if findings.complete else "interrupted",
         files=findings.files,
         bytes=findings.bytes,

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from stacpull.transfer.sigv4 import UNSIGNED_BODY, Credentials, Signer, encode_key
+from stacpull.sigv4 import UNSIGNED_BODY, Credentials, Signer, encode_key
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 ODD_KEYS = [

@@ -1,0 +1,111 @@
+"""Where DEST is: a directory, or a bucket with a work directory for the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from stacpull.config.dest import BucketUrl, bucket_url, dest_path
+from stacpull.config.options import Options
+from stacpull.errors import UsageError
+from stacpull.ledger.database import ledger_path
+from stacpull.store.store_choice import bucket_of
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketLocation  # few mirrors have one: 9 ms
+
+_BUCKET = "a bucket as DEST (s3://bucket/prefix)"
+
+
+class DestPlace(NamedTuple):
+    """DEST as a command or a caller named it."""
+
+    work: Path
+    """The directory of the ledger; the files are there as well, unless they are in a bucket."""
+    bucket: BucketLocation | None = None
+
+    @property
+    def name(self) -> str:
+        """DEST as messages name it."""
+        return str(self.work) if self.bucket is None else self.bucket.url
+
+
+def place_of(dest: str | PathLike[str], options: Options) -> DestPlace:
+    """Return where DEST is.
+
+    Args:
+        dest: A directory; the URL of a bucket; or the work directory of a mirror in a bucket.
+        options: `work` and the options that begin with `dest_`.
+
+    Raises:
+        UsageError: DEST and the options contradict each other, or what the work directory says.
+        DestinationError: The file that names the bucket is damaged.
+    """
+    url = bucket_url(dest)
+    given = [
+        flag
+        for flag, value in (
+            ("--dest-endpoint-url", options.dest_endpoint_url),
+            ("--dest-profile", options.dest_profile),
+            ("--dest-region", options.dest_region),
+        )
+        if value is not None
+    ]
+    if url is None:
+        path = dest_path(dest)
+        known = bucket_of(path)
+        if options.work is not None and (known is None or options.work != path):
+            raise UsageError(f"--work is for {_BUCKET}. {path} is a directory: leave --work out.")
+        if known is None and given:
+            raise UsageError(f"{given[0]} is for {_BUCKET}. {path} is a directory: leave {given[0]} out.")
+        return DestPlace(path, None if known is None else _changed(path, known, options))
+    if options.work is None:
+        raise UsageError(
+            f"DEST is the bucket {url.url}: add --work DIR, a directory on this machine for the ledger."
+        )
+    return DestPlace(options.work, _location(options.work, url, options))
+
+
+def _location(work: Path, url: BucketUrl, options: Options) -> BucketLocation:
+    """Return the bucket of a mirror, which is the one that its work directory names, if it names one."""
+    known = bucket_of(work)
+    if ledger_path(work).exists():
+        if known is None:
+            raise UsageError(
+                f"{work} is a mirror with its files in it: name another directory with --work for {url.url}."
+            )
+        if (known.bucket, known.prefix) != url:
+            raise UsageError(
+                f"{work} is the work directory of {known.url}: name another one with --work for {url.url}."
+            )
+    if known is not None and (known.bucket, known.prefix) == url:
+        return _changed(work, known, options)
+    from stacpull.store.bucket import BucketLocation  # noqa: PLC0415 - few mirrors have one: 9 ms
+
+    return _changed(work, BucketLocation(url.bucket, url.prefix), options)
+
+
+def _changed(work: Path, known: BucketLocation, options: Options) -> BucketLocation:
+    """Return a bucket with what the options say of it.
+
+    Raises:
+        UsageError: The mirror has begun at another endpoint, or the endpoint has a password in it.
+    """
+    endpoint = options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/")
+    if endpoint and urlsplit(endpoint).username is not None:
+        raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")
+    if endpoint and endpoint != known.endpoint_url and ledger_path(work).exists():
+        where = known.endpoint_url or "Amazon's endpoint"
+        raise UsageError(
+            f"{work} is the work directory of {known.url} at {where}: name another one with --work for "
+            f"{endpoint}."
+        )
+    return replace(
+        known,
+        endpoint_url=endpoint or known.endpoint_url,
+        region=options.dest_region or known.region,
+        profile=options.dest_profile or known.profile,
+    )

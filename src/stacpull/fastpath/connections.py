@@ -1,0 +1,170 @@
+"""The pool of connections of the fast path, for assets and for documents.
+
+Idle connections are kept per host, the one used last on top. One timer looks after all connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import urllib.request
+from pathlib import Path
+
+from stacpull.fastpath.connect import FastConnector
+from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.requests import RemoteHost, place_of
+from stacpull.hosts import forget_hosts
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.idle import Endpoint, IdleConnections
+from stacpull.net.pace import Pace
+from stacpull.net.user_agent import user_agent
+from stacpull.proxies import proxies
+
+_KEEP_ALIVE = 30.0
+_TURN = 1.0
+_TURNS_A_TIMEOUT = 8
+
+
+class FastHost:
+    """One host and its idle connections."""
+
+    __slots__ = ("idle", "place")
+
+    def __init__(self, place: RemoteHost) -> None:
+        self.place = place
+        self.idle: list[FastConnection] = []
+
+    def __repr__(self) -> str:
+        return f"<FastHost {self.place.name}, {len(self.idle)} idle>"
+
+    def pop(self) -> FastConnection | None:
+        """Return an idle connection that is open as far as is known, or None."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable:
+                return connection
+        return None
+
+
+class FastConnections:
+    """Opens connections, keeps them, and closes those that are idle or silent for too long.
+
+    Args:
+        policy: Which addresses may be connected to.
+        stall_timeout: Seconds without a byte after which an exchange fails, at most a second later.
+        min_rate: Bytes per second below which a response is too slow, over `stall_timeout`; 0 for none.
+        connect_timeout: Seconds for name lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+        trust_env: Whether the environment may name proxies. A host that has one has no connections here.
+        idle: Joined, as other pools have connections to the same hosts.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: AddressPolicy,
+        stall_timeout: float,
+        min_rate: float,
+        connect_timeout: float,
+        ca_bundle: Path | None,
+        trust_env: bool,
+        idle: IdleConnections,
+    ) -> None:
+        self._connector = FastConnector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
+        self._opening = idle.join(self._close_idle)
+        self._proxies = proxies() if trust_env else {}
+        self._turn = min(_TURN, stall_timeout / _TURNS_A_TIMEOUT)
+        self._stall_turns = math.ceil(stall_timeout / self._turn)
+        self._idle_turns = math.ceil(_KEEP_ALIVE / self._turn)
+        self._pace = (min_rate, stall_timeout)
+        self._agent = ""
+        self._hosts: dict[RemoteHost, FastHost] = {}
+        self.open: set[FastConnection] = set()
+        """All connections that are open."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+
+    async def get_ready(self) -> None:
+        """Read the version that requests name: it is in a file, which is read in a thread."""
+        if not self._agent:
+            self._agent = await asyncio.to_thread(user_agent)
+
+    async def close(self) -> None:
+        """Close all connections and wait until they are closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._emptied = asyncio.Event()
+        for connection in list(self.open):
+            connection.close()
+        if self.open:
+            await self._emptied.wait()
+
+    def host(self, head: str) -> FastHost | None:
+        """Return the host of the URLs that begin with `head` (`http://host:port`).
+
+        Returns:
+            None if it cannot be asked from here: it is written in an unusual way, or has a proxy.
+        """
+        place = place_of(head)
+        if place is None or (place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)):
+            return None
+        host = self._hosts.get(place)
+        if host is None:
+            forget_hosts(self._hosts, lambda one: one.idle)
+            host = self._hosts[place] = FastHost(place)
+        return host
+
+    def fields(self, place: RemoteHost) -> dict[str, str]:
+        """Return the fields that every request to `place` has, unless it has its own."""
+        return {
+            "host": place.authority, "user-agent": self._agent, "accept": "*/*", "accept-encoding": "identity"
+        }  # fmt: skip
+
+    async def connect(self, host: FastHost) -> FastConnection:
+        """Return a new connection.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS.
+        """
+        self._opening(host.place.endpoint)
+        return await self._connector.connect(host.place, lambda: FastConnection(self, host))
+
+    # What connections call.
+
+    def made(self, connection: FastConnection) -> None:
+        """Watch over a connection that was opened."""
+        self.open.add(connection)
+        if self._emptied is not None:
+            connection.abort()
+        elif self._timer is None:
+            self._wind()
+
+    def lost(self, connection: FastConnection) -> None:
+        """Forget a connection that is closed."""
+        self.open.discard(connection)
+        if connection in connection.host.idle:
+            connection.host.idle.remove(connection)
+        if not self.open and self._emptied is not None:
+            self._emptied.set()
+
+    def pace(self) -> Pace:
+        """Return what judges the pace of a response."""
+        return Pace(*self._pace)
+
+    def _close_idle(self, endpoint: Endpoint) -> None:
+        for connection in list(self.open):
+            if connection.host.place.endpoint == endpoint and connection.is_usable:
+                connection.close()
+
+    def _wind(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._turn, self._on_turn)
+
+    def _on_turn(self) -> None:
+        """Look after all connections; with the last one the timer ends."""
+        self._timer = None
+        for connection in list(self.open):
+            connection.tick(self._turn, self._stall_turns, self._idle_turns)
+        if self.open:
+            self._wind()

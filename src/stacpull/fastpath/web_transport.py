@@ -1,0 +1,186 @@
+"""The transport for http and https: documents over the connections of the fast path, the rest over aiohttp.
+
+aiohttp is imported when a request needs it: a plain mirror has none. It sends what is not a plain GET of a
+document (`Request.decode`), and everything to hosts that the fast path cannot ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.connections import FastConnections, FastHost
+from stacpull.fastpath.failures import closed
+from stacpull.fastpath.requests import is_plain, request_tail, split_url
+from stacpull.fastpath.response import LentResponse
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.idle import IdleConnections
+from stacpull.net.transport import Request, Response, TransferError
+
+if TYPE_CHECKING:
+    from stacpull.net.http import HttpTransport
+
+
+class WebTransport:
+    """A `stacpull.net.transport.Transport` for http and https; made and used in one event loop.
+
+    Args:
+        policy: Which addresses may be connected to.
+        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
+        min_rate: Bytes per second below which a body is too slow, judged over `stall_timeout`; 0 for none.
+        connect_timeout: Seconds for name lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+        trust_env: Whether to use the proxies that the environment names.
+
+    Attributes:
+        connections: Those of the fast path.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: AddressPolicy,
+        stall_timeout: float = 30.0,
+        min_rate: float = 0.0,
+        connect_timeout: float = 30.0,
+        ca_bundle: Path | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "policy": policy,
+            "stall_timeout": stall_timeout,
+            "min_rate": min_rate,
+            "connect_timeout": connect_timeout,
+            "ca_bundle": ca_bundle,
+            "trust_env": trust_env,
+            "idle": IdleConnections(),
+        }
+        self.connections = FastConnections(**self._options)
+        self._general: HttpTransport | None = None
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        """Send `request` when the context is entered.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS; SCHEME for a broken URL; OVERLONG or SERVER for a
+                response that is not valid HTTP.
+        """
+        if self.is_fast(request):
+            head, target = split_url(request.url)
+            host = self.connections.host(head)
+            if host is not None:
+                return DocumentExchange(self.connections, host, request, target)
+        return self.general().open(request)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.connections.close()
+        if self._general is not None:
+            await self._general.close()
+
+    def is_fast(self, request: Request) -> bool:
+        """Return True if the connections of the fast path may send this, if they can ask its host."""
+        return (
+            request.decode and request.method == "GET" and request.body is None and is_plain(request.headers)
+        )
+
+    def general(self) -> HttpTransport:
+        """Return the transport over aiohttp."""
+        if self._general is None:
+            from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
+
+            self._general = HttpTransport(**self._options)
+        return self._general
+
+
+class DocumentExchange:
+    """A GET on a connection of the fast path: a context manager that gives the response when entered."""
+
+    def __init__(self, connections: FastConnections, host: FastHost, request: Request, target: str) -> None:
+        self._connections = connections
+        self._host = host
+        self._request = request
+        self._target = target
+        self._lent: asyncio.Future[FastConnection | None]
+        self._response: LentResponse
+
+    async def __aenter__(self) -> Response:
+        connection = await self._sent()
+        url = self._request.url
+        self._response = LentResponse(connection, url, decode=self._request.decode)
+        return await self._response.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._response.__aexit__(kind, error, trace)
+
+    async def _sent(self) -> FastConnection:
+        """Send the request, and return the connection on which a response has begun, or which has failed."""
+        await self._connections.get_ready()
+        place = self._host.place
+        coding = {"accept-encoding": "gzip"} if self._request.decode else {}
+        tail = request_tail(self._request.headers, self._connections.fields(place) | coding)
+        request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
+        connection = self._host.pop()
+        if connection is not None and (lent := await self._asked(connection, request)) is not None:
+            return lent
+        connection = await self._connections.connect(self._host)
+        lent = await self._asked(connection, request, is_new=True)
+        if lent is None:
+            raise RuntimeError("a new connection had carried a request before")
+        return lent
+
+    async def _asked(
+        self, connection: FastConnection, request: bytes, *, is_new: bool = False
+    ) -> FastConnection | None:
+        """Send the request on `connection`; return None if the server had closed it."""
+        self._lent = asyncio.get_running_loop().create_future()
+        connection.begin(self, request, is_new=is_new)
+        try:
+            return await self._lent
+        except asyncio.CancelledError:
+            if self._lent.cancelled():
+                connection.exchange = None
+            connection.abort()
+            raise
+
+    # What the connection calls.
+
+    def answered(
+        self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
+    ) -> bool:
+        """Have every response lent."""
+        return False
+
+    def lend(self, connection: FastConnection, /) -> None:
+        """Take the connection with a response."""
+        if self._lent.done():
+            connection.abort()
+        else:
+            self._lent.set_result(connection)
+
+    def send_again(self) -> None:
+        """Send the request on a new connection."""
+        self._end(None)
+
+    def abandon(self) -> None:
+        """The run ends."""
+        self._end(TransferError(closed(self._host.place.name, None, free=False)))
+
+    def fail_run(self, error: Exception, /) -> None:
+        """Raise a defect where the response is awaited."""
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._lent.done():
+            return
+        if error is None:
+            self._lent.set_result(None)
+        else:
+            self._lent.set_exception(error)

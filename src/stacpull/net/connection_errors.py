@@ -1,0 +1,65 @@
+"""Errors of sockets and TLS as failures, whichever HTTP client meets them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+
+from stacpull.hosts import refused_always
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressRefusedError
+
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""Reasons that OpenSSL gives when the first bytes of the other side are not TLS."""
+
+
+def no_connection(error: BaseException | None, host: str) -> Failure:
+    """Return the failure of a connection that was not made because of `error`."""
+    if isinstance(error, AddressRefusedError):
+        message = f"{host} is at {error.address}, which is {error.reason}; not connected."
+        if refused_always(error.address) is None:
+            message += " If it is meant to be there, give --allow-private-hosts."
+        return Failure(FailureKind.ADDRESS, message, host=host)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return bad_certificate(error, host)
+    if isinstance(error, ssl.SSLError):
+        return tls_failed(error, host)
+    if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
+        return network_failure(f"No connection to {host}: too many open files.", host)
+    return network_failure(f"No connection to {host}: {reason_of(error)}.", host)
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Return what the system says of a connection that could not be made."""
+    number = getattr(error, "errno", None)
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number)  # asyncio puts a text of its own, with the address, into `strerror`
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def bad_certificate(error: BaseException, host: str) -> Failure:
+    """Return the failure of a certificate that is not trusted, which `error` says."""
+    text = getattr(error, "verify_message", "") or "it is not the one that was expected"
+    return network_failure(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
+
+
+def tls_failed(error: BaseException, host: str) -> Failure:
+    """Return the failure of a TLS connection that `error` ended."""
+    if getattr(error, "reason", None) in _NOT_TLS:
+        message = (
+            f"{host} does not speak TLS: if it is a plain HTTP server, write http:// instead of https://."
+        )
+        return network_failure(message, host)
+    return network_failure(f"The TLS connection to {host} failed.", host)
+
+
+def too_slow(host: str) -> Failure:
+    """Return the failure of a body that comes below the least rate (`net.pace`)."""
+    message = f"{host} sent too few bytes a second (--min-rate)."
+    return Failure(FailureKind.STALLED, message, host=host, retryable=True)
+
+
+def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
+    """Return a failure of the network."""
+    return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)

@@ -1,0 +1,140 @@
+"""Parts of small files that stay in memory until they are published, for a store that sends them elsewhere.
+
+A kill costs these parts, and their assets are fetched again. Longer files are staged on the local disk, and
+so is everything that another process of the run has received.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from stacpull.digests import digest_of
+from stacpull.models import Checksum
+from stacpull.store.part_files import UNFINISHED
+from stacpull.store.protocol import Look, PartEntry
+from stacpull.store.staging import StagedParts
+
+LONGEST_HELD = 1 << 20
+"""Bytes of one part."""
+_MOST_HELD = 64 << 20
+"""Bytes of all parts, after which no more should come in for now."""
+
+
+class _HeldPart(NamedTuple):
+    identity: int
+    body: bytes
+
+
+class HeldParts(StagedParts):
+    """The parts of one mirror: in memory if they were written in one go, else in files.
+
+    Several threads may write parts at once.
+    """
+
+    def __init__(self, work: Path, own: str = "", *, in_memory: bool) -> None:
+        """Open the work directory, making it and `.stacpull/parts` if need be.
+
+        Args:
+            work: Of the ledger.
+            own: The directory of this worker among the parts (`store.own_parts`).
+            in_memory: True in the process that publishes; the parts of any other one must be seen by that.
+
+        Raises:
+            DestinationError: It cannot be made or written.
+        """
+        super().__init__(work, own)
+        self._in_memory = in_memory
+        self._held: dict[str, _HeldPart] = {}
+        self._size = 0
+        self._counting = threading.Lock()
+        self._identities = count(int.from_bytes(os.urandom(7), "big"))
+        """Of another run's parts: others."""
+
+    @property
+    def has_room(self) -> bool:
+        """See `Store.has_room`."""
+        return self._size < _MOST_HELD
+
+    def write_part(self, name: str, body: bytes) -> int:
+        """See `Store.write_part`."""
+        self.drop_part(name)
+        if not self._in_memory or len(body) > LONGEST_HELD:
+            return super().write_part(name, body)
+        identity = next(self._identities)
+        self._held[name] = _HeldPart(identity, body)
+        self._count(len(body))
+        return identity
+
+    @contextmanager
+    def new_part(self, name: str) -> Iterator[BinaryIO]:
+        """See `Store.new_part`."""
+        self.drop_part(name)
+        with super().new_part(name) as file:
+            yield file
+
+    def held_body(self, name: str) -> bytes | None:
+        """Return the bytes of a part that is in memory."""
+        held = self._held.get(name)
+        return None if held is None else held.body
+
+    def rename_part(self, old: str, new: str) -> int:
+        """See `Store.rename_part`."""
+        if old not in self._held:
+            return super().rename_part(old, new)
+        self.drop_part(new)
+        held = self._held[new] = self._held.pop(old)
+        return held.identity
+
+    def drop_part(self, name: str) -> None:
+        """See `Store.drop_part`."""
+        held = self._held.pop(name, None)
+        if held is None:
+            super().drop_part(name)
+        else:
+            self._count(-len(held.body))
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self._size += size
+
+    def list_parts(self) -> list[PartEntry]:
+        """See `Store.list_parts`."""
+        held = [PartEntry(name, one.identity, len(one.body)) for name, one in list(self._held.items())]
+        return sorted(held + super().list_parts())
+
+    def look_at_part(
+        self,
+        name: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """See `Store.look_at_part`."""
+        body = self.held_body(name)
+        if body is None:
+            return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+        return Look(len(body), digest_of(Checksum(algorithm, b""), body) if hashed else None)
+
+    def part_identity(self, name: str) -> tuple[int, int] | None:
+        """See `Store.part_identity`."""
+        held = self._held.get(name)
+        return super().part_identity(name) if held is None else (held.identity, len(held.body))
+
+    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """See `Store.sweep_parts`: what is in memory has no description, so it cannot be resumed."""
+        for name in [one for one in self._held if Path(one).suffix in UNFINISHED]:
+            self.drop_part(name)
+        super().sweep_parts(keep)
+
+    def open_part(self, name: str) -> BinaryIO:
+        """See `Store.open_part`."""
+        body = self.held_body(name)
+        return super().open_part(name) if body is None else io.BytesIO(body)

@@ -1,0 +1,133 @@
+"""Where DEST is, as it is named: a directory, a bucket with its work directory, or that directory alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stacpull import DestinationError, Options, UsageError
+from stacpull.config.dest import bucket_url
+from stacpull.engine.dest_place import place_of
+from stacpull.ledger.database import ledger_path
+from stacpull.store.bucket import BucketLocation
+from stacpull.store.store_choice import bucket_of, remember_bucket
+
+URL = "s3://bucket/a/b"
+LOCATION = BucketLocation("bucket", "a/b", "http://one:1")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The work directory of a mirror in LOCATION."""
+    remember_bucket(tmp_path / "work", LOCATION)
+    ledger_path(tmp_path / "work").touch()
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("s3://bucket", ("bucket", "")),
+        ("s3://bucket/", ("bucket", "")),
+        ("S3://my.bucket_1/a/b/", ("my.bucket_1", "a/b")),
+        ("s3:/bucket/a", ("bucket", "a")),  # what `Path` makes of it
+        ("s3://bucket/with space/ü", ("bucket", "with space/ü")),
+        ("directory/s3:", None),
+        ("s3", None),
+        ("http://h/s3://", None),
+    ],
+)
+def test_the_url_of_a_bucket(text: str, found: tuple[str, str] | None) -> None:
+    assert bucket_url(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://",
+        "s3:///",
+        "s3://b",
+        "s3://-bucket/a",
+        "s3://key:secret@bucket/a",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
+        "s3://bucket/a\nb",
+        "s3://bucket/a?x=1",
+        "s3://bucket/" + "a" * 600,
+    ],
+)
+def test_what_is_not_the_url_of_a_bucket_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="DEST is s3:") as caught:
+        bucket_url(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_new_mirror_in_a_bucket(tmp_path: Path) -> None:
+    options = Options(
+        work=tmp_path / "w", dest_profile="p", dest_region="r", dest_endpoint_url="http://one:1/"
+    )
+    place = place_of(URL, options)
+    assert place == (tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r", "p"))
+    assert place.name == URL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path) -> None:
+    known = bucket_of(work)
+    assert known is not None
+    assert known.mirror
+    named = (
+        (URL, Options(work=work)),
+        (work, Options()),
+        (work, Options(work=work)),
+        (work, Options(dest_endpoint_url="http://one:1/")),
+    )
+    for dest, options in named:
+        assert place_of(dest, options) == (work, known)
+    changed = place_of(work, Options(dest_profile="other", dest_region="there")).bucket
+    assert changed is not None
+    assert (changed.mirror, changed.profile, changed.region) == (known.mirror, "other", "there")
+
+
+@pytest.mark.parametrize(
+    ("dest", "options", "said"),
+    [
+        (URL, {}, "add --work DIR"),
+        ("plain", {"work": "w"}, "--work is for a bucket as DEST"),
+        ("plain", {"dest_profile": "p"}, "--dest-profile is for a bucket as DEST"),
+        ("plain", {"dest_endpoint_url": "http://h"}, "--dest-endpoint-url is for a bucket as DEST"),
+        ("plain", {"dest_region": "r"}, "--dest-region is for a bucket as DEST"),
+        ("WORK", {"work": "w"}, "--work is for a bucket as DEST"),
+        ("s3://bucket/other", {"work": "WORK"}, "is the work directory of s3://bucket/a/b: name another one"),
+        ("s3://other/a/b", {"work": "WORK"}, "is the work directory of s3://bucket/a/b: name another one"),
+        (URL, {"work": "WORK", "dest_endpoint_url": "http://two:2"}, "at http://one:1: name another one"),
+        ("WORK", {"dest_endpoint_url": "http://two:2"}, "at http://one:1: name another one"),
+        (URL, {"work": "MIRROR"}, "is a mirror with its files in it"),
+        (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "must not contain a user"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    work: Path, dest: str, options: dict[str, str], said: str
+) -> None:
+    mirror = work.parent / "mirror"
+    ledger_path(mirror).parent.mkdir(parents=True)
+    ledger_path(mirror).touch()
+    places = {"WORK": str(work), "MIRROR": str(mirror)}
+    given = {name: places.get(value, value) for name, value in options.items()}
+    with pytest.raises(UsageError) as caught:
+        place_of(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
+    assert said in str(caught.value)
+    assert "planted" not in str(caught.value)
+
+
+def test_a_work_directory_that_was_never_used_may_be_given_to_another_bucket(tmp_path: Path) -> None:
+    remember_bucket(tmp_path / "w", LOCATION)
+    place = place_of("s3://right/one", Options(work=tmp_path / "w"))
+    assert place.bucket == BucketLocation("right", "one")
+
+
+def test_a_damaged_note_of_the_bucket_is_an_error(work: Path) -> None:
+    (work / ".stacpull" / "bucket.json").write_text('{"bucket"')
+    with pytest.raises(DestinationError, match="cannot be read"):
+        place_of(URL, Options(work=work))

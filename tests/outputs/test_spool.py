@@ -1,0 +1,217 @@
+"""Exports that were stopped or killed continue with the items that are left, and give the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from tests.outputs.conftest import item
+
+import stacpull
+from stacpull.outputs import kerchunk, label_table, mirrored_items
+from stacpull.outputs.spool import Spool, open_spool
+
+COUNT = 12
+FORMS = {
+    "geoparquet": "items.parquet",
+    "csv": "labels.csv",
+    "parquet": "labels.parquet",
+    "kerchunk": "refs.json",
+}
+
+
+def raster() -> bytes:
+    with rasterio.MemoryFile() as memory:
+        profile = {"driver": "GTiff", "width": 32, "height": 32, "count": 1, "dtype": "uint16"}
+        where = rasterio.Affine(10, 0, 600_000, 0, -10, 5_800_000)
+        with memory.open(**profile, crs="EPSG:32629", transform=where, tiled=True, blockxsize=16,
+                         blockysize=16) as file:  # fmt: skip
+            file.write(np.full((1, 32, 32), 7, dtype="uint16"))
+        return bytes(memory.read())
+
+
+@pytest.fixture
+def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve items with a label and a raster each; every item is a batch."""
+    monkeypatch.setattr("stacpull.outputs.geoparquet._BATCH", 1)
+    monkeypatch.setattr(label_table, "_BATCH", 1)
+    monkeypatch.setattr(kerchunk, "_BATCH_BYTES", 1)
+    return Path(
+        mirrored(
+            [
+                item(
+                    f"i{n:02}",
+                    properties={"labels": [f"label {n % 5}"], f"only {n}": n},
+                    assets={"red": {"href": "./a.tif"}, "notes": {"href": "./a.txt"}},
+                )
+                for n in range(COUNT)
+            ],
+            {"a.tif": raster(), "a.txt": b"text"},
+        )
+    )
+
+
+def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
+    return asyncio.run(stacpull.export(dest, out, form, **settings))
+
+
+def stopped(dest: Path, out: Path, form: str, at: int) -> None:
+    """Export until so many items were read."""
+    stop = asyncio.Event()
+
+    def on_event(event: Any) -> None:
+        if event.name == "exporting" and event.done >= at:
+            stop.set()
+
+    with pytest.raises(stacpull.InterruptedRunError):
+        export(dest, out, form, on_event=on_event, stop=stop)
+
+
+@pytest.fixture
+def documents_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The item documents that were read so far."""
+    read: list[str] = []
+    document = mirrored_items.MirrorContents.document
+
+    def noted(self: Any, path: str) -> Any:
+        if not path.endswith("collection.json"):
+            read.append(path)
+        return document(self, path)
+
+    monkeypatch.setattr(mirrored_items.MirrorContents, "document", noted)
+    return read
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_that_was_stopped_is_continued(
+    form: str, dest: Path, tmp_path: Path, documents_read: list[str]
+) -> None:
+    calm, out = tmp_path / "calm" / FORMS[form], tmp_path / "stopped" / FORMS[form]
+    for path in (calm, out):
+        path.parent.mkdir()
+    expected = export(dest, calm, form)
+    stopped(dest, out, form, at=5)
+    assert not out.exists()
+    documents_read.clear()
+    report = export(dest, out, form)
+    assert len(documents_read) <= COUNT - 4
+    assert out.read_bytes() == calm.read_bytes()
+    assert report == expected
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_of_a_mirror_that_has_changed_starts_again(
+    form: str, dest: Path, tmp_path: Path, mirrored: Any
+) -> None:
+    calm, out = tmp_path / "calm" / FORMS[form], tmp_path / "stopped" / FORMS[form]
+    for path in (calm, out):
+        path.parent.mkdir()
+    stopped(dest, out, form, at=5)
+    mirrored([item("another", properties={"labels": ["label of another"]})])
+    export(dest, calm, form)
+    assert export(dest, out, form).items >= 1
+    assert out.read_bytes() == calm.read_bytes()
+
+
+def test_other_options_start_again(dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    stopped(dest, out, "csv", at=5)
+    report = export(dest, out, "csv", splits={"train": ["i03"]})
+    assert report.items == 1
+    assert "11 items are in no split" in report.notes[0]
+
+
+def test_what_splits_lack_is_counted_over_the_parts_of_an_export(dest: Path, tmp_path: Path) -> None:
+    splits = {"train": ["i01", "i03", "nowhere"], "test": ["i08"]}
+    expected = export(dest, tmp_path / "calm.csv", "csv", splits=splits)
+    out, stop = tmp_path / "labels.csv", asyncio.Event()
+
+    def on_event(event: Any) -> None:
+        if event.name == "exporting" and event.done == 2:
+            stop.set()
+
+    with pytest.raises(stacpull.InterruptedRunError):
+        export(dest, out, "csv", splits=splits, on_event=on_event, stop=stop)
+    assert export(dest, out, "csv", splits=splits).notes == expected.notes
+    assert out.read_bytes() == (tmp_path / "calm.csv").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:-9] + b"xxxxxxxxx"])
+def test_a_damaged_batch_ends_the_spool(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    out, kept = tmp_path / "a", tmp_path / ".a.spool"
+    interrupted(out, [b"first", b"second batch"])
+    kept.write_bytes(damage(kept.read_bytes()))
+    with open_spool(out, "identity") as spool:
+        assert [batch.data for batch in spool.batches()] == [b"first"]
+        assert spool.state == {"n": 0}
+        spool.add({"n": 1}, b"again")
+        assert [batch.data for batch in spool.batches()] == [b"first", b"again"]
+    assert not kept.exists()
+
+
+def interrupted(out: Path, batches: list[bytes]) -> None:
+    def stop(spool: Spool) -> None:
+        for number, data in enumerate(batches):
+            spool.add({"n": number}, data)
+        raise stacpull.InterruptedRunError("Interrupted.")
+
+    with pytest.raises(stacpull.InterruptedRunError), open_spool(out, "identity") as spool:
+        stop(spool)
+
+
+def test_a_disk_that_is_full_gets_its_room_back(tmp_path: Path) -> None:
+    def full(spool: Spool) -> None:
+        spool.add({}, b"data")
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(stacpull.DestinationError, match="full"),
+        open_spool(tmp_path / "a", "identity") as spool,
+    ):
+        full(spool)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", [*FORMS, "webdataset", "torchgeo-v1", "torchgeo-v2"])
+def test_of_two_exports_to_one_name_the_second_is_refused(form: str, dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / FORMS.get(form, "directory")
+    refused: list[str] = []
+
+    def on_event(_: Any) -> None:
+        if not refused:
+            with pytest.raises(stacpull.DestinationError, match="Another process is writing") as error:
+                export(dest, out, form)
+            refused.append(str(error.value))
+
+    export(dest, out, form, on_event=on_event)
+    assert refused
+    export(dest, out, form)
+
+
+def _hold(out: Path, ready: Any) -> None:
+    with open_spool(out, "identity") as spool:
+        spool.add({"n": 0}, b"first")
+        ready.set()
+        signal.pause()
+
+
+def test_a_kill_leaves_no_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "a", ready))
+    process.start()
+    assert ready.wait(60)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with open_spool(tmp_path / "a", "identity") as spool:
+        assert spool.state == {"n": 0}

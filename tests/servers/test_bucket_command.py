@@ -1,0 +1,141 @@
+"""The command with a bucket as DEST: what a user gives, and what is said where something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import Ran, environment, run
+from tests.acceptance.static_tree import write_tree
+from tests.servers.bucket_trees import objects, tree
+from tests.servers.radosgw import STRANGER
+
+from stacpull.store.bucket import BucketLocation
+
+Stacpull = Callable[..., Ran]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return str(write_tree(tmp_path / "tree", 2, 3))
+
+
+@pytest.fixture
+def stacpull(location: BucketLocation, tmp_path: Path) -> Stacpull:
+    """Runs the command; `{dest}` stands for the bucket with its options, `{at}` for it and --work alone."""
+
+    def command(*arguments: str, dest: str = location.url, **environ: str | None) -> Ran:
+        env = environment(**{"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), **environ})
+        at = [dest, "--work", "work"]
+        named = ["--dest-profile", "dest", "--dest-endpoint-url", str(location.endpoint_url)]
+        words = [
+            word
+            for argument in arguments
+            for word in ({"{dest}": [*at, *named], "{at}": at}.get(argument) or [argument])
+        ]
+        return run(words, env, tmp_path)
+
+    return command
+
+
+def test_every_command_takes_the_bucket_or_its_work_directory(
+    location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
+) -> None:
+    mirrored = stacpull("mirror", source, "{dest}", "--json")
+    assert mirrored.code == 0, mirrored.err
+    assert (mirrored.report["dest"], mirrored.report["work"]) == (location.url, "work")
+    assert stacpull("mirror", source, "disk").code == 0
+    there = objects(s3, location)
+    assert there == tree(tmp_path / "disk")
+    assert tree(tmp_path / "work") == {}
+    for dest in (["{at}"], ["work"]):
+        again = stacpull("mirror", source, *dest, "--json")
+        assert (again.code, again.report["assets_skipped"]) == (0, mirrored.report["assets_done"]), again.err
+        status = stacpull("status", *dest, "--json")
+        assert (status.report["state"], status.report["dest"]) == ("complete", location.url)
+        assert f"{location.url}: complete" in stacpull("status", *dest).out
+        assert f"{location.url} is complete; nothing to resume." in stacpull("resume", *dest).out
+        assert stacpull("retry", *dest).code == 0
+        assert (stacpull("failures", *dest).code, stacpull("failures", *dest).out) == (0, "")
+        planned = stacpull("plan", source, *dest, "--json")
+        assert (planned.report["assets_pending"], planned.report["disk"]) == (0, None)
+        verified = stacpull("verify", *dest)
+        assert verified.code == 0, verified.err
+        assert f"{location.url}: OK" in verified.out
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_the_commands_that_come_next_are_printed_as_they_work(
+    location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
+) -> None:
+    file = next((tmp_path / "tree").rglob("*.bin"))
+    content = file.read_bytes()
+    file.unlink()
+    failed = stacpull("mirror", source, "{dest}")
+    assert failed.code == 1
+    assert "for details: stacpull failures work" in failed.out
+    assert stacpull("failures", "work").out
+    file.write_bytes(content)
+    assert stacpull("retry", "{at}").code == 0
+    lost = next(key for key in objects(s3, location) if key.endswith(".bin"))
+    s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{lost}")
+    damaged = stacpull("verify", "{at}")
+    assert damaged.code == 1
+    assert "to repair:   stacpull verify --repair work" in damaged.out
+    assert stacpull("verify", "--repair", "work").code == 0
+    assert lost in objects(s3, location)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "code", "said"),
+    [
+        (["s3://{bucket}/p"], {}, 2, "add --work DIR"),
+        (["disk", "--work", "work"], {}, 2, "--work is for a bucket as DEST"),
+        (["disk", "--dest-region", "r"], {}, 2, "--dest-region is for a bucket as DEST"),
+        (["{dest}", "--dest-profile", "nobody"], {}, 3, "the profile nobody (--dest-profile)"),
+        (["{at}", "--dest-endpoint-url", "{url}"], {}, 3, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        (
+            ["{at}", "--dest-endpoint-url", "{url}"],
+            {"AWS_ACCESS_KEY_ID": "AKIAPLANTEDPLANTED", "AWS_SECRET_ACCESS_KEY": "plantedsecret"},
+            3,
+            "does not accept the credentials of the AWS environment",
+        ),
+        (["{at}", "--dest-endpoint-url", "{url}"], STRANGER.environment(), 5, "denies stacpull to read"),
+        (
+            [
+                "s3://no-such-bucket/p",
+                "--work",
+                "work",
+                "--dest-profile",
+                "dest",
+                "--dest-endpoint-url",
+                "{url}",
+            ],
+            {},
+            5,
+            "There is no bucket no-such-bucket: create it, or check its name.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_what_is_wrong_is_said_in_a_sentence(
+    location: BucketLocation,
+    source: str,
+    stacpull: Stacpull,
+    tmp_path: Path,
+    arguments: list[str],
+    environ: dict[str, str],
+    code: int,
+    said: str,
+) -> None:
+    places = {"{url}": str(location.endpoint_url), "s3://{bucket}/p": f"s3://{location.bucket}/p"}
+    ran = stacpull("mirror", source, *(places.get(word, word) for word in arguments), **environ)
+    assert (ran.code, len(ran.sentences)) == (code, 1), ran.err
+    assert said in ran.err
+    assert "planted" not in (ran.out + ran.err).lower()
+    assert not (tmp_path / "disk").exists()
+    assert not (tmp_path / "work" / ".stacpull" / "ledger.sqlite").exists()
+    again = stacpull("mirror", source, "{dest}")
+    assert again.code == 0, again.err
