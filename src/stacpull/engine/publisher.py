@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter
+from stacpull.engine.item_writer import ItemWriter, WrittenItem
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -241,8 +241,7 @@ class Publisher:
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
         self._record(before, group.failures, group.confirmed)
-        failures = self._rename(ready)
-        self._renamed.items.extend(self._items.place(written))
+        failures = self._rename(ready, written)
         if failures:
             self._group.failures.extend(failures)
         self._on_published(group.delivered)
@@ -340,13 +339,19 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
+    def _rename(
+        self, ready: Sequence[tuple[Arrival, str]], written: Sequence[WrittenItem]
+    ) -> list[AssetFailure]:
+        """Place the assets of this group, and the JSON of items whose assets are all recorded."""
         failures = []
         placements = [
             Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
             for arrival, part in ready
         ]
-        for (arrival, part), failure in zip(ready, self._store.place_all(placements), strict=True):
+        items = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
+        results = self._store.place_all(placements + items)
+        self._renamed.items.extend(self._items.placed(written, results[len(ready) :]))
+        for (arrival, part), failure in zip(ready, results[: len(ready)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:
