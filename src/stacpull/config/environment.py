@@ -85,6 +85,11 @@ def handed_down(environ: Mapping[str, str] | None = None) -> tuple[dict[str, str
     return start, whole
 
 
+def all_variables() -> Mapping[str, str]:
+    """Return the variables of this process."""
+    return dict(os.environ)
+
+
 def aws_variables() -> dict[str, str]:
     """Return the variables of this process that AWS libraries read."""
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}

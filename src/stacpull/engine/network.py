@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
+from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
 from stacpull.engine.shares import SLOTS, Shares, share_out
@@ -150,7 +151,7 @@ async def open_network(
     addresses = addresses or _address_policy(address, options)
     http = http_transport(options, addresses)
     regions: dict[str, str] = {}
-    setup = TransportSetup(http, address.url, options, clock, address.kept, regions)
+    setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
     made = {name: scheme.transport(setup) for name, scheme in SCHEMES.items()}
     transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
