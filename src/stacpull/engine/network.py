@@ -13,7 +13,7 @@ from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
-from stacpull.engine.shares import Shares, share_out
+from stacpull.engine.shares import SLOTS, Shares, share_out
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
@@ -34,8 +34,6 @@ from stacpull.urls import is_encrypted, is_web
 
 _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
-_SLOTS = 64
-"""Transfers at once by default: the gates hold each host to what it bears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +205,7 @@ async def open_network(
 def _shares(options: Options, processes: int) -> Shares:
     """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
     room = shares_here().slots
-    slots = options.concurrency or min(_SLOTS, room)
+    slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)
 

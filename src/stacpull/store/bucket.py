@@ -380,18 +380,21 @@ class BucketStore(HeldParts, BucketFiles):
     covers_ledger = False
     is_local: Literal[False] = False
 
-    def __init__(self, work: Path, location: BucketLocation, *, publishes: bool = False) -> None:
+    def __init__(
+        self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
+    ) -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.
 
         Args:
             work: The directory of the ledger.
             location: The bucket.
             publishes: True in the process that publishes: it keeps small parts in memory.
+            own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: The work directory cannot be made or written.
         """
-        HeldParts.__init__(self, work, in_memory=publishes)
+        HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
 

@@ -85,6 +85,7 @@ def open_store(
     *,
     most_held: int = _HELD_DIRECTORIES,
     publishes: bool = False,
+    own: str = "",
 ) -> Destination | BucketStore:
     """Open the store of a mirror for a run.
 
@@ -93,16 +94,17 @@ def open_store(
         location: Its bucket; None: as the directory says.
         most_held: How many directories may be held open at once.
         publishes: True in the process that publishes.
+        own: The directory of this worker among the parts (`store.own_parts`).
 
     Raises:
         DestinationError: It cannot be made or written.
     """
     location = location or bucket_of(work)
     if location is None:
-        return Destination(work, most_held=most_held)
+        return Destination(work, most_held=most_held, own=own)
     from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-    return BucketStore(work, location, publishes=publishes)
+    return BucketStore(work, location, publishes=publishes, own=own)
 
 
 def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryFiles | BucketFiles:
