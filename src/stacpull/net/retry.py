@@ -19,14 +19,15 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
@@ -174,6 +175,8 @@ async def retrying(
         TransferError: The failure that is final, or the last one when the attempts are used up.
         SourceError: The host asks for a wait longer than the policy's longest.
     """
+    from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
+
     hooks = _TenacityHooks(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
     pending: list[Failure] = [first]
 
