@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from stacpull.store.bucket import BucketLocation, BucketStore  # few mirrors have one: 9 ms
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
+class Workspace(msgspec.Struct, frozen=True):
     """What a run writes to."""
 
     destination: Destination | BucketStore

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError
@@ -35,8 +36,7 @@ _PROGRESS = 1 << 20
 """The least bytes that count as progress: no server can prolong a transfer for ever byte by byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True):
     """How patient to be. Durations in seconds."""
 
     retries: int = 5
@@ -60,21 +60,18 @@ class RetryState(NamedTuple):
     """The most bytes that an attempt left to resume from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Try again after `seconds`; `charged` if that uses up an attempt."""
 
     seconds: float
     charged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """The failure is final."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRun:
+class StopRun(msgspec.Struct, frozen=True):
     """The host asked not to be called for `seconds`, which is too long to wait for."""
 
     seconds: float
