@@ -132,6 +132,7 @@ FILE_METHODS = frozenset(
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
     "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
+    "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/recovery.py": "reads the name of this boot from /proc",
     "upkeep/rebuild.py": "reads the log beside the ledger",

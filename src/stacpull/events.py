@@ -74,8 +74,6 @@ class Progress(msgspec.Struct, frozen=True):
     assets_pending: int = 0
     bytes_done: int = 0
     bytes_fetched: int = 0
-    bytes_planned: int | None = None
-    """Bytes of all planned assets, where the source states the sizes of all of them."""
     items_announced: int | None = None
     """Items the source announces for the walk, before any filter."""
     items_wanted: int | None = None

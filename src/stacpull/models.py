@@ -361,6 +361,8 @@ class IncomingPart(NamedTuple):
     inode: int = 0
     sha256: bytes | None = None
     """The digest to record, as in `Received`; None with a body: the store process computes it."""
+    own: str = ""
+    """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
 
 
 def incoming_part(

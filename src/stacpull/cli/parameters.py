@@ -25,7 +25,7 @@ FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
 OF_FILES = (
     "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate", "processes",
-    "stop-after", "max-failures", "dashboard", "dashboard-token",
+    "dask",    "stop-after", "max-failures", "dashboard", "dashboard-token",
 )  # fmt: skip
 """Transfer options that have no effect on commands that fetch no assets."""
 

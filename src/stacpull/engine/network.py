@@ -11,9 +11,10 @@ import msgspec
 
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
+from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
-from stacpull.engine.shares import Shares, share_out
+from stacpull.engine.shares import SLOTS, Shares, share_out
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
@@ -34,8 +35,6 @@ from stacpull.urls import is_encrypted, is_web
 
 _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
-_SLOTS = 64
-"""Transfers at once by default: the gates hold each host to what it bears."""
 
 
 class SourceAddress(msgspec.Struct, frozen=True):
@@ -151,7 +150,7 @@ async def open_network(
     addresses = addresses or _address_policy(address, options)
     http = http_transport(options, addresses)
     regions: dict[str, str] = {}
-    setup = TransportSetup(http, address.url, options, clock, address.kept, regions)
+    setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
     made = {name: scheme.transport(setup) for name, scheme in SCHEMES.items()}
     transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
@@ -205,7 +204,7 @@ async def open_network(
 def _shares(options: Options, processes: int) -> Shares:
     """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
     room = shares_here().slots
-    slots = options.concurrency or min(_SLOTS, room)
+    slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)
 

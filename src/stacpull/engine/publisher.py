@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter
+from stacpull.engine.item_writer import ItemWriter, WrittenItem
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -240,8 +240,7 @@ class Publisher:
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
         self._record(before, group.failures, group.confirmed)
-        failures = self._rename(ready)
-        self._renamed.items.extend(self._items.place(written))
+        failures = self._rename(ready, written)
         if failures:
             self._group.failures.extend(failures)
         self._on_published(group.delivered)
@@ -295,12 +294,12 @@ class Publisher:
         self._judge_pace(time.monotonic() - started)
 
     def distrust_ledger(self, error: BaseException) -> None:
-        """Believe nothing that waits, if the disk failed under the ledger: SQLite syncs by itself, too."""
+        """Distrust files that await their sync if the disk failed under the ledger: SQLite syncs, too."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
 
     def _distrust(self, error: DestinationError) -> None:
-        """See that nothing which waited for a sync that failed is believed, now or at the next start."""
+        """Distrust files that awaited a sync that failed, now and at the next start."""
         self._failed_sync = error
         self._store.withdraw_trust()  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
@@ -339,13 +338,19 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
+    def _rename(
+        self, ready: Sequence[tuple[Arrival, str]], written: Sequence[WrittenItem]
+    ) -> list[AssetFailure]:
+        """Place the assets of this group, and the JSON of items whose assets are all recorded."""
         failures = []
         placements = [
             Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
             for arrival, part in ready
         ]
-        for (arrival, part), failure in zip(ready, self._store.place_all(placements), strict=True):
+        items = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
+        results = self._store.place_all(placements + items)
+        self._renamed.items.extend(self._items.placed(written, results[len(ready) :]))
+        for (arrival, part), failure in zip(ready, results[: len(ready)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:

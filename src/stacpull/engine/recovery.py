@@ -78,6 +78,7 @@ def recover(
         InterruptedRunError: it was stopped; what was not looked at is as it was.
     """
     hashed = _FileHasher(is_stopped)
+    store.collect_parts()
     belief = _belief(db, store)
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show

@@ -309,7 +309,7 @@ def _record_done(
 def _record_confirmed(
     db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Compared]
 ) -> None:
-    """Count as done what is in place; not what was planned differently meanwhile."""
+    """Mark confirmed assets as done, except those that were planned again meanwhile."""
     for one in confirmed:
         found = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
         if found is not None:

@@ -532,7 +532,7 @@ def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
         twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
         raise StacpullError(
             f"Asset {twice!r} of item {item.item} of {item.collection} was planned twice: this is a "
-            "mistake of stacpull's, please report it. --exclude-asset leaves such assets out."
+            "bug in stacpull, please report it. --exclude-asset leaves such assets out."
         )
 
 

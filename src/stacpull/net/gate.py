@@ -4,12 +4,12 @@ Each host has a gate with a limit of permits, which starts at 16 and is found ou
 decides, `net.gauge` counts), up to the maximum.
 
 - A host that throttles (429, 503, SlowDown, Retry-After) closes its gate for all workers until it wants to be
-  asked again, and the limit is halved. The answers of one burst are one message: it halves once.
+  asked again, and the limit is halved. Throttling answers to one burst halve the limit once.
 - A host that answers some requests but breaks others off, or leaves them without an answer, gets more at once
   than it can serve: the limit is halved, and what was too much costs no attempt.
 - A host that answers nothing, 20 times in a row, closes its gate as if it had throttled. From then on a
-  failure costs no attempt, since it says nothing of any asset. If the host has not answered for the gate's
-  patience, it is given up: whoever waits or asks gets a DOWN failure at once, but for a probe a minute. The
+  failure costs no attempt, since it says nothing about an asset. If the host has not answered for the gate's
+  patience, it is given up: requests fail at once with DOWN, except for one probe per minute. The
   first answer ends all this.
 
 Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
@@ -359,6 +359,11 @@ class Gate:
         if self._close(pause) and not hearsay:
             self._on_closed(self.host, pause)
 
+    def bound(self, maximum: int) -> None:
+        """Give out no more than `maximum` permits from now on; those that are held stay."""
+        self._gauge.bound(maximum)
+        self._change()
+
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
 
@@ -496,6 +501,16 @@ class Gates:
             )
         return gate
 
+    def bound(self, per_host: int) -> None:
+        """Give each host no more than `per_host` at once from now on."""
+        self._maximum = per_host
+        for gate in self:
+            gate.bound(per_host)
+
+    def is_within(self, per_host: int) -> bool:
+        """Return True if no host gets more than `per_host` at once now."""
+        return all(gate.in_use <= per_host for gate in self)
+
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
 
@@ -524,8 +539,8 @@ class Gates:
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
             self._events.warn(
-                f"{host} is overloaded, or wants fewer requests: the run waits, asks it again in "
-                f"{seconds:.0f} s, and gives it up if it answers nothing else for a long time."
+                f"{host} is overloaded, or wants fewer requests. The next request is in {seconds:.0f} s; "
+                "the host is abandoned if it answers nothing else for a long time."
             )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
+    from stacpull.redact import Secrets
 
 
 class TransportSetup(msgspec.Struct, frozen=True):
@@ -32,6 +33,10 @@ class TransportSetup(msgspec.Struct, frozen=True):
     """The URL of SOURCE."""
     options: Options
     clock: Clock
+    variables: Mapping[str, str]
+    """The environment: a scheme whose services need a key reads it from here, and adds it to `secrets`."""
+    secrets: Secrets
+    """What is removed from everything that is kept or shown."""
     kept: Path | None = None
     """The file that holds what was read from standard input, if that is SOURCE."""
     regions: Mapping[str, str] = msgspec.field(default_factory=dict)
