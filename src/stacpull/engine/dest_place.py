@@ -109,4 +109,5 @@ def _changed(work: Path, known: BucketLocation, options: Options) -> BucketLocat
         endpoint_url=endpoint or known.endpoint_url,
         region=options.dest_region or known.region,
         profile=options.dest_profile or known.profile,
+        ca_bundle=str(options.ca_bundle.absolute()) if options.ca_bundle else known.ca_bundle,
     )

@@ -93,6 +93,8 @@ class BucketLocation(msgspec.Struct, frozen=True):
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
+    ca_bundle: str | None = None
+    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
 
@@ -348,7 +350,11 @@ class BucketFiles:
             raise refusal from error
         except unusable as error:
             raise _no_credentials(self.location, str(error)) from error
-        except exceptions.HTTPClientError as error:
+        except exceptions.SSLError as error:
+            raise DestinationError(
+                f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
+            ) from error
+        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
@@ -1005,6 +1011,8 @@ def _session(location: BucketLocation) -> Any:
     from botocore.session import Session  # noqa: PLC0415
 
     session = Session(profile=location.profile)
+    if location.ca_bundle is not None:
+        session.set_config_variable("ca_bundle", location.ca_bundle)
     try:
         providers = session.get_component("credential_provider")
     except ProfileNotFound as error:
