@@ -1,6 +1,6 @@
 """Decoders of Parquet (`stacpull.sources.parquet_file`) that are forked instead of started.
 
-Starting one takes a quarter of a second, nearly all of it for the import of pyarrow. One process imports it once,
+Starting one takes a quarter of a second, nearly all of it to import pyarrow. One process imports it once,
 and forks a child for each file. The child runs the same code on the same descriptors, within the same limit
 of memory, and pyarrow may end it.
 """
