@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
+import msgspec
 
 from stacpull import arguments
 from stacpull.arguments import Declaration, Reader, option
@@ -418,8 +418,7 @@ HOLDERS: Mapping[Scope, type] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option, as it is declared on a field: `name` in kebab case, `target` the field (`s3.region`)."""
 
     scope: Scope

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
 import attrs
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
@@ -55,8 +58,7 @@ _LAST_ERRORS = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ClassInfo:
+class ClassInfo(msgspec.Struct, frozen=True):
     """One list of label classes. `counts` is the number of items with each class, if they were counted."""
 
     name: str
@@ -148,7 +150,7 @@ async def _watched(
             on_event(Notice("info", f"dashboard: {dashboard.url}"))
         with timed_stop(stop, options.stop_after, dashboard) as stopping:
             report = await work(dashboard, stopping)
-    return replace(report, dashboard=dashboard.url)
+    return dataclasses.replace(report, dashboard=dashboard.url)
 
 
 async def _mirror(
