@@ -120,7 +120,7 @@ def open_spool(out: Path, depends_on: Any, path: Path | None = None) -> Iterator
                 raise
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise destination_error(error, out) from error
+        raise destination_error(error, out, again="run the command again") from error
 
 
 def remove_spool(path: Path) -> None:
@@ -132,4 +132,4 @@ def remove_spool(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise destination_error(error, path) from error
+        raise destination_error(error, path, again="run the command again") from error
