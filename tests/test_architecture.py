@@ -132,6 +132,7 @@ FILE_METHODS = frozenset(
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
     "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
+    "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/recovery.py": "reads the name of this boot from /proc",
     "upkeep/rebuild.py": "reads the log beside the ledger",
@@ -139,7 +140,7 @@ OWN_FILES = {
     "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
     "catalog/tables.py": "writes tables to files of the user's",
     "outputs/geoparquet.py": "writes OUT",
-    "outputs/formats.py": "looks at OUT",
+    "outputs/export.py": "looks at OUT",
     "outputs/html_page.py": "reads its own page",
     "outputs/html_report.py": "writes OUT",
     "outputs/kerchunk.py": "writes OUT; reads the headers of files in DEST, which must be a directory",

@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     )
     from stacpull.models import FailureKind, ItemId
     from stacpull.notebook import progress_bar
+    from stacpull.outputs.export import export
     from stacpull.outputs.export_report import ExportReport
-    from stacpull.outputs.formats import export
     from stacpull.outputs.html_report import report
     from stacpull.redact import Secret
     from stacpull.reports import (
@@ -125,7 +125,7 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
-    "stacpull.outputs.formats": ("export",),
+    "stacpull.outputs.export": ("export",),
     "stacpull.outputs.export_report": ("ExportReport",),
     "stacpull.outputs.html_report": ("report",),
     "stacpull.models": ("FailureKind", "ItemId"),

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secrets
@@ -33,8 +35,7 @@ DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "un
 """`obstructed`: a link, directory or device is where a file belongs."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(msgspec.Struct, frozen=True):
     """A run begins, or resumes an earlier one (`resumed`). `source` is without credentials."""
 
     run: int
@@ -42,8 +43,7 @@ class RunStarted:
     resumed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HostProgress:
+class HostProgress(msgspec.Struct, frozen=True):
     """What one host does for the run now."""
 
     host: str
@@ -60,8 +60,7 @@ class HostProgress:
     """Seconds until it gets requests again, since it throttles or does not answer; 0 if it gets them now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """Progress of the run: the counters of this selection (docs/json.md), sizes in bytes."""
 
     items_seen: int = 0
@@ -75,8 +74,6 @@ class Progress:
     assets_pending: int = 0
     bytes_done: int = 0
     bytes_fetched: int = 0
-    bytes_planned: int | None = None
-    """Bytes of all planned assets, where the source states the sizes of all of them."""
     items_announced: int | None = None
     """Items the source announces for the walk, before any filter."""
     items_wanted: int | None = None
@@ -105,16 +102,14 @@ class Progress:
         return max(self.assets_planned, round(self.assets_planned / min(1.0, read))) if read > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """Something the user should know. `text` is one plain sentence without credentials."""
 
     level: Literal["debug", "info", "warning"]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class AssetFailed:
+class AssetFailed(msgspec.Struct, frozen=True):
     """An asset failed for good in this run (`retry` tries it again)."""
 
     item: ItemId
@@ -123,8 +118,7 @@ class AssetFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ItemGone:
+class ItemGone(msgspec.Struct, frozen=True):
     """An item of the mirror is gone at the source (`--prune`): so many files of assets, so many bytes."""
 
     item: ItemId
@@ -134,16 +128,14 @@ class ItemGone:
     """True if it is removed from the mirror now."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(msgspec.Struct, frozen=True):
     """The run has ended; `state` is its state in the ledger."""
 
     run: int
     state: Literal["complete", "interrupted", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """Progress of `verify` (or a rebuild): files and bytes checked, of those that are expected."""
 
     files: int
@@ -154,8 +146,7 @@ class Checked:
     bytes_expected: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(msgspec.Struct, frozen=True):
     """Something in DEST is not as the ledger has it. `path` is relative to DEST.
 
     `expected` and `found` are for people: "12345 bytes, sha256 0f…", "a link", "nothing".
@@ -175,8 +166,7 @@ class Damage:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """Progress of a job that is not a mirror: `done` of `total` steps of one stage (None: not known yet)."""
 
     name: str

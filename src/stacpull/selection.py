@@ -204,7 +204,7 @@ class Selection:
         default=False, metadata=option("Also fetch the assets of collections (thumbnails, documents).")
     )
     source_links: bool = attrs.field(
-        default=True, metadata=option("Follow label items to their source imagery, or do not.")
+        default=True, metadata=option("Also fetch the source imagery that label items link to.")
     )
     follow: tuple[str, ...] = attrs.field(
         default=(),

@@ -20,7 +20,8 @@ import stacpull
 from stacpull.engine import api
 from stacpull.engine.api import failures, status
 from stacpull.errors import UsageError
-from stacpull.outputs import formats, html_report
+from stacpull.outputs import export as exporting
+from stacpull.outputs import html_report
 from stacpull.upkeep import shard_merge
 from stacpull.upkeep import verify as verifying
 
@@ -66,7 +67,7 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
-export = _blocking(formats.export)
+export = _blocking(exporting.export)
 merge = _blocking(shard_merge.merge)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)

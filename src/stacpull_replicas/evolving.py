@@ -119,17 +119,17 @@ class EvolvingReplica(ReplicaServer):
     def evolve(self) -> Evolution:
         """Publish the next version; each kind of change strikes one or two items of its own."""
         self._step += 1
-        told = Evolution()
+        evolution = Evolution()
         before, self._next = self.items, dict(self.items)
         names = sorted(before, key=lambda name: mix(self._seed, self._step, *name.encode()))
         for kind in _KINDS:
             for _ in range(1 + mix(self._seed, self._step, len(kind)) % 2):
                 name = self._add() if kind == "added" else names.pop()
-                getattr(told, kind).append(name)
+                getattr(evolution, kind).append(name)
                 if kind != "added":
                     self._change(kind, name)
         self.items = self._next  # at once: another thread answers
-        return told
+        return evolution
 
     @property
     def _now(self) -> datetime:

@@ -284,21 +284,21 @@ def _rule(table: Mapping[str, Any]) -> Rule:
     kind = FAULTS[what]
     own = {one.name: one for one in fields(kind)}
     of_rule = {one.name: one for one in fields(Rule) if one.name != "fault"}
-    told: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     made: dict[str, Any] = {}
     for key, value in table.items():
         if key == "nth":
-            told |= {"first": _number(key, value), "last": _number(key, value)}
+            given |= {"first": _number(key, value), "last": _number(key, value)}
         elif key in own:
             made[key] = _value(key, value, get_type_hints(kind)[key])
         elif (name := _RENAMED.get(key, key)) in of_rule and key not in _RENAMED.values():
-            told[name] = _checked(key, name, _value(key, value, get_type_hints(Rule)[name]))
+            given[name] = _checked(key, name, _value(key, value, get_type_hints(Rule)[name]))
         elif key != "what":
             known = ", ".join([*own, "nth", *_RENAMED, *(n for n in of_rule if n not in _RENAMED.values())])
             raise _KeyWrongError(key, f"is no key of a rule with {what}; it may have {known}")
     for missing in (name for name, one in own.items() if name not in made and _is_required(one)):
         raise _KeyWrongError("what", f"= {what!r} needs {missing}")
-    return Rule(kind(**made), **told)
+    return Rule(kind(**made), **given)
 
 
 def _checked(key: str, name: str, value: Any) -> Any:

@@ -111,7 +111,7 @@ def test_a_run_with_work_left_that_nobody_does_ends_as_an_error_and_not_as_stopp
         async with SmallApi({"a": ["1"]}) as api:
             await mirror(api.url("/collections/a"), dest)
             await asyncio.to_thread(lose)
-            with pytest.raises(StacpullError, match="mistake of stacpull's") as told:
+            with pytest.raises(StacpullError, match="bug in stacpull") as told:
                 await resume(dest)
             assert told.value.exit_code == 1
             assert (await asyncio.to_thread(status, dest)).state == "failed"

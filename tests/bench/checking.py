@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -28,8 +28,13 @@ def check(
     patterns = tuple(own)
     wrong += [f"{name} is not of the manifest" for name in _strangers(dest, expected, patterns)]
     if wrong:
-        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        raise WrongTreeError(f"the tree is wrong: {', '.join(wrong[:_NAMED])}{more}")
+        raise WrongTreeError(wrong_tree(wrong))
+
+
+def wrong_tree(wrong: Sequence[str]) -> str:
+    """Return what is wrong in one sentence, which names some of the files."""
+    more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+    return f"the tree is wrong: {', '.join(wrong[:_NAMED])}{more}"
 
 
 def _differs(true: Path, found: Path) -> str | None:

@@ -158,17 +158,23 @@ def _as(kind: str, served: Origin) -> Origin:
 @contextlib.contextmanager
 def _radosgw(pages: Origin, files: list[File], work: Path) -> Iterator[Origin]:
     """Put the files into radosgw; `pages` goes on to serve what lists them."""
-    for name in ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool"):
+    for name in radosgw_programs():
         program(name)
     from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - with boto3, for this origin alone
 
     place = work / "radosgw"
     place.mkdir()
-    with radosgw(place) as gateway:
+    size = sum(file.size for file in files)
+    with radosgw(place, memory=max(2 << 30, 16 * size)) as gateway:  # runs may store copies there
         keys = OWNER.access_key, OWNER.secret_key
         _fill(gateway.url, keys, pages.root, files)
         about = f"radosgw {_version(['radosgw', '--version'])}, signatures verified"
         yield replace(pages, about=about, endpoint=gateway.url, keys=keys)
+
+
+def radosgw_programs() -> tuple[str, ...]:
+    """Return what must be installed for a radosgw."""
+    return "radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool"
 
 
 def _fill(endpoint: str, keys: tuple[str, str], root: Path, files: list[File]) -> None:

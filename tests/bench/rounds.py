@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import destinations, tools
+from tests.bench.bucket_destination import Gateway, bucket, check_bucket, gateway
 from tests.bench.checking import WrongTreeError, check
 from tests.bench.figures import Figure, Outcome, another_round, beside
 from tests.bench.lacking import Unavailable
@@ -105,11 +106,16 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
         root, logs = work / "root", work / "logs"
         root.mkdir()
         logs.mkdir()
-        with destinations.destination(scenario.destination, work, room):
+        kind = "memory" if scenario.destination == "bucket" else scenario.destination
+        with destinations.destination(kind, work, room):
             pass  # before anything is made for a destination that cannot be had
         way = stack.enter_context(link(scenario.rtt_ms, logs))
         write_files(root, files)
         served = stack.enter_context(origin(scenario.origin, way, root, files, logs, capped=scenario.capped))
+        target = None
+        if scenario.destination == "bucket":
+            target = stack.enter_context(gateway(served, logs, size * plan.rounds * len(plan.tools)))
+            about = f"a new bucket of {'the same' if served.keys else 'a'} radosgw a run"
         measured = Measured(
             scenario,
             len(files),
@@ -117,9 +123,9 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
             served.about,
             way.about,
             _round_trip(way, served, scenario.rtt_ms),
-            about if scenario.destination == "memory" else "a fresh ext4 on a loop device a run",
+            about if scenario.destination != "ext4" else "a fresh ext4 on a loop device a run",
         )
-        course = _Course(scenario, plan, files, served, way, work, room)
+        course = _Course(scenario, plan, files, served, way, work, room, target)
         measured.outcomes = list(course.outcomes())
         return measured
 
@@ -144,6 +150,8 @@ class _Course:
     way: Link
     work: Path
     room: int
+    gateway: Gateway | None
+    """Where the destination is a bucket."""
 
     def outcomes(self) -> Iterator[Outcome]:
         """Run the rounds; a tool that cannot or fails is not asked again."""
@@ -187,18 +195,23 @@ class _Course:
     def _run(self, tool: Tool, patience: float) -> Figure:
         """Run a tool once and compare its tree. Raises Unavailable, FailedError, WrongTreeError."""
         self.plan.say(f"{self.scenario.name}: {tool.name}")
+        kind = "memory" if self.gateway else self.scenario.destination
         with (
-            destinations.destination(self.scenario.destination, self.work, self.room) as dest,
+            destinations.destination(kind, self.work, self.room) as dest,
             tempfile.TemporaryDirectory(dir=self.work, prefix="lists-") as lists,
+            bucket(self.gateway) if self.gateway else nullcontext() as target,
         ):
-            task = Task(self.served, self.files, dest, Path(lists))
+            task = Task(self.served, self.files, dest, Path(lists), target)
             invocation = tool.invoke(self.plan.tools[tool.name], task)
             environment = tools.environment(invocation, task.work)
             before = machine_time()
             figure = yardstick(invocation.command, self.way.tools, environment, task.work, patience)
             spent = [after - then for after, then in zip(machine_time(), before, strict=True)]
             figure = beside(figure, *spent)
-            check(self.served.root, self.files, dest, tool.place, tool.own)
+            if target is None:
+                check(self.served.root, self.files, dest, tool.place, tool.own)
+            else:
+                check_bucket(self.served.root, self.files, target, tool.place, tool.own)
         return figure
 
 

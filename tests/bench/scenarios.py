@@ -11,8 +11,8 @@ from tests.bench.mixes import MIXES, Mix
 class Scenario:
     """One row. `items` says how many of the mix (all, if None); `quick` whether --quick runs it.
 
-    `origin` is one of `origins.KINDS`, `destination` one of `destinations.KINDS`; `capped` has the origin
-    limit what one connection gets.
+    `origin` is one of `origins.KINDS`, `destination` one of `destinations.KINDS` or "bucket" (of the
+    same radosgw where the origin is one); `capped` has the origin limit what one connection gets.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Scenario:
             "each connection capped" if self.capped else "",
             f"{self.rtt_ms:g} ms round trip" if self.rtt_ms else "",
             "fresh ext4" if self.destination == "ext4" else "",
+            "into a bucket (radosgw)" if self.destination == "bucket" else "",
         ]
         return "; ".join([self.mix.about, ways[self.origin], *filter(None, more)])
 
@@ -73,5 +74,9 @@ SCENARIOS = (
     Scenario("1gb-http", _GB1, "http"),
     Scenario("1gb-https", _GB1, "https"),
     Scenario("1gb-http-ext4", _GB1, "http", destination="ext4"),
+    Scenario("ben-http-bucket", _BEN, "http", destination="bucket", items=300),
+    Scenario("ben-bucket-bucket", _BEN, "s3-radosgw", destination="bucket", items=300),
+    Scenario("64mb-http-bucket", _MB64, "http", destination="bucket", items=3),
+    Scenario("64mb-bucket-bucket", _MB64, "s3-radosgw", destination="bucket", items=3),
     Scenario("256mb-http-capped", _MB256, "http", capped=True),
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.bench import tools
+from tests.bench.bucket_destination import PREFIX, BucketDestination, Gateway
 from tests.bench.figures import OURS
 from tests.bench.lacking import Unavailable
 from tests.bench.mixes import File
@@ -15,6 +17,7 @@ from tests.bench.tools import TOOLS, Invocation, Task, Tool, environment, versio
 
 SMALL = [File("a", "B01", "a_B01.tif", 1000), File("b", "labels", "b_labels.json", 10)]
 BY_NAME = {tool.name: tool for tool in TOOLS}
+BUCKET_DESTINATION = BucketDestination(Gateway("http://127.0.0.1:2", ("dest-key", "dest-secret")), "run")
 PEERS = [tool for tool in TOOLS if not tool.name.startswith(OURS)]
 
 
@@ -69,6 +72,8 @@ def test_a_tool_that_does_not_start_is_said(start: str):
 def test_every_tool_takes_every_origin_or_says_why_not(tool: Tool, kind: str, tmp_path: Path):
     cannot = {("s5cmd", "http"), ("s5cmd", "https"), ("wget2", "signed"), ("aria2c", "signed")}
     asked = task(kind, tmp_path)
+    if tool.name == "rclone":
+        asked = replace(asked, bucket=BUCKET_DESTINATION)
     if (tool.name, kind) in cannot:
         with pytest.raises(Unavailable, match="S3"):
             tool.invoke(["tool"], asked)
@@ -78,6 +83,26 @@ def test_every_tool_takes_every_origin_or_says_why_not(tool: Tool, kind: str, tm
     assert invocation.command[0] == "tool"
     assert ("ca.pem" in told) == (kind == "https")
     assert (KEYS[1] in told) == (kind == "signed")
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=ids)
+@pytest.mark.parametrize("kind", ["http", "signed"])
+def test_tools_that_copy_into_a_bucket_get_its_keys(tool: Tool, kind: str, tmp_path: Path):
+    asked = replace(task(kind, tmp_path), bucket=BUCKET_DESTINATION)
+    if tool.name not in {OURS, "stacpull-2", "rclone"} | ({"s5cmd"} if kind == "signed" else set()):
+        with pytest.raises(Unavailable, match=r"bucket|S3"):
+            tool.invoke(["tool"], asked)
+        return
+    invocation = tool.invoke(["tool"], asked)
+    told = " ".join([*invocation.command, *listed(asked)])
+    assert f"run/{PREFIX}" in told
+    assert "dest-secret" not in told
+    assert tool.name == "s5cmd" or "dest-secret" in invocation.environment.values()
+
+
+def test_rclone_copies_into_buckets_only(tmp_path: Path):
+    with pytest.raises(Unavailable, match="with a bucket as destination"):
+        BY_NAME["rclone"].invoke(["rclone"], task("http", tmp_path))
 
 
 def listed(asked: Task) -> list[str]:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.bucket_destination import PREFIX, BucketDestination
 from tests.bench.figures import OURS
 from tests.bench.lacking import Unavailable
-from tests.bench.mixes import COLLECTION, File
+from tests.bench.mixes import BUCKET, COLLECTION, File
 from tests.bench.origins import Origin
 from tests.servers.process import TOOLS as VENVS
 
@@ -33,12 +34,16 @@ _INSTALL = "bash scripts/install-bench-tools"
 
 @dataclass(frozen=True)
 class Task:
-    """What a tool is to download, and where to. `work` is an empty directory for its lists."""
+    """What a tool is to download, and where to. `work` is an empty directory for its lists.
+
+    With a `bucket`, `dest` is only for what a tool keeps beside it.
+    """
 
     origin: Origin
     files: list[File]
     dest: Path
     work: Path
+    bucket: BucketDestination | None = None
 
     @property
     def is_large(self) -> bool:
@@ -119,6 +124,22 @@ def _aws(origin: Origin) -> dict[str, str]:
     return {name: value for name, value in {**endpoint, **signing}.items() if value}
 
 
+def _signing(bucket: BucketDestination) -> dict[str, str]:
+    """The environment of a tool that writes to a bucket."""
+    access_key, secret_key = bucket.gateway.keys
+    return {
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
+        "AWS_REGION": _REGION,
+        "AWS_DEFAULT_REGION": _REGION,
+    }
+
+
+def _needs_directory(task: Task) -> None:
+    if task.bucket:
+        raise Unavailable("does not copy into a bucket")
+
+
 def _trusted(origin: Origin) -> dict[str, str]:
     """The environment of a tool that has no option for authorities but reads OpenSSL's variable."""
     return {"SSL_CERT_FILE": str(origin.authority)} if origin.authority else {}
@@ -150,13 +171,18 @@ def _help(command: str) -> str:
 
 def _stacpull(start: list[str], task: Task) -> Invocation:
     origin = task.origin
-    command = [*start, "mirror", origin.source, str(task.dest)]
+    command, environment = [*start, "mirror", origin.source, str(task.dest)], _aws(origin)
+    if task.bucket:
+        endpoint = task.bucket.gateway.endpoint
+        command[-1:] = [task.bucket.url, "--work", str(task.dest)]
+        command += ["--dest-endpoint-url", endpoint, "--dest-region", _REGION]
+        environment |= _signing(task.bucket)
     if origin.authority:
         command += ["--ca-bundle", str(origin.authority)]
     if origin.endpoint:
         command += ["--endpoint-url", origin.endpoint, "--region", _REGION]
         command += [] if origin.keys else ["--no-sign-request"]
-    return Invocation(command, _aws(origin))
+    return Invocation(command, environment)
 
 
 def _two_processes(start: list[str], task: Task) -> Invocation:
@@ -173,6 +199,7 @@ _OUR_DOCUMENTS = (".stacpull/*", "catalog.json", f"{COLLECTION}/collection.json"
 
 def _curl(start: list[str], task: Task) -> Invocation:
     """All URLs in one configuration; it signs for S3 itself (7.88 but for a header that S3 asks for)."""
+    _needs_directory(task)
     lines = [f'url = "{task.origin.url(f)}"\noutput = "{task.dest}/{f.path}"' for f in task.files]
     config = task.listing("curl.cfg", lines)
     command = [*start, "--disable", "--silent", "--show-error", "--fail", "--location", "--create-dirs"]
@@ -186,6 +213,7 @@ def _curl(start: list[str], task: Task) -> Invocation:
 
 
 def _wget2(start: list[str], task: Task) -> Invocation:
+    _needs_directory(task)
     _needs_http(task)
     urls = task.listing("wget2.txt", [task.origin.url(file) for file in task.files])
     command = [
@@ -202,6 +230,7 @@ def _wget2(start: list[str], task: Task) -> Invocation:
 
 
 def _aria2(start: list[str], task: Task) -> Invocation:
+    _needs_directory(task)
     _needs_http(task)
     entries = [f"{task.origin.url(f)}\n  dir={task.dest}/{f.item}\n  out={f.name}" for f in task.files]
     urls = task.listing("aria2.txt", entries)
@@ -222,6 +251,7 @@ def _aria2(start: list[str], task: Task) -> Invocation:
 
 def _stac_asset(start: list[str], task: Task) -> Invocation:
     """Signs only as one who pays for requests, which the origins take."""
+    _needs_directory(task)
     command = [*start, "download", str(task.origin.documents), str(task.dest), "--quiet", "--fail-fast"]
     command += ["--max-concurrent-downloads", str(CONNECTIONS)]
     command += ["--s3-requester-pays"] if task.origin.keys else []
@@ -232,14 +262,52 @@ def _s5cmd(start: list[str], task: Task) -> Invocation:
     origin = task.origin
     if origin.endpoint is None:
         raise Unavailable("speaks S3 only")
-    lines = [f"cp {origin.href(file)} {task.dest}/{file.path}" for file in task.files]
+    dest = task.bucket.url if task.bucket else task.dest
+    lines = [f"cp {origin.href(file)} {dest}/{file.path}" for file in task.files]
     command = [*start, "--log", "error", "--numworkers", str(CONNECTIONS), "--endpoint-url", origin.endpoint]
     command += [] if origin.keys else ["--no-sign-request"]
     return Invocation([*command, "run", task.listing("s5cmd.txt", lines)], _aws(origin))
 
 
+def _rclone(start: list[str], task: Task) -> Invocation:
+    """It asks neither what is there nor what it has just written."""
+    if task.bucket is None:
+        raise Unavailable("is measured with a bucket as destination")
+    origin = task.origin
+    command = [*start, "--config", os.devnull, "copy", "--transfers", str(CONNECTIONS)]
+    command += ["--checkers", str(CONNECTIONS), "--no-traverse", "--no-check-dest", "--ignore-checksum"]
+    command += ["--s3-no-check-bucket", "--s3-no-head", "--s3-disable-checksum"]
+    command += ["--files-from-raw", task.listing("rclone.txt", [file.path for file in task.files])]
+    environment = _rclone_remote("DEST", task.bucket.gateway.endpoint, task.bucket.gateway.keys)
+    if origin.endpoint is None:
+        command += ["--http-url", f"{origin.base}/r"]
+        source = ":http:"
+    elif origin.endpoint == task.bucket.gateway.endpoint:
+        source = f"dest:{BUCKET}"  # one remote: it has the service copy
+    else:
+        environment |= _rclone_remote("SOURCE", origin.endpoint, origin.keys or ("", ""))
+        source = f"source:{BUCKET}"
+    if origin.authority:
+        command += ["--ca-cert", str(origin.authority)]
+    return Invocation([*command, source, f"dest:{task.bucket.name}/{PREFIX}"], environment)
+
+
+def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str, str]:
+    """The environment that makes a remote of rclone's."""
+    entries = {
+        "TYPE": "s3",
+        "PROVIDER": "Ceph",
+        "ENDPOINT": endpoint,
+        "REGION": _REGION,
+        "ACCESS_KEY_ID": keys[0],
+        "SECRET_ACCESS_KEY": keys[1],
+    }
+    return {f"RCLONE_CONFIG_{name}_{entry}": value for entry, value in entries.items()}
+
+
 def _obstore(start: list[str], task: Task) -> Invocation:
     """Told by a file what obstore_peer.py reads."""
+    _needs_directory(task)
     origin = task.origin
     told = {
         "base": f"{origin.base}/r" if origin.endpoint is None else None,
@@ -271,6 +339,7 @@ TOOLS = (
     Tool("stac-asset", _of_venv("stac-asset", "stac-asset"), _stac_asset, own=("item-collection.json",),
          version=_of_package("stac-asset")),
     Tool("s5cmd", _of_venv("s5cmd", "s5cmd"), _s5cmd, version=lambda program: [program, "version"]),
+    Tool("rclone", _of_venv("rclone", "rclone"), _rclone, version=lambda program: [program, "version"]),
     Tool("obstore", _of_venv("obstore", "python"), _obstore, version=_of_package("obstore")),
 )  # fmt: skip
 

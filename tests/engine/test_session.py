@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine import workspace as room
+from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.session import opened_workspace
 from stacpull.engine.together import off_loop
 
@@ -24,7 +25,7 @@ def test_the_error_of_a_run_is_raised_although_the_disk_fails_at_its_end(
         raise error
 
     async def run() -> None:
-        async with opened_workspace(tmp_path):
+        async with opened_workspace(DestPlace(tmp_path)):
             monkeypatch.setattr(room, "settle_log", failing)
             raise LookupError("what ended the run")
 

@@ -268,4 +268,4 @@ def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
     """Return what makes a gate of so many, or (None) one that finds out."""
     if limit is None:
         return lambda clock: Gate("host", WORKERS, clock)
-    return lambda clock: Steady("host", limit, clock, limit, told=True)
+    return lambda clock: Steady("host", limit, clock, limit, set_by_user=True)

@@ -15,20 +15,28 @@ def without_tokens(data: bytes) -> bytes:
     return TOKEN.sub(rb"\1", data)
 
 
-def objects(s3: Any, location: BucketLocation) -> dict[str, bytes]:
-    """Return every object of a mirror, its own notes apart."""
+def keys(s3: Any, location: BucketLocation) -> list[str]:
+    """Return the keys of all objects of a mirror, below its prefix."""
     prefix = f"{location.prefix}/"
-    keys = [
-        one["Key"]
+    return [
+        one["Key"].removeprefix(prefix)
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
         for one in page.get("Contents", ())
     ]
+
+
+def body(s3: Any, location: BucketLocation, key: str) -> bytes:
+    """Return the content of an object of a mirror."""
+    found: bytes = s3.get_object(Bucket=location.bucket, Key=f"{location.prefix}/{key}")["Body"].read()
+    return found
+
+
+def objects(s3: Any, location: BucketLocation) -> dict[str, bytes]:
+    """Return every object of a mirror, its own notes apart."""
     return {
-        key.removeprefix(prefix): without_tokens(
-            s3.get_object(Bucket=location.bucket, Key=key)["Body"].read()
-        )
-        for key in keys
-        if not key.startswith(f"{prefix}.stacpull/")
+        key: without_tokens(body(s3, location, key))
+        for key in keys(s3, location)
+        if not key.startswith(".stacpull/")
     }
 
 

@@ -50,7 +50,7 @@ mon_data_avail_warn = 0
 mon_data_avail_crit = 0
 osd_data = {work}/osd
 osd_objectstore = memstore
-memstore_device_bytes = 2147483648
+memstore_device_bytes = {memory}
 osd_crush_chooseleaf_type = 0
 osd_crush_update_on_start = false
 osd_class_update_on_start = false
@@ -99,11 +99,16 @@ class Radosgw:
 
 
 @contextmanager
-def radosgw(work: Path) -> Iterator[Radosgw]:
-    """Start the cluster in `work`; its parts end in the order that lets each take its leave."""
+def radosgw(work: Path, *, memory: int = 2 << 30) -> Iterator[Radosgw]:
+    """Start the cluster in `work`; its parts end in the order that lets each take its leave.
+
+    Args:
+        work: Its directory.
+        memory: Bytes that it can store.
+    """
     for program in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):
         found(program)
-    parts = _Parts(work)
+    parts = _Parts(work, memory)
     with parts.monitor(), parts.store(), parts.gateway():
         parts.make_users()
         yield Radosgw(parts.port, work / "client.rgw.log")
@@ -112,12 +117,14 @@ def radosgw(work: Path) -> Iterator[Radosgw]:
 class _Parts:
     """What the cluster is made of, to be started in this order: monitor, store, gateway."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, memory: int) -> None:
         self.work = work
         self.mon_port, self.port = free_ports(2)
         self.fsid = str(uuid.uuid4())
         self.conf = ["-c", str(work / "ceph.conf")]
-        text = _CONFIGURATION.format(fsid=self.fsid, mon_port=self.mon_port, work=work, sts_key=_STS_KEY)
+        text = _CONFIGURATION.format(
+            fsid=self.fsid, mon_port=self.mon_port, work=work, sts_key=_STS_KEY, memory=memory
+        )
         (work / "ceph.conf").write_text(text)
 
     @contextmanager

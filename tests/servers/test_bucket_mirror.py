@@ -22,7 +22,6 @@ from tests.servers.buckets import REGION, Keys
 from tests.servers.process import found
 
 import stacpull
-from stacpull.errors import DestinationError
 from stacpull.store.bucket import BucketLocation
 from stacpull.store.store_choice import remember_bucket
 from stacpull_replicas import EvolvingReplica, MlhubReplica, Status, run_in_thread
@@ -134,22 +133,6 @@ def test_others_read_a_mirror_in_a_bucket(
     )
     names = [line.split()[-1] for line in listed.stdout.decode().splitlines()]
     assert sorted(name for name in names if not name.startswith(".stacpull/")) == sorted(there)
-
-
-@pytest.mark.parametrize("replica", [1], indirect=True)
-def test_a_second_work_directory_is_refused(
-    location: BucketLocation, replica: MlhubReplica, tmp_path: Path
-) -> None:
-    options = options_for(replica)
-    for number, expected in enumerate((None, DestinationError)):
-        work = tmp_path / f"{number}"
-        remember_bucket(work, location)
-        mirrored = stacpull.mirror(replica.base_url, work, selection=SELECTION, options=options)
-        if expected is None:
-            assert asyncio.run(mirrored).exit_code == 0
-        else:
-            with pytest.raises(expected, match="belongs to the mirror whose ledger is in"):
-                asyncio.run(mirrored)
 
 
 @pytest.mark.parametrize("replica", [40], indirect=True)

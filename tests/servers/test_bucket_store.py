@@ -171,7 +171,7 @@ class TestRadosgw(BucketContract):
             )
             with pytest.raises(CredentialsError, match=message) as caught:
                 put(store, "a", b"x")
-            assert caught.value.exit_code == 4
+            assert caught.value.exit_code == 3
             assert keys.secret_key not in str(caught.value)
             store.close()
 

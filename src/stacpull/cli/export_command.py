@@ -11,8 +11,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import count, size
 from stacpull.errors import UsageError
-
-_FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchgeo-v2", "kerchunk")
+from stacpull.outputs.formats import FORMATS
 
 
 @command(
@@ -21,14 +20,10 @@ _FORMATS = ("geoparquet", "webdataset", "csv", "parquet", "torchgeo-v1", "torchg
     click.Argument(["out"], metavar="OUT", type=click.Path(path_type=Path)),
     click.Option(
         ["-f", "--format", "form"],
-        type=click.Choice(_FORMATS),
+        type=click.Choice(tuple(FORMATS)),
         default="geoparquet",
         show_default=True,
-        help=(
-            "geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels; "
-            "torchgeo-v1, -v2: trees of its BigEarthNet datasets; "
-            "kerchunk: references to the pixels of TIFFs."
-        ),
+        help="; ".join(f"{name}: {form.help}" for name, form in FORMATS.items()) + ".",
     ),
     *parameters.named("collection", "nomenclature", "label-property"),
     click.Option(
@@ -66,11 +61,11 @@ def export(
     interrupted continues when it is run again. DEST is only read. For kerchunk it can be a table
     that `headers --tiles` wrote: then the references are to the files of its source.
     """
-    from stacpull.outputs import formats
+    from stacpull.outputs import export as exporting
 
     chosen = session.selection
     report = session.run(
-        lambda stop: formats.export(
+        lambda stop: exporting.export(
             dest,
             out,
             form,

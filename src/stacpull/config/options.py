@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
+import msgspec
 
 from stacpull import arguments
 from stacpull.arguments import Declaration, Reader, option
@@ -123,6 +123,15 @@ class Options:
     processes: arguments.Positive = attrs.field(
         default=1,
         metadata=option("Network processes, for many small files on several cores.", metavar="N"),
+    )
+    dask: str | None = attrs.field(
+        default=None,
+        converter=arguments.cluster,
+        metadata=option(
+            "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
+            metavar="ADDRESS|FILE|N",
+            read=arguments.dask_cluster,
+        ),
     )
     retries: arguments.NotNegative = attrs.field(
         default=5, metadata=option("Retries per asset before it is marked failed.", metavar="N")
@@ -314,8 +323,15 @@ class Options:
             group=_OUTPUT,
         ),
     )
+    dask_client: Any = attrs.field(default=None, eq=False, repr=False)
+    """The `client` of `stacpull.mirror`: a `distributed.Client`, whose cluster transfers."""
     is_complete: bool = attrs.field(default=False, eq=False, repr=False)
     """True once unset fields were looked up in the environment (`config.environment.completed`)."""
+
+    @property
+    def uses_dask(self) -> bool:
+        """True if the workers of a Dask cluster transfer."""
+        return self.dask is not None or self.dask_client is not None
 
     @property
     def recorded_checksum(self) -> str | None:
@@ -402,8 +418,7 @@ HOLDERS: Mapping[Scope, type] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option, as it is declared on a field: `name` in kebab case, `target` the field (`s3.region`)."""
 
     scope: Scope

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
+
+import attrs
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
@@ -53,8 +58,7 @@ _LAST_ERRORS = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ClassInfo:
+class ClassInfo(msgspec.Struct, frozen=True):
     """One list of label classes; `counts` says how many items have each, if they were counted."""
 
     name: str
@@ -70,6 +74,7 @@ async def mirror(
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
+    client: Any = None,
 ) -> MirrorReport:
     """Mirror the items of `source` that `selection` keeps into `dest`; resume an unfinished run of the same.
 
@@ -84,6 +89,7 @@ async def mirror(
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; the mirror can be resumed.
+        client: A `distributed.Client`, synchronous or asynchronous: the workers of its cluster transfer.
 
     Returns:
         The counters of the run, and how it ended.
@@ -96,13 +102,28 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    options = instance("options", Options, options)
+    options = _with_client(instance("options", Options, options), client)
     place = await asyncio.to_thread(place_of, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         return await _mirror(source, place, selection, options, on_event, stop)
 
     return await _watched(work, options, place, on_event, stop)
+
+
+def _with_client(options: Options, client: Any) -> Options:
+    """Return the options of a run on the cluster of a Dask client, if there is one.
+
+    Raises:
+        UsageError: Options contradict each other, or distributed is not installed.
+    """
+    if client is not None:
+        options = attrs.evolve(options, dask_client=client)
+    if options.uses_dask:
+        from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
+
+        check_dask(options)
+    return options
 
 
 async def _watched(
@@ -128,7 +149,7 @@ async def _watched(
             on_event(Notice("info", f"dashboard: {dashboard.url}"))
         with timed_stop(stop, options.stop_after, dashboard) as stopping:
             report = await work(dashboard, stopping)
-    return replace(report, dashboard=dashboard.url)
+    return dataclasses.replace(report, dashboard=dashboard.url)
 
 
 async def _mirror(
@@ -245,6 +266,7 @@ async def resume(
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
+    client: Any = None,
 ) -> MirrorReport:
     """Resume the last unfinished run in `dest`, with its own selection and layout.
 
@@ -253,6 +275,7 @@ async def resume(
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; it can be resumed.
+        client: As `mirror`.
 
     Returns:
         The counters of the run. Where no run is unfinished `nothing_to_resume` is True.
@@ -262,7 +285,7 @@ async def resume(
         CredentialsError: What the run was started with must be given again; the message names it.
         SourceError, DestinationError, InterruptedRunError: as `mirror`.
     """
-    options = instance("options", Options, options)
+    options = _with_client(instance("options", Options, options), client)
     clock = SystemClock()
     place = await asyncio.to_thread(mirror_at, dest, options)
 
@@ -283,6 +306,7 @@ async def retry(
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
+    client: Any = None,
 ) -> MirrorReport:
     """Try every failed asset of `dest` again, and read again what could not be read of the source.
 
@@ -292,6 +316,7 @@ async def retry(
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; it can be resumed.
+        client: As `mirror`.
 
     Returns:
         The counters of the run, and how it ended.
@@ -300,7 +325,7 @@ async def retry(
         NotAMirrorError: `dest` holds no mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: as `resume`.
     """
-    options = instance("options", Options, options)
+    options = _with_client(instance("options", Options, options), client)
     clock = SystemClock()
     place = await asyncio.to_thread(mirror_at, dest, options)
 

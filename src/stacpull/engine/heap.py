@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of g
 _LARGE = 2 * 1024 * 1024
 """Bytes. Bodies kept in memory (1 MiB) and pieces of long files are less, and stay in the heap."""
 _SLACK = 8 * 1024 * 1024
-"""Bytes that may be free at the end of a heap before it shrinks: with the default, 128 KiB, it breathes."""
+"""Bytes that may be free at the end of a heap before it shrinks; the default is 128 KiB."""
 
 _GARBAGE_AFTER = 100_000
 """Objects made before the cycle collector looks. With its default of 700 it searches the same long-lived

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 
 from stacpull.catalog.item import encode_item, item_document
@@ -17,11 +17,11 @@ from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
-from stacpull.models import FailureKind, ItemId, Json
+from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
-from stacpull.store.protocol import Placement, Store, StoredFiles
+from stacpull.store.protocol import Store, StoredFiles
 from stacpull.urls import parts_of
 
 _COLLECTION_FILE = "collection.json"
@@ -89,8 +89,7 @@ def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> 
     return document if isinstance(document, dict) else None
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenItem:
+class WrittenItem(msgspec.Struct, frozen=True):
     """An item's JSON in a part file, about to be renamed into place."""
 
     row: int
@@ -155,11 +154,10 @@ class ItemWriter:
 
         return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
-    def place(self, written: Sequence[WrittenItem]) -> list[Written]:
-        """Rename the part files into place; return those that are there now."""
+    def placed(self, written: Sequence[WrittenItem], failures: Sequence[Failure | None]) -> list[Written]:
+        """Note what became of the parts that `Store.place_all` placed; return the items that are in place."""
         placed = []
-        placements = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
-        for item, failure in zip(written, self._store.place_all(placements), strict=True):
+        for item, failure in zip(written, failures, strict=True):
             if failure is None:
                 placed.append(Written(item.row, item.sha256))
                 self.unwritable.pop(item.row, None)

@@ -115,7 +115,7 @@ def error_report(error: BaseException) -> ErrorReport:
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception: its own class if that is a `StacpullError`, else a mistake of stacpull's.
+    """Return the exception, a `WorkerError` if its class is not a `StacpullError`: that is a bug.
 
     Args:
         report: The exception as it was sent.

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -36,7 +37,7 @@ from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
-from stacpull.engine.workers import Workers, worker_settings
+from stacpull.engine.workers import LocalProcesses, Workers, worker_settings
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
@@ -57,6 +58,9 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 from stacpull.store.parts import PartStore
+
+if TYPE_CHECKING:
+    from stacpull.engine.dask_cluster import DaskCluster
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
@@ -92,6 +96,8 @@ class MirrorRun:
         self._run = run
         self._source = source
         self._network = network
+        if workspace.lease is not None:
+            network.secrets.add(*workspace.lease.secrets)
         self._options = options
         self._clock = clock
         self._listener = on_event
@@ -139,6 +145,8 @@ class MirrorRun:
 
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
+        if (lease := self._workspace.lease) is not None and lease.before is not None:
+            self._emit(Notice("warning", f"Taken over from {lease.before}, which has to stop using DEST."))
         if advice := login_advice(self._run.spec.source, self._options):
             self._emit(Notice("warning", advice))
         error: BaseException | None = None
@@ -263,7 +271,7 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue = job_queue(self._network.shares)
+        queue = job_queue(self._network.shares, dask=self._options.uses_dask)
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
@@ -282,7 +290,7 @@ class MirrorRun:
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
-            self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
+            self._emit(Notice("warning", "Nothing was pruned: --prune needs a `mirror` run that completes."))
             return
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
@@ -305,23 +313,22 @@ class MirrorRun:
         tools = TransferTools(
             fetching.fetcher, reader, network.policy, self._clock, network.note_retry, selection.prefer
         )
-        settings = worker_settings(network, self._options, destination.work, selection)
+        supply = self._supply()
         pool = Pool(
-            queue,
+            asyncio.Queue() if self._options.uses_dask else queue,
             self._intake,
             tools,
             slots=self._slots,
-            held=(MAX_REFUSALS - 1) * (1 + len(settings)),
+            held=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
             on_failure=self._failures.failed,
             fast=fetching.fast,
         )
-        if not settings:
+        if supply is None:
             return pool
         return Workers(
             queue,
             pool,
-            settings,
-            self._workspace.lock,
+            supply,
             network=network,
             store=self._store,
             backlog=self._backlog,
@@ -329,6 +336,26 @@ class MirrorRun:
             clock=self._clock,
             emit=self._emit,
         )
+
+    def _supply(self) -> LocalProcesses | DaskCluster | None:
+        """Return where workers come from, None if there are none."""
+        network, work = self._network, self._workspace.destination.work
+        selection = self._run.spec.selection
+        if self._options.uses_dask:
+            from stacpull.engine.dask_cluster import DaskCluster  # noqa: PLC0415 -- few runs have one
+
+            return DaskCluster(
+                self._options,
+                network,
+                work,
+                selection,
+                self._run.id,
+                store=self._store,
+                clock=self._clock,
+                emit=self._emit,
+            )
+        settings = worker_settings(network, self._options, work, selection)
+        return LocalProcesses(settings, self._workspace.lock, self._clock) if settings else None
 
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         spec = self._run.spec
@@ -383,6 +410,8 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
+            if (lease := self._workspace.lease) is not None and lease.lost is not None:
+                self._break(lease.lost)
             self._account.counters = self._store.counters
             self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
@@ -461,7 +490,7 @@ class MirrorRun:
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
         return StacpullError(
-            "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
+            "The run ended with work left, though nothing stopped it: this is a bug in stacpull, "
             "please report it. What is done is safe; run the same command again to continue."
         )
 

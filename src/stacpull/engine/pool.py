@@ -128,6 +128,11 @@ class Pool(Generic[J, T]):
         self._fed = True
         self._pass_on()
 
+    def resize(self, slots: int) -> None:
+        """Have so many jobs at once from now on; those that have begun continue."""
+        self._slots = slots
+        self._freed.set()
+
     def stop(self) -> None:
         """Take no further job; what is under way continues. Jobs left in the queue stay pending."""
         self._stopping = True
@@ -203,7 +208,7 @@ class Pool(Generic[J, T]):
         self._freed.set()
 
     def _pass_on(self) -> None:
-        """Wake whoever waits at the queue; others may, too, and are woken in turn."""
+        """Wake a task that waits at the queue; it wakes the next one."""
         if not self._queue.full():
             self._queue.put_nowait(None)
 

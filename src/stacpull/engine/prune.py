@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from stacpull.engine.item_writer import clean_item, item_of
 from stacpull.engine.mirror_store import MirrorStore
@@ -56,14 +57,13 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: 
     return None
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(msgspec.Struct):
     """What is not removed, and why, counted for the user."""
 
     nameless: int = 0
     unanswered: int = 0
     linked: int = 0
-    doubted: Counter[str] = field(default_factory=Counter)
+    doubted: Counter[str] = msgspec.field(default_factory=Counter)
     """By the reason why a service is not believed."""
 
 
@@ -185,19 +185,19 @@ class Pruning:
     async def _tell_of_kept(self) -> None:
         unlisted, hidden, several = await self._call(MirrorStore.kept)
         for why, number in self._kept.doubted.items():
-            self._warn(number, f"not met and denied under their own URLs, but are kept: {why}")
-        self._warn(self._kept.nameless, "not met, and have no URL to ask if they are gone: they are kept")
-        self._warn(self._kept.unanswered, "not met, and nothing says if they are gone: they are kept")
-        self._warn(self._kept.linked, "gone, but an item links to them still: they are kept")
-        self._warn(several, "not met, but other sources have had them under other URLs: they are kept")
-        self._warn(hidden, "not met, but were with credentials that this command has not: they are kept")
+            self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
+        self._warn(self._kept.nameless, "were not listed, and have no URL of their own that could be asked")
+        self._warn(self._kept.unanswered, "were not listed, and their own URLs do not say if they are gone")
+        self._warn(self._kept.linked, "are gone, but another item still links to them")
+        self._warn(several, "were not listed, but another source has listed them under other URLs")
+        self._warn(hidden, "were not listed, but a run with other credentials has listed them")
         if unlisted:
             text = f"{unlisted:,} files are kept that their items do not list any more."
             self._on_event(Notice("info", text))
 
-    def _warn(self, number: int, what: str) -> None:
+    def _warn(self, number: int, why: str) -> None:
         if number:
-            self._on_event(Notice("warning", f"Items that are {what} ({number:,})."))
+            self._on_event(Notice("warning", f"{number:,} items were not pruned: they {why}."))
 
 
 def _is_without(document: Json, label: LabelItem, source: Unmet) -> bool:

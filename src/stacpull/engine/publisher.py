@@ -18,12 +18,13 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter
+from stacpull.engine.item_writer import ItemWriter, WrittenItem
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
@@ -44,13 +45,12 @@ _SLOW_SYNC = 2.0
 _SLOW_IN_A_ROW = 3
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(msgspec.Struct):
     """What waits for the next sync: arrivals to publish, with their part files, and failures to record."""
 
-    parts: list[WholePart] = field(default_factory=list)
-    failures: list[AssetFailure] = field(default_factory=list)
-    confirmed: list[Confirmed] = field(default_factory=list)
+    parts: list[WholePart] = msgspec.field(default_factory=list)
+    failures: list[AssetFailure] = msgspec.field(default_factory=list)
+    confirmed: list[Confirmed] = msgspec.field(default_factory=list)
     delivered: int = 0
     """How many of the parts came in by `Publisher.deliver`."""
 
@@ -58,12 +58,11 @@ class _Group:
         return len(self.parts) + len(self.failures) + len(self.confirmed)
 
 
-@dataclass(slots=True)
-class _Renamed:
+class _Renamed(msgspec.Struct):
     """What has its final name but is not recorded, until the next sync has covered the renames."""
 
-    done: list[Arrival] = field(default_factory=list)
-    items: list[Written] = field(default_factory=list)
+    done: list[Arrival] = msgspec.field(default_factory=list)
+    items: list[Written] = msgspec.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)
@@ -241,8 +240,7 @@ class Publisher:
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
         self._record(before, group.failures, group.confirmed)
-        failures = self._rename(ready)
-        self._renamed.items.extend(self._items.place(written))
+        failures = self._rename(ready, written)
         if failures:
             self._group.failures.extend(failures)
         self._on_published(group.delivered)
@@ -296,12 +294,12 @@ class Publisher:
         self._judge_pace(time.monotonic() - started)
 
     def distrust_ledger(self, error: BaseException) -> None:
-        """Believe nothing that waits, if the disk failed under the ledger: SQLite syncs by itself, too."""
+        """Distrust files that await their sync if the disk failed under the ledger: SQLite syncs, too."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
 
     def _distrust(self, error: DestinationError) -> None:
-        """See that nothing which waited for a sync that failed is believed, now or at the next start."""
+        """Distrust files that awaited a sync that failed, now and at the next start."""
         self._failed_sync = error
         self._store.withdraw_trust()  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
@@ -340,13 +338,19 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
+    def _rename(
+        self, ready: Sequence[tuple[Arrival, str]], written: Sequence[WrittenItem]
+    ) -> list[AssetFailure]:
+        """Place the assets of this group, and the JSON of items whose assets are all recorded."""
         failures = []
         placements = [
             Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
             for arrival, part in ready
         ]
-        for (arrival, part), failure in zip(ready, self._store.place_all(placements), strict=True):
+        items = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
+        results = self._store.place_all(placements + items)
+        self._renamed.items.extend(self._items.placed(written, results[len(ready) :]))
+        for (arrival, part), failure in zip(ready, results[: len(ready)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:

@@ -13,7 +13,6 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -77,8 +76,7 @@ async def started_store() -> AsyncIterator[Started]:
         await asyncio.to_thread(reap, process)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreEvents:
+class StoreEvents(msgspec.Struct, frozen=True):
     """What the network process does about what the store process reports; all are called on the loop."""
 
     written: Callable[[int], None]
@@ -105,7 +103,7 @@ class StoreClient:
             run: The run.
             secrets: Removed from everything that is written.
             checksum: Algorithm of the digest that is recorded; None: none.
-            on: Told what happens.
+            on: Called with what happens.
         """
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""

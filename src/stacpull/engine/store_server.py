@@ -34,10 +34,11 @@ from stacpull.ledger import runs
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.models import Checksum, IncomingPart
 from stacpull.redact import Secret, Secrets
+from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
-_AFTER_FAILURE = frozenset({"add_effort", "findings", "count_pending", "end_run"})
+_AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
 _READ = 1 << 18
 _PAUSE = 0.01
@@ -177,6 +178,10 @@ class StoreServer:
         part, inode, sha256 = one.part, one.inode, one.sha256
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
+        if one.own:
+            if not is_name(one.own):
+                raise ValueError(f"{one.own!r} is not the directory of a worker")
+            part = f"{one.own}/{part}"
         if one.body is not None:
             filename = one.filename.decode("utf-8", "surrogatepass")
             etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
@@ -265,7 +270,7 @@ def _publish(
 
 
 def main() -> None:
-    """Be the store process on the socket whose descriptor is the argument. Does not return."""
+    """Run the store process; the argument is the descriptor of its socket. Does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -18,23 +19,26 @@ from stacpull.ledger.database import (
     settle_log,
     translated,
 )
+from stacpull.ledger.meta import set_adopting
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
-from stacpull.store.store_choice import open_store, remember_bucket
+from stacpull.store.store_choice import bucket_of, identified, open_store, remember_bucket
 
 if TYPE_CHECKING:
     from stacpull.store.bucket import BucketLocation, BucketStore  # few mirrors have one: 9 ms
+    from stacpull.store.lease import Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
+class Workspace(msgspec.Struct, frozen=True):
     """What a run writes to."""
 
     destination: Destination | BucketStore
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
+    lease: Lease | None = None
+    """That of the prefix, if DEST is a bucket."""
 
 
 @contextmanager
@@ -50,30 +54,49 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    if bucket is not None:
-        _remember(dest, bucket)
+    location = None if bucket is None else _identified(dest, bucket)
     with (
-        closing(open_store(dest, most_held=shares_here().directories)) as destination,
+        closing(open_store(dest, location, most_held=shares_here().directories)) as destination,
         locked(dest) as lock,
-        _claimed(destination),
+        _leased(destination) as lease,
         _ledger_of(destination) as db,
     ):
-        yield Workspace(destination, db, lock.fileno())
+        if lease is not None and lease.continues:
+            with translated(ledger_path(dest)):
+                set_adopting(db, adopting=True)  # of what was stored since the copy of the ledger was made
+        yield Workspace(destination, db, lock.fileno(), lease)
 
 
-def _remember(work: Path, bucket: BucketLocation) -> None:
-    """Write down which bucket a work directory belongs to."""
+def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
+    """Return a bucket with what a mirror keeps of it."""
     from stacpull.store.bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
 
-    remember_bucket(work, bucket if bucket.mirror else located(bucket))
+    return bucket if bucket.mirror else identified(work, located(bucket))
 
 
 @contextmanager
-def _claimed(destination: Destination | BucketStore) -> Iterator[None]:
-    """See that a bucket is this mirror's."""
-    if destination.is_local is False:
-        destination.claim()
-    yield
+def _leased(destination: Destination | BucketStore) -> Iterator[Lease | None]:
+    """Hold the prefix in a bucket; fetch the ledger if it is there only, and keep a copy of it there.
+
+    Raises:
+        CredentialsError: The bucket refuses the credentials, or there are none.
+        DestinationError: Another mirror holds the prefix, or the bucket cannot be used.
+    """
+    if destination.is_local is True:
+        yield None
+        return
+    from stacpull.engine.ledger_copy import LedgerCopies, fetch_copy  # noqa: PLC0415 - few mirrors have one
+    from stacpull.store.lease import Lease  # noqa: PLC0415
+
+    has_ledger, known = ledger_path(destination.work).exists(), bucket_of(destination.work)
+    if has_ledger and known is not None and known.mirror != destination.location.mirror:
+        raise DestinationError(f"Another mirror was started on {destination.work} meanwhile: try again.")
+    with Lease(destination, has_ledger=has_ledger) as lease:
+        remember_bucket(destination.work, destination.location)  # now that it is known to work
+        if not has_ledger:
+            fetch_copy(destination)
+        with LedgerCopies(destination, lease):
+            yield lease
 
 
 @contextmanager

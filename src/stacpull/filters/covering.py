@@ -37,7 +37,7 @@ def _equal_or_unset(name: str) -> Callable[[Selection, Selection], bool]:
 
 
 def _any_of(name: str) -> Callable[[Selection, Selection], bool]:
-    """ItemCheck a filter whose values are alternatives; without a value it lets everything through."""
+    """Compare a filter whose values are alternatives; without a value it lets everything through."""
 
     def check(wide: Selection, narrow: Selection) -> bool:
         return _is_part(getattr(wide, name), getattr(narrow, name))
@@ -65,7 +65,7 @@ def _at_most(name: str) -> Callable[[Selection, Selection], bool]:
 
 
 def _more_with(name: str) -> Callable[[Selection, Selection], bool]:
-    """ItemCheck a switch that adds something."""
+    """Compare a switch that adds something."""
 
     def check(wide: Selection, narrow: Selection) -> bool:
         return bool(getattr(wide, name)) or not getattr(narrow, name)
@@ -96,7 +96,7 @@ def _folded(labels: Sequence[str]) -> frozenset[str]:
 
 
 def _names_of_labels(wide: Selection, narrow: Selection) -> bool:
-    """ItemCheck what decides which labels an item has: without a filter on labels that does not matter."""
+    """Compare what decides which labels an item has: without a filter on labels that does not matter."""
     names, others = ((one.label_property, one.nomenclature) for one in (wide, narrow))
     return names == others or not (wide.labels or wide.exclude_labels or wide.nomenclature)
 
@@ -151,7 +151,7 @@ def _followed(wide: Selection, narrow: Selection) -> bool:
 
 
 def _whatever(_wide: Selection, _narrow: Selection) -> bool:
-    """ItemCheck a field that changes how items are found, not which."""
+    """Compare a field that changes how items are found, not which."""
     return True
 
 

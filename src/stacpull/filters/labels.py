@@ -216,7 +216,7 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """ItemCheck the labels asked for and excluded against the nomenclature, or else the collection's classes.
+    """Check the labels asked for and excluded against the nomenclature, or else the collection's classes.
 
     Args:
         selection: The selection.

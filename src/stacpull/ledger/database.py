@@ -13,7 +13,7 @@ import shlex
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -41,6 +41,9 @@ _SENTENCES = {
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that first.",
+}
+_COPY_SENTENCES = {
+    sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space."
 }
 _UNUSABLE = "The file {path} cannot be used: {text}."
 _START = 4096
@@ -172,6 +175,21 @@ def checkpoint(db: sqlite3.Connection) -> None:
 def give_back(db: sqlite3.Connection) -> None:
     """Give room that rows took which are gone (item JSON on its way) back to the disk, up to 100 MB."""
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would give back one page
+
+
+def copy_ledger(dest: Path, to: Path) -> None:
+    """Copy the ledger of `dest` as it is at one moment, also while a run writes to it.
+
+    Raises:
+        NotAMirrorError, DestinationError: as `open_reader`; also if the disk is full.
+    """
+    to.unlink(missing_ok=True)
+    with closing(open_reader(dest)) as db, translated(to, _COPY_SENTENCES):
+        make_private(to)
+        with closing(sqlite3.connect(to)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
 
 
 def settle_log(db: sqlite3.Connection) -> None:

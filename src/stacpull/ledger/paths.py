@@ -11,8 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+import msgspec
 
 from stacpull.ledger.compact import UNOWNED, true_name
 from stacpull.ledger.database import marks, pieces
@@ -24,8 +25,7 @@ _CACHE = 4096
 _SPELLINGS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A name that was found free (`hash` is its entry in the index), or why there is none."""
 
     name: str

@@ -18,9 +18,10 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from stacpull.ledger import meta, paths, rates, runs
 from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name, true_etag, true_name

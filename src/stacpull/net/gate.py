@@ -4,17 +4,17 @@ Each host has a gate with a limit of permits, which starts at 16 and is found ou
 decides, `net.gauge` counts), up to the maximum.
 
 - A host that throttles (429, 503, SlowDown, Retry-After) closes its gate for all workers until it wants to be
-  asked again, and the limit is halved. The answers of one burst are one message: it halves once.
+  asked again, and the limit is halved. Throttling answers to one burst halve the limit once.
 - A host that answers some requests but breaks others off, or leaves them without an answer, gets more at once
   than it can serve: the limit is halved, and what was too much costs no attempt.
 - A host that answers nothing, 20 times in a row, closes its gate as if it had throttled. From then on a
-  failure costs no attempt, since it says nothing of any asset. If the host has not answered for the gate's
-  patience, it is given up: whoever waits or asks gets a DOWN failure at once, but for a probe a minute. The
+  failure costs no attempt, since it says nothing about an asset. If the host has not answered for the gate's
+  patience, it is given up: requests fail at once with DOWN, except for one probe per minute. The
   first answer ends all this.
 
 Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
 that is given back goes straight to the first who waits, who also watches for the opening of a closed gate,
-for all. Waiting can be cancelled at any point without losing a permit or another's turn. Nobody may hold a
+for all. Waiting can be cancelled at any point without losing a permit or another's turn. No task may hold a
 permit while waiting for another: with a limit of 4, four workers that each want a second would wait for ever.
 """
 
@@ -24,10 +24,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
@@ -86,7 +87,7 @@ class Gate:
         clock: Where time comes from.
         first: The limit to start with.
         patience: Seconds without an answer after which the host is given up.
-        told: True if the user set the limit: only throttling lowers it then.
+        set_by_user: True if the user set the limit: only throttling lowers it then.
         on_change: Called with one sentence when the limit has changed.
         on_closed: Called with the host's name and the seconds for which it closed, when the host said so.
         on_silent: Called with one sentence when the host does not answer, and when it is given up.
@@ -106,7 +107,7 @@ class Gate:
         first: int = _FIRST_LIMIT,
         *,
         patience: float = _SILENCE,
-        told: bool = False,
+        set_by_user: bool = False,
         on_change: Callable[[str], None] = lambda _: None,
         on_closed: Callable[[str, float], None] = lambda _host, _seconds: None,
         on_silent: Callable[[str], None] = lambda _: None,
@@ -114,7 +115,7 @@ class Gate:
         self.host = host
         self.now = clock.monotonic
         """The clock of `succeeded`."""
-        self._gauge = Gauge(Search.begin(first, maximum), self.now, told=told)
+        self._gauge = Gauge(Search.begin(first, maximum), self.now, set_by_user=set_by_user)
         self.limit = self._said = self._gauge.limit
         """How many permits there are now."""
         self.bytes = 0
@@ -358,6 +359,11 @@ class Gate:
         if self._close(pause) and not hearsay:
             self._on_closed(self.host, pause)
 
+    def bound(self, maximum: int) -> None:
+        """Give out no more than `maximum` permits from now on; those that are held stay."""
+        self._gauge.bound(maximum)
+        self._change()
+
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
 
@@ -452,7 +458,7 @@ class Gates:
             and no fewer unless a host throttles. None: found out while running.
         clock: Where time comes from.
         patience: Seconds without an answer after which a host is given up.
-        events: Told when a limit changes, when a host throttles, and when the run waits long for one.
+        events: Receives changes of limits, throttling of hosts, and long waits for one.
     """
 
     def __init__(
@@ -466,7 +472,7 @@ class Gates:
     ) -> None:
         self._patience = patience
         self._maximum = per_host if concurrency is None else min(per_host, concurrency)
-        self._told = concurrency is not None
+        self._is_fixed = concurrency is not None
         self._clock = clock
         self._gates: dict[str, Gate] = {}
         self._events = events or NetworkEvents()
@@ -480,7 +486,7 @@ class Gates:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
         gate = self._gates.get(host)
         if gate is None:
-            first = self._maximum if self._told else _FIRST_LIMIT
+            first = self._maximum if self._is_fixed else _FIRST_LIMIT
             forget_hosts(self._gates, lambda gate: gate.in_use or gate.waiting)
             gate = self._gates[host] = Gate(
                 host,
@@ -488,12 +494,22 @@ class Gates:
                 self._clock,
                 first,
                 patience=self._patience,
-                told=self._told,
+                set_by_user=self._is_fixed,
                 on_change=self._events.detail,
                 on_closed=self._closed,
                 on_silent=self._events.warn,
             )
         return gate
+
+    def bound(self, per_host: int) -> None:
+        """Give each host no more than `per_host` at once from now on."""
+        self._maximum = per_host
+        for gate in self:
+            gate.bound(per_host)
+
+    def is_within(self, per_host: int) -> bool:
+        """Return True if no host gets more than `per_host` at once now."""
+        return all(gate.in_use <= per_host for gate in self)
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
@@ -523,8 +539,8 @@ class Gates:
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
             self._events.warn(
-                f"{host} is overloaded, or wants fewer requests: the run waits, asks it again in "
-                f"{seconds:.0f} s, and gives it up if it answers nothing else for a long time."
+                f"{host} is overloaded, or wants fewer requests. The next request is in {seconds:.0f} s; "
+                "the host is abandoned if it answers nothing else for a long time."
             )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from stacpull.net.adapt import Search, Window, decide, regained, throttled
+from stacpull.net.adapt import Search, Window, bounded, decide, regained, throttled
 
 _TRIAL_SECONDS = 0.25
 _REST_SECONDS = 1.0
@@ -30,18 +30,32 @@ class Gauge:
     Args:
         search: What is known at first.
         now: Gives seconds on a clock that never goes back.
-        told: True if the user set the limit: only throttling changes it then.
+        set_by_user: True if the user set the limit: only throttling changes it then.
     """
 
     __slots__ = (
-        "_answers", "_began", "_deadline", "_first_bytes", "_in_use", "_left", "_now", "_pieces", "_quickest",
-        "_received", "_search", "_settled", "_told", "_troubles", "limit", "rate",
+        "_answers",
+        "_began",
+        "_deadline",
+        "_first_bytes",
+        "_in_use",
+        "_is_fixed",
+        "_left",
+        "_now",
+        "_pieces",
+        "_quickest",
+        "_received",
+        "_search",
+        "_settled",
+        "_troubles",
+        "limit",
+        "rate",
     )  # fmt: skip
 
-    def __init__(self, search: Search, now: Callable[[], float], *, told: bool = False) -> None:
+    def __init__(self, search: Search, now: Callable[[], float], *, set_by_user: bool = False) -> None:
         self._search = search
         self._now = now
-        self._told = told
+        self._is_fixed = set_by_user
         self.limit = search.limit
         self.rate = 0.0
         """Answers a second in the last window."""
@@ -98,6 +112,12 @@ class Gauge:
         self.limit = self._search.limit
         self.restart()
 
+    def bound(self, maximum: int) -> None:
+        """Keep to `maximum` from now on."""
+        self._search = bounded(self._search, maximum, set_by_user=self._is_fixed)
+        self.limit = self._search.limit
+        self.restart()
+
     def _clear(self) -> None:
         self._answers = self._pieces = self._troubles = self._received = self._in_use = 0
         self._first_bytes = 0.0
@@ -119,7 +139,7 @@ class Gauge:
 
     def _is_enough(self, seconds: float) -> bool:
         search, limit = self._search, self.limit
-        if seconds < (_REST_SECONDS if self._told or search.is_resting else _TRIAL_SECONDS):
+        if seconds < (_REST_SECONDS if self._is_fixed or search.is_resting else _TRIAL_SECONDS):
             return False
         if seconds >= _LONG_SECONDS:
             return True
@@ -137,7 +157,7 @@ class Gauge:
         )  # fmt: skip
         self.rate = answers / seconds
         before, search = self.limit, self._search
-        self._search = after = regained(search, window) if self._told else decide(search, window, now)
+        self._search = after = regained(search, window) if self._is_fixed else decide(search, window, now)
         self.limit = limit = after.limit
         self._settled = limit == before
         self._began = now

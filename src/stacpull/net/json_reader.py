@@ -18,11 +18,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
@@ -98,7 +98,7 @@ class ApiReader:
             known, for the message when there are no credentials.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
-        events: Told of long waits, and of items that are not strict JSON (`net.json`).
+        events: Receives long waits, and items that are not strict JSON (`net.json`).
     """
 
     def __init__(

@@ -233,10 +233,6 @@ class _Tree:
                 target.with_name(f".{target.name}.part").unlink(missing_ok=True)
 
 
-def _mark(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
-
-
 def _patch_of(sample: TrainingSample) -> _Patch:
     kinds = {"s2": _S2_BAND, "s1": _S1_BAND, "map": _MAP, "labels": _LABELS}
     files = {

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
@@ -107,8 +107,8 @@ class LiveWalk:
         selection: What it is asked to filter.
         size: The items of its pages.
         walked: Hashes of what this walk of the tree has walked; this one adds its collections.
-        on_collection: Told the id and URL of each collection.
-        on_notice: Told what the user should know.
+        on_collection: Called with the id and URL of each collection.
+        on_notice: Called with what the user should know.
     """
 
     def __init__(

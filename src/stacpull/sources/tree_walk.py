@@ -30,8 +30,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
@@ -55,7 +57,7 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
 OnCollection = Callable[[str, str], None]
-"""Told the id and URL of each collection that is met."""
+"""Called with the id and URL of each collection that is met."""
 
 PAGE_ITEMS = 100
 """Items per page, by default: what a kill may cost to read again."""

@@ -106,3 +106,15 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that a writer has left and that will not be continued, if it is there.
+
+    Raises:
+        DestinationError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise destination_error(error, path) from error

@@ -25,12 +25,11 @@ import errno
 import hashlib
 import io
 import os
-import platform
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +37,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
 
-import orjson
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
@@ -65,7 +65,6 @@ _READ = 1 << 20
 _LONGEST_KEY = 1024
 _NO_NAMES = frozenset({"", ".", ".."})
 _WINDOWS = 16
-_OWNER = ".stacpull/owner.json"
 _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -85,8 +84,7 @@ _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
 
-@dataclass(frozen=True, slots=True)
-class BucketLocation:
+class BucketLocation(msgspec.Struct, frozen=True):
     """A bucket, a prefix in it, and how it is reached. It holds no secret."""
 
     bucket: str
@@ -95,6 +93,8 @@ class BucketLocation:
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
+    ca_bundle: str | None = None
+    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
 
@@ -112,6 +112,15 @@ class _Object(NamedTuple):
     modified: float
     sha256: bytes | None
     identity: int
+
+
+class Note(NamedTuple):
+    """A small object that the mirror itself has written."""
+
+    body: bytes
+    etag: str
+    age: float
+    """Seconds since it was written, by the clock of the server."""
 
 
 class BucketFiles:
@@ -341,7 +350,11 @@ class BucketFiles:
             raise refusal from error
         except unusable as error:
             raise _no_credentials(self.location, str(error)) from error
-        except exceptions.HTTPClientError as error:
+        except exceptions.SSLError as error:
+            raise DestinationError(
+                f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
+            ) from error
+        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
@@ -368,18 +381,21 @@ class BucketStore(HeldParts, BucketFiles):
     covers_ledger = False
     is_local: Literal[False] = False
 
-    def __init__(self, work: Path, location: BucketLocation, *, publishes: bool = False) -> None:
+    def __init__(
+        self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
+    ) -> None:
         """Open the work directory, which is made if need be; nothing is sent yet.
 
         Args:
             work: The directory of the ledger.
             location: The bucket.
             publishes: True in the process that publishes: it keeps small parts in memory.
+            own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: The work directory cannot be made or written.
         """
-        HeldParts.__init__(self, work, in_memory=publishes)
+        HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
 
@@ -401,7 +417,7 @@ class BucketStore(HeldParts, BucketFiles):
             return None
         return (
             f"{self.name} ignores If-None-Match: stacpull looks for an object before it writes one. Let no "
-            "other program write there meanwhile."
+            "other program write there meanwhile, and start no second mirror there."
         )
 
     @cached_property
@@ -424,39 +440,95 @@ class BucketStore(HeldParts, BucketFiles):
                     self._s3.delete_object(**self._of(path))
         return False
 
-    def claim(self) -> None:
-        """Make the prefix this mirror's, unless it is that already.
+    # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
+
+    def read_note(self, path: str) -> Note | None:
+        """Return a small object that the mirror itself has written, None if there is none.
 
         Raises:
-            DestinationError: It is another mirror's, or holds a catalog that no mirror has made.
+            CredentialsError, DestinationError: As any request.
+        """
+        try:
+            with self._stored("read", path):
+                found = self._s3.get_object(**self._of(path))
+                body = found["Body"].read()
+        except FileNotFoundError:
+            return None
+        now = parsedate_tz(found["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+        written = found["LastModified"].timestamp()
+        return Note(body, found["ETag"], max(0.0, (mktime_tz(now) if now else time.time()) - written))
+
+    def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
+        """Write such an object, and return True; False if another program has written it meanwhile.
+
+        A server that ignores conditions is asked for the object first, which leaves a moment.
+
+        Args:
+            path: Of the object.
+            body: Its content.
+            replaces: What was read there; None: nothing.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        return self._written_over(
+            path,
+            None if replaces is None else replaces.etag,
+            lambda condition: self._s3.put_object(**self._of(path), Body=body, **condition),
+        )
+
+    def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
+        """Store a file of the mirror itself, in place of an earlier one.
+
+        Args:
+            path: Of the object.
+            file: Its content.
+            size: In bytes.
+            sha256: Of the content.
+
+        Returns:
+            False if another program has replaced the object meanwhile; it is kept then.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        noted = {_SHA256: sha256.hex()}
+
+        def send(condition: Mapping[str, str]) -> None:
+            file.seek(0)
+            if size > _SINGLE_PUT:
+                _Upload(self, path, file, size, noted, condition).run()
+            else:
+                self._s3.put_object(**self._of(path), Body=file, Metadata=noted, **condition)
+
+        there = self._head(path)
+        written = self._written_over(path, None if there is None else there.etag, send)
+        return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
+
+    def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], object]) -> bool:
+        """Write an object of the mirror itself, in place of the version that `etag` names (None: of none).
+
+        Returns:
+            False if another version is there.
         """
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
 
-        owner = self.read(_OWNER)
-        if owner is None:
-            if self._head("catalog.json") is not None:
-                raise DestinationError(
-                    f"{self.name} holds a catalog.json that no mirror made: choose another prefix."
-                )
-            about = {
-                "mirror": self.location.mirror,
-                "host": platform.node(),
-                "work": str(self.work.absolute()),
-            }
-            condition = {"IfNoneMatch": "*"} if self._is_conditional else {}
-            with suppress(ClientError), self._stored_unless(_OWNER):
-                self._s3.put_object(**self._of(_OWNER), Body=orjson.dumps(about), **condition)
-            owner = self.read(_OWNER) or b"{}"
-        try:
-            found = orjson.loads(owner)
-            mirror, place = found["mirror"], f"{found['work']} on {found['host']}"
-        except (ValueError, KeyError, TypeError) as error:
-            raise DestinationError(f"{self.name}/{_OWNER} is damaged.") from error
-        if mirror != self.location.mirror:
-            raise DestinationError(
-                f"{self.name} belongs to the mirror whose ledger is in {place}: run stacpull there, "
-                "or choose another prefix."
-            )
+        conditions: list[dict[str, str]] = [{"IfNoneMatch": "*"}]
+        if not self._is_conditional:
+            conditions = [{}]
+        elif etag is not None:  # radosgw wants it without quotes
+            conditions = [{"IfMatch": etag}, {"IfMatch": etag.strip('"')}]
+        for condition in conditions:
+            there = self._head(path)
+            if (there and there.etag) != etag:
+                return False
+            try:
+                with self._stored_unless(path):
+                    send(condition)
+            except (ClientError, FileNotFoundError):  # the second: what `etag` names was removed
+                continue
+            return True
+        return False
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -939,6 +1011,8 @@ def _session(location: BucketLocation) -> Any:
     from botocore.session import Session  # noqa: PLC0415
 
     session = Session(profile=location.profile)
+    if location.ca_bundle is not None:
+        session.set_config_variable("ca_bundle", location.ca_bundle)
     try:
         providers = session.get_component("credential_provider")
     except ProfileNotFound as error:

@@ -7,10 +7,12 @@ event loop for all connections, and `send` may be called by any thread:
     connection   kept alive; carries one request at a time, without `Expect: 100-continue`
     reply        status and header fields; a body is read only to keep the connection
 
-There is no retry here and no message for a user. A reply that the caller does not expect, and a request that
-got none (the connection was lost, or was silent for a minute), is the caller's to send through boto3, which
-waits, retries, follows a bucket to its region and names the error. What only boto3 can do at all is found by
-`bucket_requests`: a proxy, no credentials, a bucket that is addressed by an ARN, another kind of signature.
+There is no retry here and no message for a user: only what a kept connection could not carry, since its
+server had closed it, is sent over another one. A reply that the caller does not expect, and a request that
+got none (its connection was lost, or silent for a minute), is the caller's to send through boto3, which
+waits, retries, follows a bucket to its region and names the error. What only boto3 can do at all is found
+by `bucket_requests`: a proxy, no credentials, a bucket that is addressed by an ARN, another kind of
+signature.
 
 Where requests go is what botocore makes of a bucket (endpoint, path or virtual-hosted style, region): it is
 taken from a URL that it presigns.
@@ -280,8 +282,10 @@ class BucketRequests:
         else:
             self._idle.append(connection)
 
-    def lost(self, connection: _Connection) -> None:
-        """Forget a connection; open another one if requests wait."""
+    def lost(self, connection: _Connection, exchange: _Exchange | None = None) -> None:
+        """Forget a connection; have others carry what waits, and what it could not carry any more."""
+        if exchange is not None:
+            self._waiting.appendleft(exchange)
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -320,7 +324,17 @@ class _Exchange(NamedTuple):
 class _Connection(asyncio.Protocol):
     """One connection. What is wrong with it, or comes unasked, closes it."""
 
-    __slots__ = ("_came", "_exchange", "_heard", "_is_paused", "_loop", "_owner", "_transport", "_unsent")
+    __slots__ = (
+        "_came",
+        "_exchange",
+        "_heard",
+        "_is_paused",
+        "_is_reused",
+        "_loop",
+        "_owner",
+        "_transport",
+        "_unsent",
+    )
 
     def __init__(self, owner: BucketRequests) -> None:
         self._owner = owner
@@ -330,6 +344,7 @@ class _Connection(asyncio.Protocol):
         self._came = b""
         self._unsent: FilePiece | None = None
         self._is_paused = False
+        self._is_reused = False
         self._heard = 0.0
 
     def begin(self, exchange: _Exchange) -> None:
@@ -357,10 +372,13 @@ class _Connection(asyncio.Protocol):
             cast("asyncio.Transport", self._transport).write(data)
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once; what it carries gets no reply."""
         self._unsent = None
         if self._transport is not None:
             self._transport.abort()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.conclude(None)
 
     def abort_if_silent(self) -> None:
         """Close the connection if its server has taken and sent nothing for long."""
@@ -412,6 +430,7 @@ class _Connection(asyncio.Protocol):
         self._exchange = None
         can_be_kept = head[1] == b"1" and headers.get("connection", "").lower() != "close"
         if rest == 0 and can_be_kept and self._unsent is None:
+            self._is_reused = True
             exchange.conclude(ObjectReply(status, headers))
             self._owner.rests(self)
         else:
@@ -427,10 +446,13 @@ class _Connection(asyncio.Protocol):
         return int(length) - came if length.isdecimal() and "transfer-encoding" not in headers else None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Conclude the request without a reply."""
+        """Conclude the request without a reply, unless the server had closed an idle connection."""
         del exc
         self._transport = None
         exchange, self._exchange = self._exchange, None
+        if exchange is not None and self._is_reused and not self._came:
+            self._owner.lost(self, exchange)
+            return
         self._owner.lost(self)
         if exchange is not None:
             exchange.conclude(None)

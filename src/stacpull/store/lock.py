@@ -60,7 +60,7 @@ class MirrorLock:
         self.release()
 
     def release(self) -> None:
-        """Let the next one in; the lock file names nobody any more."""
+        """Let the next one in; the lock file names no process any more."""
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)

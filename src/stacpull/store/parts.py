@@ -5,7 +5,7 @@
     parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
     parts/<row>.<generation>.<size>.whole     complete and checked, waiting for the publisher (`store.wholes`)
 
-The description is in place before the first byte, so a part without one belongs to nobody and goes; a part
+The description is in place before the first byte, so a part without one is removed; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
 of a part with gaps, its log, which is there before the first gap is; what is there is hashed again before it
 is continued. A part, description or log that is no regular file is nothing to go on from: DEST may have been
@@ -24,12 +24,12 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import orjson
-from aiofiles.threadpool import wrap
 
 from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
@@ -50,11 +50,18 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class PartStore:
-    """The parts of one mirror, in one directory that nothing else writes to."""
+    """The parts of one mirror, in one directory that nothing else writes to.
 
-    def __init__(self, directory: Path) -> None:
-        """Use `directory`, which is made with the first part."""
+    Args:
+        directory: It is made with the first part.
+        shared: Where to find the parts that earlier runs have left, if not in `directory`.
+        durable: True to sync each part before it gets the name of a whole one.
+    """
+
+    def __init__(self, directory: Path, *, shared: Path | None = None, durable: bool = False) -> None:
         self._directory = directory
+        self._shared = shared
+        self._durable = durable
         self._known: set[Pair] | None = None
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
@@ -64,7 +71,16 @@ class PartStore:
         """
         if (row, generation) not in await self._index():
             return None
-        return await asyncio.to_thread(read_point, self._path(row, generation))
+        return await asyncio.to_thread(self._read_point, row, generation)
+
+    def _read_point(self, row: int, generation: int) -> ResumePoint | None:
+        path = self._path(row, generation)
+        if self._shared is not None:
+            left = part_path(self._shared, row, generation)
+            for old, new in zip(part_files(left)[::-1], part_files(path)[::-1], strict=True):
+                with suppress(FileNotFoundError):
+                    old.rename(new)
+        return read_point(path)
 
     async def load(self) -> None:
         """Read which parts there are."""
@@ -82,29 +98,34 @@ class PartStore:
         """
         known = await self._index()
         sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
+        sink.durable = self._durable
         return _Part(sink, known, (row, generation), resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> _Part:
-        """Open the part of which `point` told, for appending.
+        """Open the part that `point` describes, for appending.
 
         Raises:
             DestinationError: it cannot be opened.
         """
         known = await self._index()
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
+        sink.durable = self._durable
         return _Part(sink, known, (row, generation), resumable=True)
 
     async def look_again(self) -> None:
         """Find parts that another process has left since the directory was read."""
         known = await self._index()
-        known |= await asyncio.to_thread(scan, self._directory)
+        known |= await asyncio.to_thread(self._scan)
 
     async def _index(self) -> set[Pair]:
         """Return which parts have a description, read from the directory once."""
         if self._known is not None:
             return self._known
-        found = await asyncio.to_thread(scan, self._directory)
+        found = await asyncio.to_thread(self._scan)
         return self._settle(found)
+
+    def _scan(self) -> set[Pair]:
+        return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
 
     def _settle(self, found: set[Pair]) -> set[Pair]:
         """Take `found` as the index, unless another task was first, and has parked something since."""
@@ -122,6 +143,8 @@ class _Part:
     def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:
         self.have = sink.have
         self._sink = sink
+        from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
+
         self._file = wrap(sink, loop=asyncio.get_running_loop())
         self._known = known
         self._pair = pair
@@ -224,6 +247,8 @@ class _Sink(io.FileIO):
         self._hashers: tuple[Hasher, ...] = ()
         self.hashed = 0
         self._log = log
+        self.durable = False
+        """True to sync it before it gets the name of a whole part."""
         self.path = path
         super().__init__(path, mode, opener=opener)
         size = os.fstat(self.fileno()).st_size
@@ -235,7 +260,7 @@ class _Sink(io.FileIO):
             self._hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its place; what is noted as there lies in the file by then."""
+        """Write each piece at its place; what is noted as present is in the file then."""
         with self._lock:
             for offset, data in pieces:
                 self._write_at(offset, data)
@@ -291,6 +316,9 @@ class _Sink(io.FileIO):
 
     def settle(self, whole: Path | None) -> None:
         """Close the file, give it its final name or remove it, and then what describes it."""
+        if self.durable and whole is not None:
+            with self._lock:
+                os.fsync(self.fileno())
         self.close()
         if whole is None:
             self.path.unlink(missing_ok=True)
@@ -301,7 +329,7 @@ class _Sink(io.FileIO):
 
 
 async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work` in a thread, its errors told as those of the destination."""
+    """Do `work` in a thread, its errors raised as those of the destination."""
     try:
         return await asyncio.to_thread(work, *values, **named)
     except OSError as error:

@@ -8,11 +8,13 @@ continues as a run of kind `repair`, which a kill harms no more than any other.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from array import array
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
@@ -206,14 +208,14 @@ class _Check:
         """Return what was found."""
         seconds = self._reporter.seconds()
         report = _report(self._place, self._findings, totals, quick=self._quick, seconds=seconds)
-        report = replace(report, mirror_state=self._mirror_state)
+        report = dataclasses.replace(report, mirror_state=self._mirror_state)
         if fixed is not None and fixed.state != "complete":
-            report = replace(report, state="interrupted")
+            report = dataclasses.replace(report, state="interrupted")
         if remaining is not None:
-            report = replace(report, remaining=remaining)
+            report = dataclasses.replace(report, remaining=remaining)
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
         strangers = report.unknown if self._strict else 0
-        return replace(
+        return dataclasses.replace(
             report,
             repair=fixed,
             rebuilt=rebuilt,

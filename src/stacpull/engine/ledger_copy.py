@@ -1,0 +1,121 @@
+"""A copy of the ledger in the bucket, from which another machine can continue.
+
+It is made while a run lasts, every few minutes, and at its end, and is a compressed database of SQLite. What
+it says is done is in the bucket, since the ledger is never ahead of the data. What was stored since is not in
+it: a machine that continues from it finds these files when it has fetched them again, and keeps them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stacpull.errors import DestinationError, StacpullError
+from stacpull.ledger.database import copy_ledger, ledger_path
+from stacpull.store.atomic import whole_file
+from stacpull.store.bucket import BucketStore
+from stacpull.store.lease import Lease
+
+COPY = ".stacpull/ledger.sqlite.gz"
+INTERVAL = 300.0
+"""Seconds between two copies, at least."""
+_SHARE = 20
+"""A copy may take one part in so many of the time."""
+_PIECE = 1 << 20
+
+
+class LedgerCopies:
+    """Keeps the copy up to date within `with`; the last one is made at its end."""
+
+    def __init__(self, store: BucketStore, lease: Lease) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            store: The bucket, and the work directory with the ledger.
+            lease: Without it nothing is written.
+        """
+        self._store = store
+        self._lease = lease
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="stacpull-ledger-copy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Make the last copy.
+
+        Raises:
+            StacpullError: It cannot be made. An error of the block takes precedence.
+        """
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._make()
+        except StacpullError:
+            if error is None:
+                raise
+
+    def _keep(self) -> None:
+        pause = INTERVAL
+        while not self._ended.wait(pause):
+            started = time.monotonic()
+            with suppress(StacpullError):  # the next attempt may succeed, and the last one is reported
+                self._make()
+            pause = max(INTERVAL, _SHARE * (time.monotonic() - started))
+
+    def _make(self) -> None:
+        if self._lease.lost is not None or not ledger_path(self._store.work).exists():
+            return
+        raw, packed = (self._store.work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
+        try:
+            copy_ledger(self._store.work, raw)
+            with (
+                whole_file(packed) as file,
+                gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
+                raw.open("rb") as of,
+            ):
+                shutil.copyfileobj(of, into, _PIECE)
+            raw.unlink()
+            with packed.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").digest()
+                file.seek(0)
+                self._store.store_own(COPY, file, packed.stat().st_size, sha256)
+        finally:
+            for left in (raw, packed):
+                left.unlink(missing_ok=True)
+
+
+def fetch_copy(store: BucketStore) -> bool:
+    """Fetch the ledger into a work directory that has none; return False if there is no copy.
+
+    Raises:
+        CredentialsError: The bucket refuses the credentials.
+        DestinationError: The bucket cannot be read, the copy is damaged, or the disk is full.
+    """
+    path: Path = ledger_path(store.work)
+    try:
+        found = store.look_at(COPY, hashed=True)
+        if found.size is None:
+            return False
+        with store.open(COPY) as packed, gzip.open(packed) as source, whole_file(path) as file:
+            os.fchmod(file.fileno(), 0o600)
+            shutil.copyfileobj(source, file, _PIECE)
+    except (EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DestinationError(
+            f"The copy of the ledger in {store.name} ({COPY}) is damaged: move it away to start without it."
+        ) from error
+    return True

@@ -1,0 +1,123 @@
+"""`export`: one function for all formats (`outputs.formats`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from stacpull.config.dest import dest_path
+from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.events import AssetFailed, Listener, Stage
+from stacpull.models import FailureKind, ItemId
+from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.formats import FORMATS
+from stacpull.outputs.mirrored_items import open_contents
+from stacpull.outputs.training_samples import SampleOptions
+
+
+async def export(
+    dest: str | Path,
+    out: str | Path,
+    format: str = "geoparquet",  # noqa: A002 - the option is --format
+    *,
+    collections: Sequence[str] | str = (),
+    splits: Mapping[str, Sequence[str]] | None = None,
+    nomenclature: str | None = None,
+    label_property: str | None = None,
+    shard_bytes: int | None = None,
+    shard_samples: int | None = None,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> ExportReport:
+    """Turn the mirror at `dest` into an index, training shards, a label table or references.
+
+    The mirror is only read; it may be running. What `out` names appears when it is complete. An export that
+    was stopped or killed is continued when it is run again, if the mirror has not changed: hidden files
+    beside `out` keep what was made.
+
+    Args:
+        dest: The mirror. For `kerchunk` also a table that `headers` wrote with `tiles`.
+        out: A file; for `webdataset` and `torchgeo` a directory.
+        format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
+            (the trees of its BigEarthNet datasets), `kerchunk` (references to the pixels of TIFFs).
+        collections: Ids of the collections to export; empty for all.
+        splits: Name of a split to the ids in it, whole ids or their endings; items in no split are left out.
+            Not for `geoparquet` and `kerchunk`.
+        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet` and
+            `kerchunk`.
+        label_property: The item property that holds the labels. Not for `geoparquet` and `kerchunk`.
+        shard_bytes: Bytes per shard, at most; 1 GB unless given. For `webdataset`.
+        shard_samples: Samples per shard, at most. For `webdataset`.
+        on_event: Called with progress (`Stage`), and for each file that `kerchunk` leaves out
+            (`AssetFailed`).
+        stop: Set it to stop the export.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: An argument is wrong, or a library for the format is missing.
+        NotAMirrorError: `dest` holds no mirror.
+        DestinationError: The mirror cannot be read, or `out` cannot be written.
+        StacpullError: A file of the mirror is damaged.
+        InterruptedRunError: `stop` was set.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
+    if FORMATS[format].needs_pyarrow and find_spec("pyarrow") is None:
+        raise UsageError(
+            f"{format} needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
+        )
+    chosen = (collections,) if isinstance(collections, str) else tuple(collections)
+    options = SampleOptions(chosen, splits or {}, nomenclature, label_property)
+    shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
+    given = {name: value for name, value in shards.items() if value is not None}
+    if given and not FORMATS[format].has_shards:
+        raise UsageError("Shards are for the format webdataset.")
+    arguments = dest_path(dest), Path(out), format, options, given, on_event, stop
+    return await asyncio.to_thread(_export, *arguments)
+
+
+def _export(
+    dest: Path,
+    out: Path,
+    name: str,
+    options: SampleOptions,
+    shards: Mapping[str, int],
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+) -> ExportReport:
+    out = out.expanduser()
+
+    def on_read(done: int, total: int | None, stage: str = "exporting") -> None:
+        if stop is not None and stop.is_set():
+            raise InterruptedRunError("Interrupted.")
+        if on_event is not None:
+            on_event(Stage(stage, done, total))
+
+    def on_left_out(item: ItemId, key: str, reason: str) -> None:
+        if on_event is not None:
+            on_event(AssetFailed(item, key, FailureKind.FORMAT, reason))
+
+    if name == "kerchunk" and dest.is_file():
+        from stacpull.outputs.kerchunk import export_kerchunk_of_table  # noqa: PLC0415 - only if it is used
+
+        return export_kerchunk_of_table(dest, out, options, on_read, on_left_out)
+    module, _, function = FORMATS[name].writer.partition(":")
+    more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
+    with open_contents(dest) as contents:
+        contents.refuse_own(out)
+        unknown = set(options.collections) - contents.collections.keys()
+        if unknown:
+            known = ", ".join(contents.collections)
+            raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
+
+        def on_progress(items: int, stage: str = "exporting") -> None:
+            on_read(items, contents.items_total, stage)
+
+        write: Callable[..., ExportReport] = getattr(import_module(module), function)
+        return write(contents, out, options, on_progress, **more)

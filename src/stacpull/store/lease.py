@@ -1,0 +1,154 @@
+"""The lease of a prefix of a bucket: one mirror at a time writes there, from whatever machine.
+
+`.stacpull/owner.json` names the work directory of the mirror. While a run works the object is written again
+several times a minute, on condition that it is still the run's own (`If-Match`). It is free when a run ends,
+and when it was not renewed for a minute. Its age is measured by the clock of the server.
+
+    no owner                          taken (`If-None-Match`)
+    this work directory               taken, always: its lock keeps other processes of the machine out
+    another one that is at work       refused
+    another one that is not           taken by a work directory without a ledger, which continues from the
+                                      copy in the bucket; refused to one with a ledger, which is out of date
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from stacpull.errors import DestinationError, StacpullError
+from stacpull.redact import Secret
+from stacpull.store.bucket import BucketStore, Note
+
+LEASE_SECONDS = 60.0
+"""A lease that was not renewed for so long has expired."""
+_OWNER = ".stacpull/owner.json"
+_ATTEMPTS = 4
+
+
+class Lease:
+    """Held within `with`, and renewed by a thread.
+
+    Attributes:
+        continues: True if the prefix was in use before, and the work directory had no ledger of that.
+        before: The work directory that had the lease before, as text; None if it is this one, or the first.
+        secrets: The credentials of DEST.
+        lost: Why the run must end: another mirror has taken the prefix. None while the lease is held.
+    """
+
+    def __init__(self, store: BucketStore, *, has_ledger: bool) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            store: The bucket.
+            has_ledger: True if the work directory has the ledger of the mirror.
+        """
+        self.continues = False
+        self.before: str | None = None
+        self.lost: DestinationError | None = None
+        self.secrets: tuple[Secret, ...] = ()
+        self._store = store
+        self._has_ledger = has_ledger
+        self._about = {
+            "mirror": store.location.mirror,
+            "host": platform.node(),
+            "work": str(store.work.absolute()),
+            "run": os.urandom(16).hex(),
+        }
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="stacpull-lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Take the lease.
+
+        Raises:
+            CredentialsError: The bucket refuses the credentials, or there are none.
+            DestinationError: The bucket cannot be used, or another mirror has the prefix.
+        """
+        self.secrets = self._store.secrets
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(StacpullError):  # it expires
+            if self.lost is None and (note := self._own()) is not None:
+                self._store.write_note(_OWNER, self._body(is_held=False), replaces=note)
+
+    def _take(self) -> None:
+        for _ in range(_ATTEMPTS):
+            note = self._store.read_note(_OWNER)
+            if note is None:
+                self._refuse_foreign_catalog()
+            else:
+                self._judge(note)
+                self.continues = not self._has_ledger
+            if self._store.write_note(_OWNER, self._body(is_held=True), replaces=note):
+                return
+            if self._own() is not None:  # it was written, and the reply was lost
+                return
+        raise DestinationError(f"Another mirror is being started in {self._store.name}: wait for it.")
+
+    def _refuse_foreign_catalog(self) -> None:
+        if self._store.read_note("catalog.json") is not None:
+            raise DestinationError(
+                f"{self._store.name} holds a catalog.json that no mirror made: choose another prefix."
+            )
+
+    def _judge(self, note: Note) -> None:
+        """Refuse to take the lease from another mirror that is at work, or has a newer ledger."""
+        owner = self._read(note)
+        if owner["mirror"] == self._about["mirror"]:
+            return
+        other = f"{owner['work']} on {owner['host']}"
+        if self._has_ledger:
+            raise DestinationError(
+                f"{self._store.name} belongs to the mirror whose ledger is in {other}, and the one in "
+                f"{self._store.work} is out of date, or of another mirror: run stacpull there, or give an "
+                "empty directory to --work, which continues from the copy in the bucket."
+            )
+        if owner.get("held") and note.age < LEASE_SECONDS:
+            raise DestinationError(
+                f"Another mirror is writing to {self._store.name}, with its ledger in {other}: wait for it, "
+                f"or stop it first. If it was killed, try again in {LEASE_SECONDS - note.age:.0f} seconds."
+            )
+        self.before = other
+
+    def _keep(self) -> None:
+        """Renew the lease until the run ends, or another mirror has it."""
+        while not self._ended.wait(LEASE_SECONDS / 4):
+            with suppress(StacpullError):  # a bucket that does not answer: the next attempt may succeed
+                note = self._own()
+                if note is None:
+                    self.lost = DestinationError(
+                        f"Another mirror has taken over {self._store.name}, since this one did not renew "
+                        f"its lease for {LEASE_SECONDS:.0f} seconds: continue there, or start again with an "
+                        "empty directory as --work."
+                    )
+                    return
+                self._store.write_note(_OWNER, self._body(is_held=True), replaces=note)
+
+    def _own(self) -> Note | None:
+        """Return the lease as it stands, None if another run has it."""
+        note = self._store.read_note(_OWNER)
+        return note if note is not None and self._read(note)["run"] == self._about["run"] else None
+
+    def _body(self, *, is_held: bool) -> bytes:
+        return orjson.dumps({**self._about, "held": is_held})
+
+    def _read(self, note: Note) -> dict[str, Any]:
+        try:
+            found = orjson.loads(note.body)
+            return {**found, **{name: str(found[name]) for name in self._about}}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DestinationError(f"{self._store.name}/{_OWNER} is damaged.") from error

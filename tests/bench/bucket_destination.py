@@ -1,0 +1,123 @@
+"""A bucket in radosgw as the destination: the one of the origin, or one that is started for it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from tests.bench.checking import WrongTreeError, wrong_tree
+from tests.bench.lacking import program
+from tests.bench.mixes import BUCKET, File
+from tests.bench.origins import Origin, radosgw_programs
+
+PREFIX = "m"
+"""What every key begins with."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A radosgw that runs."""
+
+    endpoint: str
+    keys: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class BucketDestination:
+    """A bucket that is empty before the run of a tool."""
+
+    gateway: Gateway
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Where files go."""
+        return f"s3://{self.name}/{PREFIX}"
+
+
+@contextlib.contextmanager
+def gateway(served: Origin, work: Path, size: int) -> Iterator[Gateway]:
+    """Use the gateway that the origin is, or start one.
+
+    Args:
+        served: The origin.
+        work: A directory for a gateway.
+        size: Bytes that all runs together store.
+
+    Raises:
+        Unavailable: radosgw is not installed.
+    """
+    if served.endpoint is not None and served.keys is not None:
+        yield Gateway(served.endpoint, served.keys)
+        return
+    for name in radosgw_programs():
+        program(name)
+    from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - with boto3, for buckets alone
+
+    place = work / "bucket"
+    place.mkdir()
+    with radosgw(place, memory=max(2 << 30, 2 * size)) as running:
+        yield Gateway(running.url, (OWNER.access_key, OWNER.secret_key))
+
+
+@contextlib.contextmanager
+def bucket(found: Gateway) -> Iterator[BucketDestination]:
+    """Make a bucket for one run; its objects are removed at the end."""
+    made = BucketDestination(found, f"run-{uuid.uuid4().hex[:12]}")
+    s3 = _client(found)
+    s3.create_bucket(Bucket=made.name)
+    try:
+        yield made
+    finally:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=made.name):
+            keys = [{"Key": one["Key"]} for one in page.get("Contents", ())]
+            if keys:
+                s3.delete_objects(Bucket=made.name, Delete={"Objects": keys, "Quiet": True})
+        s3.close()
+
+
+def check_bucket(
+    root: Path, files: list[File], dest: BucketDestination, place: Callable[[File], str], own: Iterable[str]
+) -> None:
+    """Compare a bucket with the manifest, as `checking.check` does with a tree: by ETag, or by content.
+
+    Raises:
+        WrongTreeError: Something is missing, altered or too much.
+    """
+    s3 = _client(dest.gateway)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=dest.name)
+    there = {one["Key"]: one["ETag"].strip('"') for page in pages for one in page.get("Contents", ())}
+    wrong, expected = [], set()
+    for file in files:
+        key = f"{PREFIX}/{place(file)}"
+        expected.add(key)
+        true = (root / BUCKET / file.path).read_bytes()
+        if key not in there:
+            wrong.append(f"{key} is missing")
+        elif there[key] != hashlib.md5(true, usedforsecurity=False).hexdigest() and (
+            "-" not in there[key] or s3.get_object(Bucket=dest.name, Key=key)["Body"].read() != true
+        ):
+            wrong.append(f"{key} is altered")
+    patterns = [f"{PREFIX}/{pattern}" for pattern in own]
+    strangers = [key for key in there.keys() - expected if not any(fnmatch(key, one) for one in patterns)]
+    s3.close()
+    if wrong := [*wrong, *(f"{key} is not of the manifest" for key in sorted(strangers))]:
+        raise WrongTreeError(wrong_tree(wrong))
+
+
+def _client(found: Gateway) -> Any:
+    import boto3  # noqa: PLC0415 - as above
+
+    return boto3.client(
+        "s3",
+        endpoint_url=found.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=found.keys[0],
+        aws_secret_access_key=found.keys[1],
+    )

@@ -1,0 +1,193 @@
+"""One mirror at a time in a bucket, from whatever machine; and another machine that continues it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from tests.acceptance.command import LABELS, Running, environment, wait_until
+from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
+from tests.servers.bucket_trees import keys, objects, tree
+
+import stacpull
+from stacpull.engine import ledger_copy
+from stacpull.errors import DestinationError
+from stacpull.store import lease as leases
+from stacpull.store.bucket import BucketLocation, BucketStore
+from stacpull.store.lease import Lease
+from stacpull.store.store_choice import open_store, remember_bucket
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+_OFTEN = """
+import sys
+from stacpull.engine import ledger_copy
+ledger_copy.INTERVAL, ledger_copy._SHARE = 0.3, 1
+from stacpull.cli.main import execute
+sys.exit(execute(sys.argv[1:]))
+"""
+"""The command, with a copy of its ledger made all the time."""
+
+
+class Machines:
+    """Work directories, each as if on a machine of its own."""
+
+    def __init__(self, root: Path, location: BucketLocation, opened: ExitStack) -> None:
+        self._root = root
+        self._location = location
+        self._opened = opened
+
+    def store(self, name: str) -> BucketStore:
+        work = self._root / name
+        remember_bucket(work, self._location)
+        store = self._opened.enter_context(closing(open_store(work)))
+        assert isinstance(store, BucketStore)
+        return store
+
+    def lease(self, name: str, *, has_ledger: bool = False) -> Lease:
+        return Lease(self.store(name), has_ledger=has_ledger)
+
+
+@pytest.fixture
+def machines(location: BucketLocation, tmp_path: Path) -> Iterator[Machines]:
+    with ExitStack() as opened:
+        yield Machines(tmp_path, location, opened)
+
+
+def test_a_second_machine_is_refused_while_the_first_is_at_work(machines: Machines) -> None:
+    with machines.lease("one"), pytest.raises(DestinationError, match="Another mirror is writing to s3://"):
+        machines.lease("two").__enter__()
+    with machines.lease("two") as taken:
+        assert (taken.continues, str(taken.before).split()[0].endswith("/one")) == (True, True)
+    with pytest.raises(DestinationError, match="belongs to the mirror whose ledger is in"):
+        machines.lease("one", has_ledger=True).__enter__()
+
+
+def test_a_work_directory_takes_its_own_lease_again_after_a_kill(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = machines.lease("one")
+    killed.__enter__()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
+    with machines.lease("one", has_ledger=True) as again:
+        assert (again.continues, again.before) == (False, None)
+        with pytest.raises(DestinationError, match="If it was killed, try again in"):
+            machines.lease("two").__enter__()
+        time.sleep(2.5)  # renewed meanwhile
+        with pytest.raises(DestinationError, match="If it was killed, try again in"):
+            machines.lease("two").__enter__()
+        assert again.lost is None
+
+
+def test_a_lease_that_is_not_renewed_expires_and_whoever_had_it_hears_of_that(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 8.0)
+    suspended = machines.lease("one")
+    with suspended:
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+        with machines.lease("two"):
+            assert wait_until(lambda: suspended.lost is not None)
+    assert "Another mirror has taken over s3://" in str(suspended.lost)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_run_whose_lease_is_lost_ends(
+    location: BucketLocation, source_of_many: MlhubReplica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.4)
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    taken: list[bool] = []
+
+    def take() -> None:
+        with closing(open_store(work)) as store:
+            assert isinstance(store, BucketStore)
+            while not taken or not taken[-1]:
+                note = store.read_note(".stacpull/owner.json")
+                if note is not None:
+                    body = note.body.replace(b'"run":"', b'"run":"x')
+                    taken.append(store.write_note(".stacpull/owner.json", body, replaces=note))
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    run = stacpull.mirror(
+        source_of_many.base_url,
+        work,
+        selection=SELECTION,
+        options=options_for(source_of_many, limit_rate=2e5),
+    )
+    with pytest.raises(DestinationError, match="Another mirror has taken over"):
+        asyncio.run(run)
+    thread.join()
+    assert taken[-1]
+
+
+@pytest.fixture
+def source_of_many(monkeypatch: pytest.MonkeyPatch) -> Iterator[MlhubReplica]:
+    with run_in_thread(MlhubReplica(items=40, seed=5)) as replica:
+        for name, value in replica.exports().items():
+            if name.startswith("AWS_"):
+                monkeypatch.setenv(name, value)
+        yield replica
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "killed before the first copy"])
+def test_another_machine_continues_after_a_kill(
+    location: BucketLocation,
+    s3: Any,
+    source_of_many: MlhubReplica,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_copied: bool,
+) -> None:
+    """What it makes equals the tree on disk, byte for byte, and little is fetched twice."""
+    replica, options = source_of_many, options_for(source_of_many)
+    on_disk = stacpull.mirror(replica.base_url, tmp_path / "disk", selection=SELECTION, options=options)
+    whole = asyncio.run(on_disk).assets_done
+    before = sum(replica.counters[route] for route in ASSET_ROUTES)
+    command = [
+        "mirror", replica.base_url, location.url, "--work", "one", "--dest-profile", "dest",
+        "--dest-endpoint-url", str(location.endpoint_url), "-C", LABELS, "--exclude-asset", "B10",
+        "--layout", NOTEBOOK, "--limit-rate", "300K",
+    ]  # fmt: skip
+    env = environment(replica, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
+    program = ["-c", _OFTEN] if is_copied else ["-m", "stacpull"]
+    with Running([*program, *command], env, tmp_path, sys.executable) as one:
+
+        def is_midway() -> bool:
+            there = keys(s3, location)
+            return len(there) > whole / 3 and (ledger_copy.COPY in there) is is_copied
+
+        assert wait_until(is_midway, 60, 0.3)
+        assert one.signal(signal.SIGKILL)
+    assert len(keys(s3, location)) < whole
+    two = tmp_path / "two"
+    options = attrs.evolve(options, work=two, dest_profile="dest", dest_endpoint_url=location.endpoint_url)
+
+    def mirror() -> stacpull.MirrorReport:
+        run = stacpull.mirror(replica.base_url, location.url, selection=SELECTION, options=options)
+        return asyncio.run(run)
+
+    with pytest.raises(DestinationError, match="If it was killed, try again in"):
+        mirror()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.1)
+    report = mirror()
+    assert (report.exit_code, report.assets_done) == (0, whole)
+    assert objects(s3, location) == tree(tmp_path / "disk")
+    assert asyncio.run(stacpull.verify(two)).exit_code == 0
+    fetched = sum(replica.counters[route] for route in ASSET_ROUTES) - before
+    if is_copied:
+        assert report.assets_skipped > 0
+        assert fetched < 1.5 * before
+    with pytest.raises(DestinationError, match="belongs to the mirror whose ledger is in"):
+        asyncio.run(stacpull.resume(tmp_path / "one", options=options_for(replica)))

@@ -1,0 +1,320 @@
+"""The sender of requests to a bucket, on servers that answer as no S3 should, and over TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from tests.bench.authority import certificate
+
+from stacpull.sigv4 import Credentials
+from stacpull.store import bucket_requests as room
+from stacpull.store.bucket_requests import (
+    BucketAddress,
+    BucketRequests,
+    FilePiece,
+    ObjectReply,
+    ObjectRequest,
+    address_of,
+)
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: x\r\n\r\n"
+Conversation = Callable[[socket.socket, int], None]
+
+
+class RawServer:
+    """Speaks with each connection as `talk` says; what came is in `received`."""
+
+    def __init__(self, talk: Conversation, context: ssl.SSLContext | None = None) -> None:
+        self._talk = talk
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listening.getsockname()[1]
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                found, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(found)
+            threading.Thread(target=self._serve, args=(found, self.connections), daemon=True).start()
+
+    def _serve(self, found: socket.socket, number: int) -> None:
+        try:
+            if self._context is not None:
+                found = self._context.wrap_socket(found, server_side=True)
+            self._talk(found, number)
+        except OSError:
+            pass
+        finally:
+            found.close()
+
+    def close(self) -> None:
+        self._listening.close()
+        for one in self._open:
+            one.close()
+
+
+def request_of(found: socket.socket) -> tuple[bytes, bytes]:
+    """Return the head and the body of the next request."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = found.recv(65536)
+        if not more:
+            raise ConnectionError
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    while len(body) < int(fields.get(b"content-length", b"0")):
+        body += found.recv(65536)
+    return head, body
+
+
+def answering(*answers: bytes, ends: bool = False) -> Conversation:
+    """Answer one request after the other on each connection; the last answer again and again."""
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        count = 0
+        while True:
+            request_of(found)
+            found.sendall(answers[min(count, len(answers) - 1)])
+            count += 1
+            if ends and count == len(answers):
+                return
+
+    return talk
+
+
+@contextmanager
+def sender(port: int, context: ssl.SSLContext | None = None) -> Iterator[BucketRequests]:
+    address = BucketAddress(
+        context is not None, "127.0.0.1", port, f"127.0.0.1:{port}", "/bucket/", "us-east-1"
+    )
+    with closing(BucketRequests(address, lambda: Credentials("key", "secret"), context)) as found:
+        yield found
+
+
+def sent(talk: Conversation, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
+    with closing(RawServer(talk)) as server, sender(server.port) as found:
+        return found.send(requests)
+
+
+def put(body: bytes = b"abc", key: str = "a/b") -> ObjectRequest:
+    return ObjectRequest("PUT", key, {}, body, hashlib.sha256(body).hexdigest())
+
+
+HEAD = ObjectRequest("HEAD", "a/b")
+
+
+@pytest.mark.parametrize(
+    ("request_", "answers", "status"),
+    [
+        (put(), [OK], 200),
+        (put(), [b"HTTP/1.1 100 Continue\r\n\r\n" + OK], 200),
+        (put(), [b"HTTP/1.0 200 OK\r\n\r\n"], 200),
+        (put(), [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"], 200),
+        (put(), [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore than was announced"], 200),
+        (put(), [b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 4\r\n\r\n<a/>"], 412),
+        (put(), [b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\n\r\n<Error/>"], 503),
+        (put(), [b"HTTP/1.1 403 Forbidden\r\nContent-Length: 99999999\r\n\r\n<Error/>"], 403),
+        (HEAD, [b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"], 200),
+        (HEAD, [b"HTTP/1.1 404 Not Found\r\nContent-Length: 200\r\n\r\n"], 404),
+        (ObjectRequest("DELETE", "a"), [b"HTTP/1.1 204 No Content\r\n\r\n"], 204),
+        (put(), [b"HTTP/1.1 101 Switching Protocols\r\n\r\n"], None),
+        (put(), [b"SSH-2.0-OpenSSH_9.6\r\n\r\n"], None),
+        (put(), [b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000], None),
+        (put(), [b"HTTP/1.1 999 What\r\n\r\n"], None),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_a_server_answers_is_read(
+    request_: ObjectRequest, answers: list[bytes], status: int | None
+) -> None:
+    for reply in sent(answering(*answers), [request_] * 3):
+        assert (reply.status if reply is not None else None) == status
+
+
+def test_an_answer_in_single_bytes_is_read() -> None:
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            request_of(found)
+            for byte in b'HTTP/1.1 412 No\r\nContent-Length: 5\r\nETag: "e"\r\n\r\nabcde':
+                found.sendall(bytes([byte]))
+
+    replies = sent(talk, [put()] * 200)
+    assert {(reply.status, reply.headers["etag"]) for reply in replies if reply} == {(412, '"e"')}
+    assert None not in replies
+
+
+def test_replies_come_in_the_order_of_the_requests() -> None:
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            head, body = request_of(found)
+            assert head.startswith(b"PUT /bucket/k%C3%A4y/" + body + b" HTTP/1.1\r\n")
+            found.sendall(OK.replace(b"x", body))
+
+    replies = sent(talk, [put(str(number).encode(), f"käy/{number}") for number in range(500)])
+    assert [reply.headers["etag"] for reply in replies if reply] == [str(number) for number in range(500)]
+
+
+def test_connections_are_kept_and_lost_ones_are_replaced() -> None:
+    with closing(RawServer(answering(OK))) as server, sender(server.port) as found:
+        for _ in range(3):
+            assert None not in found.send([put()] * 100)
+        assert server.connections <= room.CONNECTIONS
+    with closing(RawServer(answering(OK, OK, ends=True))) as server, sender(server.port) as found:
+        for _ in range(20):
+            assert None not in found.send([put()] * 10)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"])
+def test_a_connection_that_ends_gives_no_reply(answer: bytes) -> None:
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        request_of(found)
+        found.sendall(answer)
+
+    assert sent(talk, [put()] * 150) == [None] * 150
+
+
+def test_a_silent_server_gives_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_SILENCE", 0.2)
+    monkeypatch.setattr(room, "_TURN", 0.1)
+    ended = threading.Event()
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        request_of(found)
+        ended.wait()
+
+    assert sent(talk, [put()] * 3) == [None] * 3
+    ended.set()
+
+
+def test_a_server_that_is_not_there_gives_no_reply() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    with sender(port) as found:
+        assert found.send([put()] * 100) == [None] * 100
+        assert found.send([put()]) == [None]
+
+
+def test_pieces_of_a_file_are_sent(tmp_path: Path) -> None:
+    data = bytes(range(256)) * (20 << 10)
+    (tmp_path / "file").write_bytes(data)
+    came: list[bytes] = []
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            _, body = request_of(found)
+            came.append(body)
+            found.sendall(OK)
+
+    with (tmp_path / "file").open("rb") as file:
+        pieces = [FilePiece(file, offset, 1 << 20) for offset in range(0, len(data), 1 << 20)]
+        requests = [ObjectRequest("PUT", "a", {}, piece) for piece in pieces]
+        assert None not in sent(talk, requests)
+        assert sorted(came) == sorted(data[one.offset : one.offset + one.size] for one in pieces)
+        shorter = ObjectRequest("PUT", "a", {}, FilePiece(file, len(data) - 5, 50))
+        assert sent(talk, [shorter]) == [None]
+
+
+def test_a_refusal_in_the_middle_of_a_body_is_read_or_lost(tmp_path: Path) -> None:
+    """A server need not read what it refuses."""
+    (tmp_path / "file").write_bytes(bytes(32 << 20))
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        found.recv(1000)
+        found.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+
+    with (tmp_path / "file").open("rb") as file:
+        for reply in sent(talk, [ObjectRequest("PUT", "a", {}, FilePiece(file, 0, 32 << 20))] * 2):
+            assert reply is None or reply.status == 503
+
+
+def test_requests_go_over_tls_to_a_server_that_is_trusted(tmp_path: Path) -> None:
+    made = certificate(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.server, made.key)
+    trusting = ssl.create_default_context(cafile=str(made.authority))
+    with closing(RawServer(answering(OK), context)) as server:
+        with sender(server.port, trusting) as found:
+            assert [reply.status for reply in found.send([put(b"x" * 100_000)] * 200) if reply] == [200] * 200
+        with sender(server.port, ssl.create_default_context()) as found:
+            assert found.send([put()] * 3) == [None] * 3
+
+
+def test_many_threads_may_send() -> None:
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            _, body = request_of(found)
+            found.sendall(OK.replace(b"x", body))
+
+    wrong: list[str] = []
+    with closing(RawServer(talk)) as server, sender(server.port) as found:
+
+        def work(name: str) -> None:
+            for number in range(20):
+                body = f"{name}-{number}"
+                (reply,) = found.send([put(body.encode())])
+                if reply is None or reply.headers["etag"] != body:
+                    wrong.append(body)
+
+        threads = [threading.Thread(target=work, args=(str(number),)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+SIGNED = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20261121%2F{0}%2Faws4_request"
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        (
+            f"http://127.0.0.1:9000/bucket/k?{SIGNED.format('us-east-1%2Fs3')}",
+            BucketAddress(False, "127.0.0.1", 9000, "127.0.0.1:9000", "/bucket/", "us-east-1"),
+        ),
+        (
+            f"https://b.s3.eu-central-1.amazonaws.com/k?{SIGNED.format('eu-central-1%2Fs3')}",
+            BucketAddress(
+                True,
+                "b.s3.eu-central-1.amazonaws.com",
+                443,
+                "b.s3.eu-central-1.amazonaws.com",
+                "/",
+                "eu-central-1",
+            ),
+        ),
+        (
+            f"https://[::1]:443/base/b/k?{SIGNED.format('x%2Fs3')}",
+            BucketAddress(True, "::1", 443, "[::1]", "/base/b/", "x"),
+        ),
+        (f"https://b--x-s3.s3express.example/k?{SIGNED.format('us-east-1%2Fs3express')}", None),
+        ("https://b.s3.amazonaws.com/k?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256", None),
+        ("https://b.s3.amazonaws.com/k?AWSAccessKeyId=a&Signature=b", None),
+    ],
+)
+def test_an_address_is_read_from_a_presigned_url(url: str, address: BucketAddress | None) -> None:
+    assert address_of(url) == address
