@@ -90,7 +90,7 @@ class MirrorContents:
         self.position = 0
         for row in self._rows:
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
-            if self.files.look_at(lines, hashed=False).size is not None:
+            if self._is_there(lines):
                 yield from self._from_lines(row, lines, passed)
             else:
                 yield from self._from_files(row, passed)
@@ -124,7 +124,7 @@ class MirrorContents:
         if dest not in place.parents:
             return
         path = place.relative_to(dest).as_posix()
-        is_item = place.name == f"{place.parent.name}.json" and place.exists()
+        is_item = place.name == f"{place.parent.name}.json" and self._is_there(path)
         is_file = is_item or meta.owns_file(self._db, path) or paths.is_owned(self._db, path)
         if is_file or path.startswith(".stacpull/"):
             raise UsageError(f"{out} is a file of the mirror: name another one.")
@@ -174,6 +174,9 @@ class MirrorContents:
                 else:
                     name = str(document.get("id"))
                     yield MirroredItem(row.name, name, path, document, name in linked)
+
+    def _is_there(self, path: str) -> bool:
+        return self.files.look_at(path, hashed=False).size is not None
 
     def _note_unreadable(self, path: str) -> None:
         self.unreadable += 1
