@@ -110,6 +110,7 @@ def _export(
     module, _, function = FORMATS[name].writer.partition(":")
     more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
     with open_contents(dest) as contents:
+        contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:
             known = ", ".join(contents.collections)

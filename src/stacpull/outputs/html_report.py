@@ -84,6 +84,7 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
             on_event(Stage("reading items", items, contents.items_total))
 
     with open_contents(dest) as contents:
+        contents.refuse_own(out)
         data = page_data(contents, on_progress)
         page = render(data)
         with whole_file(out) as file:
