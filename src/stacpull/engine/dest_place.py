@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from stacpull.config.dest import BucketUrl, bucket_url, dest_path
 from stacpull.config.options import Options

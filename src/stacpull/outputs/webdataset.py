@@ -337,7 +337,7 @@ def export_directory(out: Path) -> Iterator[None]:
             )
         lock = locked_file(out / _MARKER, out)
     except OSError as error:
-        raise destination_error(error, out) from error
+        raise destination_error(error, out, again="run the command again") from error
     try:
         yield
     finally:

@@ -30,13 +30,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
@@ -82,8 +84,7 @@ _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
 
-@dataclass(frozen=True, slots=True)
-class BucketLocation:
+class BucketLocation(msgspec.Struct, frozen=True):
     """A bucket, a prefix in it, and how it is reached. It holds no secret."""
 
     bucket: str
