@@ -17,6 +17,7 @@ from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.formats import FORMATS
 from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
+from stacpull.store.store_choice import refuse_bucket
 
 
 async def export(
@@ -107,6 +108,8 @@ def _export(
         from stacpull.outputs.kerchunk import export_kerchunk_of_table  # noqa: PLC0415 - only if it is used
 
         return export_kerchunk_of_table(dest, out, options, on_read, on_left_out)
+    if not FORMATS[name].reads_buckets:
+        refuse_bucket(dest, f"exported as {name}")
     module, _, function = FORMATS[name].writer.partition(":")
     more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
     with open_contents(dest) as contents:
