@@ -17,7 +17,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike
@@ -37,6 +36,7 @@ from typing import (
 )
 
 import attrs
+import msgspec
 
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
@@ -56,6 +56,8 @@ NotNegative = Annotated[int, (0, math.inf)]
 AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
 """How many transfers run at the same time."""
 
+_SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
+"""The address of a Dask scheduler."""
 _SHORTEST_TOKEN = 16
 
 Time = str | date | datetime
@@ -76,8 +78,7 @@ class Geometry(Protocol):
 # --- declarations -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(msgspec.Struct, frozen=True):
     """The command-line option of a field (`option`)."""
 
     help: str
@@ -301,6 +302,24 @@ def existing_file(raw: object) -> Path:
     if not path.is_file():
         raise ValueError(f"is not a file: {path}")
     return path
+
+
+def dask_cluster(raw: object) -> str:
+    """Read where a Dask cluster is: the address or the file of its scheduler, or a number of workers."""
+    text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else read_text(raw)
+    if text.isascii() and text.isdecimal():
+        if int(text) < 1:
+            raise ValueError(f"must be a number of workers of at least 1, not {text}")
+        return str(int(text))
+    if _SCHEDULER.fullmatch(text):
+        return text
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            "must be an address such as tcp://host:8786, a scheduler file, or a number of workers, "
+            f"not {raw!r}"
+        )
+    return str(path)
 
 
 def directory(raw: object) -> Path:
@@ -726,6 +745,16 @@ def listening(value: str | int | tuple[str, int] | None) -> tuple[str, int] | No
         return listen_address(f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else value)
     except (ValueError, IndexError):
         return cast("tuple[str, int]", _reject("a port, or an IP address and a port", value))
+
+
+def cluster(value: str | int | Path | None) -> str | None:
+    """Return where a Dask cluster is, as text."""
+    if value is None:
+        return None
+    try:
+        return dask_cluster(str(value) if isinstance(value, Path) else value)
+    except ValueError:
+        return cast("str", _reject("the address or file of a Dask scheduler, or a number of workers", value))
 
 
 def token(value: str | Secret | None) -> Secret | None:

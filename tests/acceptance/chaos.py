@@ -27,7 +27,7 @@ from tests.acceptance.at_rest import AtRest
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import Damage, damage, expected_files
 
-from stacpull.engine.network import _SLOTS as WORKERS
+from stacpull.engine.shares import SLOTS as WORKERS
 from stacpull_replicas import MlhubReplica, RequestRecord, run_in_thread
 
 Kind = Literal["KILL", "TERM", "INT", "mix"]

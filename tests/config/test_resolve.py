@@ -3,11 +3,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.resolve import Resolved, resolve
@@ -79,6 +79,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "concurrency": ("3", "3", 3),
     "per-host": ("4", "4", 4),
     "processes": ("2", "2", 2),
+    "dask": ("tcp://host:8786", '"tcp://host:8786"', "tcp://host:8786"),
     "retries": ("0", "0", 0),
     "stall-timeout": ("2.5", "2.5", 2.5),
     "min-rate": ("2K", '"2K"', 2000.0),
@@ -161,6 +162,7 @@ def test_the_table_sets_every_field_there_is() -> None:
     assert fields - targets == {
         "s3",  # a part by itself
         "is_complete",  # set by the readers
+        "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
         "provider",  # what --credentials names, if it is no profile of AWS

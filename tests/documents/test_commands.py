@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.documents.earth_search import EarthSearch
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
+from tests.servers.buckets import client
+from tests.servers.radosgw import OWNER, radosgw
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,18 +54,38 @@ def earth_search(shared_data: Path) -> Iterator[EarthSearch]:
         yield server
 
 
+@pytest.fixture
+def bucket_service(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The URL of a service with a bucket `my-bucket`, for which the profile `archive` has keys."""
+    folder = tmp_path_factory.mktemp("service")
+    with radosgw(folder) as gateway:
+        client(gateway.url, OWNER).create_bucket(Bucket="my-bucket")
+        shared = folder / "credentials"
+        shared.write_text(
+            f"[archive]\naws_access_key_id={OWNER.access_key}\naws_secret_access_key={OWNER.secret_key}\n"
+        )
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+        yield gateway.url
+
+
 @pytest.mark.timeout(118)
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if steps_of(page.read_text())],
 )
-def test_a_page_runs_as_it_is_written(page: Path, tmp_path: Path, earth_search: EarthSearch) -> None:
+def test_a_page_runs_as_it_is_written(
+    page: Path, tmp_path: Path, earth_search: EarthSearch, request: pytest.FixtureRequest
+) -> None:
     text = page.read_text()
+    service = "https://s3.example.org"
     port = free_ports(3)
     ran = run_page(
         text,
         tmp_path,
         {
+            service: request.getfixturevalue("bucket_service") if service in text else service,
             "https://earth-search.aws.element84.com/v1": earth_search.url,
             "sleep 3;": "until [ -s mlhub.env ] || [ -s hub.env ]; do sleep 0.1; done;",
             "8801": str(port),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.shares import BATCH, Share, Shares, batch_size, room, share_out
+from stacpull.engine.shares import BATCH, HostShares, Share, Shares, batch_size, room, share_out
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,74 @@ def test_a_worker_with_a_free_slot_has_room_and_what_waits_with_it_is_bounded(
 )
 def test_batches(waiting: int, free: int, workers: int, size: int) -> None:
     assert batch_size(waiting, free, workers) == size
+
+
+class Cluster:
+    """Workers that keep to a new limit when they are told to, and what all may be using."""
+
+    def __init__(self, per_host: int, slots: int | None = None) -> None:
+        self.told: dict[str, tuple[int, int]] = {}
+        self.used: dict[str, int] = {}
+        self.shares: HostShares[str] = HostShares(per_host, slots, self._send)
+
+    def _send(self, worker: str, slots: int, per_host: int) -> None:
+        self.told[worker] = slots, per_host
+        self.used[worker] = max(per_host, self.used.get(worker, 0))
+
+    def keep(self, worker: str) -> None:
+        self.used[worker] = self.told[worker][1]
+        self.shares.keeps_to(worker, self.used[worker])
+
+    def leave(self, worker: str) -> None:
+        del self.told[worker], self.used[worker]
+        self.shares.left(worker)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {worker: per_host for worker, (_, per_host) in self.told.items()}
+
+
+def test_limits_are_divided_again_when_workers_join_and_leave() -> None:
+    cluster = Cluster(10, 20)
+    cluster.shares.joined("a")
+    assert cluster.told == {"a": (20, 10)}
+    cluster.shares.joined("b")
+    assert cluster.told == {"a": (10, 5)}  # b gets nothing before a keeps to less
+    cluster.keep("a")
+    assert cluster.told == {"a": (10, 5), "b": (10, 5)}
+    cluster.leave("a")
+    assert cluster.limits == {"b": 10}
+
+
+def test_more_workers_than_a_host_takes_at_once_get_no_share() -> None:
+    cluster = Cluster(2)
+    for name in "abc":
+        cluster.shares.joined(name)
+        for worker in list(cluster.told):
+            cluster.keep(worker)
+    assert sum(cluster.limits.values()) == 2
+    cluster.leave("a")
+    assert cluster.limits == {"b": 1, "c": 1}
+
+
+@given(st.integers(1, 70), st.lists(st.tuples(st.sampled_from("jlk"), st.integers(0, 9)), max_size=40))
+def test_all_together_never_use_more_than_one_would(per_host: int, moves: list[tuple[str, int]]) -> None:
+    cluster = Cluster(per_host)
+    there: set[str] = set()
+    for move, number in moves:
+        name = str(number)
+        if move == "j" and name not in there:
+            there.add(name)
+            cluster.shares.joined(name)
+        elif move == "l" and name in cluster.told:
+            there.discard(name)
+            cluster.leave(name)
+        elif move == "k" and name in cluster.told:
+            cluster.keep(name)
+        assert sum(cluster.used.values()) <= per_host
+    for _ in range(20):
+        for name in list(cluster.told):
+            cluster.keep(name)
+    shares = [cluster.limits.get(name, 0) for name in there]
+    assert sum(shares) == (per_host if there else 0)
+    assert not shares or max(shares) - min(shares) <= 1

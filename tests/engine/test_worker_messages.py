@@ -43,6 +43,8 @@ TO_WORKER: list[ToWorker] = [
     messages.Start(b"settings"),
     messages.Jobs([JOB, PLAIN]),
     messages.LookAgain(),
+    messages.NewLimits(4, 2),
+    messages.WholeEnvironment({"A": "b"}),
     messages.Stop(),
     messages.End(),
     messages.ItemRead(1, b'{"assets": {"a": {"href": "x"}}}', 1.5),
@@ -51,7 +53,7 @@ TO_WORKER: list[ToWorker] = [
     messages.Throttled("b.example:443", 2.5),
 ]
 FROM_WORKER: list[FromWorker] = [
-    messages.Ready(),
+    messages.Ready(1.5),
     messages.WholeParts(
         [IncomingPart(7, 3, 1, "c/i", None, "{filename}", 12, b"x\xff.tif", b'"e"', True, None, "7.1", 99)]
     ),

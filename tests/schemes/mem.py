@@ -1,4 +1,4 @@
-"""`mem://bucket/key`: an object store in a dict, as an example of a new scheme."""
+"""`mem://bucket/key`: an object store in a dict that may want a key, as an example of a new scheme."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stacpull.net.answers import KeptAnswer
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
+from stacpull.redact import Secret
 from stacpull.schemes import Scheme, TransportSetup
 
 
@@ -22,11 +23,14 @@ class Mem(Scheme):
     name = "mem"
     is_object_store = True
 
-    def __init__(self, objects: Mapping[str, bytes]) -> None:
+    def __init__(self, objects: Mapping[str, bytes], key: str = "") -> None:
         self.objects = objects
+        self.key = key
 
-    def transport(self, _setup: TransportSetup) -> Transport:
-        return MemTransport(self.objects)
+    def transport(self, setup: TransportSetup) -> Transport:
+        key = setup.variables.get("MEM_KEY", "")
+        setup.secrets.add(Secret(key))
+        return MemTransport(self.objects, is_allowed=key == self.key, key=key)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         async with client.open(Request(prefix, query="list")) as response:
@@ -40,11 +44,16 @@ class Mem(Scheme):
 class MemTransport:
     """Answers requests as an HTTP server would."""
 
-    def __init__(self, objects: Mapping[str, bytes]) -> None:
+    def __init__(self, objects: Mapping[str, bytes], *, is_allowed: bool, key: str) -> None:
         self._objects = objects
+        self._is_allowed = is_allowed
+        self._key = key
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Response]:
+        if not self._is_allowed:
+            message = f"{self._key!r} is not the key of {request.url}."
+            raise TransferError(Failure(FailureKind.REFUSED, message, 403))
         body = self._objects.get(request.url)
         if request.query:
             under = {url: len(found) for url, found in self._objects.items() if url.startswith(request.url)}

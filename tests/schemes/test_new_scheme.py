@@ -9,7 +9,7 @@ import orjson
 import pytest
 from tests.schemes.mem import Mem
 
-from stacpull import Selection, UsageError, sync
+from stacpull import Selection, StacpullError, UsageError, sync
 from stacpull.schemes import SCHEMES
 
 ITEM = {
@@ -63,6 +63,16 @@ def test_a_mirror_from_a_new_scheme(mem, tmp_path):
     (item,) = dest.rglob("one.json")
     stored = orjson.loads(item.read_bytes())["assets"]
     assert stored["bands/B02.tif"]["alternate"]["origin"]["href"] == "mem://other/bands/B02.tif"
+
+
+def test_a_scheme_reads_its_key_from_the_environment_and_has_it_removed_from_messages(monkeypatch, tmp_path):
+    monkeypatch.setitem(SCHEMES, "mem", Mem(OBJECTS, key="right-key"))
+    monkeypatch.setenv("MEM_KEY", "wrong-key")
+    with pytest.raises(StacpullError, match="is not the key of") as caught:
+        sync.mirror(SOURCE, tmp_path / "mirror")
+    assert "wrong-key" not in str(caught.value)
+    monkeypatch.setenv("MEM_KEY", "right-key")
+    assert sync.mirror(SOURCE, tmp_path / "mirror").assets_done == 2
 
 
 def test_without_expand_prefix_a_prefix_is_refused(mem, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import pytest
 from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.static_tree import write_tree
-from tests.servers.bucket_trees import objects, tree
-from tests.servers.radosgw import STRANGER
+from tests.servers.bucket_trees import body, keys, objects, tree
+from tests.servers.radosgw import OWNER, STRANGER
 
+from stacpull.engine import ledger_copy
 from stacpull.store.bucket import BucketLocation
 
 Stacpull = Callable[..., Ran]
@@ -131,7 +134,8 @@ def test_what_is_wrong_is_said_in_a_sentence(
     said: str,
 ) -> None:
     places = {"{url}": str(location.endpoint_url), "s3://{bucket}/p": f"s3://{location.bucket}/p"}
-    ran = stacpull("mirror", source, *(places.get(word, word) for word in arguments), **environ)
+    words = [places.get(word, word) for word in arguments]
+    ran = stacpull("mirror", source, "--no-progress", *words, **environ)
     assert (ran.code, len(ran.sentences)) == (code, 1), ran.err
     assert said in ran.err
     assert "planted" not in (ran.out + ran.err).lower()
@@ -139,3 +143,48 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert not (tmp_path / "work" / ".stacpull" / "ledger.sqlite").exists()
     again = stacpull("mirror", source, "{dest}")
     assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_the_credentials_of_the_bucket_are_written_nowhere(
+    location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
+) -> None:
+    """The source quotes them, so they would be in an item, in the ledger, and in messages of failures."""
+    item = next((tmp_path / "tree").rglob("col0-0.json"))
+    document = json.loads(item.read_text())
+    document["properties"]["quoted"] = OWNER.secret_key
+    document["assets"]["missing"] = {"href": f"./{OWNER.secret_key}.bin", "title": OWNER.access_key}
+    item.write_text(json.dumps(document))
+    ran = stacpull("mirror", source, "{dest}", "-vv")
+    again = stacpull("mirror", source, "{at}", "--dest-profile", "nobody", "-vv")
+    verified = stacpull("verify", "{at}", "-vv")
+    failures = stacpull("failures", "{at}", "--json")
+    assert [ran.code, again.code, verified.code] == [1, 3, 0]
+    stored = {key: body(s3, location, key) for key in keys(s3, location)}
+    stored[ledger_copy.COPY] = gzip.decompress(stored[ledger_copy.COPY])
+    assert b'"quoted":"***"' in stored["col0/col0-0/col0-0.json"].replace(b" ", b"")
+    found = [path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    printed = [text.encode() for one in (ran, again, verified, failures) for text in (one.out, one.err)]
+    assert b"***" in b"".join(printed)
+    for secret in (OWNER.secret_key, OWNER.access_key):
+        holding = [text for text in (*stored.values(), *found, *printed) if secret.encode() in text]
+        assert holding == []
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_outputs_of_a_mirror_in_a_bucket(source: str, stacpull: Stacpull, tmp_path: Path) -> None:
+    """Those that read its files equal what a mirror on disk gives; the others are refused by name."""
+    assert stacpull("mirror", source, "{dest}").code == 0
+    assert stacpull("mirror", source, "disk").code == 0
+    for dest, out in ((["{at}"], "of-bucket"), (["disk"], "of-disk")):
+        shards = stacpull("export", *dest[:1], out, *dest[1:], "-f", "webdataset")
+        assert shards.code == 0, shards.err
+        assert stacpull("report", *dest, "-o", f"{out}.html").code == 0
+    assert tree(tmp_path / "of-bucket") == tree(tmp_path / "of-disk") != {}
+    assert "col0" in (tmp_path / "of-bucket.html").read_text()
+    for form in ("csv", "kerchunk", "torchgeo-v1", "geoparquet"):
+        refused = stacpull("export", "work", "out.parquet", "-f", form)
+        assert (refused.code, f"it cannot be exported as {form} yet" in refused.err) == (2, True)
+    for command in (["verify", "--rebuild", "work"], ["merge", "new", "work"]):
+        refused = stacpull(*command)
+        assert (refused.code, "The files of this mirror are in s3://" in refused.err) == (2, True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import click
 from click.shell_completion import CompletionItem
+from msgspec.structs import replace
 
 from stacpull.config.dest import bucket_url, dest_path
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
@@ -25,7 +25,7 @@ FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
 OF_FILES = (
     "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate", "processes",
-    "stop-after", "max-failures", "dashboard", "dashboard-token",
+    "dask",    "stop-after", "max-failures", "dashboard", "dashboard-token",
 )  # fmt: skip
 """Transfer options that have no effect on commands that fetch no assets."""
 

@@ -23,6 +23,9 @@ _HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
 """Variables that are read before a Python program starts, and that never hold a credential."""
 
 
+_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
     """Return `options` with unset fields taken from the environment; what was given stays.
 
@@ -82,9 +85,19 @@ def handed_down(environ: Mapping[str, str] | None = None) -> tuple[dict[str, str
     return start, whole
 
 
+def all_variables() -> Mapping[str, str]:
+    """Return the variables of this process."""
+    return dict(os.environ)
+
+
 def aws_variables() -> dict[str, str]:
     """Return the variables of this process that AWS libraries read."""
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
+def aws_keys() -> dict[str, str]:
+    """Return the AWS keys that are variables of this process."""
+    return {name: os.environ[name] for name in _AWS_KEYS if name in os.environ}
 
 
 def add_variables(environ: Mapping[str, str]) -> None:

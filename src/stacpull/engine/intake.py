@@ -69,8 +69,14 @@ class Intake:
         """Make an intake with so many slots."""
         self._store = store
         self._backlog = backlog
-        self._free = slots
+        self._slots = self._free = slots
         self._freed = asyncio.Event()
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on."""
+        self._free += slots - self._slots
+        self._slots = slots
+        self._freed.set()
 
     async def slots(self, most: int) -> int:
         """Take slots for the next assets as soon as one is free; return how many: `most`, or fewer."""

@@ -22,6 +22,7 @@ from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.redact import Secrets
+from stacpull.store.atomic import remove_file
 from stacpull.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ def remove_items_parquet(db: Connection, store: Store) -> None:
     if meta.owns_file(db, ITEMS_PARQUET):
         store.remove("", ITEMS_PARQUET)
         meta.disown_file(db, ITEMS_PARQUET)
-    from stacpull.outputs.spool import remove_spool  # noqa: PLC0415
-
-    remove_spool(_spool_path(store))
+    remove_file(_spool_path(store))
 
 
 def _spool_path(store: Store) -> Path:

@@ -41,6 +41,11 @@ class JobQueue(asyncio.Queue["Job | None"]):
         return not self._held
 
 
-def job_queue(shares: Shares) -> JobQueue:
+_DASK_WORKERS = 16
+"""Workers for which the queue is long enough, where it is not known how many there will be."""
+
+
+def job_queue(shares: Shares, *, dask: bool = False) -> JobQueue:
     """Return a queue that is long enough to keep all workers busy: with processes, some messages full."""
-    return JobQueue(2 * shares.own.slots + 4 * BATCH * len(shares.workers))
+    workers = _DASK_WORKERS if dask else len(shares.workers)
+    return JobQueue(2 * shares.own.slots + 4 * BATCH * workers)

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -36,7 +37,7 @@ from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
-from stacpull.engine.workers import Workers, worker_settings
+from stacpull.engine.workers import LocalProcesses, Workers, worker_settings
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
@@ -57,6 +58,9 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 from stacpull.store.parts import PartStore
+
+if TYPE_CHECKING:
+    from stacpull.engine.dask_cluster import DaskCluster
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
@@ -267,7 +271,7 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue = job_queue(self._network.shares)
+        queue = job_queue(self._network.shares, dask=self._options.uses_dask)
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
@@ -309,23 +313,22 @@ class MirrorRun:
         tools = TransferTools(
             fetching.fetcher, reader, network.policy, self._clock, network.note_retry, selection.prefer
         )
-        settings = worker_settings(network, self._options, destination.work, selection)
+        supply = self._supply()
         pool = Pool(
-            queue,
+            asyncio.Queue() if self._options.uses_dask else queue,
             self._intake,
             tools,
             slots=self._slots,
-            held=(MAX_REFUSALS - 1) * (1 + len(settings)),
+            held=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
             on_failure=self._failures.failed,
             fast=fetching.fast,
         )
-        if not settings:
+        if supply is None:
             return pool
         return Workers(
             queue,
             pool,
-            settings,
-            self._workspace.lock,
+            supply,
             network=network,
             store=self._store,
             backlog=self._backlog,
@@ -333,6 +336,26 @@ class MirrorRun:
             clock=self._clock,
             emit=self._emit,
         )
+
+    def _supply(self) -> LocalProcesses | DaskCluster | None:
+        """Return where workers come from, None if there are none."""
+        network, work = self._network, self._workspace.destination.work
+        selection = self._run.spec.selection
+        if self._options.uses_dask:
+            from stacpull.engine.dask_cluster import DaskCluster  # noqa: PLC0415 -- few runs have one
+
+            return DaskCluster(
+                self._options,
+                network,
+                work,
+                selection,
+                self._run.id,
+                store=self._store,
+                clock=self._clock,
+                emit=self._emit,
+            )
+        settings = worker_settings(network, self._options, work, selection)
+        return LocalProcesses(settings, self._workspace.lock, self._clock) if settings else None
 
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         spec = self._run.spec

@@ -220,8 +220,23 @@ class MirrorStore:
         self.write_final_items()
         return Recovered(runs.layout_before(db, self._run.id), self.files.warning)
 
-    def take_up(self, rows: frozenset[int]) -> list[int]:
-        """Publish what a lost worker process wrote of these assets and did not report; return their rows."""
+    def make_own_parts(self, name: str, token: str) -> None:
+        """Make the directory of a worker on another machine (`store.own_parts`)."""
+        self.files.make_own_parts(name, token)
+
+    def take_up(self, rows: frozenset[int], own: str = "") -> list[int]:
+        """Publish what a worker process that has ended wrote of these assets and did not report.
+
+        Args:
+            rows: The assets that it had.
+            own: Its directory among the parts, if it had one; that is removed.
+
+        Returns:
+            The assets whose parts are whole, by row.
+        """
+        if own:
+            self.publisher.settle()  # what it reported is still in its directory
+            self.files.collect_parts(own)
         found = parts_of_lost_worker(self._db, self.files, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [part.row for part in found]
@@ -243,6 +258,7 @@ class MirrorStore:
 
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
+        self.files.collect_parts()
         self.files.sweep_parts(lambda row, generation: jobs.is_open(self._db, row, generation))
 
     def finish(self) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
+from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
-from stacpull.engine.shares import Shares, share_out
+from stacpull.engine.shares import SLOTS, Shares, share_out
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
@@ -33,12 +35,9 @@ from stacpull.urls import is_encrypted, is_web
 
 _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
-_SLOTS = 64
-"""Transfers at once by default: the gates hold each host to what it bears."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceAddress:
+class SourceAddress(msgspec.Struct, frozen=True):
     """SOURCE with its credentials held apart, those of the options included."""
 
     url: str
@@ -51,8 +50,7 @@ class SourceAddress:
     """True if the user named SOURCE in this command, False if a ledger did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """Everything that speaks to servers in one run."""
 
     client: Client
@@ -70,7 +68,7 @@ class Network:
     """Those of a credential profile."""
     http: Transport | None = None
     """Sends over http and https; the fast path uses its connections if it is a `WebTransport`."""
-    regions: dict[str, str] = field(default_factory=dict)
+    regions: dict[str, str] = msgspec.field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     @property
@@ -152,7 +150,7 @@ async def open_network(
     addresses = addresses or _address_policy(address, options)
     http = http_transport(options, addresses)
     regions: dict[str, str] = {}
-    setup = TransportSetup(http, address.url, options, clock, address.kept, regions)
+    setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
     made = {name: scheme.transport(setup) for name, scheme in SCHEMES.items()}
     transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
@@ -206,7 +204,7 @@ async def open_network(
 def _shares(options: Options, processes: int) -> Shares:
     """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
     room = shares_here().slots
-    slots = options.concurrency or min(_SLOTS, room)
+    slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)
 

@@ -128,6 +128,11 @@ class Pool(Generic[J, T]):
         self._fed = True
         self._pass_on()
 
+    def resize(self, slots: int) -> None:
+        """Have so many jobs at once from now on; those that have begun continue."""
+        self._slots = slots
+        self._freed.set()
+
     def stop(self) -> None:
         """Take no further job; what is under way continues. Jobs left in the queue stay pending."""
         self._stopping = True

@@ -78,6 +78,10 @@ async def go_on(
         CredentialsError: What the run was started with must be given again; the message names it.
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
+    if options.uses_dask:
+        from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
+
+        check_dask(options)
     options = completed(options, run.spec.source)
     kept = await asyncio.to_thread(path_of_input, workspace.destination.work, run.spec.source)
     address = source_address(run.spec.source, options, kept, named=False)

@@ -6,8 +6,11 @@ three processes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
+SLOTS = 64
+"""Transfers at once by default: the gates hold each host to what it bears."""
 BATCH = 64
 """Jobs per message at most."""
 _ROUND_TRIP = 0.1
@@ -45,6 +48,72 @@ def share_out(processes: int, slots: int, per_host: int) -> Shares:
     processes = min(processes, slots, per_host)
     own, *workers = map(Share, _parts(slots, processes), _parts(per_host, processes))
     return Shares(own, tuple(workers))
+
+
+W = TypeVar("W")
+
+
+class HostShares(Generic[W]):
+    """Divides the limits among workers that come and go. Pure but for what it sends.
+
+    All workers together never ask a host for more at once than one would. So a share grows only by what is
+    free: what a worker had to give up is free when it keeps to its smaller share, or has left.
+
+    Args:
+        per_host: Requests to one host at once, over all workers.
+        slots: Transfers at once, over all workers; None: as many as one process has by default, for each.
+        send: Called with a worker, its transfers at once, and its requests to one host.
+    """
+
+    def __init__(self, per_host: int, slots: int | None, send: Callable[[W, int, int], None]) -> None:
+        self._per_host = per_host
+        self._slots = slots
+        self._send = send
+        self._told: dict[W, int] = {}
+        """The limit per host that each was sent last."""
+        self._held: dict[W, int] = {}
+        """What each may be using: more than that, while it does not keep to a smaller one."""
+
+    def __len__(self) -> int:
+        """Return how many workers have a share."""
+        return len(self._told)
+
+    def joined(self, worker: W) -> None:
+        """Give a new worker its share, and the others less."""
+        self._told[worker] = self._held[worker] = 0
+        self._divide()
+
+    def left(self, worker: W) -> None:
+        """Divide the share of a worker that has ended among the others."""
+        if self._told.pop(worker, None) is not None:
+            del self._held[worker]
+            self._divide()
+
+    def keeps_to(self, worker: W, per_host: int) -> None:
+        """Hear that a worker keeps to a limit."""
+        if self._told.get(worker) == per_host:
+            self._held[worker] = per_host
+            self._divide()
+
+    def _divide(self) -> None:
+        count = len(self._told)
+        if not count:
+            return
+        wanted = dict(zip(self._told, _parts(self._per_host, count), strict=True))
+        slots = dict.fromkeys(self._told, SLOTS)
+        if self._slots is not None:
+            slots = dict(zip(self._told, _parts(self._slots, count), strict=True))
+        for worker, share in wanted.items():
+            if share < self._told[worker]:
+                self._told[worker] = share
+                self._send(worker, slots[worker], share)
+        free = self._per_host - sum(self._held.values())
+        for worker, share in wanted.items():
+            more = min(share - self._held[worker], free)
+            if more > 0:
+                free -= more
+                self._told[worker] = self._held[worker] = self._held[worker] + more
+                self._send(worker, slots[worker], self._told[worker])
 
 
 def _parts(total: int, count: int) -> list[int]:

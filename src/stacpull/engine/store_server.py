@@ -34,6 +34,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.models import Checksum, IncomingPart
 from stacpull.redact import Secret, Secrets
+from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
@@ -177,6 +178,10 @@ class StoreServer:
         part, inode, sha256 = one.part, one.inode, one.sha256
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
+        if one.own:
+            if not is_name(one.own):
+                raise ValueError(f"{one.own!r} is not the directory of a worker")
+            part = f"{one.own}/{part}"
         if one.body is not None:
             filename = one.filename.decode("utf-8", "surrogatepass")
             etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")

@@ -1,7 +1,9 @@
 """The messages between the first network process and a worker process (`engine.messages`).
 
-    first process ─▶ Start, then Jobs, ItemRead, Granted, Throttled, LookAgain, and Stop or End
+    first process ─▶ Start, then Jobs, ItemRead, Granted, Throttled, LookAgain, NewLimits, and Stop or End
     worker        ─▶ Ready, then WholeParts, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
+
+A worker of Dask (`engine.dask_cluster`) is on another machine, and these messages are all that it is told.
 
 Credentials reach a worker in `Start` and in no other way: the arguments and the environment of a process can
 be read from outside. The settings in it are pickled, since a worker trusts the process that started it. What
@@ -23,6 +25,15 @@ from stacpull.models import Failure, IncomingPart, Job
 from stacpull.net.addresses import AddressPolicy
 
 
+class CredentialNames(NamedTuple):
+    """The names of credentials, without a value of any."""
+
+    names: tuple[str, ...]
+    """Of variables, and what else `SourceAddress.credential_names` has."""
+    profile: str | None
+    """Of the credential profile (`--credentials`)."""
+
+
 class WorkerSettings(NamedTuple):
     """Everything that a worker needs to know of its run. Holds credentials."""
 
@@ -34,11 +45,20 @@ class WorkerSettings(NamedTuple):
     slots: int
     """Transfers at once."""
     dest: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | None
+    """The environment to take over; None: that of the Dask worker, and `credentials` are in it."""
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
     clip: str | None = None
     """The area of rasters that is fetched, as `Selection.clip`."""
+    own: str = ""
+    """Its directory among the parts (`store.own_parts`), if it is not a process of this machine's run."""
+    durable: bool = False
+    """True if nothing but the worker itself can sync what it writes."""
+    variables: Mapping[str, str] = {}
+    """Added to its own environment."""
+    credentials: CredentialNames | None = None
+    """What to take from its own environment and files; None: `address` and `options` hold everything."""
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):
@@ -89,8 +109,23 @@ class Throttled(msgspec.Struct, tag=7, array_like=True):
     seconds: float
 
 
+class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
+    """Comes before `Start` from the relay of a Dask worker: the environment to take over."""
+
+    variables: dict[str, str]
+
+
+class NewLimits(msgspec.Struct, tag=8, array_like=True):
+    """Keep to these limits from now on: a worker has joined or left, and all get another share."""
+
+    slots: int
+    per_host: int
+
+
 class Ready(msgspec.Struct, tag=10, array_like=True):
-    """The worker can take jobs."""
+    """The worker can take jobs. `now` is the time on its monotonic clock."""
+
+    now: float
 
 
 class WholeParts(msgspec.Struct, tag=11, array_like=True):
@@ -114,7 +149,7 @@ class JobFailed(msgspec.Struct, tag=13, array_like=True):
 
 
 class RequestItem(msgspec.Struct, tag=14, array_like=True):
-    """Read this item for an asset; `newer_than` is on the monotonic clock, which all processes share."""
+    """Read this item for an asset; `newer_than` is on the worker's monotonic clock, as is the answer."""
 
     number: int
     href: str
@@ -145,13 +180,21 @@ class Noticed(msgspec.Struct, tag=17, array_like=True):
     text: str
 
 
+class WithinLimits(msgspec.Struct, tag=19, array_like=True):
+    """The worker keeps to the limits that it was given: no more requests are under way."""
+
+    per_host: int
+
+
 class Broke(msgspec.Struct, tag=18, array_like=True):
     """An error that ends the run."""
 
     error: ErrorReport
 
 
-ToWorker = Start | Jobs | LookAgain | Stop | End | ItemRead | Granted | Throttled
+ToWorker = (
+    Start | Jobs | LookAgain | Stop | End | ItemRead | Granted | Throttled | NewLimits | WholeEnvironment
+)
 FromWorker = (
     Ready
     | WholeParts
@@ -162,6 +205,7 @@ FromWorker = (
     | Throttled
     | Spent
     | Noticed
+    | WithinLimits
     | Broke
 )
 decode_to_worker: Callable[[bytes | memoryview], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode

@@ -5,30 +5,36 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import platform
 import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import attrs
+
 from stacpull.clock import SystemClock
-from stacpull.config.environment import take_over
+from stacpull.config.environment import add_variables, completed, take_over
+from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.messages import error_report
-from stacpull.engine.network import Network, open_network
+from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
+from stacpull.errors import CredentialsError
 from stacpull.events import Notice
 from stacpull.models import Failure, IncomingPart, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
+from stacpull.store.own_parts import mark_synced
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import Store
 from stacpull.store.store_choice import open_store
@@ -46,9 +52,17 @@ async def work(sock: socket.socket) -> None:
     first = FirstProcess(inbox)
     await first.channel.open(sock)
     try:
-        start = cast("messages.Start", await inbox.get())
-        settings: WorkerSettings = pickle.loads(start.settings)  # noqa: S301 -- from the parent process
-        take_over(settings.environment)
+        start = await inbox.get()
+        if isinstance(start, messages.WholeEnvironment):
+            take_over(start.variables)
+            start = await inbox.get()
+        pickled = cast("messages.Start", start).settings
+        settings: WorkerSettings = pickle.loads(pickled)  # noqa: S301 -- from the parent process
+        if settings.environment is not None:
+            take_over(settings.environment)
+        add_variables(settings.variables)
+        if settings.credentials is not None:
+            settings = with_own_credentials(settings)
         await _transfer(settings, first, inbox)
     except BaseException as error:  # noqa: BLE001 -- the first process raises it
         first.send(messages.Broke(error_report(cause(error))))
@@ -63,7 +77,7 @@ async def _transfer(
     Raises:
         DestinationError: The disk fails.
     """
-    destination = await asyncio.to_thread(open_store, Path(settings.dest))
+    destination = await asyncio.to_thread(open_store, Path(settings.dest), own=settings.own)
     try:
         async with open_network(
             settings.address,
@@ -83,6 +97,31 @@ async def _transfer(
         raise
     finally:
         await asyncio.to_thread(destination.close)
+
+
+def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
+    """Return settings with the credentials that this machine's environment and files have.
+
+    Raises:
+        CredentialsError: Something is missing here that the run was started with.
+        UsageError: The credential profile cannot be read.
+    """
+    wanted, address = settings.credentials, settings.address
+    if wanted is None:
+        return settings
+    options = settings.options
+    if wanted.profile is not None:
+        options = profile_options(options, wanted.profile)
+    options = completed(attrs.evolve(options, is_complete=False), address.url)
+    found = source_address(address.url, options, address.kept, named=address.named)
+    missing = [name for name in wanted.names if name not in found.credential_names]
+    if missing:
+        raise CredentialsError(
+            f"A worker on {platform.node()} lacks {' and '.join(missing)}. Credentials are sent to workers "
+            "over TLS only: set the same variables in the environment of the Dask workers, or give the "
+            "cluster TLS (docs/howto/dask.md)."
+        )
+    return settings._replace(options=options, address=found)
 
 
 class FirstProcess:
@@ -150,8 +189,11 @@ class Worker:
         self._network = network
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._parts = PartStore(destination.parts)
+        self._parts = PartStore(destination.parts, shared=destination.shared_parts, durable=settings.durable)
+        self._durable = destination.parts if settings.durable else None
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._limits: int | None = None
+        """A limit per host that is not reported yet to be kept to."""
         self._backlog = Backlog()  # the first process has that of all workers
         self._intake = Intake(self, self._backlog, slots=settings.slots)
         self._writer = BodyWriter(
@@ -159,6 +201,7 @@ class Worker:
             checksum=options.recorded_checksum,
             deliver=partial(self._on_loop, self._written),
             on_error=partial(self._on_loop, first.fail),
+            durable=settings.durable,
         )
         fetching = open_fetching(
             network,
@@ -197,7 +240,7 @@ class Worker:
             ticking = group.create_task(self._tick())
             hearing = group.create_task(self._hear(inbox))
             working = group.create_task(self._pool.run())
-            self._first.send(messages.Ready())
+            self._first.send(messages.Ready(self._clock.monotonic()))
             ends: list[asyncio.Future[Any]] = [working, hearing, self._first.broken]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (ticking, hearing, working):
@@ -208,6 +251,8 @@ class Worker:
     async def close(self) -> None:
         """Write everything that has come in, and report it."""
         await asyncio.to_thread(self._writer.close)
+        if self._durable is not None:
+            await asyncio.to_thread(mark_synced, self._durable)
         self._first.send(self._spent())
 
     async def _hear(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
@@ -221,6 +266,11 @@ class Worker:
                     await self._parts.look_again()
                 case messages.Throttled(host, seconds):
                     self._network.client.gates[host].throttled(seconds, hearsay=True)
+                case messages.NewLimits(slots, per_host):
+                    self._limits = per_host
+                    self._pool.resize(slots)
+                    self._intake.resize(slots)
+                    self._network.client.gates.bound(per_host)
                 case messages.Stop():
                     self._pool.stop()
                 case messages.End():
@@ -264,6 +314,9 @@ class Worker:
         reported = messages.Spent()
         while True:
             await self._clock.sleep(_TICK)
+            if self._limits is not None and self._network.client.gates.is_within(self._limits):
+                self._first.send(messages.WithinLimits(self._limits))
+                self._limits = None
             if (spent := self._spent()) != reported:
                 self._first.send(spent)
                 reported = spent

@@ -13,6 +13,9 @@ since one store process that does so for all becomes the slowest part; what is l
 hundred bytes. The first process must hear these anyway: it gives the next job then, and knows at any moment
 which jobs a lost worker had. A second way to the store process would report the same in another order.
 
+Where workers come from is a `WorkerSupply`: `LocalProcesses` here, and with `--dask` the machines of a Dask
+cluster (`dask_cluster.py`). There the first process does not transfer, and workers join and leave.
+
 If a worker is lost (killed, out of memory), the store process takes up the whole parts that it had written.
 Its other jobs go to the next worker with room, with the unfinished parts that it left. A new worker takes
 its place, unless the last ones brought no outcome at all. Workers hold the lock of DEST: if the first process
@@ -26,8 +29,10 @@ import json
 import pickle
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 import attrs
 
@@ -98,14 +103,155 @@ def worker_settings(
     ]
 
 
+Hear = Callable[["WorkerProcess", messages.FromWorker], None]
+"""Called with each message of a worker."""
+
+
+class WorkerLink(Protocol):
+    """The way to a worker process."""
+
+    lost: asyncio.Future[None]
+    """Done when nothing more can come."""
+
+    def send(self, message: messages.ToWorker) -> None:
+        """Send a message. If the worker is gone, the message is lost."""
+        ...
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        ...
+
+    async def reap(self) -> str:
+        """Wait until a worker that is lost has ended; return how it ended."""
+        ...
+
+
+class WorkerPlace(Protocol):
+    """A place for one worker at a time."""
+
+    async def start(self, hear: Hear) -> WorkerProcess | None:
+        """Start a worker there; None if the place is not there any more, or cannot be used.
+
+        Raises:
+            WorkerError: It cannot be started.
+        """
+        ...
+
+    async def is_there(self) -> bool:
+        """Return True if another worker can take the place of one that was lost."""
+        ...
+
+
+class WorkerSupply(Protocol):
+    """Where workers come from."""
+
+    worth_it: int
+    """Jobs that must wait before workers are started."""
+    most_processes: int
+    """Processes that may share the jobs at most."""
+
+    async def __aenter__(self) -> Self:
+        """Get ready."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release everything; all workers have ended."""
+        ...
+
+    def places(self) -> AsyncIterator[WorkerPlace]:
+        """Yield each place for a worker once, as soon as it is there.
+
+        Raises:
+            StacpullError: There will be none.
+        """
+        ...
+
+    def processes(self) -> int:
+        """Return how many processes share the jobs now."""
+        ...
+
+    def joined(self, worker: WorkerProcess) -> None:
+        """Hear that a worker can take jobs."""
+        ...
+
+    def left(self, worker: WorkerProcess) -> None:
+        """Hear that a worker has ended."""
+        ...
+
+    def keeps_to(self, worker: WorkerProcess, per_host: int) -> None:
+        """Hear that a worker keeps to the limit that it was given."""
+        ...
+
+
+class LocalProcesses:
+    """Workers on this machine: a fixed number, each with a fixed share of the limits (`WorkerSupply`).
+
+    Args:
+        settings: The settings of each worker.
+        lock: The descriptor of the mirror's lock, which workers hold as well.
+        clock: Where time comes from.
+    """
+
+    def __init__(self, settings: Sequence[WorkerSettings], lock: int, clock: Clock) -> None:
+        self.worth_it = _WORTH_IT
+        self.most_processes = 1 + len(settings)
+        self._settings = settings
+        self._lock = lock
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Workers hold nothing that outlives them."""
+
+    async def places(self) -> AsyncIterator[WorkerPlace]:
+        """See `WorkerSupply.places`."""
+        for settings in self._settings:
+            yield _LocalPlace(settings, self._lock, self._clock)
+
+    def processes(self) -> int:
+        """See `WorkerSupply.processes`: this process transfers, too."""
+        return 1 + len(self._settings)
+
+    def joined(self, worker: WorkerProcess) -> None:
+        """See `WorkerSupply.joined`: shares are fixed."""
+
+    def left(self, worker: WorkerProcess) -> None:
+        """See `WorkerSupply.left`: another one takes its place, and its share."""
+
+    def keeps_to(self, worker: WorkerProcess, per_host: int) -> None:
+        """See `WorkerSupply.keeps_to`: shares are fixed."""
+
+
+class _LocalPlace:
+    """One of N-1 workers."""
+
+    def __init__(self, settings: WorkerSettings, lock: int, clock: Clock) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._clock = clock
+
+    async def start(self, hear: Hear) -> WorkerProcess:
+        """See `WorkerPlace.start`."""
+        return await start_worker(self._settings, self._lock, hear, self._clock)
+
+    async def is_there(self) -> bool:
+        """See `WorkerPlace.is_there`."""
+        return True
+
+
 class Workers:
-    """Runs the jobs of a queue in this process and in worker processes (`engine.together.TransferPool`).
+    """Runs the jobs of a queue in worker processes (`engine.together.TransferPool`).
 
     Args:
         queue: Where jobs come from.
-        pool: The pool of this process, on the same queue.
-        settings: The settings of each worker.
-        lock: The descriptor of the mirror's lock, which workers hold as well.
+        pool: The pool of this process: on the same queue if it transfers as well, else on an empty one.
+        supply: Where workers come from.
         network: The network of this process.
         store: The store process.
         backlog: Counts parts that wait to be published.
@@ -118,8 +264,7 @@ class Workers:
         self,
         queue: JobQueue,
         pool: Pool[Job, Received],
-        settings: Sequence[WorkerSettings],
-        lock: int,
+        supply: WorkerSupply,
         *,
         network: Network,
         store: StoreClient,
@@ -130,16 +275,16 @@ class Workers:
     ) -> None:
         self._queue = queue
         self._pool = pool
-        self._settings = settings
-        self._lock = lock
+        self._supply = supply
         self._network = network
         self._store = store
         self._backlog = backlog
         self._items = items
         self._clock = clock
         self._emit = emit
-        self._workers: dict[int, WorkerProcess] = {}
-        """Those that run, by their place in `settings`."""
+        self._workers: dict[WorkerPlace, WorkerProcess] = {}
+        """Those that run."""
+        self._places: dict[WorkerPlace, asyncio.Task[None]] = {}
         self._given_back: deque[Job] = deque()
         """Jobs of workers that were lost."""
         self._news = asyncio.Event()
@@ -164,7 +309,7 @@ class Workers:
             WorkerError: Workers are lost one after the other, or one failed.
             StacpullError: Something else ends the run, here or in a worker.
         """
-        async with self._group:
+        async with self._supply, self._group:
             self._group.create_task(self._pool.run())
             if await self._is_worth_it():
                 await self._run_workers()
@@ -187,18 +332,19 @@ class Workers:
 
     async def _is_worth_it(self) -> bool:
         """Wait until so much is in the queue that workers are worth their start; False if it never is."""
-        while not (self._fed or self._stopping or self._queue.waiting() >= _WORTH_IT):
+        while not (self._fed or self._stopping or self._queue.waiting() >= self._supply.worth_it):
             await self._some_news()
-        return not self._stopping and self._queue.waiting() >= _WORTH_IT
+        return not self._stopping and self._queue.waiting() >= self._supply.worth_it
 
     async def _run_workers(self) -> None:
         """Keep workers running, and give them jobs until there are no more."""
         try:
             async with asyncio.TaskGroup() as group:
-                places = [group.create_task(self._keep(place)) for place in range(len(self._settings))]
+                filling = group.create_task(self._fill_places(group))
                 await self._feed()
                 self._done = True
-                for place, task in enumerate(places):
+                filling.cancel()
+                for place, task in self._places.items():
                     worker = self._workers.get(place)
                     if worker is not None and worker.ready:
                         worker.send(messages.Stop())
@@ -209,38 +355,42 @@ class Workers:
                 for worker in self._workers.values():
                     group.create_task(worker.end(_GRACE if worker.ready else 0))
 
-    async def _keep(self, place: int) -> None:
+    async def _fill_places(self, group: asyncio.TaskGroup) -> None:
+        """Have a worker run at each place."""
+        async for place in self._supply.places():
+            self._places[place] = group.create_task(self._keep(place))
+
+    async def _keep(self, place: WorkerPlace) -> None:
         """Keep a worker running, and replace it if it is lost, until everything is done.
 
         Raises:
             WorkerError: Starting more of them is of no use.
         """
-        while self._continues():
-            worker = await start_worker(self._settings[place], self._lock, self._hear, self._clock)
+        while self._continues() and (worker := await place.start(self._hear)) is not None:
             self._workers[place] = worker
-            code = await worker.ended()
+            how = await worker.ended()
             self._network.client.gates.ended(worker)
+            self._supply.left(worker)
             await self._take_back(worker)
             del self._workers[place]
-            if self._continues():
-                self._note_lost(code)
+            if self._continues() and await place.is_there():
+                self._note_lost(how)
 
     def _continues(self) -> bool:
         return not (self._done or self._stopping)
 
     async def _take_back(self, worker: WorkerProcess) -> None:
         """Have published what a lost worker had written, and give its other jobs to the next."""
-        if not worker.open:
+        if not worker.open and not worker.own:
             return
-        taken = set(await self._store.call(MirrorStore.take_up, frozenset(worker.open)))
+        taken = set(await self._store.call(MirrorStore.take_up, frozenset(worker.open), worker.own))
         for other in self._workers.values():
             other.send(messages.LookAgain())
         self._given_back.extend(job for row, job in worker.open.items() if row not in taken)
         worker.open.clear()
         self._news.set()
 
-    def _note_lost(self, code: int) -> None:
-        how = f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"
+    def _note_lost(self, how: str) -> None:
         self._lost_in_vain += 1
         if self._lost_in_vain > _LOST_IN_VAIN:
             raise WorkerError(
@@ -270,7 +420,7 @@ class Workers:
             return False
         worker = min(free, key=WorkerProcess.load)
         waiting = len(self._given_back) or self._queue.waiting()
-        count = shares.batch_size(waiting, rooms[worker], 1 + len(self._settings))
+        count = shares.batch_size(waiting, rooms[worker], self._supply.processes())
         jobs = []
         for _ in range(count):
             job = self._given_back.popleft() if self._given_back else self._queue.get_nowait()
@@ -286,10 +436,12 @@ class Workers:
 
     # --- what workers report -----------------------------------------------------------------------------
 
-    def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901 -- one case each
+    def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
         match message:
             case messages.WholeParts(parts):
                 self._lost_in_vain = 0
+                if worker.own:
+                    parts = [part._replace(own=worker.own) for part in parts]
                 self._backlog.wrote(len(parts))
                 for part in parts:
                     worker.close(part.row)
@@ -315,7 +467,10 @@ class Workers:
                 if text not in self._shown:
                     self._shown.add(text)
                     self._emit(Notice(level, text))
-            case messages.Ready():
+            case messages.WithinLimits(per_host):
+                self._supply.keeps_to(worker, per_host)
+            case messages.Ready(now):
+                worker.ahead = now - self._clock.monotonic()
                 self._welcome(worker)
             case messages.Broke(report):
                 error = error_of(report, "worker process")
@@ -330,11 +485,13 @@ class Workers:
             CredentialsError, SourceError: An error that ends the run.
         """
         try:
-            document, read_at = await self._items.read(asked.href, newer_than=asked.newer_than)
+            newer_than = None if asked.newer_than is None else asked.newer_than - worker.ahead
+            document, read_at = await self._items.read(asked.href, newer_than=newer_than)
         except TransferError as error:
             worker.send(messages.ItemRead(asked.number, error.failure, 0.0))
         else:
             found = {"assets": document.get("assets"), "properties": stated(document.get("properties"))}
+            read_at += worker.ahead
             worker.send(messages.ItemRead(asked.number, json.dumps(found).encode(), read_at))
 
     def _hear_of_host(self, event: NetworkEvent) -> None:
@@ -349,29 +506,32 @@ class Workers:
     def _welcome(self, worker: WorkerProcess) -> None:
         """Let a worker begin, and tell it which hosts are to be left alone now."""
         worker.ready = True
+        self._supply.joined(worker)
         for gate in self._network.client.gates:
             if seconds := gate.closed_for():
                 worker.send(messages.Throttled(gate.host, seconds))
 
 
 class WorkerProcess:
-    """One worker process: the jobs it was given, and what it has reported."""
+    """One worker process: the jobs it was given, and what it has reported.
 
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        slots: int,
-        hear: Callable[[WorkerProcess, messages.FromWorker], None],
-        clock: Clock,
-    ) -> None:
+    Args:
+        slots: Its transfers at once.
+        clock: Where time comes from.
+        own: Its directory among the parts (`store.own_parts`), if it has one.
+    """
+
+    link: WorkerLink
+
+    def __init__(self, slots: int, clock: Clock, own: str = "") -> None:
         self.open: dict[int, Job] = {}
         """The jobs that it was given and has not reported, by row."""
         self.ready = False
         """True while it can take jobs."""
-        self.channel = Channel(messages.decode_from_worker, lambda message: hear(self, message), self.fail)
-        self.send = self.channel.send
-        self._process = process
-        self._slots = slots
+        self.ahead = 0.0
+        """Seconds that its monotonic clock is ahead of this one's, or fewer."""
+        self.slots = slots
+        self.own = own
         self._clock = clock
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._spent = messages.Spent()
@@ -379,32 +539,36 @@ class WorkerProcess:
         self._counted = 0
         self._since = clock.monotonic()
 
+    def send(self, message: messages.ToWorker) -> None:
+        """Send it a message."""
+        self.link.send(message)
+
     def fail(self, error: BaseException) -> None:
         """Let the run end with `error`."""
         if not self._failure.done():
             self._failure.set_exception(error)
 
-    async def ended(self) -> int:
-        """Wait until the process has ended, and everything it reported was heard; return its exit code.
+    async def ended(self) -> str:
+        """Wait until it has ended, and everything it reported was heard; return how it ended.
 
         Raises:
             BaseException: An error that ends the run.
         """
-        await asyncio.wait([self.channel.lost, self._failure], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([self.link.lost, self._failure], return_when=asyncio.FIRST_COMPLETED)
         self.ready = False
         if self._failure.done():
             self._failure.result()
-        return await asyncio.to_thread(reap, self._process)
+        return await self.link.reap()
 
     async def end(self, grace: float) -> None:
         """Have it park what is under way and end; kill it if that takes longer than `grace` seconds."""
         self.send(messages.End())
         if grace:
-            await asyncio.wait([self.channel.lost], timeout=grace)
-        if not self.channel.lost.done():
-            self._process.kill()
-        await asyncio.to_thread(reap, self._process)
-        await self.channel.lost
+            await asyncio.wait([self.link.lost], timeout=grace)
+        if not self.link.lost.done():
+            self.link.kill()
+        await self.link.reap()
+        await self.link.lost
         if self._failure.done():
             self._failure.exception()  # if it was not raised, something else has ended the run
 
@@ -420,17 +584,17 @@ class WorkerProcess:
 
     def room(self) -> int:
         """Return how many more jobs it should be given."""
-        if not self.ready:
+        if not self.ready or not self.slots:
             return 0
         now = self._clock.monotonic()
         if now - self._since >= _PACE_WINDOW:
             self._pace = self._counted / (now - self._since)
             self._since, self._counted = now, 0
-        return shares.room(self._slots, len(self.open), self._pace)
+        return shares.room(self.slots, len(self.open), self._pace)
 
     def load(self) -> float:
         """Return how busy it is, in jobs per slot."""
-        return len(self.open) / self._slots
+        return len(self.open) / self.slots
 
     def add_up(self, spent: messages.Spent, counters: Counters) -> None:
         """Add what it has spent since it last said so."""
@@ -440,13 +604,26 @@ class WorkerProcess:
         counters.bytes_fetched += spent.bytes_fetched - before.bytes_fetched
 
 
-async def start_worker(
-    settings: WorkerSettings,
-    lock: int,
-    hear: Callable[[WorkerProcess, messages.FromWorker], None],
-    clock: Clock,
-) -> WorkerProcess:
-    """Start a worker process.
+class _ProcessLink:
+    """The way to a worker process of this machine (`WorkerLink`)."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel[messages.FromWorker]) -> None:
+        self.lost = channel.lost
+        self.send = channel.send
+        self._process = process
+
+    def kill(self) -> None:
+        """See `WorkerLink.kill`."""
+        self._process.kill()
+
+    async def reap(self) -> str:
+        """See `WorkerLink.reap`."""
+        code = await asyncio.to_thread(reap, self._process)
+        return f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"
+
+
+async def start_worker(settings: WorkerSettings, lock: int, hear: Hear, clock: Clock) -> WorkerProcess:
+    """Start a worker process on this machine.
 
     Args:
         settings: What it needs to know.
@@ -463,9 +640,11 @@ async def start_worker(
     except asyncio.CancelledError:
         starting.add_done_callback(_discard)
         raise
-    worker = WorkerProcess(process, settings.slots, hear, clock)
+    worker = WorkerProcess(settings.slots, clock)
+    channel = Channel(messages.decode_from_worker, lambda message: hear(worker, message), worker.fail)
+    worker.link = _ProcessLink(process, channel)
     try:
-        await worker.channel.open(sock)
+        await channel.open(sock)
     except BaseException:
         _discard(starting)
         raise

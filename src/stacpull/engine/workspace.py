@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -22,15 +23,14 @@ from stacpull.ledger.meta import set_adopting
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
-from stacpull.store.store_choice import bucket_of, open_store, remember_bucket
+from stacpull.store.store_choice import bucket_of, identified, open_store, remember_bucket
 
 if TYPE_CHECKING:
     from stacpull.store.bucket import BucketLocation, BucketStore  # few mirrors have one: 9 ms
     from stacpull.store.lease import Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
+class Workspace(msgspec.Struct, frozen=True):
     """What a run writes to."""
 
     destination: Destination | BucketStore
@@ -54,10 +54,9 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    if bucket is not None:
-        _remember(dest, bucket)
+    location = None if bucket is None else _identified(dest, bucket)
     with (
-        closing(open_store(dest, most_held=shares_here().directories)) as destination,
+        closing(open_store(dest, location, most_held=shares_here().directories)) as destination,
         locked(dest) as lock,
         _leased(destination) as lease,
         _ledger_of(destination) as db,
@@ -68,11 +67,11 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
         yield Workspace(destination, db, lock.fileno(), lease)
 
 
-def _remember(work: Path, bucket: BucketLocation) -> None:
-    """Write down which bucket a work directory belongs to."""
+def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
+    """Return a bucket with what a mirror keeps of it."""
     from stacpull.store.bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
 
-    remember_bucket(work, bucket if bucket.mirror else located(bucket))
+    return bucket if bucket.mirror else identified(work, located(bucket))
 
 
 @contextmanager
@@ -89,10 +88,11 @@ def _leased(destination: Destination | BucketStore) -> Iterator[Lease | None]:
     from stacpull.engine.ledger_copy import LedgerCopies, fetch_copy  # noqa: PLC0415 - few mirrors have one
     from stacpull.store.lease import Lease  # noqa: PLC0415
 
-    if bucket_of(destination.work) != destination.location:
+    has_ledger, known = ledger_path(destination.work).exists(), bucket_of(destination.work)
+    if has_ledger and known is not None and known.mirror != destination.location.mirror:
         raise DestinationError(f"Another mirror was started on {destination.work} meanwhile: try again.")
-    has_ledger = ledger_path(destination.work).exists()
     with Lease(destination, has_ledger=has_ledger) as lease:
+        remember_bucket(destination.work, destination.location)  # now that it is known to work
         if not has_ledger:
             fetch_copy(destination)
         with LedgerCopies(destination, lease):

@@ -177,6 +177,21 @@ def throttled(search: Search, now: float, pause: float) -> Search:
     )
 
 
+def bounded(search: Search, maximum: int, *, set_by_user: bool = False) -> Search:
+    """Return what is known of a host that may get `maximum` at once from now on.
+
+    Args:
+        search: What is known.
+        maximum: The new one.
+        set_by_user: True if the user set the limit: then the maximum is tried at once.
+    """
+    limit = maximum if set_by_user else min(search.limit, maximum)
+    base = maximum if set_by_user else min(search.base, maximum)
+    if maximum > search.maximum:
+        search = search._replace(high=_NONE, rest=0, step=0)
+    return search._replace(maximum=maximum, limit=limit, base=base)
+
+
 def regained(search: Search, window: Window) -> Search:
     """Return what is known where the user set the limit: one more a window brings back what was halved."""
     used = window.in_use >= _FULL * search.limit and window.answers > window.troubles

@@ -24,10 +24,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
@@ -358,6 +359,11 @@ class Gate:
         if self._close(pause) and not hearsay:
             self._on_closed(self.host, pause)
 
+    def bound(self, maximum: int) -> None:
+        """Give out no more than `maximum` permits from now on; those that are held stay."""
+        self._gauge.bound(maximum)
+        self._change()
+
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
 
@@ -494,6 +500,16 @@ class Gates:
                 on_silent=self._events.warn,
             )
         return gate
+
+    def bound(self, per_host: int) -> None:
+        """Give each host no more than `per_host` at once from now on."""
+        self._maximum = per_host
+        for gate in self:
+            gate.bound(per_host)
+
+    def is_within(self, per_host: int) -> bool:
+        """Return True if no host gets more than `per_host` at once now."""
+        return all(gate.in_use <= per_host for gate in self)
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from stacpull.net.adapt import Search, Window, decide, regained, throttled
+from stacpull.net.adapt import Search, Window, bounded, decide, regained, throttled
 
 _TRIAL_SECONDS = 0.25
 _REST_SECONDS = 1.0
@@ -109,6 +109,12 @@ class Gauge:
     def throttled(self, pause: float) -> None:
         """Take note that the host closed itself for `pause` seconds."""
         self._search = throttled(self._search, self._now(), pause)
+        self.limit = self._search.limit
+        self.restart()
+
+    def bound(self, maximum: int) -> None:
+        """Keep to `maximum` from now on."""
+        self._search = bounded(self._search, maximum, set_by_user=self._is_fixed)
         self.limit = self._search.limit
         self.restart()
 

@@ -120,16 +120,4 @@ def open_spool(out: Path, depends_on: Any, path: Path | None = None) -> Iterator
                 raise
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise destination_error(error, out) from error
-
-
-def remove_spool(path: Path) -> None:
-    """Remove a spool that will not be continued, if it is there.
-
-    Raises:
-        DestinationError: It cannot be removed.
-    """
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise destination_error(error, path) from error
+        raise destination_error(error, out, again="run the command again") from error

@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 raise
         _sync_directory(path.parent)
     except OSError as error:
-        raise destination_error(error, path) from error
+        raise destination_error(error, path, again="run the command again") from error
 
 
 def locked_file(part: Path, path: Path) -> int:
@@ -106,3 +106,15 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that a writer has left and that will not be continued, if it is there.
+
+    Raises:
+        DestinationError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise destination_error(error, path) from error

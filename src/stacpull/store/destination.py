@@ -40,20 +40,23 @@ class Destination(StagedParts, DirectoryFiles):
     is_local: Literal[True] = True
     """Nothing is sent over a network."""
 
-    def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None) -> None:
+    def __init__(
+        self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None, own: str = ""
+    ) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.
 
         Args:
             dest: The mirror.
             most_held: How many of its directories may be held open at once.
             sync: How files are synced; None: the cheapest way that can be trusted there.
+            own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: It cannot be made or written.
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        StagedParts.__init__(self, dest)
+        StagedParts.__init__(self, dest, own)
         try:
             DirectoryFiles.__init__(self, dest)
         except OSError as error:

@@ -38,17 +38,18 @@ class HeldParts(StagedParts):
     Several threads may write parts at once.
     """
 
-    def __init__(self, work: Path, *, in_memory: bool) -> None:
+    def __init__(self, work: Path, own: str = "", *, in_memory: bool) -> None:
         """Open the work directory, making it and `.stacpull/parts` if need be.
 
         Args:
             work: Of the ledger.
+            own: The directory of this worker among the parts (`store.own_parts`).
             in_memory: True in the process that publishes; the parts of any other one must be seen by that.
 
         Raises:
             DestinationError: It cannot be made or written.
         """
-        super().__init__(work)
+        super().__init__(work, own)
         self._in_memory = in_memory
         self._held: dict[str, _HeldPart] = {}
         self._size = 0

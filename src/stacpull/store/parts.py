@@ -24,12 +24,12 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import orjson
-from aiofiles.threadpool import wrap
 
 from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
@@ -50,11 +50,18 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class PartStore:
-    """The parts of one mirror, in one directory that nothing else writes to."""
+    """The parts of one mirror, in one directory that nothing else writes to.
 
-    def __init__(self, directory: Path) -> None:
-        """Use `directory`, which is made with the first part."""
+    Args:
+        directory: It is made with the first part.
+        shared: Where to find the parts that earlier runs have left, if not in `directory`.
+        durable: True to sync each part before it gets the name of a whole one.
+    """
+
+    def __init__(self, directory: Path, *, shared: Path | None = None, durable: bool = False) -> None:
         self._directory = directory
+        self._shared = shared
+        self._durable = durable
         self._known: set[Pair] | None = None
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
@@ -64,7 +71,16 @@ class PartStore:
         """
         if (row, generation) not in await self._index():
             return None
-        return await asyncio.to_thread(read_point, self._path(row, generation))
+        return await asyncio.to_thread(self._read_point, row, generation)
+
+    def _read_point(self, row: int, generation: int) -> ResumePoint | None:
+        path = self._path(row, generation)
+        if self._shared is not None:
+            left = part_path(self._shared, row, generation)
+            for old, new in zip(part_files(left)[::-1], part_files(path)[::-1], strict=True):
+                with suppress(FileNotFoundError):
+                    old.rename(new)
+        return read_point(path)
 
     async def load(self) -> None:
         """Read which parts there are."""
@@ -82,6 +98,7 @@ class PartStore:
         """
         known = await self._index()
         sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
+        sink.durable = self._durable
         return _Part(sink, known, (row, generation), resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> _Part:
@@ -92,19 +109,23 @@ class PartStore:
         """
         known = await self._index()
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
+        sink.durable = self._durable
         return _Part(sink, known, (row, generation), resumable=True)
 
     async def look_again(self) -> None:
         """Find parts that another process has left since the directory was read."""
         known = await self._index()
-        known |= await asyncio.to_thread(scan, self._directory)
+        known |= await asyncio.to_thread(self._scan)
 
     async def _index(self) -> set[Pair]:
         """Return which parts have a description, read from the directory once."""
         if self._known is not None:
             return self._known
-        found = await asyncio.to_thread(scan, self._directory)
+        found = await asyncio.to_thread(self._scan)
         return self._settle(found)
+
+    def _scan(self) -> set[Pair]:
+        return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
 
     def _settle(self, found: set[Pair]) -> set[Pair]:
         """Take `found` as the index, unless another task was first, and has parked something since."""
@@ -122,6 +143,8 @@ class _Part:
     def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:
         self.have = sink.have
         self._sink = sink
+        from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
+
         self._file = wrap(sink, loop=asyncio.get_running_loop())
         self._known = known
         self._pair = pair
@@ -224,6 +247,8 @@ class _Sink(io.FileIO):
         self._hashers: tuple[Hasher, ...] = ()
         self.hashed = 0
         self._log = log
+        self.durable = False
+        """True to sync it before it gets the name of a whole part."""
         self.path = path
         super().__init__(path, mode, opener=opener)
         size = os.fstat(self.fileno()).st_size
@@ -291,6 +316,9 @@ class _Sink(io.FileIO):
 
     def settle(self, whole: Path | None) -> None:
         """Close the file, give it its final name or remove it, and then what describes it."""
+        if self.durable and whole is not None:
+            with self._lock:
+                os.fsync(self.fileno())
         self.close()
         if whole is None:
             self.path.unlink(missing_ok=True)

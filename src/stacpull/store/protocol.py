@@ -10,7 +10,8 @@
 The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
 one. `Destination` is a directory; tests have a store in memory. Both pass `tests/store/store_contract.py`.
 
-Paths are relative to DEST, with `/` between segments; part names are names without a directory.
+Paths are relative to DEST, with `/` between segments; part names are names without a directory, or
+are in the directory of one worker (`store.own_parts`).
 """
 
 from __future__ import annotations
@@ -162,6 +163,11 @@ class Store(StoredFiles, Protocol):
         ...
 
     @property
+    def shared_parts(self) -> Path | None:
+        """The directory of all parts, if `parts` is the directory of one worker among them."""
+        ...
+
+    @property
     def is_local(self) -> bool:
         """True if nothing is sent over a network."""
         ...
@@ -237,6 +243,22 @@ class Store(StoredFiles, Protocol):
 
         Raises:
             OSError: It is not there, or cannot be read.
+        """
+        ...
+
+    def sync_parts(self, names: Sequence[str]) -> None:
+        """Make these parts durable, one by one: for a worker on another machine than the publisher."""
+        ...
+
+    def make_own_parts(self, name: str, token: str) -> None:
+        """Make the directory of a worker on another machine among the parts (`store.own_parts`)."""
+        ...
+
+    def collect_parts(self, name: str | None = None) -> None:
+        """Take the parts of a worker on another machine from its directory, and remove that.
+
+        Args:
+            name: The name of its directory; None for all there are.
         """
         ...
 

@@ -10,14 +10,15 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
+from stacpull.store import own_parts
 from stacpull.store.disk_errors import destination_error
-from stacpull.store.file_sync import FileSystem, file_system
+from stacpull.store.file_sync import FileSync, FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, look_at
 from stacpull.store.part_files import sweep
 from stacpull.store.protocol import Look, PartEntry, StoredFiles
@@ -37,28 +38,47 @@ PARTS = ".stacpull/parts"
 class StagedParts:
     """The parts of one mirror. Several threads may write parts at once."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, own: str = "") -> None:
         """Open the work directory, making it and `.stacpull/parts` if need be.
+
+        Args:
+            work: The work directory.
+            own: The directory of this worker among the parts (`store.own_parts`); empty for the parts
+                themselves.
 
         Raises:
             DestinationError: It cannot be made or written.
         """
         self.work = work
+        self._own = own
+        self._part_sync: FileSync | None = None
         try:
             make_with_parents(work)
             top = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                own = open_or_make(top, ".stacpull")
+                inner = open_or_make(top, ".stacpull")
                 try:
-                    self.parts_fd = open_or_make(own, "parts")
+                    self.parts_fd = open_or_make(inner, "parts")
                 finally:
-                    os.close(own)
+                    os.close(inner)
             finally:
                 os.close(top)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
                 raise DestinationError(f"{work} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
+        if own:
+            self._open_own_parts(own)
+
+    def _open_own_parts(self, own: str) -> None:
+        """Put a directory among the parts in their place."""
+        above = self.parts_fd
+        try:
+            self.parts_fd = os.open(own, OPEN_DIRECTORY, dir_fd=above)
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+        finally:
+            os.close(above)
 
     def close(self) -> None:
         """Close the directory of the parts."""
@@ -67,7 +87,12 @@ class StagedParts:
     @property
     def parts(self) -> Path:
         """The directory of the parts."""
-        return self.work / PARTS
+        return self.work / PARTS / self._own
+
+    @property
+    def shared_parts(self) -> Path | None:
+        """The directory of all parts, if `parts` is one worker's."""
+        return self.work / PARTS if self._own else None
 
     @property
     def is_on_network(self) -> bool:
@@ -207,6 +232,29 @@ class StagedParts:
     def open_part(self, name: str) -> BinaryIO:
         """See `Store.open_part`."""
         return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
+
+    def sync_parts(self, names: Sequence[str]) -> None:
+        """See `Store.sync_parts`."""
+        if self._part_sync is None:
+            self._part_sync = FileSync(self.parts_fd)
+        self._part_sync.sync(names, ())
+
+    def make_own_parts(self, name: str, token: str) -> None:
+        """See `Store.make_own_parts`."""
+        try:
+            own_parts.make(self.parts_fd, name, token)
+        except OSError as error:
+            raise destination_error(error, self.work) from error
+
+    def collect_parts(self, name: str | None = None) -> None:
+        """See `Store.collect_parts`."""
+        try:
+            if name is None:
+                own_parts.collect(self.parts_fd)
+            else:
+                own_parts.collect_one(self.parts_fd, name)
+        except OSError as error:
+            raise destination_error(error, self.work) from error
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec.structs import asdict, replace
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file
@@ -41,17 +41,24 @@ def bucket_of(work: Path) -> BucketLocation | None:
         raise DestinationError(f"{work / _NAME} cannot be read: {error}.") from error
 
 
+def identified(work: Path, location: BucketLocation) -> BucketLocation:
+    """Return a bucket with the identity of the mirror whose ledger is, or will be, in `work`."""
+    if location.mirror:
+        return location
+    known = bucket_of(work)
+    if known is not None and (known.bucket, known.prefix) == (location.bucket, location.prefix):
+        return replace(location, mirror=known.mirror)
+    return replace(location, mirror=os.urandom(16).hex())
+
+
 def remember_bucket(work: Path, location: BucketLocation) -> None:
     """Make a bucket the store of a mirror whose ledger is (or will be) in `work`.
 
     Raises:
         DestinationError: It cannot be written.
     """
-    known = bucket_of(work)
-    is_same = known is not None and (known.bucket, known.prefix) == (location.bucket, location.prefix)
-    mirror = known.mirror if known is not None and is_same else os.urandom(16).hex()
-    location = replace(location, mirror=location.mirror or mirror)
-    if location == known:
+    location = identified(work, location)
+    if location == bucket_of(work):
         return
     try:
         (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
@@ -73,24 +80,31 @@ def refuse_bucket(work: Path, what: str) -> None:
 
 
 def open_store(
-    work: Path, *, most_held: int = _HELD_DIRECTORIES, publishes: bool = False
+    work: Path,
+    location: BucketLocation | None = None,
+    *,
+    most_held: int = _HELD_DIRECTORIES,
+    publishes: bool = False,
+    own: str = "",
 ) -> Destination | BucketStore:
     """Open the store of a mirror for a run.
 
     Args:
         work: The mirror, or the directory of its ledger.
+        location: Its bucket; None: as the directory says.
         most_held: How many directories may be held open at once.
         publishes: True in the process that publishes.
+        own: The directory of this worker among the parts (`store.own_parts`).
 
     Raises:
         DestinationError: It cannot be made or written.
     """
-    location = bucket_of(work)
+    location = location or bucket_of(work)
     if location is None:
-        return Destination(work, most_held=most_held)
+        return Destination(work, most_held=most_held, own=own)
     from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-    return BucketStore(work, location, publishes=publishes)
+    return BucketStore(work, location, publishes=publishes, own=own)
 
 
 def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryFiles | BucketFiles:

@@ -17,13 +17,23 @@ from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
+_Staged = tuple[IncomingPart, str]
+"""A whole part, and the name that it has now."""
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
 
 
 class BodyWriter:
-    """One thread that writes parts. `deliver` and `on_error` are called on that thread."""
+    """One thread that writes parts. `deliver` and `on_error` are called on that thread.
+
+    Args:
+        destination: Where they are written.
+        checksum: Algorithm of the digest to compute; None: none.
+        deliver: Called with each batch that is written.
+        on_error: Called with what ends the thread early.
+        durable: True to sync each part before it gets its name.
+    """
 
     def __init__(
         self,
@@ -32,7 +42,9 @@ class BodyWriter:
         checksum: str | None,
         deliver: Callable[[list[IncomingPart]], None],
         on_error: Callable[[BaseException], None],
+        durable: bool = False,
     ) -> None:
+        self._durable = durable
         self._destination = destination
         self._checksum = checksum
         self._deliver = deliver
@@ -56,7 +68,10 @@ class BodyWriter:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                self._deliver([self._write(job, received) for job, received in batch])
+                staged = [self._stage(job, received) for job, received in batch]
+                if self._durable:
+                    self._destination.sync_parts([name for _, name in staged])
+                self._deliver([self._named(*one) for one in staged])
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
 
@@ -78,7 +93,8 @@ class BodyWriter:
             batch.append(more)
         return batch
 
-    def _write(self, job: Job, received: Received) -> IncomingPart:
+    def _stage(self, job: Job, received: Received) -> _Staged:
+        """Write a body: under its final name, unless it must be durable before it has that."""
         name = whole_name(
             job.row,
             job.generation,
@@ -87,14 +103,20 @@ class BodyWriter:
             received.filename,
             unproven=not received.verified,
         )
+        if received.body is None:
+            part = incoming_part(job, received, part=name, sha256=received.sha256)
+            return part, _part_name(received.part)
         sha256 = received.sha256
-        if received.body is not None:
-            if self._checksum is not None:
-                sha256 = digest_of(Checksum(self._checksum, b""), received.body)
-            inode = self._destination.write_part(name, received.body)
-        else:
-            inode = self._destination.rename_part(_part_name(received.part), name)
-        return incoming_part(job, received, part=name, inode=inode, sha256=sha256)
+        if self._checksum is not None:
+            sha256 = digest_of(Checksum(self._checksum, b""), received.body)
+        staged = f"{job.row}.{job.generation}.tmp" if self._durable else name
+        inode = self._destination.write_part(staged, received.body)
+        return incoming_part(job, received, part=name, inode=inode, sha256=sha256), staged
+
+    def _named(self, part: IncomingPart, staged: str) -> IncomingPart:
+        if staged != part.part or not part.inode:
+            return part._replace(inode=self._destination.rename_part(staged, part.part))
+        return part
 
 
 def _part_name(part: Path | None) -> str:

@@ -1,0 +1,528 @@
+"""`--dask`: worker processes on the machines of a Dask cluster. The one module that imports `distributed`.
+
+    scheduler ──▶ which Dask workers there are (twice a second), their versions, one task each to look busy
+    coordinator ═══ jobs, outcomes, gates, limits ═══ each Dask worker (`dask_relay.py`) ══ worker process
+
+Jobs are not tasks of Dask. They go to a worker over a connection of their own, which Dask opens as it does
+between workers, and in the messages of `--processes N`. Compared with batches as tasks:
+
+- A job goes to whoever is free first, and an outcome is there as soon as it is known. There is no batch whose
+  size has to be guessed, and nothing to deliver twice: what a lost worker had is known at any moment.
+- A gate that closes is closed everywhere after one message, and limits are divided again within a message.
+- Neither jobs (their hrefs may be signed) nor credentials pass through the scheduler, its graph or its logs.
+- What comes from a worker process is decoded by type. Results of tasks would be unpickled here.
+
+The price: the coordinator must reach the workers directly, as Dask workers reach each other.
+
+The one task that each Dask worker runs does nothing but last as long as the session: a worker without a task
+is idle to Dask, which may end it or the whole cluster.
+
+Credentials are sent only where nobody can read them on the way (`is_private`): over TLS, or within this
+machine. Else a worker takes them from its own environment and credential profiles; they are compared by name.
+
+DEST must be a directory that all workers see (the work directory, if DEST is a bucket). Each has a directory
+of its own among the parts (`store.own_parts`), so that one that is lost and still runs is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import pickle
+import platform
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from importlib import import_module, metadata, util
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import attrs
+from msgspec.structs import replace
+
+import stacpull
+from stacpull.clock import Clock
+from stacpull.config.environment import aws_keys
+from stacpull.config.options import Options
+from stacpull.engine import dask_relay
+from stacpull.engine import worker_messages as messages
+from stacpull.engine.messages import MessageFrames, framed
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.network import Network
+from stacpull.engine.recovery import boot_id
+from stacpull.engine.shares import HostShares
+from stacpull.engine.store_client import StoreClient
+from stacpull.engine.worker_messages import CredentialNames, WorkerSettings
+from stacpull.engine.workers import Hear, WorkerPlace, WorkerProcess
+from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
+from stacpull.events import Listener, Notice
+from stacpull.selection import Selection
+from stacpull.store.own_parts import new_name
+
+MOST_WORKERS = 64
+"""Workers that get a share at most: as many as a host is asked at once by default."""
+_LOOK = 0.5
+"""Seconds between two looks at which workers there are."""
+_PATIENCE = 10.0
+"""Seconds without a worker that can be used, or an answer of the scheduler, until that is an error."""
+_CONNECT = 10.0
+"""Seconds that a connection to a scheduler or worker may take."""
+_NO_WORKERS = "The Dask scheduler has no workers: the run waits for some."
+
+
+def check_dask(options: Options) -> None:
+    """Refuse options that cannot be used together, before anything is done.
+
+    Raises:
+        UsageError: They contradict each other, or distributed is not installed.
+    """
+    if not options.uses_dask:
+        return
+    if options.dask is not None and options.dask_client is not None:
+        raise UsageError("--dask and `client` contradict each other: give one of them.")
+    if options.processes > 1:
+        raise UsageError(
+            "--dask and --processes contradict each other: with --dask every Dask worker has one process."
+        )
+    _find_tornado()
+    if util.find_spec("distributed") is None:
+        raise UsageError("--dask needs distributed, which is not installed: pip install 'stacpull[dask]'")
+
+
+def _find_tornado() -> None:
+    """Let tornado be imported, which the command hides from libraries that do not need it."""
+    if sys.modules.get("tornado", sys) is None:
+        del sys.modules["tornado"]
+
+
+def is_private(address: str) -> bool:
+    """Return True if nobody between here and a worker can read what is sent."""
+    parts = urlsplit(address)
+    if parts.scheme in ("tls", "inproc"):
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _imported() -> Any:
+    """Import distributed, and have Python ask once what the machine is: the client does, and blocks."""
+    platform.processor()
+    return import_module("distributed")
+
+
+class DaskCluster:
+    """The workers of a Dask cluster (`engine.workers.WorkerSupply`).
+
+    Args:
+        options: The options of the run.
+        network: The network of the run.
+        dest: DEST, or the work directory of a bucket.
+        selection: The selection of the run.
+        run: The number of the run.
+        store: The store process.
+        clock: Where time comes from.
+        emit: Called with notices for the user.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        network: Network,
+        dest: Path,
+        selection: Selection,
+        run: int,
+        *,
+        store: StoreClient,
+        clock: Clock,
+        emit: Listener,
+    ) -> None:
+        self.worth_it = 1
+        self.most_processes = MOST_WORKERS
+        self.clock = clock
+        self.store = store
+        self.dest = dest
+        self.boot = ""
+        """The boot of this machine."""
+        self._options = options
+        self._network = network
+        self._selection = selection
+        self._run = run
+        self._emit = emit
+        self._shares: HostShares[WorkerProcess] = HostShares(
+            network.shares.own.per_host, options.concurrency, _send_limits
+        )
+        self._refused: dict[str, StacpullError] = {}
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+        self._address = ""
+        self.group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        self.boot = await asyncio.to_thread(boot_id)
+        await self._stack.__aenter__()
+        await self._stack.enter_async_context(self.group)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    # --- WorkerSupply ------------------------------------------------------------------------------------
+
+    async def places(self) -> AsyncIterator[WorkerPlace]:
+        """See `WorkerSupply.places`.
+
+        Raises:
+            WorkerError: The scheduler is gone, or cannot be reached.
+            StacpullError: No worker can be used.
+        """
+        self._client = await self._open_client()
+        self._address = self._client.scheduler.address
+        if link := self._client.dashboard_link:
+            self._emit(Notice("info", f"Dask dashboard: {link}"))
+        known: set[str] = set()
+        since = answered = self.clock.monotonic()
+        is_waiting = False
+        while True:
+            addresses = await self.addresses()
+            if addresses is None:
+                if not len(self._shares) and self.clock.monotonic() - answered > _PATIENCE:
+                    raise WorkerError(
+                        f"The Dask scheduler {self._address} does not answer any more: "
+                        "resume when it is there again, or without --dask."
+                    )
+                await self.clock.sleep(_LOOK)
+                continue
+            answered = self.clock.monotonic()
+            known &= addresses
+            for address in sorted(addresses - known):
+                known.add(address)
+                yield DaskPlace(self, address)
+            now = self.clock.monotonic()
+            if addresses - self._refused.keys():
+                since = now
+            elif now - since > _PATIENCE:
+                if addresses:
+                    raise self._refused[min(addresses)]
+                if not is_waiting:
+                    self._emit(Notice("warning", _NO_WORKERS))
+                    is_waiting = True
+            await self.clock.sleep(_LOOK)
+
+    def processes(self) -> int:
+        """See `WorkerSupply.processes`."""
+        return max(1, len(self._shares))
+
+    def joined(self, worker: WorkerProcess) -> None:
+        """See `WorkerSupply.joined`."""
+        self._shares.joined(worker)
+
+    def left(self, worker: WorkerProcess) -> None:
+        """See `WorkerSupply.left`."""
+        self._shares.left(worker)
+
+    def keeps_to(self, worker: WorkerProcess, per_host: int) -> None:
+        """See `WorkerSupply.keeps_to`."""
+        self._shares.keeps_to(worker, per_host)
+
+    # --- the cluster -------------------------------------------------------------------------------------
+
+    async def _open_client(self) -> Any:
+        """Connect to the scheduler that the user named.
+
+        Raises:
+            WorkerError: It cannot be reached.
+        """
+        _find_tornado()
+        was_imported = "distributed" in sys.modules
+        distributed: Any = await asyncio.to_thread(_imported)
+        if not was_imported:
+            for name in ("distributed", "distributed.client"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+        where: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
+        named, given = self._options.dask or "", self._options.dask_client
+        if given is not None:
+            where |= {"address": given.scheduler.address, "security": given.security}
+        elif named.isdecimal():
+            where["address"] = await self._start_cluster(int(named))
+        elif "://" in named or Path(named).suffix != ".json":
+            where["address"] = named
+        else:
+            where["scheduler_file"] = named
+        try:
+            return await self._stack.enter_async_context(distributed.Client(**where, timeout=_CONNECT))
+        except (OSError, TimeoutError, ValueError) as error:
+            place = where.get("address") or named
+            raise WorkerError(f"The Dask scheduler {place} cannot be reached: {error}") from error
+
+    async def _start_cluster(self, workers: int) -> str:
+        """Start a scheduler and workers on this machine; return the scheduler's address."""
+        distributed: Any = import_module("distributed")
+        with _no_interrupts():
+            cluster = await self._stack.enter_async_context(
+                distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                    asynchronous=True,
+                )
+            )
+        address: str = cluster.scheduler_address
+        return address
+
+    async def addresses(self) -> set[str] | None:
+        """Return the addresses of the workers that the scheduler knows; None if it does not answer."""
+        try:
+            async with asyncio.timeout(_CONNECT):
+                scheduler = self._client.scheduler  # None once the client has given up
+                return None if scheduler is None else set(await scheduler.ncores())
+        except (OSError, TimeoutError):
+            return None
+
+    async def call(self, address: str, function: Any, *arguments: object) -> Any:
+        """Call a function on a Dask worker.
+
+        Raises:
+            OSError: The worker is gone.
+            Exception: As the function.
+        """
+        if self._client.scheduler is None:
+            raise OSError("the scheduler is gone")
+        async with asyncio.timeout(_CONNECT):
+            found: Mapping[str, Any] = await self._client.run(function, *arguments, workers=[address])
+        if address not in found:
+            raise OSError(f"{address} is gone")
+        return found[address]
+
+    async def connect(self, address: str) -> Any:
+        """Open a connection to a Dask worker.
+
+        Raises:
+            OSError: It cannot be reached.
+        """
+        core: Any = import_module("distributed.core")
+        security = self._client.security
+        return await core.connect(address, timeout=_CONNECT, **security.get_connection_args("client"))
+
+    def keep_busy(self, address: str, session: str) -> Any:
+        """Have a Dask worker run a task for as long as a session lasts; return its future."""
+        return self._client.submit(
+            dask_relay.hold,
+            session,
+            key=f"stacpull-{self._run}-{session}",
+            workers=[address],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+
+    def refuse(self, address: str, error: StacpullError) -> None:
+        """Do without a worker, and say why."""
+        if address not in self._refused:
+            self._refused[address] = error
+            self._emit(Notice("warning", f"{error} This worker is not used."))
+
+    def settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
+        """Return the settings of a worker, with credentials only if nobody can read them on the way.
+
+        Raises:
+            CredentialsError: It cannot find a credential by itself.
+        """
+        network, options = self._network, self._options
+        settings = WorkerSettings(
+            network.address,
+            attrs.evolve(
+                options,
+                per_host=1,
+                concurrency=options.concurrency and 1,
+                dashboard_token=None,
+                dask=None,
+                dask_client=None,
+            ),
+            network.addresses,
+            1,
+            str(self.dest.absolute()),
+            None,
+            self._selection.prefer,
+            self._selection.clip,
+            own,
+            durable,
+        )
+        if is_private(address):
+            return settings._replace(variables=aws_keys())
+        if options.headers:
+            raise CredentialsError(
+                f"The values of {' and '.join(options.headers)} (--header) are sent to Dask workers over TLS "
+                "only: give the cluster TLS (docs/howto/dask.md)."
+            )
+        profile = None if options.provider is None else options.provider.name
+        bare = attrs.evolve(
+            settings.options,
+            query={},
+            provider=None,
+            credential_names=(),
+            s3=attrs.evolve(options.s3, keys=None),
+        )
+        return settings._replace(
+            address=replace(network.address, headers={}, query={}),
+            options=bare,
+            credentials=CredentialNames(network.address.credential_names, profile),
+        )
+
+
+class DaskPlace:
+    """A Dask worker (`engine.workers.WorkerPlace`)."""
+
+    def __init__(self, cluster: DaskCluster, address: str) -> None:
+        self._cluster = cluster
+        self._address = address
+
+    async def is_there(self) -> bool:
+        """See `WorkerPlace.is_there`."""
+        return self._address in (await self._cluster.addresses() or ())
+
+    async def start(self, hear: Hear) -> WorkerProcess | None:
+        """See `WorkerPlace.start`: a worker that cannot be used is refused by name.
+
+        Raises:
+            CredentialsError: It would lack a credential.
+        """
+        try:
+            own, durable = await self._prepare()
+            session = secrets.token_hex(8)
+            comm = await self._cluster.connect(self._address)
+        except StacpullError as error:
+            if isinstance(error, UsageError | DestinationError) and self._address in str(error):
+                self._cluster.refuse(self._address, error)
+                return None
+            raise
+        except (OSError, TimeoutError) as error:
+            if await self.is_there():
+                text = f"The Dask worker {self._address} cannot be reached from here: {error}."
+                self._cluster.refuse(self._address, UsageError(text))
+            return None
+        worker = WorkerProcess(0, self._cluster.clock, own)
+        busy = self._cluster.keep_busy(self._address, session)
+        worker.link = _CommLink(comm, worker, hear, self._cluster.group, busy)
+        await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
+        settings = self._cluster.settings(self._address, own, durable=durable)
+        worker.send(messages.Start(pickle.dumps(settings)))
+        return worker
+
+    async def _prepare(self) -> tuple[str, bool]:
+        """See that the worker can be used, and make its directory among the parts.
+
+        Returns:
+            The name of the directory, and if the worker must sync what it writes.
+
+        Raises:
+            UsageError: It has another version of stacpull, or none.
+            DestinationError: It does not see DEST.
+            OSError: It is gone.
+        """
+        cluster, address = self._cluster, self._address
+        try:
+            version = await cluster.call(address, metadata.version, "stacpull")
+        except metadata.PackageNotFoundError as error:
+            raise UsageError(f"The Dask worker {address} has no stacpull installed.") from error
+        if version != stacpull.__version__:
+            raise UsageError(
+                f"The Dask worker {address} has stacpull {version}, and this is {stacpull.__version__}: "
+                "install the same version."
+            )
+        boot = await cluster.call(address, dask_relay.install)
+        is_here = boot == cluster.boot != ""
+        own, token = new_name(here=is_here), secrets.token_hex(16)
+        await cluster.store.call(MirrorStore.make_own_parts, own, token)
+        seen = cluster.dest.absolute() / ".stacpull" / "parts" / own
+        if await cluster.call(address, dask_relay.token_seen, str(seen)) != token:
+            await cluster.store.call(MirrorStore.take_up, frozenset[int](), own)
+            raise DestinationError(
+                f"The Dask worker {address} does not see {cluster.dest.absolute()}: "
+                "it must be a directory that all workers share, under the same path."
+            )
+        return own, not is_here
+
+
+class _CommLink:
+    """The connection to the worker process of a Dask worker (`engine.workers.WorkerLink`)."""
+
+    def __init__(
+        self, comm: dask_relay.Comm, worker: WorkerProcess, hear: Hear, group: asyncio.TaskGroup, busy: Any
+    ) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._comm = comm
+        self._worker = worker
+        self._hear = hear
+        self._busy = busy
+        self._frames = MessageFrames(messages.decode_from_worker)
+        self._waiting = bytearray()
+        self._news = asyncio.Event()
+        group.create_task(self._read())
+        group.create_task(self._write())
+
+    def send(self, message: messages.ToWorker) -> None:
+        """See `WorkerLink.send`."""
+        self._waiting += framed(message)
+        self._news.set()
+
+    def kill(self) -> None:
+        """See `WorkerLink.kill`: the relay ends it."""
+        self._comm.abort()
+
+    async def reap(self) -> str:
+        """See `WorkerLink.reap`: it may still run, where it is in nobody's way (`store.own_parts`)."""
+        await self.lost
+        self._busy.release()
+        return "was lost"
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                for message in self._frames.feed(await self._comm.read()):
+                    self._hear(self._worker, message)
+        except OSError:
+            pass
+        except Exception as error:  # noqa: BLE001 -- raised where the run ends
+            self._worker.fail(error)
+        finally:
+            self._comm.abort()
+            self.lost.set_result(None)
+            self._news.set()
+
+    async def _write(self) -> None:
+        with suppress(OSError):
+            while not self.lost.done():
+                await self._news.wait()
+                self._news.clear()
+                data, self._waiting = bytes(self._waiting), bytearray()
+                if data and not self.lost.done():
+                    await self._comm.write(data)
+            return
+        self._comm.abort()
+
+
+def _send_limits(worker: WorkerProcess, slots: int, per_host: int) -> None:
+    worker.slots = slots
+    worker.send(messages.NewLimits(slots, per_host))
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Start processes that a Ctrl-C in the terminal does not reach: it is for the coordinator."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

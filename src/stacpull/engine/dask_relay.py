@@ -1,0 +1,123 @@
+"""What stacpull adds to a Dask worker: a handler that starts a worker process and passes its messages on.
+
+    coordinator ══ Dask's own connection (TLS if the cluster has it) ══ relay ══ socket pair ══ worker process
+
+The worker process is the one of `--processes N` (`engine.worker`). It reads what servers send, and the Dask
+worker does not: to the relay, its messages are bytes. When the connection ends, however that comes, the
+worker process ends at once, as it does when the Dask worker itself ends or is killed.
+
+Nothing here imports `distributed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from stacpull.config.environment import handed_down
+from stacpull.engine.child_process import discard, spawn
+from stacpull.engine.messages import framed
+from stacpull.engine.recovery import boot_id
+from stacpull.engine.worker_messages import WholeEnvironment
+from stacpull.store.own_parts import token_in
+
+HANDLER = "stacpull-worker"
+"""The name of the handler, for connections to the Dask worker."""
+_PIECE = 1 << 18
+
+
+class Comm(Protocol):
+    """A connection of Dask's (`distributed.comm.Comm`)."""
+
+    async def read(self) -> Any:
+        """Return the next message.
+
+        Raises:
+            OSError: The connection is closed.
+        """
+        ...
+
+    async def write(self, message: Any) -> object:
+        """Send a message.
+
+        Raises:
+            OSError: The connection is closed.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close it at once."""
+        ...
+
+
+def install(dask_worker: Any) -> str:
+    """Add the handler to a Dask worker; return the boot of its machine (`recovery.boot_id`)."""
+    dask_worker.handlers[HANDLER] = relay
+    return boot_id()
+
+
+def token_seen(directory: str) -> str | None:
+    """Return the token in a directory as this machine sees it, None if it does not."""
+    return token_in(Path(directory))
+
+
+def hold(session: str, dask_worker: Any = None) -> None:
+    """Keep a thread of the Dask worker until a session ends: Dask takes a worker without a task for idle."""
+    del dask_worker
+    _sessions.setdefault(session, threading.Event()).wait()
+
+
+_sessions: dict[str, threading.Event] = {}
+"""By session: set when it ends."""
+
+
+@contextmanager
+def suppress_closed() -> Iterator[None]:
+    """End quietly where a connection ends."""
+    try:
+        yield
+    except* OSError:
+        pass
+
+
+async def relay(comm: Comm, session: str = "") -> str:
+    """Start a worker process and pass on its messages, until it or the connection ends.
+
+    Args:
+        comm: The connection to the coordinator.
+        session: What `hold` waits for.
+    """
+    over = _sessions.setdefault(session, threading.Event())
+    try:
+        process, sock = await asyncio.to_thread(spawn, "stacpull.engine.worker")
+        try:
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            _, environment = handed_down()
+            await loop.sock_sendall(sock, framed(WholeEnvironment(environment)))
+
+            async def up() -> None:
+                while data := await loop.sock_recv(sock, _PIECE):
+                    await comm.write(data)
+
+            async def down() -> None:
+                while True:
+                    await loop.sock_sendall(sock, await comm.read())
+
+            with suppress_closed():
+                async with asyncio.TaskGroup() as group:
+                    ends = [group.create_task(up()), group.create_task(down())]
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                    for task in ends:
+                        task.cancel()
+        finally:
+            await asyncio.to_thread(discard, (process, sock))
+    finally:
+        comm.abort()
+        over.set()
+        _sessions.pop(session, None)
+    return "dont-reply"

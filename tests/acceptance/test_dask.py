@@ -1,0 +1,472 @@
+"""`--dask`: the same mirror, whoever of scheduler, workers and coordinator is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+from tests.acceptance.chaos import Bodies
+from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.dask_processes import DaskProcesses
+from tests.acceptance.mirrored import SELECTION, options_for
+from tests.acceptance.trees import damage, expected_files, metadata_in
+from tests.security.secrets import found_in
+from tests.security.watch import workers_of
+
+import stacpull
+from stacpull import MirrorReport, sync
+from stacpull.engine import dask_cluster
+from stacpull.store import own_parts
+from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
+
+ITEMS = 20
+FILES = ITEMS * 13
+SLOW_MS = 40
+
+Served = Callable[..., MlhubReplica]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    """A scheduler with two workers, which no test harms."""
+    with DaskProcesses(tmp_path_factory.mktemp("dask")) as processes:
+        yield processes
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Starts a replica for runs within this process."""
+    with ExitStack() as running:
+
+        def serve(**settings: Any) -> MlhubReplica:
+            replica = running.enter_context(
+                run_in_thread(MlhubReplica(**{"items": 6, "seed": 7, **settings}))
+            )
+            for name, value in replica.exports().items():
+                monkeypatch.setenv(name, value)
+            return replica
+
+        yield serve
+
+
+def mirrored_by(
+    cluster: DaskProcesses, replica: MlhubReplica, dest: Path, heard: list[Any] | None = None, **options: Any
+) -> MirrorReport:
+    """Mirror with this process as the coordinator."""
+    settings = options_for(replica, dask=cluster.address, **options)
+    hear = heard.append if heard is not None else None
+    return asyncio.run(
+        stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings, on_event=hear)
+    )
+
+
+def is_whole(dest: Path, replica: MlhubReplica, items: int) -> bool:
+    return not damage(dest, expected_files(replica.dataset, range(items)))
+
+
+# --- the same mirror ----------------------------------------------------------------------------------------
+
+
+def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, cluster):
+    """It is found by its scheduler file; nothing of the credentials reaches the scheduler, or a log."""
+    replica, dest, plain = served(items=ITEMS, latency_ms=SLOW_MS), tmp_path / "m", tmp_path / "plain"
+    sync.mirror(replica.base_url, plain, selection=SELECTION, options=options_for(replica))
+    arguments = mirror_of(replica.base_url, dest, "--dask", str(cluster.file), "--json")
+    with Running(arguments, environment(replica)) as process:
+        assert wait_until(lambda: any(workers_of(one.pid) for one in cluster.workers), 60)
+        state = asyncio.run(state_of(cluster))
+        ran = process.ended()
+    assert ran.code == 0, ran.err
+    assert is_whole(dest, replica, ITEMS)
+    assert metadata_in(dest) == metadata_in(plain)
+    assert (ran.report["state"], ran.report["assets_done"]) == ("complete", FILES)
+    assert ran.report["requests"] > FILES
+    assert ran.report["bytes_fetched"] >= ran.report["bytes_done"] > 0
+    assert "stacpull: Dask dashboard: " in ran.err
+    assert sorted(path.name for path in (dest / ".stacpull").iterdir()) == [
+        "boot", "ledger.sqlite", "lock", "log.ndjson", "parts",
+    ]  # fmt: skip
+    secrets = [replica.key, replica.access.secret_key, replica.access.access_key]
+    assert "stacpull-1-" in state  # the task that keeps Dask from taking the worker for idle
+    assert found_in(state.encode(), secrets) == []
+    assert found_in(asyncio.run(state_of(cluster)).encode(), secrets) == []
+    assert found_in(cluster.log().encode(), secrets) == []
+    memory = memory_of(cluster.scheduler.pid)
+    assert b"stacpull-1-" in memory  # else it was not read
+    assert found_in(memory, secrets) == []
+    assert f"{replica.base_url}/download/".encode() not in memory  # no href of an asset either
+    assert "/download/" not in state + cluster.log()
+    assert wait_until(lambda: not any(workers_of(one.pid) for one in cluster.workers), 5)
+
+
+def memory_of(pid: int) -> bytes:
+    """Everything that a process has written to its memory (proc(5))."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, mode, *_ = line.split()
+            if not mode.startswith("rw"):
+                continue
+            begin, end = (int(number, 16) for number in place.split("-"))
+            memory.seek(begin)
+            with suppress(OSError):  # a page that cannot be read, such as of the kernel's
+                found.append(memory.read(end - begin))
+    return b"".join(found)
+
+
+async def state_of(cluster: DaskProcesses) -> str:
+    """Everything that the scheduler and the workers know: tasks with their graph, events, logs."""
+    async with distributed.Client(cluster.address, asynchronous=True, set_as_default=False) as client:
+        return repr(await client.scheduler.get_cluster_state(exclude=[]))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_client_gives_its_cluster(tmp_path, served, cluster, asynchronous):
+    replica, dest = served(), tmp_path / "m"
+    heard: list[Any] = []
+    how = {"selection": SELECTION, "options": options_for(replica), "on_event": heard.append}
+
+    async def mirrored() -> MirrorReport:
+        async with distributed.Client(cluster.address, asynchronous=True, set_as_default=False) as client:
+            report = await stacpull.mirror(replica.base_url, dest, client=client, **how)
+            assert client.status == "running"  # it is the caller's
+            return report
+
+    if asynchronous:
+        report = asyncio.run(mirrored())
+    else:
+        with distributed.Client(cluster.address, set_as_default=False) as client:
+            report = sync.mirror(replica.base_url, dest, client=client, **how)
+            assert client.status == "running"
+    assert (report.exit_code, report.assets_done) == (0, 78)
+    assert is_whole(dest, replica, 6)
+    again = sync.mirror(replica.base_url, dest, selection=SELECTION, options=options_for(replica))
+    assert (again.exit_code, again.assets_skipped) == (0, 78)
+
+
+def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, cluster, monkeypatch):
+    """Also from a worker on another machine: it syncs what it parks."""
+    monkeypatch.setattr(dask_cluster, "boot_id", lambda: "another-boot")
+    size, dest = 12_000_000, tmp_path / "m"
+    replica = served(large_items=1, large_size=size, record=True)
+    replica.inject(lambda request: request.server != "api", Stall(after=size // 2, seconds=20))
+    source = f"{replica.base_url}/collections/large_files_v1?key={replica.key}"
+    options = options_for(replica, dask=cluster.address)
+    parts = dest / ".stacpull" / "parts"
+
+    def bytes_there(pattern: str) -> int:
+        return max((path.stat().st_size for path in parts.glob(pattern)), default=0)
+
+    async def stopped() -> MirrorReport:
+        stop = asyncio.Event()
+
+        async def disturb() -> None:
+            await asyncio.to_thread(wait_until, lambda: bytes_there("*.far/*.part") > size // 4)
+            stop.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(disturb())
+            return await stacpull.mirror(source, dest, options=options, stop=stop)
+
+    report = asyncio.run(stopped())
+    assert (report.state, report.exit_code) == ("interrupted", 130)
+    assert bytes_there("*.part") > size // 4  # the directory of the worker is gone
+    report = asyncio.run(stacpull.resume(dest, options=options))
+    assert (report.exit_code, report.assets_done) == (0, 1)
+    asked = [one.headers.get("range") for one in replica.requests if one.server != "api"]
+    assert int(str(asked[-1]).removeprefix("bytes=").rstrip("-")) > size // 4
+    assert list(parts.iterdir()) == []
+    assert asyncio.run(stacpull.verify(dest)).exit_code == 0
+
+
+@pytest.mark.slow
+def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
+    replica = served(items=12, latency_ms=60, href_ttl=1.5, refused_status=404)
+    report = mirrored_by(cluster, replica, tmp_path / "m", concurrency=8)
+    assert replica.counters["api", "error"] > 0  # else nothing had expired
+    assert (report.exit_code, report.assets_done) == (0, 12 * 13)
+
+
+# --- limits -------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served, cluster):
+    asked: list[float] = []
+    throttled: list[float] = []
+
+    def is_blob(request: RequestInfo) -> bool:
+        if request.server == "blob":
+            asked.append(time.monotonic())
+        return False
+
+    def is_the_fiftieth(request: RequestInfo) -> bool:
+        if request.server != "blob" or len(asked) < 50 or throttled:
+            return False
+        throttled.append(time.monotonic())
+        return True
+
+    replica = served(items=ITEMS, latency_ms=SLOW_MS)
+    replica.inject(is_blob, Status(500))
+    replica.inject(is_the_fiftieth, Status(429, {"Retry-After": "3"}))
+    report = mirrored_by(cluster, replica, tmp_path / "m", per_host=8)
+    assert (report.exit_code, report.retries) == (0, 1)
+    (when,) = throttled
+    after = [moment - when for moment in asked if moment > when]
+    assert after
+    assert not [moment for moment in after if 1 < moment < 2.9]
+
+
+def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, cluster):
+    replica = served(latency_ms=20)
+    now = most = 0
+    note = replica._traffic.note
+
+    def begins(request: RequestInfo) -> bool:
+        nonlocal now, most
+        if request.server == "blob":
+            now += 1
+            most = max(most, now)
+        return False
+
+    def noted(record: Any) -> None:
+        nonlocal now
+        now -= record.server == "blob"
+        note(record)
+
+    replica._traffic.note = noted  # type: ignore[method-assign]
+    replica.inject(begins, Status(500))
+    report = mirrored_by(cluster, replica, tmp_path / "m", per_host=3)
+    assert report.exit_code == 0
+    assert now == 0  # else it was counted wrongly
+    assert 2 <= most <= 3
+
+
+# --- workers that are refused -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_cluster, "_PATIENCE", 1.0)
+
+
+def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
+    """The others do the work."""
+    replica, heard = served(), list[Any]()
+    other = tmp_path / "site" / "stacpull-0.0.7.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: stacpull\nVersion: 0.0.7\n")
+    path = f"{other.parent}{os.pathsep}{environment()['PYTHONPATH']}"
+    with DaskProcesses(tmp_path / "dask", workers=1) as processes:
+        processes.add_worker(env={"PYTHONPATH": path})
+        assert wait_until(lambda: processes.log().count("Registered to:") == 2, 60)
+        report = mirrored_by(processes, replica, tmp_path / "m", heard)
+    assert report.exit_code == 0
+    (text,) = [event.text for event in heard if getattr(event, "level", "") == "warning"]
+    assert text.startswith("The Dask worker tcp://127.0.0.1:")
+    assert f"has stacpull 0.0.7, and this is {stacpull.__version__}: install the same version." in text
+
+
+@pytest.mark.usefixtures("impatient")
+def test_workers_that_do_not_see_the_destination_are_refused(tmp_path, served, cluster, monkeypatch):
+    make = own_parts.make
+    monkeypatch.setattr(own_parts, "make", lambda parts, name, _: make(parts, name, "another token"))
+    monkeypatch.setattr(dask_cluster, "new_name", lambda *, here: own_parts.new_name(here=here))
+    dest = tmp_path / "m"
+    with pytest.raises(stacpull.DestinationError, match=r"tcp://127\.0\.0\.1:\d+ does not see") as raised:
+        in_this_process(cluster, served(), dest, monkeypatch)
+    assert str(dest) in str(raised.value)
+    assert list((dest / ".stacpull" / "parts").iterdir()) == []
+
+
+def in_this_process(
+    cluster: DaskProcesses, replica: MlhubReplica, dest: Path, patch: pytest.MonkeyPatch
+) -> MirrorReport:
+    """Mirror with the store on a thread of this process, so that its functions can be replaced."""
+    del patch
+    from tests.store_in_thread import store_on_thread  # noqa: PLC0415 - few tests need it
+
+    with store_on_thread():
+        return mirrored_by(cluster, replica, dest)
+
+
+def test_credentials_are_not_sent_where_they_can_be_read_on_the_way(tmp_path, served, cluster, monkeypatch):
+    """A worker takes them from its own environment; what it lacks is named."""
+    monkeypatch.setattr(dask_cluster, "is_private", lambda _address: False)
+    replica = served()
+    how = {"selection": SELECTION, "options": stacpull.Options(dask=cluster.address)}
+    with pytest.raises(stacpull.CredentialsError, match=r"A worker on .* lacks MLHUB_API_KEY"):
+        sync.mirror(replica.base_url, tmp_path / "m", **how)
+    header = options_for(replica, dask=cluster.address, headers={"X-Token": stacpull.Secret("s" * 20)})
+    with pytest.raises(stacpull.CredentialsError, match=r"X-Token .*over TLS only"):
+        sync.mirror(replica.base_url, tmp_path / "h", selection=SELECTION, options=header)
+    with DaskProcesses(tmp_path / "dask", workers=1, env=environment(replica)) as processes:
+        options = stacpull.Options(dask=processes.address)
+        report = sync.mirror(replica.base_url, tmp_path / "e", selection=SELECTION, options=options)
+    assert (report.exit_code, report.assets_done) == (0, 78)
+
+
+# --- whatever is lost ---------------------------------------------------------------------------------------
+
+
+def transferring(processes: DaskProcesses, bodies: Bodies, more: int = 30) -> bool:
+    """Wait until so many more assets have come in."""
+    bodies.drain()
+    since = bodies.in_life
+    return wait_until(lambda: bodies.drain() or bodies.in_life >= since + more, 60)
+
+
+def test_workers_join_leave_and_are_killed(tmp_path, served):
+    replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
+    bodies = Bodies(replica)
+    with DaskProcesses(tmp_path / "dask", workers=1) as processes:
+        arguments = mirror_of(
+            replica.base_url, dest, "--dask", processes.address, "--per-host", "8", "--json"
+        )
+        with Running(arguments, environment(replica)) as process:
+            assert transferring(processes, bodies)
+            processes.add_worker()
+            assert wait_until(lambda: workers_of(processes.workers[1].pid), 60)
+            processes.workers[0].send_signal(signal.SIGKILL)
+            assert transferring(processes, bodies)
+            os.kill(workers_of(processes.workers[1].pid)[0], signal.SIGKILL)  # not the Dask worker
+            ran = process.ended(120)
+        bodies.drain()
+    assert ran.code == 0, ran.err
+    assert is_whole(dest, replica, 40)
+    assert ran.report["assets_done"] == 40 * 13
+    assert "A worker process was lost; another one takes its place." in ran.err
+    assert len(bodies.again()[0]) <= 2 * 64
+    assert list((dest / ".stacpull" / "parts").iterdir()) == []
+
+
+def test_a_coordinator_or_a_scheduler_that_is_killed_costs_what_was_in_flight(tmp_path, served):
+    """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest."""
+    replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
+    bodies = Bodies(replica)
+    with DaskProcesses(tmp_path / "dask", workers=1) as processes:
+        arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
+        with Running(arguments, environment(replica)) as process:
+            assert transferring(processes, bodies)
+            assert process.signal(signal.SIGKILL)
+            assert wait_until(lambda: not workers_of(processes.workers[0].pid), 5)
+        bodies.begin_life()
+        with Running(arguments, environment(replica)) as process:
+            assert transferring(processes, bodies)
+            processes.scheduler.send_signal(signal.SIGKILL)
+            ran = process.ended(60)
+        bodies.drain()
+    assert ran.code == 0, ran.err
+    assert "Traceback" not in ran.err
+    assert is_whole(dest, replica, 40)
+    assert len(bodies.again()[0]) <= 64
+    assert bodies.again()[1] == []
+
+
+@pytest.mark.slow
+def test_without_scheduler_and_workers_the_run_ends_and_can_be_resumed(tmp_path, served):
+    replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
+    bodies = Bodies(replica)
+    with DaskProcesses(tmp_path / "dask", workers=1) as processes:
+        arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
+        with Running(arguments, environment(replica)) as process:
+            assert transferring(processes, bodies)
+            processes.scheduler.send_signal(signal.SIGKILL)
+            processes.workers[0].send_signal(signal.SIGKILL)
+            ran = process.ended(60)
+        assert ran.code == 1
+        assert f"The Dask scheduler {processes.address} does not answer any more" in ran.sentences[-1]
+        processes.restart_scheduler()
+        processes.replace_workers()
+        ran = run(["resume", str(dest), "--dask", processes.address, "--json"], environment(replica))
+        bodies.drain()
+    assert ran.code == 0, ran.err
+    assert is_whole(dest, replica, 40)
+    assert len(bodies.again()[0]) <= 64
+
+
+def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
+    replica, dest = served(items=ITEMS, latency_ms=SLOW_MS), tmp_path / "m"
+    bodies = Bodies(replica)
+    arguments = mirror_of(replica.base_url, dest, "--dask", cluster.address, "--per-host", "4", "--json")
+    with Running(arguments, environment(replica)) as process:
+        assert transferring(cluster, bodies)
+        assert process.signal(signal.SIGINT)
+        ran = process.ended()
+    assert ran.code == 130, ran.err
+    assert json.loads(ran.out.splitlines()[-1])["state"] == "interrupted"
+    bodies.begin_life()
+    again = run(["resume", str(dest), "--dask", cluster.address, "--json"], environment(replica))
+    assert again.code == 0, again.err
+    bodies.drain()
+    assert bodies.again()[0] == []
+    assert is_whole(dest, replica, ITEMS)
+
+
+# --- how it is asked for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_number_starts_workers_here(tmp_path, served):
+    replica, dest = served(), tmp_path / "m"
+    ran = run(mirror_of(replica.base_url, dest, "--dask", "2", "--json"), environment(replica), timeout=120)
+    assert ran.code == 0, ran.err
+    assert is_whole(dest, replica, 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--dask", "tcp://127.0.0.1:8786", "--processes", "2"],
+            "--dask and --processes contradict each other",
+        ),
+        (["--dask", "0"], "--dask must be a number of workers of at least 1, not 0"),
+        (["--dask", "nothing.json"], "--dask must be an address such as tcp://host:8786, a scheduler file"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments, said):
+    ran = run(
+        mirror_of("http://127.0.0.1:9/", tmp_path / "m", *arguments), environment(MLHUB_API_KEY="k" * 20)
+    )
+    assert ran.code == 2
+    assert said in ran.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_without_distributed_it_says_what_to_install(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'distributed' else find(name, *more)\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    arguments = mirror_of("http://127.0.0.1:9/", tmp_path / "m", "--dask", "tcp://127.0.0.1:8786")
+    ran = run(arguments, environment(PYTHONPATH=path, MLHUB_API_KEY="k" * 20))
+    assert ran.code == 2
+    assert "pip install 'stacpull[dask]'" in ran.sentences[-1]
+
+
+def test_a_scheduler_that_is_not_there_ends_the_run(tmp_path, served, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "_CONNECT", 0.5)
+    replica = served()
+    options = options_for(replica, dask="tcp://127.0.0.1:9")
+    with pytest.raises(stacpull.StacpullError, match="cannot be reached"):
+        sync.mirror(replica.base_url, tmp_path / "m", selection=SELECTION, options=options)
+
+
+def test_secrets_are_sent_over_tls_and_within_this_machine_only():
+    assert all(
+        map(
+            dask_cluster.is_private,
+            ["tls://10.0.0.7:1", "inproc://1/2/3", "tcp://127.0.0.1:1", "tcp://[::1]:1"],
+        )
+    )
+    assert not any(map(dask_cluster.is_private, ["tcp://10.0.0.7:1", "tcp://worker:1", "ws://10.0.0.7:1"]))
