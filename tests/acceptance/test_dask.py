@@ -16,6 +16,7 @@ import distributed
 import pytest
 from tests.acceptance.chaos import Bodies
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.dask_chaos import dask_chaos
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, metadata_in
@@ -409,6 +410,13 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
     bodies.drain()
     assert bodies.again()[0] == []
     assert is_whole(dest, replica, ITEMS)
+
+
+@pytest.mark.slow
+def test_whoever_is_killed_nothing_is_lost_and_little_fetched_again():
+    report = dask_chaos(items=30, kills=6, afresh=6, seed=3)
+    assert report.complaints == []
+    assert report.kills.total() == 6
 
 
 # --- how it is asked for ------------------------------------------------------------------------------------
