@@ -17,7 +17,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike
@@ -37,6 +36,7 @@ from typing import (
 )
 
 import attrs
+import msgspec
 
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
@@ -78,8 +78,7 @@ class Geometry(Protocol):
 # --- declarations -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(msgspec.Struct, frozen=True):
     """The command-line option of a field (`option`)."""
 
     help: str

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.redact import Secrets, place_of
 
@@ -49,14 +51,13 @@ OF_COLLECTION = ""
 
 
 class ItemId(NamedTuple):
-    """What makes an item one and the same: never its URL, which may be signed and differ in each reply."""
+    """The identity of an item. It does not depend on its URL, which may be signed and change each time."""
 
     collection: str
     item: str
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
+class PageRequest(msgspec.Struct, frozen=True):
     """How to ask for one page of items. `url` is stored in the ledger as cursor, credentials cut.
 
     `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
@@ -88,8 +89,7 @@ class Unread(NamedTuple):
     """Where one of them is signed, the hrefs of the links that led to it from SOURCE down, signatures cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """One page of items as read: raw items, the next page's request (None at the end), the stated total."""
 
     request: PageRequest
@@ -185,8 +185,7 @@ class FailureKind(enum.StrEnum):
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """One expected failure: a value, not an exception. `message` is a plain sentence without credentials."""
 
     kind: FailureKind

@@ -3,13 +3,13 @@
 `http_proxy` and `https_proxy` go by the scheme of the URL that is asked; `all_proxy` is for a scheme that has
 none of its own. In capitals, too; small letters go first, as in curl. `HTTP_PROXY` in capitals does not count
 in a CGI script, where a client can set it (CVE-2016-5386). Where the environment names none, the settings of
-the system count (macOS, Windows).
+the system count (macOS).
 """
 
 from __future__ import annotations
 
 import os
-import urllib.request
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -51,8 +51,10 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
         named = next((Proxy(_whole(variables[name]), name) for name in usable if variables.get(name)), None)
         if named is not None:
             found[scheme] = named
-    if not found and environ is None:
-        system = urllib.request.getproxies()
+    if not found and environ is None and sys.platform == "darwin":
+        from urllib.request import getproxies  # noqa: PLC0415 -- heavy: http.client, email
+
+        system = getproxies()
         return {
             scheme: Proxy(_whole(system[scheme]), "the system's settings")
             for scheme in ("http", "https")
@@ -64,3 +66,10 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
 def _whole(proxy: str) -> str:
     """Return a proxy as a URL; without a scheme it is http, as curl takes it."""
     return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
+
+
+def is_bypassed(host: str) -> bool:
+    """Return True if `host` is asked directly although there is a proxy (`no_proxy`)."""
+    from urllib.request import proxy_bypass  # noqa: PLC0415 -- heavy: http.client, email
+
+    return bool(proxy_bypass(host))

@@ -15,9 +15,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from tests.ledger.plans import arrival, asset, commit, item, ledger, started
 
 import stacpull

@@ -3,11 +3,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.resolve import Resolved, resolve

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
 from stacpull.models import Failure, FailureKind, Job, Json, Present, Received

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from tests.engine.bench import SPEC, Bench, RecordingSync, parts, planned
 
 from stacpull.engine.catalogs import write_lines

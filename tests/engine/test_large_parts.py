@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from tests.engine.bench import Bench, parts, planned, tree
 
 from stacpull.engine import recovery

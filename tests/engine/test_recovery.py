@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, recorded_as, tree
 
 from stacpull.engine import recovery

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.ledger.plans import NOW, arrival, asset, commit, id_of, item, ledger, started
 
 from stacpull.ledger import compact, outcomes, paths, runs, views

@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 from tests.examples import examples
 from tests.ledger.plans import (
     BROKEN,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.ledger import jobs, outcomes, paths, runs

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import attrs
 import orjson
 import pytest
+from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,9 @@ from tests.net.wire_server import WireServer, read_request
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.http import HttpTransport, user_agent
+from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, TransferError
+from stacpull.net.user_agent import USER_AGENT
 
 T = TypeVar("T")
 
@@ -310,9 +312,9 @@ def test_says_who_it_is_and_asks_for_no_coding() -> None:
 
 
 def test_user_agent_holds_version_and_contact() -> None:
-    name, _, contact = user_agent().partition(" ")
-    assert name.partition("/")[2][0].isdigit()
-    assert contact.startswith("(+https://")
+    about = metadata.metadata("stacpull")
+    homepage = next(url for url in about.get_all("Project-URL") if url.startswith("Homepage, "))
+    assert f"stacpull/{about['Version']} (+{homepage.removeprefix('Homepage, ')})" == USER_AGENT
 
 
 def test_posts_a_body() -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import orjson
 import pystac
+from msgspec.structs import replace
 
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.item import encode_item
@@ -44,8 +45,7 @@ Write = Callable[[Path, bytes], None]
 """Puts bytes at a path relative to DEST: whole or not at all, durable, through no symlink; makes parents."""
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionEntry:
+class CollectionEntry(msgspec.Struct, frozen=True):
     """A collection that the mirror holds items of.
 
     `items` gives the items that have a JSON file here: (id, path relative to DEST with `/`), in an order that
@@ -60,7 +60,7 @@ class CollectionEntry:
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """URL of the source's document, against which its relative hrefs are resolved."""
-    here: Mapping[str, MirroredFile] = field(default_factory=dict)
+    here: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
     """The files of its own assets that are in the mirror, by asset key."""
     items_parquet: str | None = None
     """Path, relative to DEST, of the file that holds all items of the mirror, if there is one."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 import orjson
 
 from stacpull.catalog.item_assets import without_items_parquet
@@ -18,8 +18,7 @@ _CATALOG = "catalog.json"
 _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 
 
-@dataclass(frozen=True, slots=True)
-class ListedFile:
+class ListedFile(msgspec.Struct, frozen=True):
     """A catalog file in DEST: its path relative to DEST, its SHA-256, and the document."""
 
     path: str
@@ -27,8 +26,7 @@ class ListedFile:
     document: Json
 
 
-@dataclass(frozen=True, slots=True)
-class ListedCollection:
+class ListedCollection(msgspec.Struct, frozen=True):
     """A collection as its file describes it."""
 
     id: str

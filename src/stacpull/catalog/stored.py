@@ -6,8 +6,9 @@ Pure, and total: whatever a file that looks like an item holds, what cannot be u
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.models import Checksum, ItemId, Json
@@ -33,8 +34,7 @@ class StoredAsset(NamedTuple):
     stated_checksum: Checksum | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredItem:
+class StoredItem(msgspec.Struct, frozen=True):
     """An item as a mirror stores it. `sources` are the paths of its source items' JSON."""
 
     id: ItemId

@@ -8,13 +8,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import click
 from click.shell_completion import CompletionItem
+from msgspec.structs import replace
 
 from stacpull.config.dest import bucket_url, dest_path
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope

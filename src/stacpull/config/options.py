@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
+import msgspec
 
 from stacpull import arguments
 from stacpull.arguments import Declaration, Reader, option
@@ -30,7 +30,7 @@ _OUTPUT = "Output"
 
 @attrs.frozen(field_transformer=arguments.named)
 class S3Options:
-    """How to access S3; the names are those of the AWS CLI. Unset fields: AWS environment, AWS profile."""
+    """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile."""
 
     no_sign_request: bool = attrs.field(
         default=False, metadata=option("Send S3 requests without credentials.", group=_NETWORK)
@@ -84,15 +84,15 @@ class S3Options:
 
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
-    """How to transfer. The fields have the effect of the options of the same name (`stacpull mirror --help`).
+    """How to transfer. The fields correspond to the options of the same name (`stacpull mirror --help`).
 
     Times are in seconds, sizes in bytes, rates per second; a rate of 0 means no limit.
 
     Attributes:
-        headers: Header fields sent to the source's own host only.
-        query: Query parameters (a key) sent to the source's own host only.
-        credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name what is
-            missing when a run is resumed.
+        headers: Header fields that are sent only to the source's own host.
+        query: Query parameters (a key) that are sent only to the source's own host.
+        credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name the missing
+            ones when a run is resumed.
         provider: The logins of a credential profile (`profile_options`).
         s3: How to access S3.
 
@@ -324,7 +324,7 @@ class Options:
         ),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
-    """The `client` of `stacpull.mirror`: a `distributed.Client`, whose cluster transfers."""
+    """The `client` of `stacpull.mirror`: a `distributed.Client` whose cluster does the transfers."""
     is_complete: bool = attrs.field(default=False, eq=False, repr=False)
     """True once unset fields were looked up in the environment (`config.environment.completed`)."""
 
@@ -418,8 +418,7 @@ HOLDERS: Mapping[Scope, type] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option, as it is declared on a field: `name` in kebab case, `target` the field (`s3.region`)."""
 
     scope: Scope

@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
+import msgspec
 
 from stacpull import arguments
 from stacpull.arguments import Reader
@@ -41,8 +41,7 @@ _AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _SECRET_IN_FILE = "must not contain a secret: name a variable, '${NAME}', and nothing beside it"  # noqa: S105
 
 
-@dataclass(frozen=True, slots=True)
-class LoginTable:
+class LoginTable(msgspec.Struct, frozen=True):
     """A `[login.NAME]` table as written."""
 
     name: str
@@ -67,18 +66,16 @@ class LoginTable:
         return kind_class(self.kind).netrc_host(self.texts, self.hosts)
 
 
-@dataclass(frozen=True, slots=True)
-class S3Table:
+class S3Table(msgspec.Struct, frozen=True):
     """The `[s3]` table as written."""
 
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = msgspec.field(default_factory=dict)
     """Fields of `S3Options`."""
     keys: tuple[str, ...] = ()
     """The names of the variables that hold the access key and the secret key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """A profile as written."""
 
     name: str

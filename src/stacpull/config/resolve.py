@@ -11,11 +11,11 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import attrs
+import msgspec
 
 from stacpull.config import credentials, toml
 from stacpull.config.environment import allows_instance_metadata
@@ -29,14 +29,13 @@ _PREFIX = "STACPULL_"
 _AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}|aws-global")
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """Everything that a command was given."""
 
-    selection: Selection = field(default_factory=Selection)
-    options: Options = field(default_factory=Options)
-    output: Output = field(default_factory=Output)
-    trace: TraceOptions = field(default_factory=TraceOptions)
+    selection: Selection = msgspec.field(default_factory=Selection)
+    options: Options = msgspec.field(default_factory=Options)
+    output: Output = msgspec.field(default_factory=Output)
+    trace: TraceOptions = msgspec.field(default_factory=TraceOptions)
     warnings: tuple[str, ...] = ()
     """One sentence for each setting that has no effect, or that is probably a mistake."""
 

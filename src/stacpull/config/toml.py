@@ -11,9 +11,10 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from stacpull.arguments import Reader
 from stacpull.config.options import BY_NAME
@@ -34,12 +35,11 @@ class Setting(NamedTuple):
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
-    options: Mapping[str, Setting] = field(default_factory=dict)
-    query: Mapping[str, Setting] = field(default_factory=dict)
+    options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
+    query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
 
 
 class TomlEntry(NamedTuple):

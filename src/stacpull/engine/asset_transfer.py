@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
@@ -115,8 +117,7 @@ class BegunAttempt(NamedTuple, Generic[J, T]):
     """When it began, by the monotonic clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransferTools(Generic[J, T]):
+class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
     """What every transfer uses."""
 
     fetcher: AssetFetcher[J, T]
@@ -126,7 +127,7 @@ class TransferTools(Generic[J, T]):
     on_retry: Callable[[Failure], None]
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
-    stable: set[str] = field(default_factory=set)
+    stable: set[str] = msgspec.field(default_factory=set)
     """Hosts whose hrefs came back the same when an item was read again: a refusal there is not an expiry."""
 
 

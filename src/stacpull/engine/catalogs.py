@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull.catalog.catalog_tree import CollectionEntry, unless, write_catalogs
 from stacpull.engine.item_writer import ItemWriter

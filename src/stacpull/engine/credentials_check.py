@@ -9,7 +9,8 @@ is not waited for. No secret is in what is returned, nor in what is raised.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
@@ -32,8 +33,7 @@ _NOT_FOUND = 404
 _POLICY = RetryPolicy(retries=1, free_throttles=0, longest_wait=5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileState:
+class ProfileState(msgspec.Struct, frozen=True):
     """A profile in a list."""
 
     name: str
@@ -48,8 +48,7 @@ class ProfileState:
     """What else keeps it from being used: a file that cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialsCheck:
+class CredentialsCheck(msgspec.Struct, frozen=True):
     """Credentials that were accepted."""
 
     name: str

@@ -36,7 +36,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import replace
 from importlib import import_module, metadata, util
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +43,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import attrs
+from msgspec.structs import replace
 
 import stacpull
 from stacpull.clock import Clock

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from stacpull.config.dest import BucketUrl, bucket_url, dest_path
 from stacpull.config.options import Options
@@ -108,4 +109,5 @@ def _changed(work: Path, known: BucketLocation, options: Options) -> BucketLocat
         endpoint_url=endpoint or known.endpoint_url,
         region=options.dest_region or known.region,
         profile=options.dest_profile or known.profile,
+        ca_bundle=str(options.ca_bundle.absolute()) if options.ca_bundle else known.ca_bundle,
     )

@@ -11,9 +11,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -54,21 +55,20 @@ _CLIPPED_PER_KEY = 12
 """Those with `--clip`: how much of a raster is in the area differs from item to item."""
 
 
-@dataclass(slots=True)
-class _Counts:
+class _Counts(msgspec.Struct):
     """Counts of one kind of item: primary, or reached through a source link."""
 
     items: int = 0
     assets: int = 0
-    excluded: Counter[str] = field(default_factory=Counter)
-    pages: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = msgspec.field(default_factory=Counter)
+    pages: Counter[str] = msgspec.field(default_factory=Counter)
     refused: int = 0
     """Assets that are listed but cannot be fetched."""
-    keys: Counter[str] = field(default_factory=Counter)
-    hosts: Counter[str] = field(default_factory=Counter)
-    stated_bytes: Counter[str] = field(default_factory=Counter)
-    stated: Counter[str] = field(default_factory=Counter)
-    samples: dict[str, list[Asset]] = field(default_factory=dict)
+    keys: Counter[str] = msgspec.field(default_factory=Counter)
+    hosts: Counter[str] = msgspec.field(default_factory=Counter)
+    stated_bytes: Counter[str] = msgspec.field(default_factory=Counter)
+    stated: Counter[str] = msgspec.field(default_factory=Counter)
+    samples: dict[str, list[Asset]] = msgspec.field(default_factory=dict)
 
     def scaled(self, factor: float) -> None:
         """Multiply all counts by `factor`."""
@@ -370,8 +370,7 @@ class Estimate:
             self._listener(scrubbed(event, self._network.secrets))
 
 
-@dataclass(frozen=True, slots=True)
-class _Records:
+class _Records(msgspec.Struct, frozen=True):
     """What is known of items, on disk: a source may have millions."""
 
     planned: ItemSet

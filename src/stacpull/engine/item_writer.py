@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 
 from stacpull.catalog.item import encode_item, item_document
@@ -89,8 +89,7 @@ def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> 
     return document if isinstance(document, dict) else None
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenItem:
+class WrittenItem(msgspec.Struct, frozen=True):
     """An item's JSON in a part file, about to be renamed into place."""
 
     row: int

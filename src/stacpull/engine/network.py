@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
@@ -36,8 +37,7 @@ _PATIENCE = 4
 """Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceAddress:
+class SourceAddress(msgspec.Struct, frozen=True):
     """SOURCE with its credentials held apart, those of the options included."""
 
     url: str
@@ -50,8 +50,7 @@ class SourceAddress:
     """True if the user named SOURCE in this command, False if a ledger did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """Everything that speaks to servers in one run."""
 
     client: Client
@@ -69,7 +68,7 @@ class Network:
     """Those of a credential profile."""
     http: Transport | None = None
     """Sends over http and https; the fast path uses its connections if it is a `WebTransport`."""
-    regions: dict[str, str] = field(default_factory=dict)
+    regions: dict[str, str] = msgspec.field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     @property

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.mirror_store import MirrorStore

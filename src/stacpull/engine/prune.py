@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from stacpull.engine.item_writer import clean_item, item_of
 from stacpull.engine.mirror_store import MirrorStore
@@ -56,14 +57,13 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: 
     return None
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(msgspec.Struct):
     """What is not removed, and why, counted for the user."""
 
     nameless: int = 0
     unanswered: int = 0
     linked: int = 0
-    doubted: Counter[str] = field(default_factory=Counter)
+    doubted: Counter[str] = msgspec.field(default_factory=Counter)
     """By the reason why a service is not believed."""
 
 

@@ -18,9 +18,10 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.engine.item_writer import ItemWriter, WrittenItem
@@ -44,13 +45,12 @@ _SLOW_SYNC = 2.0
 _SLOW_IN_A_ROW = 3
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(msgspec.Struct):
     """What waits for the next sync: arrivals to publish, with their part files, and failures to record."""
 
-    parts: list[WholePart] = field(default_factory=list)
-    failures: list[AssetFailure] = field(default_factory=list)
-    confirmed: list[Confirmed] = field(default_factory=list)
+    parts: list[WholePart] = msgspec.field(default_factory=list)
+    failures: list[AssetFailure] = msgspec.field(default_factory=list)
+    confirmed: list[Confirmed] = msgspec.field(default_factory=list)
     delivered: int = 0
     """How many of the parts came in by `Publisher.deliver`."""
 
@@ -58,12 +58,11 @@ class _Group:
         return len(self.parts) + len(self.failures) + len(self.confirmed)
 
 
-@dataclass(slots=True)
-class _Renamed:
+class _Renamed(msgspec.Struct):
     """What has its final name but is not recorded, until the next sync has covered the renames."""
 
-    done: list[Arrival] = field(default_factory=list)
-    items: list[Written] = field(default_factory=list)
+    done: list[Arrival] = msgspec.field(default_factory=list)
+    items: list[Written] = msgspec.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)

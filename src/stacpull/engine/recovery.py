@@ -22,8 +22,9 @@ it is taken only if its sha256 agrees, and never removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
@@ -41,8 +42,7 @@ _LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
 """How parts end that are published at once or never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
+class Leftovers(msgspec.Struct, frozen=True):
     """What is to be published first: whole parts, and files in place that wait for their record."""
 
     wholes: Sequence[IncomingPart]
@@ -108,8 +108,7 @@ def accept(db: Connection, store: Store) -> None:
     set_boot(db, boot)
 
 
-@dataclass(frozen=True, slots=True)
-class _Belief:
+class _Belief(msgspec.Struct, frozen=True):
     """How far what the last run left is believed; neither: as far as a sha256 proves it."""
 
     trusted: bool

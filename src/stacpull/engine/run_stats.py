@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Literal
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.events import HostProgress, Progress
@@ -13,8 +15,7 @@ from stacpull.net.client import Counters
 from stacpull.reports import MirrorReport
 
 
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
+class RunOutcome(msgspec.Struct, frozen=True):
     """How a run ended; see `MirrorReport`."""
 
     state: Literal["complete", "interrupted", "failed"]
@@ -31,8 +32,7 @@ class RunOutcome:
     """Items whose JSON could not be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Spent:
+class _Spent(msgspec.Struct, frozen=True):
     """What this process has spent on the run, as far as it was saved."""
 
     bytes_fetched: int = 0
@@ -100,7 +100,7 @@ class RunStats:
             network.bytes_fetched, network.requests, network.retries, self._clock.monotonic() - self._started
         )
         self._saved = now
-        return {f.name: getattr(now, f.name) - getattr(saved, f.name) for f in fields(_Spent)}
+        return {name: getattr(now, name) - getattr(saved, name) for name in _Spent.__struct_fields__}
 
     def spend_by_host(self) -> dict[str, int]:
         """Return how many bytes came from each host since the last time."""
@@ -112,7 +112,7 @@ class RunStats:
     def report(self, ending: RunOutcome, dest: str, work: str | None) -> MirrorReport:
         """Return the report of the run."""
         progress = self.progress()
-        shared = {f.name for f in fields(MirrorReport)} & {f.name for f in fields(Progress)}
+        shared = {f.name for f in fields(MirrorReport)} & set(Progress.__struct_fields__)
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
             state=ending.state,

@@ -9,8 +9,10 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.engine.item_writer import item_of
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
@@ -73,20 +75,19 @@ class Candidate(NamedTuple):
     page_url: str
 
 
-@dataclass(slots=True)
-class Selected:
+class Selected(msgspec.Struct):
     """The outcome of a batch. `items` has primary items before the source items of all of them."""
 
-    items: list[PlannedItem] = field(default_factory=list)
-    failures: list[ItemFailure] = field(default_factory=list)
+    items: list[PlannedItem] = msgspec.field(default_factory=list)
+    failures: list[ItemFailure] = msgspec.field(default_factory=list)
     """Source items that could not be read or planned."""
-    problems: list[Problem] = field(default_factory=list)
-    unread: list[Unread] = field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
+    unread: list[Unread] = msgspec.field(default_factory=list)
     """Those of the problems that are links and can be read again."""
-    seen: list[ItemId] = field(default_factory=list)
-    left_out: dict[Verdict, list[ItemId]] = field(default_factory=dict)
+    seen: list[ItemId] = msgspec.field(default_factory=list)
+    left_out: dict[Verdict, list[ItemId]] = msgspec.field(default_factory=dict)
     """Those of `seen` that do not match, by reason."""
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[Candidate] = msgspec.field(default_factory=list)
     """Matched items while a sample is drawn: nothing is planned yet."""
     enough: bool = False
     """True if `--max-items` is reached."""

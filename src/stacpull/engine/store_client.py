@@ -13,7 +13,6 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -77,8 +76,7 @@ async def started_store() -> AsyncIterator[Started]:
         await asyncio.to_thread(reap, process)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreEvents:
+class StoreEvents(msgspec.Struct, frozen=True):
     """What the network process does about what the store process reports; all are called on the loop."""
 
     written: Callable[[int], None]

@@ -13,9 +13,9 @@ the one before it (`sources.source.Restarts`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import orjson
 
 from stacpull.engine.selection_checks import selection_warnings
@@ -124,8 +124,7 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class WalkSummary:
+class WalkSummary(msgspec.Struct):
     """What the report needs to know of a walk."""
 
     items_unseen: int = 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from stacpull.store.lease import Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
+class Workspace(msgspec.Struct, frozen=True):
     """What a run writes to."""
 
     destination: Destination | BucketStore

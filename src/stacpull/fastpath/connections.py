@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import urllib.request
 from pathlib import Path
 
 from stacpull.fastpath.connect import FastConnector
@@ -17,8 +16,8 @@ from stacpull.hosts import forget_hosts
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.idle import Endpoint, IdleConnections
 from stacpull.net.pace import Pace
-from stacpull.net.user_agent import user_agent
-from stacpull.proxies import proxies
+from stacpull.net.user_agent import USER_AGENT
+from stacpull.proxies import is_bypassed, proxies
 
 _KEEP_ALIVE = 30.0
 _TURN = 1.0
@@ -78,17 +77,11 @@ class FastConnections:
         self._stall_turns = math.ceil(stall_timeout / self._turn)
         self._idle_turns = math.ceil(_KEEP_ALIVE / self._turn)
         self._pace = (min_rate, stall_timeout)
-        self._agent = ""
         self._hosts: dict[RemoteHost, FastHost] = {}
         self.open: set[FastConnection] = set()
         """All connections that are open."""
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
-
-    async def get_ready(self) -> None:
-        """Read the version that requests name: it is in a file, which is read in a thread."""
-        if not self._agent:
-            self._agent = await asyncio.to_thread(user_agent)
 
     async def close(self) -> None:
         """Close all connections and wait until they are closed."""
@@ -108,7 +101,7 @@ class FastConnections:
             None if it cannot be asked from here: it is written in an unusual way, or has a proxy.
         """
         place = place_of(head)
-        if place is None or (place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)):
+        if place is None or (place.scheme in self._proxies and not is_bypassed(place.host)):
             return None
         host = self._hosts.get(place)
         if host is None:
@@ -119,7 +112,7 @@ class FastConnections:
     def fields(self, place: RemoteHost) -> dict[str, str]:
         """Return the fields that every request to `place` has, unless it has its own."""
         return {
-            "host": place.authority, "user-agent": self._agent, "accept": "*/*", "accept-encoding": "identity"
+            "host": place.authority, "user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"
         }  # fmt: skip
 
     async def connect(self, host: FastHost) -> FastConnection:

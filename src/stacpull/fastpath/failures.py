@@ -6,7 +6,8 @@ A test sends the same broken responses to both paths and compares.
 from __future__ import annotations
 
 import ssl
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net import connection_errors

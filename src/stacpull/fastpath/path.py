@@ -192,7 +192,6 @@ class FastPath:
 
     async def open(self) -> None:
         """Get ready."""
-        await self._connections.get_ready()
         await self._assets.open()
 
     async def close(self) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from stacpull.urls import wire_url
 
@@ -24,8 +25,7 @@ _STEERING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteHost:
+class RemoteHost(msgspec.Struct, frozen=True):
     """Where connections go. An IPv6 `host` is without brackets; `name` is host and port as written."""
 
     scheme: str

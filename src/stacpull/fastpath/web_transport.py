@@ -122,7 +122,6 @@ class DocumentExchange:
 
     async def _sent(self) -> FastConnection:
         """Send the request, and return the connection on which a response has begun, or which has failed."""
-        await self._connections.get_ready()
         place = self._host.place
         coding = {"accept-encoding": "gzip"} if self._request.decode else {}
         tail = request_tail(self._request.headers, self._connections.fields(place) | coding)

@@ -6,7 +6,7 @@ cheapest first; the first that objects gives the verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
@@ -34,8 +34,7 @@ FILTERS = (
 """All filters on items, the cheapest first. `of` compiles one for a selection, or returns None."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFilter:
+class ItemFilter(msgspec.Struct, frozen=True):
     """A compiled selection of items. The caller counts verdicts; `notes` puts the counts into words."""
 
     checks: tuple[ItemCheck, ...]

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.digests import recorded
@@ -55,8 +55,7 @@ _FROM = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FailedItem:
+class FailedItem(msgspec.Struct, frozen=True):
     """A source item that could not be read, to be read again by `retry`."""
 
     id: ItemId

@@ -11,10 +11,10 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.ledger import paths, runs
@@ -56,8 +56,7 @@ class Arrival(NamedTuple):
         return f"{self.directory}/{self.name}" if self.directory else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class AssetFailure:
+class AssetFailure(msgspec.Struct, frozen=True):
     """An asset that failed for good in this run, after `attempts` attempts."""
 
     row: int
@@ -81,11 +80,10 @@ class Written(NamedTuple):
     sha256: bytes | None = None
 
 
-@dataclass(slots=True)
-class Recorded:
+class Recorded(msgspec.Struct):
     """What a transaction changed: items that are final now (their JSON can be written)."""
 
-    final_items: list[int] = field(default_factory=list)
+    final_items: list[int] = msgspec.field(default_factory=list)
 
 
 def reserve(
@@ -276,8 +274,7 @@ def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
     db.executemany(_DROP_DOCUMENT, [(item.row,) for item in items])
 
 
-@dataclass(slots=True)
-class _Compared:
+class _Compared(msgspec.Struct):
     """What a run found about assets of which an earlier version was there."""
 
     changed: int = 0

@@ -11,8 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+import msgspec
 
 from stacpull.ledger.compact import UNOWNED, true_name
 from stacpull.ledger.database import marks, pieces
@@ -24,8 +25,7 @@ _CACHE = 4096
 _SPELLINGS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A name that was found free (`hash` is its entry in the index), or why there is none."""
 
     name: str
@@ -72,6 +72,11 @@ def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
     if directory is None or name is None or name.startswith(UNOWNED):
         return None
     return joined(directory, true_name(name, directory, key))
+
+
+def is_owned(db: sqlite3.Connection, path: str) -> bool:
+    """Return True if an asset owns a path, relative to DEST."""
+    return db.execute("SELECT 1 FROM paths WHERE hash = ?", (path_hash(path),)).fetchone() is not None
 
 
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:

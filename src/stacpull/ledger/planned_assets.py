@@ -26,9 +26,9 @@ import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.digests import recorded
@@ -43,8 +43,7 @@ from stacpull.planning.names import joined, path_hash
 from stacpull.redact import Secrets, is_signed, place_of
 
 
-@dataclass(slots=True)
-class Committed:
+class Committed(msgspec.Struct):
     """What a commit did.
 
     Attributes:
@@ -60,8 +59,8 @@ class Committed:
         files_lost: Files of the mirror that are not in DEST any more.
     """
 
-    jobs: list[Job] = field(default_factory=list)
-    failures: list[tuple[ItemId, str, Failure]] = field(default_factory=list)
+    jobs: list[Job] = msgspec.field(default_factory=list)
+    failures: list[tuple[ItemId, str, Failure]] = msgspec.field(default_factory=list)
     new_seen: int = 0
     matched: int = 0
     excluded: int = 0

@@ -14,9 +14,9 @@ import hashlib
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.caches import LONGEST_KEY, Recent
@@ -41,16 +41,14 @@ from stacpull.planning.names import joined
 from stacpull.redact import Secrets
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRow:
+class ItemRow(msgspec.Struct, frozen=True):
     """A planned item as the ledger takes it: `document` is its JSON with all credentials cut."""
 
     item: PlannedItem
     document: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFailure:
+class ItemFailure(msgspec.Struct, frozen=True):
     """A source item that could not be read."""
 
     id: ItemId
@@ -59,8 +57,7 @@ class ItemFailure:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class PlanBatch:
+class PlanBatch(msgspec.Struct, frozen=True):
     """One batch: parents before the source items reached through them.
 
     `seen` are ids of the items read, `left_out` of those that a filter left out, by reason. `position` is
@@ -70,7 +67,7 @@ class PlanBatch:
     items: Sequence[ItemRow] = ()
     failed_items: Sequence[ItemFailure] = ()
     seen: Sequence[ItemId] = ()
-    left_out: Mapping[str, Sequence[ItemId]] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
     without_label: int = 0
     unplannable: int = 0
     unread: Sequence[UnreadLink] = ()

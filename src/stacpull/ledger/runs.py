@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
 import orjson
+from msgspec.structs import astuple, replace
 
 from stacpull.digests import area_digest
 from stacpull.errors import UsageError
@@ -39,8 +40,7 @@ _COUNTERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
+class RunSpec(msgspec.Struct, frozen=True):
     """What a run was asked to do. `source` has its credentials cut, `credential_names` says which."""
 
     source: str
@@ -51,8 +51,7 @@ class RunSpec:
     kind: RunKind = "mirror"
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+class Requests(msgspec.Struct, frozen=True):
     """Options that a run was started with and that `resume` takes over."""
 
     adopt: bool = False
@@ -65,8 +64,7 @@ class Requests:
 _NOTHING_REQUESTED = Requests()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """A run as the ledger knows it; `position` is the next page to read (JSON), None before the first."""
 
     id: int

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.ledger import runs, walk_state
@@ -26,8 +26,7 @@ _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents)
 """A digest that no file has."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRecord:
+class ItemRecord(msgspec.Struct, frozen=True):
     """What an item's JSON is written from; `here` maps asset keys to the files in the mirror."""
 
     row: int
@@ -51,8 +50,7 @@ class Unwritten(NamedTuple):
     when: float
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionRow:
+class CollectionRow(msgspec.Struct, frozen=True):
     """A collection of the mirror, and its document as read (None if it could not be)."""
 
     row: int

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.models import Failure, FailureKind, ItemId
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadLink:
+class UnreadLink(msgspec.Struct, frozen=True):
     """A link of a tree that gave no item; `href` is absolute, credentials cut; `path` as in `Unread`."""
 
     collection: str

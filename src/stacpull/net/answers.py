@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
@@ -32,8 +33,7 @@ class RenamedAnswer:
         return self._inner.chunks(size)
 
 
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class KeptAnswer(msgspec.Struct, frozen=True):
     """A response whose body is here, so that it can be looked into and handed on."""
 
     url: str

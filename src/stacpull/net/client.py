@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
@@ -50,8 +52,7 @@ _UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(msgspec.Struct):
     """What went over the network. `retries` is counted by whoever retries."""
 
     requests: int = 0

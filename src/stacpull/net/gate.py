@@ -24,10 +24,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
@@ -47,8 +46,8 @@ from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unkn
 from stacpull.net.idle import Endpoint, IdleConnections
 from stacpull.net.pace import Pace
 from stacpull.net.transport import Request, TransferError
-from stacpull.net.user_agent import user_agent
-from stacpull.proxies import Proxy, proxies
+from stacpull.net.user_agent import USER_AGENT
+from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 
 _KEEPALIVE = 30.0
@@ -176,18 +175,17 @@ class HttpTransport:
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
     async def _line(self, key: tuple[bool, bool, bool]) -> _Line:
-        """Make a session; certificates and the version are read from files, in a thread.
+        """Make a session; certificates are read from files, in a thread.
 
         The connections of a session that is `fresh` carry one request each.
         """
         is_proxied, fresh, is_tls = key
         async with self._opening:
             if key not in self._lines:
-                agent = await asyncio.to_thread(user_agent)
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
                 context = await self._certificates() if is_tls or is_proxied else True
                 connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
-                self._lines[key] = _Line(self._timeout, connector, agent)
+                self._lines[key] = _Line(self._timeout, connector)
             return self._lines[key]
 
     async def _certificates(self) -> ssl.SSLContext:
@@ -436,12 +434,12 @@ class _Connector(aiohttp.TCPConnector):
 class _Line:
     """A session and its connector: one for direct connections, one for those to a proxy."""
 
-    def __init__(self, timeout: aiohttp.ClientTimeout, connector: _Connector, agent: str) -> None:
+    def __init__(self, timeout: aiohttp.ClientTimeout, connector: _Connector) -> None:
         self.connector = connector
         self.session = aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,
-            headers={"User-Agent": agent, "Accept-Encoding": "identity"},
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(connector.send_once,),
             requote_redirect_url=False,
@@ -471,7 +469,7 @@ class _Proxies:
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
             forget_hosts(self._known)
-            bypass = bool(urllib.request.proxy_bypass(key[1]))
+            bypass = is_bypassed(key[1])
             self._known[key] = None if bypass else self._proxies.get(key[0])
         proxy = self._known[key]
         if proxy is not None and proxy.problem is not None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import replace
 from http import HTTPStatus
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec.structs import replace
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError

@@ -18,11 +18,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError

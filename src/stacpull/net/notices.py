@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from stacpull.events import Notice
 
 
-@dataclass(frozen=True, slots=True)
-class HostClosed:
+class HostClosed(msgspec.Struct, frozen=True):
     """A host asked not to be called for some seconds."""
 
     host: str

@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
@@ -34,8 +36,7 @@ _PROGRESS = 1 << 20
 """The least bytes that count as progress: no server can prolong a transfer for ever byte by byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True):
     """How patient to be. Durations in seconds."""
 
     retries: int = 5
@@ -59,21 +60,18 @@ class RetryState(NamedTuple):
     """The most bytes that an attempt left to resume from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Try again after `seconds`; `charged` if that uses up an attempt."""
 
     seconds: float
     charged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """The failure is final."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRun:
+class StopRun(msgspec.Struct, frozen=True):
     """The host asked not to be called for `seconds`, which is too long to wait for."""
 
     seconds: float
@@ -174,6 +172,8 @@ async def retrying(
         TransferError: The failure that is final, or the last one when the attempts are used up.
         SourceError: The host asks for a wait longer than the policy's longest.
     """
+    from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
+
     hooks = _TenacityHooks(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
     pending: list[Failure] = [first]
 

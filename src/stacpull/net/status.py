@@ -20,7 +20,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -195,6 +194,8 @@ def _seconds(value: str) -> float | None:
 
 def moment_of(value: str) -> float | None:
     """Return the HTTP date `value` (RFC 9110, 5.6.7) in seconds since the epoch, None if it is none."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- slow to import, and seldom needed
+
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -11,9 +11,10 @@ Everything else (relative hrefs, `--prefer`, pages, prefixes, ...) goes through 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.models import (
@@ -59,8 +60,7 @@ class AssetOptions(NamedTuple):
     include_pages: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """An item that cannot be planned; `item` is its id as far as it has one."""
 
     collection: str

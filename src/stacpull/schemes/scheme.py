@@ -9,10 +9,11 @@ meets no `s3://` URL imports nothing of S3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, uses_relative
+
+import msgspec
 
 if TYPE_CHECKING:
     from stacpull.clock import Clock
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from stacpull.redact import Secrets
 
 
-@dataclass(frozen=True, slots=True)
-class TransportSetup:
+class TransportSetup(msgspec.Struct, frozen=True):
     """What a scheme may use to make its transport."""
 
     http: Transport
@@ -39,7 +39,7 @@ class TransportSetup:
     """What is removed from everything that is kept or shown."""
     kept: Path | None = None
     """The file that holds what was read from standard input, if that is SOURCE."""
-    regions: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Regions of buckets as items state them, by the URL of the bucket (`s3://name`)."""
 
 

@@ -21,9 +21,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
@@ -266,12 +267,11 @@ class _LinePosition(NamedTuple):
         return cls(lines, offset, version)
 
 
-@dataclass(slots=True)
-class _PageLines:
+class _PageLines(msgspec.Struct):
     """The lines of a page so far."""
 
-    items: list[Json] = field(default_factory=list)
-    unread: list[Unread] = field(default_factory=list)
+    items: list[Json] = msgspec.field(default_factory=list)
+    unread: list[Unread] = msgspec.field(default_factory=list)
     bytes: int = 0
 
     def is_full(self, most: int) -> bool:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice

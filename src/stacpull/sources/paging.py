@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlunsplit
 
+import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json, PageRequest
@@ -129,8 +130,7 @@ _TOO_MUCH_KINDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PageSize:
+class PageSize(msgspec.Struct, frozen=True):
     """The items to ask for in the next page. `fixed`: the user said so."""
 
     items: int = AUTO_ITEMS

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
@@ -254,8 +255,7 @@ _PROBED = 10
 """Items read to find one for the query that verifies an empty answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchQuery:
+class SearchQuery(msgspec.Struct, frozen=True):
     """A query: the members of a search (`asked`) at `endpoint`, and the request without them (`plain`)."""
 
     endpoint: SearchEndpoint

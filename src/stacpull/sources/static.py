@@ -11,9 +11,10 @@ import asyncio
 import difflib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Failure, Json, Page, PageRequest

@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError
@@ -232,13 +234,12 @@ def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
     return cuts
 
 
-@dataclass(slots=True)
-class _Lane:
+class _Lane(msgspec.Struct):
     """One part while it is read ahead."""
 
     first: PageRequest
     upstream: AsyncGenerator[Page]
-    pages: deque[Page] = field(default_factory=deque)
+    pages: deque[Page] = msgspec.field(default_factory=deque)
     ended: bool = False
     error: Exception | None = None
 

@@ -30,13 +30,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
@@ -82,8 +84,7 @@ _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
 
-@dataclass(frozen=True, slots=True)
-class BucketLocation:
+class BucketLocation(msgspec.Struct, frozen=True):
     """A bucket, a prefix in it, and how it is reached. It holds no secret."""
 
     bucket: str
@@ -92,6 +93,8 @@ class BucketLocation:
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
+    ca_bundle: str | None = None
+    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
 
@@ -347,7 +350,11 @@ class BucketFiles:
             raise refusal from error
         except unusable as error:
             raise _no_credentials(self.location, str(error)) from error
-        except exceptions.HTTPClientError as error:
+        except exceptions.SSLError as error:
+            raise DestinationError(
+                f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
+            ) from error
+        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
@@ -1004,6 +1011,8 @@ def _session(location: BucketLocation) -> Any:
     from botocore.session import Session  # noqa: PLC0415
 
     session = Session(profile=location.profile)
+    if location.ca_bundle is not None:
+        session.set_config_variable("ca_bundle", location.ca_bundle)
     try:
         providers = session.get_component("credential_provider")
     except ProfileNotFound as error:

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import orjson
-from aiofiles.threadpool import wrap
 
 from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
@@ -144,6 +143,8 @@ class _Part:
     def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:
         self.have = sink.have
         self._sink = sink
+        from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
+
         self._file = wrap(sink, loop=asyncio.get_running_loop())
         self._known = known
         self._pair = pair

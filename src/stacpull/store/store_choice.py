@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec.structs import asdict, replace
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file

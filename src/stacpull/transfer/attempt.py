@@ -35,8 +35,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
@@ -238,8 +240,7 @@ class _Confirm(NamedTuple):
 _State = _Start | _Resume | _AskIfChanged | _AskForAll | _Confirm
 
 
-@dataclass(slots=True)
-class _OpenPart:
+class _OpenPart(msgspec.Struct):
     """The part that is written, and how it ends if the attempt fails."""
 
     writer: PartWriter

@@ -13,8 +13,9 @@ import asyncio
 import errno
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+
+import msgspec
 
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
@@ -27,8 +28,7 @@ _UNREAD = object()
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 
 
-@dataclass(frozen=True, slots=True)
-class AwsSettings:
+class AwsSettings(msgspec.Struct, frozen=True):
     """What is configured about S3, options first, then the profile; None: not at all."""
 
     region: str | None = None

@@ -13,8 +13,10 @@ Nothing is tried for a file that is nearly there, and none gets more than `Growt
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 MIB = 1 << 20
 SAMPLE_SECONDS = 0.5
@@ -47,8 +49,7 @@ class Phase(enum.Enum):
     JUDGING = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(msgspec.Struct, frozen=True):
     """What is known of one file. Rates in bytes a second, times in seconds of one monotonic clock."""
 
     most: int

@@ -23,10 +23,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
+
+from msgspec.structs import replace
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock

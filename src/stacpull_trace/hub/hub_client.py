@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError

@@ -21,9 +21,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from stacpull.arguments import read_text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
