@@ -53,7 +53,7 @@ async def report(
 ) -> ExportReport:
     """Write an HTML page about the mirror at `dest`: contents, sizes, runs, failures.
 
-    The mirror is only read; it may be running. The page appears when it is complete.
+    The mirror is only read, and a run may be active. The page appears when it is complete.
 
     Args:
         dest: The mirror.
@@ -65,7 +65,7 @@ async def report(
         What was written.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
+        NotAMirrorError: `dest` is not a mirror.
         DestinationError: The mirror cannot be read, or `out` cannot be written.
         InterruptedRunError: `stop` was set.
     """

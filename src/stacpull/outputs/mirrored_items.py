@@ -23,9 +23,8 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
-from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.protocol import StoredFiles
-from stacpull.store.store_choice import refuse_bucket
+from stacpull.store.store_choice import open_files
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
@@ -191,7 +190,7 @@ class MirrorContents:
         try:
             data = self.files.read(path)
         except OSError as error:
-            raise DestinationError(f"{self.dest / path} cannot be read: {error.strerror}.") from error
+            raise DestinationError(f"{self.files.name}/{path} cannot be read: {error.strerror}.") from error
         return None if data is None else _parsed(data)
 
     def _collection(self, row: CollectionRow) -> Json:
@@ -213,12 +212,12 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
-        DestinationError: The ledger cannot be read.
+        DestinationError: The ledger cannot be read, or the bucket that the files are in.
+        CredentialsError: The bucket refuses the credentials.
     """
-    refuse_bucket(dest, "exported")
     db = open_reader(dest)
     try:
-        with translated(ledger_path(dest)), DirectoryFiles(dest) as files:
+        with translated(ledger_path(dest)), open_files(dest) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db)
     finally:

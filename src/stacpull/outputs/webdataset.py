@@ -222,7 +222,7 @@ class _ShardWriter:
         data = orjson.dumps(described)
         tar.addfile(_header(f"{key}.json", len(data)), BytesIO(data))
         for file in sample.files:
-            path = self._dest / file.path
+            path = f"{self._files.name}/{file.path}"
             try:
                 with self._files.open(file.path) as opened:
                     checked = _HashedReader(opened)
