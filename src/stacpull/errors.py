@@ -1,4 +1,4 @@
-"""What can stop a run, each with the exit code it ends with.
+"""The exceptions that stop a run, each with its exit code.
 
 ```
 StacpullError                 1  a defect of stacpull, or another failure
@@ -11,8 +11,8 @@ StacpullError                 1  a defect of stacpull, or another failure
 └── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
 ```
 
-The message of each is one plain sentence with what to do. An expected failure of a single asset is not
-here: it is a `stacpull.models.Failure` value, and the run continues.
+Each message is one plain sentence that says what to do. An expected failure of a single asset is not an
+exception: it is a `stacpull.models.Failure` value, and the run continues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class StacpullError(Exception):
-    """Base of everything that stops a run; `exit_code` is what the command ends with."""
+    """Base class of all exceptions that stop a run. `exit_code` is the exit code of the command."""
 
     exit_code: int = 1
 
@@ -42,7 +42,7 @@ class UsageError(StacpullError):
 
 
 class NotAMirrorError(UsageError):
-    """A command that needs a mirror was pointed at a directory that holds none."""
+    """A command needs a mirror, but the directory is not one."""
 
 
 class CredentialsError(StacpullError):
@@ -58,7 +58,7 @@ class SourceError(StacpullError):
 
 
 class DestinationError(StacpullError):
-    """The destination is full, read-only, held by another mirror, or its disk fails."""
+    """The destination is full, read-only, in use by another process, or its disk fails."""
 
     exit_code = 5
 

@@ -1,6 +1,6 @@
-"""What a run reports while it works. Progress bars, the log file and notebooks get these values.
+"""The events that a run reports. Progress bars, the log file and notebooks get these values.
 
-`Progress` is sent a few times per second, however many assets there are; the others as they happen.
+`Progress` is sent a few times per second, regardless of the number of assets; the others when they happen.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
-"""`obstructed`: a link, directory or device is where a file belongs."""
+"""`obstructed`: a link, directory or device has the name of a file."""
 
 
 class RunStarted(msgspec.Struct, frozen=True):
-    """A run begins, or resumes an earlier one (`resumed`). `source` is without credentials."""
+    """A run starts, or resumes (`resumed`). `source` contains no credentials."""
 
     run: int
     source: str
@@ -44,24 +44,25 @@ class RunStarted(msgspec.Struct, frozen=True):
 
 
 class HostProgress(msgspec.Struct, frozen=True):
-    """What one host does for the run now."""
+    """The state of the requests to one host."""
 
     host: str
     """`host:port`, or `s3://bucket`."""
     bytes: int = 0
-    """Received from it by this command."""
+    """Bytes that this command received from the host."""
     active: int = 0
-    """Requests under way."""
+    """Requests in flight."""
     limit: int = 0
-    """The most requests at once, as far as this is found out."""
+    """The current limit of simultaneous requests."""
     queued: int = 0
     """Requests that wait for another one to end."""
     wait: float = 0.0
-    """Seconds until it gets requests again, since it throttles or does not answer; 0 if it gets them now."""
+    """Seconds until requests are sent again, because the host throttles or does not answer; 0 if it does not
+    pause."""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Progress of the run: the counters of this selection (docs/json.md), sizes in bytes."""
+    """The progress of a run: the counters of its selection (docs/json.md), sizes in bytes."""
 
     items_seen: int = 0
     items_matched: int = 0
@@ -75,11 +76,11 @@ class Progress(msgspec.Struct, frozen=True):
     bytes_done: int = 0
     bytes_fetched: int = 0
     items_announced: int | None = None
-    """Items the source announces for the walk, before any filter."""
+    """Items that the source announces for the walk, before any filter."""
     items_wanted: int | None = None
-    """The most items that are taken (`--max-items`, `--sample`); None: all that match."""
+    """The maximum number of items (`--max-items`, `--sample`); None for no maximum."""
     hosts: tuple[HostProgress, ...] = ()
-    """The hosts that the run has asked."""
+    """The hosts that the run sent requests to."""
     requests: int = 0
     retries: int = 0
     walk_ended: bool = False
@@ -87,12 +88,12 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def hosts_waiting(self) -> tuple[tuple[str, float], ...]:
-        """Hosts that get no requests now, since they throttle, and the seconds until the next one."""
+        """Hosts that get no requests now because they throttle, and the seconds until the next request."""
         return tuple((one.host, one.wait) for one in self.hosts if one.wait > 0)
 
     @property
     def assets_expected(self) -> int | None:
-        """How many assets there will be: estimated until the walk has ended, None if that is not possible."""
+        """The final number of assets: estimated until the walk has ended, None if no estimate is possible."""
         if self.walk_ended:
             return self.assets_planned
         read = max(
@@ -119,13 +120,13 @@ class AssetFailed(msgspec.Struct, frozen=True):
 
 
 class ItemGone(msgspec.Struct, frozen=True):
-    """An item of the mirror is gone at the source (`--prune`): so many files of assets, so many bytes."""
+    """An item of the mirror no longer exists at the source (`--prune`). `assets` counts its asset files."""
 
     item: ItemId
     assets: int
     bytes: int
     removed: bool
-    """True if it is removed from the mirror now."""
+    """True if the item was removed from the mirror."""
 
 
 class RunEnded(msgspec.Struct, frozen=True):
@@ -136,7 +137,7 @@ class RunEnded(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """Progress of `verify` (or a rebuild): files and bytes checked, of those that are expected."""
+    """The progress of `verify` (or a rebuild): files and bytes checked, and those expected."""
 
     files: int
     bytes: int
@@ -147,9 +148,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """Something in DEST is not as the ledger has it. `path` is relative to DEST.
+    """A file in DEST that differs from the ledger. `path` is relative to DEST.
 
-    `expected` and `found` are for people: "12345 bytes, sha256 0f…", "a link", "nothing".
+    `expected` and `found` are descriptions in words: "12345 bytes, sha256 0f…", "a link", "nothing".
     """
 
     path: str
@@ -167,7 +168,7 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """Progress of a job that is not a mirror: `done` of `total` steps of one stage (None: not known yet)."""
+    """The progress of a job other than a mirror: `done` of `total` steps of a stage (None: not known yet)."""
 
     name: str
     done: int

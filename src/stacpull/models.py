@@ -51,7 +51,7 @@ OF_COLLECTION = ""
 
 
 class ItemId(NamedTuple):
-    """What makes an item one and the same: never its URL, which may be signed and differ in each reply."""
+    """The identity of an item. It does not depend on its URL, which may be signed and change each time."""
 
     collection: str
     item: str

@@ -72,7 +72,7 @@ _CREDENTIAL_WORDS = ("auth", "cookie", "credential", "key", "pass", "secret", "s
 
 
 class Secret:
-    """A string that never shows itself: `repr`, `str` and `format` give `***`; the value is `reveal()`.
+    """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value.
 
     Args:
         value: The string.

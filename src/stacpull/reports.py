@@ -47,10 +47,10 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.OUTSIDE: ("with nothing in the area of --clip", "no fault: there is nothing to fetch"),
     FailureKind.DOWN: ("at hosts that do not answer", "resume"),
 }
-"""What each kind of failure means, and what helps."""
+"""What each kind of failure means, and advice."""
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
-"""`complete`: the walk ended and nothing is pending, failures allowed."""
+"""`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
 class ReportTable:
@@ -73,10 +73,11 @@ class ReportTable:
 
 @dataclass(frozen=True, slots=True)
 class Counts(ReportTable):
-    """What `mirror` and `status` both tell (docs/json.md). Sizes in bytes, times in seconds.
+    """The counters of both `mirror` and `status` (docs/json.md). Sizes in bytes, times in seconds.
 
-    `assets_planned` = done + failed + pending; `assets_skipped` are those of done that were found done
-    already; `assets_missing` those of failed that are gone upstream (404, 410).
+    `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
+    `assets_done` that was done before. `assets_missing` is the part of `assets_failed` that does not exist
+    at the source (404, 410).
     """
 
     state: RunState
@@ -98,63 +99,64 @@ class Counts(ReportTable):
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport(Counts):
-    """How a run ended, counted over this run's selection."""
+    """The result of a run. The counters refer to this run's selection."""
 
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     assets_clipped: int = 0
     """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
     assets_whole: int = 0
-    """With `--clip`: the part of `assets_done` that could not be clipped, or was here, and is here whole."""
+    """With `--clip`: the part of `assets_done` that is whole: not clippable, or mirrored before."""
     assets_outside: int = 0
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
-    """Source items that could not be read (they are listed by `failures`), and items whose JSON could not be
-    written, since a file that is not ours is in the way (a warning names it)."""
+    """Source items that could not be read (`failures` lists them), and items whose JSON could not be written
+    because another file has its name (a warning names it)."""
     items_unseen: int = 0
-    """Items that the source announced but the walk never met."""
+    """Items that the source announced but the walk did not find."""
     items_without_label: int = 0
-    """Items dropped because no label of theirs exists in the nomenclature asked for."""
+    """Items left out because none of their labels exists in the nomenclature."""
     items_left_out: Mapping[str, int] = field(default_factory=dict)
-    """How many items the filters left out, by the reason that was found first."""
+    """How many items the filters left out, by the first filter that did not match."""
     assets_excluded: int = 0
     """Assets of matched items that the asset filters left out."""
     assets_pages: int = 0
-    """Those left out since they are web pages or endpoints, and --include-pages was not given."""
+    """Assets left out because they are web pages or endpoints (`--include-pages` fetches them)."""
     items_new: int = 0
-    """Items, source items included, that were not here before the run."""
+    """Items, source items included, that were not in the mirror before the run."""
     items_changed: int = 0
-    """Items that were here, and that are listed otherwise: `updated`, a size, a checksum, an asset more."""
+    """Items of the mirror that changed: `updated`, a size, a checksum, or a new asset."""
     assets_changed: int = 0
-    """Assets that came in with another content than the one that was here."""
+    """Assets that were fetched again with other content."""
     assets_revalidated: int = 0
-    """Assets that the source was asked about and that are the same: by 304, or by their bytes."""
+    """Assets that were checked with the source and are unchanged (304, or the same bytes)."""
     files_lost: int = 0
-    """Files of the mirror (assets and item JSON) that were recorded and gone from DEST: they are fetched or
-    written again."""
+    """Files of the mirror (assets and item JSON) that were recorded but are missing in DEST. They are fetched
+    or written again."""
     items_gone: int = 0
-    """With `prune`: items that the walk did not meet, and whose own URL said 404 or 410."""
+    """With `prune`: items that the walk did not find, and whose own URL answered 404 or 410."""
     items_pruned: int = 0
-    """Of those, removed."""
+    """The part of `items_gone` that was removed."""
     assets_pruned: int = 0
-    """Files of assets removed with them."""
+    """Asset files that were removed with these items."""
     run: int = 0
     source: str = ""
     dest: str = ""
     work: str | None = None
-    """The work directory, if DEST is a bucket: other commands may name it as DEST."""
+    """The work directory, if DEST is a bucket. Other commands accept it as DEST."""
     reason: str | None = None
     """Why the run stopped early, if it did: one plain sentence."""
     missing_ok: bool = False
-    """True if assets that are gone upstream are no reason for exit code 1 (`--missing ok`)."""
+    """True if missing assets do not cause exit code 1 (`--missing ok`)."""
     dashboard: str | None = None
-    """The URL at which the run was shown while it lasted (`--dashboard`)."""
+    """The URL of the dashboard during the run (`--dashboard`)."""
     nothing_to_resume: bool = False
-    """True if `resume` found no unfinished run. The counters are then those of the mirror, without effort."""
+    """True if `resume` found no unfinished run. The counters are then those of the mirror; requests, bytes
+    fetched and seconds are 0."""
 
     @property
     def exit_code(self) -> int:
-        """0 all done (or nothing to resume), 1 something failed or was not reached, 130 interrupted."""
+        """0: all done, or nothing to resume. 1: something failed or was not reached. 130: interrupted."""
         if self.nothing_to_resume:
             return 0
         if self.state == "interrupted":
@@ -170,7 +172,7 @@ class MirrorReport(Counts):
 
 @dataclass(frozen=True, slots=True)
 class StatusReport(Counts):
-    """What DEST holds, over all runs; readable while a mirror is running and after it was killed."""
+    """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
@@ -180,8 +182,8 @@ class StatusReport(Counts):
     """The part of `assets_failed` that has nothing in that area."""
     items_failed: int = 0
     assets_unproven: int = 0
-    """Assets whose length nothing proved: a response without one, from a server that states no more; a file
-    that `verify --rebuild` found by its name alone."""
+    """Assets whose length could not be proved: the server stated none, or `verify --rebuild` recognised the
+    file by its name only."""
     run: int = 0
     runs: int = 0
     source: str = ""
@@ -189,14 +191,14 @@ class StatusReport(Counts):
     work: str | None = None
     """The work directory, if DEST is a bucket."""
     checkpoint: str | None = None
-    """The next page the walk would read, credentials cut; None when the walk has ended."""
+    """The next page to read, without credentials; None when the walk has ended."""
     walk_ended: bool = False
     live: bool = False
-    """True if a process holds the mirror now."""
+    """True if a process is using the mirror now."""
     pid: int | None = None
     """The id of that process, if it is known."""
     rate: float | None = None
-    """Bytes per second over the last run."""
+    """Bytes per second in the last run."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     last_errors: tuple[FailureRecord, ...] = ()
     reason: str | None = None
@@ -209,9 +211,10 @@ class StatusReport(Counts):
 
 @dataclass(frozen=True, slots=True)
 class FailureRecord:
-    """One asset that failed: why, how often, when (seconds since 1970).
+    """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
 
-    With an empty `key` an item: one that could not be read, or whose JSON has a file in its way.
+    If `key` is empty, it is an item that could not be read, or whose JSON could not be written because
+    another file has its name.
     """
 
     collection: str
@@ -223,7 +226,7 @@ class FailureRecord:
     attempts: int
     when: float
     href: str | None = None
-    """Where it was asked for, credentials and signatures cut."""
+    """The URL that was requested, without credentials and signatures."""
 
     def to_json(self) -> dict[str, Any]:
         """Return one line of `failures --json` (NDJSON)."""
@@ -232,7 +235,7 @@ class FailureRecord:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """How many assets would be asked of one host (or bucket), before redirects."""
+    """How many assets would be requested from one host (or bucket), before redirects."""
 
     host: str
     assets: int
@@ -240,7 +243,7 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Room at the destination: bytes and inodes free, None where the system does not tell."""
+    """Free bytes and inodes at the destination; None if the system does not report them."""
 
     bytes_free: int | None
     inodes_free: int | None
@@ -248,7 +251,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class PlanReport(ReportTable):
-    """What a mirror would do. `bytes_basis`: whether bytes are known, sampled, or unknown."""
+    """What `mirror` would do. `bytes_basis`: whether `bytes_total` is known, sampled, or unknown."""
 
     items_seen: int
     items_matched: int
@@ -258,35 +261,35 @@ class PlanReport(ReportTable):
     bytes_total: int | None
     bytes_basis: Literal["known", "sampled", "unknown"]
     bytes_sampled: int
-    """How many assets were asked for their size (HEAD or a ranged read) to estimate the total."""
+    """How many assets were requested (HEAD or a ranged read) to estimate the total size."""
     requests: int
-    """Requests the mirror would make, redirects included where they were seen."""
+    """Requests that the mirror would make, including redirects that were seen."""
     hosts: tuple[HostPlan, ...]
     excluded_keys: Mapping[str, int]
-    """How many assets each excluded asset key would have had."""
+    """How many assets were excluded, by asset key."""
     seconds_estimated: float | None
     assets_done: int = 0
-    """With DEST: assets of this selection that are there already."""
+    """With DEST: assets of this selection that are done already."""
     assets_pending: int = 0
-    """With DEST: assets still to do."""
+    """With DEST: assets still to be fetched."""
     items_announced: int | None = None
     items_without_label: int = 0
     items_left_out: Mapping[str, int] = field(default_factory=dict)
-    """How many items the filters left out, by the reason that was found first."""
+    """How many items the filters left out, by the first filter that did not match."""
     assets_pages: int = 0
-    """Assets left out since they are web pages or endpoints (`--include-pages` takes them)."""
+    """Assets left out because they are web pages or endpoints (`--include-pages` fetches them)."""
     page_keys: Mapping[str, int] = field(default_factory=dict)
-    """How many of these each asset key would have had."""
+    """The same by asset key."""
     assets_refused: int = 0
     """Assets that would fail: an href that cannot be fetched, a prefix without `--expand-prefix`."""
     disk: Disk | None = None
     seconds: float = 0.0
     source: str = ""
     assets_basis: Literal["known", "sampled"] = "known"
-    """`sampled`: only the source items of the first matched items were read, the others counted alike."""
+    """`sampled`: the source items of the first matched items were read; the others are estimated."""
     unknown_keys: Mapping[str, int] = field(default_factory=dict)
-    """How many assets of each key have no known size: none is stated, and the server gave none. They are not
-    part of `bytes_total`."""
+    """How many assets of each key have an unknown size: neither the item nor the server states it. They are
+    not part of `bytes_total`."""
     urls_written: int | None = None
     """With a list of URLs: its entries."""
     urls_left_out: int | None = None
@@ -304,38 +307,38 @@ class PlanReport(ReportTable):
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by their evidence.
+    """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by the kind of proof.
 
     `done` = `by_checksum` + `by_size` + `by_name`.
     """
 
     reason: str
-    """What was wrong with the ledger before: one plain sentence."""
+    """What was wrong with the old ledger: one plain sentence."""
     aside: str | None
-    """The path of the old ledger now, relative to DEST; None if there was none."""
+    """The new path of the old ledger, relative to DEST; None if there was none."""
     items: int = 0
     done: int = 0
     by_checksum: int = 0
-    """Their SHA-256 is that of the old ledger, or their digest the one that the item states."""
+    """Assets with the SHA-256 of the old ledger, or with the digest that the item states."""
     by_size: int = 0
-    """Their size is the one that the item states; nothing states a digest."""
+    """Assets with the size that the item states; no digest is known."""
     by_name: int = 0
-    """An item's JSON names them as here, and nothing else is known: it was written when they were whole."""
+    """Assets known only by their names in an item's JSON, which is written when they are complete."""
     pending: int = 0
-    """Named as here, but missing or other than they should be: the next `mirror` fetches them."""
+    """Assets that are missing or damaged: the next `mirror` fetches them."""
     recovered: int = 0
-    """Of those done, the ones that only the old ledger knew: their items were not whole yet."""
+    """Assets of `done` that only the old ledger knew, because their items were not complete yet."""
     source: str = ""
-    """Where it all came from, as far as that is known."""
+    """The source of the mirror, if it is known."""
     layout: str | None = None
-    """What `--layout` the files follow, if one was recognised."""
+    """The `--layout` of the files, if it was recognised."""
     selection_known: bool = False
     """True if the old ledger still had the selection, so that `resume` can continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeReport(ReportTable):
-    """What `merge` did. Sizes in bytes, times in seconds."""
+    """The result of `merge`. Sizes in bytes, times in seconds."""
 
     dest: str
     shards: tuple[str, ...]
@@ -352,12 +355,12 @@ class MergeReport(ReportTable):
     conflicts: int
     """Assets that were not taken over."""
     named: tuple[str, ...]
-    """Why, for the first of them: a sentence for each."""
+    """The reasons for the first of `conflicts`: one sentence each."""
     seconds: float
 
     @property
     def exit_code(self) -> int:
-        """0 all of the shards is in DEST, 1 if not."""
+        """0: all assets of the shards are in DEST. 1: some are not."""
         return 1 if self.conflicts or self.assets_failed else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -367,12 +370,12 @@ class MergeReport(ReportTable):
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport(ReportTable):
-    """What `verify` found. Sizes in bytes, times in seconds. `state` is that of the check itself."""
+    """The result of `verify`. Sizes in bytes, times in seconds. `state` is the state of the check itself."""
 
     dest: str
     state: Literal["complete", "interrupted"]
     files: int
-    """Files of the mirror that were looked at: assets, item JSON, catalogs."""
+    """Files of the mirror that were checked: assets, item JSON, catalogs."""
     bytes: int
     missing: int
     short: int
@@ -382,34 +385,35 @@ class VerifyReport(ReportTable):
     unknown: int
     """Files that do not belong to the mirror. They are never touched, and are damage only if `strict`."""
     unproven: int
-    """Files whose digest is not known: looked at by their size, or (JSON) by being there."""
+    """Files without a known digest. Their size is checked, or (JSON) that they exist."""
     leftovers: int
-    """Unfinished downloads, files that a pruning did not get to: the next run takes up or removes them."""
+    """Partial downloads, and files that a killed `--prune` did not remove. The next run finishes or removes
+    them."""
     assets_pending: int
     assets_failed: int
     quick: bool
     seconds: float
     remaining: int
-    """Damage that is left: all of it, or with `--repair` what could not be repaired."""
+    """Files that are still damaged: all, or with `--repair` those that could not be repaired."""
     strict: bool = False
     """True if files that do not belong to the mirror count as damage."""
     repair: MirrorReport | None = None
-    """How the run ended that fetched again what was damaged, if one was needed."""
+    """The result of the run that fetched damaged files again, if one was needed."""
     rebuilt: RebuildReport | None = None
     mirror_state: RunState | None = None
-    """The state of the mirror, as in `status`; None if nothing was planned, or the check did not begin."""
+    """The state of the mirror, as in `status`; None if nothing was planned, or the check did not start."""
     work: str | None = None
     """The work directory, if DEST is a bucket."""
 
     @property
     def damaged(self) -> int:
-        """How many files of the mirror were not as they should be; if `strict`, other files too."""
+        """How many files of the mirror are damaged; if `strict`, unknown files count too."""
         of_mirror = self.missing + self.short + self.altered + self.obstructed + self.unreadable
         return of_mirror + (self.unknown if self.strict else 0)
 
     @property
     def exit_code(self) -> int:
-        """0 all as it should be, 1 damage (left), 130 interrupted."""
+        """0: no damage is left. 1: damage is left. 130: interrupted."""
         if self.state == "interrupted":
             return 130
         return 1 if self.remaining else 0

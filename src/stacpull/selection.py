@@ -1,4 +1,4 @@
-"""What to keep of a source. Each field declares its command-line option, config key and help."""
+"""The filters of a run. Each field declares its command-line option, config key and help."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from stacpull.arguments import option
 
 @attrs.frozen(field_transformer=arguments.named)
 class Selection:
-    """What to keep of a source: every filter that is set must match.
+    """The items and assets to mirror: every filter that is set must match.
 
     Two runs with equal selections and an equal source are the same job: the second resumes the first.
-    The fields have the effect of the options of the same meaning (`stacpull mirror --help`). Fields with
-    several values take one text or several; `intersects` and `clip` also take a dict or an object with
-    `__geo_interface__` (shapely, GeoPandas), and `clip` a box of four numbers; `datetime` takes text, a date,
-    a datetime (UTC if it has no time zone), or (start, end) of those, where None is an open end; `where` also
-    takes a dict; `shard` takes (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
+    The fields correspond to the options of `stacpull mirror --help`. Some accept several types:
+
+    - Fields with several values accept one string or several.
+    - `intersects` and `clip` also accept a dict or an object with `__geo_interface__` (shapely, GeoPandas),
+      and `clip` also accepts a box of four numbers.
+    - `datetime` accepts a string, a date, a datetime (UTC if it has no time zone), or (start, end) of these,
+      where None is an open end.
+    - `where` also accepts a dict.
+    - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
     Raises:
         UsageError: An argument has a type that cannot be converted; the message names it.
@@ -89,7 +93,7 @@ class Selection:
         default=None,
         converter=arguments.geometry,
         metadata=option(
-            "Keep items whose geometry intersects this one: GeoJSON, or a file with it.",
+            "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
             metavar="GEOJSON|@FILE",
             read=arguments.area,
         ),
@@ -106,7 +110,7 @@ class Selection:
         default=None,
         converter=arguments.ratio,
         metadata=option(
-            "Keep items whose eo:cloud_cover is known and not above this.",
+            "Keep items whose eo:cloud_cover is known and at most this.",
             metavar="PERCENT",
             read=arguments.percentage,
         ),
@@ -210,7 +214,7 @@ class Selection:
         default=(),
         converter=arguments.texts,
         metadata=option(
-            "Fetch the items behind links of this relation, too, as source items are. May be repeated.",
+            "Also fetch the items that links of this relation lead to, like source items. May be repeated.",
             metavar="REL",
             read=arguments.relation,
         ),
@@ -240,7 +244,7 @@ class Selection:
         default=None,
         converter=arguments.pair,
         metadata=option(
-            "Process only shard I of N (split by item id), e.g. one per machine; auto in a job array.",
+            "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
             metavar="I/N|auto[/N]",
             read=arguments.shard,
         ),

@@ -56,18 +56,19 @@ async def headers(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> HeadersReport:
-    """Read the headers of the TIFF assets that `selection` keeps of `source`, and write them as a table.
+    """Read the headers of the TIFF assets of `source` that match `selection`, and write them as a table.
 
-    A job for `out` that was stopped resumes; a complete one only retries what failed.
+    A job for `out` that was stopped resumes; a complete one only retries failed rows.
 
     Args:
         source: As for `mirror`.
         out: The table: `.parquet`, `.csv` or `.ndjson`; None writes none. Results are kept in
             `<out>.stacpull`.
-        selection: What to keep. Without `assets` and `media_types`, TIFFs by media type or suffix.
+        selection: The items and assets to read. Without `assets` and `media_types`, TIFFs are recognised by
+            media type or suffix.
         options: How to transfer.
         refresh: True to read everything again and replace `out`.
-        tiles: True to store where the tiles or strips of each file's first image are, too.
+        tiles: True to also store the offsets of the tiles or strips of each file's first image.
         on_row: Called with each row, by column name, in the order of the walk, when all are read (in another
             thread). Without `out`, also with the rows of a job that was stopped.
         on_event: Called with progress, notices and failures.

@@ -10,7 +10,7 @@ from stacpull.reports import ReportTable
 
 @dataclass(frozen=True, slots=True)
 class HeadersReport(ReportTable):
-    """The result of a job. Requests, bytes and seconds are of this command, the rest of the whole job."""
+    """The result of a job. Requests, bytes and seconds refer to this command, all others to the whole job."""
 
     state: Literal["complete", "interrupted"]
     items_seen: int

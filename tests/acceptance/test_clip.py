@@ -368,6 +368,51 @@ def test_a_range_that_breaks_off_is_fetched_again(
     assert not list((tmp_path / ".stacpull/parts").iterdir())
 
 
+def broken_off(tmp_path: Path, host: RasterHost, large: bytes) -> tuple[Path, set[str]]:
+    """Mirror a raster whose ranges break off one after the other; return DEST and the ranges that came in."""
+    host.files["/scene.tif"], host.stated = large, {}
+    host.broken_after = 4
+    dest = tmp_path / "m"
+    assert mirrored(listed(host), dest, BOX, retries=0, per_host=1).assets_failed == 1
+    asked = [str(found) for _, found in host.rasters_asked()]
+    assert list((dest / ".stacpull/parts").glob("*.part"))
+    return dest, set(asked[3:-1])  # behind the items and two reads of the header
+
+
+def test_ranges_that_came_in_are_not_fetched_again(tmp_path: Path, host: RasterHost, large: bytes) -> None:
+    dest, there = broken_off(tmp_path, host, large)
+    assert there
+    assert asyncio.run(stacpull.retry(dest)).assets_clipped == 1
+    again = {str(found) for _, found in host.rasters_asked()}
+    assert len(again) > 1
+    assert not again & there
+    assert same_tiles((dest / "scenes/a/data.tif").read_bytes(), large)
+    assert is_sound(dest)
+    assert not list((dest / ".stacpull/parts").iterdir())
+
+
+@pytest.mark.parametrize("change", ["version", "area", "whole", "no ETag"])
+def test_ranges_of_another_file_are_not_continued(
+    tmp_path: Path, host: RasterHost, large: bytes, change: str
+) -> None:
+    dest, _ = broken_off(tmp_path, host, large)
+    if change == "version":
+        host.version += 1
+        host.files["/scene.tif"] = data = large[:-1] + bytes([large[-1] ^ 1])
+    else:
+        data = large
+    host.etags = change != "no ETag"
+    clip = {"area": OTHER.bounds, "whole": None}.get(change, BOX)
+    assert mirrored(f"{host.url}/items.json", dest, clip).assets_pending == 0
+    asyncio.run(stacpull.retry(dest))
+    found = (dest / "scenes/a/data.tif").read_bytes()
+    if change in ("whole", "no ETag"):
+        assert found == data
+    else:
+        assert same_tiles(found, data, OTHER if change == "area" else AREA)
+    assert is_sound(dest)
+
+
 def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
     tmp_path: Path, host: RasterHost, large: bytes
 ) -> None:

@@ -92,6 +92,20 @@ def test_shards_make_the_mirror_of_everything(made: Path, shards: list[Path], tm
     assert [files(shard) for shard in shards] == before
 
 
+def bytes_over_time(dest: Path) -> int:
+    with sqlite3.connect(dest / ".stacpull" / "ledger.sqlite") as db:
+        return sum(sum(json.loads(hosts).values()) for (hosts,) in db.execute("SELECT hosts FROM rates"))
+
+
+def test_the_bytes_over_time_are_those_of_the_shards(shards: list[Path], tmp_path: Path) -> None:
+    dest = tmp_path / "dest"
+    for _ in range(2):
+        sync.merge(dest, shards)
+        expected = sum(map(bytes_over_time, shards))
+        assert bytes_over_time(dest) == pytest.approx(expected, abs=100)
+        assert expected > 0
+
+
 def test_a_merge_is_repeated_without_effect(made: Path, shards: list[Path], tmp_path: Path) -> None:
     first = sync.merge(tmp_path / "m", shards)
     again = sync.merge(tmp_path / "m", reversed(shards))

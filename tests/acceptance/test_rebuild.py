@@ -67,6 +67,11 @@ HARMS: list[tuple[str, Harm]] = [
 ]
 
 
+def bytes_over_time(dest: Path) -> list[str]:
+    with closing(sqlite3.connect(ledger_path(dest))) as db:
+        return [hosts for (hosts,) in db.execute("SELECT hosts FROM rates ORDER BY id")]
+
+
 def rebuilt(mirrored: Mirrored) -> RebuildReport:
     report = mirrored.verify(rebuild=True)
     assert report.rebuilt is not None
@@ -172,7 +177,10 @@ def test_rebuild_and_repair_in_one_go(mirrored: Mirrored) -> None:
 
 def test_a_readable_rest_of_the_ledger_lets_resume_go_on(mirrored: Mirrored) -> None:
     table_zeroed(checkpointed(mirrored.dest), "failures")
+    received = bytes_over_time(mirrored.dest)
+    assert received
     assert rebuilt(mirrored).selection_known
+    assert bytes_over_time(mirrored.dest) == received
     told = status(mirrored.dest)
     assert (told.state, told.selection["collections"]) == ("interrupted", [LABELS])
     assert asyncio.run(resume(mirrored.dest, options=mirrored.options)).state == "complete"

@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_gets_its_room_back(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with (
-        pytest.raises(stacpull.DestinationError, match="full"),
+        pytest.raises(stacpull.DestinationError, match="free some space, then run the command again"),
         open_spool(tmp_path / "a", "identity") as spool,
     ):
         full(spool)
@@ -215,3 +215,17 @@ def test_a_kill_leaves_no_lock(tmp_path: Path) -> None:
     process.join()
     with open_spool(tmp_path / "a", "identity") as spool:
         assert spool.state == {"n": 0}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["catalog.json", "c/collection.json", "c/i00/i00.json", "c/i00/red.tif", ".stacpull/ledger.sqlite"],
+)
+def test_files_of_the_mirror_are_not_replaced(dest: Path, place: str) -> None:
+    before = (dest / place).read_bytes()
+    with pytest.raises(stacpull.UsageError, match="is a file of the mirror"):
+        export(dest, dest / place, "geoparquet")
+    with pytest.raises(stacpull.UsageError, match="is a file of the mirror"):
+        asyncio.run(stacpull.report(dest, dest / "c" / ".." / place))
+    assert (dest / place).read_bytes() == before
+    export(dest, dest / "items.parquet", "geoparquet")

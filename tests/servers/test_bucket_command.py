@@ -169,3 +169,22 @@ def test_the_credentials_of_the_bucket_are_written_nowhere(
     for secret in (OWNER.secret_key, OWNER.access_key):
         holding = [text for text in (*stored.values(), *found, *printed) if secret.encode() in text]
         assert holding == []
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_outputs_of_a_mirror_in_a_bucket(source: str, stacpull: Stacpull, tmp_path: Path) -> None:
+    """Those that read its files equal what a mirror on disk gives; the others are refused by name."""
+    assert stacpull("mirror", source, "{dest}").code == 0
+    assert stacpull("mirror", source, "disk").code == 0
+    for dest, out in ((["{at}"], "of-bucket"), (["disk"], "of-disk")):
+        shards = stacpull("export", *dest[:1], out, *dest[1:], "-f", "webdataset")
+        assert shards.code == 0, shards.err
+        assert stacpull("report", *dest, "-o", f"{out}.html").code == 0
+    assert tree(tmp_path / "of-bucket") == tree(tmp_path / "of-disk") != {}
+    assert "col0" in (tmp_path / "of-bucket.html").read_text()
+    for form in ("csv", "kerchunk", "torchgeo-v1", "geoparquet"):
+        refused = stacpull("export", "work", "out.parquet", "-f", form)
+        assert (refused.code, f"it cannot be exported as {form} yet" in refused.err) == (2, True)
+    for command in (["verify", "--rebuild", "work"], ["merge", "new", "work"]):
+        refused = stacpull(*command)
+        assert (refused.code, "The files of this mirror are in s3://" in refused.err) == (2, True)

@@ -1,8 +1,8 @@
 """Decoders of Parquet (`stacpull.sources.parquet_file`) that are forked instead of started.
 
-Starting one takes 0.4 s. Nearly all of that is for importing pyarrow, and pandas, which pyarrow imports where
-it is installed. One process imports both once, and forks a child for each file. The child runs the same code
-on the same descriptors, within the same limit of memory, and pyarrow may end it.
+Starting one takes a quarter of a second, nearly all of it to import pyarrow. One process imports it once,
+and forks a child for each file. The child runs the same code on the same descriptors, within the same limit
+of memory, and pyarrow may end it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -59,8 +58,6 @@ def forked_decoders() -> Iterator[Decoders]:
 
 def serve(control: socket.socket) -> None:
     """Fork a decoder for each pair of descriptors that comes: its input and output, and the file."""
-    with suppress(ImportError):
-        import_module("pandas")
     while True:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         with suppress(ChildProcessError):

@@ -19,8 +19,9 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.outputs.geoparquet import write_geoparquet
+from stacpull.outputs.geoparquet import read_items
 from stacpull.outputs.mirrored_items import MirroredItem
+from stacpull.outputs.spool import open_spool
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.parquet_source import ParquetSource
@@ -87,7 +88,10 @@ class Contents:
         self.unreadable: list[str] = []
         self._items = items
 
-    def items(self) -> AsyncIterator[MirroredItem] | Any:
+    def state(self) -> Json:
+        return {}
+
+    def items(self, _after: Json | None = None) -> AsyncIterator[MirroredItem] | Any:
         for one in self._items:
             yield MirroredItem(one["collection"], one["id"], f"{one['collection']}/{one['id']}/i.json", one)
 
@@ -97,7 +101,10 @@ def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:
     file = io.BytesIO()
     names = dict.fromkeys(one["collection"] for one in items)
     contents = Contents(items, {name: {"type": "Collection", "id": name, "links": []} for name in names})
-    write_geoparquet(file, Path("/tmp/items.parquet"), contents, spool_directory=Path("/tmp"))  # type: ignore[arg-type]  # noqa: S108
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "items.parquet"
+        with open_spool(out, ()) as spool:
+            read_items(spool, out, contents, on_progress=lambda _: None).write(file, spool)  # type: ignore[arg-type]
     return regrouped(file.getvalue(), rows)
 
 

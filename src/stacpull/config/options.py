@@ -30,7 +30,7 @@ _OUTPUT = "Output"
 
 @attrs.frozen(field_transformer=arguments.named)
 class S3Options:
-    """How to access S3; the names are those of the AWS CLI. Unset fields: AWS environment, AWS profile."""
+    """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile."""
 
     no_sign_request: bool = attrs.field(
         default=False, metadata=option("Send S3 requests without credentials.", group=_NETWORK)
@@ -84,15 +84,15 @@ class S3Options:
 
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
-    """How to transfer. The fields have the effect of the options of the same name (`stacpull mirror --help`).
+    """How to transfer. The fields correspond to the options of the same name (`stacpull mirror --help`).
 
     Times are in seconds, sizes in bytes, rates per second; a rate of 0 means no limit.
 
     Attributes:
-        headers: Header fields sent to the source's own host only.
-        query: Query parameters (a key) sent to the source's own host only.
-        credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name what is
-            missing when a run is resumed.
+        headers: Header fields that are sent only to the source's own host.
+        query: Query parameters (a key) that are sent only to the source's own host.
+        credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name the missing
+            ones when a run is resumed.
         provider: The logins of a credential profile (`profile_options`).
         s3: How to access S3.
 
@@ -219,7 +219,7 @@ class Options:
     provider: Provider | None = None
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = attrs.field(
-        default="auto", metadata=option("HTTP client: auto uses the fast one where it can.")
+        default="auto", metadata=option("HTTP client: auto uses the fast one if possible.")
     )
     ca_bundle: Path | None = attrs.field(
         default=None,
@@ -234,12 +234,14 @@ class Options:
     checksum: Literal["sha256", "crc64nvme", "none"] = attrs.field(
         default="sha256",
         metadata=option(
-            "Checksum to record of every asset; crc64nvme is faster for large files.", group=_DEST
+            "Checksum to record for every asset; crc64nvme is faster for large files.", group=_DEST
         ),
     )
     missing: Literal["fail", "ok"] = attrs.field(
         default="fail",
-        metadata=option("Whether an asset that is listed but gone at the source is a failure.", group=_DEST),
+        metadata=option(
+            "Count listed assets that the source does not have as failed, or accept them.", group=_DEST
+        ),
     )
     revalidate: bool = attrs.field(
         default=False,
@@ -251,14 +253,14 @@ class Options:
     items_parquet: bool | None = attrs.field(
         default=None,
         metadata=option(
-            "Keep items.parquet in DEST, an index of all items (stac-geoparquet), from this run on.",
+            "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
             group=_DEST,
         ),
     )
     prune: bool = attrs.field(
         default=False,
         metadata=option(
-            "List the items in DEST that are gone at the source; with --yes, remove them.", group=_DEST
+            "List the items in DEST that the source no longer has; with --yes, remove them.", group=_DEST
         ),
     )
     yes: bool = attrs.field(
@@ -297,7 +299,7 @@ class Options:
     )
     adopt: bool = attrs.field(
         default=False,
-        metadata=option("Reuse files already in place if size and checksum (or date) match.", group=_DEST),
+        metadata=option("Reuse existing files if size and checksum (or date) match.", group=_DEST),
     )
     allow_private_hosts: bool = attrs.field(
         default=False,
@@ -307,7 +309,7 @@ class Options:
         default=None,
         converter=arguments.listening,
         metadata=option(
-            "Serve a web page that shows the run while it lasts; port 0 takes a free port.",
+            "Serve a web page that shows the run; port 0 selects a free port.",
             metavar="[HOST:]PORT",
             read=arguments.listen_address,
             group=_OUTPUT,
@@ -324,7 +326,7 @@ class Options:
         ),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
-    """The `client` of `stacpull.mirror`: a `distributed.Client`, whose cluster transfers."""
+    """The `client` of `stacpull.mirror`: a `distributed.Client` whose cluster does the transfers."""
     is_complete: bool = attrs.field(default=False, eq=False, repr=False)
     """True once unset fields were looked up in the environment (`config.environment.completed`)."""
 

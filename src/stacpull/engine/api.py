@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 class ClassInfo(msgspec.Struct, frozen=True):
-    """One list of label classes; `counts` says how many items have each, if they were counted."""
+    """One list of label classes. `counts` is the number of items with each class, if they were counted."""
 
     name: str
     classes: tuple[str, ...]
@@ -76,29 +76,30 @@ async def mirror(
     stop: asyncio.Event | None = None,
     client: Any = None,
 ) -> MirrorReport:
-    """Mirror the items of `source` that `selection` keeps into `dest`; resume an unfinished run of the same.
+    """Mirror the items of `source` that match `selection` into `dest`. An unfinished run is resumed.
 
     Args:
         source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
             URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
             for NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
-            pystac-client, dicts, or an iterable of those. Input that comes only once is kept in `dest`.
+            pystac-client, dicts, or an iterable of these. Standard input and items are stored in `dest`.
         dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
             `options`.
-        selection: What to keep; None keeps everything.
+        selection: The items and assets to mirror; None for all.
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; the mirror can be resumed.
-        client: A `distributed.Client`, synchronous or asynchronous: the workers of its cluster transfer.
+        client: A `distributed.Client`, synchronous or asynchronous. The workers of its cluster do the
+            transfers.
 
     Returns:
-        The counters of the run, and how it ended.
+        The counters of the run, and its final state.
 
     Raises:
-        UsageError: The selection or layout is wrong, a label or collection does not exist.
+        UsageError: The selection or layout is wrong, or a label or collection does not exist.
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
-        DestinationError: The destination cannot be written, or another mirror holds it.
+        DestinationError: The destination cannot be written, or another process is using it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
@@ -275,15 +276,15 @@ async def resume(
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; it can be resumed.
-        client: As `mirror`.
+        client: As for `mirror`.
 
     Returns:
-        The counters of the run. Where no run is unfinished `nothing_to_resume` is True.
+        The counters of the run. If no run is unfinished, `nothing_to_resume` is True.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
-        CredentialsError: What the run was started with must be given again; the message names it.
-        SourceError, DestinationError, InterruptedRunError: as `mirror`.
+        NotAMirrorError: `dest` is not a mirror.
+        CredentialsError: The credentials of the run must be given again; the message names them.
+        SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     options = _with_client(instance("options", Options, options), client)
     clock = SystemClock()
@@ -308,22 +309,22 @@ async def retry(
     stop: asyncio.Event | None = None,
     client: Any = None,
 ) -> MirrorReport:
-    """Try every failed asset of `dest` again, and read again what could not be read of the source.
+    """Try every failed asset of `dest` again, and read source items and links that could not be read.
 
     Args:
         dest: As for `resume`.
-        ordered: True to ask again only for assets that were not ready yet (`FailureRecord.kind` "ordered").
+        ordered: True to request only assets that were not ready yet (`FailureRecord.kind` "ordered").
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; it can be resumed.
-        client: As `mirror`.
+        client: As for `mirror`.
 
     Returns:
-        The counters of the run, and how it ended.
+        The counters of the run, and its final state.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
-        CredentialsError, SourceError, DestinationError, InterruptedRunError: as `resume`.
+        NotAMirrorError: `dest` is not a mirror.
+        CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     options = _with_client(instance("options", Options, options), client)
     clock = SystemClock()
@@ -360,7 +361,7 @@ async def plan(
     out: Path | TextIO | None = None,
     with_credentials: bool = False,
 ) -> PlanReport:
-    """Say what `mirror` would do, without downloading anything; with `dest`, what is still to do.
+    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
 
     Args:
         source: As for `mirror`.
@@ -370,12 +371,12 @@ async def plan(
         on_event: As for `mirror`.
         urls: The format of a list of the URLs that `mirror` would fetch, with their paths in DEST. All source
             items are then read. None writes no list.
-        out: Where the list is written: a file, which is replaced when the list is complete, or a text stream.
+        out: The file or text stream for the list. A file is replaced when the list is complete.
         with_credentials: True to write URLs with their signatures, and with the key of SOURCE's own host.
 
     Raises:
-        UsageError: As `mirror`; or `urls` without `out`, or not a format.
-        CredentialsError, SourceError: As `mirror`.
+        UsageError: As for `mirror`; or `urls` is given without `out`, or is not a format.
+        CredentialsError, SourceError: As for `mirror`.
         DestinationError: `out` cannot be written.
     """
     if urls is not None and (urls not in URL_FORMATS or out is None):
@@ -409,7 +410,7 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
     """Return the collection documents of `source`.
 
     Raises:
-        CredentialsError, SourceError: it cannot be read.
+        CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
     async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
@@ -419,11 +420,13 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
 async def classes(
     source: str, collection: str, *, count: bool = False, options: Options | None = None
 ) -> list[ClassInfo]:
-    """Return the label classes of a collection; with `count`, how many items have each (a whole walk).
+    """Return the label classes of a collection; with `count`, also the number of items with each.
+
+    Counting reads all items of the collection.
 
     Raises:
-        UsageError: There is no such collection, or nothing says which classes it has.
-        CredentialsError, SourceError: it cannot be read.
+        UsageError: The collection does not exist, or does not state its classes.
+        CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
     async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
@@ -464,14 +467,14 @@ async def _counted(source: Source, collection: str, options: Options) -> dict[st
 
 
 def status(dest: str | Path) -> StatusReport:
-    """Return what `dest` holds; also while a mirror runs and right after one was killed.
+    """Return the state of the mirror at `dest`, also during a run and right after one was killed.
 
     Args:
         dest: A directory: the mirror, or the work directory of a mirror in a bucket.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
-        DestinationError: its ledger cannot be read.
+        NotAMirrorError: `dest` is not a mirror.
+        DestinationError: The ledger cannot be read.
     """
     path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
@@ -562,7 +565,7 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
         dest: As for `status`.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
+        NotAMirrorError: `dest` is not a mirror.
     """
     path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):

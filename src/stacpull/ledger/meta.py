@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -141,6 +142,17 @@ def _inode(db: sqlite3.Connection) -> int:
     path = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
     found = Path(path).stat()
     return found.st_ino if found.st_uid == os.geteuid() else -1
+
+
+def rates_taken(db: sqlite3.Connection) -> dict[str, float]:
+    """Return the start of the last interval that is here of each merged ledger, by that of its first run."""
+    found: dict[str, float] = json.loads(_get(db, "rates_taken") or "{}")
+    return found
+
+
+def set_rates_taken(db: sqlite3.Connection, taken: dict[str, float]) -> None:
+    """Note which intervals of merged ledgers are here."""
+    _set(db, "rates_taken", json.dumps(taken))
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

@@ -74,6 +74,11 @@ def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
     return joined(directory, true_name(name, directory, key))
 
 
+def is_owned(db: sqlite3.Connection, path: str) -> bool:
+    """Return True if an asset owns a path, relative to DEST."""
+    return db.execute("SELECT 1 FROM paths WHERE hash = ?", (path_hash(path),)).fetchone() is not None
+
+
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:
     """Let asset `row` own what it claimed, and no longer the path that it owned `before`."""
     if before is not None:

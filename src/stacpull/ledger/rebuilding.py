@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from stacpull.ledger import meta, paths, runs
+from stacpull.ledger import meta, paths, rates, runs
 from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name, true_etag, true_name
 from stacpull.ledger.database import is_damage, ledger_path, make_private, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.outcomes import put_clip
 from stacpull.ledger.planned_assets import origin_of, stated
+from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -237,16 +238,18 @@ class RebuiltLedger:
         ).fetchone()
         return None if row is None else ItemId(*row)
 
-    def finish(self, spec: RunSpec, mirror: RunSpec | None, now: float) -> None:
+    def finish(self, spec: RunSpec, mirror: RunSpec | None, received: list[RateInterval], now: float) -> None:
         """Derive what is derived, and note what was asked for.
 
         Args:
             spec: what is known of how the mirror was made, to stand for the rebuild.
             mirror: what the last mirror was asked for, if that is known.
+            received: the bytes received over time, as far as that is known.
             now: seconds since 1970.
         """
         for statement in _DERIVED:
             self.db.execute(statement)
+        rates.put(self.db, received)
         self.db.execute("COMMIT")
         self.db.execute(
             "UPDATE runs SET source = ?, layout = ?, metadata = ?, selection = ?, started = ?",
@@ -423,6 +426,7 @@ class Salvage:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.rates: list[RateInterval] = []
         self.spec: RunSpec | None = None
         """What the last mirror was asked for, if that could be read."""
         for table, columns in _COPIED.items():
@@ -444,6 +448,8 @@ class Salvage:
                 with suppress(sqlite3.Error):
                     self._copy(old, table, columns)
             self._hash_paths()
+            with suppress(sqlite3.Error):
+                self.rates = rates.intervals(old)
             with suppress(sqlite3.Error, ValueError, TypeError, AttributeError, KeyError):
                 self.spec = runs.last_spec(old, kind="mirror")
 

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import marks, transaction
 from stacpull.ledger.outcomes import settle
@@ -397,6 +398,7 @@ class ShardRows:
                     f"INSERT OR IGNORE INTO unread({', '.join(values)}) VALUES ({marks(len(values))})",
                     tuple(values.values()),
                 )
+            rates.take_over(self._db, self._shard)
 
 
 def is_whole(asset: ShardAsset) -> bool:

@@ -17,6 +17,7 @@ from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.formats import FORMATS
 from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
+from stacpull.store.store_choice import refuse_bucket
 
 
 async def export(
@@ -33,11 +34,11 @@ async def export(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> ExportReport:
-    """Turn the mirror at `dest` into an index, training shards, a label table or references.
+    """Export the mirror at `dest` as an index, training shards, a label table or references.
 
-    The mirror is only read; it may be running. What `out` names appears when it is complete. An export that
-    was stopped or killed is continued when it is run again, if the mirror has not changed: hidden files
-    beside `out` keep what was made.
+    The mirror is only read, and a run may be active. `out` appears when it is complete. If an export was
+    stopped or killed, run it again: it continues if the mirror has not changed. Until then, hidden files
+    beside `out` keep the finished parts.
 
     Args:
         dest: The mirror. For `kerchunk` also a table that `headers` wrote with `tiles`.
@@ -45,13 +46,13 @@ async def export(
         format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
             (the trees of its BigEarthNet datasets), `kerchunk` (references to the pixels of TIFFs).
         collections: Ids of the collections to export; empty for all.
-        splits: Name of a split to the ids in it, whole ids or their endings; items in no split are left out.
-            Not for `geoparquet` and `kerchunk`.
+        splits: Maps the name of each split to its ids (whole ids or their endings). Items in no split are
+            left out. Not for `geoparquet` and `kerchunk`.
         nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet` and
             `kerchunk`.
         label_property: The item property that holds the labels. Not for `geoparquet` and `kerchunk`.
-        shard_bytes: Bytes per shard, at most; 1 GB unless given. For `webdataset`.
-        shard_samples: Samples per shard, at most. For `webdataset`.
+        shard_bytes: Maximum number of bytes per shard; 1 GB by default. For `webdataset`.
+        shard_samples: Maximum number of samples per shard. For `webdataset`.
         on_event: Called with progress (`Stage`), and for each file that `kerchunk` leaves out
             (`AssetFailed`).
         stop: Set it to stop the export.
@@ -61,7 +62,7 @@ async def export(
 
     Raises:
         UsageError: An argument is wrong, or a library for the format is missing.
-        NotAMirrorError: `dest` holds no mirror.
+        NotAMirrorError: `dest` is not a mirror.
         DestinationError: The mirror cannot be read, or `out` cannot be written.
         StacpullError: A file of the mirror is damaged.
         InterruptedRunError: `stop` was set.
@@ -107,9 +108,12 @@ def _export(
         from stacpull.outputs.kerchunk import export_kerchunk_of_table  # noqa: PLC0415 - only if it is used
 
         return export_kerchunk_of_table(dest, out, options, on_read, on_left_out)
+    if not FORMATS[name].reads_buckets:
+        refuse_bucket(dest, f"exported as {name}")
     module, _, function = FORMATS[name].writer.partition(":")
     more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
     with open_contents(dest) as contents:
+        contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:
             known = ", ".join(contents.collections)

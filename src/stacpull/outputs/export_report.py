@@ -14,13 +14,13 @@ class OnProgress(Protocol):
 
 
 class ExportReport(NamedTuple):
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
         items: Items, or samples, that were written.
         files: Names of the files, relative to the directory of OUT.
         bytes: Their size together.
-        notes: Sentences about what the format could not hold as it was, and about items that were left out.
+        notes: Sentences about data that the format could not store unchanged, and about items left out.
         left_out: Files that the format cannot reference (`kerchunk`).
     """
 

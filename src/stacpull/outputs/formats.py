@@ -16,6 +16,8 @@ class Format(NamedTuple):
     needs_pyarrow: bool = False
     has_shards: bool = False
     """True if it consists of shards, whose size can be given."""
+    reads_buckets: bool = False
+    """True if it can be made from a mirror whose files are in a bucket."""
 
 
 FORMATS: Final[Mapping[str, Format]] = {
@@ -23,7 +25,11 @@ FORMATS: Final[Mapping[str, Format]] = {
         "stacpull.outputs.geoparquet:export_geoparquet", "an index of the items", needs_pyarrow=True
     ),
     "webdataset": Format(
-        "stacpull.outputs.webdataset:export_webdataset", "tar shards", needs_pyarrow=True, has_shards=True
+        "stacpull.outputs.webdataset:export_webdataset",
+        "tar shards",
+        needs_pyarrow=True,
+        has_shards=True,
+        reads_buckets=True,
     ),
     "csv": Format("stacpull.outputs.label_table:export_labels", "a table of labels"),
     "parquet": Format("stacpull.outputs.label_table:export_labels", "a table of labels", needs_pyarrow=True),

@@ -156,18 +156,20 @@ class _Hrefs:
 
     def __init__(self, dest: Path, path: Path) -> None:
         self._to_dest = os.path.relpath(dest.resolve(), path.parent.resolve()).replace(os.sep, "/")
-        self._above = ""
-        """The directory above the last document."""
+        self._above: str | None = None
+        """The directory above that of the last document."""
+        self._prefix = ""
+        """The href that leads there."""
         self._from_above: dict[str, str] = {}
         """The hrefs `../…` of documents below it, as they were rewritten: those of all items are the same."""
 
     def document(self, path: str, document: Json) -> Json:
         """Return a document at `path` in DEST with the relative hrefs of its links and assets rewritten."""
-        directory = posixpath.dirname(path)
-        prefix = self._prefix(directory)
-        above = posixpath.dirname(directory)
+        above, _, name = path.rpartition("/")[0].rpartition("/")
         if above != self._above or len(self._from_above) > _MOST_KNOWN:
             self._above, self._from_above = above, {}
+            self._prefix = self._quoted(posixpath.normpath(f"{self._to_dest}/{above}")) + "/"
+        prefix = f"{self._prefix.removeprefix('./')}{self._quoted(name)}/"
         links, assets = document.get("links"), document.get("assets")
         moved = {
             **document,
@@ -179,13 +181,13 @@ class _Hrefs:
             }
         return moved
 
-    def _prefix(self, directory: str) -> str:
-        place = posixpath.normpath(f"{self._to_dest}/{directory}")
-        return (place if _PLAIN.fullmatch(place) else quote(place, safe="/!$&'()*+,=@~")) + "/"
+    @staticmethod
+    def _quoted(path: str) -> str:
+        return path if _PLAIN.fullmatch(path) else quote(path, safe="/!$&'()*+,=@~")
 
     def _moved(self, holder: Json, prefix: str) -> Json:
         href = holder.get("href")
-        if not isinstance(href, str) or not href.startswith(("./", "../")):
+        if not isinstance(href, str) or href[:1] != "." or not href.startswith(("./", "../")):
             return holder
         if href.startswith("./"):
             path = prefix + href[2:]

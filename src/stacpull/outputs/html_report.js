@@ -111,7 +111,10 @@ function files() {
   if (data.hosts.length) bars(section("Bytes by host", "The host that each item names for its assets."), data.hosts, size);
 }
 function rates() {
-  if (!data.rates.intervals.length) return;
+  if (!data.rates.intervals.length) {
+    if (data.files) section("Rates over time, by host", "Not known: the ledger has no record of them.");
+    return;
+  }
   const text = "Bytes per second while runs worked. A dashed line is a pause between runs.";
   rateChart(section("Rates over time, by host", text), data.rates);
 }

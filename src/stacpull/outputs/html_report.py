@@ -53,7 +53,7 @@ async def report(
 ) -> ExportReport:
     """Write an HTML page about the mirror at `dest`: contents, sizes, runs, failures.
 
-    The mirror is only read; it may be running. The page appears when it is complete.
+    The mirror is only read, and a run may be active. The page appears when it is complete.
 
     Args:
         dest: The mirror.
@@ -65,7 +65,7 @@ async def report(
         What was written.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
+        NotAMirrorError: `dest` is not a mirror.
         DestinationError: The mirror cannot be read, or `out` cannot be written.
         InterruptedRunError: `stop` was set.
     """
@@ -84,6 +84,7 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
             on_event(Stage("reading items", items, contents.items_total))
 
     with open_contents(dest) as contents:
+        contents.refuse_own(out)
         data = page_data(contents, on_progress)
         page = render(data)
         with whole_file(out) as file:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError
-from stacpull.ledger import meta, rates, views
+from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger import meta, paths, rates, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.views import CollectionRow
@@ -23,9 +23,8 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
-from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.protocol import StoredFiles
-from stacpull.store.store_choice import refuse_bucket
+from stacpull.store.store_choice import open_files
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
@@ -90,7 +89,7 @@ class MirrorContents:
         self.position = 0
         for row in self._rows:
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
-            if self.files.look_at(lines, hashed=False).size is not None:
+            if self._is_there(lines):
                 yield from self._from_lines(row, lines, passed)
             else:
                 yield from self._from_files(row, passed)
@@ -103,7 +102,8 @@ class MirrorContents:
         """Return a sentence about documents that could not be read, if there are any."""
         if not self.unreadable:
             return ()
-        return (f"{self.unreadable:,} item documents cannot be read, {self.unreadable_path} for one.",)
+        first = self.unreadable_path
+        return (f"{self.unreadable:,} item documents are missing or cannot be read, {first} for one.",)
 
     def digest(self) -> str:
         """Return a digest of all that `items` depends on: another one means that the mirror has changed."""
@@ -112,6 +112,21 @@ class MirrorContents:
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
         digest.update(repr(sorted(meta.file_digests(self._db).items())).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+    def refuse_own(self, out: Path) -> None:
+        """Make sure that an output does not take the place of a file of the mirror.
+
+        Raises:
+            UsageError: It would.
+        """
+        place, dest = out.parent.resolve() / out.name, self.dest.resolve()
+        if dest not in place.parents:
+            return
+        path = place.relative_to(dest).as_posix()
+        is_item = place.name == f"{place.parent.name}.json" and self._is_there(path)
+        is_file = is_item or meta.owns_file(self._db, path) or paths.is_owned(self._db, path)
+        if is_file or path.startswith(".stacpull/"):
+            raise UsageError(f"{out} is a file of the mirror: name another one.")
 
     def totals(self) -> dict[str, int]:
         """Return the counters of the whole mirror: assets done, failed, pending and missing, and bytes."""
@@ -159,6 +174,9 @@ class MirrorContents:
                     name = str(document.get("id"))
                     yield MirroredItem(row.name, name, path, document, name in linked)
 
+    def _is_there(self, path: str) -> bool:
+        return self.files.look_at(path, hashed=False).size is not None
+
     def _note_unreadable(self, path: str) -> None:
         self.unreadable += 1
         self.unreadable_path = self.unreadable_path or path
@@ -172,7 +190,7 @@ class MirrorContents:
         try:
             data = self.files.read(path)
         except OSError as error:
-            raise DestinationError(f"{self.dest / path} cannot be read: {error.strerror}.") from error
+            raise DestinationError(f"{self.files.name}/{path} cannot be read: {error.strerror}.") from error
         return None if data is None else _parsed(data)
 
     def _collection(self, row: CollectionRow) -> Json:
@@ -194,12 +212,12 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
-        DestinationError: The ledger cannot be read.
+        DestinationError: The ledger cannot be read, or the bucket that the files are in.
+        CredentialsError: The bucket refuses the credentials.
     """
-    refuse_bucket(dest, "exported")
     db = open_reader(dest)
     try:
-        with translated(ledger_path(dest)), DirectoryFiles(dest) as files:
+        with translated(ledger_path(dest)), open_files(dest) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db)
     finally:

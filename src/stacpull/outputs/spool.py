@@ -120,4 +120,4 @@ def open_spool(out: Path, depends_on: Any, path: Path | None = None) -> Iterator
                 raise
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise destination_error(error, out) from error
+        raise destination_error(error, out, again="run the command again") from error

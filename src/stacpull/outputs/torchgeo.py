@@ -186,7 +186,7 @@ class _Tree:
             with whole_file(target) as file:
                 file.write(data)
         except OSError as error:
-            raise destination_error(error, target) from error
+            raise destination_error(error, target, again="run the command again") from error
 
     def complete(self, *names: str) -> None:
         """Make these directories, which TorchGeo looks for even if they are empty, and sync the tree."""
@@ -227,7 +227,7 @@ class _Tree:
                 f"{source} is missing: run `stacpull verify {self._dest} --repair`, then export again."
             ) from error
         except OSError as error:
-            raise destination_error(error, target) from error
+            raise destination_error(error, target, again="run the command again") from error
         finally:
             with suppress(OSError):
                 target.with_name(f".{target.name}.part").unlink(missing_ok=True)

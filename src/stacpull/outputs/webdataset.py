@@ -222,7 +222,7 @@ class _ShardWriter:
         data = orjson.dumps(described)
         tar.addfile(_header(f"{key}.json", len(data)), BytesIO(data))
         for file in sample.files:
-            path = self._dest / file.path
+            path = f"{self._files.name}/{file.path}"
             try:
                 with self._files.open(file.path) as opened:
                     checked = _HashedReader(opened)
@@ -337,7 +337,7 @@ def export_directory(out: Path) -> Iterator[None]:
             )
         lock = locked_file(out / _MARKER, out)
     except OSError as error:
-        raise destination_error(error, out) from error
+        raise destination_error(error, out, again="run the command again") from error
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 raise
         _sync_directory(path.parent)
     except OSError as error:
-        raise destination_error(error, path) from error
+        raise destination_error(error, path, again="run the command again") from error
 
 
 def locked_file(part: Path, path: Path) -> int:

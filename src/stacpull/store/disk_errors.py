@@ -9,12 +9,12 @@ from pathlib import Path
 from stacpull.errors import DestinationError
 
 _SENTENCES = {
-    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then `stacpull resume`.",
-    errno.EDQUOT: "Your quota on {dest} is used up: free some space, then run `stacpull resume`.",
+    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then {again}.",
+    errno.EDQUOT: "Your quota on {dest} is used up: free some space, then {again}.",
     errno.EROFS: "{dest} is on a read-only file system.",
     errno.EACCES: "No permission to write {place}.",
     errno.EPERM: "No permission to write {place}.",
-    errno.EIO: "The disk of {dest} reports an error: check it, then run `stacpull resume`.",
+    errno.EIO: "The disk of {dest} reports an error: check it, then {again}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
     errno.ENOENT: "{dest} cannot be written: no files can be created there, or it was removed meanwhile.",
@@ -27,19 +27,22 @@ def is_destination_failure(error: OSError) -> bool:
     return error.errno in _SENTENCES
 
 
-def destination_error(error: OSError, dest: Path) -> DestinationError:
+def destination_error(
+    error: OSError, dest: Path, *, again: str = "run `stacpull resume`"
+) -> DestinationError:
     """Return the error with a sentence for the user.
 
     Args:
         error: What failed. Where it names a path below `dest`, that is where a permission is missing.
-        dest: The mirror.
+        dest: The mirror, or an output.
+        again: What to do when the disk is in order.
     """
     sentence = _SENTENCES.get(
         error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
     )
     place = _refused(error, dest)
     where = f"in {place}" if place.is_dir() else str(place)
-    return DestinationError(sentence.format(dest=dest, place=where))
+    return DestinationError(sentence.format(dest=dest, place=where, again=again))
 
 
 def _refused(error: OSError, dest: Path) -> Path:

@@ -8,14 +8,16 @@ asked for tiles. If the file changes in between, what came in is dropped and the
 A file that cannot be clipped is fetched whole, by the fetcher within, and the reason is reported. A raster
 that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is not an error.
 
-What came in is not resumed after a kill or a failed attempt: the part that is wanted of a raster is small. A
-checksum that the item states is of the whole file and cannot be compared; the size is, with what the server
-states.
+After a kill or a failed attempt, ranges that came in are not requested again if the server names a strong
+ETag: the part is described by a digest of that ETag and of the head of the clipped file, so that nothing is
+continued after the source or the area has changed, and never as a part of the whole file. A checksum that
+the item states is of the whole file and cannot be compared; the size is, with what the server states.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -23,6 +25,7 @@ from stacpull.digests import Hasher
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Job, Received, Validator
 from stacpull.net.transport import TransferError
+from stacpull.spans import Spans
 from stacpull.tiff import FIRST_READ, TiffError
 from stacpull.tiff.clip_area import ClipArea
 from stacpull.tiff.clipped_file import ClippedFile, TileRead, clip, pieces
@@ -205,19 +208,46 @@ class ClipFetcher:
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
     ) -> Received:
-        fetcher = self._fetcher
-        part = await fetcher.parts.create(job.row, job.generation, Validator(), file.size)
+        fetcher, described = self._fetcher, _part_validator(version.validator, file)
+        point = await fetcher.parts.point(job.row, job.generation) if described.etag else None
+        if point is not None and (point.validator, point.total) == (described, file.size):
+            part = await fetcher.parts.resume(job.row, job.generation)
+        else:
+            part = await fetcher.parts.create(job.row, job.generation, described, file.size)
         try:
             hashers: dict[str, Hasher] = hashers_for((), fetcher.checksum)
             await part.feed(hashers)
+            left = _without(file, part.have)
             await part.put([(0, file.head)])
-            await _copy(version, file, part.put)
+            await _copy(version, left, part.put)
             finished = await part.finish(name, validator.kept)
-        except BaseException:
+        except ChangedError:
             await part.discard()
+            raise
+        except BaseException:
+            await part.park()
             raise
         sha256 = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
         return Received(finished.size, sha256, name, validator, part=finished.path)
+
+
+def _part_validator(validator: Validator, file: ClippedFile) -> Validator:
+    """Return what describes a part: nothing, if it cannot be continued."""
+    if validator.strong_etag is None:
+        return Validator()
+    digest = hashlib.sha256(validator.strong_etag.encode("utf-8", "surrogateescape"))
+    digest.update(file.head)
+    return Validator(f'"clip-{digest.hexdigest()}"')
+
+
+def _without(file: ClippedFile, have: Spans) -> ClippedFile:
+    """Return the file with those reads only whose tiles are not all there."""
+
+    def is_there(read: TileRead) -> bool:
+        first, end = int(read.tiles[:, 2].min()), int((read.tiles[:, 2] + read.tiles[:, 1]).max())
+        return any(span.start <= first and end <= span.end for span in have)
+
+    return file._replace(reads=tuple(read for read in file.reads if not is_there(read)))
 
 
 class _MemoryFile:

@@ -192,7 +192,7 @@ class _Rebuild:
             metadata=spec.metadata if spec is not None else self._metadata(),
             kind="rebuild",
         )
-        self._ledger.finish(known, spec, time.time())
+        self._ledger.finish(known, spec, self._salvage.rates, time.time())
         self._reporter.flush()
         return self._report(layout, selection_known=spec is not None)
 

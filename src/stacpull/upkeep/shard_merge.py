@@ -70,14 +70,15 @@ async def merge(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MergeReport:
-    """Join finished mirrors into one, which is made if it is not there.
+    """Merge finished mirrors into one mirror, which is created if it does not exist.
 
-    Nothing is fetched, and the shards are only read: delete them afterwards. A merge that was stopped or
-    killed is repeated. An asset that both have with other content stays as it is in DEST, and is reported.
+    Nothing is fetched, and the shards are only read; you can delete them afterwards. If a merge was stopped
+    or killed, run it again. If DEST and a shard have different content for an asset, DEST's file stays, and
+    the conflict is reported.
 
     Args:
-        dest: The mirror that the others become part of.
-        shards: Mirrors that are finished: of other shards of a selection, or of anything else.
+        dest: The mirror to merge into.
+        shards: Finished mirrors: other shards of a selection, or any other mirrors.
         on_event: Called with progress (`Stage`).
         stop: Set it to stop the merge.
 
@@ -87,7 +88,7 @@ async def merge(
     Raises:
         UsageError: A shard is named twice, is DEST, or is not finished; or DEST is not finished.
         NotAMirrorError: A shard is not a mirror.
-        DestinationError: A ledger cannot be read, a run is at work on one of the mirrors, or DEST cannot be
+        DestinationError: A ledger cannot be read, a run is using one of the mirrors, or DEST cannot be
             written.
         InterruptedRunError: `stop` was set.
     """

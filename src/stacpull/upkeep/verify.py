@@ -50,25 +50,25 @@ async def verify(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> VerifyReport:
-    """Check `dest` against its ledger: every asset, item JSON and catalog, and files that it does not know.
+    """Check `dest` against its ledger: all assets, item JSON and catalogs. Also report unknown files.
 
     Args:
         dest: A directory, or a bucket with `work` in `options`, as for `resume`.
-        quick: Look at sizes only, and read no file.
-        repair: Fetch again what is damaged or missing, and write item JSON and catalogs again.
-        rebuild: First make a new ledger from the files that are there, where the old one is damaged, lost or
-            older than they are.
+        quick: Check only sizes, and read no file.
+        repair: Fetch damaged and missing files again, and write damaged item JSON and catalogs again.
+        rebuild: First build a new ledger from the files, if the old one is damaged, lost or older than the
+            files.
         strict: Count files that do not belong to the mirror as damage.
-        options: How to transfer, for a repair; where the work directory is.
-        on_event: Called with each `Damage`, with `Checked` a few times a second, and for a repair with what
-            a mirror reports.
-        stop: Set it to end gracefully; nothing is lost by that.
+        options: How to transfer, for a repair; and the work directory.
+        on_event: Called with each `Damage`, with `Checked` a few times per second, and during a repair with
+            the events of a mirror.
+        stop: Set it to end gracefully; nothing is lost.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
-        UsageError: `rebuild` of a ledger that is sound; `repair` where the source is not known.
-        DestinationError: The ledger or the destination cannot be read, or a run is at work on it.
-        CredentialsError, SourceError: as `resume`, for a repair.
+        NotAMirrorError: `dest` is not a mirror.
+        UsageError: `rebuild` is given, but the ledger is intact; or `repair`, but the source is not known.
+        DestinationError: The ledger or the destination cannot be read, or a run is using it.
+        CredentialsError, SourceError: As for `resume`, during a repair.
     """
     stop = stop or asyncio.Event()
     reporter = Reporter(on_event, stop)
