@@ -105,7 +105,7 @@ def exit_codes_page() -> str:
         (2, "The command line, a config file or a filter is wrong, or DEST is not a mirror."),
         (3, "Credentials are missing or refused."),
         (4, "The source cannot be read."),
-        (5, "The destination cannot be written: disk full, no permission, or another mirror holds it."),
+        (5, "The destination cannot be written: disk full, no permission, or another process is using it."),
         (130, "Stopped by Ctrl-C or SIGTERM. `stacpull resume` continues."),
     ]
     raised: dict[int, list[str]] = {}

@@ -93,7 +93,7 @@ class Selection:
         default=None,
         converter=arguments.geometry,
         metadata=option(
-            "Keep items whose geometry intersects this one: GeoJSON, or a file with it.",
+            "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
             metavar="GEOJSON|@FILE",
             read=arguments.area,
         ),
@@ -110,7 +110,7 @@ class Selection:
         default=None,
         converter=arguments.ratio,
         metadata=option(
-            "Keep items whose eo:cloud_cover is known and not above this.",
+            "Keep items whose eo:cloud_cover is known and at most this.",
             metavar="PERCENT",
             read=arguments.percentage,
         ),
@@ -244,7 +244,7 @@ class Selection:
         default=None,
         converter=arguments.pair,
         metadata=option(
-            "Process only shard I of N (split by item id), e.g. one per machine; auto in a job array.",
+            "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
             metavar="I/N|auto[/N]",
             read=arguments.shard,
         ),

@@ -4,8 +4,8 @@
 
     report = mirror("https://api.example.org/v1", "mirror")
 
-Each takes the arguments of its namesake in `stacpull`, waits until it has ended, and returns its result.
-Where an event loop is already running, as in a notebook, they raise `UsageError`: use
+Each function takes the arguments of the function of the same name in `stacpull`, waits for its end, and
+returns its result. If an event loop is already running, as in a notebook, it raises `UsageError`: use
 `await stacpull.mirror(...)` there.
 """
 

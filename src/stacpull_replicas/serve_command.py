@@ -76,7 +76,8 @@ def _run(replica: ReplicaServer) -> None:
 def command() -> None:
     """Run a replica of a service on this machine, for trials and tests.
 
-    Prints the export lines that point clients at it, and serves until it is stopped (Ctrl-C).
+    Prints `export` lines with the environment variables that clients need, and serves until it is stopped
+    (Ctrl-C).
     """
 
 

@@ -37,7 +37,7 @@ class ScenePixels:
     """The scene's id, or a description if there is none."""
     acquired: datetime | None
     precision: float | None
-    """Seconds: the true time is within `acquired` plus or minus this."""
+    """In seconds: the true time is within `acquired` plus or minus this."""
     satellite: str | None
     pixels: int
     share: float | None
@@ -50,8 +50,9 @@ class ScenePixels:
 class TraceDay:
     """One day: the index over the area, and the scenes that its valid pixels were taken from.
 
-    The mode is the scene with the most pixels over all tiles (on a tie the earlier one). With `--method
-    median`, the mode's fields hold the scene of the median index instead, and what needs a histogram is None.
+    The mode is the scene with the most pixels over all tiles (on a tie, the earlier one). With `--method
+    median`, the mode's fields describe the scene of the median index instead, and fields that need a
+    histogram are None.
     """
 
     date: date
@@ -94,7 +95,7 @@ class TraceDay:
 
 @dataclass(frozen=True, slots=True)
 class MedianRow:
-    """A row of the table that a median of scene indices gives (`--method median`)."""
+    """A row of the table of median scene indices (`--method median`)."""
 
     date: datetime
     """Time of the median's scene, cut to seconds."""
@@ -105,9 +106,9 @@ class MedianRow:
 class TraceEstimate:
     """The requests and cost of a trace (`--dry-run`).
 
-    The number of requests is not a limit: failed and divided requests add to it. Usually there are fewer:
-    days of cloud need no header, and areas that look divided in the catalog, which has covers only, may need
-    one request when the rectangles of the tiles are known.
+    The number of requests is not an upper limit: failed and divided requests add to it. Usually there are
+    fewer: cloudy days need no header. The catalog has only covers, so some areas look divided but need one
+    request once the rectangles of the tiles are known.
     """
 
     collection: str
@@ -129,7 +130,7 @@ class TraceEstimate:
 
 @dataclass(frozen=True, slots=True)
 class TraceReport:
-    """How a trace ended."""
+    """The result of a trace."""
 
     state: Literal["complete", "interrupted"]
     collection: str

@@ -65,19 +65,19 @@ async def trace(
     """Trace the scenes behind the pixels of an area, day by day.
 
     Args:
-        collection: The id of an ARPS collection of your own, with or without `byoc-`.
+        collection: The id of your ARPS collection, with or without `byoc-`.
         datetime: A date, text as STAC writes it ("2024-06-01/2024-06-30"), or (start, end) of dates. Both
             ends belong to the period.
         bbox: West, south, east, north in degrees. Give this or `geometry`.
-        geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a file of it, or
-            a shapely geometry.
+        geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a GeoJSON file,
+            or a shapely geometry.
         resolution: Metres per pixel.
         index: What to compute: a name in `stacpull_trace.indices.INDICES`; ndwi by default.
         evalscript: The path of an evalscript to compute instead.
-        method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
-        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. Responses are stored there,
-            so the same call resumes after any stop.
-        base_url: The deployment to ask.
+        method: `mode` counts the pixels of every scene; `median` gives the table of the median index.
+        out: The output: a folder, or a file `.csv`, `.parquet` or `.png`. Responses are stored there, so the
+            same call resumes after any stop.
+        base_url: The Sentinel Hub deployment.
         options: How to transfer.
         on_event: Called with the stages and with notices.
         stop: Set it to end gracefully; nothing is written, and the same call resumes.
@@ -85,7 +85,7 @@ async def trace(
     Raises:
         UsageError: An argument is invalid, or the service rejects the evalscript.
         CredentialsError: Credentials are missing or refused, or the collection belongs to another account.
-        SourceError: The service cannot be reached or read, or the quota is spent.
+        SourceError: The service cannot be reached or read, or the quota is exhausted.
         DestinationError: `out` cannot be written.
     """
     output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
@@ -137,7 +137,7 @@ async def trace_estimate(
     """Estimate the requests and the cost of `trace` with one search of the catalog.
 
     Args and Raises:
-        As `trace`.
+        As for `trace`.
     """
     asked = await asyncio.to_thread(
         _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -15,7 +17,8 @@ from typing import Any
 import distributed
 import pytest
 from tests.acceptance.chaos import Bodies
-from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import COMMAND, LABELS, ROOT, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.dask_chaos import dask_chaos
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, metadata_in
@@ -411,6 +414,13 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
     assert is_whole(dest, replica, ITEMS)
 
 
+@pytest.mark.slow
+def test_whoever_is_killed_nothing_is_lost_and_little_fetched_again():
+    report = dask_chaos(items=30, kills=6, afresh=6, seed=3)
+    assert report.complaints == []
+    assert report.kills.total() == 6
+
+
 # --- how it is asked for ------------------------------------------------------------------------------------
 
 
@@ -420,6 +430,51 @@ def test_a_number_starts_workers_here(tmp_path, served):
     ran = run(mirror_of(replica.base_url, dest, "--dask", "2", "--json"), environment(replica), timeout=120)
     assert ran.code == 0, ran.err
     assert is_whole(dest, replica, 6)
+
+
+@pytest.mark.slow
+def test_the_recipe_for_slurm_works(tmp_path, served):
+    """With an `srun` that starts two tasks here."""
+    replica = served()
+    page = (ROOT / "docs" / "howto" / "dask.md").read_text()
+    (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    script = script.replace("/scratch/shared/mirror", str(tmp_path / "m"))
+    script = script.replace("--no-progress", "--exclude-asset B10")
+    script = script.replace("dask scheduler ", "dask scheduler --host 127.0.0.1 --port 0 ")
+    srun = tmp_path / "srun"
+    task = '"$@" --host 127.0.0.1 --no-nanny'
+    srun.write_text(f"#!/bin/sh\nshift\n{task} &\nexec {task}\n")
+    srun.chmod(0o755)
+    here = {"PATH": f"{tmp_path}:{COMMAND.parent}:{os.environ['PATH']}"}
+    env = environment(replica, SOURCE=replica.base_url, COLLECTION=LABELS, **here)
+    with Running(["-e", "-c", script], env, cwd=tmp_path, program="/bin/bash") as process:
+        ran = process.ended(120)
+    assert ran.code == 0, ran.err
+    assert sync.verify(tmp_path / "m").exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_cluster_with_tls_is_used_as_its_client_says(tmp_path, served):
+    certificate, key = str(tmp_path / "c.pem"), str(tmp_path / "k.pem")
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run(["openssl", *made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    parts = {
+        f"tls_{role}_{kind}": path
+        for role in ("client", "worker", "scheduler")
+        for kind, path in (("cert", certificate), ("key", key))
+    }
+    security = distributed.Security(tls_ca_file=certificate, require_encryption=True, **parts)
+    replica = served()
+    how = {"n_workers": 1, "security": security, "protocol": "tls://", "host": "127.0.0.1"}
+    with (
+        distributed.LocalCluster(**how, dashboard_address="127.0.0.1:0") as processes,
+        distributed.Client(processes, set_as_default=False) as client,
+    ):
+        assert all(address.startswith("tls://") for address in client.scheduler_info()["workers"])
+        report = sync.mirror(
+            replica.base_url, tmp_path / "m", selection=SELECTION, options=options_for(replica), client=client
+        )
+    assert (report.exit_code, report.assets_done) == (0, 78)
 
 
 @pytest.mark.parametrize(

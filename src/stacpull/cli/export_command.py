@@ -57,9 +57,9 @@ def export(
 ) -> int:
     """Turn DEST into an index, training shards, a table of labels or references.
 
-    OUT is a file, for webdataset and torchgeo a directory. It appears when it is complete. An export that was
-    interrupted continues when it is run again. DEST is only read. For kerchunk it can be a table
-    that `headers --tiles` wrote: then the references are to the files of its source.
+    OUT is a file; for webdataset and torchgeo, it is a directory. It appears when it is complete. An export
+    that was interrupted continues when it is run again. DEST is only read. For kerchunk, DEST can be a table
+    that `headers --tiles` wrote; the references then point to the files at the source.
     """
     from stacpull.outputs import export as exporting
 

@@ -22,9 +22,9 @@ from stacpull.cli.printing import count, duration, size
 def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
     """Join the mirrors of several shards into DEST.
 
-    Each SHARD is a finished mirror, usually one that `mirror --shard I/N` made. DEST is made if it is not
-    there. Files are hard links where DEST is on the same file system, and copies where it is not; the shards
-    are only read. A merge that was stopped is run again and does the rest. Exits with 1 if an asset could not
+    Each SHARD is a finished mirror, usually made by `mirror --shard I/N`. DEST is created if it does not
+    exist. Files become hard links if DEST is on the same file system, and are copied otherwise; the shards
+    are only read. If a merge was stopped, run it again to finish it. The exit code is 1 if an asset could not
     be taken over.
     """
     from stacpull.upkeep import shard_merge

@@ -56,8 +56,8 @@ def plan(
 ) -> int:
     """Show what a mirror would do, without downloading.
 
-    Estimates items, assets, bytes, requests and time for the same options as mirror; with DEST, the part
-    that is still missing there.
+    Estimates items, assets, bytes, requests and time for the same options as mirror. With DEST, also shows
+    the part that is still missing.
     """
     from stacpull.engine import api
 

@@ -29,7 +29,7 @@ from stacpull.cli.printing import size
 def report_command(session: CommandSession, dest: Path, out: Path) -> int:
     """Write an HTML page about DEST: contents, sizes, runs, failures.
 
-    The page is self-contained: it opens without a network, and it loads nothing. DEST is only read.
+    The page is self-contained: it opens without a network connection and loads nothing. DEST is only read.
     """
     from stacpull.outputs.html_report import report
 

@@ -44,7 +44,7 @@ def resume(session: CommandSession, dest: Path) -> int:
 @command(
     "retry",
     *parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
-    click.Option(["--ordered"], is_flag=True, help="Ask again only for assets that were not ready yet."),
+    click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
     examples=["retry s2", "retry s2 --ordered"],
     scopes=(Scope.TRANSFER, Scope.OUTPUT),
     continues=True,
@@ -53,7 +53,7 @@ def resume(session: CommandSession, dest: Path) -> int:
 def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
     """Retry the failed assets of DEST.
 
-    Items and catalogs that could not be read are read again, too.
+    Items and catalogs that could not be read are also read again.
 
     Transfer options and credentials can be given again; only these are read from a config file.
     """

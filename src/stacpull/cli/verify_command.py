@@ -51,7 +51,7 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     Prints a line for each file that is missing, truncated, altered or unknown, and exits with 1 if there is
     damage. Files that do not belong to the mirror (unknown) are damage only with --strict.
     Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
-    touched. With --json each line is a JSON object, and the last one sums up.
+    touched. With --json, each line is a JSON object, and the last one is a summary.
     """
     from stacpull.upkeep import verify as verification
 

@@ -219,7 +219,7 @@ class Options:
     provider: Provider | None = None
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = attrs.field(
-        default="auto", metadata=option("HTTP client: auto uses the fast one where it can.")
+        default="auto", metadata=option("HTTP client: auto uses the fast one if possible.")
     )
     ca_bundle: Path | None = attrs.field(
         default=None,
@@ -234,12 +234,14 @@ class Options:
     checksum: Literal["sha256", "crc64nvme", "none"] = attrs.field(
         default="sha256",
         metadata=option(
-            "Checksum to record of every asset; crc64nvme is faster for large files.", group=_DEST
+            "Checksum to record for every asset; crc64nvme is faster for large files.", group=_DEST
         ),
     )
     missing: Literal["fail", "ok"] = attrs.field(
         default="fail",
-        metadata=option("Whether an asset that is listed but gone at the source is a failure.", group=_DEST),
+        metadata=option(
+            "Count listed assets that the source does not have as failed, or accept them.", group=_DEST
+        ),
     )
     revalidate: bool = attrs.field(
         default=False,
@@ -251,14 +253,14 @@ class Options:
     items_parquet: bool | None = attrs.field(
         default=None,
         metadata=option(
-            "Keep items.parquet in DEST, an index of all items (stac-geoparquet), from this run on.",
+            "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
             group=_DEST,
         ),
     )
     prune: bool = attrs.field(
         default=False,
         metadata=option(
-            "List the items in DEST that are gone at the source; with --yes, remove them.", group=_DEST
+            "List the items in DEST that the source no longer has; with --yes, remove them.", group=_DEST
         ),
     )
     yes: bool = attrs.field(
@@ -297,7 +299,7 @@ class Options:
     )
     adopt: bool = attrs.field(
         default=False,
-        metadata=option("Reuse files already in place if size and checksum (or date) match.", group=_DEST),
+        metadata=option("Reuse existing files if size and checksum (or date) match.", group=_DEST),
     )
     allow_private_hosts: bool = attrs.field(
         default=False,
@@ -307,7 +309,7 @@ class Options:
         default=None,
         converter=arguments.listening,
         metadata=option(
-            "Serve a web page that shows the run while it lasts; port 0 takes a free port.",
+            "Serve a web page that shows the run; port 0 selects a free port.",
             metavar="[HOST:]PORT",
             read=arguments.listen_address,
             group=_OUTPUT,

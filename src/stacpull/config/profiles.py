@@ -426,18 +426,18 @@ def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str])
 
 
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
-    """Return `options` with the credential profile `name`, as `--credentials NAME` would give them.
+    """Return `options` with the credential profile `name`, as `--credentials NAME` does.
 
     Args:
-        options: As the caller made them.
-        name: A profile's name, or the path of its file.
-        environ: The environment; that of the process if not given.
+        options: The options to complete.
+        name: The name of a profile, or the path of its file.
+        environ: The environment; None for the environment of the process.
 
     Returns:
         The options with the logins of the profile, its S3 settings and its limit per host.
 
     Raises:
-        UsageError: There is no such profile, or it cannot be read.
+        UsageError: The profile does not exist, or it cannot be read.
         CredentialsError: None of its logins is complete; the message names the variables.
     """
     variables = os.environ if environ is None else environ

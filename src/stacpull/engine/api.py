@@ -361,7 +361,7 @@ async def plan(
     out: Path | TextIO | None = None,
     with_credentials: bool = False,
 ) -> PlanReport:
-    """Report what `mirror` would do, without downloading; with `dest`, only what is still to be done.
+    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
 
     Args:
         source: As for `mirror`.

@@ -21,18 +21,18 @@ async def mirror_events(
     selection: Selection | None = None,
     options: Options | None = None,
 ) -> AsyncGenerator[Event | MirrorReport]:
-    """Run `stacpull.mirror` and yield its events, and at the end the `MirrorReport`.
+    """Run `stacpull.mirror` and yield its events; the last value is the `MirrorReport`.
 
     Leaving the loop early stops the run gracefully; the mirror can be resumed.
 
     Args:
         source: As for `mirror`.
         dest: As for `mirror`.
-        selection: What to keep; None keeps everything.
+        selection: The items and assets to mirror; None for all.
         options: How to transfer; None uses the defaults.
 
     Raises:
-        StacpullError: As `mirror`.
+        StacpullError: As for `mirror`.
     """
     news: asyncio.Queue[Event | None] = asyncio.Queue()
     stop = asyncio.Event()

@@ -1,0 +1,139 @@
+"""How much faster N Dask workers are than one, where each client address gets so many bytes per second.
+
+Every reply of the replica comes 50 ms after its request, as over a long way, and each client address has a
+link of its own that carries a fixed rate. Each worker has an address of its own on the loopback.
+The time is that from the first file to the last one: the start of a run takes about a second more.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.acceptance.command import environment, mirror_of, run, wait_until
+from tests.acceptance.dask_processes import DaskProcesses
+from tests.acceptance.trees import damage, expected_files
+
+from stacpull.clock import SystemClock
+from stacpull_replicas import MlhubReplica, replica_server, run_in_thread
+
+ROUND_TRIP_MS = 50
+_ADDRESS = """import os, socket, sys
+if any('engine.worker' in argument for argument in sys.orig_argv):
+    sys.modules['uvloop'] = None  # it opens its sockets itself
+    class Socket(socket.socket):
+        def connect(self, address):
+            if self.family == socket.AF_INET and self.getsockname()[1] == 0:
+                self.bind((os.environ['PYTHON_CLIENT_ADDRESS'], 0))
+            return super().connect(address)
+    socket.socket = Socket
+"""
+"""Gives every connection of a worker its own address. (Variables that begin with PYTHON are handed down.)"""
+
+
+class SpeedUp(NamedTuple):
+    """A run with so many workers."""
+
+    workers: int
+    seconds: float
+    """From the first file to the last one."""
+    total_seconds: float
+    """Of the whole command."""
+    files: int
+    megabytes: float
+    clients: int
+    """Addresses from which files were fetched."""
+
+    @property
+    def rate(self) -> float:
+        """Megabytes per second."""
+        return self.megabytes / self.seconds
+
+
+class _Links:
+    """A link for each client address, which carries so many bytes per second."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self._rate = bytes_per_second
+        self._free_at: dict[str, float] = {}
+        self.first = self.last = 0.0
+
+    def clear(self) -> None:
+        """Begin another run."""
+        self._free_at.clear()
+        self.first = self.last = 0.0
+
+    @property
+    def clients(self) -> int:
+        """How many client addresses there were."""
+        return len(self._free_at)
+
+    def wait_of(self, client: str, size: int) -> float:
+        """Return the seconds until a reply of so many bytes has come over the link of a client."""
+        now = time.monotonic()
+        self.first = self.first or now
+        end = self._free_at[client] = max(now, self._free_at.get(client, 0.0)) + size / self._rate
+        self.last = max(self.last, end)
+        return end - now
+
+
+def measure(
+    workers: tuple[int, ...], *, items: int, bytes_per_second: float, say: Callable[[str], None]
+) -> list[SpeedUp]:
+    """Make the same mirror with so many workers each."""
+    links, clock = _Links(bytes_per_second), SystemClock()
+    send = replica_server.RequestHandler._send
+
+    async def sent(handler: replica_server.RequestHandler, sender: Any, fault: Any) -> Any:
+        if handler.server != "api":
+            await clock.sleep(links.wait_of(str(sender.raw.remote), sender.reply.size))
+        return await send(handler, sender, fault)
+
+    found = []
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="stacpull-dask-") as temporary,
+        run_in_thread(MlhubReplica(items=items, seed=7, latency_ms=ROUND_TRIP_MS)) as replica,
+    ):
+        patch.setattr(replica_server.RequestHandler, "_send", sent)
+        site = Path(temporary, "site")
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(_ADDRESS)
+        for count in workers:
+            links.clear()
+            found.append(_measure(count, replica, Path(temporary, str(count)), links, site))
+            say(line(found[-1], found[0]))
+    return found
+
+
+def _measure(count: int, replica: MlhubReplica, place: Path, links: _Links, site: Path) -> SpeedUp:
+    path = f"{site}{os.pathsep}{environment()['PYTHONPATH']}"
+    with DaskProcesses(place / "dask", workers=0) as processes:
+        for number in range(count):
+            processes.add_worker(env={"PYTHONPATH": path, "PYTHON_CLIENT_ADDRESS": f"127.0.0.{number + 2}"})
+        assert wait_until(lambda: processes.log().count("Registered to:") == count, 120)
+        started = time.monotonic()
+        arguments = mirror_of(replica.base_url, place / "m", "--dask", processes.address, "--json")
+        ran = run(arguments, environment(replica), timeout=3600)
+        total = time.monotonic() - started
+    assert ran.code == 0, ran.err
+    assert not damage(place / "m", expected_files(replica.dataset, range(replica.dataset.items)))
+    seconds = links.last - links.first
+    return SpeedUp(
+        count, seconds, total, ran.report["assets_done"], ran.report["bytes_done"] / 1e6, links.clients
+    )
+
+
+def line(one: SpeedUp, first: SpeedUp) -> str:
+    """Return a run as a line of the table."""
+    gain = one.rate / first.rate
+    return (
+        f"{one.workers} workers ({one.clients} addresses): {one.files:,} files, {one.megabytes:.1f} MB in "
+        f"{one.seconds:.1f} s (command {one.total_seconds:.1f} s), {one.rate:.2f} MB/s, "
+        f"speed-up {gain:.2f}, {gain / one.workers * first.workers:.2f} per worker"
+    )
