@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
 import attrs
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
@@ -58,7 +57,8 @@ _LAST_ERRORS = 5
 T = TypeVar("T")
 
 
-class ClassInfo(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ClassInfo:
     """One list of label classes. `counts` is the number of items with each class, if they were counted."""
 
     name: str
