@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 GROUP = 512
 """Files a group at most."""
-_GROUP_FOR_BUCKET = 2048
-"""The same where each group waits for its slowest request."""
 PACE = 0.25
 """Seconds that a whole part waits for company at most."""
 _TURN = 0.02
@@ -152,7 +150,6 @@ class Publisher:
         self._on_failed = on_failed
         self._on_notice = on_notice
         self._area = area
-        self._most = GROUP if store.is_local else _GROUP_FOR_BUCKET
         self._group = _Group()
         self._placing: _Placing | None = None
         self._renamed = _Renamed()
@@ -174,7 +171,7 @@ class Publisher:
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
         if is_due and self._placing is not None and not self._placing.is_done():
             is_due, self._deadline = False, time.monotonic() + _TURN
-        if is_due or len(self._group) >= self._most:
+        if is_due or len(self._group) >= GROUP:
             self.publish()
         elif self._deadline is None and self._is_waiting:
             self._deadline = time.monotonic() + PACE
