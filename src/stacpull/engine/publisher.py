@@ -7,6 +7,9 @@ It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each 
     3. records the last group as done       its data and its names are durable now
     4. renames this group into place
 
+In a bucket, step 4 sends the files. It goes on while the next group gathers, and ends before anything of that
+is done.
+
 So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
 under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
 group. The JSON of an item travels the same way, after the last of its assets.
@@ -18,8 +21,9 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -32,14 +36,19 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
-from stacpull.models import Clip, IncomingPart
+from stacpull.models import Clip, Failure, IncomingPart
 from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Placement, Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 GROUP = 512
 """Files a group at most."""
 PACE = 0.25
 """Seconds that a whole part waits for company at most."""
+_TURN = 0.02
+"""Seconds after which a group that waits for the one before asks again."""
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
 _SLOW_IN_A_ROW = 3
@@ -66,6 +75,17 @@ class _Renamed(msgspec.Struct):
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)
+
+
+class _Placing(NamedTuple):
+    """A group on its way to its final names."""
+
+    results: Callable[[], list[Failure | None]]
+    """Waits for those of the assets, then of the items."""
+    is_done: Callable[[], bool]
+    assets: Sequence[WholePart]
+    items: Sequence[WrittenItem]
+    delivered: int
 
 
 WholePart = tuple[Arrival, str]
@@ -131,6 +151,7 @@ class Publisher:
         self._on_notice = on_notice
         self._area = area
         self._group = _Group()
+        self._placing: _Placing | None = None
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
@@ -147,10 +168,17 @@ class Publisher:
 
     def publish_if_due(self) -> None:
         """Publish a full or old group; else see that it is published in time."""
-        if len(self._group) >= GROUP or (self._deadline is not None and time.monotonic() >= self._deadline):
+        is_due = self._deadline is not None and time.monotonic() >= self._deadline
+        if is_due and self._placing is not None and not self._placing.is_done():
+            is_due, self._deadline = False, time.monotonic() + _TURN
+        if is_due or len(self._group) >= GROUP:
             self.publish()
-        elif self._deadline is None and (len(self._group) or self._renamed or self._final_items):
+        elif self._deadline is None and self._is_waiting:
             self._deadline = time.monotonic() + PACE
+
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(len(self._group) or self._placing or self._renamed or self._final_items)
 
     def deliver(self, parts: Sequence[WholePart]) -> None:
         """Add whole parts that the network side has handed in; `on_published` counts them."""
@@ -205,6 +233,7 @@ class Publisher:
             DestinationError: It cannot be put there.
         """
         directory, _, name = path.rpartition("/")
+        self._finish_placing()
         meta.claim_file(self._db, path)
         self._sync_all([part])
         failure = self._store.place(part, directory, name, replace=True)
@@ -219,6 +248,7 @@ class Publisher:
         Raises:
             DestinationError: they cannot be removed.
         """
+        self._finish_placing()
         remove_listed(self._db, self._store, lambda: self._sync_all(()))
 
     def sync_renamed(self) -> None:
@@ -227,12 +257,13 @@ class Publisher:
 
     def settle(self) -> None:
         """Publish until nothing waits any more."""
-        while len(self._group) or self._renamed or self._final_items:
+        while self._is_waiting:
             self.publish()
 
     def publish(self) -> None:
         """Bring one group under its final names, and record the one before."""
         self._deadline = None
+        self._finish_placing()
         group, self._group = self._group, _Group()
         before, self._renamed = self._renamed, _Renamed()
         written = self._items.write_parts(self._final_items, adopting=self.adopting)
@@ -240,10 +271,12 @@ class Publisher:
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
         self._record(before, group.failures, group.confirmed)
-        failures = self._rename(ready, written)
-        if failures:
-            self._group.failures.extend(failures)
-        self._on_published(group.delivered)
+        if ready or written:
+            self._placing = self._begun(ready, written, group.delivered)
+        else:
+            self._on_published(group.delivered)
+        if self._store.is_local:
+            self._finish_placing()
         self.publish_if_due()
 
     def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
@@ -338,27 +371,46 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _rename(
-        self, ready: Sequence[tuple[Arrival, str]], written: Sequence[WrittenItem]
-    ) -> list[AssetFailure]:
-        """Place the assets of this group, and the JSON of items whose assets are all recorded."""
-        failures = []
+    def _begun(self, assets: Sequence[WholePart], items: Sequence[WrittenItem], delivered: int) -> _Placing:
+        """Give the assets of a group their names, and the JSON of items whose assets are all recorded."""
         placements = [
             Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
-            for arrival, part in ready
+            for arrival, part in assets
         ]
-        items = [Placement(one.part, one.directory, one.name, one.is_ours) for one in written]
-        results = self._store.place_all(placements + items)
-        self._renamed.items.extend(self._items.placed(written, results[len(ready) :]))
-        for (arrival, part), failure in zip(ready, results[: len(ready)], strict=True):
+        placements += [Placement(one.part, one.directory, one.name, one.is_ours) for one in items]
+        if self._store.is_local:
+            results = self._store.place_all(placements)
+            return _Placing(lambda: results, lambda: True, assets, items, delivered)
+        sent = self._sender.submit(self._store.place_all, placements)
+        return _Placing(sent.result, sent.done, assets, items, delivered)
+
+    @cached_property
+    def _sender(self) -> ThreadPoolExecutor:
+        """The thread that sends the files of a group to a bucket."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few mirrors are in a bucket
+
+        return ThreadPoolExecutor(1, "stacpull-placing")
+
+    def _finish_placing(self) -> None:
+        """Take what became of the group that is on its way: it can be recorded after the next sync.
+
+        Raises:
+            DestinationError: The store fails.
+        """
+        placing, self._placing = self._placing, None
+        if placing is None:
+            return
+        results = placing.results()
+        for (arrival, part), failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
                 if self.adopting:
                     self._store.drop_part(part)  # a hard link of what lay there outlives its rename
             else:
                 self._store.drop_part(part)
-                failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
-        return failures
+                self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
+        self._renamed.items.extend(self._items.placed(placing.items, results[len(placing.assets) :]))
+        self._on_published(placing.delivered)
 
     def _is_ours(self, arrival: Arrival, part: str) -> bool:
         """Return True if a file in the place of an asset may be replaced: an earlier version, or the same."""
