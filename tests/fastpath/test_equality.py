@@ -33,8 +33,8 @@ def alike(
     with asyncio.Runner(loop_factory=loop) as runner:
         general, fast = runner.run(both(scripts, jobs, **how))
     if any(not script.pieces for one in scripts.values() for script in one):
-        # two sets of idle connections: what ends on an idle one is asked for again for free, on a new one not
-        fast, general = (one._replace(heard=[], requests=0, retries=[]) for one in (fast, general))
+        # two sets of idle connections: each may have one that the server has closed
+        fast, general = fast._replace(heard=[]), general._replace(heard=[])
     for of_fast, of_general in zip(fast, general, strict=True):
         assert of_fast == of_general
     assert len(fast.jobs) == len(jobs)
@@ -214,7 +214,9 @@ def scripts(draw: st.DrawFn) -> Script:
     """A response, more or less well-formed, cut into pieces, perhaps cut off.
 
     Left out is what depends on how bytes are cut by the network, and what the parser tells apart better than
-    aiohttp does (`tests/fastpath/test_wire.py`): bytes past the end of short, long and empty bodies.
+    aiohttp does (`tests/fastpath/test_wire.py`): bytes past the end of short, long and empty bodies. A close
+    without a byte is left out, too: on an idle connection the request is sent again for free, on a new one it
+    fails, and what the fast path hands over has idle connections of its own.
     """
     body, status, fields = draw(BODIES), draw(STATUSES), dict(draw(FIELDS))
     is_bare = status[:3] in {"204", "304"}
@@ -227,7 +229,7 @@ def scripts(draw: st.DrawFn) -> Script:
         return Script((raw + b"!",), closes=True)
     closes = framing in {"close", "short"} or draw(st.integers(0, 3)) == 0
     if draw(st.integers(0, 7)) == 0:
-        raw, closes = raw[: draw(st.integers(0, len(raw)))], True
+        raw, closes = raw[: draw(st.integers(1, len(raw)))], True
     elif draw(st.integers(0, 30)) == 0:
         raw = b"HTTP/1.1 100 Continue\r\n\r\n" + raw
     cuts = sorted(draw(st.lists(st.integers(0, min(len(raw), 400)), max_size=3)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,11 +18,14 @@ import attrs
 import pytest
 from tests.acceptance.command import LABELS, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
-from tests.servers.bucket_trees import keys, objects, tree
+from tests.servers.bucket_trees import body, keys, objects, tree
+from tests.servers.buckets import client
+from tests.servers.rclone import KEYS, rclone
 
 import stacpull
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
+from stacpull.store import bucket as room
 from stacpull.store import lease as leases
 from stacpull.store.bucket import BucketLocation, BucketStore
 from stacpull.store.lease import Lease
@@ -97,6 +102,42 @@ def test_a_lease_that_is_not_renewed_expires_and_whoever_had_it_hears_of_that(
         with machines.lease("two"):
             assert wait_until(lambda: suspended.lost is not None)
     assert "Another mirror has taken over s3://" in str(suspended.lost)
+
+
+def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at before it is written, and a warning says that this is not as safe."""
+    for name, value in KEYS.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    with rclone(tmp_path, is_filled_directly=False) as server, ExitStack() as opened:
+        url = f"http://127.0.0.1:{server.port}"
+        client(url, KEYS).create_bucket(Bucket=bucket)
+        machines = Machines(tmp_path, BucketLocation(bucket, "a", url), opened)
+        with machines.lease("one"), pytest.raises(DestinationError, match="Another mirror is writing to"):
+            machines.lease("two").__enter__()
+        with machines.lease("two") as taken:
+            assert taken.continues
+        assert "start no second mirror there" in str(machines.store("one").warning)
+
+
+def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
+    machines: Machines, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(room, "_PIECE", 5 << 20)
+    store = machines.store("one")
+    for filler in (b"a", b"b"):
+        data = filler * (12 << 20)
+        (tmp_path / "copy").write_bytes(data)
+        with (tmp_path / "copy").open("rb") as file:
+            assert store.store_own(ledger_copy.COPY, file, len(data), hashlib.sha256(data).digest())
+        assert body(s3, location, ledger_copy.COPY) == data
+
+
+def test_a_copy_that_is_damaged_is_not_used(machines: Machines, s3: Any, location: BucketLocation) -> None:
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{ledger_copy.COPY}", Body=b"\x1f\x8bno")
+    with pytest.raises(DestinationError, match=r"copy of the ledger in s3://.* is damaged"):
+        ledger_copy.fetch_copy(machines.store("one"))
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
