@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ from stacpull.store.own_parts import token_in
 HANDLER = "stacpull-worker"
 """The name of the handler, for connections to the Dask worker."""
 _PIECE = 1 << 18
+_LOOKS, _PAUSE = 100, 0.1
+"""How often `hold` looks for its session, and seconds between two looks."""
 
 
 class Comm(Protocol):
@@ -65,14 +68,20 @@ def token_seen(directory: str) -> str | None:
     return token_in(Path(directory))
 
 
-def hold(session: str, dask_worker: Any = None) -> None:
-    """Keep a thread of the Dask worker until a session ends: Dask takes a worker without a task for idle."""
-    del dask_worker
-    _sessions.setdefault(session, threading.Event()).wait()
+def hold(session: str) -> None:
+    """Keep a thread of the Dask worker until a session ends: Dask takes a worker without a task for idle.
+
+    It may start before the session does, or long after its end, if the Dask worker had other tasks.
+    """
+    for _ in range(_LOOKS):
+        if (over := _sessions.get(session)) is not None:
+            over.wait()
+            return
+        time.sleep(_PAUSE)
 
 
 _sessions: dict[str, threading.Event] = {}
-"""By session: set when it ends."""
+"""Sessions that last, by name: set when one ends."""
 
 
 @contextmanager
@@ -91,7 +100,7 @@ async def relay(comm: Comm, session: str = "") -> str:
         comm: The connection to the coordinator.
         session: What `hold` waits for.
     """
-    over = _sessions.setdefault(session, threading.Event())
+    over = _sessions[session] = threading.Event()
     try:
         process, sock = await asyncio.to_thread(spawn, "stacpull.engine.worker")
         try:
@@ -118,6 +127,6 @@ async def relay(comm: Comm, session: str = "") -> str:
             await asyncio.to_thread(discard, (process, sock))
     finally:
         comm.abort()
+        del _sessions[session]
         over.set()
-        _sessions.pop(session, None)
     return "dont-reply"
