@@ -269,3 +269,24 @@ def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]
     assert isinstance(failure, Failure)
     assert failure.kind is FailureKind.NETWORK
     assert still_open == 0
+
+
+def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> None:
+    """A server may serve one connection at a time; but one that was just opened is about to be used."""
+
+    async def main() -> tuple[bool, bool]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            http = fast()
+            host = http.connections.host(server.url("/").rpartition("/")[0])
+            assert host is not None
+            others = http.general()
+            await fetch(http, server.url("/"))
+            (idle,) = host.idle
+            new = await http.connections.connect(host)
+            async with others.open(Request(server.url("/"))) as response:
+                await response.read(10)
+            found = idle.is_usable, new.is_usable
+            await http.close()
+            return found
+
+    assert run(main()) == (False, True)

@@ -147,9 +147,11 @@ class FastConnections:
         return Pace(*self._pace)
 
     def _close_idle(self, endpoint: Endpoint) -> None:
-        for connection in list(self.open):
-            if connection.host.place.endpoint == endpoint and connection.is_usable:
-                connection.close()
+        """Close the idle connections to an endpoint; one that was just opened for a request is not idle."""
+        for host in self._hosts.values():
+            if host.place.endpoint == endpoint:
+                for connection in list(host.idle):
+                    connection.close()
 
     def _wind(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._turn, self._on_turn)
