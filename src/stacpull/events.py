@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
-
-import msgspec
-from msgspec.structs import asdict, replace
 
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secrets
@@ -35,7 +33,8 @@ DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "un
 """`obstructed`: a link, directory or device has the name of a file."""
 
 
-class RunStarted(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class RunStarted:
     """A run starts, or resumes (`resumed`). `source` contains no credentials."""
 
     run: int
@@ -43,7 +42,8 @@ class RunStarted(msgspec.Struct, frozen=True):
     resumed: bool
 
 
-class HostProgress(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class HostProgress:
     """The state of the requests to one host."""
 
     host: str
@@ -61,7 +61,8 @@ class HostProgress(msgspec.Struct, frozen=True):
     pause."""
 
 
-class Progress(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Progress:
     """The progress of a run: the counters of its selection (docs/json.md), sizes in bytes."""
 
     items_seen: int = 0
@@ -103,14 +104,16 @@ class Progress(msgspec.Struct, frozen=True):
         return max(self.assets_planned, round(self.assets_planned / min(1.0, read))) if read > 0 else None
 
 
-class Notice(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Notice:
     """Something the user should know. `text` is one plain sentence without credentials."""
 
     level: Literal["debug", "info", "warning"]
     text: str
 
 
-class AssetFailed(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class AssetFailed:
     """An asset failed for good in this run (`retry` tries it again)."""
 
     item: ItemId
@@ -119,7 +122,8 @@ class AssetFailed(msgspec.Struct, frozen=True):
     message: str
 
 
-class ItemGone(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ItemGone:
     """An item of the mirror no longer exists at the source (`--prune`). `assets` counts its asset files."""
 
     item: ItemId
@@ -129,14 +133,16 @@ class ItemGone(msgspec.Struct, frozen=True):
     """True if the item was removed from the mirror."""
 
 
-class RunEnded(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class RunEnded:
     """The run has ended; `state` is its state in the ledger."""
 
     run: int
     state: Literal["complete", "interrupted", "failed"]
 
 
-class Checked(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Checked:
     """The progress of `verify` (or a rebuild): files and bytes checked, and those expected."""
 
     files: int
@@ -147,7 +153,8 @@ class Checked(msgspec.Struct, frozen=True):
     bytes_expected: int | None = None
 
 
-class Damage(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Damage:
     """A file in DEST that differs from the ledger. `path` is relative to DEST.
 
     `expected` and `found` are descriptions in words: "12345 bytes, sha256 0f…", "a link", "nothing".
@@ -167,7 +174,8 @@ class Damage(msgspec.Struct, frozen=True):
         return asdict(self)
 
 
-class Stage(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Stage:
     """The progress of a job other than a mirror: `done` of `total` steps of a stage (None: not known yet)."""
 
     name: str

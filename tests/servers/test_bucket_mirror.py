@@ -177,7 +177,7 @@ def test_a_mirror_in_a_bucket_follows_its_source(location: BucketLocation, s3: A
     """Refresh, prune, failures, retry and status are those of a mirror on disk."""
     work, dest = tmp_path / "work", tmp_path / "dest"
     remember_bucket(work, location)
-    options = stacpull.Options(prune=True, yes=True, retries=0)
+    options = stacpull.Options(prune=True, yes=True, retries=2)
     with run_in_thread(EvolvingReplica(items=30)) as replica:
 
         def both() -> tuple[stacpull.MirrorReport, ...]:

@@ -6,12 +6,11 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
 import attrs
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
@@ -58,7 +57,8 @@ _LAST_ERRORS = 5
 T = TypeVar("T")
 
 
-class ClassInfo(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ClassInfo:
     """One list of label classes. `counts` is the number of items with each class, if they were counted."""
 
     name: str

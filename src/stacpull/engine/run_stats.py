@@ -112,7 +112,7 @@ class RunStats:
     def report(self, ending: RunOutcome, dest: str, work: str | None) -> MirrorReport:
         """Return the report of the run."""
         progress = self.progress()
-        shared = {f.name for f in fields(MirrorReport)} & set(Progress.__struct_fields__)
+        shared = {f.name for f in fields(MirrorReport)} & {f.name for f in fields(Progress)}
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
             state=ending.state,
