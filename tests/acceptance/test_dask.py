@@ -361,6 +361,7 @@ def test_a_coordinator_or_a_scheduler_that_is_killed_costs_what_was_in_flight(tm
             assert transferring(processes, bodies)
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: not workers_of(processes.workers[0].pid), 5)
+        time.sleep(0.3)  # the replica notes what it sent to those that are gone
         bodies.begin_life()
         with Running(arguments, environment(replica)) as process:
             assert transferring(processes, bodies)
