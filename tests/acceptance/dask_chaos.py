@@ -11,7 +11,6 @@ import random
 import signal
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +35,7 @@ class DaskChaosReport:
     items: int
     files: int
     workers: int
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VICTIMS, 0))
     """By victim."""
     damage: Damage = field(default_factory=Damage)
     files_again: int = 0
@@ -47,6 +46,11 @@ class DaskChaosReport:
     looks: int = 0
     seconds: float = 0.0
     complaints: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many kills there were."""
+        return sum(self.kills.values())
 
     @property
     def is_right(self) -> bool:
@@ -77,7 +81,7 @@ class _DaskChaos:
     def run(self, kills: int, afresh: int) -> DaskChaosReport:
         """Kill so many times; a new mirror is begun after each `afresh`."""
         started = time.monotonic()
-        while left := kills - self.report.kills.total():
+        while left := kills - self.report.total:
             self._mirror += 1
             self.dest = self._place / f"mirror-{self._mirror}"
             self._rest = AtRest(self.dest, self.assets)
@@ -87,17 +91,15 @@ class _DaskChaos:
             if self.report.complaints:
                 break
         self.report.seconds = time.monotonic() - started
-        self.report.bound = WORKERS * self.report.kills.total()
+        self.report.bound = WORKERS * self.report.total
         if self.report.files_again > self.report.bound:
             self.report.complaints.append("more was fetched again than the kills may cost")
         return self.report
 
     def _one_mirror(self, kills: int) -> None:
-        before = self.report.kills.total()
-        while (done := self.report.kills.total() - before) < kills:
-            with DaskProcesses(
-                self._place / f"dask-{self.report.kills.total()}", self.report.workers
-            ) as processes:
+        before = self.report.total
+        while (done := self.report.total - before) < kills:
+            with DaskProcesses(self._place / f"dask-{self.report.total}", self.report.workers) as processes:
                 if not self._one_life(processes, kills - done):
                     break
         with DaskProcesses(self._place / f"last-{self._mirror}", self.report.workers) as processes:
@@ -129,7 +131,7 @@ class _DaskChaos:
                     break
                 victim = self._draw.choice(VICTIMS)
                 self.report.kills[victim] += 1
-                number = self.report.kills.total()
+                number = self.report.total
                 self._say(f"mirror {self._mirror}, kill {number}: {victim}, {missing} files missing")
                 if victim == "coordinator":
                     process.signal(signal.SIGKILL)
@@ -152,7 +154,7 @@ class _DaskChaos:
             self.report.complaints.append(f"a run ended with {ran.code}: {ran.err[-500:]}")
         if "Traceback" in ran.err:
             self.report.complaints.append(f"a run printed a traceback: {ran.err[-2000:]}")
-        self._look(f"after kill {self.report.kills.total()}")
+        self._look(f"after kill {self.report.total}")
         return ran.code != 0
 
     def _wait(self, process: Running, wanted: int) -> None:

@@ -10,7 +10,8 @@ between workers, and in the messages of `--processes N`. Compared with batches a
   size has to be guessed, and nothing to deliver twice: what a lost worker had is known at any moment.
 - A gate that closes is closed everywhere after one message, and limits are divided again within a message.
 - Neither jobs (their hrefs may be signed) nor credentials pass through the scheduler, its graph or its logs.
-- What comes from a worker process is decoded by type. Results of tasks would be unpickled here.
+- What comes from a worker process is decoded by type. Results of tasks would be unpickled here. (Dask
+  unpickles what Dask workers answer to the scheduler's calls; they never read what servers send.)
 
 The price: the coordinator must reach the workers directly, as Dask workers reach each other.
 
