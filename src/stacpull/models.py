@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.redact import Secrets, place_of
+from stacpull.redact import Secrets, unsigned_url
 
 __all__ = [
     "OF_COLLECTION",
@@ -315,7 +315,7 @@ class Job(NamedTuple):
         A validator is of one URL (RFC 9110, 8.8): at another one than was planned, but for its signature,
         the whole is asked for.
         """
-        moved = self.moved or place_of(hrefs[0]) != place_of(self.href)
+        moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
         present = None if moved else self.present
         return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
 

@@ -24,7 +24,7 @@ __all__ = [
     "cut_url",
     "is_credential_name",
     "is_signed",
-    "place_of",
+    "unsigned_url",
 ]
 
 _KEYS = frozenset(
@@ -261,7 +261,7 @@ def cut_url(url: str) -> str:
     return _cut(url, keep_tokens=False)[0]
 
 
-def place_of(url: str) -> str:
+def unsigned_url(url: str) -> str:
     """Return what of a URL says where something is: no credential, no signature, no Fernet token in its path.
 
     MLHub's assets are `/download/<token>`, with another token each time an item is read. A token is 0x80 and

@@ -117,7 +117,7 @@ def test_a_run_that_is_stopped_there_ends_the_same(
         raise stacpull.StacpullError("stopped")
 
     with monkeypatch.context() as patched, store_on_thread():
-        patched.setattr("stacpull.engine.mirror_store.forget_unwanted", stopped)
+        patched.setattr("stacpull.engine.mirror_operations.forget_unwanted", stopped)
         with pytest.raises(stacpull.StacpullError, match="stopped"):
             mirror(source, dest, exclude_assets="B10")
     assert stacpull.status(dest).assets_failed == (4 if before else 0)

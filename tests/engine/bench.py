@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stacpull.clock import SystemClock
 from stacpull.engine import recovery
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import arrival_of
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
@@ -20,7 +20,7 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
-from stacpull.ledger.runs import Requests, RunSpec
+from stacpull.ledger.runs import RunFlags, RunSpec
 from stacpull.models import Asset, IncomingPart, ItemId, Job, PlannedItem, Received, Validator, incoming_part
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
@@ -71,10 +71,10 @@ class Bench:
         self.published: list[int] = []
         self.notices: list[str] = []
         self.stopped = False
-        self.store = MirrorStore(
+        self.store = MirrorOperations(
             Workspace(self.destination, self.db),
             runs.stored(self.db, self.run.id),
-            Requests(),
+            RunFlags(),
             checksum="sha256",
             secrets=Secrets(()),
             clock=SystemClock(),

@@ -11,10 +11,10 @@ from pathlib import Path
 from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.store_client import StoreClient, StoreEvents, started_store
 from stacpull.events import AssetFailed, Stage
-from stacpull.ledger.runs import Requests
+from stacpull.ledger.runs import RunFlags
 from stacpull.models import Received, Validator
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
@@ -58,9 +58,9 @@ async def opened(
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with started_store() as started:
-            await client.open(started, Requests(), lock.fileno())
+            await client.open(started, RunFlags(), lock.fileno())
             try:
-                await client.call(MirrorStore.recover)
+                await client.call(MirrorOperations.recover)
                 yield client
                 await client.flush()
             finally:

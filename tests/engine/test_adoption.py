@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from stacpull.engine.adoption import Stated, disagreement, is_proven
+from stacpull.engine.adoption import ExpectedContent, disagreement, is_proven
 from stacpull.models import Checksum
 from stacpull.transfer.checks import Check
 
@@ -22,22 +22,22 @@ def check(algorithm: str, digest: bytes, *, sure: bool = True) -> Check:
 @pytest.mark.parametrize(
     ("stated", "why", "proven"),
     [
-        (Stated(9, (check("md5", MD5),)), None, True),
-        (Stated(None, (check("md5", MD5),)), None, True),
-        (Stated(9, (check("md5", MD5, sure=False),)), None, True),
-        (Stated(9, ()), None, False),
-        (Stated(None, ()), None, False),
-        (Stated(9, (), 1000.0), None, True),
-        (Stated(9, (), 1000.9), None, True),
-        (Stated(9, (), 1001.0), None, False),
-        (Stated(None, (), 1000.0), None, False),
-        (Stated(8, (), 1000.0), "it has 9 bytes, the source 8", False),
-        (Stated(9, (check("md5", SHA[:16]),)), "its md5 is not what Content-MD5 states", False),
-        (Stated(9, (check("md5", SHA[:16], sure=False),)), None, False),
-        (Stated(9, (check("sha256", SHA), check("md5", MD5[::-1]))), "its md5 is not", True),
+        (ExpectedContent(9, (check("md5", MD5),)), None, True),
+        (ExpectedContent(None, (check("md5", MD5),)), None, True),
+        (ExpectedContent(9, (check("md5", MD5, sure=False),)), None, True),
+        (ExpectedContent(9, ()), None, False),
+        (ExpectedContent(None, ()), None, False),
+        (ExpectedContent(9, (), 1000.0), None, True),
+        (ExpectedContent(9, (), 1000.9), None, True),
+        (ExpectedContent(9, (), 1001.0), None, False),
+        (ExpectedContent(None, (), 1000.0), None, False),
+        (ExpectedContent(8, (), 1000.0), "it has 9 bytes, the source 8", False),
+        (ExpectedContent(9, (check("md5", SHA[:16]),)), "its md5 is not what Content-MD5 states", False),
+        (ExpectedContent(9, (check("md5", SHA[:16], sure=False),)), None, False),
+        (ExpectedContent(9, (check("sha256", SHA), check("md5", MD5[::-1]))), "its md5 is not", True),
     ],
 )
-def test_what_speaks_for_and_against_it(stated: Stated, why: str | None, proven: bool) -> None:
+def test_what_speaks_for_and_against_it(stated: ExpectedContent, why: str | None, proven: bool) -> None:
     found = disagreement(stated, len(BODY), DIGESTS)
     assert found == why or (why is not None and found is not None and found.startswith(why))
     assert is_proven(stated, len(BODY), 1000.5, DIGESTS) is proven

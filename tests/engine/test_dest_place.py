@@ -8,7 +8,7 @@ import pytest
 
 from stacpull import DestinationError, Options, UsageError
 from stacpull.config.dest import bucket_url
-from stacpull.engine.dest_place import place_of
+from stacpull.engine.dest_place import parse_dest
 from stacpull.ledger.database import ledger_path
 from stacpull.store.bucket import BucketLocation
 from stacpull.store.store_choice import bucket_of, remember_bucket
@@ -67,7 +67,7 @@ def test_a_new_mirror_in_a_bucket(tmp_path: Path) -> None:
     options = Options(
         work=tmp_path / "w", dest_profile="p", dest_region="r", dest_endpoint_url="http://one:1/"
     )
-    place = place_of(URL, options)
+    place = parse_dest(URL, options)
     assert place == (tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r", "p"))
     assert place.name == URL
     assert list(tmp_path.iterdir()) == []
@@ -84,8 +84,8 @@ def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path)
         (work, Options(dest_endpoint_url="http://one:1/")),
     )
     for dest, options in named:
-        assert place_of(dest, options) == (work, known)
-    changed = place_of(work, Options(dest_profile="other", dest_region="there")).bucket
+        assert parse_dest(dest, options) == (work, known)
+    changed = parse_dest(work, Options(dest_profile="other", dest_region="there")).bucket
     assert changed is not None
     assert (changed.mirror, changed.profile, changed.region) == (known.mirror, "other", "there")
 
@@ -116,18 +116,18 @@ def test_what_contradicts_itself_is_refused(
     places = {"WORK": str(work), "MIRROR": str(mirror)}
     given = {name: places.get(value, value) for name, value in options.items()}
     with pytest.raises(UsageError) as caught:
-        place_of(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
+        parse_dest(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
     assert said in str(caught.value)
     assert "planted" not in str(caught.value)
 
 
 def test_a_work_directory_that_was_never_used_may_be_given_to_another_bucket(tmp_path: Path) -> None:
     remember_bucket(tmp_path / "w", LOCATION)
-    place = place_of("s3://right/one", Options(work=tmp_path / "w"))
+    place = parse_dest("s3://right/one", Options(work=tmp_path / "w"))
     assert place.bucket == BucketLocation("right", "one")
 
 
 def test_a_damaged_note_of_the_bucket_is_an_error(work: Path) -> None:
     (work / ".stacpull" / "bucket.json").write_text('{"bucket"')
     with pytest.raises(DestinationError, match="cannot be read"):
-        place_of(URL, Options(work=work))
+        parse_dest(URL, Options(work=work))

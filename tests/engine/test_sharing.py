@@ -12,7 +12,7 @@ import pytest
 
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
-from stacpull.net.client import Begun
+from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
@@ -28,7 +28,9 @@ class Fetching(Fetcher):
         self.asked: list[int] = []
         self._failing = failing
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
+    async def fetch(
+        self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
+    ) -> Received:
         del count_refusal, begun
         self.asked.append(job.row)
         await asyncio.sleep(0)

@@ -17,11 +17,11 @@ from tests.engine.opened_store import Heard, opened, received, until
 from stacpull.engine import store_messages as messages
 from stacpull.engine.child_process import spawn
 from stacpull.engine.messages import framed
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
-from stacpull.ledger.runs import Requests
+from stacpull.ledger.runs import RunFlags
 from stacpull.models import Failure, FailureKind, IncomingPart, ItemId, Job
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
@@ -77,7 +77,7 @@ def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Pa
             store.fail(jobs[1], reset, 1)
             store.put(jobs[0], received(b"x"))
             await until(lambda: heard.written)
-            await store.call(MirrorStore.settle)
+            await store.call(MirrorOperations.settle)
             assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
 
     run(course)
@@ -97,10 +97,10 @@ def test_what_is_not_text_in_a_response_goes_through(tmp_path: Path, jobs: list[
 def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:
-            assert await store.call(MirrorStore.pending_jobs, 0, 10) == jobs
-            known = await store.call(MirrorStore.known, [ItemId("c", "i"), ItemId("c", "j")])
+            assert await store.call(MirrorOperations.pending_jobs, 0, 10) == jobs
+            known = await store.call(MirrorOperations.known, [ItemId("c", "i"), ItemId("c", "j")])
             assert known == {ItemId("c", "i")}
-            assert await store.call(MirrorStore.sample_candidates, None, 10) == []
+            assert await store.call(MirrorOperations.sample_candidates, None, 10) == []
 
     run(course)
 
@@ -110,17 +110,17 @@ def test_an_error_of_the_ledger_belongs_to_the_caller(
 ) -> None:
     heard = Heard()
 
-    def sqlite_fails(store: MirrorStore, _run: int) -> int:
+    def sqlite_fails(store: MirrorOperations, _run: int) -> int:
         found: int = store.execute("SELECT nonsense")  # type: ignore[attr-defined] # it is a connection
         return found
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
             with monkeypatch.context() as patch:
-                patch.setattr("stacpull.engine.mirror_store.runs.matched_by_walk", sqlite_fails)
+                patch.setattr("stacpull.engine.mirror_operations.runs.matched_by_walk", sqlite_fails)
                 with pytest.raises(DestinationError, match="nonsense"):
-                    await store.call(MirrorStore.matched_by_walk)
-            assert await store.call(MirrorStore.newest_job) == 3
+                    await store.call(MirrorOperations.matched_by_walk)
+            assert await store.call(MirrorOperations.newest_job) == 3
 
     run(course)
     assert heard.broken == []
@@ -132,9 +132,9 @@ def test_what_is_not_an_operation_or_has_other_arguments_is_refused(tmp_path: Pa
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:
             with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(MirrorStore.pending_jobs, "0; DROP TABLE", 1)  # type: ignore[arg-type]
+                await store.call(MirrorOperations.pending_jobs, "0; DROP TABLE", 1)  # type: ignore[arg-type]
             with pytest.raises(KeyError):
-                await store.call(MirrorStore.__init__)  # type: ignore[misc]
+                await store.call(MirrorOperations.__init__)  # type: ignore[misc]
 
     run(course)
 
@@ -153,8 +153,8 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
             store.put(jobs[0], received(b"x"))
             await until(lambda: heard.broken)
             with pytest.raises(DestinationError, match="failed to store"):
-                await store.call(MirrorStore.newest_job)
-            await store.call(MirrorStore.end_run, "failed", "The disk failed.")
+                await store.call(MirrorOperations.newest_job)
+            await store.call(MirrorOperations.end_run, "failed", "The disk failed.")
 
     run(course)
     assert [type(error) for error in heard.broken] == [DestinationError]
@@ -229,7 +229,7 @@ def test_a_store_process_that_is_killed_while_it_closes_has_not_closed(tmp_path:
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call(MirrorStore.newest_job)
+        await store.call(MirrorOperations.newest_job)
 
 
 def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path, jobs: list[Job]) -> None:
@@ -238,7 +238,7 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
     part = IncomingPart(one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x")
-    opening = messages.OpenMirror(os.fsencode(tmp_path), 1, Requests(), "sha256", [], [], {})
+    opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(messages.IncomingParts([part], 1)))
     os.close(lock.fileno())  # as a kill does: the file still names the process
@@ -267,9 +267,9 @@ def test_a_stop_reaches_an_operation_under_way(
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:
             monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
-            monkeypatch.setattr("stacpull.engine.mirror_store._CATALOG_PATIENCE", 0.0)
+            monkeypatch.setattr("stacpull.engine.mirror_operations._CATALOG_PATIENCE", 0.0)
             async with asyncio.TaskGroup() as group:
-                group.create_task(store.call(MirrorStore.write_catalogs))
+                group.create_task(store.call(MirrorOperations.write_catalogs))
                 await until(lambda: started)
                 store.stop()
 
@@ -285,7 +285,7 @@ def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[J
             store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
             await until(lambda: heard.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(MirrorStore.newest_job)
+                await store.call(MirrorOperations.newest_job)
 
     with pytest.raises(WorkerError, match="ValidationError"):
         run(course)

@@ -12,7 +12,7 @@ from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import recovery
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
@@ -167,7 +167,7 @@ def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
             if asked:
                 await store.flush()
                 with pytest.raises(DestinationError):
-                    await store.call(MirrorStore.settle)
+                    await store.call(MirrorOperations.settle)
             else:
                 await until(lambda: heard.broken)
 

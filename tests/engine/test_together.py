@@ -8,7 +8,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine import mirror_store
-from stacpull.engine.mirror_store import StopDeadline
+from stacpull.engine.mirror_operations import StopDeadline
 from stacpull.engine.together import within_grace
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.fastpath.requests import RemoteHost, is_plain, place_of, request_tail, split_url
+from stacpull.fastpath.requests import RemoteHost, is_plain, parse_origin, request_tail, split_url
 from stacpull.hosts import host_of
 
 
@@ -57,7 +57,7 @@ def test_a_target_always_fits_into_a_request_line(text: str) -> None:
     ],
 )
 def test_plain_places(origin: str, place: RemoteHost, authority: str) -> None:
-    assert place_of(origin) == place
+    assert parse_origin(origin) == place
     assert place.authority == authority
     assert place.name == host_of(f"{origin}/x")
     assert place.is_tls is (place.scheme == "https")
@@ -73,12 +73,12 @@ def test_plain_places(origin: str, place: RemoteHost, authority: str) -> None:
     ],
 )  # fmt: skip
 def test_odd_places(origin: str) -> None:
-    assert place_of(origin) is None
+    assert parse_origin(origin) is None
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_plain_place_or_none(text: str) -> None:
-    place = place_of(f"http://{text}")
+    place = parse_origin(f"http://{text}")
     if place is not None:
         assert place.host
         assert place.host.isascii()

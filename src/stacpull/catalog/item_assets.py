@@ -12,7 +12,7 @@ from typing import Any
 from stacpull.catalog.references import reference
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.planning.prefixes import object_of
-from stacpull.redact import cut_url, place_of
+from stacpull.redact import cut_url, unsigned_url
 from stacpull.urls import is_remote, join, without_blanks
 
 _SCHEMAS = "https://stac-extensions.github.io"
@@ -91,7 +91,7 @@ def _is_lasting(asset: object, base: str | None) -> bool:
     if not isinstance(href, str):
         return False
     url = join(base, href) or without_blanks(href)
-    return is_remote(url) and place_of(url) == url and _SCRUBBED not in url
+    return is_remote(url) and unsigned_url(url) == url and _SCRUBBED not in url
 
 
 def note_cut_hrefs(document: Json) -> Json:

@@ -282,10 +282,10 @@ def _work_directory(url: str, raw: Mapping[str, object], scopes: frozenset[Scope
 
     if "work" not in raw:
         return dest_path(url)
-    from stacpull.engine.dest_place import place_of
+    from stacpull.engine.dest_place import parse_dest
 
     flags = {name.replace("_", "-"): value for name, value in raw.items()}
-    return place_of(url, resolve(flags, scopes=scopes).options).work
+    return parse_dest(url, resolve(flags, scopes=scopes).options).work
 
 
 def given_by(

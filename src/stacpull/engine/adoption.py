@@ -40,7 +40,7 @@ _LISTINGS = 4096
 _READ = 1 << 20
 
 
-class Stated(NamedTuple):
+class ExpectedContent(NamedTuple):
     """What the item and the server state of an asset."""
 
     size: int | None
@@ -57,7 +57,7 @@ class _Stranger(NamedTuple):
     digests: Mapping[str, bytes]
 
 
-def disagreement(stated: Stated, size: int, digests: Mapping[str, bytes]) -> str | None:
+def disagreement(stated: ExpectedContent, size: int, digests: Mapping[str, bytes]) -> str | None:
     """Return why a file cannot be the asset, None if nothing sure speaks against it."""
     if stated.size is not None and size != stated.size:
         return f"it has {size} bytes, the source {stated.size}"
@@ -67,7 +67,7 @@ def disagreement(stated: Stated, size: int, digests: Mapping[str, bytes]) -> str
     return None
 
 
-def is_proven(stated: Stated, size: int, modified: float, digests: Mapping[str, bytes]) -> bool:
+def is_proven(stated: ExpectedContent, size: int, modified: float, digests: Mapping[str, bytes]) -> bool:
     """Return True if a file with which nothing disagrees is the asset: a digest agrees, or size and time."""
     if any(digests[check.checksum.algorithm] == check.checksum.digest for check in stated.checks):
         return True
@@ -107,7 +107,7 @@ class AdoptingFetcher:
         if not names or (job.name is not None and job.name not in names):
             return None
         if job.name is not None and job.checksum is not None:
-            stated = Stated(job.size, (Check(job.checksum, "file:checksum"),))
+            stated = ExpectedContent(job.size, (Check(job.checksum, "file:checksum"),))
             return await self._judged(job, job.name, stated, Received(0, None, ""))
         try:
             async with self._client.open(
@@ -122,7 +122,9 @@ class AdoptingFetcher:
             return None
         return await self._judged(job, name, _stated(job, url, headers), received)
 
-    async def _judged(self, job: Job, name: str, stated: Stated, received: Received) -> Received | None:
+    async def _judged(
+        self, job: Job, name: str, stated: ExpectedContent, received: Received
+    ) -> Received | None:
         """Return `received` with the file that is there, if it is the asset; None if nothing proves it.
 
         Raises:
@@ -183,11 +185,11 @@ class AdoptingFetcher:
         return destination.parts / part
 
 
-def _stated(job: Job, url: str, headers: Mapping[str, str]) -> Stated:
+def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:
     """Return what the item states, and the response to a HEAD."""
     length = content_length(headers)
     checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
-    return Stated(
+    return ExpectedContent(
         job.size if job.size is not None else length, checks, _time_of(headers.get("Last-Modified"))
     )
 

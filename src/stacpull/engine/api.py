@@ -19,7 +19,7 @@ from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
-from stacpull.engine.dest_place import DestPlace, place_of
+from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
 from stacpull.engine.items_parquet import is_pyarrow_installed
@@ -104,7 +104,7 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     options = _with_client(instance("options", Options, options), client)
-    place = await asyncio.to_thread(place_of, dest, options)
+    place = await asyncio.to_thread(parse_dest, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         return await _mirror(source, place, selection, options, on_event, stop)
@@ -383,7 +383,7 @@ async def plan(
         raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
-    place = None if dest is None else await asyncio.to_thread(place_of, dest, options)
+    place = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)

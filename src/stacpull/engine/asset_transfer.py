@@ -108,7 +108,7 @@ class AttemptCall(Protocol[J_contra, T_co]):
         ...
 
 
-class BegunAttempt(NamedTuple, Generic[J, T]):
+class StartedAttempt(NamedTuple, Generic[J, T]):
     """A first attempt that the fast path has begun."""
 
     fetch: AttemptCall[J, T]
@@ -142,7 +142,7 @@ class AssetTransfer(Generic[J, T]):
         "_asked", "_begun", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
     )  # fmt: skip
 
-    def __init__(self, job: J, tools: TransferTools[J, T], begun: BegunAttempt[J, T] | None = None) -> None:
+    def __init__(self, job: J, tools: TransferTools[J, T], begun: StartedAttempt[J, T] | None = None) -> None:
         self.job = job
         self.attempts = 0
         self._tools = tools

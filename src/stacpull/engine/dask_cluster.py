@@ -53,7 +53,7 @@ from stacpull.config.options import Options
 from stacpull.engine import dask_relay
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.messages import MessageFrames, framed
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.recovery import boot_id
 from stacpull.engine.shares import HostShares
@@ -445,10 +445,10 @@ class DaskPlace:
         boot = await cluster.call(address, dask_relay.install)
         is_here = boot == cluster.boot != ""
         own, token = new_name(here=is_here), secrets.token_hex(16)
-        await cluster.store.call(MirrorStore.make_own_parts, own, token)
+        await cluster.store.call(MirrorOperations.make_own_parts, own, token)
         seen = cluster.dest.absolute() / ".stacpull" / "parts" / own
         if await cluster.call(address, dask_relay.token_seen, str(seen)) != token:
-            await cluster.store.call(MirrorStore.take_up, frozenset[int](), own)
+            await cluster.store.call(MirrorOperations.take_up, frozenset[int](), own)
             raise DestinationError(
                 f"The Dask worker {address} does not see {cluster.dest.absolute()}: "
                 "it must be a directory that all workers share, under the same path."

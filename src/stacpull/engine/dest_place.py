@@ -34,7 +34,7 @@ class DestPlace(NamedTuple):
         return str(self.work) if self.bucket is None else self.bucket.url
 
 
-def place_of(dest: str | PathLike[str], options: Options) -> DestPlace:
+def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
     """Return where DEST is.
 
     Args:

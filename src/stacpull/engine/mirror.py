@@ -27,7 +27,7 @@ from stacpull.engine.item_writer import clean_document
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
-from stacpull.engine.mirror_store import MirrorStore, RunFindings, as_destination_error
+from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
@@ -48,7 +48,7 @@ from stacpull.errors import (
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
-from stacpull.ledger.runs import EndState, Requests, Run
+from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.notices import NetworkEvent
@@ -70,9 +70,9 @@ _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
 
 
-def requests_of(options: Options) -> Requests:
+def requests_of(options: Options) -> RunFlags:
     """Return those of the options that `resume` takes over."""
-    return Requests(options.adopt, options.revalidate, options.prune, options.yes)
+    return RunFlags(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 class MirrorRun:
@@ -186,10 +186,10 @@ class MirrorRun:
             self._store.stop()
         is_in_order = False
         try:
-            recovered = await self._store.call(MirrorStore.recover)
+            recovered = await self._store.call(MirrorOperations.recover)
             is_in_order = True
             if self._options.items_parquet is not None:
-                await self._store.call(MirrorStore.keep_items_parquet, self._options.items_parquet)
+                await self._store.call(MirrorOperations.keep_items_parquet, self._options.items_parquet)
             if recovered.why_single:
                 self._emit(Notice("warning", recovered.why_single))
             self._warn_of_layout(recovered.layout)
@@ -199,8 +199,8 @@ class MirrorRun:
             await self._store.flush()
             try:
                 if is_in_order and not self._broken.done():
-                    await self._store.call(MirrorStore.write_final_items)
-                    await self._store.call(MirrorStore.sweep_parts)
+                    await self._store.call(MirrorOperations.write_final_items)
+                    await self._store.call(MirrorOperations.sweep_parts)
                     await self._warn_of_unproven()
                     await self._warn_of_unwritten()
                     await self._finish_catalog()
@@ -212,13 +212,13 @@ class MirrorRun:
     async def _finish(self) -> None:
         """Have everything published and synced; what fails is what broke the run."""
         try:
-            await self._store.call(MirrorStore.finish)
+            await self._store.call(MirrorOperations.finish)
         except Exception as error:  # noqa: BLE001 -- raised where the run ends
             if not self._broken.done():
                 self._broken.set_result(error)
 
     async def _warn_of_unproven(self) -> None:
-        count = await self._store.call(MirrorStore.unproven)
+        count = await self._store.call(MirrorOperations.unproven)
         if count:
             text = (
                 f"{count:,} files came without a length, or were found by name alone, "
@@ -227,7 +227,7 @@ class MirrorRun:
             self._emit(Notice("warning", text))
 
     async def _warn_of_unwritten(self) -> None:
-        for sentence in (await self._store.call(MirrorStore.findings)).unwritten:
+        for sentence in (await self._store.call(MirrorOperations.findings)).unwritten:
             self._emit(Notice("warning", sentence))
 
     async def _finish_catalog(self) -> None:
@@ -237,18 +237,18 @@ class MirrorRun:
             except InterruptedRunError:
                 self._cut_short = True
         try:
-            for note in await self._store.call(MirrorStore.write_catalogs):
+            for note in await self._store.call(MirrorOperations.write_catalogs):
                 self._emit(Notice("warning", note))
         except InterruptedRunError:
             self._cut_short = True
 
     async def _read_collections(self) -> None:
         """Read the documents of collections that this run met items of: they change, too."""
-        for name in await self._store.call(MirrorStore.collections_to_read):
+        for name in await self._store.call(MirrorOperations.collections_to_read):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), self._stop)
                 kept = clean_document(document, self._network.secrets)
-                await self._store.call(MirrorStore.keep_collection, name, kept)
+                await self._store.call(MirrorOperations.keep_collection, name, kept)
 
     def _written(self, count: int) -> None:
         self._intake.written(count)
@@ -279,14 +279,14 @@ class MirrorRun:
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
         await self._store.flush()
         if not self._summary.items_unseen:
-            await self._store.call(MirrorStore.forget_unwanted)
+            await self._store.call(MirrorOperations.forget_unwanted)
         self._failures.check()
 
     async def _prune(self) -> None:
         """Look for what is gone at the source, if that was asked for and everything else is done."""
         if not self._options.prune:
             return
-        await self._store.call(MirrorStore.settle)
+        await self._store.call(MirrorOperations.settle)
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
@@ -361,10 +361,10 @@ class MirrorRun:
         spec = self._run.spec
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
-            return await self._store.call(MirrorStore.known, ids) if ids else set()
+            return await self._store.call(MirrorOperations.known, ids) if ids else set()
 
         matched = self._store.counters["items_matched"] or 0
-        drawn = await self._store.call(MirrorStore.sample_ranks)
+        drawn = await self._store.call(MirrorOperations.sample_ranks)
         lookups = Lookups(
             self._source,
             self._network,
@@ -421,7 +421,7 @@ class MirrorRun:
     async def _save_effort(self) -> None:
         """Add what was spent since the last time to the ledger."""
         spent, by_host = self._account.spend(), self._account.spend_by_host()
-        await self._store.call(MirrorStore.add_effort, spent, by_host)
+        await self._store.call(MirrorOperations.add_effort, spent, by_host)
 
     def _warn_of_layout(self, before: str | None) -> None:
         """Warn where the files that are here follow another layout than this run."""
@@ -462,7 +462,7 @@ class MirrorRun:
         self._emit(RunEnded(self._run.id, state))
         try:
             await self._save_effort()
-            await self._store.call(MirrorStore.end_run, state, reason)
+            await self._store.call(MirrorOperations.end_run, state, reason)
         except DestinationError:
             if error is None:  # else the disk is full or gone, and that is what is raised
                 raise
@@ -496,7 +496,7 @@ class MirrorRun:
 
     async def _findings(self) -> RunFindings:
         try:
-            return await self._store.call(MirrorStore.findings)
+            return await self._store.call(MirrorOperations.findings)
         except DestinationError:
             return RunFindings({}, {}, 0, [])
 

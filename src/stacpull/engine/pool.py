@@ -13,9 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from stacpull.engine.asset_transfer import (
     AssetTransfer,
     AttemptCall,
-    BegunAttempt,
     Fetchable,
     J,
+    StartedAttempt,
     T,
     TransferTools,
 )
@@ -153,7 +153,7 @@ class Pool(Generic[J, T]):
 
     def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
-        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, BegunAttempt(attempt, since))))
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, StartedAttempt(attempt, since))))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.sample import restored_candidates, sampled_item
 from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
 from stacpull.engine.store_client import StoreClient
@@ -104,18 +104,18 @@ class Producer:
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
-                walked = await self._store.call(MirrorStore.walked)
+                walked = await self._store.call(MirrorOperations.walked)
                 await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
-                    await self._store.call(MirrorStore.set_walked_whole)
+                    await self._store.call(MirrorOperations.set_walked_whole)
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 
     async def _feed_pending(self) -> None:
         after = 0
-        newest = await self._store.call(MirrorStore.newest_job)
+        newest = await self._store.call(MirrorOperations.newest_job)
         while True:
-            batch = await self._store.call(MirrorStore.pending_jobs, after, _STREAMED)
+            batch = await self._store.call(MirrorOperations.pending_jobs, after, _STREAMED)
             for job in batch:
                 if job.row > newest:
                     return
@@ -126,7 +126,7 @@ class Producer:
 
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read before."""
-        failed = await self._store.call(MirrorStore.failed_items)
+        failed = await self._store.call(MirrorOperations.failed_items)
         for start in range(0, len(failed), BATCH):
             links = [SourceLink(one.href, one.parent, one.id) for one in failed[start : start + BATCH]]
             documents = await self._reader.read_many([link.href for link in links])
@@ -140,17 +140,17 @@ class Producer:
         Not for a sample: it was drawn without them. With --max-items they add only as many as are missing.
         """
         selection = self._run.spec.selection
-        links = await self._store.call(MirrorStore.unread_links)
+        links = await self._store.call(MirrorOperations.unread_links)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
-        self._selector.matched = await self._store.call(MirrorStore.matched_by_walk)
+        self._selector.matched = await self._store.call(MirrorOperations.matched_by_walk)
         if selection.max_items is not None and self._selector.matched >= selection.max_items:
             return
         again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
         self._unread = set()
         await self._walk_of(again).run()
         read = again.finished - self._unread
-        await self._store.call(MirrorStore.forget_unread, list(read))
+        await self._store.call(MirrorOperations.forget_unread, list(read))
 
     async def _read_damaged_items(self) -> None:
         """Read each item whose JSON in DEST is damaged; the JSON is written when the run ends.
@@ -158,7 +158,7 @@ class Producer:
         One that can no longer be read stays marked in the ledger: the next walk may bring it.
         """
         after = 0
-        while items := await self._store.call(MirrorStore.damaged_documents, after, BATCH):
+        while items := await self._store.call(MirrorOperations.damaged_documents, after, BATCH):
             known = [one for one in items if one.href is not None]
             found = await self._reader.read_many([one.href or "" for one in known])
             documents = dict(zip((one.row for one in known), found, strict=True))
@@ -166,7 +166,7 @@ class Producer:
                 document = documents.get(one.row)
                 if isinstance(document, dict) and document.get("id") == one.name:
                     kept = clean_item(document, self._secrets)
-                    await self._store.call(MirrorStore.keep_document, one.row, kept)
+                    await self._store.call(MirrorOperations.keep_document, one.row, kept)
                 else:
                     self._on_event(Notice("warning", _unreadable(one, document)))
             after = items[-1].row
@@ -175,7 +175,7 @@ class Producer:
         """Plan the sample in order of rank; after a kill, what is planned already is skipped."""
         last: SampledItem | None = None
         while True:
-            kept = await self._store.call(MirrorStore.sample_candidates, last, BATCH)
+            kept = await self._store.call(MirrorOperations.sample_candidates, last, BATCH)
             if not kept:
                 break
             selected = await self._selector.plan_drawn(await restored_candidates(kept, self._reader))
@@ -208,7 +208,7 @@ class Producer:
 
     async def restart(self) -> int:
         """Forget the position of the run; its items are known and stay counted."""
-        await self._store.call(MirrorStore.restart_walk)
+        await self._store.call(MirrorOperations.restart_walk)
         return self._store.counters["items_matched"] or 0
 
     def _item_row(self, item: PlannedItem) -> ItemRow:
@@ -244,7 +244,7 @@ class Producer:
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
 
     async def _commit(self, batch: PlanBatch) -> Committed:
-        committed = await self._store.call(MirrorStore.plan, batch, self._now())
+        committed = await self._store.call(MirrorOperations.plan, batch, self._now())
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
         for job in committed.jobs:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 
 from stacpull.engine.item_writer import clean_item, item_of
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.prune_trust import SourceTrust, is_found, is_gone, service_of
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import unless_stopped
@@ -96,7 +96,7 @@ class Pruning:
             CredentialsError, SourceError: the source cannot be asked.
             DestinationError: the mirror cannot be written.
         """
-        basis = await self._call(MirrorStore.prune_basis)
+        basis = await self._call(MirrorOperations.prune_basis)
         why = why_not(selection, summary, whole=summary.whole or basis.whole, unread=basis.unread)
         if why is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
@@ -112,14 +112,14 @@ class Pruning:
                 removed = remove and one in going
                 self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
             if going and remove:
-                await self._call(MirrorStore.remove_items, [one.row for one in going], renewed)
-        await self._call(MirrorStore.put_change, "items_gone", gone)
+                await self._call(MirrorOperations.remove_items, [one.row for one in going], renewed)
+        await self._call(MirrorOperations.put_change, "items_gone", gone)
         await self._tell_of_kept()
 
     async def _unmet(self) -> AsyncIterator[Sequence[Unmet]]:
         after = 0
         while True:
-            stretch = await self._call(MirrorStore.unmet, after, _STRETCH)
+            stretch = await self._call(MirrorOperations.unmet, after, _STRETCH)
             if not stretch:
                 return
             yield stretch
@@ -163,7 +163,9 @@ class Pruning:
         """
         rows = {one.row: one for one in found if not one.linked}
         labels = [
-            label for label in await self._call(MirrorStore.label_items, list(rows)) if label.row not in rows
+            label
+            for label in await self._call(MirrorOperations.label_items, list(rows))
+            if label.row not in rows
         ]
         hrefs = list(dict.fromkeys(label.href for label in labels if label.href is not None))
         answers = dict(zip(hrefs, await self._asked(hrefs), strict=True))
@@ -180,10 +182,10 @@ class Pruning:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
     async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:
-        return await self._call(MirrorStore.met_examples, collection, server, 3)
+        return await self._call(MirrorOperations.met_examples, collection, server, 3)
 
     async def _tell_of_kept(self) -> None:
-        unlisted, hidden, several = await self._call(MirrorStore.kept)
+        unlisted, hidden, several = await self._call(MirrorOperations.kept)
         for why, number in self._kept.doubted.items():
             self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
         self._warn(self._kept.nameless, "were not listed, and have no URL of their own that could be asked")

@@ -15,7 +15,7 @@ import attrs
 from stacpull.clock import Clock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.dest_place import DestPlace, place_of
+from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
@@ -121,7 +121,7 @@ def mirror_at(dest: str | Path, options: Options) -> DestPlace:
         NotAMirrorError: there is none.
         DestinationError: there was one, and its ledger is lost or cannot be read.
     """
-    place = place_of(dest, options)
+    place = parse_dest(dest, options)
     open_reader(place.work).close()
     return place
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable
 
 from stacpull.digests import digest_of, recorded
 from stacpull.models import Checksum, Job, Received
-from stacpull.net.client import Begun
+from stacpull.net.client import StartedExchange
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import final_name
 from stacpull.planning.names import joined
@@ -108,7 +108,9 @@ class SharingFetcher:
             self._remember(claim)
         return received
 
-    async def resume(self, job: Job, claim: _First, begun: Begun, *, count_refusal: bool) -> Received:
+    async def resume(
+        self, job: Job, claim: _First, begun: StartedExchange, *, count_refusal: bool
+    ) -> Received:
         """Continue what the fast path has begun.
 
         Raises:

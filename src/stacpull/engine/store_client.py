@@ -28,11 +28,11 @@ from stacpull.engine.messages import (
     error_of,
     framed,
 )
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
-from stacpull.ledger.runs import Requests, Run
+from stacpull.ledger.runs import Run, RunFlags
 from stacpull.models import Failure, FailureKind, IncomingPart, Job, Received, incoming_part
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Store
@@ -41,7 +41,7 @@ from stacpull.store.writer import BodyWriter
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SMALL = 32 << 10
+_MAX_BODY_OVER_SOCKET = 32 << 10
 """Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
 _SMALL_FOR_BUCKET = 1 << 20
 """The same where the store process sends it on: it needs no file then."""
@@ -118,7 +118,7 @@ class StoreClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._small = _SMALL if destination.is_local else _SMALL_FOR_BUCKET
+        self._small = _MAX_BODY_OVER_SOCKET if destination.is_local else _SMALL_FOR_BUCKET
         self._batch: list[IncomingPart] = []
         self._batch_size = 0
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
@@ -137,7 +137,7 @@ class StoreClient:
 
     # --- start and end -----------------------------------------------------------------------------------
 
-    async def open(self, started: Started, requests: Requests, lock: int) -> None:
+    async def open(self, started: Started, requests: RunFlags, lock: int) -> None:
         """Have the store process open the mirror.
 
         Args:
@@ -230,12 +230,12 @@ class StoreClient:
     # --- operations --------------------------------------------------------------------------------------
 
     async def call(
-        self, operation: Callable[Concatenate[MirrorStore, P], T], *arguments: P.args, **_: P.kwargs
+        self, operation: Callable[Concatenate[MirrorOperations, P], T], *arguments: P.args, **_: P.kwargs
     ) -> T:
         """Have the store process carry out an operation, and return its result.
 
         Args:
-            operation: A method of `MirrorStore`.
+            operation: A method of `MirrorOperations`.
             arguments: Its arguments, by position.
 
         Raises:

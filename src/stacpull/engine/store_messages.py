@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, get_type_hints
 import msgspec
 
 from stacpull.engine.messages import ErrorReport
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
-from stacpull.ledger.runs import Requests
+from stacpull.ledger.runs import RunFlags
 from stacpull.models import IncomingPart
 
 Counters = dict[str, int | None]
@@ -29,7 +29,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
     dest: bytes
     run: int
-    requests: Requests
+    requests: RunFlags
     checksum: str | None
     known: list[str]
     """Secrets, to be removed from everything that is written."""
@@ -39,7 +39,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):
-    """Carry out an operation of `MirrorStore`."""
+    """Carry out an operation of `MirrorOperations`."""
 
     number: int
     operation: str
@@ -159,7 +159,7 @@ decode_to_network: Callable[[bytes | memoryview], ToNetwork] = msgspec.msgpack.D
 
 
 class StoreOperation(NamedTuple):
-    """A method of `MirrorStore` as it is called from the other process."""
+    """A method of `MirrorOperations` as it is called from the other process."""
 
     function: Callable[..., Any]
     arguments: msgspec.msgpack.Decoder[Any]
@@ -175,7 +175,7 @@ def operation(name: str) -> StoreOperation:
     """
     if name.startswith("_"):
         raise KeyError(name)
-    function = vars(MirrorStore)[name]
+    function = vars(MirrorOperations)[name]
     hints = get_type_hints(function)
     result = hints.pop("return")
     arguments = tuple.__class_getitem__(tuple(hints.values()))

@@ -27,7 +27,7 @@ from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
 from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
-from stacpull.engine.mirror_store import MirrorStore, as_destination_error
+from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, arrival_of
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
@@ -48,7 +48,7 @@ _Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | 
 
 
 class StoreServer:
-    """Runs a `MirrorStore` for the network process at the other end of a socket."""
+    """Runs a `MirrorOperations` for the network process at the other end of a socket."""
 
     def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
         """Prepare; `serve` opens the mirror. `is_process` says that nothing else uses this interpreter."""
@@ -62,7 +62,7 @@ class StoreServer:
         self._dest = Path()
         self._checksum: Checksum | None = None
         """Of the algorithm whose digest is recorded."""
-        self._store: MirrorStore | None = None
+        self._store: MirrorOperations | None = None
 
     def serve(self) -> None:
         """Do what the network process asks for, until it closes the mirror or its end of the socket."""
@@ -113,7 +113,7 @@ class StoreServer:
             workspace = opened.enter_context(opened_ledger(self._dest))
             if self._is_process and workspace.destination.is_local:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
-            store = self._store = MirrorStore(
+            store = self._store = MirrorOperations(
                 workspace,
                 runs.stored(workspace.db, message.run),
                 message.requests,
@@ -193,7 +193,7 @@ class StoreServer:
 
     # --- the store's thread ------------------------------------------------------------------------------
 
-    def _run(self, store: MirrorStore) -> None:
+    def _run(self, store: MirrorOperations) -> None:
         while self._step(store):
             pass
         if self._failed is None:
@@ -203,7 +203,7 @@ class StoreServer:
             except Exception as error:  # noqa: BLE001 -- what is not recorded is looked at by the next start
                 store.publisher.distrust_ledger(error)
 
-    def _step(self, store: MirrorStore) -> bool:
+    def _step(self, store: MirrorOperations) -> bool:
         """Carry out one message, or publish what is due; return False at the end."""
         try:
             message = self._queue.get(timeout=None if self._failed else store.publisher.wait())
@@ -221,7 +221,7 @@ class StoreServer:
                 self._break(error)
         return True
 
-    def _answer(self, store: MirrorStore, call: messages.OperationCall) -> None:
+    def _answer(self, store: MirrorOperations, call: messages.OperationCall) -> None:
         result, failure = _NOTHING, None
         if self._failed is not None and call.operation not in _AFTER_FAILURE:
             failure = self._error()

@@ -46,7 +46,7 @@ from stacpull.engine.child_process import Started, discard, reap, spawn
 from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.messages import error_of
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.store_client import StoreClient
@@ -57,7 +57,7 @@ from stacpull.models import Job, Received
 from stacpull.net.client import Counters
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
-from stacpull.planning.statements import stated
+from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
@@ -383,7 +383,7 @@ class Workers:
         """Have published what a lost worker had written, and give its other jobs to the next."""
         if not worker.open and not worker.own:
             return
-        taken = set(await self._store.call(MirrorStore.take_up, frozenset(worker.open), worker.own))
+        taken = set(await self._store.call(MirrorOperations.take_up, frozenset(worker.open), worker.own))
         for other in self._workers.values():
             other.send(messages.LookAgain())
         self._given_back.extend(job for row, job in worker.open.items() if row not in taken)
@@ -490,7 +490,10 @@ class Workers:
         except TransferError as error:
             worker.send(messages.ItemRead(asked.number, error.failure, 0.0))
         else:
-            found = {"assets": document.get("assets"), "properties": stated(document.get("properties"))}
+            found = {
+                "assets": document.get("assets"),
+                "properties": statements_of(document.get("properties")),
+            }
             read_at += worker.ahead
             worker.send(messages.ItemRead(asked.number, json.dumps(found).encode(), read_at))
 

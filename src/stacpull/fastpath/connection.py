@@ -33,7 +33,7 @@ from stacpull.net.redirects import REDIRECTS
 if TYPE_CHECKING:
     from stacpull.fastpath.connections import FastConnections, FastHost
 
-SMALL = 1 << 20
+MAX_BODY_IN_MEMORY = 1 << 20
 """Bytes of a body that is read whole."""
 _MOST_HELD = 1 << 18
 _WORTHWHILE = 1 << 18
@@ -241,7 +241,7 @@ class FastConnection(asyncio.Protocol):
         if length is None or len(length) > _LONGEST_LENGTH or not length.isdigit():
             return False
         size = int(length)
-        if size > SMALL:
+        if size > MAX_BODY_IN_MEMORY:
             return False
         self._status = head[1]
         self._fields = fields
@@ -291,7 +291,7 @@ class FastConnection(asyncio.Protocol):
         exchange = cast("FastExchange", self.exchange)
         if message.failure is not None:
             self.abort()
-        elif message.held <= SMALL:
+        elif message.held <= MAX_BODY_IN_MEMORY:
             if message.is_gathering:
                 return  # chunks, of which there may be few
             if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):

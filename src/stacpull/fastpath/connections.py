@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.requests import RemoteHost, place_of
+from stacpull.fastpath.requests import RemoteHost, parse_origin
 from stacpull.hosts import forget_hosts
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.idle import Endpoint, IdleConnections
@@ -100,7 +100,7 @@ class FastConnections:
         Returns:
             None if it cannot be asked from here: it is written in an unusual way, or has a proxy.
         """
-        place = place_of(head)
+        place = parse_origin(head)
         if place is None or (place.scheme in self._proxies and not is_bypassed(place.host)):
             return None
         host = self._hosts.get(place)

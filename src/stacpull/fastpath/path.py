@@ -8,7 +8,7 @@ An asset is one object here, from its first request to its last; it is itself wh
 Policy is that of the general path, in the same functions: gates, redirects, credentials, address rules, the
 checks of what came.
 
-Whatever is unusual is handed over. The general path then continues at that very point (`net.client.Begun`):
+Whatever is unusual is handed over. The general path continues there (`net.client.StartedExchange`):
 before a request that is not sent yet (a host that throttles, or one that the fast path cannot ask), or with
 the response to one that is (an error, a long body, content that is not what it should be). What it makes of
 that is what it would have made of its own, since from there on it is the same code.
@@ -20,14 +20,14 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.fastpath.connection import SMALL, FastConnection
+from stacpull.fastpath.connection import MAX_BODY_IN_MEMORY, FastConnection
 from stacpull.fastpath.connections import FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, LentResponse
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
-from stacpull.net.client import LONGEST_URL, Begun, Client, Route, Sent
+from stacpull.net.client import LONGEST_URL, Client, PendingResponse, Route, StartedExchange
 from stacpull.net.fields import HeaderFields
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
@@ -51,7 +51,7 @@ class SmallBodyFetcher(Protocol):
         """Return what a small body of a 200 is; None if `resume` must say what is wrong with it."""
         ...
 
-    async def resume(self, job: Job, claim: Any, begun: Begun, *, count_refusal: bool) -> Received:
+    async def resume(self, job: Job, claim: Any, begun: StartedExchange, *, count_refusal: bool) -> Received:
         """Continue the first attempt at an asset where the fast path has left it."""
         ...
 
@@ -211,7 +211,7 @@ class FastPath:
             job.stale
             or job.present is not None
             or job.sha256 is not None
-            or (size is not None and size > SMALL)
+            or (size is not None and size > MAX_BODY_IN_MEMORY)
         ):
             return False
         origin = self._origin(job.href)
@@ -319,8 +319,8 @@ class FastPath:
         if response is not None:
             rewritten = transfer.rewritten
             context = response if rewritten is None else rewritten.resume(response)
-            sent = Sent(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
-        begun = Begun(plain, tuple(transfer.hops), sent)
+            sent = PendingResponse(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
+        begun = StartedExchange(plain, tuple(transfer.hops), sent)
 
         async def attempt(job: Job, /, *, count_refusal: bool) -> Received:
             return await self._assets.resume(job, claim, begun, count_refusal=count_refusal)

@@ -66,7 +66,7 @@ def split_url(url: str) -> tuple[str, str]:
     return (url, "/") if slash < 0 else (url[:slash], url[slash:])
 
 
-def place_of(origin: str) -> RemoteHost | None:
+def parse_origin(origin: str) -> RemoteHost | None:
     """Return the place that `origin` names, or None if it is not written in the plain way."""
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:

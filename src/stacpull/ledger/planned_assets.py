@@ -40,7 +40,7 @@ from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem
 from stacpull.planning.names import joined, path_hash
-from stacpull.redact import Secrets, is_signed, place_of
+from stacpull.redact import Secrets, is_signed, unsigned_url
 
 
 class Committed(msgspec.Struct):
@@ -129,7 +129,7 @@ _RENEWED = Opened(any=True)
 def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
     """Return True if a done asset must be fetched again: the source now states another size or checksum."""
     if existing.clip is not None:
-        is_restated = checksum is not None and existing.stated not in (None, stated(checksum))
+        is_restated = checksum is not None and existing.stated not in (None, encoded_checksum(checksum))
         return is_restated or (size is not None and size != existing.clip[1])
     if size is not None and existing.size is not None and size != existing.size:
         return True
@@ -137,7 +137,7 @@ def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) 
         return False
     if existing.digest is not None and recorded(existing.digest).algorithm == checksum.algorithm:
         return checksum.digest != existing.digest
-    return existing.stated is not None and existing.stated != stated(checksum)
+    return existing.stated is not None and existing.stated != encoded_checksum(checksum)
 
 
 def is_same(existing: Existing, checksum: Checksum | None) -> bool:
@@ -150,7 +150,7 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
         and recorded(existing.digest).algorithm == checksum.algorithm
     ):
         return checksum.digest == existing.digest
-    return existing.stated is not None and existing.stated == stated(checksum)
+    return existing.stated is not None and existing.stated == encoded_checksum(checksum)
 
 
 def taken_to_be_there(_path: str) -> bool:
@@ -158,18 +158,18 @@ def taken_to_be_there(_path: str) -> bool:
     return True
 
 
-def stated(checksum: Checksum | None) -> bytes | None:
+def encoded_checksum(checksum: Checksum | None) -> bytes | None:
     """Return a checksum as it is stored: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
 
 
-def origin_of(href: str) -> int:
+def href_hash(href: str) -> int:
     """Return the hash of where an asset comes from: of its href without credentials and signature.
 
     24 bits are enough: it is only compared with that of the same asset's next href. If both are equal by
     chance, the source is asked under the ETag of another URL, which it hardly has.
     """
-    return (zlib.crc32(place_of(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
+    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
 class AssetPlanner:
@@ -265,7 +265,7 @@ class AssetPlanner:
             if self._is_lost(asset.key, old):
                 opened.append(self._lost(place, asset, old))
             elif self._is_unchanged(asset, old, ask=ask or old.unasked):
-                self._unchanged.append((old, stated(asset.checksum)))
+                self._unchanged.append((old, encoded_checksum(asset.checksum)))
             else:
                 opened.append(self._again(place, asset, old, touched=touched or old.unasked))
         if fresh:
@@ -317,7 +317,7 @@ class AssetPlanner:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             return _NOTHING
         changed = is_of_other_area or is_changed(old, asset.size, asset.checksum)
-        if changed or old.origin != origin_of(asset.href):
+        if changed or old.origin != href_hash(asset.href):
             old = old._replace(etag=None)
         return self._open_again(item, asset, old, is_lost=False, changed=changed)
 
@@ -334,7 +334,7 @@ class AssetPlanner:
         self._db.execute(
             f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
             "inode = NULL, sha256 = NULL, etag = ? WHERE id = ?",
-            (self._run, generation, stated(asset.checksum), origin_of(asset.href), etag, old.row),
+            (self._run, generation, encoded_checksum(asset.checksum), href_hash(asset.href), etag, old.row),
         )
         job = self._job(old.row, item, generation, asset, directory, name)
         if etag is not None and old.size is not None:
@@ -452,7 +452,7 @@ class AssetPlanner:
     ) -> tuple[object, ...]:
         return (
             *(row, item.row, asset.key, state, 0, self._run, directory, name),
-            *(origin_of(asset.href), stated(asset.checksum)),
+            *(href_hash(asset.href), encoded_checksum(asset.checksum)),
         )
 
     def _open_row(self, row: int, asset: Asset, was: bytes | None) -> tuple[object, ...]:

@@ -28,7 +28,7 @@ from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name
 from stacpull.ledger.database import is_damage, ledger_path, make_private, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.outcomes import put_clip
-from stacpull.ledger.planned_assets import origin_of, stated
+from stacpull.ledger.planned_assets import encoded_checksum, href_hash
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import (
@@ -213,8 +213,8 @@ class RebuiltLedger:
                 asset.size if asset.done else None,
                 asset.sha256 if asset.done else None,
                 stored_etag(asset.etag) if asset.done else None,
-                asset.etag_origin if asset.done else origin_of(asset.origin or ""),
-                stated(asset.checksum),
+                asset.etag_origin if asset.done else href_hash(asset.origin or ""),
+                encoded_checksum(asset.checksum),
                 asset.unproven if asset.done else None,
             ),
         ).lastrowid

@@ -51,7 +51,7 @@ class RunSpec(msgspec.Struct, frozen=True):
     kind: RunKind = "mirror"
 
 
-class Requests(msgspec.Struct, frozen=True):
+class RunFlags(msgspec.Struct, frozen=True):
     """Options that a run was started with and that `resume` takes over."""
 
     adopt: bool = False
@@ -61,7 +61,7 @@ class Requests(msgspec.Struct, frozen=True):
     """With `prune`: remove what is gone."""
 
 
-_NOTHING_REQUESTED = Requests()
+_NOTHING_REQUESTED = RunFlags()
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Run(msgspec.Struct, frozen=True):
     """True if the walk of its sample has ended; what was drawn is yet to be planned."""
     counters: Mapping[str, int | None]
     """As they were when the run was begun or taken up."""
-    requests: Requests = _NOTHING_REQUESTED
+    requests: RunFlags = _NOTHING_REQUESTED
     cut_short: str | None = None
     """Why its walk ended before the source did."""
     items_unseen: int = 0
@@ -151,7 +151,7 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
     return None if area is None else area_digest(area)
 
 
-def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests = _NOTHING_REQUESTED) -> Run:
+def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags = _NOTHING_REQUESTED) -> Run:
     """Continue the last run if it asked the same and did not complete; otherwise begin a new one.
 
     Args:
@@ -196,7 +196,7 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     return _insert(db, run.spec, now, run.requests)
 
 
-def set_requests(db: sqlite3.Connection, run: int, requests: Requests) -> None:
+def set_requests(db: sqlite3.Connection, run: int, requests: RunFlags) -> None:
     """Store the options that `resume` takes over."""
     db.execute(
         "UPDATE runs SET adopt = ?, revalidate = ?, prune = ?, prune_yes = ? WHERE id = ?",
@@ -296,7 +296,7 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     }
 
 
-def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests) -> Run:
+def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
         db.execute("DELETE FROM walked")
@@ -340,7 +340,7 @@ def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
     db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
-def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: Requests) -> Run:
+def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: RunFlags) -> Run:
     with transaction(db):
         db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, "
@@ -374,7 +374,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         walk_ended=bool(walk_ended),
         drawn=bool(drawn),
         counters=counters(db, run),
-        requests=Requests(*map(bool, requested)),
+        requests=RunFlags(*map(bool, requested)),
         cut_short=cut_short,
         items_unseen=unseen,
     )

@@ -84,7 +84,7 @@ class Route(NamedTuple):
     """True if the credentials are for this host."""
 
 
-class Sent(NamedTuple):
+class PendingResponse(NamedTuple):
     """A request that was sent elsewhere, under a permit that is still held."""
 
     gate: Gate
@@ -96,14 +96,14 @@ class Sent(NamedTuple):
     """What the transport would have given: entering it gives the response, or raises why there is none."""
 
 
-class Begun(NamedTuple):
+class StartedExchange(NamedTuple):
     """An exchange that was begun elsewhere (`fastpath`) and continues here."""
 
     request: Request
     """The request that it is at."""
     hops: tuple[str, ...]
     """The URLs that have redirected before."""
-    sent: Sent | None
+    sent: PendingResponse | None
     """None if that request is not sent yet."""
 
 
@@ -174,7 +174,9 @@ class Client:
         """
         return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
 
-    def resume(self, begun: Begun, *, accept: frozenset[int] = OK, count_refusal: bool = True) -> Exchange:
+    def resume(
+        self, begun: StartedExchange, *, accept: frozenset[int] = OK, count_refusal: bool = True
+    ) -> Exchange:
         """Continue an exchange that was begun elsewhere; otherwise as `open`.
 
         Raises:
@@ -320,7 +322,7 @@ class Exchange:
         *,
         count_refusal: bool,
         wait: bool,
-        begun: Begun | None = None,
+        begun: StartedExchange | None = None,
     ) -> None:
         self._client = client
         self._request = request
@@ -457,7 +459,7 @@ class Exchange:
         finally:
             await self._leave(None, None, None)
 
-    async def _send(self, request: Request) -> Sent:
+    async def _send(self, request: Request) -> PendingResponse:
         """Return a request that is sent when its context is entered, under a permit."""
         client = self._client
         route = client.route(request.url)
@@ -466,7 +468,7 @@ class Exchange:
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
         context = route.transport.open(outgoing)
-        return Sent(gate, outgoing, gate.now(), context)
+        return PendingResponse(gate, outgoing, gate.now(), context)
 
     async def _permit(self, gate: Gate) -> None:
         """Take a permit, and wait for the host's turn if the user limits requests."""

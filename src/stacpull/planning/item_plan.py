@@ -33,7 +33,7 @@ from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
-from stacpull.planning.statements import parse_multihash, stated, why_not_ready
+from stacpull.planning.statements import parse_multihash, statements_of, why_not_ready
 from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
@@ -106,7 +106,7 @@ def plan_item(
         layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, listings
     )
     plan.add_all(item, distinguishes=layout.distinguishes_assets)
-    if plan.may_state_readiness or stated(item.get("properties")):
+    if plan.may_state_readiness or statements_of(item.get("properties")):
         plan.assets = [one._replace(unready=why_not_ready(item, one.key)) for one in plan.assets]
     return PlannedItem(
         item_id,

@@ -72,7 +72,7 @@ def why_not_ready(item: Json, key: str) -> str:
     """Return what the item says of the asset at `key` if that is not ready yet, else an empty text."""
     assets = item.get("assets")
     asset = assets.get(key) if isinstance(assets, dict) else None
-    said = {**stated(item.get("properties")), **stated(asset)}
+    said = {**statements_of(item.get("properties")), **statements_of(asset)}
     status, tier = said.get("order:status"), said.get("storage:tier")
     if status in _UNDER_WAY:
         return f"its item says that it is being prepared (order:status {status})"
@@ -81,7 +81,7 @@ def why_not_ready(item: Json, key: str) -> str:
     return ""
 
 
-def stated(said: object) -> dict[str, str]:
+def statements_of(said: object) -> dict[str, str]:
     """Return what the members of an item's properties, or of an asset, say of it."""
     found = {name: said.get(name) for name in STATEMENTS} if isinstance(said, dict) else {}
     return {name: value for name, value in found.items() if isinstance(value, str)}

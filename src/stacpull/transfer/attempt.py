@@ -45,7 +45,7 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
-from stacpull.net.client import Begun, Client, Exchange
+from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.fields import HeaderFields
 from stacpull.net.ranges import content_length, content_range
@@ -143,7 +143,9 @@ class Fetcher:
         self.without_validators = Recent[str, None]()
         """Hosts of which it was said that their long files cannot be resumed."""
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
+    async def fetch(
+        self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
+    ) -> Received:
         """Make one attempt at `job`.
 
         Args:
@@ -255,7 +257,7 @@ class _Attempt:
     """One attempt: goes from state to state, and owns the part that is open."""
 
     def __init__(
-        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: Begun | None = None
+        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: StartedExchange | None = None
     ) -> None:
         self._fetcher = fetcher
         self._job = job

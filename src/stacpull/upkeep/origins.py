@@ -31,11 +31,11 @@ def origins(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[i
         document, base = documents[item]
         members = document.get("assets")
         member = members.get(key) if isinstance(members, dict) else None
-        found[asset] = origin_of(member, base)
+        found[asset] = source_href(member, base)
     return found
 
 
-def origin_of(asset: object, base: str | None) -> str | None:
+def source_href(asset: object, base: str | None) -> str | None:
     """Return the remote href of an asset as a mirror stores it, or as a source has it."""
     if not isinstance(asset, dict):
         return None

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
-from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.removal import remove_listed
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
@@ -28,7 +28,7 @@ from stacpull.events import Listener, Stage
 from stacpull.ledger import runs, views
 from stacpull.ledger import shard_rows as rows
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
-from stacpull.ledger.runs import Requests
+from stacpull.ledger.runs import RunFlags
 from stacpull.ledger.shard_rows import Placed, ShardAsset, ShardItem, ShardRows, There
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
@@ -276,10 +276,10 @@ class _MergeRun:
         row = self._db.execute("SELECT max(id) FROM runs").fetchone()[0]
         if row is None:
             return
-        store = MirrorStore(
+        store = MirrorOperations(
             self._workspace,
             runs.stored(self._db, row),
-            Requests(),
+            RunFlags(),
             checksum=None,
             secrets=Secrets(),
             clock=SystemClock(),

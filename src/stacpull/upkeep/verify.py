@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.engine.dest_place import DestPlace, place_of
+from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
 from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
@@ -73,7 +73,7 @@ async def verify(
     stop = stop or asyncio.Event()
     reporter = Reporter(on_event, stop)
     options = options or Options()
-    place = await asyncio.to_thread(place_of, dest, options)
+    place = await asyncio.to_thread(parse_dest, dest, options)
     path = place.work
     rebuilt = None
     if rebuild:

@@ -34,7 +34,7 @@ from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
-from stacpull.ledger.runs import EndState, Requests, StoredRun
+from stacpull.ledger.runs import EndState, RunFlags, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import FailureKind, ItemId, Job
 from stacpull.redact import Secrets
@@ -127,7 +127,7 @@ class StopDeadline:
         return now - self._since >= self._seconds
 
 
-class MirrorStore:
+class MirrorOperations:
     """Owns DEST and the ledger for one run. Its public methods are the operations of the network side.
 
     Every method runs on one thread, and raises `DestinationError` if the disk or the ledger fails.
@@ -137,7 +137,7 @@ class MirrorStore:
         self,
         workspace: Workspace,
         run: StoredRun,
-        requests: Requests,
+        requests: RunFlags,
         *,
         checksum: str | None,
         secrets: Secrets,
