@@ -513,3 +513,31 @@ def test_names_used_twice_are_found(tmp_path: Path) -> None:
         },
     )
     assert names_used_twice(tmp_path) == ({"Same"}, {"one", "a"})
+
+
+REFERENCE = re.compile(r"`((?:\w+/)*\w+\.py)(?:: (\w+))?`")
+"""A file that the map names, and a symbol that it defines."""
+
+
+def defined_in(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+                names.add(name)
+    return names
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "internals.md"])
+def test_the_map_names_files_and_symbols_that_exist(page: str) -> None:
+    top = PACKAGE.parents[1]
+    found = REFERENCE.findall((top / "docs" / page).read_text())
+    assert len(found) > 50
+    wrong = []
+    for file, name in found:
+        path = next((p for p in (PACKAGE / file, top / "src" / file, top / file) if p.is_file()), None)
+        if path is None or (name and name not in defined_in(path)):
+            wrong.append(f"{file}: {name}")
+    assert wrong == []
