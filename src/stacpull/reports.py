@@ -40,11 +40,11 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.SCHEME: ("with an unsupported URL scheme", "http, https and s3 are supported"),
     FailureKind.PREFIX: ("S3 prefixes instead of files", "--expand-prefix fetches what is under them"),
     FailureKind.NAME: ("name conflicts, or names that cannot be written", "choose another --layout"),
-    FailureKind.EXISTS: ("blocked by a file of yours", "move that file, then retry"),
+    FailureKind.EXISTS: ("another file has the name", "move that file, then retry"),
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
     FailureKind.ITEM: ("items that cannot be read", "retry"),
     FailureKind.ORDERED: ("not ready yet at their host", "ask again later with retry --ordered"),
-    FailureKind.OUTSIDE: ("with nothing in the area of --clip", "no fault: there is nothing to fetch"),
+    FailureKind.OUTSIDE: ("with nothing in the area of --clip", "not an error: there is nothing to fetch"),
     FailureKind.DOWN: ("at hosts that do not answer", "resume"),
 }
 """What each kind of failure means, and advice."""

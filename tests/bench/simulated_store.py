@@ -204,7 +204,7 @@ class SimulatedStore(Destination):
         if number is None:
             raise ValueError(f"{path} is not a file of this dataset")
         if self._bits.has(number) and not replace:
-            return Failure(FailureKind.EXISTS, f"{path} exists and is not of this mirror.")
+            return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror.")
         slot = number % PER_PATCH
         if slot < LABEL_JSON and self._staged[part] != (number, size_of(slot)):
             raise ValueError(f"{path} has the content of another file")

@@ -129,6 +129,6 @@ def test_a_forged_local_source_is_asked_for(dest: Path, tmp_path: Path, written:
         source = written.format(tmp_path / "secret.json")
         db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (source,))
     for command in (resume, retry):
-        with pytest.raises(UsageError, match="names files of this disk as its source"):
+        with pytest.raises(UsageError, match="names local files as its source"):
             asyncio.run(command(dest))
     assert not list(dest.rglob("*stolen*"))

@@ -201,7 +201,7 @@ class MemoryStore:
         if (obstacle := self.obstacle(path)) is not None and " at " in obstacle:
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: a link or file is in the way.")
         if self._is_directory(path) or (path in self.disk.files and not replace):
-            return Failure(FailureKind.EXISTS, f"{path} exists and is not of this mirror.")
+            return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror.")
         self.disk.files[path] = self.disk.parts.pop(part)
         return None
 

@@ -74,7 +74,7 @@ class StoreContract:
         failure = put(store, "c/a", b"second")
         assert failure is not None
         assert failure.kind is FailureKind.EXISTS
-        assert failure.message.startswith("c/a exists and is not of this mirror")
+        assert failure.message.startswith("c/a exists and is not part of this mirror")
         assert store.read("c/a") == b"first"
         assert [entry.name for entry in store.list_parts()] == ["1.0.1.whole"]
         assert put(store, "c/a", b"third", replace=True) is None

@@ -62,7 +62,7 @@ def plan(
     from stacpull.engine import api
 
     if urls is None and (out is not None or with_credentials):
-        raise UsageError("-o and --with-credentials are for --urls.")
+        raise UsageError("-o and --with-credentials need --urls.")
     if urls is not None and out is None and session.output.json:
         raise UsageError("--json and --urls both print to standard output: give -o FILE for the list.")
     chosen: dict[str, Any] = {"selection": session.selection, "options": session.options}

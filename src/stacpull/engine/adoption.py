@@ -202,5 +202,7 @@ def _time_of(date: str | None) -> float | None:
 
 
 def _in_the_way(path: str, why: str) -> TransferError:
-    message = f"{path} exists and is not of this mirror ({why}): move it away, then run `stacpull retry`."
+    message = (
+        f"{path} exists and is not part of this mirror ({why}): move it away, then run `stacpull retry`."
+    )
     return TransferError(Failure(FailureKind.EXISTS, message))

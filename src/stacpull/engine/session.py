@@ -52,7 +52,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
     path = unquote(urlsplit(opened).path)
     dest = workspace.destination.work
     raise UsageError(
-        f"The ledger of {dest} names files of this disk as its source ({path}), but it is a copy, or was not "
+        f"The ledger of {dest} names local files as its source ({path}), but it is a copy, or was not "
         f"made by you. If you want these files to be read, name them: stacpull mirror {path} {dest}"
     )
 

@@ -76,7 +76,7 @@ async def together(
         stopped.cancel()
     if pool.left and not stop.is_set():
         raise SourceError(
-            f"{' '.join(pool.left.values())} Its assets are left pending, everything else is done: "
+            f"{' '.join(pool.left.values())} Its assets stay pending; everything else is done: "
             f"resume when {' and '.join(pool.left)} can be reached."
         )
 

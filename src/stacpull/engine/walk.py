@@ -198,7 +198,7 @@ class Walk:
             what = f"The source rejects its own next-page link after {reached} items each time ({error})"
             text = f"{what}: {advice}"
             raise SourceError(text) from error.__cause__
-        text = f"The source has forgotten the saved position ({error}): walking again from the start."
+        text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
         self._selector.matched = await self._sink.restart()
         self._barren = 0
@@ -332,7 +332,7 @@ class Walk:
 
 def unseen_text(announced: int, unseen: int) -> str:
     """Return the warning about items that the source announced and that were on no page."""
-    return f"The source announced {announced} items; {unseen} of them were never on a page."
+    return f"The source announced {announced} items; {unseen} of them were on no page."
 
 
 class _ForgottenCursorError(Exception):

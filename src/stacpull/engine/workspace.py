@@ -167,5 +167,6 @@ def locked(dest: Path) -> Iterator[MirrorLock]:
 def _refuse_foreign_catalog(dest: Path) -> None:
     if (dest / "catalog.json").exists() and not ledger_path(dest).exists():
         raise DestinationError(
-            f"{dest} holds a catalog.json that no mirror made: choose another DEST, or move it away."
+            f"{dest} contains a catalog.json that stacpull did not write: choose another DEST, "
+            "or move it away."
         )

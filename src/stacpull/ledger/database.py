@@ -221,7 +221,7 @@ def refuse_lost(dest: Path) -> None:
         return
     rebuild = _REBUILD.format(dest=shlex.quote(str(dest)))
     raise DestinationError(
-        f"The ledger of {dest} is lost, and files are there that were mirrored with it: {rebuild}"
+        f"The ledger of {dest} is missing, but files that were mirrored with it are still there: {rebuild}"
     )
 
 

@@ -156,7 +156,7 @@ class Destination(StagedParts, DirectoryFiles):
             if not is_placed:
                 return Failure(
                     FailureKind.EXISTS,
-                    f"{_path(directory, name)} exists and is not of this mirror: move it away, "
+                    f"{_path(directory, name)} exists and is not part of this mirror: move it away, "
                     "then run `stacpull retry`. "
                     "If the ledger is older than the files (a restored backup), run "
                     "`stacpull verify --rebuild` first.",

@@ -102,7 +102,8 @@ class Lease:
     def _refuse_foreign_catalog(self) -> None:
         if self._store.read_note("catalog.json") is not None:
             raise DestinationError(
-                f"{self._store.name} holds a catalog.json that no mirror made: choose another prefix."
+                f"{self._store.name} contains a catalog.json that stacpull did not write: "
+                "choose another prefix."
             )
 
     def _judge(self, note: Note) -> None:
