@@ -45,7 +45,7 @@ def write_lines(
         is_stopped: Asked before each item.
 
     Raises:
-        DestinationError: A file cannot be written, or one that is not of this mirror is in its place.
+        DestinationError: A file cannot be written, or one that is not part of this mirror is in its place.
         InterruptedRunError: It was stopped; each file is as it was, or as it should be.
     """
     for row in views.collection_rows(db):
@@ -81,7 +81,7 @@ def write_mirror_catalogs(
         is_stopped: Asked before each item and each file.
 
     Raises:
-        DestinationError: A file cannot be written, or one that is not of this mirror is in its place.
+        DestinationError: A file cannot be written, or one that is not part of this mirror is in its place.
         InterruptedRunError: It was stopped between two files; each is as it was, or as it should be.
     """
     if not entries and not meta.owns_file(db, "catalog.json"):
@@ -129,7 +129,7 @@ def _write_lines(
     """Write `<collection>/items.ndjson` from the documents in the ledger.
 
     Raises:
-        DestinationError: it cannot be written, or a file of that name is not of this mirror.
+        DestinationError: it cannot be written, or a file of that name is not part of this mirror.
         InterruptedRunError: it was stopped; the file is what it was.
     """
     path = f"{safe_segment(row.name)}/{LINES_FILE}"

@@ -56,7 +56,7 @@ def update_items_parquet(
         Sentences about what the file does not hold as the items have it; none if it was not written.
 
     Raises:
-        DestinationError: It cannot be written, or a file of that name is not of this mirror.
+        DestinationError: It cannot be written, or a file of that name is not part of this mirror.
         InterruptedRunError: It was stopped; the file is what it was.
     """
     from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - it imports pystac

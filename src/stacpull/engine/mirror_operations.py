@@ -319,7 +319,7 @@ class MirrorOperations:
         """Have this run and all later ones keep items.parquet up to date, or have it removed.
 
         Raises:
-            DestinationError: A file of that name is not of this mirror.
+            DestinationError: A file of that name is not part of this mirror.
         """
         if kept:
             self.publisher.refuse_foreign(ITEMS_PARQUET)

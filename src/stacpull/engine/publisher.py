@@ -207,7 +207,7 @@ class Publisher:
         """Put a file of the mirror in place: a catalog, a collection. It is durable with the next sync.
 
         Raises:
-            DestinationError: it cannot be written, or a file of that name is not of this mirror.
+            DestinationError: it cannot be written, or a file of that name is not part of this mirror.
         """
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
         self.refuse_foreign(final, lambda: self._store.look_at(final, hashed=True).sha256 == sha256)
@@ -216,7 +216,7 @@ class Publisher:
         self.place_file(final, part, sha256)
 
     def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
-        """Refuse to replace a file at `path` (relative to DEST) that is not of this mirror.
+        """Refuse to replace a file at `path` (relative to DEST) that is not part of this mirror.
 
         Raises:
             DestinationError: There is one, and its content is another (`is_same`).

@@ -574,7 +574,8 @@ class BucketStore(HeldParts, BucketFiles):
             else:
                 results[number] = Failure(
                     FailureKind.EXISTS,
-                    f"{one.path} exists and is not part of this mirror: move it away, then run `stacpull retry`.",
+                    f"{one.path} exists and is not part of this mirror: move it away, "
+                    "then run `stacpull retry`.",
                 )
         return results
 
