@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 _UNUSED = (
     "checksum", "revalidate", "prune", "yes", "adopt", "processes", "expand-prefix", "collection-assets",
-    "clip", "dashboard", "dashboard-token",
+    "clip", "dask", "dashboard", "dashboard-token", *parameters.OF_DEST,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stacpull.engine.api import ClassInfo
 
 _NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
-_UNUSED = (*parameters.OF_FILES, "no-progress", "per-host", "concurrency")
+_UNUSED = (*parameters.OF_FILES, *parameters.OF_DEST, "no-progress", "per-host", "concurrency")
 
 
 @command(

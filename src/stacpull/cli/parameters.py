@@ -28,6 +28,8 @@ OF_FILES = (
     "dask",    "stop-after", "max-failures", "dashboard", "dashboard-token",
 )  # fmt: skip
 """Transfer options that have no effect on commands that fetch no assets."""
+OF_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region")
+"""Transfer options that have no effect on commands without DEST."""
 
 
 class _Dest(click.Path):
