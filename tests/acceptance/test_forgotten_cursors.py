@@ -174,7 +174,7 @@ def test_a_document_whose_pages_expire_is_asked_for_anew(
     report = asyncio.run(work())
     assert (report.state, report.exit_code, report.items_seen) == ("complete", 0, count)
     told = [
-        one for one in heard if isinstance(one, Notice) and "has forgotten the saved position" in one.text
+        one for one in heard if isinstance(one, Notice) and "no longer knows the saved position" in one.text
     ]
     assert [one.level for one in told] == ["warning", *["info"] * (len(lives) - 2)]
 

@@ -186,6 +186,6 @@ def test_items_that_were_announced_and_never_met_are_told(tmp_path: Path, limit:
             return await mirror(source, tmp_path / "m", selection=chosen, on_event=heard.append)
 
     report = asyncio.run(work())
-    told = [event.text for event in heard if isinstance(event, Notice) and "never on a page" in event.text]
+    told = [event.text for event in heard if isinstance(event, Notice) and "were on no page" in event.text]
     assert report.state == "complete"
     assert (report.items_unseen, len(told)) == ((2, 1) if limit is None else (0, 0))

@@ -186,8 +186,8 @@ def test_what_a_format_cannot_hold_is_named_and_exits_1(host: AssetHost, tmp_pat
     ("arguments", "message"),
     [
         (["--urls", "csv", "--json"], "give -o FILE"),
-        (["-o", "x"], "for --urls"),
-        (["--with-credentials"], "for --urls"),
+        (["-o", "x"], "need --urls"),
+        (["--with-credentials"], "need --urls"),
     ],
 )
 def test_options_that_make_no_sense_together_are_refused(arguments: list[str], message: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine import mirror_store
+from stacpull.engine import mirror_operations
 from stacpull.engine.mirror_operations import StopDeadline
 from stacpull.engine.together import within_grace
 
@@ -47,7 +47,7 @@ def test_what_the_work_raises_comes_out() -> None:
 
 def test_another_thread_has_a_while_after_it_has_seen_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(mirror_store.time, "monotonic", lambda: now)
+    monkeypatch.setattr(mirror_operations.time, "monotonic", lambda: now)
     stop = asyncio.Event()
     patience = StopDeadline(stop.is_set, 3)
     assert not patience.is_over()

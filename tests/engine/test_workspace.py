@@ -38,7 +38,7 @@ def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> N
 
 def test_another_catalog_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_bytes(b"{}")
-    with pytest.raises(DestinationError, match="that no mirror made"), open_workspace(tmp_path):
+    with pytest.raises(DestinationError, match="that stacpull did not write"), open_workspace(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]
 

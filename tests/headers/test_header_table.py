@@ -403,7 +403,7 @@ def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twic
     assert before == 6
     assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
     texts = [event.text for event in heard if isinstance(event, Notice)]
-    assert any("forgotten the saved position" in text for text in texts)
+    assert any("no longer knows the saved position" in text for text in texts)
     assert len(out.read_text().splitlines()) == kept
 
 
@@ -429,7 +429,7 @@ def test_a_position_that_is_forgotten_amid_the_walk_is_walked_again_and_nothing_
 
     report = asyncio.run(work())
     assert (report.headers_done, report.items_seen, report.items_matched) == (12, 12, 12)
-    assert any("forgotten the saved position" in one.text for one in heard if isinstance(one, Notice))
+    assert any("no longer knows the saved position" in one.text for one in heard if isinstance(one, Notice))
 
 
 def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_a_walk_that_met_fewer_items_than_announced_says_so() -> None:
     api._routes["/collections/c/items"] = announcing
     report, _, heard = read(api)
     assert report.items_unseen == 2
-    assert any("never on a page" in event.text for event in heard if isinstance(event, Notice))
+    assert any("were on no page" in event.text for event in heard if isinstance(event, Notice))
 
 
 def test_a_page_that_is_asked_for_by_name_is_no_tiff_still() -> None:

@@ -123,7 +123,7 @@ def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
     ledger_path(dest).write_bytes(b"")
     (dest / ".stacpull" / "log.ndjson").touch()
     for opened in (open_writer, open_reader):
-        with pytest.raises(DestinationError, match=r"is lost.*verify --rebuild"):
+        with pytest.raises(DestinationError, match=r"is missing.*verify --rebuild"):
             opened(dest)
 
 

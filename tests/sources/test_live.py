@@ -297,7 +297,9 @@ def test_a_cursor_that_an_api_forgot_begins_its_collection_again_once(status: in
     found = Walked(beside(static, api_that(broken)), place, size=10)
     assert set(of("b")) <= set(found.names)
     assert found.unread == []
-    assert [one.level for one in found.told if "has forgotten the saved position" in one.text] == ["warning"]
+    assert [one.level for one in found.told if "no longer knows the saved position" in one.text] == [
+        "warning"
+    ]
 
 
 def test_an_api_that_forgets_for_ever_is_told_and_no_walk_without_end() -> None:

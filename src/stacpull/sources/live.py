@@ -194,7 +194,7 @@ class LiveWalk:
                 if not (was_named and is_forgotten(error) and restarts.may_restart(items)):
                     yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
                     return
-                text = f"{source.url} has forgotten the saved position ({error}): its walk begins again."
+                text = f"{source.url} no longer knows the saved position ({error}): its walk begins again."
                 self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))
                 request = start.request
             else:
