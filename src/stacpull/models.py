@@ -40,6 +40,7 @@ __all__ = [
     "ResumePoint",
     "Unread",
     "Validator",
+    "dest_path",
 ]
 
 Json = dict[str, Any]
@@ -48,6 +49,11 @@ Json = dict[str, Any]
 
 OF_COLLECTION = ""
 """Stands for the item where assets are those of the collection itself: no item has an empty id."""
+
+
+def dest_path(directory: str, name: str) -> str:
+    """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
+    return f"{directory}/{name}" if directory else name
 
 
 class ItemId(NamedTuple):

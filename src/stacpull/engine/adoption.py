@@ -22,13 +22,12 @@ from typing import NamedTuple
 
 from stacpull.digests import new_hasher
 from stacpull.engine.asset_transfer import AssetFetcher
-from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.models import Checksum, Failure, FailureKind, Job, Received, dest_path
 from stacpull.net.client import Client
 from stacpull.net.coding import coding_of
 from stacpull.net.ranges import content_length
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import joined
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.protocol import Store
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
@@ -130,7 +129,7 @@ class AdoptingFetcher:
         Raises:
             TransferError: EXISTS, if it is not the asset.
         """
-        path = joined(job.directory, name)
+        path = dest_path(job.directory, name)
         try:
             stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])
         except OSError as error:

@@ -18,11 +18,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Checksum, Job, Received
+from stacpull.models import Checksum, Job, Received, dest_path
 from stacpull.net.client import StartedExchange
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import joined
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Fetcher
@@ -216,4 +215,4 @@ def _places(first: _First, shared: Received) -> list[str]:
 
 def _place(job: Job, received: Received) -> str:
     """Return where the file of `job` is, relative to DEST, unless that name was taken."""
-    return joined(job.directory, final_name(job.name, job.name_template, received.filename, job.directory))
+    return dest_path(job.directory, final_name(job.name, job.name_template, received.filename, job.directory))

@@ -13,7 +13,7 @@ from typing import Self
 
 from stacpull.fastpath import failures
 from stacpull.fastpath.connection import FastConnection
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.coding import can_decode, coding_of, regrouped, undone
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
@@ -108,23 +108,8 @@ class LentResponse:
                     raise TransferError(failures.too_large(self._connection.message.name, self.status, limit))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
-        pieces, held = list[bytes](), 0
-        failed: TransferError | None = None
-        async with aclosing(undone(self._sent(_PIECE), coding, self._connection.message.name)) as content:
-            try:
-                async for piece in content:
-                    pieces.append(piece)
-                    held += len(piece)
-                    if held >= size:
-                        yield b"".join(pieces)
-                        pieces, held = [], 0
-            except TransferError as error:
-                failed = error
-        if pieces:
-            yield b"".join(pieces)
-        if failed is not None:
-            raise failed
+    def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
+        return regrouped(undone(self._sent(_PIECE), coding, self._connection.message.name), size)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

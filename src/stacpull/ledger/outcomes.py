@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Clip, Failure, FailureKind
+from stacpull.models import Clip, Failure, FailureKind, dest_path
 from stacpull.planning.names import path_hash
 
 
@@ -53,7 +53,7 @@ class Arrival(NamedTuple):
     @property
     def path(self) -> str:
         """Where it goes, relative to DEST."""
-        return f"{self.directory}/{self.name}" if self.directory else self.name
+        return dest_path(self.directory, self.name)
 
 
 class AssetFailure(msgspec.Struct, frozen=True):

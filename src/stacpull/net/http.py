@@ -38,7 +38,7 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.coding import can_decode, coding_of, regrouped, undone
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
@@ -254,7 +254,7 @@ class HttpExchange:
                     raise TransferError(self._too_large(limit))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, the last one shorter.
 
         What came before a failure is yielded before it is raised: a part can continue from there. (What
@@ -263,23 +263,7 @@ class HttpExchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        pieces: list[bytes] = []
-        held = 0
-        failed: TransferError | None = None
-        async with aclosing(self._content()) as content:
-            try:
-                async for piece in content:
-                    pieces.append(piece)
-                    held += len(piece)
-                    if held >= size:
-                        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                        pieces, held = [], 0
-            except TransferError as error:
-                failed = error
-        if pieces:
-            yield b"".join(pieces)
-        if failed is not None:
-            raise failed
+        return regrouped(self._content(), size)
 
     def _content(self) -> AsyncGenerator[bytes]:
         """Return the body in pieces, with its coding undone if the request asks for that.

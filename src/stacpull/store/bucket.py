@@ -42,7 +42,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.models import Checksum, Failure, FailureKind
+from stacpull.models import Checksum, Failure, FailureKind, dest_path
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
     BucketRequests,
@@ -629,7 +629,7 @@ class BucketStore(HeldParts, BucketFiles):
         staged: list[tuple[int, _Staged]] = []
         for number, placement in enumerate(placements):
             _, directory, name, _ = placement
-            path = _joined(directory, name)
+            path = dest_path(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
             if reason is None:
                 staged.append((number, self._staged(placement, path)))
@@ -714,17 +714,17 @@ class BucketStore(HeldParts, BucketFiles):
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
-        there = self.look_at(_joined(directory, name), hashed=True).sha256
+        there = self.look_at(dest_path(directory, name), hashed=True).sha256
         return there is not None and there == self.look_at_part(part, hashed=True).sha256
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """See `Store.identity`."""
-        found = self._head(_joined(directory, name))
+        found = self._head(dest_path(directory, name))
         return None if found is None else (found.identity, found.size)
 
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
-        path = _joined(directory, name)
+        path = dest_path(directory, name)
         (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
         if reply is None or reply.status != _NO_CONTENT:
             with suppress(FileNotFoundError), self._stored("remove", path):
@@ -936,10 +936,6 @@ class _Windows:
             if after < name and (until is None or name <= until):
                 return keys
         return None
-
-
-def _joined(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
 
 
 def _oddness(path: str, key: str) -> str | None:

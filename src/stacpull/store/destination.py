@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, dest_path
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
@@ -156,7 +156,7 @@ class Destination(StagedParts, DirectoryFiles):
             if not is_placed:
                 return Failure(
                     FailureKind.EXISTS,
-                    f"{_path(directory, name)} exists and is not part of this mirror: move it away, "
+                    f"{dest_path(directory, name)} exists and is not part of this mirror: move it away, "
                     "then run `stacpull retry`. "
                     "If the ledger is older than the files (a restored backup), run "
                     "`stacpull verify --rebuild` first.",
@@ -167,7 +167,7 @@ class Destination(StagedParts, DirectoryFiles):
                 raise destination_error(error, self.path) from error
             in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
             reason = "a link or file is in the way" if in_the_way else error.strerror
-            return Failure(FailureKind.NAME, f"{_path(directory, name)!r} cannot be written: {reason}.")
+            return Failure(FailureKind.NAME, f"{dest_path(directory, name)!r} cannot be written: {reason}.")
         return None
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
@@ -310,10 +310,6 @@ def _refuse_odd(name: str) -> None:
     """
     if name in _NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
-
-
-def _path(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
 
 
 def _is_free(directory: int, name: str, *, replace: bool) -> bool:
