@@ -25,6 +25,7 @@ __all__ = [
     "AssetProblem",
     "Checksum",
     "Clip",
+    "CopySource",
     "Failure",
     "FailureKind",
     "FinishedPart",
@@ -330,8 +331,19 @@ class Job(NamedTuple):
         return self._replace(size=size, checksum=checksum)
 
 
+class CopySource(NamedTuple):
+    """A version of an object that the service of DEST copies itself: its bytes are not received."""
+
+    url: str
+    """`s3://bucket/key`."""
+    etag: str
+
+
 class Received(NamedTuple):
-    """An asset that came in whole: either its `body` in memory (small) or a finished part file (`part`)."""
+    """An asset that came in whole: its `body` in memory (small) or a finished part file (`part`).
+
+    Neither, if there is a `source`: then `sha256` is the digest that its content must have.
+    """
 
     size: int
     sha256: bytes | None
@@ -345,6 +357,7 @@ class Received(NamedTuple):
     """False if the length could not be proven (no Content-Length, no known size, no checksum)."""
     unchanged: bool = False
     """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
+    source: CopySource | None = None
 
 
 class IncomingPart(NamedTuple):
@@ -369,6 +382,8 @@ class IncomingPart(NamedTuple):
     """The digest to record, as in `Received`; None with a body: the store process computes it."""
     own: str = ""
     """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
+    source: CopySource | None = None
+    """What the service of DEST copies; `sha256` is then what its digest must be."""
 
 
 def incoming_part(
@@ -405,6 +420,7 @@ def incoming_part(
         part,
         inode,
         sha256,
+        source=received.source,
     )
 
 

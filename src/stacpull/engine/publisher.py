@@ -140,6 +140,7 @@ class Publisher:
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
         on_notice: Callable[[str], None] = lambda _text: None,
         area: int | None = None,
+        checksum: str | None = None,
     ) -> None:
         self._db = db
         self._run = run
@@ -150,6 +151,7 @@ class Publisher:
         self._on_failed = on_failed
         self._on_notice = on_notice
         self._area = area
+        self._checksum = checksum
         self._group = _Group()
         self._placing: _Placing | None = None
         self._renamed = _Renamed()
@@ -403,6 +405,7 @@ class Publisher:
         results = placing.results()
         for (arrival, part), failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
             if failure is None:
+                self._note_digest(arrival)
                 self._renamed.done.append(arrival)
                 if self.adopting:
                     self._store.drop_part(part)  # a hard link of what lay there outlives its rename
@@ -411,6 +414,12 @@ class Publisher:
                 self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
         self._renamed.items.extend(self._items.placed(placing.items, results[len(placing.assets) :]))
         self._on_published(placing.delivered)
+
+    def _note_digest(self, arrival: Arrival) -> None:
+        """Have the digest of a file recorded that the service of DEST has copied: it was not known before."""
+        if arrival.sha256 is None and self._checksum is not None and not self._store.is_local:
+            found = self._store.look_at(arrival.path, hashed=True, algorithm=self._checksum)
+            outcomes.note_digest(self._db, arrival.row, arrival.generation, found.sha256)
 
     def _is_ours(self, arrival: Arrival, part: str) -> bool:
         """Return True if a file in the place of an asset may be replaced: an earlier version, or the same."""

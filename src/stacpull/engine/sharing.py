@@ -155,7 +155,7 @@ class SharingFetcher:
     async def _shared(self, job: Job, first: _First) -> Received | None:
         """Return the asset, made of what came for another; None if that cannot be."""
         shared = first.received
-        if shared is None or not _may_be(job, first.job, shared):
+        if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (shared if shared.body is not None else None)

@@ -209,6 +209,15 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     return arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven
 
 
+def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
+    """Note the digest of a reserved asset that was not known when it was reserved."""
+    with transaction(db):
+        db.execute(
+            f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
+            (sha256, row, generation),
+        )
+
+
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Take reservations back: nothing of these assets is on disk any more, they are pending again."""
     released = [(row,) for row in rows]
