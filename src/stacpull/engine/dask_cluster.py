@@ -56,10 +56,10 @@ from stacpull.engine.messages import MessageFrames, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.recovery import boot_id
-from stacpull.engine.shares import HostShares
+from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import CredentialNames, WorkerSettings
-from stacpull.engine.workers import Hear, WorkerPlace, WorkerProcess
+from stacpull.engine.workers import Hear, WorkerPlace, WorkerProcess, worker_settings
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.selection import Selection
@@ -82,8 +82,6 @@ def check_dask(options: Options) -> None:
     Raises:
         UsageError: They contradict each other, or distributed is not installed.
     """
-    if not options.uses_dask:
-        return
     if options.dask is not None and options.dask_client is not None:
         raise UsageError("--dask and `client` contradict each other: give one of them.")
     if options.processes > 1:
@@ -341,25 +339,13 @@ class DaskCluster:
             CredentialsError: It cannot find a credential by itself.
         """
         network, options = self._network, self._options
-        settings = WorkerSettings(
-            network.address,
-            attrs.evolve(
-                options,
-                per_host=1,
-                concurrency=options.concurrency and 1,
-                dashboard_token=None,
-                dask=None,
-                dask_client=None,
-            ),
-            network.addresses,
-            1,
-            str(self.dest.absolute()),
-            None,
-            self._selection.prefer,
-            self._selection.clip,
-            own,
-            durable,
-        )
+        settings = worker_settings(
+            network,
+            attrs.evolve(options, dask=None, dask_client=None),
+            self.dest.absolute(),
+            self._selection,
+            Share(slots=1, per_host=1),
+        )._replace(own=own, durable=durable)
         if is_private(address):
             return settings._replace(variables=aws_keys())
         if options.headers:

@@ -42,7 +42,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.models import Checksum, Failure, FailureKind, dest_path
+from stacpull.models import Checksum, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
     BucketRequests,
@@ -51,6 +51,7 @@ from stacpull.store.bucket_requests import (
     ObjectRequest,
     bucket_requests,
 )
+from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldParts
 from stacpull.store.protocol import Entry, Look, Placement
 
@@ -560,7 +561,7 @@ class BucketStore(HeldParts, BucketFiles):
         staged: list[tuple[int, _Staged]] = []
         for number, placement in enumerate(placements):
             _, directory, name, _ = placement
-            path = dest_path(directory, name)
+            path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
             if reason is None:
                 staged.append((number, self._staged(placement, path)))
@@ -572,11 +573,7 @@ class BucketStore(HeldParts, BucketFiles):
                 self._windows.note(self._key(one.path), is_there=True)
                 self.drop_part(one.part)
             else:
-                results[number] = Failure(
-                    FailureKind.EXISTS,
-                    f"{one.path} exists and is not part of this mirror: move it away, "
-                    "then run `stacpull retry`.",
-                )
+                results[number] = foreign_file(one.path)
         return results
 
     def _staged(self, one: Placement, path: str) -> _Staged:
@@ -689,17 +686,17 @@ class BucketStore(HeldParts, BucketFiles):
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
-        there = self.look_at(dest_path(directory, name), hashed=True).sha256
+        there = self.look_at(path_in_dest(directory, name), hashed=True).sha256
         return there is not None and there == self.look_at_part(part, hashed=True).sha256
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """See `Store.identity`."""
-        found = self._head(dest_path(directory, name))
+        found = self._head(path_in_dest(directory, name))
         return None if found is None else (found.identity, found.size)
 
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
-        path = dest_path(directory, name)
+        path = path_in_dest(directory, name)
         (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
         if reply is None or reply.status != _NO_CONTENT:
             with suppress(FileNotFoundError), self._stored("remove", path):
