@@ -18,11 +18,11 @@ The price: the coordinator must reach the workers directly, as Dask workers reac
 The one task that each Dask worker runs does nothing but last as long as the session: a worker without a task
 is idle to Dask, which may end it or the whole cluster.
 
-Credentials are sent only where nobody can read them on the way (`is_private`): over TLS, or within this
+Credentials are sent only where they cannot be read on the way (`is_private`): over TLS, or within this
 machine. Else a worker takes them from its own environment and credential profiles; they are compared by name.
 
 DEST must be a directory that all workers see (the work directory, if DEST is a bucket). Each has a directory
-of its own among the parts (`store.own_parts`), so that one that is lost and still runs is in nobody's way.
+of its own among the parts (`store.own_parts`), so that one that is lost and still runs does no harm.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _find_tornado() -> None:
 
 
 def is_private(address: str) -> bool:
-    """Return True if nobody between here and a worker can read what is sent."""
+    """Return True if what is sent to a worker cannot be read on the way."""
     parts = urlsplit(address)
     if parts.scheme in ("tls", "inproc"):
         return True
@@ -333,7 +333,7 @@ class DaskCluster:
             self._emit(Notice("warning", f"{error} This worker is not used."))
 
     def settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
-        """Return the settings of a worker, with credentials only if nobody can read them on the way.
+        """Return the settings of a worker, with credentials only if they cannot be read on the way.
 
         Raises:
             CredentialsError: It cannot find a credential by itself.
@@ -469,7 +469,7 @@ class _CommLink:
         self._comm.abort()
 
     async def reap(self) -> str:
-        """See `WorkerLink.reap`: it may still run, where it is in nobody's way (`store.own_parts`)."""
+        """See `WorkerLink.reap`: it may still run, where it does no harm (`store.own_parts`)."""
         await self.lost
         self._busy.release()
         return "was lost"

@@ -10,8 +10,8 @@
   byte of one that turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
 - A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
   Reading pauses above `_MOST_HELD` bytes that are not taken.
-- Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is no
-  stall, and does not make a server look slow (`net.pace`).
+- Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is not
+  a stall, and does not make a server look slow (`net.pace`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
 """
 

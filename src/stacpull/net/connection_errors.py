@@ -74,7 +74,7 @@ def too_large(host: str, status: int, limit: int) -> Failure:
 
 
 def malformed(host: str) -> Failure:
-    """What came is no HTTP."""
+    """What came is not HTTP."""
     return Failure(FailureKind.SERVER, f"{host} sent a malformed HTTP response.", host=host, retryable=True)
 
 

@@ -267,7 +267,7 @@ class Destination(StagedParts, DirectoryFiles):
         """Return a descriptor of a directory in DEST, valid until the next call.
 
         Raises:
-            OSError: a component is a link or a file (ENOTDIR, ELOOP), is no name (EINVAL), or cannot be made.
+            OSError: a component is a link or a file (ENOTDIR, ELOOP), not a name (EINVAL), or cannot be made.
         """
         if not path:
             return self.fd
@@ -303,7 +303,7 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _refuse_odd(name: str) -> None:
-    """Refuse what is no name of an entry: planning makes names safe, and this is the last door.
+    """Refuse what is not the name of an entry: planning makes names safe, and this is the last door.
 
     Raises:
         OSError: EINVAL.

@@ -114,7 +114,7 @@ def endpoint_of(
 ) -> Endpoint:
     """Return where `bucket` is asked for.
 
-    A name that is no host label (dots, capitals, anything hostile) is put into the path, whatever `style`
+    A name that is not a host label (dots, capitals, anything hostile) is put into the path, whatever `style`
     says; dots are let into the host if `style` is "virtual", but the TLS certificate will not cover them.
     """
     endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
