@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -270,7 +271,11 @@ def _publish(
 
 
 def main() -> None:
-    """Run the store process; the argument is the descriptor of its socket. Does not return."""
+    """Run the store process. Does not return.
+
+    Its arguments are the descriptor of its socket, and modules to import early.
+    """
+    threading.Thread(target=lambda: [*map(import_module, sys.argv[2:])], daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
@@ -70,8 +70,12 @@ _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 _OK, _NO_CONTENT, _NOT_FOUND, _FAILED_CONDITION = 200, 204, 404, 412
-_CONFLICT = "ConditionalRequestConflict"
+_NO_BUCKET = b"NoSuchBucket"
 _EXISTS = frozenset({"412", "PreconditionFailed"})
+_REFUSED_CONDITIONS = _EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
+_PARAMETERS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
+"""Header fields as boto3 names them."""
+_EMPTY = hashlib.sha256(b"").digest()
 _REFUSED_KEYS = frozenset(
     {
         "ExpiredToken",
@@ -143,7 +147,8 @@ class BucketFiles:
 
     @cached_property
     def _requests(self) -> BucketRequests | None:
-        return bucket_requests(self._s3, self._session, self.location.bucket)
+        place = self.location
+        return bucket_requests(place.bucket, place.endpoint_url, _region(self._session, place), self._session)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -364,6 +369,14 @@ class BucketFiles:
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
 
+class _Content(NamedTuple):
+    """The content of an object, and its metadata."""
+
+    body: bytes | FilePiece
+    sha256: bytes
+    noted: Mapping[str, str] = {}
+
+
 class _Staged(NamedTuple):
     """A part that is to be stored. `body` is None for a long one."""
 
@@ -375,6 +388,11 @@ class _Staged(NamedTuple):
     body: bytes | None
     sha256: bytes = b""
 
+    def content(self, file: BinaryIO | None = None) -> _Content:
+        """Return what is stored; `file` is the part of a long one."""
+        body = FilePiece(cast("BinaryIO", file), 0, self.size) if self.body is None else self.body
+        return _Content(body, self.sha256, {_SHA256: self.sha256.hex(), _PART: str(self.identity)})
+
 
 class BucketStore(HeldParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
@@ -385,12 +403,12 @@ class BucketStore(HeldParts, BucketFiles):
     def __init__(
         self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
     ) -> None:
-        """Open the work directory, which is made if need be; nothing is sent yet.
+        """Open the work directory, which is made if need be.
 
         Args:
             work: The directory of the ledger.
             location: The bucket.
-            publishes: True in the process that publishes: it keeps small parts in memory.
+            publishes: True in the process that publishes: it keeps small parts in memory, and connects now.
             own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
@@ -399,6 +417,8 @@ class BucketStore(HeldParts, BucketFiles):
         HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
+        if publishes:
+            self._threads.submit(lambda: self._is_conditional)  # what fails now will fail again when needed
 
     def close(self) -> None:
         """Release everything."""
@@ -424,22 +444,14 @@ class BucketStore(HeldParts, BucketFiles):
     @cached_property
     def _is_conditional(self) -> bool:
         """True if the bucket refuses to overwrite an object where that is asked."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
-        path = f".stacpull/probe-{uuid.uuid4().hex}"
-        with self._stored("write to", ""):
-            try:
-                self._s3.put_object(**self._of(path), Body=b"", IfNoneMatch="*")
-                self._s3.put_object(**self._of(path), Body=b"", IfNoneMatch="*")
-            except ClientError as error:
-                if _code(error) in _EXISTS:
-                    return True
-                if _code(error) != "NotImplemented":
-                    raise
-            finally:
-                with suppress(ClientError):
-                    self._s3.delete_object(**self._of(path))
-        return False
+        name = f"probe-{uuid.uuid4().hex}"
+        one = _Content(b"", _EMPTY)
+        try:
+            codes = [self._put(f".stacpull/{name}", one, {"if-none-match": "*"}) for _ in range(2)]
+        finally:
+            with suppress(DestinationError):
+                self.remove(".stacpull", name)
+        return not _EXISTS.isdisjoint(codes)
 
     # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
 
@@ -449,15 +461,21 @@ class BucketStore(HeldParts, BucketFiles):
         Raises:
             CredentialsError, DestinationError: As any request.
         """
-        try:
-            with self._stored("read", path):
-                found = self._s3.get_object(**self._of(path))
-                body = found["Body"].read()
-        except FileNotFoundError:
+        (reply,) = self._send([ObjectRequest("GET", self._key(path))], "read")
+        if reply is not None and reply.status == _NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
             return None
-        now = parsedate_tz(found["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
-        written = found["LastModified"].timestamp()
-        return Note(body, found["ETag"], max(0.0, (mktime_tz(now) if now else time.time()) - written))
+        if reply is not None and reply.status == _OK and reply.body is not None:
+            headers, body = reply.headers, reply.body
+        else:
+            try:
+                with self._stored("read", path):
+                    found = self._s3.get_object(**self._of(path))
+                    headers, body = found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
+            except FileNotFoundError:
+                return None
+        now, written = _time_in(headers, "date"), _time_in(headers, "last-modified")
+        age = (now or time.time()) - (written or 0.0)
+        return Note(body, headers.get("etag", ""), max(0.0, age))
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
         """Write such an object, and return True; False if another program has written it meanwhile.
@@ -475,7 +493,7 @@ class BucketStore(HeldParts, BucketFiles):
         return self._written_over(
             path,
             None if replaces is None else replaces.etag,
-            lambda condition: self._s3.put_object(**self._of(path), Body=body, **condition),
+            lambda condition: self._put(path, _Content(body, hashlib.sha256(body).digest()), condition),
         )
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
@@ -493,43 +511,94 @@ class BucketStore(HeldParts, BucketFiles):
         Raises:
             CredentialsError, DestinationError: As any request.
         """
-        noted = {_SHA256: sha256.hex()}
-
-        def send(condition: Mapping[str, str]) -> None:
-            file.seek(0)
-            if size > _SINGLE_PUT:
-                _Upload(self, path, file, size, noted, condition).run()
-            else:
-                self._s3.put_object(**self._of(path), Body=file, Metadata=noted, **condition)
-
+        content = _Content(FilePiece(file, 0, size), sha256, {_SHA256: sha256.hex()})
+        send = self._upload if size > _SINGLE_PUT else self._put
         there = self._head(path)
-        written = self._written_over(path, None if there is None else there.etag, send)
+        written = self._written_over(
+            path, None if there is None else there.etag, partial(send, path, content)
+        )
         return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
 
-    def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], object]) -> bool:
+    def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], str]) -> bool:
         """Write an object of the mirror itself, in place of the version that `etag` names (None: of none).
 
         Returns:
             False if another version is there.
         """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
-        conditions: list[dict[str, str]] = [{"IfNoneMatch": "*"}]
+        conditions = [{"if-none-match": "*"}]
         if not self._is_conditional:
             conditions = [{}]
         elif etag is not None:  # radosgw wants it without quotes
-            conditions = [{"IfMatch": etag}, {"IfMatch": etag.strip('"')}]
+            conditions = [{"if-match": etag}, {"if-match": etag.strip('"')}]
         for condition in conditions:
             there = self._head(path)
             if (there and there.etag) != etag:
                 return False
-            try:
-                with self._stored_unless(path):
-                    send(condition)
-            except (ClientError, FileNotFoundError):  # the second: what `etag` names was removed
-                continue
-            return True
+            with suppress(FileNotFoundError):  # what `etag` names was removed meanwhile
+                if not send(condition):
+                    return True
         return False
+
+    def _put(self, path: str, content: _Content, condition: Mapping[str, str]) -> str:
+        """Store an object by one request.
+
+        Returns:
+            "", or the error code if `condition` was refused.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        (reply,) = self._send([self._put_request(path, content, condition)], "write")
+        if reply is not None and reply.status in {_OK, _FAILED_CONDITION}:
+            return "" if reply.status == _OK else str(_FAILED_CONDITION)
+        body = content.body
+        if not isinstance(body, bytes):
+            body.file.seek(0)
+        return self._refused(
+            path,
+            condition,
+            lambda: self._s3.put_object(
+                **self._of(path),
+                Body=body if isinstance(body, bytes) else body.file,
+                ChecksumSHA256=base64.b64encode(content.sha256).decode(),
+                Metadata=content.noted,
+                **{_PARAMETERS[name]: value for name, value in condition.items()},
+            ),
+        )
+
+    def _put_request(self, path: str, content: _Content, condition: Mapping[str, str]) -> ObjectRequest:
+        headers = {
+            "x-amz-checksum-sha256": base64.b64encode(content.sha256).decode(),
+            **{f"x-amz-meta-{name}": value for name, value in content.noted.items()},
+            **condition,
+        }
+        return ObjectRequest("PUT", self._key(path), headers, content.body, content.sha256.hex())
+
+    def _upload(self, path: str, content: _Content, condition: Mapping[str, str]) -> str:
+        """Store a long object in pieces; return as `_put` does."""
+        piece = cast("FilePiece", content.body)
+        upload = _Upload(
+            self,
+            path,
+            piece.file,
+            piece.size,
+            content.noted,
+            {_PARAMETERS[name]: value for name, value in condition.items()},
+        )
+        return self._refused(path, condition, upload.run)
+
+    def _refused(self, path: str, condition: Mapping[str, str], write: Callable[[], object]) -> str:
+        """Write by boto3, and return "", or the error code if `condition` was refused."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        with self._stored("write", path):
+            try:
+                write()
+            except ClientError as error:
+                if not condition or _code(error) not in _REFUSED_CONDITIONS:
+                    raise
+                return _code(error)
+        return ""
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -591,7 +660,8 @@ class BucketStore(HeldParts, BucketFiles):
         """Store objects; for each, return False if another writer's is there, with other content."""
         stored: dict[str, bool] = {}
         short = self._without_those_that_are_there([one for one in staged if one.body is not None])
-        replies = self._send([self._put_of(one, cast("bytes", one.body)) for one in short], "write")
+        requests = [self._put_request(one.path, one.content(), self._condition(one)) for one in short]
+        replies = self._send(requests, "write")
         for one, reply in zip(short, replies, strict=True):
             if reply is not None and reply.status == _OK:
                 stored[one.part] = True
@@ -614,71 +684,26 @@ class BucketStore(HeldParts, BucketFiles):
         }
         return [one for one in short if one.part not in found]
 
-    def _put_of(self, one: _Staged, body: bytes | FilePiece) -> ObjectRequest:
-        """Return the request that stores an object."""
-        hexadecimal = one.sha256.hex()
-        headers = {
-            "x-amz-checksum-sha256": base64.b64encode(one.sha256).decode(),
-            f"x-amz-meta-{_PART}": str(one.identity),
-            f"x-amz-meta-{_SHA256}": hexadecimal,
-        }
-        if not one.replace and self._is_conditional:
-            headers["if-none-match"] = "*"
-        return ObjectRequest("PUT", self._key(one.path), headers, body, hexadecimal)
+    def _condition(self, one: _Staged) -> Mapping[str, str]:
+        return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
 
     def _is_stored(self, one: _Staged) -> bool:
         """Store one object, by boto3 if need be; return False if another writer's is there."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
         if one.body is None:
             one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
         in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
         look_first = in_pieces or not self._is_conditional
         if not one.replace and look_first and self._head(one.path) is not None:
             return self._holds(one)
-        condition = {"IfNoneMatch": "*"} if self._is_conditional and not one.replace else {}
-        noted = {_SHA256: one.sha256.hex(), _PART: str(one.identity)}
+        send, condition = self._upload if in_pieces else self._put, self._condition(one)
         with self.open_part(one.part) as file:
-            if one.body is None and not in_pieces:
-                (reply,) = self._send([self._put_of(one, FilePiece(file, 0, one.size))], "write")
-                if reply is not None and reply.status in {_OK, _FAILED_CONDITION}:
-                    return reply.status == _OK or self._holds(one)
             for _ in range(_ATTEMPTS):
-                file.seek(0)
-                try:
-                    with self._stored_unless(one.path):
-                        if in_pieces:
-                            _Upload(self, one.path, file, one.size, noted, condition).run()
-                        else:
-                            self._s3.put_object(
-                                **self._of(one.path),
-                                Body=file,
-                                ChecksumSHA256=base64.b64encode(one.sha256).decode(),
-                                Metadata=noted,
-                                **condition,
-                            )
-                except ClientError as error:
-                    if _code(error) in _EXISTS:
-                        return self._holds(one)
-                    continue
-                return True
+                code = send(one.path, one.content(file), condition)
+                if not code:
+                    return True
+                if code in _EXISTS:
+                    return self._holds(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
-
-    @contextmanager
-    def _stored_unless(self, path: str) -> Iterator[None]:
-        """Do as `_stored` does, but let the replies to a condition through."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
-        refused: ClientError | None = None
-        with self._stored("write", path):
-            try:
-                yield
-            except ClientError as error:
-                if _code(error) not in _EXISTS | {_CONFLICT}:
-                    raise
-                refused = error
-        if refused is not None:
-            raise refused
 
     def _holds(self, one: _Staged) -> bool:
         """Return True if an object has that content: our own, whose reply was lost."""
@@ -924,16 +949,21 @@ def _oddness(path: str, key: str) -> str | None:
 def _object_of(reply: ObjectReply) -> _Object | None:
     """Return what a reply to HEAD tells; None if it lacks something."""
     headers = reply.headers
-    size, modified = headers.get("content-length", ""), parsedate_tz(headers.get("last-modified", ""))
+    size, modified = headers.get("content-length", ""), _time_in(headers, "last-modified")
     if not size.isdecimal() or modified is None:
         return None
     return _Object(
         int(size),
         headers.get("etag", ""),
-        mktime_tz(modified),
+        modified,
         _digest(headers.get(f"x-amz-meta-{_SHA256}", "")),
         _number(headers.get(f"x-amz-meta-{_PART}", "")),
     )
+
+
+def _time_in(headers: Mapping[str, str], name: str) -> float | None:
+    found = parsedate_tz(headers.get(name, ""))
+    return None if found is None else mktime_tz(found)
 
 
 def _digest(text: str) -> bytes | None:
@@ -991,12 +1021,13 @@ def located(location: BucketLocation) -> BucketLocation:
         CredentialsError: The profile does not exist.
     """
     session = _session(location)
-    region = location.region or session.get_config_variable("region")
+    location = replace(location, region=location.region or session.get_config_variable("region"))
+    if location.endpoint_url is not None:
+        return location
     client = _client(session, location, is_new=True)
     endpoint: str = client.meta.endpoint_url
     client.close()
-    is_amazon = location.endpoint_url is None and ".amazonaws.com" in endpoint
-    return replace(location, region=region, endpoint_url=None if is_amazon else endpoint)
+    return location if ".amazonaws.com" in endpoint else replace(location, endpoint_url=endpoint)
 
 
 def _session(location: BucketLocation) -> Any:
@@ -1018,6 +1049,11 @@ def _session(location: BucketLocation) -> Any:
     for name in _NO_METADATA:
         providers.remove(name)
     return session
+
+
+def _region(session: Any, location: BucketLocation) -> str:
+    """Return the region of a bucket."""
+    return location.region or session.get_config_variable("region") or "us-east-1"
 
 
 def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
@@ -1053,7 +1089,7 @@ def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> 
         return boto3.Session(botocore_session=session).client(
             "s3",
             endpoint_url=location.endpoint_url,
-            region_name=location.region or session.get_config_variable("region") or "us-east-1",
+            region_name=_region(session, location),
             config=config,
         )
     except (BotoCoreError, ValueError) as error:
