@@ -41,7 +41,7 @@ __all__ = [
     "ResumePoint",
     "Unread",
     "Validator",
-    "dest_path",
+    "path_in_dest",
 ]
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ OF_COLLECTION = ""
 """Stands for the item where assets are those of the collection itself: no item has an empty id."""
 
 
-def dest_path(directory: str, name: str) -> str:
+def path_in_dest(directory: str, name: str) -> str:
     """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
     return f"{directory}/{name}" if directory else name
 

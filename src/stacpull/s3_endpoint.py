@@ -31,7 +31,7 @@ def endpoint_of(
 ) -> Endpoint:
     """Return where requests for a bucket are sent.
 
-    A name that is no host label (dots, capitals, anything hostile) is put into the path, whatever `style`
+    A name that is not a host label (dots, capitals, anything hostile) is put into the path, whatever `style`
     says; dots are let into the host if `style` is "virtual", but the TLS certificate will not cover them.
     """
     endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"

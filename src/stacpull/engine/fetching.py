@@ -17,7 +17,7 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
-from stacpull.models import CopySource, Job, Received, dest_path
+from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import StoredFiles
@@ -136,4 +136,4 @@ def _is_as_stated(files: StoredFiles, job: Job) -> bool:
 
 
 def _path(job: Job) -> str:
-    return dest_path(job.directory, job.name or "")
+    return path_in_dest(job.directory, job.name or "")

@@ -7,8 +7,8 @@ It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each 
     3. records the last group as done       its data and its names are durable now
     4. renames this group into place
 
-In a bucket, step 4 sends the files. It goes on while the next group gathers, and ends before anything of that
-is done.
+In a bucket, step 4 sends the files. It continues while the next group gathers, and ends before anything of
+that group is done.
 
 So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
 under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
@@ -303,7 +303,7 @@ class Publisher:
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
-        """Return the arrival without its inode where a file of the user's lies in its place, to be adopted.
+        """Return the arrival without its inode where a file of the user is in its place, to be adopted.
 
         The part may be a hard link of that file: by the inode a later start would take it for ours, and
         remove it where it cannot be believed.

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Checksum, Job, Received, dest_path
+from stacpull.models import Checksum, Job, Received, path_in_dest
 from stacpull.net.client import StartedExchange
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import final_name
@@ -215,4 +215,6 @@ def _places(first: _First, shared: Received) -> list[str]:
 
 def _place(job: Job, received: Received) -> str:
     """Return where the file of `job` is, relative to DEST, unless that name was taken."""
-    return dest_path(job.directory, final_name(job.name, job.name_template, received.filename, job.directory))
+    return path_in_dest(
+        job.directory, final_name(job.name, job.name_template, received.filename, job.directory)
+    )

@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Clip, Failure, FailureKind, dest_path
+from stacpull.models import Clip, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import path_hash
 
 
@@ -53,7 +53,7 @@ class Arrival(NamedTuple):
     @property
     def path(self) -> str:
         """Where it goes, relative to DEST."""
-        return dest_path(self.directory, self.name)
+        return path_in_dest(self.directory, self.name)
 
 
 class AssetFailure(msgspec.Struct, frozen=True):

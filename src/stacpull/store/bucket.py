@@ -45,7 +45,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.models import Checksum, CopySource, Failure, FailureKind, dest_path
+from stacpull.models import Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
     BucketRequests,
@@ -54,6 +54,7 @@ from stacpull.store.bucket_requests import (
     ObjectRequest,
     bucket_requests,
 )
+from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.protocol import Entry, Look, Placement
 
@@ -629,7 +630,7 @@ class BucketStore(HeldParts, BucketFiles):
         staged: list[tuple[int, _Staged]] = []
         for number, placement in enumerate(placements):
             _, directory, name, _ = placement
-            path = dest_path(directory, name)
+            path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
             if reason is None:
                 staged.append((number, self._staged(placement, path)))
@@ -710,7 +711,7 @@ class BucketStore(HeldParts, BucketFiles):
     def _unless_held(self, one: _Staged) -> Failure | None:
         """Return the failure of an object that is in the way, unless it is our own, whose reply was lost."""
         is_own = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
-        return None if is_own else _in_the_way(one.path)
+        return None if is_own else foreign_file(one.path)
 
     # --- copies within the service -----------------------------------------------------------------------
 
@@ -762,17 +763,17 @@ class BucketStore(HeldParts, BucketFiles):
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
-        there = self.look_at(dest_path(directory, name), hashed=True).sha256
+        there = self.look_at(path_in_dest(directory, name), hashed=True).sha256
         return there is not None and there == self.look_at_part(part, hashed=True).sha256
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """See `Store.identity`."""
-        found = self._head(dest_path(directory, name))
+        found = self._head(path_in_dest(directory, name))
         return None if found is None else (found.identity, found.size)
 
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
-        path = dest_path(directory, name)
+        path = path_in_dest(directory, name)
         (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
         if reply is None or reply.status != _NO_CONTENT:
             with suppress(FileNotFoundError), self._stored("remove", path):
@@ -920,7 +921,7 @@ class _ServerCopy:
         store, one = self._store, self._one
         there = None if one.replace else store._head(one.path)  # noqa: SLF001
         if there is not None and there.identity != one.identity:
-            return _in_the_way(one.path)
+            return foreign_file(one.path)
         code = store._refused(one.path, _NOT_THERE | _EXISTS | _COPY_REFUSALS, self._copied)  # noqa: SLF001
         if code in _NOT_THERE | _EXISTS:
             return self._removed(FailureKind.CHANGED, "changed before it was copied")
@@ -1107,13 +1108,6 @@ class _Windows:
             if after < name and (until is None or name <= until):
                 return keys
         return None
-
-
-def _in_the_way(path: str) -> Failure:
-    return Failure(
-        FailureKind.EXISTS,
-        f"{path} exists and is not part of this mirror: move it away, then run `stacpull retry`.",
-    )
 
 
 def _place_of(source: CopySource) -> dict[str, str]:

@@ -350,7 +350,7 @@ class _Attempt:
         if found is not None:
             raise TransferError(found)
         if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
-            # twice the same bytes: it is the ETag that is no MD5 on this host
+            # twice the same bytes: the ETag is not an MD5 on this host
             fetcher.opaque_etags[host_of(info.url)] = None
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
         return await self._finish(body, verified=verified)
