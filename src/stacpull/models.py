@@ -23,6 +23,7 @@ __all__ = [
     "OF_COLLECTION",
     "Asset",
     "AssetProblem",
+    "BucketLocation",
     "Checksum",
     "Clip",
     "CopySource",
@@ -329,6 +330,26 @@ class Job(NamedTuple):
     def stating(self, size: int | None, checksum: Checksum | None) -> Self:
         """Return the job with what its item, read again, states of the asset now."""
         return self._replace(size=size, checksum=checksum)
+
+
+class BucketLocation(msgspec.Struct, frozen=True):
+    """A bucket, a prefix in it, and how it is reached. It holds no secret."""
+
+    bucket: str
+    prefix: str = ""
+    """Without `/` at its ends."""
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    ca_bundle: str | None = None
+    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
+    mirror: str = ""
+    """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
+
+    @property
+    def url(self) -> str:
+        """The `s3://` URL."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class CopySource(NamedTuple):

@@ -16,7 +16,7 @@ from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.radosgw import OWNER, STRANGER
 
 from stacpull.engine import ledger_copy
-from stacpull.store.bucket import BucketLocation
+from stacpull.models import BucketLocation
 
 Stacpull = Callable[..., Ran]
 
@@ -90,6 +90,15 @@ def test_the_commands_that_come_next_are_printed_as_they_work(
     assert "to repair:   stacpull verify --repair work" in damaged.out
     assert stacpull("verify", "--repair", "work").code == 0
     assert lost in objects(s3, location)
+    copy = {"Bucket": location.bucket, "Key": f"{location.prefix}/{ledger_copy.COPY}"}
+    s3.copy_object(
+        **copy,
+        CopySource=copy,
+        MetadataDirective="REPLACE",
+        Metadata={**s3.head_object(**copy)["Metadata"], "marked": "yes"},
+    )
+    assert stacpull("resume", "work").code == 0
+    assert s3.head_object(**copy)["Metadata"].get("marked") == "yes"  # the same copy is not stored again
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from tests.servers.mirroring import OPTIONS
 from tests.servers.stac_api import StacApi
 
 import stacpull
-from stacpull.models import CopySource, Failure, FailureKind
+from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
 from stacpull.reports import MirrorReport
 from stacpull.store import bucket as room
-from stacpull.store.bucket import BucketLocation, BucketStore
+from stacpull.store.bucket import BucketStore
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.store_choice import remember_bucket
 

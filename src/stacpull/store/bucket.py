@@ -40,12 +40,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.models import Checksum, CopySource, Failure, FailureKind, path_in_dest
+from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
     BucketRequests,
@@ -98,26 +97,6 @@ _REFUSED_KEYS = frozenset(
 )
 _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
-
-
-class BucketLocation(msgspec.Struct, frozen=True):
-    """A bucket, a prefix in it, and how it is reached. It holds no secret."""
-
-    bucket: str
-    prefix: str = ""
-    """Without `/` at its ends."""
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    ca_bundle: str | None = None
-    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
-    mirror: str = ""
-    """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
-
-    @property
-    def url(self) -> str:
-        """The `s3://` URL."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class _Object(NamedTuple):
