@@ -20,7 +20,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
-        "reports", "schemes", "selection", "sigv4", "spans", "speed", "system", "urls",
+        "reports", "s3_endpoint", "schemes", "selection", "sigv4", "spans", "speed", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

@@ -11,6 +11,7 @@ import base64
 import json
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -26,10 +27,12 @@ TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
 ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)
 
 
-def spellings(secret: str) -> set[bytes]:
+@cache
+def spellings(secret: str) -> frozenset[bytes]:
     """The forms in which a secret could be written down."""
     whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-    return {text.encode() for text in whole} | {base64.b64encode(secret.encode()).rstrip(b"=")[:-1]}
+    encoded = base64.b64encode(secret.encode()).rstrip(b"=")[:-1]
+    return frozenset({text.encode() for text in whole} | {encoded})
 
 
 def places(data: bytes, *secrets: str) -> list[bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.security.secrets import found_at, found_in, found_under
+from tests.security.secrets import entries_under, found_at, found_in, found_under
 
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
 from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
@@ -58,9 +58,11 @@ class Watch:
         secrets = self.secrets()
         if not secrets:
             return
-        mirrors = {own.parent for own in top.rglob(".stacpull")}
+        owned = [Path(entry) for entry in entries_under(top) if entry.name.endswith(".stacpull")]
+        mirrors = {own.parent for own in owned if own.name == ".stacpull"}
         assert [found for mirror in mirrors for found in found_under(mirror, secrets)] == []
-        tables = [table for kept in top.rglob("?*.stacpull") for table in kept.parent.glob(f"{kept.stem}*")]
+        kept = [one for one in owned if one.name != ".stacpull"]
+        tables = [table for one in kept for table in one.parent.glob(f"{one.stem}*")]
         assert [found for table in tables for found in found_at(table, secrets)] == []
         assert found_in("\n".join(self.printed).encode(), secrets) == []
         assert found_in(b"\n".join(self.arguments), secrets) == []

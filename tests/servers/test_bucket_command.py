@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.radosgw import OWNER, STRANGER
 
 from stacpull.engine import ledger_copy
-from stacpull.store.bucket import BucketLocation
+from stacpull.models import BucketLocation
 
 Stacpull = Callable[..., Ran]
 
@@ -89,6 +90,15 @@ def test_the_commands_that_come_next_are_printed_as_they_work(
     assert "to repair:   stacpull verify --repair work" in damaged.out
     assert stacpull("verify", "--repair", "work").code == 0
     assert lost in objects(s3, location)
+    copy = {"Bucket": location.bucket, "Key": f"{location.prefix}/{ledger_copy.COPY}"}
+    s3.copy_object(
+        **copy,
+        CopySource=copy,
+        MetadataDirective="REPLACE",
+        Metadata={**s3.head_object(**copy)["Metadata"], "marked": "yes"},
+    )
+    assert stacpull("resume", "work").code == 0
+    assert s3.head_object(**copy)["Metadata"].get("marked") == "yes"  # the same copy is not stored again
 
 
 @pytest.mark.parametrize(
@@ -172,7 +182,9 @@ def test_the_credentials_of_the_bucket_are_written_nowhere(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_outputs_of_a_mirror_in_a_bucket(source: str, stacpull: Stacpull, tmp_path: Path) -> None:
+def test_outputs_of_a_mirror_in_a_bucket(
+    location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
+) -> None:
     """Those that read its files equal what a mirror on disk gives; the others are refused by name."""
     assert stacpull("mirror", source, "{dest}").code == 0
     assert stacpull("mirror", source, "disk").code == 0
@@ -180,9 +192,15 @@ def test_outputs_of_a_mirror_in_a_bucket(source: str, stacpull: Stacpull, tmp_pa
         shards = stacpull("export", *dest[:1], out, *dest[1:], "-f", "webdataset")
         assert shards.code == 0, shards.err
         assert stacpull("report", *dest, "-o", f"{out}.html").code == 0
+    assert stacpull("export", "work", "labels.csv", "-f", "csv").code == 0
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        urls = [url for row in csv.DictReader(file) for url in json.loads(row["paths"]).values()]
+    assert {url.removeprefix(f"{location.url}/") for url in urls} == {
+        key for key in objects(s3, location) if key.endswith(".bin")
+    }
     assert tree(tmp_path / "of-bucket") == tree(tmp_path / "of-disk") != {}
     assert "col0" in (tmp_path / "of-bucket.html").read_text()
-    for form in ("csv", "kerchunk", "torchgeo-v1", "geoparquet"):
+    for form in ("kerchunk", "torchgeo-v1", "geoparquet"):
         refused = stacpull("export", "work", "out.parquet", "-f", form)
         assert (refused.code, f"it cannot be exported as {form} yet" in refused.err) == (2, True)
     for command in (["verify", "--rebuild", "work"], ["merge", "new", "work"]):

@@ -24,7 +24,7 @@ from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
 from stacpull.store.protocol import StoredFiles
-from stacpull.store.store_choice import open_files
+from stacpull.store.store_choice import bucket_of, open_files
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
@@ -61,6 +61,7 @@ class MirrorContents:
     Attributes:
         dest: The mirror.
         files: Its files.
+        url: The URL of DEST, if that is a bucket.
         collections: Collection id to the document in DEST, sorted by id.
         items_total: How many items the mirror lists. Some of their documents may be missing.
         position: How many items `items` has passed, whether they could be read or not.
@@ -69,7 +70,13 @@ class MirrorContents:
     """
 
     def __init__(
-        self, dest: Path, files: StoredFiles, db: Connection, collections: dict[str, Json] | None = None
+        self,
+        dest: Path,
+        files: StoredFiles,
+        db: Connection,
+        collections: dict[str, Json] | None = None,
+        *,
+        url: str | None = None,
     ) -> None:
         """Read the collections.
 
@@ -78,9 +85,11 @@ class MirrorContents:
             files: Its files.
             db: Its ledger.
             collections: Documents by id, where those in DEST may not be up to date.
+            url: The URL of DEST, if that is a bucket.
         """
         self.dest = dest
         self.files = files
+        self.url = url
         self.position = self.unreadable = 0
         self.unreadable_path = ""
         self._db = db
@@ -257,8 +266,9 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
     """
     db = open_reader(dest)
     try:
-        with translated(ledger_path(dest)), open_files(dest) as files:
+        location = bucket_of(dest)
+        with translated(ledger_path(dest)), open_files(dest, location) as files:
             db.execute("BEGIN")  # one snapshot for all passes
-            yield MirrorContents(dest, files, db)
+            yield MirrorContents(dest, files, db, url=None if location is None else location.url)
     finally:
         db.close()

@@ -82,11 +82,6 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def joined(directory: str, name: str) -> str:
-    """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
-    return f"{directory}/{name}" if directory else name
-
-
 def path_hash(path: str) -> int:
     """Return a hash of the folded path, as a signed number of 64 bits.
 
