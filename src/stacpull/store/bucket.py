@@ -559,7 +559,7 @@ class BucketStore(HeldParts, BucketFiles):
         results: list[Failure | None] = [None] * len(placements)
         staged: list[tuple[int, _Staged]] = []
         for number, placement in enumerate(placements):
-            _, directory, name, _ = placement
+            directory, name = placement.directory, placement.name
             path = f"{directory}/{name}" if directory else name
             reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
             if reason is None:
