@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Checksum, Job, Received, dest_path
+from stacpull.models import Checksum, Job, Received, path_in_dest
 from stacpull.net.client import StartedExchange
 from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import final_name
@@ -155,7 +155,7 @@ class SharingFetcher:
     async def _shared(self, job: Job, first: _First) -> Received | None:
         """Return the asset, made of what came for another; None if that cannot be."""
         shared = first.received
-        if shared is None or not _may_be(job, first.job, shared):
+        if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (shared if shared.body is not None else None)
@@ -215,4 +215,6 @@ def _places(first: _First, shared: Received) -> list[str]:
 
 def _place(job: Job, received: Received) -> str:
     """Return where the file of `job` is, relative to DEST, unless that name was taken."""
-    return dest_path(job.directory, final_name(job.name, job.name_template, received.filename, job.directory))
+    return path_in_dest(
+        job.directory, final_name(job.name, job.name_template, received.filename, job.directory)
+    )

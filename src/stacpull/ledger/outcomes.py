@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Clip, Failure, FailureKind, dest_path
+from stacpull.models import Clip, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import path_hash
 
 
@@ -53,7 +53,7 @@ class Arrival(NamedTuple):
     @property
     def path(self) -> str:
         """Where it goes, relative to DEST."""
-        return dest_path(self.directory, self.name)
+        return path_in_dest(self.directory, self.name)
 
 
 class AssetFailure(msgspec.Struct, frozen=True):
@@ -207,6 +207,15 @@ def _reserved(
 def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return what a reservation notes of the file."""
     return arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven
+
+
+def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
+    """Note the digest of a reserved asset that was not known when it was reserved."""
+    with transaction(db):
+        db.execute(
+            f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
+            (sha256, row, generation),
+        )
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:

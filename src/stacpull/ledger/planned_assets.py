@@ -38,7 +38,7 @@ from stacpull.ledger.compact import UNOWNED, present, stored_name, true_name
 from stacpull.ledger.database import insert_rows, marks, pieces
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, dest_path
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
 from stacpull.planning.names import path_hash
 from stacpull.redact import Secrets, is_signed, unsigned_url
 
@@ -278,7 +278,7 @@ class AssetPlanner:
         """Return True if an asset is done and its file is not in DEST any more."""
         if old.state != STATE_DONE or old.name is None or old.directory is None:
             return False
-        return not self._is_there(dest_path(old.directory, true_name(old.name, old.directory, key)))
+        return not self._is_there(path_in_dest(old.directory, true_name(old.name, old.directory, key)))
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, ask: bool) -> bool:
         """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
@@ -385,7 +385,7 @@ class AssetPlanner:
             The hash of the path of each asset, as far as it is known yet, for `insert`.
         """
         hashes = [
-            None if asset.name is None else path_hash(dest_path(asset.directory, asset.name))
+            None if asset.name is None else path_hash(path_in_dest(asset.directory, asset.name))
             for _, asset in fresh
         ]
         self._directories.prepare({*directories, *(asset.directory for _, asset in fresh)}, hashes)
@@ -408,7 +408,7 @@ class AssetPlanner:
                 own = (
                     name_hash
                     if directory == asset.directory
-                    else path_hash(dest_path(directory, asset.name or ""))
+                    else path_hash(path_in_dest(directory, asset.name or ""))
                 )
                 claims.append((own, row))
             rows.append(self._asset_row(row, item, asset, STATE_PENDING, directory_id, name))

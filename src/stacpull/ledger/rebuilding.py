@@ -42,7 +42,7 @@ from stacpull.ledger.schema import (
     other_version,
     prepare,
 )
-from stacpull.models import Checksum, Clip, ItemId, dest_path
+from stacpull.models import Checksum, Clip, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -512,7 +512,7 @@ class Salvage:
 def _hashed(row: tuple[int, str, str, str]) -> tuple[int, int]:
     number, directory, kept, key = row
     name = true_name(str(kept), str(directory), str(key))
-    return path_hash(dest_path(directory, name)), number
+    return path_hash(path_in_dest(directory, name)), number
 
 
 def _old_asset(row: tuple[Any, ...]) -> OldAsset:

@@ -14,7 +14,7 @@ from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.database import marks, pieces
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
-from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile, dest_path
+from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile, path_in_dest
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
@@ -376,7 +376,7 @@ def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
         name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         clip = None if area is None else _clip(area, source_size, place)
-        found[key] = MirroredFile(dest_path(path, name), size, sha256, clip)
+        found[key] = MirroredFile(path_in_dest(path, name), size, sha256, clip)
     return found
 
 

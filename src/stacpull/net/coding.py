@@ -100,33 +100,6 @@ async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> Async
             raise TransferError(failure) from error
 
 
-async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[bytes]:
-    """Yield a body in pieces of about `size` bytes, the last one shorter.
-
-    What came before a failure is yielded before it is raised: a part can continue from there.
-
-    Raises:
-        TransferError: As `chunks` raises it.
-    """
-    pieces: list[bytes] = []
-    held = 0
-    failed: TransferError | None = None
-    async with aclosing(chunks):
-        try:
-            async for piece in chunks:
-                pieces.append(piece)
-                held += len(piece)
-                if held >= size:
-                    yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                    pieces, held = [], 0
-        except TransferError as error:
-            failed = error
-    if pieces:
-        yield b"".join(pieces)
-    if failed is not None:
-        raise failed
-
-
 def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
     """Decode at most 1 MiB of what `data` holds; the rest waits in the inflater."""
     try:

@@ -22,7 +22,6 @@ import ssl
 import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -38,7 +37,8 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.coding import can_decode, coding_of, regrouped, undone
+from stacpull.net.bodies import read_whole, regrouped
+from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import HeaderFields, joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
@@ -244,15 +244,7 @@ class HttpExchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        pieces: list[bytes] = []
-        size = 0
-        async with aclosing(self._content()) as content:
-            async for piece in content:
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise TransferError(self._too_large(limit))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await read_whole(self._content(), limit, host_of(self.url), self.status)
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, the last one shorter.
@@ -293,12 +285,6 @@ class HttpExchange:
         if piece and pace.is_too_slow(time.monotonic() - started, len(piece)):
             raise TransferError(too_slow(host_of(self.url)))
         return piece
-
-    def _too_large(self, limit: int) -> Failure:
-        host = host_of(self.url)
-        return Failure(
-            FailureKind.OVERLONG, f"{host} sent a body of more than {limit} bytes.", self.status, host
-        )
 
 
 class _SentOnceError(Exception):
