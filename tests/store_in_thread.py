@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest import mock
 
@@ -25,8 +25,9 @@ def store_on_thread() -> Iterator[None]:
         yield
 
 
-def serve_on_thread(_module: str) -> tuple[threading.Thread, socket.socket]:
+def serve_on_thread(_module: str, arguments: Sequence[str] = ()) -> tuple[threading.Thread, socket.socket]:
     """Start the store on a thread, as `store_client.spawn` starts it in a process."""
+    del arguments
     ours, theirs = socket.socketpair()
 
     def serve() -> None:

@@ -23,8 +23,10 @@ __all__ = [
     "OF_COLLECTION",
     "Asset",
     "AssetProblem",
+    "BucketLocation",
     "Checksum",
     "Clip",
+    "CopySource",
     "Failure",
     "FailureKind",
     "FinishedPart",
@@ -40,6 +42,7 @@ __all__ = [
     "ResumePoint",
     "Unread",
     "Validator",
+    "path_in_dest",
 ]
 
 Json = dict[str, Any]
@@ -48,6 +51,11 @@ Json = dict[str, Any]
 
 OF_COLLECTION = ""
 """Stands for the item where assets are those of the collection itself: no item has an empty id."""
+
+
+def path_in_dest(directory: str, name: str) -> str:
+    """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
+    return f"{directory}/{name}" if directory else name
 
 
 class ItemId(NamedTuple):
@@ -324,8 +332,39 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
         return replace(self, size=size, checksum=checksum)
 
 
+class BucketLocation(msgspec.Struct, frozen=True):
+    """A bucket, a prefix in it, and how it is reached. It holds no secret."""
+
+    bucket: str
+    prefix: str = ""
+    """Without `/` at its ends."""
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    ca_bundle: str | None = None
+    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
+    mirror: str = ""
+    """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
+
+    @property
+    def url(self) -> str:
+        """The `s3://` URL."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+class CopySource(NamedTuple):
+    """A version of an object that the service of DEST copies itself: its bytes are not received."""
+
+    url: str
+    """`s3://bucket/key`."""
+    etag: str
+
+
 class Received(msgspec.Struct, frozen=True):
-    """An asset that came in whole: either its `body` in memory (small) or a finished part file (`part`)."""
+    """An asset that came in whole: its `body` in memory (small) or a finished part file (`part`).
+
+    Neither, if there is a `source`: then `sha256` is the digest that its content must have.
+    """
 
     size: int
     sha256: bytes | None
@@ -339,6 +378,7 @@ class Received(msgspec.Struct, frozen=True):
     """False if the length could not be proven (no Content-Length, no known size, no checksum)."""
     unchanged: bool = False
     """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
+    source: CopySource | None = None
 
 
 class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
@@ -363,6 +403,8 @@ class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
     """The digest to record, as in `Received`; None with a body: the store process computes it."""
     own: str = ""
     """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
+    source: CopySource | None = None
+    """What the service of DEST copies; `sha256` is then what its digest must be."""
 
 
 def incoming_part(
@@ -400,6 +442,7 @@ def incoming_part(
         part,
         inode,
         sha256,
+        source=received.source,
     )
 
 

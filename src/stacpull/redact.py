@@ -4,7 +4,7 @@ Two nets: parameters that are known to carry credentials or signatures are cut f
 that this process knows (`Secret`) are cut from any text by value.
 
 What is cut by name: API keys, tokens and passwords; AWS Signature V2 and V4, CloudFront, Google and Azure SAS
-signatures with all that belongs to them; and `user:password@`. A paging token (`token=next:…`) is no
+signatures with all that belongs to them; and `user:password@`. A paging token (`token=next:…`) is not a
 credential and stays; `cut_cursor` keeps every `token`, for URLs that are known to be cursors.
 """
 

@@ -64,8 +64,8 @@ class RangedReader:
             count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
 
         Raises:
-            TransferError: the attempt failed; the failure says if another may succeed. FORMAT: the file is no
-                TIFF, or its header is larger than the reader goes; CHANGED: it changed again and again.
+            TransferError: the attempt failed; the failure says if another may succeed. FORMAT: the file is
+                not a TIFF, or its header is larger than the reader goes; CHANGED: it changed again and again.
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
         stated = header_size if header_size is not None and header_size > 0 else FIRST_READ

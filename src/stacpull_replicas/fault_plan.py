@@ -253,9 +253,9 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise FaultFileError(f"{name} is no TOML: {error}.") from error
+        raise FaultFileError(f"{name} is not valid TOML: {error}.") from error
     for key in document.keys() - {"seed", "fault"}:
-        raise _wrong(name, text, None, key, "is no key of a fault file; it has seed and [[fault]]")
+        raise _wrong(name, text, None, key, "is not a key of a fault file; it has seed and [[fault]]")
     seed, tables = document.get("seed", 0), document.get("fault", [])
     if not _is_whole(seed):
         raise _wrong(name, text, None, "seed", "must be a whole number")
@@ -295,7 +295,7 @@ def _rule(table: Mapping[str, Any]) -> Rule:
             given[name] = _checked(key, name, _value(key, value, get_type_hints(Rule)[name]))
         elif key != "what":
             known = ", ".join([*own, "nth", *_RENAMED, *(n for n in of_rule if n not in _RENAMED.values())])
-            raise _KeyWrongError(key, f"is no key of a rule with {what}; it may have {known}")
+            raise _KeyWrongError(key, f"is not a key of a rule with {what}; it may have {known}")
     for missing in (name for name, one in own.items() if name not in made and _is_required(one)):
         raise _KeyWrongError("what", f"= {what!r} needs {missing}")
     return Rule(kind(**made), **given)
@@ -314,7 +314,7 @@ def _checked(key: str, name: str, value: Any) -> Any:
         try:
             re.compile(value)
         except re.error as error:
-            raise _KeyWrongError(key, f"is no regular expression: {error}") from error
+            raise _KeyWrongError(key, f"is not a regular expression: {error}") from error
     return value
 
 

@@ -154,7 +154,7 @@ def _moment(text: str, unbounded: datetime | None) -> datetime:
     try:
         return datetime.fromisoformat(text.upper())
     except ValueError as error:
-        raise Refused(400, "datetime is no moment.") from error
+        raise Refused(400, "datetime is not a point in time.") from error
 
 
 MAX_LIMIT = 10_000

@@ -120,7 +120,7 @@ def _time(moment: datetime | None, precision: float | None) -> str:
 
 def _counts(report: TraceReport) -> str:
     median = report.method == "median"
-    unmapped = "whose median is no known scene" if median else "with no known scene for most valid pixels"
+    unmapped = "whose median is not a known scene" if median else "with no known scene for most valid pixels"
     words = [
         (report.days_unmapped, unmapped),
         (report.days_mismatched, "whose counts do not add up"),

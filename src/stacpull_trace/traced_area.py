@@ -170,7 +170,7 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
     """Return the area of a box W, S, E, N in degrees.
 
     Raises:
-        UsageError: It is no box, it goes across the antimeridian, or the resolution is none.
+        UsageError: It is not a box, it crosses the antimeridian, or the resolution is not valid.
     """
     if len(bbox) != 4 or not all(map(math.isfinite, bbox)):  # noqa: PLR2004 - the four sides
         raise UsageError("--bbox needs four numbers W,S,E,N in degrees.")
@@ -192,13 +192,13 @@ def area_of_geometry(text: str, resolution: float) -> TracedArea:
         resolution: Metres a pixel.
 
     Raises:
-        UsageError: It cannot be read or is no polygon.
+        UsageError: It cannot be read or is not a polygon.
     """
     document = _document(text)
     try:
         outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError) as problem:
-        raise UsageError(f"--geometry is no GeoJSON geometry: {problem}.") from problem
+        raise UsageError(f"--geometry is not a GeoJSON geometry: {problem}.") from problem
     if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
         raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")
     west, south, east, north = outline.bounds
@@ -218,7 +218,7 @@ def _document(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as problem:
-        raise UsageError(f"--geometry is no JSON: {problem}.") from problem
+        raise UsageError(f"--geometry is not valid JSON: {problem}.") from problem
 
 
 def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

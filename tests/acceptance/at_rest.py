@@ -130,7 +130,7 @@ class AtRest:
         elif name not in self._metadata:
             yield f"{name} belongs to nothing"
         elif self._seen.get(name) != stamp and not (self._is_old(name, path) or _is_document(path)):
-            yield f"{name} is no JSON document ({stat.st_size} bytes)"
+            yield f"{name} is not a JSON document ({stat.st_size} bytes)"
         self._seen[name] = stamp
 
     def _is_right(self, name: str, path: Path, row: Row | None) -> bool:

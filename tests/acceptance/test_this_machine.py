@@ -79,7 +79,7 @@ def test_two_mirrors_at_once_the_second_is_told_who_holds_it(tmp_path, small_hub
     with Running(mirror_of(small_hub.base_url, dest), env) as first:
         assert wait_until(
             lambda: run(["status", str(dest)], env).code == 0
-        )  # before that it is no mirror yet
+        )  # before that it is not a mirror yet
         assert first.signal(signal.SIGSTOP)
         second = run(mirror_of(small_hub.base_url, dest), env)
         assert second.code == 5

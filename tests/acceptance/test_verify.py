@@ -110,7 +110,7 @@ def test_a_link_in_the_way_is_named_and_never_written_through(mirrored: Mirrored
     assert (mirrored.dest / name).is_symlink()
     (failed,) = failures(mirrored.dest)
     assert (failed.kind, "move it away" in failed.message) == ("exists", True)
-    assert mirrored.verify().exit_code == 1  # it is no better for having failed
+    assert mirrored.verify().exit_code == 1  # a failed verify changes nothing
     assert mirrored.damages == {name: "obstructed", stranger: "unknown"}
     (mirrored.dest / name).unlink()
     assert mirrored.verify().exit_code == 1

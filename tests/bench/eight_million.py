@@ -279,7 +279,8 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
     https = SimulatedHttps(patches)
     meter.simulation = lambda: https.sent.seconds
 
-    def spawn(_module: str) -> child_process.Started:
+    def spawn(_module: str, arguments: Sequence[str]) -> child_process.Started:
+        del arguments
         started = child_process.spawn("tests.bench.simulated_store")
         meter.store = started[0].pid
         return started

@@ -66,25 +66,26 @@ def make_mirror(dest: Path, collection: str, count: int) -> None:
                 (one, row, number),
             )
             (dest / directory).mkdir(parents=True)
-            (dest / path).write_bytes(orjson.dumps(_moved(document, one, copy)))
+            (dest / path).write_bytes(_copied(document, copy))
         db.execute("COMMIT")
 
 
-def _moved(document: dict[str, object], name: str, copy: int) -> dict[str, object]:
-    """Return a copy of an item with another id, place and time."""
+def _copied(document: dict[str, object], copy: int) -> bytes:
+    """Return a copy of an item at another place and time; its id, links and assets have another patch."""
     west, south = -10 + copy % 4000 * 0.01, 36 + copy // 4000 * 0.01
     east, north = west + 0.01, south + 0.01
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     properties = document["properties"]
     assert isinstance(properties, dict)
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_496_000_000 + copy * 53))
-    return {
+    moved = {
         **document,
-        "id": name,
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": [west, south, east, north],
         "properties": {**properties, "datetime": moment},
     }
+    patch = str(document["id"]).partition("_S2")[2]
+    return orjson.dumps(moved).replace(patch.encode(), f"{patch}_{copy}".encode())
 
 
 def measure(dest: Path, count: int) -> bool:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +10,11 @@ import threading
 
 import pytest
 
+from stacpull.cli.progress import Display
 from stacpull.cli.running import run, run_until_stopped
+from stacpull.config.options import Output
+from stacpull.engine import loop
+from stacpull.errors import InterruptedRunError
 
 STUBBORN = """
 import asyncio, sys
@@ -88,6 +94,41 @@ def test_signal_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert run(asyncio.sleep(0, "done")) == "done"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def _interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal comes while the event loop is being made."""
+    monkeypatch.setattr(loop, "collect_seldom", _interrupt)
+
+
+@pytest.mark.usefixtures("interrupted_start")
+def test_a_signal_before_the_loop_runs_sets_the_event() -> None:
+    async def work(stop: asyncio.Event) -> bool:
+        return await asyncio.wait_for(stop.wait(), 10)
+
+    assert run_until_stopped(work)
+
+
+@pytest.mark.usefixtures("interrupted_start")
+def test_a_signal_before_the_loop_runs_cancels_the_work() -> None:
+    with pytest.raises(InterruptedRunError):
+        run(asyncio.sleep(10))
+
+
+def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:
+    class Closing(Display):
+        def close(self) -> None:
+            _interrupt()
+
+    async def work(_stop: asyncio.Event) -> str:
+        return "done"
+
+    assert run_until_stopped(work, Closing(Output(), io.StringIO())) == "done"
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone() -> None:

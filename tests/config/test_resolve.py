@@ -165,7 +165,7 @@ def test_the_table_sets_every_field_there_is() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
-        "provider",  # what --credentials names, if it is no profile of AWS
+        "provider",  # what --credentials names, if it is not an AWS profile
         "s3.keys",  # likewise
         "s3.addressing_style",
         "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only

@@ -178,7 +178,7 @@ def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_
 
 
 def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stacpull.outputs.geoparquet._BATCH", 1)
+    monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", 1)
     out, report = unusual(mirrored, tmp_path)
     rows = rows_of(out)
     assert report.items == len(rows) == len(UNUSUAL)
@@ -202,3 +202,60 @@ def test_a_stopped_export_leaves_what_was_there(mirrored: Mirror, tmp_path: Path
     assert out.read_bytes() == b"before"
     visible = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
     assert sorted(visible) == ["items.parquet", "mirror", "source"]
+
+
+def test_values_that_repeat_are_those_of_the_items(mirrored: Mirror, tmp_path: Path) -> None:
+    """Texts that repeat are decoded once: one for all, few for many, all different, absent ones."""
+    values = {"same": [{"a": ["x", "y"]}], "few": ["a", None, {"b": 1.5}], "list": [[1, 2], [], [3]]}
+    items = [
+        item(f"i{n:02}", properties={name: some[n % len(some)] for name, some in values.items()} | {"all": n})
+        for n in range(40)
+    ]
+    out = tmp_path / "items.parquet"
+    export(mirrored([*items, item("without")]), out)
+    rows = rows_of(out)
+    for n in range(40):
+        row = rows[f"i{n:02}"]
+        assert (row["same"], row["list"], row["all"]) == ({"a": ["x", "y"]}, values["list"][n % 3], n)
+        assert row["few"] == ['"a"', None, '{"b":1.5}'][n % 3]
+    assert [rows["without"][name] for name in ("same", "few", "list", "all")] == [None] * 4
+
+
+DAMAGED = {
+    "i1": lambda text: text[:-1],
+    "i2": lambda _: b"[1, 2]",
+    "i3": lambda text: text.replace(b'"labels"', b'"lab\xffels"'),
+    "i4": lambda text: text.replace(b'"a label"', b'"a\nlabel"'),
+    "i5": lambda text: text + b"{}",
+    "i6": lambda _: b"",
+}
+
+
+def test_documents_that_are_damaged_are_left_out_and_counted(mirrored: Mirror, tmp_path: Path) -> None:
+    dest = mirrored([item(f"i{n}", properties={"labels": ["a label"]}) for n in range(8)])
+    for name, damage in DAMAGED.items():
+        path = dest / "c" / name / f"{name}.json"
+        path.write_bytes(damage(path.read_bytes()))
+    out = tmp_path / "items.parquet"
+    report = export(dest, out)
+    assert rows_of(out).keys() == {"i0", "i7"}
+    assert report.items == 2
+    assert report.notes == ("6 item documents are missing or cannot be read, c/i1/i1.json for one.",)
+
+
+def test_members_of_other_kinds_are_no_error(mirrored: Mirror, tmp_path: Path) -> None:
+    dest = mirrored([item(f"i{n}") for n in range(8)])
+    changes: list[dict[str, Any]] = [
+        {"properties": None}, {"properties": [1]}, {"links": None}, {"links": {"rel": "self"}},
+        {"links": ["text", {"rel": "x", "href": 5}]}, {"assets": None}, {"assets": {"a": "text"}},
+        {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1]]]}, "bbox": [0, "x", 1, 1]},
+    ]  # fmt: skip
+    for n, change in enumerate(changes):
+        path = dest / "c" / f"i{n}" / f"i{n}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}, indent=2))
+    out = tmp_path / "items.parquet"
+    assert export(dest, out).items == 8
+    rows = rows_of(out)
+    assert [len(rows[f"i{n}"]["links"]) for n in (2, 3, 4)] == [0, 0, 1]
+    assert rows["i7"]["bbox"] is None
+    assert rows["i7"]["geometry"] is not None  # its ring was closed

@@ -16,8 +16,9 @@ import rasterio
 from tests.outputs.conftest import item
 
 import stacpull
-from stacpull.outputs import kerchunk, label_table, mirrored_items
+from stacpull.outputs import kerchunk, label_table
 from stacpull.outputs.spool import Spool, open_spool
+from stacpull.store.inspection import DirectoryFiles
 
 COUNT = 12
 FORMS = {
@@ -41,7 +42,7 @@ def raster() -> bytes:
 @pytest.fixture
 def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twelve items with a label and a raster each; every item is a batch."""
-    monkeypatch.setattr("stacpull.outputs.geoparquet._BATCH", 1)
+    monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", 1)
     monkeypatch.setattr(label_table, "_BATCH", 1)
     monkeypatch.setattr(kerchunk, "_BATCH_BYTES", 1)
     return Path(
@@ -78,16 +79,16 @@ def stopped(dest: Path, out: Path, form: str, at: int) -> None:
 @pytest.fixture
 def documents_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The item documents that were read so far."""
-    read: list[str] = []
-    document = mirrored_items.MirrorContents.document
+    paths: list[str] = []
+    read = DirectoryFiles.read
 
     def noted(self: Any, path: str) -> Any:
         if not path.endswith("collection.json"):
-            read.append(path)
-        return document(self, path)
+            paths.append(path)
+        return read(self, path)
 
-    monkeypatch.setattr(mirrored_items.MirrorContents, "document", noted)
-    return read
+    monkeypatch.setattr(DirectoryFiles, "read", noted)
+    return paths
 
 
 @pytest.mark.parametrize("form", FORMS)

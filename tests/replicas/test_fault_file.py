@@ -107,7 +107,7 @@ def test_an_empty_file_is_no_fault():
 CLOSE = '[[fault]]\nwhat = "close"\n'
 
 WRONG = [
-    ("sede = 1", 1, "sede is no key"),
+    ("sede = 1", 1, "sede is not a key"),
     ('\nseed = "x"', 2, "seed must be a whole number"),
     ("seed = -1", 1, "seed must be a whole number"),
     ('[fault]\nwhat = "close"', 1, "fault must be written [[fault]]"),
@@ -119,14 +119,14 @@ WRONG = [
     (CLOSE + "after = true", 3, "after must be a whole number"),
     (CLOSE + "after = -1", 3, "after must be a whole number"),
     (CLOSE + "reset = 1", 3, "reset must be true or false"),
-    (CLOSE + CLOSE + "seconds = 1", 5, "seconds is no key of a rule with close; it may have after, reset"),
-    (CLOSE + "first = 1", 3, "first is no key"),
+    (CLOSE + CLOSE + "seconds = 1", 5, "seconds is not a key of a rule with close; it may have after, reset"),
+    (CLOSE + "first = 1", 3, "first is not a key"),
     (CLOSE + "from = 0", 3, "from must be a whole number from 1 on"),
     (CLOSE + "nth = 0", 3, "nth must be a whole number from 1 on"),
     (CLOSE + 'kind = "pages"', 3, "kind must be one of page, item"),
     (CLOSE + 'per = "host"', 3, "per must be one of rule, path"),
     (CLOSE + "probability = 2", 3, "probability must be between 0 and 1"),
-    (CLOSE + 'regex = "("', 3, "regex is no regular expression"),
+    (CLOSE + 'regex = "("', 3, "regex is not a regular expression"),
     ('[[fault]]\nwhat = "truncate"', 2, "needs keep"),
     ('[[fault]]\nwhat = "bomb"\nsize = 1\nshape = "flat"', 4, "shape must be one of deep, long, packed"),
     ('[[fault]]\nwhat = "alter"\nwithout = "ETag"', 3, "without must be a list of texts"),
@@ -145,7 +145,7 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int, said: str):
 
 @pytest.mark.parametrize("text", ["[[fault]\n", "a = ", 'what = "a\nb"'])
 def test_what_is_no_toml_is_said_with_its_line(text: str):
-    with pytest.raises(FaultFileError, match=r"x\.toml is no TOML: .*(line|end of document)"):
+    with pytest.raises(FaultFileError, match=r"x\.toml is not valid TOML: .*(line|end of document)"):
         parse_faults(text, "x.toml")
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.security.secrets import found_at, found_in, found_under
+from tests.acceptance.forked_command import STORE_NAME
+from tests.security.secrets import entries_under, found_at, found_in, found_under
 
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
 from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
@@ -58,9 +59,11 @@ class Watch:
         secrets = self.secrets()
         if not secrets:
             return
-        mirrors = {own.parent for own in top.rglob(".stacpull")}
+        owned = [Path(entry) for entry in entries_under(top) if entry.name.endswith(".stacpull")]
+        mirrors = {own.parent for own in owned if own.name == ".stacpull"}
         assert [found for mirror in mirrors for found in found_under(mirror, secrets)] == []
-        tables = [table for kept in top.rglob("?*.stacpull") for table in kept.parent.glob(f"{kept.stem}*")]
+        kept = [one for one in owned if one.name != ".stacpull"]
+        tables = [table for one in kept for table in one.parent.glob(f"{one.stem}*")]
         assert [found for table in tables for found in found_at(table, secrets)] == []
         assert found_in("\n".join(self.printed).encode(), secrets) == []
         assert found_in(b"\n".join(self.arguments), secrets) == []
@@ -139,7 +142,16 @@ def workers_of(pid: int) -> list[int]:
 
 def stores_of(pid: int) -> list[int]:
     """The store process of a run, if it is up."""
-    return [child for child in children_of(pid) if STORE in _command_line(child)]
+    return [
+        child for child in children_of(pid) if STORE in _command_line(child) or _name(child) == STORE_NAME
+    ]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _command_line(pid: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.acceptance.trees import TOKEN
 
-from stacpull.store.bucket import BucketLocation
+from stacpull.models import BucketLocation
 
 
 def without_tokens(data: bytes) -> bytes:

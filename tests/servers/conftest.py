@@ -16,7 +16,7 @@ from tests.servers.radosgw import OWNER, Radosgw, radosgw
 from tests.servers.rclone import Rclone, rclone
 from tests.servers.stac_api import StacApi
 
-from stacpull.store.bucket import BucketLocation
+from stacpull.models import BucketLocation
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.servers.buckets import REGION, Keys
 from tests.servers.process import found
 
 import stacpull
-from stacpull.store.bucket import BucketLocation
+from stacpull.models import BucketLocation
 from stacpull.store.store_choice import remember_bucket
 from stacpull_replicas import EvolvingReplica, MlhubReplica, Status, run_in_thread
 

@@ -19,7 +19,7 @@ from tests.servers.unreliable import Unreliable
 from tests.tiff.clipping import raster
 
 import stacpull
-from stacpull.store.bucket import BucketLocation
+from stacpull.models import BucketLocation
 from stacpull_replicas import EvolvingReplica, run_in_thread
 
 pytestmark = [

@@ -17,9 +17,9 @@ from tests.servers.unreliable import Fault, unreliable
 from tests.store.store_contract import Reopen, StoreContract, paths, put
 
 from stacpull.errors import CredentialsError, DestinationError
-from stacpull.models import FailureKind
+from stacpull.models import BucketLocation, FailureKind
 from stacpull.store import bucket as room
-from stacpull.store.bucket import BucketLocation, BucketStore
+from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.protocol import Look, Store
 

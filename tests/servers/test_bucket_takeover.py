@@ -25,9 +25,10 @@ from tests.servers.rclone import KEYS, rclone
 import stacpull
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
+from stacpull.models import BucketLocation
 from stacpull.store import bucket as room
 from stacpull.store import lease as leases
-from stacpull.store.bucket import BucketLocation, BucketStore
+from stacpull.store.bucket import BucketStore
 from stacpull.store.lease import Lease
 from stacpull.store.store_choice import open_store, remember_bucket
 from stacpull_replicas import MlhubReplica, run_in_thread

@@ -42,8 +42,8 @@ class MemoryReader:
 
 
 def broken_json() -> SourceError:
-    """Return what a reader raises for a body that is no JSON."""
-    error = SourceError("What api.test sent is no JSON.")
+    """Return what a reader raises for a body that is not JSON."""
+    error = SourceError("What api.test sent is not JSON.")
     error.__cause__ = orjson.JSONDecodeError("unexpected end", "{", 1)
     return error
 

@@ -63,7 +63,7 @@ def test_an_items_url_is_known_without_asking() -> None:
         (API, [COLLECTION], SourceError, "is a JSON list, and nothing in it is an item"),
         (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
-        (API, SourceError("What api.test sent is no JSON."), SourceError, "is no JSON"),
+        (API, SourceError("What api.test sent is not JSON."), SourceError, "is not JSON"),
     ],
 )
 def test_what_is_not_read(url: str, body: object, error: type[Exception], said: str) -> None:

@@ -318,7 +318,7 @@ def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
 def test_broken_json_is_asked_for_twice_more_smaller() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert isinstance(found.error, SourceError)
-    assert str(found.error) == f"The page {ITEMS} could not be read: What api.test sent is no JSON."
+    assert str(found.error) == f"The page {ITEMS} could not be read: What api.test sent is not JSON."
     assert [limit_of(request) for request in reader.asked] == [1000, 500, 250]
 
 

@@ -9,19 +9,23 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from botocore.config import Config
+from botocore.session import Session
 from tests.bench.authority import certificate
 
+from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.store import bucket_requests as room
 from stacpull.store.bucket_requests import (
-    BucketAddress,
     BucketRequests,
     FilePiece,
     ObjectReply,
     ObjectRequest,
-    address_of,
+    bucket_requests,
 )
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: x\r\n\r\n"
@@ -99,10 +103,9 @@ def answering(*answers: bytes, ends: bool = False) -> Conversation:
 
 @contextmanager
 def sender(port: int, context: ssl.SSLContext | None = None) -> Iterator[BucketRequests]:
-    address = BucketAddress(
-        context is not None, "127.0.0.1", port, f"127.0.0.1:{port}", "/bucket/", "us-east-1"
-    )
-    with closing(BucketRequests(address, lambda: Credentials("key", "secret"), context)) as found:
+    host = f"127.0.0.1:{port}"
+    endpoint = Endpoint(f"http{'s' if context else ''}://{host}", host, "/bucket/", "us-east-1")
+    with closing(BucketRequests(endpoint, lambda: Credentials("key", "secret"), context)) as found:
         yield found
 
 
@@ -286,35 +289,81 @@ def test_many_threads_may_send() -> None:
     assert wrong == []
 
 
-SIGNED = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20261121%2F{0}%2Faws4_request"
+@pytest.mark.parametrize(
+    ("bucket", "endpoint_url", "region"),
+    [
+        ("bucket", "http://127.0.0.1:9000", "us-east-1"),
+        ("bucket", "https://[::1]:443/base", "x"),
+        ("bucket", None, "us-east-1"),
+        ("bucket", None, "eu-central-1"),
+        ("bucket.with.dots", None, "eu-central-1"),
+        ("bucket", None, "cn-north-1"),
+        ("bucket", None, "us-gov-west-1"),
+    ],
+)
+def test_requests_go_where_botocore_sends_them(
+    bucket: str, endpoint_url: str | None, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    session = Session()
+    style = {"addressing_style": "path" if endpoint_url else "auto"}
+    config = Config(signature_version="s3v4", s3=style, retries={"total_max_attempts": 1})
+    s3 = session.create_client("s3", region, endpoint_url=endpoint_url, config=config)
+    sent: list[str] = []
+
+    def not_sent(request: Any, **_: object) -> None:
+        sent.append(request.url)
+        raise InterruptedError
+
+    s3.meta.events.register("before-send.s3.HeadObject", not_sent)
+    with pytest.raises(InterruptedError):
+        s3.head_object(Bucket=bucket, Key="k")
+    url = urlsplit(sent[0])
+    endpoint = endpoint_of(bucket, region, endpoint_url)
+    host = url.netloc.removesuffix(":443").replace("s3.amazonaws.com", "s3.us-east-1.amazonaws.com")
+    assert (endpoint.host, endpoint.path + "k") == (host, url.path)
+    assert bucket_requests(bucket, endpoint_url, region, session) is not None
 
 
 @pytest.mark.parametrize(
-    ("url", "address"),
+    ("bucket", "environ"),
     [
-        (
-            f"http://127.0.0.1:9000/bucket/k?{SIGNED.format('us-east-1%2Fs3')}",
-            BucketAddress(False, "127.0.0.1", 9000, "127.0.0.1:9000", "/bucket/", "us-east-1"),
-        ),
-        (
-            f"https://b.s3.eu-central-1.amazonaws.com/k?{SIGNED.format('eu-central-1%2Fs3')}",
-            BucketAddress(
-                True,
-                "b.s3.eu-central-1.amazonaws.com",
-                443,
-                "b.s3.eu-central-1.amazonaws.com",
-                "/",
-                "eu-central-1",
-            ),
-        ),
-        (
-            f"https://[::1]:443/base/b/k?{SIGNED.format('x%2Fs3')}",
-            BucketAddress(True, "::1", 443, "[::1]", "/base/b/", "x"),
-        ),
-        (f"https://b--x-s3.s3express.example/k?{SIGNED.format('us-east-1%2Fs3express')}", None),
-        ("https://b.s3.amazonaws.com/k?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256", None),
-        ("https://b.s3.amazonaws.com/k?AWSAccessKeyId=a&Signature=b", None),
+        ("bucket--use1-az4--x-s3", {}),
+        ("bucket", {"AWS_USE_FIPS_ENDPOINT": "true"}),
+        ("bucket", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}),
+        ("bucket", {"HTTPS_PROXY": "http://127.0.0.1:1"}),
+        ("bucket", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}),
     ],
 )
-def test_an_address_is_read_from_a_presigned_url(url: str, address: BucketAddress | None) -> None:
-    assert address_of(url) == address
+def test_what_only_boto3_can_do_is_left_to_it(
+    bucket: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+    }
+    for name, value in {**own, **environ}.items():
+        monkeypatch.setenv(name, value)
+    assert bucket_requests(bucket, None, "us-east-1", Session()) is None
+
+
+def test_a_bucket_in_another_region_gets_one_request_only() -> None:
+    moved = b"HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n"
+    with closing(RawServer(answering(moved))) as server, sender(server.port) as found:
+        assert [reply.status for reply in found.send([HEAD]) if reply] == [301]
+        assert found.send([HEAD, put()]) == [None, None]
+
+
+def test_the_body_of_a_reply_is_given_if_it_is_short() -> None:
+    get = ObjectRequest("GET", "a/b")
+    for answer, body in (
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\nabc", None),
+        (b"HTTP/1.1 200 OK\r\n\r\nabc", None),
+    ):
+        assert [reply.body for reply in sent(answering(answer), [get]) if reply] == [body]

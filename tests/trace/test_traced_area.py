@@ -81,11 +81,11 @@ def test_a_polygon_that_is_a_box_needs_no_mask() -> None:
     ("text", "words"),
     [
         ("/nowhere/area.geojson", "cannot be read"),
-        ("{", "no JSON"),
-        ("{}", "no GeoJSON"),
-        ('{"type": "Cube", "coordinates": []}', "no GeoJSON"),
-        ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}', "no GeoJSON"),
-        ('{"type": "Feature", "geometry": null}', "no GeoJSON"),
+        ("{", "not valid JSON"),
+        ("{}", "not a GeoJSON"),
+        ('{"type": "Cube", "coordinates": []}', "not a GeoJSON"),
+        ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}', "not a GeoJSON"),
+        ('{"type": "Feature", "geometry": null}', "not a GeoJSON"),
         ('{"type": "FeatureCollection", "features": []}', "polygon"),
         ('{"type": "Point", "coordinates": [10, 50]}', "polygon"),
         ('{"type": "LineString", "coordinates": [[10, 50], [11, 51]]}', "polygon"),
@@ -95,7 +95,7 @@ def test_a_polygon_that_is_a_box_needs_no_mask() -> None:
         ),
     ],
 )
-def test_refuses_what_is_no_polygon(text: str, words: str) -> None:
+def test_refuses_what_is_not_a_polygon(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         area_of_geometry(text, 3)
 

@@ -21,10 +21,11 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.s3_transport import Lesson, S3Transport, endpoint_of, lesson_of, may_sign, split_s3_url
+from stacpull.transfer.s3_transport import Lesson, S3Transport, lesson_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})

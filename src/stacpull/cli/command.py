@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from stacpull.cli import printing
+from stacpull.cli.entry import begun
 from stacpull.cli.parameters import FIXED, OptionParameter
 from stacpull.cli.printing import Verbosity
 from stacpull.config.options import OPTIONS, Options, Output, Scope
@@ -162,6 +163,7 @@ class CommandSession:
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
         """Print what was asked for: a JSON document with --json, else lines."""
+        begun()
         if self.output.json:
             printing.json_line(document)
         else:

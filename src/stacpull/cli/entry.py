@@ -1,7 +1,8 @@
 """The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
 Imports take most of the first quarter of a second. A signal in that time ends the process with the exit code
-of an interruption, and prints that nothing was started. (Before this module Python itself starts up, and
+of an interruption, and prints that nothing was started. It does not raise KeyboardInterrupt, which Python
+would turn into a RuntimeError while a class is being made. (Before this module Python itself starts up, and
 answers SIGINT with a traceback and exit code 1.)
 """
 
@@ -50,12 +51,9 @@ def main() -> NoReturn:
     sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
     from stacpull.cli.main import execute
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = execute()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        os._exit(_INTERRUPTED)
     finally:  # the exit code stands: a signal that comes now does not change it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

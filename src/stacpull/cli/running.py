@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -44,19 +45,20 @@ def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
 
         def stop() -> None:
             nonlocal asked
-            asked = True
-            if task is not None:
+            if task is not None and not asked:
+                asked = True
                 task.cancel()
 
-        with _signals(stop, show):
-            return await work
+        signals.connect(stop)
+        return await work
 
-    try:
-        return run_on_loop(watched())
-    except asyncio.CancelledError:
-        if asked:
-            raise InterruptedRunError("Interrupted.") from None
-        raise
+    with _signals(show) as signals:
+        try:
+            return run_on_loop(watched())
+        except asyncio.CancelledError:
+            if asked:
+                raise InterruptedRunError("Interrupted.") from None
+            raise
 
 
 def run_until_stopped(
@@ -71,43 +73,62 @@ def run_until_stopped(
 
     async def watched() -> T:
         event = asyncio.Event()
-        with _signals(event.set, show):
-            return await start(event)
+        signals.connect(event.set)
+        return await start(event)
 
-    return run_on_loop(watched())
+    with _signals(show) as signals:
+        return run_on_loop(watched())
+
+
+class _Signals:
+    """The first SIGINT or SIGTERM stops the work, the second one ends the process."""
+
+    def __init__(self, show: Display | None) -> None:
+        self._show = show
+        self._asked = False
+        self._stop: Callable[[], object] | None = None
+
+    def connect(self, stop: Callable[[], None]) -> None:
+        """Have `stop` called on the running loop at the first signal, also if that has come already.
+
+        A signal that comes just now calls it twice.
+        """
+        self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
+        if self._asked:
+            self._stop()
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """Take one signal; an exception here would surface anywhere in the program."""
+        if self._asked:
+            if self._show is not None:
+                self._show.abandon()
+            kill_all()
+            os._exit(InterruptedRunError.exit_code)
+        self._asked = True
+        if self._show is None or not self._show.stopping():
+            with contextlib.suppress(OSError):
+                os.write(2, _STOPPING)
+        if self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the work has ended
+                self._stop()
 
 
 @contextlib.contextmanager
-def _signals(stop: Callable[[], None], show: Display | None) -> Iterator[None]:
-    """Within the context, call `stop` at the first signal and leave the process at the second.
+def _signals(show: Display | None) -> Iterator[_Signals]:
+    """Take signals from before the event loop is made until the display is closed.
 
     The handlers are those of the interpreter and not of the event loop, which runs none while it is blocked.
     """
+    signals = _Signals(show)
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only, whose program decides about them
+        yield signals  # signals reach the main thread only, whose program decides about them
         return
     begun()
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            if show is not None:
-                show.abandon()
-            kill_all()
-            os._exit(InterruptedRunError.exit_code)
-        asked = True
-        if show is None or not show.stopping():
-            with contextlib.suppress(OSError):
-                os.write(2, _STOPPING)
-        loop.call_soon_threadsafe(stop)
-
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        signal.signal(number, handle)
+    before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
     try:
-        yield
+        yield signals
     finally:
+        if show is not None:
+            show.close()
         for number in _SIGNALS:
             signal.signal(number, before[number])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from os import PathLike, fspath
 from pathlib import Path
-from typing import NamedTuple
 
 from stacpull.errors import UsageError
+from stacpull.models import BucketLocation
 from stacpull.redact import cut_url
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
@@ -19,20 +19,7 @@ _LONGEST_PREFIX = 512
 """Bytes: keys have at most 1,024."""
 
 
-class BucketUrl(NamedTuple):
-    """The `s3://` URL of a bucket, and of a prefix in it."""
-
-    bucket: str
-    prefix: str
-    """Without `/` at its ends."""
-
-    @property
-    def url(self) -> str:
-        """The URL as messages show it."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-
-
-def bucket_url(dest: str | PathLike[str]) -> BucketUrl | None:
+def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     """Return the bucket that DEST names, None if it names something else.
 
     Raises:
@@ -52,7 +39,7 @@ def bucket_url(dest: str | PathLike[str]) -> BucketUrl | None:
             f"DEST is {shown}: a prefix has at most {_LONGEST_PREFIX} bytes, no '?', no '#' and no control "
             "character, and no part of it is empty, '.' or '..'."
         )
-    return BucketUrl(found[1], prefix)
+    return BucketLocation(found[1], prefix)
 
 
 def dest_path(dest: str | PathLike[str]) -> Path:

@@ -24,14 +24,13 @@ from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.engine.asset_transfer import AssetFetcher
-from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.models import Checksum, Job, Received, path_in_dest
 from stacpull.net.client import Client
 from stacpull.net.coding import coding_of
 from stacpull.net.ranges import content_length
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import joined
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_error, foreign_file
 from stacpull.store.protocol import Store
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.transfer.resume import validator_of
@@ -132,14 +131,14 @@ class AdoptingFetcher:
         Raises:
             TransferError: EXISTS, if it is not the asset.
         """
-        path = joined(job.directory, name)
+        path = path_in_dest(job.directory, name)
         try:
             stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])
         except OSError as error:
-            raise _in_the_way(path, f"it cannot be read ({error.strerror})") from error
+            raise TransferError(foreign_file(path, f"it cannot be read ({error.strerror})")) from error
         why = disagreement(stated, stranger.size, stranger.digests)
         if why is not None:
-            raise _in_the_way(path, why)
+            raise TransferError(foreign_file(path, why))
         if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
@@ -161,7 +160,7 @@ class AdoptingFetcher:
     def _look(self, path: str, wanted: list[Checksum]) -> _Stranger:
         what = self._destination.obstacle(path)
         if what is not None:
-            raise _in_the_way(path, f"it is {what}")
+            raise TransferError(foreign_file(path, f"it is {what}"))
         recorded = [] if self._checksum is None else [Checksum(self._checksum, b"")]
         hashers = {one.algorithm: new_hasher(one) for one in (*wanted, *recorded)}
         with self._destination.open(path) as file:
@@ -201,10 +200,3 @@ def _time_of(date: str | None) -> float | None:
         return None if date is None else parsedate_to_datetime(date).timestamp()
     except ValueError:  # no date
         return None
-
-
-def _in_the_way(path: str, why: str) -> TransferError:
-    message = (
-        f"{path} exists and is not part of this mirror ({why}): move it away, then run `stacpull retry`."
-    )
-    return TransferError(Failure(FailureKind.EXISTS, message))

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from stacpull.config.environment import handed_down
@@ -35,12 +36,13 @@ Started = tuple["subprocess.Popen[bytes]", socket.socket]
 """A process, and this process's end of its socket."""
 
 
-def spawn(module: str, *inherited: int) -> Started:
+def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Started:
     """Start a process. It takes some milliseconds, and may be called in any thread.
 
     Args:
-        module: The module whose `main` it runs, with one argument: the descriptor of its end of the socket.
+        module: The module whose `main` it runs. Argument 1 is the descriptor of its end of the socket.
         inherited: Descriptors that it holds as long as it lives: a lock.
+        arguments: Further arguments.
 
     Returns:
         The process, and this process's end of the socket.
@@ -52,7 +54,7 @@ def spawn(module: str, *inherited: int) -> Started:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         process = subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
-            [sys.executable, *_UTF8, "-P", "-c", _START.format(module), str(theirs.fileno())],
+            [sys.executable, *_UTF8, "-P", "-c", _START.format(module), str(theirs.fileno()), *arguments],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

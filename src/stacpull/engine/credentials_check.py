@@ -112,7 +112,7 @@ def _chosen(url: str, provider: Provider, options: Options) -> str:
     """Return the user's URL without a login of its own, which would be asked in place of the profile's.
 
     Raises:
-        UsageError: It is no URL, or no login of the profile covers it.
+        UsageError: It is not a URL, or no login of the profile covers it.
     """
     head, mark, query = url.partition("?")
     plain = cut_url(head) + mark + query

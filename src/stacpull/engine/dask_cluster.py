@@ -18,11 +18,11 @@ The price: the coordinator must reach the workers directly, as Dask workers reac
 The one task that each Dask worker runs does nothing but last as long as the session: a worker without a task
 is idle to Dask, which may end it or the whole cluster.
 
-Credentials are sent only where nobody can read them on the way (`is_private`): over TLS, or within this
+Credentials are sent only where they cannot be read on the way (`is_private`): over TLS, or within this
 machine. Else a worker takes them from its own environment and credential profiles; they are compared by name.
 
 DEST must be a directory that all workers see (the work directory, if DEST is a bucket). Each has a directory
-of its own among the parts (`store.own_parts`), so that one that is lost and still runs is in nobody's way.
+of its own among the parts (`store.own_parts`), so that one that is lost and still runs does no harm.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ from stacpull.engine.messages import MessageFrames, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.recovery import boot_id
-from stacpull.engine.shares import HostShares
+from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import CredentialNames, WorkerSettings
-from stacpull.engine.workers import Hear, WorkerPlace, WorkerProcess
+from stacpull.engine.workers import Hear, WorkerPlace, WorkerProcess, worker_settings
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.selection import Selection
@@ -82,8 +82,6 @@ def check_dask(options: Options) -> None:
     Raises:
         UsageError: They contradict each other, or distributed is not installed.
     """
-    if not options.uses_dask:
-        return
     if options.dask is not None and options.dask_client is not None:
         raise UsageError("--dask and `client` contradict each other: give one of them.")
     if options.processes > 1:
@@ -102,7 +100,7 @@ def _find_tornado() -> None:
 
 
 def is_private(address: str) -> bool:
-    """Return True if nobody between here and a worker can read what is sent."""
+    """Return True if what is sent to a worker cannot be read on the way."""
     parts = urlsplit(address)
     if parts.scheme in ("tls", "inproc"):
         return True
@@ -335,31 +333,19 @@ class DaskCluster:
             self._emit(Notice("warning", f"{error} This worker is not used."))
 
     def settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
-        """Return the settings of a worker, with credentials only if nobody can read them on the way.
+        """Return the settings of a worker, with credentials only if they cannot be read on the way.
 
         Raises:
             CredentialsError: It cannot find a credential by itself.
         """
         network, options = self._network, self._options
-        settings = WorkerSettings(
-            network.address,
-            attrs.evolve(
-                options,
-                per_host=1,
-                concurrency=options.concurrency and 1,
-                dashboard_token=None,
-                dask=None,
-                dask_client=None,
-            ),
-            network.addresses,
-            1,
-            str(self.dest.absolute()),
-            None,
-            self._selection.prefer,
-            self._selection.clip,
-            own,
-            durable,
-        )
+        settings = worker_settings(
+            network,
+            attrs.evolve(options, dask=None, dask_client=None),
+            self.dest.absolute(),
+            self._selection,
+            Share(slots=1, per_host=1),
+        )._replace(own=own, durable=durable)
         if is_private(address):
             return settings._replace(variables=aws_keys())
         if options.headers:
@@ -483,7 +469,7 @@ class _CommLink:
         self._comm.abort()
 
     async def reap(self) -> str:
-        """See `WorkerLink.reap`: it may still run, where it is in nobody's way (`store.own_parts`)."""
+        """See `WorkerLink.reap`: it may still run, where it does no harm (`store.own_parts`)."""
         await self.lost
         self._busy.release()
         return "was lost"

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.config.dest import BucketUrl, bucket_url, dest_path
+from stacpull.config.dest import bucket_url, dest_path
 from stacpull.config.options import Options
 from stacpull.errors import UsageError
 from stacpull.ledger.database import ledger_path
+from stacpull.models import BucketLocation
 from stacpull.store.store_choice import bucket_of
-
-if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketLocation  # few mirrors have one: 9 ms
 
 _BUCKET = "a bucket as DEST (s3://bucket/prefix)"
 
@@ -70,7 +68,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
     return DestPlace(options.work, _location(options.work, url, options))
 
 
-def _location(work: Path, url: BucketUrl, options: Options) -> BucketLocation:
+def _location(work: Path, url: BucketLocation, options: Options) -> BucketLocation:
     """Return the bucket of a mirror, which is the one that its work directory names, if it names one."""
     known = bucket_of(work)
     if ledger_path(work).exists():
@@ -78,15 +76,13 @@ def _location(work: Path, url: BucketUrl, options: Options) -> BucketLocation:
             raise UsageError(
                 f"{work} is a mirror with its files in it: name another directory with --work for {url.url}."
             )
-        if (known.bucket, known.prefix) != url:
+        if known.url != url.url:
             raise UsageError(
                 f"{work} is the work directory of {known.url}: name another one with --work for {url.url}."
             )
-    if known is not None and (known.bucket, known.prefix) == url:
+    if known is not None and known.url == url.url:
         return _changed(work, known, options)
-    from stacpull.store.bucket import BucketLocation  # noqa: PLC0415 - few mirrors have one: 9 ms
-
-    return _changed(work, BucketLocation(url.bucket, url.prefix), options)
+    return _changed(work, url, options)
 
 
 def _changed(work: Path, known: BucketLocation, options: Options) -> BucketLocation:

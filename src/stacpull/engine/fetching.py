@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -17,12 +17,15 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
-from stacpull.models import Job, Received
-from stacpull.planning.names import joined
+from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
-from stacpull.store.protocol import Store, StoredFiles
+from stacpull.store.protocol import StoredFiles
 from stacpull.transfer.attempt import Fetcher
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
+    from stacpull.store.destination import Destination
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
@@ -42,7 +45,7 @@ class Fetching(NamedTuple):
 def open_fetching(
     network: Network,
     parts: PartStore,
-    destination: Store,
+    destination: Destination | BucketStore,
     options: Options,
     *,
     clock: Clock,
@@ -69,6 +72,7 @@ def open_fetching(
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
         is_as_stated=partial(_is_as_stated, destination),
+        can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
@@ -103,6 +107,17 @@ class WholeAssets:
             self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
+def _copier(
+    destination: Destination | BucketStore, options: Options
+) -> Callable[[CopySource, int], bool] | None:
+    """Return what tells if the service of DEST can copy an object of SOURCE; None if it is another."""
+    s3 = options.s3
+    if destination.is_local is True or s3.request_payer:
+        return None
+    is_same = (s3.endpoint_url or "").rstrip("/") == (destination.location.endpoint_url or "")
+    return destination.can_copy if is_same else None
+
+
 def _is_there(files: StoredFiles, job: Job) -> bool:
     """Return True if a file of the size of `job.present` is in place; a lost one is fetched whole."""
     if job.present is None or job.name is None:
@@ -121,4 +136,4 @@ def _is_as_stated(files: StoredFiles, job: Job) -> bool:
 
 
 def _path(job: Job) -> str:
-    return joined(job.directory, job.name or "")
+    return path_in_dest(job.directory, job.name or "")

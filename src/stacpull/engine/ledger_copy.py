@@ -1,8 +1,9 @@
 """A copy of the ledger in the bucket, from which another machine can continue.
 
-It is made while a run lasts, every few minutes, and at its end, and is a compressed database of SQLite. What
-it says is done is in the bucket, since the ledger is never ahead of the data. What was stored since is not in
-it: a machine that continues from it finds these files when it has fetched them again, and keeps them.
+It is made while a run lasts, every few minutes, and at its end, and is a compressed database of SQLite. One
+that would be the same is not stored again. What it says is done is in the bucket, since the ledger is never
+ahead of the data. What was stored since is not in it: a machine that continues from it finds these files when
+it has fetched them again, and keeps them.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ class LedgerCopies:
             raw.unlink()
             with packed.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").digest()
+                if self._store.look_at(COPY, hashed=True).sha256 == sha256:
+                    return
                 file.seek(0)
                 self._store.store_own(COPY, file, packed.stat().st_size, sha256)
         finally:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.clock import Clock
+from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.child_process import Started
@@ -354,8 +355,14 @@ class MirrorRun:
                 clock=self._clock,
                 emit=self._emit,
             )
-        settings = worker_settings(network, self._options, work, selection)
-        return LocalProcesses(settings, self._workspace.lock, self._clock) if settings else None
+        if not network.shares.workers:
+            return None
+        _, environment = handed_down()
+        settings = [
+            worker_settings(network, self._options, work, selection, share, environment)
+            for share in network.shares.workers
+        ]
+        return LocalProcesses(settings, self._workspace.lock, self._clock)
 
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         spec = self._run.spec

@@ -184,6 +184,7 @@ class MirrorOperations:
             on_failed=on_failed,
             on_notice=on_notice,
             area=runs.area_of(self._db, run.id),
+            checksum=checksum,
         )
 
     @cached_property

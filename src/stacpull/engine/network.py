@@ -93,7 +93,7 @@ def source_address(
         named: False if the user did not name SOURCE in this command: it comes from a ledger.
 
     Raises:
-        UsageError: SOURCE is no URL that is read.
+        UsageError: SOURCE is not a URL that can be read.
     """
     split = split_credentials(source_url(source))
     headers = dict(options.headers)

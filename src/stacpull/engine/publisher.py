@@ -7,8 +7,8 @@ It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each 
     3. records the last group as done       its data and its names are durable now
     4. renames this group into place
 
-In a bucket, step 4 sends the files. It goes on while the next group gathers, and ends before anything of that
-is done.
+In a bucket, step 4 sends the files. It continues while the next group gathers, and ends before anything of
+that group is done.
 
 So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
 under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
@@ -140,6 +140,7 @@ class Publisher:
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
         on_notice: Callable[[str], None] = lambda _text: None,
         area: int | None = None,
+        checksum: str | None = None,
     ) -> None:
         self._db = db
         self._run = run
@@ -150,6 +151,7 @@ class Publisher:
         self._on_failed = on_failed
         self._on_notice = on_notice
         self._area = area
+        self._checksum = checksum
         self._group = _Group()
         self._placing: _Placing | None = None
         self._renamed = _Renamed()
@@ -305,7 +307,7 @@ class Publisher:
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
-        """Return the arrival without its inode where a file of the user's lies in its place, to be adopted.
+        """Return the arrival without its inode where a file of the user is in its place, to be adopted.
 
         The part may be a hard link of that file: by the inode a later start would take it for ours, and
         remove it where it cannot be believed.
@@ -377,12 +379,15 @@ class Publisher:
 
     def _begun(self, assets: Sequence[WholePart], items: Sequence[WrittenItem], delivered: int) -> _Placing:
         """Give the assets of a group their names, and the JSON of items whose assets are all recorded."""
+        holds_same = self._store.holds_same
         placements = [
             Placement(
                 part,
                 arrival.directory,
                 arrival.name,
-                arrival.generation > 0 or (arrival.inode is None and self._is_adopted(arrival, part)),
+                # an earlier version, or a file of the user's with the same content
+                arrival.generation > 0
+                or (arrival.inode is None and holds_same(part, arrival.directory, arrival.name)),
             )
             for arrival, part in assets
         ]
@@ -412,6 +417,7 @@ class Publisher:
         results = placing.results()
         for (arrival, part), failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
             if failure is None:
+                self._note_digest(arrival)
                 self._renamed.done.append(arrival)
                 if self.adopting:
                     self._store.drop_part(part)  # a hard link of what lay there outlives its rename
@@ -421,9 +427,11 @@ class Publisher:
         self._renamed.items.extend(self._items.placed(placing.items, results[len(placing.assets) :]))
         self._on_published(placing.delivered)
 
-    def _is_adopted(self, arrival: Arrival, part: str) -> bool:
-        """Return True if a file of the user's in the place of an asset has the content of its part."""
-        return self._store.holds_same(part, arrival.directory, arrival.name)
+    def _note_digest(self, arrival: Arrival) -> None:
+        """Have the digest of a file recorded that the service of DEST has copied: it was not known before."""
+        if arrival.sha256 is None and self._checksum is not None and not self._store.is_local:
+            found = self._store.look_at(arrival.path, hashed=True, algorithm=self._checksum)
+            outcomes.note_digest(self._db, arrival.row, arrival.generation, found.sha256)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction of another part."""

@@ -84,7 +84,7 @@ def recover(
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
     for arrival in jobs.reservations(db):
-        if _is_in_place(store, arrival, belief, hashed):
+        if _is_in_place(store, arrival, belief, hashed, checksum):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
@@ -147,13 +147,19 @@ class _FileHasher:
         return found.sha256
 
 
-def _is_in_place(store: Store, arrival: Arrival, belief: _Belief, hashed: _FileHasher) -> bool:
-    """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours."""
+def _is_in_place(
+    store: Store, arrival: Arrival, belief: _Belief, hashed: _FileHasher, checksum: str | None
+) -> bool:
+    """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours.
+
+    An object without a digest was copied by the service of DEST, and not verified any more.
+    """
     found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
         return False
     is_ours = found[0] == arrival.inode
-    if is_ours and belief.trusted:
+    is_unverified = arrival.sha256 is None and checksum is not None and not store.is_local
+    if is_ours and belief.trusted and not is_unverified:
         return True
     if not belief.tainted and _is_proven_here(store, arrival, hashed):
         return True

@@ -102,7 +102,7 @@ async def go_on(
         yes=options.yes or run.requests.yes,
     )
     async with (
-        started_store() as started,
+        started_store(for_bucket=not workspace.destination.is_local) as started,
         opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
             network,
             found,

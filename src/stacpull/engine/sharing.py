@@ -21,10 +21,9 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Checksum, Job, Received
+from stacpull.models import Checksum, Job, Received, path_in_dest
 from stacpull.net.client import StartedExchange
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import joined
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Fetcher
@@ -166,7 +165,7 @@ class SharingFetcher:
     async def _shared(self, job: Job, first: _First) -> Received | None:
         """Return the asset, made of what came for another; None if that cannot be."""
         shared = first.received
-        if shared is None or not _may_be(job, first.job, shared):
+        if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (shared if shared.body is not None else None)
@@ -222,4 +221,6 @@ def _places(first: _First, shared: Received) -> list[str]:
 
 def _place(job: Job, received: Received) -> str:
     """Return where the file of `job` is, relative to DEST, unless that name was taken."""
-    return joined(job.directory, final_name(job.name, job.name_template, received.filename, job.directory))
+    return path_in_dest(
+        job.directory, final_name(job.name, job.name_template, received.filename, job.directory)
+    )

@@ -17,8 +17,10 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -34,9 +36,13 @@ from stacpull.ledger import runs
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.models import Checksum, IncomingPart
 from stacpull.redact import Secret, Secrets
+from stacpull.store.held_parts import HeldCopy
 from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
@@ -63,6 +69,8 @@ class StoreServer:
         self._checksum: Checksum | None = None
         """Of the algorithm whose digest is recorded."""
         self._store: MirrorOperations | None = None
+        self._bucket: BucketStore | None = None
+        """DEST, if it is a bucket."""
 
     def serve(self) -> None:
         """Do what the network process asks for, until it closes the mirror or its end of the socket."""
@@ -111,7 +119,9 @@ class StoreServer:
         self._dest = Path(os.fsdecode(message.dest))
         try:
             workspace = opened.enter_context(opened_ledger(self._dest))
-            if self._is_process and workspace.destination.is_local:
+            if workspace.destination.is_local is False:
+                self._bucket = workspace.destination
+            elif self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
             store = self._store = MirrorOperations(
                 workspace,
@@ -175,10 +185,12 @@ class StoreServer:
                 self._send(messages.PartsWritten(counted))
 
     def _written(self, one: IncomingPart, files: Store) -> WholePart:
-        if one.body is not None:
+        if one.body is not None or one.source is not None:
             filename = one.filename.decode("utf-8", "surrogatepass")
             etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
+            if one.body is None:
+                return arrival_of(one, self._held_copy(one, part), None), part
             sha256 = None if self._checksum is None else digest_of(self._checksum, one.body)
             return arrival_of(one, files.write_part(part, one.body), sha256), part
         part = one.part
@@ -189,6 +201,13 @@ class StoreServer:
                 raise ValueError(f"{one.own!r} is not the directory of a worker")
             part = f"{one.own}/{part}"
         return arrival_of(one, one.inode, one.sha256), part
+
+    def _held_copy(self, one: IncomingPart, part: str) -> int:
+        """Make a part of an object that the service of DEST is to copy; return its identity."""
+        if self._bucket is None or one.source is None:
+            raise ValueError(f"{part} has no bytes")
+        algorithm = None if self._checksum is None else self._checksum.algorithm
+        return self._bucket.hold_copy(part, HeldCopy(one.source, one.size, one.sha256, algorithm))
 
     # --- the store's thread ------------------------------------------------------------------------------
 
@@ -269,7 +288,11 @@ def _publish(
 
 
 def main() -> None:
-    """Run the store process; the argument is the descriptor of its socket. Does not return."""
+    """Run the store process. Does not return.
+
+    Its arguments are the descriptor of its socket, and modules to import early.
+    """
+    threading.Thread(target=lambda: [*map(import_module, sys.argv[2:])], daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TextIO
 
 from stacpull.engine.network import Network
-from stacpull.models import Asset, PlannedItem
+from stacpull.models import Asset, PlannedItem, path_in_dest
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.names import joined
 from stacpull.planning.url_lists import URL_FORMATS, PlannedUrl, RefusedEntry
 from stacpull.store.atomic import whole_file
 from stacpull.urls import wire_url
@@ -86,7 +85,7 @@ class UrlList:
                 self.written += 1
 
     def _planned_url(self, item: PlannedItem, asset: Asset) -> PlannedUrl:
-        path = None if asset.name is None else joined(asset.directory, asset.name)
+        path = None if asset.name is None else path_in_dest(asset.directory, asset.name)
         return PlannedUrl(
             item.id.collection,
             item.id.item,

@@ -3,7 +3,7 @@
     first process ─▶ Start, then Jobs, ItemRead, Granted, Throttled, LookAgain, NewLimits, and Stop or End
     worker        ─▶ Ready, then WholeParts, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
 
-A worker of Dask (`engine.dask_cluster`) is on another machine, and these messages are all that it is told.
+A worker of Dask (`engine.dask_cluster`) is on another machine, and these messages are all that it learns.
 
 Credentials reach a worker in `Start` and in no other way: the arguments and the environment of a process can
 be read from outside. The settings in it are pickled, since a worker trusts the process that started it. What

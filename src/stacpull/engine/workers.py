@@ -38,7 +38,6 @@ import attrs
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
@@ -50,6 +49,7 @@ from stacpull.engine.messages import error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
+from stacpull.engine.shares import Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
@@ -73,35 +73,38 @@ _PACE_WINDOW = 0.1
 
 
 def worker_settings(
-    network: Network, options: Options, dest: Path, selection: Selection
-) -> list[WorkerSettings]:
-    """Return the settings of each worker of a run; with one process there are none.
+    network: Network,
+    options: Options,
+    dest: Path,
+    selection: Selection,
+    share: Share,
+    environment: Mapping[str, str] | None = None,
+) -> WorkerSettings:
+    """Return the settings of a worker of a run.
 
     Args:
         network: The network of the run.
         options: The options of the run.
-        dest: DEST.
+        dest: DEST, or the work directory of a bucket.
         selection: The selection of the run.
+        share: The worker's share of the limits.
+        environment: The environment that it takes over; None for a Dask worker, which has its own.
     """
-    _, environment = handed_down()
-    return [
-        WorkerSettings(
-            network.address,
-            attrs.evolve(
-                options,
-                per_host=share.per_host,
-                concurrency=options.concurrency and share.slots,
-                dashboard_token=None,
-            ),
-            network.addresses,
-            share.slots,
-            str(dest),
-            environment,
-            selection.prefer,
-            selection.clip,
-        )
-        for share in network.shares.workers
-    ]
+    return WorkerSettings(
+        network.address,
+        attrs.evolve(
+            options,
+            per_host=share.per_host,
+            concurrency=options.concurrency and share.slots,
+            dashboard_token=None,
+        ),
+        network.addresses,
+        share.slots,
+        str(dest),
+        environment,
+        selection.prefer,
+        selection.clip,
+    )
 
 
 Hear = Callable[["WorkerProcess", messages.FromWorker], None]

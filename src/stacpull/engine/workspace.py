@@ -20,13 +20,14 @@ from stacpull.ledger.database import (
     translated,
 )
 from stacpull.ledger.meta import set_adopting
+from stacpull.models import BucketLocation
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.store_choice import bucket_of, identified, open_store, remember_bucket
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketLocation, BucketStore  # few mirrors have one: 9 ms
+    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
     from stacpull.store.lease import Lease
 
 

@@ -14,11 +14,11 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from stacpull.fastpath import failures
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.requests import RemoteHost
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
+from stacpull.net import connection_errors
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
 from stacpull.net.connection_errors import no_connection
 from stacpull.net.transport import TransferError
@@ -78,7 +78,7 @@ class FastConnector:
         except OSError as error:
             raise TransferError(_failure_of(error, place.name)) from error
         except UnicodeError as error:  # a label that is too long for the encoding of names
-            raise TransferError(failures.unknown_name(place.name)) from error
+            raise TransferError(connection_errors.unknown_name(place.name)) from error
 
     async def _connect(self, place: RemoteHost, make: Callable[[], FastConnection]) -> FastConnection:
         """Try the addresses in turn; one whose certificate is not trusted ends the search."""
@@ -162,7 +162,7 @@ class FastConnector:
 
 def _failure_of(error: OSError, name: str) -> Failure:
     if isinstance(error, TimeoutError) and error.errno is None:
-        return failures.connecting_stalled(name)
+        return connection_errors.connecting_stalled(name)
     if isinstance(error, socket.gaierror):
-        return failures.unknown_name(name)
+        return connection_errors.unknown_name(name)
     return no_connection(error, name)

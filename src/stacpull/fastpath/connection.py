@@ -10,8 +10,8 @@
   turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
 - A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
   Reading pauses above `_MOST_HELD` bytes that are not taken.
-- Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is no
-  stall, and does not make a server look slow (`net.pace`).
+- Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is not
+  a stall, and does not make a server look slow (`net.pace`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
 """
 
@@ -22,10 +22,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
-from stacpull.fastpath import failures
 from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.models import Failure
+from stacpull.net import connection_errors
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import REDIRECTS
@@ -151,7 +151,7 @@ class FastConnection(asyncio.Protocol):
         if is_idle and self._quiet > idle_turns:
             self.abort()
         elif is_awaited and self._quiet > stall_turns:
-            self._fail(failures.stalled(self.host.place.name), exchange)
+            self._fail(connection_errors.stalled(self.host.place.name), exchange)
         elif is_awaited and self._is_too_slow(seconds):
             self._fail(too_slow(self.host.place.name), exchange)
 

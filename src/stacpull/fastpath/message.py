@@ -16,8 +16,8 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from stacpull.fastpath import failures
 from stacpull.models import Failure
+from stacpull.net import connection_errors
 from stacpull.net.fields import joined_fields
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
 
@@ -125,7 +125,7 @@ class ParsedMessage:
         if self.held == held and self._state is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > OVERHEAD_LIMIT:
-                self.fail(failures.endless_fields(self.name))
+                self.fail(connection_errors.endless_fields(self.name))
         if self.failure is not None and not is_known:
             self.status = 0  # wrong from the start: then its head says nothing
 
@@ -139,10 +139,10 @@ class ParsedMessage:
         """
         self._parser = None  # it knows our methods: a cycle, with up to a mebibyte in it
         if self._state is _AWAITING:
-            self.fail(failures.closed(self.name, error, free=reused and not self._overhead))
+            self.fail(connection_errors.closed(self.name, error, free=reused and not self._overhead))
         elif self._state is _RECEIVING:
             if self._framed or error is not None:
-                self.fail(failures.truncated(self.name))
+                self.fail(connection_errors.truncated(self.name))
             else:
                 self._state = _WHOLE
 
@@ -173,7 +173,7 @@ class ParsedMessage:
         self.held += len(data)
         self._rest = max(-excess, 0)
         if excess > 0:
-            self.fail(failures.overlong(self.name))
+            self.fail(connection_errors.overlong(self.name))
         if not self._rest:
             self._state = _WHOLE
 
@@ -182,7 +182,7 @@ class ParsedMessage:
     def on_message_begin(self) -> None:
         """Object to a second response to one request: bytes past the end."""
         if self._state is _WHOLE:
-            self.fail(failures.overlong(self.name))
+            self.fail(connection_errors.overlong(self.name))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a field: nothing else, as there are some ten of them to each response."""
@@ -222,22 +222,22 @@ class ParsedMessage:
             if self._rest:
                 self._rest -= len(data)
         elif self._state is _WHOLE:
-            self.fail(failures.overlong(self.name))
+            self.fail(connection_errors.overlong(self.name))
         else:
-            self.fail(failures.malformed(self.name))  # an interim response has no body
+            self.fail(connection_errors.malformed(self.name))  # an interim response has no body
 
     def on_message_complete(self) -> None:
         """Conclude the response, unless it is an interim one."""
         if self._state is _RECEIVING:
             self._state = _WHOLE
             if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers come among the fields, and are left there
-                self.fail(failures.endless_fields(self.name))
+                self.fail(connection_errors.endless_fields(self.name))
 
     def _on_unparsable(self) -> None:
         if self._state is not _WHOLE:
-            self.fail(failures.malformed(self.name))
+            self.fail(connection_errors.malformed(self.name))
         elif self.status != _SWITCHING:
-            self.fail(failures.overlong(self.name))
+            self.fail(connection_errors.overlong(self.name))
 
 
 def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
@@ -245,8 +245,8 @@ def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
     text = b"".join(raw)
     too_long = len(text) > FIELD_LIMIT and max(map(len, raw)) > FIELD_LIMIT
     if too_long or len(raw) > 2 * FIELD_COUNT_LIMIT:
-        return failures.endless_fields(host)
-    return failures.malformed(host) if status < _LOWEST or b"\0" in text else None
+        return connection_errors.endless_fields(host)
+    return connection_errors.malformed(host) if status < _LOWEST or b"\0" in text else None
 
 
 def _parser_for(message: ParsedMessage) -> HttpResponseParser:

@@ -7,12 +7,12 @@ body may still come in.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from stacpull.fastpath import failures
 from stacpull.fastpath.connection import FastConnection
+from stacpull.net import connection_errors
+from stacpull.net.bodies import read_whole, regrouped
 from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
@@ -75,7 +75,7 @@ class LentResponse:
         """
         connection, message = self._connection, self._connection.message
         if self._coding is not None:
-            return await self._read_decoded(self._coding, limit)
+            return await read_whole(self._decoded(self._coding, _PIECE), limit, message.name, self.status)
         size = message.held
         pieces = connection.take()
         while size <= limit and not message.is_ended:
@@ -83,7 +83,7 @@ class LentResponse:
             size += message.held
             pieces += connection.take()
         if size > limit:
-            raise TransferError(failures.too_large(message.name, self.status, limit))
+            raise TransferError(connection_errors.too_large(message.name, self.status, limit))
         if message.failure is not None:
             raise TransferError(message.failure)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -98,33 +98,8 @@ class LentResponse:
         """
         return self._sent(size) if self._coding is None else self._decoded(self._coding, size)
 
-    async def _read_decoded(self, coding: str, limit: int) -> bytes:
-        pieces, size = list[bytes](), 0
-        async with aclosing(self._decoded(coding, _PIECE)) as content:
-            async for piece in content:
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise TransferError(failures.too_large(self._connection.message.name, self.status, limit))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
-        pieces, held = list[bytes](), 0
-        failed: TransferError | None = None
-        async with aclosing(undone(self._sent(_PIECE), coding, self._connection.message.name)) as content:
-            try:
-                async for piece in content:
-                    pieces.append(piece)
-                    held += len(piece)
-                    if held >= size:
-                        yield b"".join(pieces)
-                        pieces, held = [], 0
-            except TransferError as error:
-                failed = error
-        if pieces:
-            yield b"".join(pieces)
-        if failed is not None:
-            raise failed
+    def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
+        return regrouped(undone(self._sent(_PIECE), coding, self._connection.message.name), size)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastConnections, FastHost
-from stacpull.fastpath.failures import closed
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import LentResponse
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.connection_errors import closed
 from stacpull.net.idle import IdleConnections
 from stacpull.net.transport import Request, Response, TransferError
 

@@ -22,9 +22,9 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
     WRITTEN,
 )
-from stacpull.models import ItemId
+from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import joined, path_hash
+from stacpull.planning.names import path_hash
 
 _AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]
 """A row of `_ASSETS_AT`."""
@@ -115,7 +115,7 @@ class Expectations:
         return path in self._leaving
 
     def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
-        if row is not None and joined(row[1], true_name(row[2], row[1], row[3])) == path:
+        if row is not None and path_in_dest(row[1], true_name(row[2], row[1], row[3])) == path:
             return self._asset(row, path)
         found = self._db.execute(
             "SELECT item FROM temp.documents_by_path WHERE hash = ?", (index,)
@@ -167,7 +167,7 @@ class Expectations:
         return Expected(
             FileKind.ASSET,
             row,
-            joined(directory, true_name(kept, directory, key)),
+            path_in_dest(directory, true_name(kept, directory, key)),
             size,
             sha256,
             checked=True,

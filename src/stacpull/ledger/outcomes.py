@@ -31,7 +31,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Clip, Failure, FailureKind
+from stacpull.models import Clip, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import path_hash
 
 
@@ -54,7 +54,7 @@ class Arrival(msgspec.Struct, frozen=True):
     @property
     def path(self) -> str:
         """Where it goes, relative to DEST."""
-        return f"{self.directory}/{self.name}" if self.directory else self.name
+        return path_in_dest(self.directory, self.name)
 
 
 class AssetFailure(msgspec.Struct, frozen=True):
@@ -213,6 +213,15 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     etag = arrival.etag
     kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
     return arrival.size, arrival.sha256, kept, arrival.inode, arrival.unproven
+
+
+def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
+    """Note the digest of a reserved asset that was not known when it was reserved."""
+    with transaction(db):
+        db.execute(
+            f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
+            (sha256, row, generation),
+        )
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:

@@ -17,8 +17,8 @@ import msgspec
 
 from stacpull.ledger.compact import UNOWNED, true_name
 from stacpull.ledger.database import marks, pieces
-from stacpull.models import Failure, FailureKind
-from stacpull.planning.names import joined, kept_apart, path_hash
+from stacpull.models import Failure, FailureKind, path_in_dest
+from stacpull.planning.names import kept_apart, path_hash
 
 _INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096
@@ -37,7 +37,7 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
     """Find the name that asset `row` may have in `directory`; nothing is written."""
     wanted = name
     for _ in range(_SPELLINGS):
-        path = f"{directory}/{wanted}" if directory else wanted
+        path = path_in_dest(directory, wanted)
         index = path_hash(path)
         owner = db.execute(
             "SELECT a.id, d.path, a.name, a.key FROM paths p JOIN assets a ON a.id = p.asset "
@@ -71,7 +71,7 @@ def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
     """
     if directory is None or name is None or name.startswith(UNOWNED):
         return None
-    return joined(directory, true_name(name, directory, key))
+    return path_in_dest(directory, true_name(name, directory, key))
 
 
 def is_owned(db: sqlite3.Connection, path: str) -> bool:

@@ -39,8 +39,8 @@ from stacpull.ledger.compact import UNOWNED, present, stored_name, true_name
 from stacpull.ledger.database import insert_rows, marks, pieces
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem
-from stacpull.planning.names import joined, path_hash, path_hashes
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
+from stacpull.planning.names import path_hash, path_hashes
 from stacpull.redact import Secrets, is_signed, unsigned_url
 
 
@@ -281,7 +281,7 @@ class AssetPlanner:
         """Return True if an asset is done and its file is not in DEST any more."""
         if old.state != STATE_DONE or old.name is None or old.directory is None:
             return False
-        return not self._is_there(joined(old.directory, true_name(old.name, old.directory, key)))
+        return not self._is_there(path_in_dest(old.directory, true_name(old.name, old.directory, key)))
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, ask: bool) -> bool:
         """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
@@ -406,7 +406,7 @@ class AssetPlanner:
             self._last = row = self._last + 1
             stored = None if name is None else stored_name(name, directory, asset.key)
             if name is not None and name_hash is not None:
-                own = name_hash if directory == wanted else path_hash(joined(directory, name))
+                own = name_hash if directory == wanted else path_hash(path_in_dest(directory, name))
                 claims.append((own, row))
             rows.append(self._asset_row(row, item, asset, STATE_PENDING, directory_id, stored))
             opens.append(self._open_row(row, asset, None))

@@ -35,9 +35,8 @@ from stacpull.ledger.planned_assets import (
 from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import Failure, ItemId, PlannedItem
+from stacpull.models import Failure, ItemId, PlannedItem, path_in_dest
 from stacpull.planning.item_plan import item_directory, item_document_path
-from stacpull.planning.names import joined
 from stacpull.redact import Secrets
 
 
@@ -333,7 +332,7 @@ class Planner:
             fresh_is_change=self._chose_same_assets(before.run),
         )
         lost = before.written == WRITTEN and not self._is_there(
-            joined(before.directory, item_document_path(item.id).rpartition("/")[2])
+            path_in_dest(before.directory, item_document_path(item.id).rpartition("/")[2])
         )
         committed.files_lost += lost
         renewed = opened.any or touched or lost or before.written == DAMAGED

@@ -36,9 +36,9 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import OF_COLLECTION, ItemId
+from stacpull.models import OF_COLLECTION, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import joined, safe_segment
+from stacpull.planning.names import safe_segment
 from stacpull.urls import server_of
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
         (item,),
     )
     names = ((directory, true_name(kept, directory, key)) for directory, kept, key in rows)
-    return [joined(directory, name) for directory, name in names]
+    return [path_in_dest(directory, name) for directory, name in names]
 
 
 def _parent_of(db: sqlite3.Connection, item: int) -> list[int]:
@@ -397,7 +397,7 @@ def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str]
 def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:
     if asset.name is None or asset.directory is None:
         return False
-    return is_there(joined(asset.directory, true_name(asset.name, asset.directory, asset.key)))
+    return is_there(path_in_dest(asset.directory, true_name(asset.name, asset.directory, asset.key)))
 
 
 def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> set[int]:

@@ -42,9 +42,9 @@ from stacpull.ledger.schema import (
     other_version,
     prepare,
 )
-from stacpull.models import Checksum, Clip, ItemId
+from stacpull.models import Checksum, Clip, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
-from stacpull.planning.names import joined, path_hash
+from stacpull.planning.names import path_hash
 
 _NEW = "ledger.sqlite.new"
 _LOGS = ("-wal", "-journal", "-shm")
@@ -512,7 +512,7 @@ class Salvage:
 def _hashed(row: tuple[int, str, str, str]) -> tuple[int, int]:
     number, directory, kept, key = row
     name = true_name(str(kept), str(directory), str(key))
-    return path_hash(joined(directory, name)), number
+    return path_hash(path_in_dest(directory, name)), number
 
 
 def _old_asset(row: tuple[Any, ...]) -> OldAsset:

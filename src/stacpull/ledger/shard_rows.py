@@ -16,9 +16,9 @@ from stacpull.ledger.database import marks, transaction
 from stacpull.ledger.outcomes import settle
 from stacpull.ledger.paths import Directories, claim, owned_path
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
-from stacpull.models import ItemId
+from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import joined, path_hash
+from stacpull.planning.names import path_hash
 
 UNFINISHED = "`stacpull merge` did not come to its end: run it again."
 """Why a run that is taken over counts as interrupted meanwhile."""
@@ -81,7 +81,7 @@ class ShardItem(NamedTuple):
     @property
     def document_path(self) -> str:
         """Where its JSON is, relative to the mirror."""
-        return joined(self.directory, item_document_path(self.id).rpartition("/")[2])
+        return path_in_dest(self.directory, item_document_path(self.id).rpartition("/")[2])
 
 
 class There(NamedTuple):

@@ -14,7 +14,7 @@ from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.database import marks, pieces
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
-from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile
+from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile, path_in_dest
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
@@ -392,7 +392,7 @@ def _files(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, dict[str, 
             last, files = item, found.setdefault(item, {})
         name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        files[key] = MirroredFile(f"{path}/{name}" if path else name, size, sha256, clips.get(row))
+        files[key] = MirroredFile(path_in_dest(path, name), size, sha256, clips.get(row))
     return found
 
 

@@ -11,7 +11,7 @@ which may be a login, never does. Nothing is retried here: a failure is raised, 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
@@ -22,6 +22,7 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts, host_of, scheme_of
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import read_whole
 from stacpull.net.gate import Gate, Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.limits import Limits
@@ -387,7 +388,11 @@ class Exchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        body = await (self._response.read(limit) if growing is None else self._grown(limit, growing))
+        if growing is None:
+            body = await self._response.read(limit)
+        else:
+            url, chunks = self._response.url, cast("AsyncGenerator[bytes]", self._response.chunks(_PIECE))
+            body = await read_whole(chunks, limit, host_of(url) or cut_url(url), self.status, growing)
         size = _wire_size(self._request, self._response, len(body))
         self._client.counters.bytes_fetched += size
         if self._gate is not None:
@@ -395,19 +400,6 @@ class Exchange:
         if self._client.limits.on_bytes:
             await self._client.limits.spend(size)
         return body
-
-    async def _grown(self, limit: int, growing: Callable[[int], Awaitable[None]]) -> bytes:
-        pieces, size = list[bytes](), 0
-        async with aclosing(cast("AsyncGenerator[bytes]", self._response.chunks(_PIECE))) as chunks:
-            async for piece in chunks:
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    host = host_of(self._response.url) or cut_url(self._response.url)
-                    message = f"{host} sent a body of more than {limit} bytes."
-                    raise TransferError(Failure(FailureKind.OVERLONG, message, self._response.status, host))
-                await growing(size)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes.

@@ -1,10 +1,12 @@
-"""Errors of sockets and TLS as failures, whichever HTTP client meets them."""
+"""Errors of sockets, TLS and the framing of HTTP as failures, whichever HTTP client meets them."""
 
 from __future__ import annotations
 
 import errno
 import os
 import ssl
+
+from msgspec.structs import replace
 
 from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
@@ -52,6 +54,57 @@ def tls_failed(error: BaseException, host: str) -> Failure:
         )
         return network_failure(message, host)
     return network_failure(f"The TLS connection to {host} failed.", host)
+
+
+def truncated(host: str) -> Failure:
+    """The connection was closed before the end that the framing promised."""
+    message = f"{host} closed the connection before the whole body had come."
+    return Failure(FailureKind.TRUNCATED, message, host=host, retryable=True)
+
+
+def overlong(host: str) -> Failure:
+    """Bytes came past the end of the response."""
+    message = f"{host} sent more bytes than its Content-Length says."
+    return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
+
+
+def too_large(host: str, status: int, limit: int) -> Failure:
+    """The body is larger than the reader is willing to take."""
+    return Failure(FailureKind.OVERLONG, f"{host} sent a body of more than {limit} bytes.", status, host)
+
+
+def malformed(host: str) -> Failure:
+    """What came is not HTTP."""
+    return Failure(FailureKind.SERVER, f"{host} sent a malformed HTTP response.", host=host, retryable=True)
+
+
+def endless_fields(host: str) -> Failure:
+    """Header fields, trailers or chunk extensions go beyond all measure."""
+    return Failure(FailureKind.SERVER, f"{host} sent header fields without end.", host=host, retryable=True)
+
+
+def stalled(host: str) -> Failure:
+    """Nothing came for the stall timeout."""
+    return Failure(FailureKind.STALLED, f"{host} sent nothing for too long.", host=host, retryable=True)
+
+
+def connecting_stalled(host: str) -> Failure:
+    """Name lookup, connection and TLS took longer than the connect timeout."""
+    message = f"{host} could not be connected to in time."
+    return Failure(FailureKind.STALLED, message, host=host, retryable=True)
+
+
+def unknown_name(host: str) -> Failure:
+    """The name has no address."""
+    return network_failure(f"The name {host} could not be looked up.", host)
+
+
+def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
+    """The connection was lost before a response began; `free`: it may have been closed in the meantime."""
+    if isinstance(error, ssl.SSLError):
+        failure = no_connection(error, host)
+        return replace(failure, free=free and failure.retryable)
+    return replace(network_failure(f"{host} closed the connection.", host), free=free)
 
 
 def too_slow(host: str) -> Failure:

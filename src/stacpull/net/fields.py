@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 class HeaderFields(Mapping[str, str]):
     """A read-only mapping over fields whose names are in lower case; looked up in any case.
 
-    Iteration gives the names in lower case. Bytes beyond ASCII are read as UTF-8, what is no UTF-8 as
+    Iteration gives the names in lower case. Bytes beyond ASCII are read as UTF-8, what is not UTF-8 as
     surrogates, as aiohttp does.
     """
 
@@ -48,7 +48,7 @@ def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
     """Return fields by name in lower case.
 
     What came several times is joined, being a list (RFC 9110, 5.3); a mere repetition counts once: clumsy
-    proxies repeat fields that are no list (ETag, Location), which stay usable that way.
+    proxies repeat fields that are not lists (ETag, Location), which stay usable that way.
 
     Args:
         raw: Names and values in turn.

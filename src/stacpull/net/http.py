@@ -22,7 +22,6 @@ import ssl
 import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -38,6 +37,7 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
+from stacpull.net.bodies import read_whole, regrouped
 from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import HeaderFields, joined_fields
@@ -244,17 +244,9 @@ class HttpExchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        pieces: list[bytes] = []
-        size = 0
-        async with aclosing(self._content()) as content:
-            async for piece in content:
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise TransferError(self._too_large(limit))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await read_whole(self._content(), limit, host_of(self.url), self.status)
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, the last one shorter.
 
         What came before a failure is yielded before it is raised: a part can continue from there. (What
@@ -263,23 +255,7 @@ class HttpExchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        pieces: list[bytes] = []
-        held = 0
-        failed: TransferError | None = None
-        async with aclosing(self._content()) as content:
-            try:
-                async for piece in content:
-                    pieces.append(piece)
-                    held += len(piece)
-                    if held >= size:
-                        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                        pieces, held = [], 0
-            except TransferError as error:
-                failed = error
-        if pieces:
-            yield b"".join(pieces)
-        if failed is not None:
-            raise failed
+        return regrouped(self._content(), size)
 
     def _content(self) -> AsyncGenerator[bytes]:
         """Return the body in pieces, with its coding undone if the request asks for that.
@@ -309,12 +285,6 @@ class HttpExchange:
         if piece and pace.is_too_slow(time.monotonic() - started, len(piece)):
             raise TransferError(too_slow(host_of(self.url)))
         return piece
-
-    def _too_large(self, limit: int) -> Failure:
-        host = host_of(self.url)
-        return Failure(
-            FailureKind.OVERLONG, f"{host} sent a body of more than {limit} bytes.", self.status, host
-        )
 
 
 class _SentOnceError(Exception):

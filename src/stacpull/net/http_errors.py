@@ -19,10 +19,18 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.connection_errors import (
     bad_certificate,
+    closed,
+    connecting_stalled,
+    endless_fields,
+    malformed,
     network_failure,
     no_connection,
+    overlong,
     reason_of,
+    stalled,
     tls_failed,
+    truncated,
+    unknown_name,
 )
 from stacpull.proxies import Proxy
 
@@ -69,7 +77,7 @@ def _tls(error: BaseException, host: str) -> Failure:
 def _dns(error: BaseException, host: str) -> Failure:
     if isinstance(getattr(error, "os_error", None), AddressRefusedError):
         return _address_or_connector(error, host)
-    return network_failure(f"The name {host} could not be looked up.", host)
+    return unknown_name(host)
 
 
 def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
@@ -104,16 +112,11 @@ def unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
 
 
 def _stalled(error: BaseException, host: str) -> Failure:
-    what = "could not be connected to in time" if _while_connecting(error) else "sent nothing for too long"
-    return Failure(FailureKind.STALLED, f"{host} {what}.", host=host, retryable=True)
-
-
-def _while_connecting(error: BaseException) -> bool:
-    return isinstance(error, aiohttp.ConnectionTimeoutError)
+    return connecting_stalled(host) if isinstance(error, aiohttp.ConnectionTimeoutError) else stalled(host)
 
 
 def _disconnected(_error: BaseException, host: str) -> Failure:
-    return network_failure(f"{host} closed the connection.", host)
+    return closed(host, None, free=False)
 
 
 def _answer_began(error: BaseException) -> bool:
@@ -125,12 +128,10 @@ def _malformed(error: BaseException, host: str) -> Failure:
     """The status of all of these is 400, but it is aiohttp's: the server sent none."""
     text = getattr(error, "message", "")
     if _bytes_past_the_end(text if isinstance(text, str) else ""):
-        message = f"{host} sent more bytes than its Content-Length says."
-        return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
-    what = "a malformed HTTP response"
+        return overlong(host)
     if TOO_MANY_FIELDS in text or "Got more than" in text:
-        what = "header fields without end"
-    return Failure(FailureKind.SERVER, f"{host} sent {what}.", host=host, retryable=True)
+        return endless_fields(host)
+    return malformed(host)
 
 
 def _bytes_past_the_end(text: str) -> bool:
@@ -141,8 +142,7 @@ def _bytes_past_the_end(text: str) -> bool:
 
 
 def _payload(_error: BaseException, host: str) -> Failure:
-    message = f"{host} closed the connection before the whole body had come."
-    return Failure(FailureKind.TRUNCATED, message, host=host, retryable=True)
+    return truncated(host)
 
 
 def _redirect(_error: BaseException, host: str) -> Failure:

@@ -99,7 +99,7 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
     """Return the seconds to wait that a Retry-After field asks for (RFC 9110, 10.2.3).
 
     A number counts `unit` seconds each. A date in the past means 0. None for no field, one that cannot be
-    read, a negative number, and more than 30 days: those are no orders but mistakes.
+    read, a negative number, and more than 30 days: those are mistakes.
     """
     if not value:
         return None

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+import msgspec
 import orjson
 import pyarrow as pa
 
@@ -31,6 +32,33 @@ Mixed = dict[str, set[str]]
 """Places whose values became JSON text (`assets.*` keys included), and the kinds of value they had."""
 
 
+def decoded(texts: Sequence[bytes | msgspec.Raw]) -> list[Any]:
+    """Return the values of JSON texts.
+
+    Raises:
+        orjson.JSONDecodeError: One is not a JSON value.
+    """
+    values: list[Any] = orjson.loads(b"[%b]" % b",".join(texts))
+    if len(values) != len(texts):
+        raise orjson.JSONDecodeError("A text is not one value.", "", 0)
+    return values
+
+
+def text_array(texts: Sequence[bytes | msgspec.Raw], path: str, mixed: Mixed) -> pa.Array:
+    """Return JSON texts as an array, as `json_array` does; a text that repeats is decoded once.
+
+    Raises:
+        orjson.JSONDecodeError: One is not a JSON value.
+    """
+    if texts and texts.count(texts[0]) == len(texts):  # as the classes of label items, which are long
+        return json_array(decoded(texts[:1]), path, mixed).take(pa.repeat(0, len(texts)))
+    places = {text: place for place, text in enumerate(dict.fromkeys(map(bytes, texts)))}
+    if len(places) * 4 < len(texts):
+        rows = pa.array([places[bytes(text)] for text in texts])
+        return json_array(decoded([*places]), path, mixed).take(rows)
+    return json_array(decoded(texts), path, mixed)
+
+
 def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
     """Return JSON values as an array of the type that holds all of them.
 
@@ -39,12 +67,6 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
         path: The place of the values in a document; members are separated by dots.
         mixed: Receives the places at or below `path` whose values became JSON text.
     """
-    if len(values) > 1 and values[0] == values[-1] and isinstance(values[0], list | dict):
-        texts = [orjson.dumps(value) for value in values]
-        distinct = dict(zip(texts, values, strict=True))
-        if len(distinct) * 4 < len(values):  # as the classes of label items, which are long and all the same
-            places = {text: place for place, text in enumerate(distinct)}
-            return json_array([*distinct.values()], path, mixed).take(pa.array(map(places.get, texts)))
     try:
         return pa.array(values)
     except _REFUSED:

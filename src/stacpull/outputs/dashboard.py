@@ -252,7 +252,7 @@ class _Site:
         await asyncio.sleep(_PAUSE)
         with suppress(ConnectionError):
             return await self._answer(request)
-        return web.Response(status=400)  # to nobody: the browser is gone
+        return web.Response(status=400)  # nothing reads it: the browser is gone
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self._is_for_us(request):

@@ -31,8 +31,13 @@ FORMATS: Final[Mapping[str, Format]] = {
         has_shards=True,
         reads_buckets=True,
     ),
-    "csv": Format("stacpull.outputs.label_table:export_labels", "a table of labels"),
-    "parquet": Format("stacpull.outputs.label_table:export_labels", "a table of labels", needs_pyarrow=True),
+    "csv": Format("stacpull.outputs.label_table:export_labels", "a table of labels", reads_buckets=True),
+    "parquet": Format(
+        "stacpull.outputs.label_table:export_labels",
+        "a table of labels",
+        needs_pyarrow=True,
+        reads_buckets=True,
+    ),
     "torchgeo-v1": Format(
         "stacpull.outputs.torchgeo:export_torchgeo_v1", "the tree of TorchGeo's BigEarthNet"
     ),
@@ -41,6 +46,8 @@ FORMATS: Final[Mapping[str, Format]] = {
         "the tree of TorchGeo's BigEarthNetV2",
         needs_pyarrow=True,
     ),
-    "kerchunk": Format("stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs"),
+    "kerchunk": Format(
+        "stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs", reads_buckets=True
+    ),
 }
 """Format by the name that `--format` takes."""

@@ -2,7 +2,7 @@
 
 Columns: `id`, `collection`, `split`, `datetime`, `cloud_and_shadow`, `seasonal_snow`, `labels` (a list), one
 column per class with 1 or 0 (named as the class), `paths` and `sha256` (objects by asset key). Paths are
-relative to the directory of the table. Lists and objects are JSON text.
+relative to the directory of the table, or URLs if DEST is a bucket. Lists and objects are JSON text.
 
 The first pass over the items finds the classes, the second one makes the rows and keeps them in the spool,
 from which an export that was killed continues.
@@ -45,7 +45,7 @@ def export_labels(
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     check_table(out)
-    prefix = os.path.relpath(contents.dest.resolve(), out.parent.resolve())
+    prefix = contents.url or os.path.relpath(contents.dest.resolve(), out.parent.resolve())
     try:
         prefix.encode()
     except UnicodeEncodeError as error:
@@ -90,7 +90,14 @@ def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ..
         properties.get("datetime"),
         *(read_flag(properties.get(name)) for name in _FLAGS),
         list(sample.labels),
-        {file.key: os.path.normpath(os.path.join(prefix, file.path)) for file in sample.files},  # noqa: PTH118
+        {file.key: _path(prefix, file.path) for file in sample.files},
         {file.key: file.sha256 for file in sample.files if file.sha256},
         *samples.vector(sample),
     )
+
+
+def _path(prefix: str, path: str) -> str:
+    """Return where a file of the mirror is, as the table says it."""
+    if prefix.startswith("s3://"):
+        return f"{prefix}/{path}"
+    return os.path.normpath(os.path.join(prefix, path))  # noqa: PTH118

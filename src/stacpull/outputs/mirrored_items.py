@@ -7,7 +7,7 @@ download was interrupted. Documents are read from DEST one at a time and never k
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +24,23 @@ from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.reports import FailureRecord
 from stacpull.store.protocol import StoredFiles
-from stacpull.store.store_choice import open_files
+from stacpull.store.store_choice import bucket_of, open_files
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
+
+
+class ListedItem(NamedTuple):
+    """An item that the mirror lists."""
+
+    collection: str
+    id: str
+    path: str
+    """Its document, relative to DEST. The relative hrefs of the document start in its directory."""
+    is_linked: bool
+    """True for an item that was reached through a link of another one, as source imagery is."""
+    text: bytes | None = None
+    """The document, as far as it was read; it may be damaged."""
 
 
 class MirroredItem(NamedTuple):
@@ -48,6 +61,7 @@ class MirrorContents:
     Attributes:
         dest: The mirror.
         files: Its files.
+        url: The URL of DEST, if that is a bucket.
         collections: Collection id to the document in DEST, sorted by id.
         items_total: How many items the mirror lists. Some of their documents may be missing.
         position: How many items `items` has passed, whether they could be read or not.
@@ -56,7 +70,13 @@ class MirrorContents:
     """
 
     def __init__(
-        self, dest: Path, files: StoredFiles, db: Connection, collections: dict[str, Json] | None = None
+        self,
+        dest: Path,
+        files: StoredFiles,
+        db: Connection,
+        collections: dict[str, Json] | None = None,
+        *,
+        url: str | None = None,
     ) -> None:
         """Read the collections.
 
@@ -65,9 +85,11 @@ class MirrorContents:
             files: Its files.
             db: Its ledger.
             collections: Documents by id, where those in DEST may not be up to date.
+            url: The URL of DEST, if that is a bucket.
         """
         self.dest = dest
         self.files = files
+        self.url = url
         self.position = self.unreadable = 0
         self.unreadable_path = ""
         self._db = db
@@ -85,18 +107,45 @@ class MirrorContents:
         Raises:
             DestinationError: The ledger or a document cannot be read.
         """
+        for item in self.listed(state):
+            text = self.read(item.path) if item.text is None else item.text
+            document = None if text is None else parsed(text)
+            if document is None:
+                self.note_unreadable(item.path)
+            else:
+                yield MirroredItem(item.collection, item.id, item.path, document, item.is_linked)
+
+    def listed(
+        self, state: Json | None = None, collections: Container[str] | None = None
+    ) -> Iterator[ListedItem]:
+        """Yield the items as `items` does, without reading their documents.
+
+        The caller reads and decodes them, and calls `note_unreadable`.
+
+        Args:
+            state: As `state` gave it, to yield the items behind it; None for all.
+            collections: Ids of the collections whose items are listed; None for all.
+
+        Raises:
+            DestinationError: The ledger cannot be read.
+        """
         passed, self.unreadable, self.unreadable_path = (state or {}).get("items") or (0, 0, "")
         self.position = 0
         for row in self._rows:
+            if collections is not None and row.name not in collections:
+                continue
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
-            if self._is_there(lines):
-                yield from self._from_lines(row, lines, passed)
-            else:
-                yield from self._from_files(row, passed)
+            listed = self._in_lines(row, lines) if self._is_there(lines) else self._in_files(row)
+            for item in listed:
+                self.position += 1
+                if self.position > passed:
+                    yield item
 
-    def state(self) -> Json:
-        """Return where `items` is, as JSON."""
-        return {"items": (self.position, self.unreadable, self.unreadable_path)}
+    def state(self, position: int | None = None) -> Json:
+        """Return where `items` is, as JSON; `position` in place of its own if it is ahead."""
+        return {
+            "items": (self.position if position is None else position, self.unreadable, self.unreadable_path)
+        }
 
     def notes(self) -> tuple[str, ...]:
         """Return a sentence about documents that could not be read, if there are any."""
@@ -148,37 +197,28 @@ class MirrorContents:
         """Yield every asset that failed, and every item that could not be read."""
         return views.failures(self._db)
 
-    def _from_files(self, row: CollectionRow, passed: int) -> Iterator[MirroredItem]:
+    def _in_files(self, row: CollectionRow) -> Iterator[ListedItem]:
         for name, is_linked in views.item_names(self._db, row.row):
-            self.position += 1
-            if self.position <= passed:
-                continue
             path = item_document_path(ItemId(row.name, name))
-            document = self.document(path)
-            if document is None:
-                self._note_unreadable(path)
-            else:
-                yield MirroredItem(row.name, name, path, document, is_linked)
+            yield ListedItem(row.name, name, path, is_linked)
 
-    def _from_lines(self, row: CollectionRow, path: str, passed: int) -> Iterator[MirroredItem]:
+    def _in_lines(self, row: CollectionRow, path: str) -> Iterator[ListedItem]:
         linked = {name for name, is_linked in views.item_names(self._db, row.row) if is_linked}
         with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
-                self.position += 1
-                if self.position <= passed:
-                    continue
-                document = _parsed(line)
+                document = parsed(line)
                 if document is None:
-                    self._note_unreadable(f"{path}:{number}")
+                    yield ListedItem(row.name, "", f"{path}:{number}", False, line)
                 else:
                     name = str(document.get("id"))
-                    yield MirroredItem(row.name, name, path, document, name in linked)
+                    yield ListedItem(row.name, name, path, name in linked, line)
 
     def _is_there(self, path: str) -> bool:
         return self.files.look_at(path, hashed=False).size is not None
 
-    def _note_unreadable(self, path: str) -> None:
-        self.unreadable += 1
+    def note_unreadable(self, path: str, count: int = 1) -> None:
+        """Count documents that cannot be read or decoded; `path` is the first of them."""
+        self.unreadable += count
         self.unreadable_path = self.unreadable_path or path
 
     def document(self, path: str) -> Json | None:
@@ -187,18 +227,27 @@ class MirrorContents:
         Raises:
             DestinationError: The file cannot be read.
         """
+        data = self.read(path)
+        return None if data is None else parsed(data)
+
+    def read(self, path: str) -> bytes | None:
+        """Return what is in the file at `path`, relative to DEST; None if there is none.
+
+        Raises:
+            DestinationError: The file cannot be read.
+        """
         try:
-            data = self.files.read(path)
+            return self.files.read(path)
         except OSError as error:
             raise DestinationError(f"{self.files.name}/{path} cannot be read: {error.strerror}.") from error
-        return None if data is None else _parsed(data)
 
     def _collection(self, row: CollectionRow) -> Json:
         stored = self.document(f"{safe_segment(row.name)}/collection.json")
         return stored or {"type": "Collection", "id": row.name}
 
 
-def _parsed(data: bytes) -> Json | None:
+def parsed(data: bytes) -> Json | None:
+    """Return a document; None if it is not a JSON object."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -217,8 +266,9 @@ def open_contents(dest: Path) -> Iterator[MirrorContents]:
     """
     db = open_reader(dest)
     try:
-        with translated(ledger_path(dest)), open_files(dest) as files:
+        location = bucket_of(dest)
+        with translated(ledger_path(dest)), open_files(dest, location) as files:
             db.execute("BEGIN")  # one snapshot for all passes
-            yield MirrorContents(dest, files, db)
+            yield MirrorContents(dest, files, db, url=None if location is None else location.url)
     finally:
         db.close()

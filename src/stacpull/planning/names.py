@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from stacpull.caches import cached_if_short
+from stacpull.models import path_in_dest
 
 CATALOG_ID: Final = "stacpull-mirror"
 """How the id of the STAC catalog begins that every mirror has at its top."""
@@ -83,11 +84,6 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def joined(directory: str, name: str) -> str:
-    """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
-    return f"{directory}/{name}" if directory else name
-
-
 def path_hash(path: str) -> int:
     """Return a hash of the folded path, as a signed number of 64 bits.
 
@@ -104,7 +100,7 @@ def path_hashes(files: Iterable[tuple[str, str | None]]) -> list[int | None]:
     last: str | None = None
     for directory, name in files:
         if name is None or not name.isascii():
-            found.append(None if name is None else path_hash(joined(directory, name)))
+            found.append(None if name is None else path_hash(path_in_dest(directory, name)))
             continue
         if directory != last:  # the files of an item are in one directory
             last, folded = directory, fold(directory)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from stacpull.models import Asset, Failure, FailureKind, Json
+from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
 from stacpull.planning.layout import ItemLayout, complete
 from stacpull.planning.names import fold, kept_apart, safe_segment
 from stacpull.urls import is_in_object_store
@@ -86,7 +86,7 @@ def objects(key: str, href: str, listing: Listing, places: ItemLayout, keys: Seq
     own = place.name
     if own is None:
         own = complete(place.name_template or "", prefix[:-1].rpartition("/")[2], place.directory)
-    root = f"{place.directory}/{own}" if place.directory else own
+    root = path_in_dest(place.directory, own)
     above = {fold(name) for listed in listing.objects for name in _parents(listed.name)}
     return [
         _asset(key, own_key, prefix, listed, root, shadowed=fold(listed.name) in above)

@@ -14,6 +14,8 @@ same content. Servers that ignore `If-None-Match` are found by a probe; each obj
 it is written, which leaves a moment in which another writer's could be overwritten. The same is done for
 every multipart upload, since some servers ignore the condition there only.
 
+A long object of the same service is copied by the service (`_ServerCopy`).
+
 Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
 is rare, is done by boto3.
 """
@@ -25,24 +27,24 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.models import Checksum, Failure, FailureKind
+from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
     BucketRequests,
@@ -51,7 +53,8 @@ from stacpull.store.bucket_requests import (
     ObjectRequest,
     bucket_requests,
 )
-from stacpull.store.held_parts import LONGEST_HELD, HeldParts
+from stacpull.store.disk_errors import foreign_file
+from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.protocol import Entry, Look, Placement
 
 _THREADS = 32
@@ -61,6 +64,10 @@ _SINGLE_PUT = 64 << 20
 _PIECE = 16 << 20
 _PIECES_AT_ONCE = 4
 _MOST_PIECES = 9_000
+_SINGLE_COPY = 5 << 30
+"""Bytes: longer objects are copied in pieces."""
+_COPIED_PIECE = 1 << 29
+_OF_PIECES = ("ETag", "ChecksumSHA256", "ChecksumCRC64NVME")
 _READ = 1 << 20
 _LONGEST_KEY = 1024
 _NO_NAMES = frozenset({"", ".", ".."})
@@ -69,8 +76,16 @@ _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 _OK, _NO_CONTENT, _NOT_FOUND, _FAILED_CONDITION = 200, 204, 404, 412
-_CONFLICT = "ConditionalRequestConflict"
+_NO_BUCKET = b"NoSuchBucket"
 _EXISTS = frozenset({"412", "PreconditionFailed"})
+_REFUSED_CONDITIONS = _EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
+_COPY_REFUSALS = frozenset({"AccessDenied", "InvalidRequest", "InvalidArgument", "NotImplemented"})
+_PARAMETERS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
+"""Header fields as boto3 names them."""
+_DIGEST_BYTES = {"sha256": 32, "crc64nvme": 8}
+"""Algorithms whose digests are noted with an object, or stated by the service."""
+_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+_EMPTY = hashlib.sha256(b"").digest()
 _REFUSED_KEYS = frozenset(
     {
         "ExpiredToken",
@@ -84,33 +99,14 @@ _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
 
-class BucketLocation(msgspec.Struct, frozen=True):
-    """A bucket, a prefix in it, and how it is reached. It holds no secret."""
-
-    bucket: str
-    prefix: str = ""
-    """Without `/` at its ends."""
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    ca_bundle: str | None = None
-    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
-    mirror: str = ""
-    """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
-
-    @property
-    def url(self) -> str:
-        """The `s3://` URL."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-
-
 class _Object(NamedTuple):
     """What HEAD tells of an object."""
 
     size: int
     etag: str
     modified: float
-    sha256: bytes | None
+    digests: Mapping[str, bytes]
+    """By algorithm: those that were verified when it was stored, and those that the service computes."""
     identity: int
 
 
@@ -142,7 +138,8 @@ class BucketFiles:
 
     @cached_property
     def _requests(self) -> BucketRequests | None:
-        return bucket_requests(self._s3, self._session, self.location.bucket)
+        place = self.location
+        return bucket_requests(place.bucket, place.endpoint_url, _region(self._session, place), self._session)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -192,17 +189,10 @@ class BucketFiles:
             return Look()
         if not hashed or is_stopped():
             return Look(found.size)
-        if algorithm == "sha256" and found.sha256 is not None:
-            return Look(found.size, found.sha256)
-        hasher = new_hasher(Checksum(algorithm, b""))
-        size = 0
+        if algorithm in found.digests:
+            return Look(found.size, found.digests[algorithm])
         with self.open(path) as file:
-            while chunk := file.read(_READ):
-                size += len(chunk)
-                hasher.update(chunk)
-                if is_stopped():
-                    return Look(found.size)
-        return Look(size, hasher.digest())
+            return _look_into(file, found.size, algorithm, is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         """See `StoredFiles.obstacle`: a bucket has no directories, so nothing can be in the way."""
@@ -235,7 +225,7 @@ class BucketFiles:
         found = self._head(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        return io.BufferedReader(_ObjectReader(self, path, found), _READ)
+        return io.BufferedReader(_ObjectReader(self, self._of(path), found.size, found.etag), _READ)
 
     def modified(self, path: str) -> float | None:
         """See `StoredFiles.modified`."""
@@ -279,27 +269,19 @@ class BucketFiles:
             yield page
 
     def _head(self, path: str) -> _Object | None:
-        (reply,) = self._send([ObjectRequest("HEAD", self._key(path))], "look at")
+        (reply,) = self._send([ObjectRequest("HEAD", self._key(path), _WITH_CHECKSUMS)], "look at")
         if reply is not None and reply.status == _NOT_FOUND:
             return None
-        found = _object_of(reply) if reply is not None and reply.status == _OK else None
-        return found or self._head_by_boto3(path)
+        found = _object_of(reply.headers) if reply is not None and reply.status == _OK else None
+        return found or self._head_by_boto3(self._of(path))
 
-    def _head_by_boto3(self, path: str) -> _Object | None:
+    def _head_by_boto3(self, place: Mapping[str, str]) -> _Object | None:
         try:
-            with self._stored("look at", path):
-                found = self._s3.head_object(**self._of(path))
+            with self._stored("look at", place["Key"].removeprefix(self._prefix)):
+                found = self._s3.head_object(**place, ChecksumMode="ENABLED")
         except FileNotFoundError:
             return None
-        noted = {name.lower(): text for name, text in found.get("Metadata", {}).items()}
-        modified = found["LastModified"].timestamp()
-        return _Object(
-            found["ContentLength"],
-            found.get("ETag", ""),
-            modified,
-            _digest(noted.get(_SHA256, "")),
-            _number(noted.get(_PART, "")),
-        )
+        return _object_of(found["ResponseMetadata"]["HTTPHeaders"])
 
     def _send(self, requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
         """Send requests without boto3; what got no reply is to be sent by that."""
@@ -363,6 +345,14 @@ class BucketFiles:
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
 
+class _Content(NamedTuple):
+    """The content of an object, and its metadata."""
+
+    body: bytes | FilePiece
+    sha256: bytes
+    noted: Mapping[str, str] = {}
+
+
 class _Staged(NamedTuple):
     """A part that is to be stored. `body` is None for a long one."""
 
@@ -373,6 +363,12 @@ class _Staged(NamedTuple):
     identity: int
     body: bytes | None
     sha256: bytes = b""
+    copy: HeldCopy | None = None
+
+    def content(self, file: BinaryIO | None = None) -> _Content:
+        """Return what is stored; `file` is the part of a long one."""
+        body = FilePiece(cast("BinaryIO", file), 0, self.size) if self.body is None else self.body
+        return _Content(body, self.sha256, {_SHA256: self.sha256.hex(), _PART: str(self.identity)})
 
 
 class BucketStore(HeldParts, BucketFiles):
@@ -384,12 +380,12 @@ class BucketStore(HeldParts, BucketFiles):
     def __init__(
         self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
     ) -> None:
-        """Open the work directory, which is made if need be; nothing is sent yet.
+        """Open the work directory, which is made if need be.
 
         Args:
             work: The directory of the ledger.
             location: The bucket.
-            publishes: True in the process that publishes: it keeps small parts in memory.
+            publishes: True in the process that publishes: it keeps small parts in memory, and connects now.
             own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
@@ -397,7 +393,11 @@ class BucketStore(HeldParts, BucketFiles):
         """
         HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
+        self._unreadable: set[str] = set()
+        """Buckets whose objects the credentials of DEST cannot read."""
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
+        if publishes:
+            self._threads.submit(lambda: self._is_conditional)  # what fails now will fail again when needed
 
     def close(self) -> None:
         """Release everything."""
@@ -423,22 +423,14 @@ class BucketStore(HeldParts, BucketFiles):
     @cached_property
     def _is_conditional(self) -> bool:
         """True if the bucket refuses to overwrite an object where that is asked."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
-        path = f".stacpull/probe-{uuid.uuid4().hex}"
-        with self._stored("write to", ""):
-            try:
-                self._s3.put_object(**self._of(path), Body=b"", IfNoneMatch="*")
-                self._s3.put_object(**self._of(path), Body=b"", IfNoneMatch="*")
-            except ClientError as error:
-                if _code(error) in _EXISTS:
-                    return True
-                if _code(error) != "NotImplemented":
-                    raise
-            finally:
-                with suppress(ClientError):
-                    self._s3.delete_object(**self._of(path))
-        return False
+        name = f"probe-{uuid.uuid4().hex}"
+        one = _Content(b"", _EMPTY)
+        try:
+            codes = [self._put(f".stacpull/{name}", one, {"if-none-match": "*"}) for _ in range(2)]
+        finally:
+            with suppress(DestinationError):
+                self.remove(".stacpull", name)
+        return not _EXISTS.isdisjoint(codes)
 
     # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
 
@@ -448,15 +440,21 @@ class BucketStore(HeldParts, BucketFiles):
         Raises:
             CredentialsError, DestinationError: As any request.
         """
-        try:
-            with self._stored("read", path):
-                found = self._s3.get_object(**self._of(path))
-                body = found["Body"].read()
-        except FileNotFoundError:
+        (reply,) = self._send([ObjectRequest("GET", self._key(path))], "read")
+        if reply is not None and reply.status == _NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
             return None
-        now = parsedate_tz(found["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
-        written = found["LastModified"].timestamp()
-        return Note(body, found["ETag"], max(0.0, (mktime_tz(now) if now else time.time()) - written))
+        if reply is not None and reply.status == _OK and reply.body is not None:
+            headers, body = reply.headers, reply.body
+        else:
+            try:
+                with self._stored("read", path):
+                    found = self._s3.get_object(**self._of(path))
+                    headers, body = found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
+            except FileNotFoundError:
+                return None
+        now, written = _time_in(headers, "date"), _time_in(headers, "last-modified")
+        age = (now or time.time()) - (written or 0.0)
+        return Note(body, headers.get("etag", ""), max(0.0, age))
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
         """Write such an object, and return True; False if another program has written it meanwhile.
@@ -474,7 +472,7 @@ class BucketStore(HeldParts, BucketFiles):
         return self._written_over(
             path,
             None if replaces is None else replaces.etag,
-            lambda condition: self._s3.put_object(**self._of(path), Body=body, **condition),
+            lambda condition: self._put(path, _Content(body, hashlib.sha256(body).digest()), condition),
         )
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
@@ -492,43 +490,94 @@ class BucketStore(HeldParts, BucketFiles):
         Raises:
             CredentialsError, DestinationError: As any request.
         """
-        noted = {_SHA256: sha256.hex()}
-
-        def send(condition: Mapping[str, str]) -> None:
-            file.seek(0)
-            if size > _SINGLE_PUT:
-                _Upload(self, path, file, size, noted, condition).run()
-            else:
-                self._s3.put_object(**self._of(path), Body=file, Metadata=noted, **condition)
-
+        content = _Content(FilePiece(file, 0, size), sha256, {_SHA256: sha256.hex()})
+        send = self._upload if size > _SINGLE_PUT else self._put
         there = self._head(path)
-        written = self._written_over(path, None if there is None else there.etag, send)
+        written = self._written_over(
+            path, None if there is None else there.etag, partial(send, path, content)
+        )
         return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
 
-    def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], object]) -> bool:
+    def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], str]) -> bool:
         """Write an object of the mirror itself, in place of the version that `etag` names (None: of none).
 
         Returns:
             False if another version is there.
         """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
-        conditions: list[dict[str, str]] = [{"IfNoneMatch": "*"}]
+        conditions = [{"if-none-match": "*"}]
         if not self._is_conditional:
             conditions = [{}]
         elif etag is not None:  # radosgw wants it without quotes
-            conditions = [{"IfMatch": etag}, {"IfMatch": etag.strip('"')}]
+            conditions = [{"if-match": etag}, {"if-match": etag.strip('"')}]
         for condition in conditions:
             there = self._head(path)
             if (there and there.etag) != etag:
                 return False
-            try:
-                with self._stored_unless(path):
-                    send(condition)
-            except (ClientError, FileNotFoundError):  # the second: what `etag` names was removed
-                continue
-            return True
+            with suppress(FileNotFoundError):  # what `etag` names was removed meanwhile
+                if not send(condition):
+                    return True
         return False
+
+    def _put(self, path: str, content: _Content, condition: Mapping[str, str]) -> str:
+        """Store an object by one request.
+
+        Returns:
+            "", or the error code if `condition` was refused.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        (reply,) = self._send([self._put_request(path, content, condition)], "write")
+        if reply is not None and reply.status in {_OK, _FAILED_CONDITION}:
+            return "" if reply.status == _OK else str(_FAILED_CONDITION)
+        body = content.body
+        if not isinstance(body, bytes):
+            body.file.seek(0)
+        return self._refused(
+            path,
+            _REFUSED_CONDITIONS if condition else frozenset(),
+            lambda: self._s3.put_object(
+                **self._of(path),
+                Body=body if isinstance(body, bytes) else body.file,
+                ChecksumSHA256=base64.b64encode(content.sha256).decode(),
+                Metadata=content.noted,
+                **{_PARAMETERS[name]: value for name, value in condition.items()},
+            ),
+        )
+
+    def _put_request(self, path: str, content: _Content, condition: Mapping[str, str]) -> ObjectRequest:
+        headers = {
+            "x-amz-checksum-sha256": base64.b64encode(content.sha256).decode(),
+            **{f"x-amz-meta-{name}": value for name, value in content.noted.items()},
+            **condition,
+        }
+        return ObjectRequest("PUT", self._key(path), headers, content.body, content.sha256.hex())
+
+    def _upload(self, path: str, content: _Content, condition: Mapping[str, str]) -> str:
+        """Store a long object in pieces; return as `_put` does."""
+        piece = cast("FilePiece", content.body)
+        upload = _Upload(
+            self,
+            path,
+            piece.file,
+            piece.size,
+            content.noted,
+            {_PARAMETERS[name]: value for name, value in condition.items()},
+        )
+        return self._refused(path, _REFUSED_CONDITIONS if condition else frozenset(), upload.run)
+
+    def _refused(self, path: str, codes: frozenset[str], write: Callable[[], object]) -> str:
+        """Write by boto3, and return "", or the code of the error if it is one of these."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        with self._stored("write", path):
+            try:
+                write()
+            except ClientError as error:
+                if _code(error) not in codes:
+                    raise
+                return _code(error)
+        return ""
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -560,48 +609,46 @@ class BucketStore(HeldParts, BucketFiles):
         staged: list[tuple[int, _Staged]] = []
         for number, placement in enumerate(placements):
             directory, name = placement.directory, placement.name
-            path = f"{directory}/{name}" if directory else name
+            path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
             if reason is None:
                 staged.append((number, self._staged(placement, path)))
             else:
                 results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         stored = self._store([one for _, one in staged])
-        for (number, one), is_stored in zip(staged, stored, strict=True):
-            if is_stored:
+        for (number, one), failure in zip(staged, stored, strict=True):
+            results[number] = failure
+            if failure is None:
                 self._windows.note(self._key(one.path), is_there=True)
                 self.drop_part(one.part)
-            else:
-                results[number] = Failure(
-                    FailureKind.EXISTS,
-                    f"{one.path} exists and is not part of this mirror: move it away, "
-                    "then run `stacpull retry`.",
-                )
         return results
 
     def _staged(self, one: Placement, path: str) -> _Staged:
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
-        body = self.held_body(one.part)
-        if body is None and entry[1] <= LONGEST_HELD:
+        body, copy = self.held_body(one.part), self.held_copy(one.part)
+        if body is None and copy is None and entry[1] <= LONGEST_HELD:
             with self.open_part(one.part) as file:
                 body = file.read()
         sha256 = b"" if body is None else hashlib.sha256(body).digest()
-        return _Staged(one.part, path, one.replace, entry[1], entry[0], body, sha256)
+        return _Staged(one.part, path, one.replace, entry[1], entry[0], body, sha256, copy)
 
-    def _store(self, staged: Sequence[_Staged]) -> list[bool]:
-        """Store objects; for each, return False if another writer's is there, with other content."""
-        stored: dict[str, bool] = {}
+    def _store(self, staged: Sequence[_Staged]) -> list[Failure | None]:
+        """Store objects; for each, return why not: another is there, or a copy is not what it must be."""
+        stored: dict[str, Failure | None] = {}
         short = self._without_those_that_are_there([one for one in staged if one.body is not None])
-        replies = self._send([self._put_of(one, cast("bytes", one.body)) for one in short], "write")
+        requests = [self._put_request(one.path, one.content(), self._condition(one)) for one in short]
+        replies = self._send(requests, "write")
         for one, reply in zip(short, replies, strict=True):
             if reply is not None and reply.status == _OK:
-                stored[one.part] = True
+                stored[one.part] = None
             elif reply is not None and reply.status == _FAILED_CONDITION:
-                stored[one.part] = self._holds(one)
+                stored[one.part] = self._unless_held(one)
         rest = [one for one in staged if one.part not in stored]
-        stored.update(zip([one.part for one in rest], self._threads.map(self._is_stored, rest), strict=True))
+        stored.update(
+            zip([one.part for one in rest], self._threads.map(self._stored_alone, rest), strict=True)
+        )
         return [stored[one.part] for one in staged]
 
     def _without_those_that_are_there(self, short: Sequence[_Staged]) -> Sequence[_Staged]:
@@ -617,89 +664,95 @@ class BucketStore(HeldParts, BucketFiles):
         }
         return [one for one in short if one.part not in found]
 
-    def _put_of(self, one: _Staged, body: bytes | FilePiece) -> ObjectRequest:
-        """Return the request that stores an object."""
-        hexadecimal = one.sha256.hex()
-        headers = {
-            "x-amz-checksum-sha256": base64.b64encode(one.sha256).decode(),
-            f"x-amz-meta-{_PART}": str(one.identity),
-            f"x-amz-meta-{_SHA256}": hexadecimal,
-        }
-        if not one.replace and self._is_conditional:
-            headers["if-none-match"] = "*"
-        return ObjectRequest("PUT", self._key(one.path), headers, body, hexadecimal)
+    def _condition(self, one: _Staged) -> Mapping[str, str]:
+        return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
 
-    def _is_stored(self, one: _Staged) -> bool:
-        """Store one object, by boto3 if need be; return False if another writer's is there."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
+    def _stored_alone(self, one: _Staged) -> Failure | None:
+        """Store one object, by boto3 if need be; return as `_store` does."""
+        if one.copy is not None:
+            return _ServerCopy(self, one, one.copy).run()
         if one.body is None:
             one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
         in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
         look_first = in_pieces or not self._is_conditional
         if not one.replace and look_first and self._head(one.path) is not None:
-            return self._holds(one)
-        condition = {"IfNoneMatch": "*"} if self._is_conditional and not one.replace else {}
-        noted = {_SHA256: one.sha256.hex(), _PART: str(one.identity)}
+            return self._unless_held(one)
+        send, condition = self._upload if in_pieces else self._put, self._condition(one)
         with self.open_part(one.part) as file:
-            if one.body is None and not in_pieces:
-                (reply,) = self._send([self._put_of(one, FilePiece(file, 0, one.size))], "write")
-                if reply is not None and reply.status in {_OK, _FAILED_CONDITION}:
-                    return reply.status == _OK or self._holds(one)
             for _ in range(_ATTEMPTS):
-                file.seek(0)
-                try:
-                    with self._stored_unless(one.path):
-                        if in_pieces:
-                            _Upload(self, one.path, file, one.size, noted, condition).run()
-                        else:
-                            self._s3.put_object(
-                                **self._of(one.path),
-                                Body=file,
-                                ChecksumSHA256=base64.b64encode(one.sha256).decode(),
-                                Metadata=noted,
-                                **condition,
-                            )
-                except ClientError as error:
-                    if _code(error) in _EXISTS:
-                        return self._holds(one)
-                    continue
-                return True
+                code = send(one.path, one.content(file), condition)
+                if not code:
+                    return None
+                if code in _EXISTS:
+                    return self._unless_held(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
 
-    @contextmanager
-    def _stored_unless(self, path: str) -> Iterator[None]:
-        """Do as `_stored` does, but let the replies to a condition through."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
+    def _unless_held(self, one: _Staged) -> Failure | None:
+        """Return the failure of an object that is in the way, unless it is our own, whose reply was lost."""
+        is_own = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
+        return None if is_own else foreign_file(one.path)
 
-        refused: ClientError | None = None
-        with self._stored("write", path):
-            try:
-                yield
-            except ClientError as error:
-                if _code(error) not in _EXISTS | {_CONFLICT}:
-                    raise
-                refused = error
-        if refused is not None:
-            raise refused
+    # --- copies within the service -----------------------------------------------------------------------
 
-    def _holds(self, one: _Staged) -> bool:
-        """Return True if an object has that content: our own, whose reply was lost."""
-        return self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
+    def can_copy(self, source: CopySource, size: int) -> bool:
+        """Return True if the credentials of DEST read that version of an object at the service of DEST.
+
+        Args:
+            source: The object.
+            size: In bytes.
+        """
+        place = _place_of(source)
+        if place["Bucket"] in self._unreadable:
+            return False
+        try:
+            with self._stored("read", ""):
+                found = self._s3.head_object(**place)
+        except (OSError, StacpullError):
+            self._unreadable.add(place["Bucket"])
+            return False
+        is_same = found["ETag"] == source.etag and found["ContentLength"] == size
+        return is_same and not str(found.get("ServerSideEncryption", "")).startswith("aws:kms")
+
+    def open_part(self, name: str) -> BinaryIO:
+        """See `Store.open_part`: one that is to be copied is read where it is."""
+        copy = self.held_copy(name)
+        if copy is None:
+            return super().open_part(name)
+        reader = _ObjectReader(self, _place_of(copy.source), copy.size, copy.source.etag)
+        return io.BufferedReader(reader, _READ)
+
+    def look_at_part(
+        self,
+        name: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """See `Store.look_at_part`."""
+        copy = self.held_copy(name)
+        if copy is None:
+            return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+        if not hashed:
+            return Look(copy.size)
+        with self.open_part(name) as file:
+            return _look_into(file, copy.size, algorithm, is_stopped)
+
+    # --- what is there -----------------------------------------------------------------------------------
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
-        there = self.look_at(f"{directory}/{name}" if directory else name, hashed=True).sha256
+        there = self.look_at(path_in_dest(directory, name), hashed=True).sha256
         return there is not None and there == self.look_at_part(part, hashed=True).sha256
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """See `Store.identity`."""
-        found = self._head(f"{directory}/{name}" if directory else name)
+        found = self._head(path_in_dest(directory, name))
         return None if found is None else (found.identity, found.size)
 
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
-        path = f"{directory}/{name}" if directory else name
+        path = path_in_dest(directory, name)
         (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
         if reply is None or reply.status != _NO_CONTENT:
             with suppress(FileNotFoundError), self._stored("remove", path):
@@ -790,16 +843,7 @@ class _Upload:
 
     def _begun(self) -> tuple[str, Mapping[int, tuple[str, int]]]:
         """Return the upload to continue, and the pieces that it has: (ETag, size) by number."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.2 s
-
-        bucket, key = self._place["Bucket"], self._place["Key"]
-        try:
-            found = self._s3.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", ())
-        except ClientError as error:
-            if _code(error) not in {"NoSuchUpload", "NotImplemented"}:  # servers that cannot list them
-                raise
-            found = ()
-        for upload in (one["UploadId"] for one in found if one["Key"] == key):
+        for upload in _uploads(self._s3, self._place):
             pieces = self._pieces(upload)
             if pieces:
                 return upload, pieces
@@ -821,14 +865,146 @@ class _Upload:
             marker = page["NextPartNumberMarker"]
 
 
+def _uploads(s3: Any, place: Mapping[str, str]) -> list[str]:
+    """Return the uploads to a key that were begun and not completed."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+    try:
+        found = s3.list_multipart_uploads(Bucket=place["Bucket"], Prefix=place["Key"]).get("Uploads", ())
+    except ClientError as error:
+        if _code(error) not in {"NoSuchUpload", "NotImplemented"}:  # servers that cannot list them
+            raise
+        return []
+    return [one["UploadId"] for one in found if one["Key"] == place["Key"]]
+
+
+class _ServerCopy:
+    """An object that the service copies into its place, and what it must be then.
+
+    Not every service obeys `x-amz-copy-source-if-match`, so the source is looked at once more afterwards. The
+    digest is the one that the service states of the copy; where it states none, the copy is read once, and
+    the digest is noted in its metadata. What the service refuses to copy passes through this machine.
+    """
+
+    def __init__(self, store: BucketStore, one: _Staged, copy: HeldCopy) -> None:
+        self._store = store
+        self._s3 = store._s3  # noqa: SLF001 - a part of that class
+        self._one = one
+        self._copy = copy
+        self._place = store._of(one.path)  # noqa: SLF001
+        self._source = _place_of(copy.source)
+        self._noted = {_PART: str(one.identity)}
+
+    def run(self) -> Failure | None:
+        """Copy, and verify the copy; return why it is not there."""
+        store, one = self._store, self._one
+        there = None if one.replace else store._head(one.path)  # noqa: SLF001
+        if there is not None and there.identity != one.identity:
+            return foreign_file(one.path)
+        code = store._refused(one.path, _NOT_THERE | _EXISTS | _COPY_REFUSALS, self._copied)  # noqa: SLF001
+        if code in _NOT_THERE | _EXISTS:
+            return self._removed(FailureKind.CHANGED, "changed before it was copied")
+        if code:
+            return self._passed_through()
+        return self._verified()
+
+    def _copied(self) -> None:
+        if self._one.size > _SINGLE_COPY:
+            self._copied_in_pieces()
+        else:
+            self._s3.copy_object(
+                **self._place,
+                CopySource=self._source,
+                CopySourceIfMatch=self._copy.source.etag,
+                MetadataDirective="REPLACE",
+                TaggingDirective="REPLACE",
+                Metadata=self._noted,
+                **self._algorithm,
+            )
+
+    @property
+    def _algorithm(self) -> dict[str, str]:
+        algorithm = self._copy.algorithm
+        return {} if algorithm is None else {"ChecksumAlgorithm": algorithm.upper()}
+
+    def _copied_in_pieces(self) -> None:
+        """Copy a very long object; what an upload has that broke off may be of another version of it."""
+        size, place = self._one.size, self._place
+        for left in _uploads(self._s3, place):
+            self._s3.abort_multipart_upload(**place, UploadId=left)
+        whole = {"ChecksumType": "FULL_OBJECT"} if self._copy.algorithm == "crc64nvme" else {}
+        upload = self._s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)[
+            "UploadId"
+        ]
+
+        def copied(number: int) -> dict[str, Any]:
+            first = (number - 1) * _COPIED_PIECE
+            found = self._s3.upload_part_copy(
+                **place,
+                UploadId=upload,
+                PartNumber=number,
+                CopySource=self._source,
+                CopySourceIfMatch=self._copy.source.etag,
+                CopySourceRange=f"bytes={first}-{min(first + _COPIED_PIECE, size) - 1}",
+            )["CopyPartResult"]
+            return {"PartNumber": number, **{name: found[name] for name in _OF_PIECES if name in found}}
+
+        with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
+            pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
+        self._s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
+
+    def _verified(self) -> Failure | None:
+        store, one, copy = self._store, self._one, self._copy
+        found = store._head(one.path)  # noqa: SLF001
+        source = store._head_by_boto3(self._source)  # noqa: SLF001
+        is_same = source is not None and source.etag == copy.source.etag
+        if not is_same or found is None or found.size != one.size:
+            return self._removed(FailureKind.CHANGED, "changed while it was copied")
+        if copy.algorithm is None:
+            return None
+        digest = found.digests.get(copy.algorithm)
+        is_stated = digest is not None
+        if digest is None:
+            digest = store.look_at(one.path, hashed=True, algorithm=copy.algorithm).sha256
+        if digest is None or copy.digest not in {None, digest}:
+            return self._removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than is stated of it")
+        if not is_stated and one.size <= _SINGLE_COPY:
+            noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
+            with store._stored("write", one.path):  # noqa: SLF001
+                self._s3.copy_object(
+                    **self._place, CopySource=self._place, MetadataDirective="REPLACE", Metadata=noted
+                )
+        return None
+
+    def _removed(self, kind: FailureKind, what: str) -> Failure:
+        """Remove the copy, if it is there, and return the failure."""
+        found = self._store._head(self._one.path)  # noqa: SLF001
+        if found is not None and found.identity == self._one.identity:
+            directory, _, name = self._one.path.rpartition("/")
+            self._store.remove(directory, name)
+        return Failure(kind, f"{self._copy.source.url} {what}.")
+
+    def _passed_through(self) -> Failure | None:
+        """Store an object that the service does not copy."""
+        store, one, copy = self._store, self._one, self._copy
+        with store.open_part(one.part) as source, store.new_part(one.part) as file:
+            shutil.copyfileobj(source, file, _READ)
+        algorithm = copy.algorithm or "sha256"
+        found = store.look_at_part(one.part, hashed=True, algorithm=algorithm)
+        if found.size != one.size or copy.digest not in {None, found.sha256}:
+            return self._removed(FailureKind.CHECKSUM, f"has another {algorithm} than is stated of it")
+        return store._stored_alone(one._replace(copy=None))  # noqa: SLF001
+
+
 class _ObjectReader(io.RawIOBase):
     """An object, read from any place on; it stays the version that it was when it was opened."""
 
-    def __init__(self, files: BucketFiles, path: str, found: _Object) -> None:
+    def __init__(self, files: BucketFiles, place: Mapping[str, str], size: int, etag: str) -> None:
         super().__init__()
         self._files = files
-        self._path = path
-        self._found = found
+        self._place = place
+        self._size = size
+        self._etag = etag
         self._at = 0
         self._body: Any = None
 
@@ -839,7 +1015,7 @@ class _ObjectReader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._found.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset != self._at:
             self._drop()
             self._at = base + offset
@@ -849,9 +1025,9 @@ class _ObjectReader(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        if self._at >= self._found.size:
+        if self._at >= self._size:
             return 0
-        with self._files._stored("read", self._path):  # noqa: SLF001 - a part of that class
+        with self._files._stored("read", self._place["Key"]):  # noqa: SLF001 - a part of that class
             if self._body is None:
                 self._body = self._opened()
             data = self._body.read(len(buffer))
@@ -860,9 +1036,9 @@ class _ObjectReader(io.RawIOBase):
         return len(data)
 
     def _opened(self) -> Any:
-        files, place = self._files, self._files._of(self._path)  # noqa: SLF001 - a part of that class
+        files, place = self._files, self._place
         asked = {"Range": f"bytes={self._at}-"} if self._at else {}
-        answer = files._s3.get_object(**place, IfMatch=self._found.etag, **asked)  # noqa: SLF001
+        answer = files._s3.get_object(**place, IfMatch=self._etag, **asked)  # noqa: SLF001
         body = answer["Body"]
         if asked and "ContentRange" not in answer:  # a server that ignores ranges
             body.read(self._at)
@@ -913,6 +1089,11 @@ class _Windows:
         return None
 
 
+def _place_of(source: CopySource) -> dict[str, str]:
+    bucket, _, key = source.url.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
 def _oddness(path: str, key: str) -> str | None:
     """Return why an object cannot have that name, None if it can."""
     if "\0" in path or not _NO_NAMES.isdisjoint(path.split("/")):
@@ -924,25 +1105,49 @@ def _oddness(path: str, key: str) -> str | None:
     return f"it is longer than {_LONGEST_KEY} bytes" if length > _LONGEST_KEY else None
 
 
-def _object_of(reply: ObjectReply) -> _Object | None:
-    """Return what a reply to HEAD tells; None if it lacks something."""
-    headers = reply.headers
-    size, modified = headers.get("content-length", ""), parsedate_tz(headers.get("last-modified", ""))
+def _object_of(headers: Mapping[str, str]) -> _Object | None:
+    """Return what the header fields of a reply to HEAD tell; None if they lack something."""
+    size, modified = headers.get("content-length", ""), _time_in(headers, "last-modified")
     if not size.isdecimal() or modified is None:
         return None
     return _Object(
         int(size),
         headers.get("etag", ""),
-        mktime_tz(modified),
-        _digest(headers.get(f"x-amz-meta-{_SHA256}", "")),
+        modified,
+        _digests_in(headers),
         _number(headers.get(f"x-amz-meta-{_PART}", "")),
     )
 
 
-def _digest(text: str) -> bytes | None:
-    with suppress(ValueError):
-        return bytes.fromhex(text) or None
-    return None
+def _time_in(headers: Mapping[str, str], name: str) -> float | None:
+    found = parsedate_tz(headers.get(name, ""))
+    return None if found is None else mktime_tz(found)
+
+
+def _digests_in(headers: Mapping[str, str]) -> Mapping[str, bytes]:
+    """Return the digests of an object: those in its metadata, and those that the service states."""
+    found = {}
+    for algorithm, size in _DIGEST_BYTES.items():
+        with suppress(ValueError):
+            digest = bytes.fromhex(headers.get(f"x-amz-meta-stacpull-{algorithm}", ""))
+            is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE" or "-" in headers.get("etag", "")
+            if not digest and not (is_composite and algorithm == "sha256"):
+                digest = base64.b64decode(headers.get(f"x-amz-checksum-{algorithm}", ""), validate=True)
+            if len(digest) == size:
+                found[algorithm] = digest
+    return found
+
+
+def _look_into(file: BinaryIO, size: int, algorithm: str, is_stopped: Callable[[], bool]) -> Look:
+    """Read a file; it gets no digest if that is stopped."""
+    hasher = new_hasher(Checksum(algorithm, b""))
+    count = 0
+    while chunk := file.read(_READ):
+        count += len(chunk)
+        hasher.update(chunk)
+        if is_stopped():
+            return Look(size)
+    return Look(count, hasher.digest())
 
 
 def _number(text: str) -> int:
@@ -994,12 +1199,13 @@ def located(location: BucketLocation) -> BucketLocation:
         CredentialsError: The profile does not exist.
     """
     session = _session(location)
-    region = location.region or session.get_config_variable("region")
+    location = replace(location, region=location.region or session.get_config_variable("region"))
+    if location.endpoint_url is not None:
+        return location
     client = _client(session, location, is_new=True)
     endpoint: str = client.meta.endpoint_url
     client.close()
-    is_amazon = location.endpoint_url is None and ".amazonaws.com" in endpoint
-    return replace(location, region=region, endpoint_url=None if is_amazon else endpoint)
+    return location if ".amazonaws.com" in endpoint else replace(location, endpoint_url=endpoint)
 
 
 def _session(location: BucketLocation) -> Any:
@@ -1021,6 +1227,11 @@ def _session(location: BucketLocation) -> Any:
     for name in _NO_METADATA:
         providers.remove(name)
     return session
+
+
+def _region(session: Any, location: BucketLocation) -> str:
+    """Return the region of a bucket."""
+    return location.region or session.get_config_variable("region") or "us-east-1"
 
 
 def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
@@ -1056,7 +1267,7 @@ def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> 
         return boto3.Session(botocore_session=session).client(
             "s3",
             endpoint_url=location.endpoint_url,
-            region_name=location.region or session.get_config_variable("region") or "us-east-1",
+            region_name=_region(session, location),
             config=config,
         )
     except (BotoCoreError, ValueError) as error:

@@ -1,21 +1,18 @@
-"""The requests to a bucket of which there are many, without botocore: PUT, HEAD, DELETE, UploadPart.
+"""The requests to a bucket of which there are many, without botocore: PUT, HEAD, GET, DELETE, UploadPart.
 
 botocore takes 2 ms of processor time for a request; here it is a tenth of a millisecond. One thread runs an
 event loop for all connections, and `send` may be called by any thread:
 
     request      signed (Signature Version 4) over its header fields and the SHA-256 of its body
     connection   kept alive; carries one request at a time, without `Expect: 100-continue`
-    reply        status and header fields; a body is read only to keep the connection
+    reply        status, header fields, and a body of up to 64 KiB
 
 There is no retry here and no message for a user: only what a kept connection could not carry, since its
 server had closed it, is sent over another one. A reply that the caller does not expect, and a request that
 got none (its connection was lost, or silent for a minute), is the caller's to send through boto3, which
-waits, retries, follows a bucket to its region and names the error. What only boto3 can do at all is found
-by `bucket_requests`: a proxy, no credentials, a bucket that is addressed by an ARN, another kind of
-signature.
-
-Where requests go is what botocore makes of a bucket (endpoint, path or virtual-hosted style, region): it is
-taken from a URL that it presigns.
+waits, retries, and names the error. Once a server says that the bucket is in another region, all requests
+are boto3's, which follows it there. What only boto3 can do at all is found by `bucket_requests`: a proxy, no
+credentials, a directory bucket, the FIPS, dual-stack and acceleration endpoints of Amazon.
 
 Source: Amazon S3 API Reference; RFC 9112.
 """
@@ -33,9 +30,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from stacpull.hosts import default_port
+from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
 
 CONNECTIONS = 64
@@ -48,9 +45,9 @@ _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
 _LONGEST_HEAD = _LONGEST_BODY = 1 << 16
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
-_ALGORITHM = "AWS4-HMAC-SHA256"
-_SCOPE = re.compile(r"[^/]+/\d{8}/([a-z0-9-]+)/s3/aws4_request")
-_SWITCHING, _FINAL = 101, 200
+_EXPRESS = "--x-s3"
+"""How names of directory buckets end, which have sessions of their own."""
+_SWITCHING, _FINAL, _MOVED = 101, 200, 301
 _WITHOUT_BODY = frozenset({204, 304})
 
 
@@ -83,41 +80,34 @@ class ObjectReply(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
+    body: bytes | None = None
+    """None if it was not read: it is long, or of unknown length."""
 
 
-class BucketAddress(NamedTuple):
-    """Where the objects of a bucket are: `path` comes before the key."""
-
-    is_secure: bool
-    host: str
-    port: int
-    authority: str
-    path: str
-    region: str
-
-
-def bucket_requests(s3: Any, session: Any, bucket: str) -> BucketRequests | None:
+def bucket_requests(
+    bucket: str, endpoint_url: str | None, region: str, session: Any
+) -> BucketRequests | None:
     """Return what sends requests to a bucket; None if only boto3 can.
 
     Args:
-        s3: The boto3 client that is used for all else.
-        session: botocore's session, which has the credentials.
         bucket: Its name.
+        endpoint_url: Of the service; None: Amazon's.
+        region: Of the bucket.
+        session: botocore's session, which has the credentials.
+
+    Raises:
+        BotoCoreError: The credentials cannot be obtained.
     """
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - 0.2 s
-    from botocore.httpsession import get_cert_path  # noqa: PLC0415
+    from botocore.httpsession import get_cert_path  # noqa: PLC0415 - 0.15 s
     from botocore.utils import get_environ_proxies  # noqa: PLC0415
 
-    try:
-        url = s3.generate_presigned_url("head_object", Params={"Bucket": bucket, "Key": "k"})
-        credentials = session.get_credentials()
-    except BotoCoreError:
-        return None
-    address = address_of(url)
-    if address is None or credentials is None or get_environ_proxies(url):
+    endpoint = endpoint_of(bucket, region, endpoint_url)
+    credentials = session.get_credentials()
+    is_odd = bucket.endswith(_EXPRESS) or (endpoint_url is None and _has_other_hosts(session))
+    if credentials is None or is_odd or get_environ_proxies(endpoint.origin):
         return None
     context = None
-    if address.is_secure:
+    if endpoint.origin.startswith("https:"):
         context = ssl.create_default_context(
             cafile=session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
         )
@@ -126,22 +116,17 @@ def bucket_requests(s3: Any, session: Any, bucket: str) -> BucketRequests | None
         found = credentials.get_frozen_credentials()
         return Credentials(found.access_key, found.secret_key, found.token)
 
-    return BucketRequests(address, frozen, context)
+    return BucketRequests(endpoint, frozen, context)
 
 
-def address_of(presigned: str) -> BucketAddress | None:
-    """Return where a presigned URL of the key "k" leads; None if it is signed in another way."""
-    parts = urlsplit(presigned)
-    query = parse_qs(parts.query)
-    scope = _SCOPE.fullmatch(query.get("X-Amz-Credential", [""])[0])
-    is_known = query.get("X-Amz-Algorithm") == [_ALGORITHM] and scope is not None
-    if not is_known or not parts.path.endswith("/k") or parts.hostname is None:
-        return None
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    authority = parts.netloc if parts.port != default_port(parts.scheme) else parts.netloc.rpartition(":")[0]
-    region = cast("re.Match[str]", scope)[1]
-    return BucketAddress(
-        parts.scheme == "https", parts.hostname, port, authority, parts.path.removesuffix("k"), region
+def _has_other_hosts(session: Any) -> bool:
+    """Return True if Amazon's buckets have other host names than usual, by the AWS configuration."""
+    s3 = session.get_config_variable("s3") or {}
+    return bool(
+        session.get_config_variable("use_fips_endpoint")
+        or session.get_config_variable("use_dualstack_endpoint")
+        or s3.get("use_dualstack_endpoint")
+        or s3.get("use_accelerate_endpoint")
     )
 
 
@@ -149,16 +134,18 @@ class BucketRequests:
     """Sends requests to one bucket."""
 
     def __init__(
-        self, address: BucketAddress, credentials: Callable[[], Credentials], context: ssl.SSLContext | None
+        self, endpoint: Endpoint, credentials: Callable[[], Credentials], context: ssl.SSLContext | None
     ) -> None:
         """Prepare; nothing is started before the first request.
 
         Args:
-            address: Where to.
+            endpoint: Where to.
             credentials: Returns those of this moment, and may block to renew them.
             context: For TLS.
         """
-        self._address = address
+        self._endpoint = endpoint
+        self._is_useless = False
+        """True once this is closed, or the server said that the bucket is in another region."""
         self._credentials = credentials
         self._context = context
         self._signer = Signer()
@@ -172,8 +159,8 @@ class BucketRequests:
 
     def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
         """Send requests, many at a time; return the replies in their order, None where there was none."""
-        if not requests:
-            return []
+        if not requests or self._is_useless:
+            return [None] * len(requests)
         self._start()
         credentials, batch = self._credentials(), _Batch(len(requests))
         for first in range(0, len(requests), CONNECTIONS):  # the first ones are sent while others are signed
@@ -182,18 +169,20 @@ class BucketRequests:
                 for number, request in enumerate(requests[first : first + CONNECTIONS], first)
             ]
             self._loop.call_soon_threadsafe(self._take, exchanges)
-        return batch.replies.result()
+        replies = batch.replies.result()
+        self._is_useless |= any(one is not None and one.status == _MOVED for one in replies)
+        return replies
 
     def _encoded(self, request: ObjectRequest, credentials: Credentials) -> bytes:
         """Return the head of a request, signed."""
-        address = self._address
-        path = address.path + encode_key(request.key)
+        endpoint = self._endpoint
+        path = endpoint.path + encode_key(request.key)
         signed = self._signer.sign(
             request.method,
             path,
-            {"host": address.authority, **request.headers},
+            {"host": endpoint.host, **request.headers},
             credentials,
-            address.region,
+            endpoint.region,
             date=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
             query=request.query,
             body_hash=request.sha256,
@@ -205,7 +194,8 @@ class BucketRequests:
         return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode()
 
     def close(self) -> None:
-        """Close the connections and end the thread. Nothing may be sent any more."""
+        """Close the connections and end the thread: from here on no request gets a reply."""
+        self._is_useless = True
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._closed.set)
             self._thread.join()
@@ -244,13 +234,13 @@ class BucketRequests:
             self._group.create_task(self._connect())
 
     async def _connect(self) -> None:
-        address = self._address
+        parts = urlsplit(self._endpoint.origin)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await self._loop.create_connection(
                     partial(_Connection, self),
-                    address.host,
-                    address.port,
+                    parts.hostname or "",
+                    parts.port or (443 if self._context else 80),
                     ssl=self._context,
                     ssl_handshake_timeout=_CONNECT_TIMEOUT if self._context else None,
                 )
@@ -431,7 +421,7 @@ class _Connection(asyncio.Protocol):
         can_be_kept = head[1] == b"1" and headers.get("connection", "").lower() != "close"
         if rest == 0 and can_be_kept and self._unsent is None:
             self._is_reused = True
-            exchange.conclude(ObjectReply(status, headers))
+            exchange.conclude(ObjectReply(status, headers, came[end:]))
             self._owner.rests(self)
         else:
             self.abort()

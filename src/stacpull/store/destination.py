@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from stacpull.models import Failure, FailureKind
-from stacpull.store.disk_errors import destination_error, is_destination_failure
+from stacpull.models import Failure, FailureKind, path_in_dest
+from stacpull.store.disk_errors import destination_error, foreign_file, is_destination_failure
 from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
 from stacpull.store.protocol import Placement
@@ -154,11 +154,9 @@ class Destination(StagedParts, DirectoryFiles):
             except OSError as error:
                 raise self._named(error, directory) from error
             if not is_placed:
-                return Failure(
-                    FailureKind.EXISTS,
-                    f"{_path(directory, name)} exists and is not part of this mirror: move it away, "
-                    "then run `stacpull retry`. "
-                    "If the ledger is older than the files (a restored backup), run "
+                return foreign_file(
+                    path_in_dest(directory, name),
+                    hint="If the ledger is older than the files (a restored backup), run "
                     "`stacpull verify --rebuild` first.",
                 )
             self._touched.add(directory)
@@ -167,7 +165,9 @@ class Destination(StagedParts, DirectoryFiles):
                 raise destination_error(error, self.path) from error
             in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
             reason = "a link or file is in the way" if in_the_way else error.strerror
-            return Failure(FailureKind.NAME, f"{_path(directory, name)!r} cannot be written: {reason}.")
+            return Failure(
+                FailureKind.NAME, f"{path_in_dest(directory, name)!r} cannot be written: {reason}."
+            )
         return None
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
@@ -267,7 +267,7 @@ class Destination(StagedParts, DirectoryFiles):
         """Return a descriptor of a directory in DEST, valid until the next call.
 
         Raises:
-            OSError: a component is a link or a file (ENOTDIR, ELOOP), is no name (EINVAL), or cannot be made.
+            OSError: a component is a link or a file (ENOTDIR, ELOOP), not a name (EINVAL), or cannot be made.
         """
         if not path:
             return self.fd
@@ -303,17 +303,13 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _refuse_odd(name: str) -> None:
-    """Refuse what is no name of an entry: planning makes names safe, and this is the last door.
+    """Refuse what is not the name of an entry: planning makes names safe, and this is the last door.
 
     Raises:
         OSError: EINVAL.
     """
     if name in _NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
-
-
-def _path(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
 
 
 def _is_free(directory: int, name: str, *, replace: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Errors of the disk that concern DEST as a whole, with a sentence for the user each."""
+"""Errors of the disk that concern DEST as a whole, and names that are taken, with a sentence for the user."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from stacpull.errors import DestinationError
+from stacpull.models import Failure, FailureKind
 
 _SENTENCES = {
     errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then {again}.",
@@ -43,6 +44,21 @@ def destination_error(
     place = _refused(error, dest)
     where = f"in {place}" if place.is_dir() else str(place)
     return DestinationError(sentence.format(dest=dest, place=where, again=again))
+
+
+def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
+    """Return the failure of an asset whose name a file has that is not part of the mirror.
+
+    Args:
+        path: The name, relative to DEST.
+        why: Why the file could not be adopted.
+        hint: A sentence to end the message with.
+    """
+    reason = f" ({why})" if why else ""
+    message = (
+        f"{path} exists and is not part of this mirror{reason}: move it away, then run `stacpull retry`."
+    )
+    return Failure(FailureKind.EXISTS, f"{message} {hint}".rstrip())
 
 
 def _refused(error: OSError, dest: Path) -> Path:

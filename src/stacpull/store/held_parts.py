@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from stacpull.digests import digest_of
-from stacpull.models import Checksum
+from stacpull.models import Checksum, CopySource
 from stacpull.store.part_files import UNFINISHED
 from stacpull.store.protocol import Look, PartEntry
 from stacpull.store.staging import StagedParts
@@ -27,9 +27,27 @@ _MOST_HELD = 64 << 20
 """Bytes of all parts, after which no more should come in for now."""
 
 
+class HeldCopy(NamedTuple):
+    """A part whose bytes are an object elsewhere in the service of DEST, which copies it."""
+
+    source: CopySource
+    size: int
+    digest: bytes | None
+    """What its digest must be; None if nothing states it."""
+    algorithm: str | None
+    """Of the digest that is recorded."""
+
+
 class _HeldPart(NamedTuple):
     identity: int
-    body: bytes
+    size: int
+    body: bytes | None
+    copy: HeldCopy | None = None
+
+    @property
+    def weight(self) -> int:
+        """Bytes in memory."""
+        return 0 if self.body is None else self.size
 
 
 class HeldParts(StagedParts):
@@ -67,10 +85,21 @@ class HeldParts(StagedParts):
         self.drop_part(name)
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
-        identity = next(self._identities)
-        self._held[name] = _HeldPart(identity, body)
-        self._count(len(body))
-        return identity
+        return self._hold(name, _HeldPart(next(self._identities), len(body), body))
+
+    def hold_copy(self, name: str, copy: HeldCopy) -> int:
+        """Make a part of an object that the service is to copy, instead of one that is left of that name.
+
+        Returns:
+            The identity of the part.
+        """
+        self.drop_part(name)
+        return self._hold(name, _HeldPart(next(self._identities), copy.size, None, copy))
+
+    def _hold(self, name: str, part: _HeldPart) -> int:
+        self._held[name] = part
+        self._count(part.weight)
+        return part.identity
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
@@ -83,6 +112,11 @@ class HeldParts(StagedParts):
         """Return the bytes of a part that is in memory."""
         held = self._held.get(name)
         return None if held is None else held.body
+
+    def held_copy(self, name: str) -> HeldCopy | None:
+        """Return what a part is to be copied from, if its bytes are not here."""
+        held = self._held.get(name)
+        return None if held is None else held.copy
 
     def rename_part(self, old: str, new: str) -> int:
         """See `Store.rename_part`."""
@@ -98,7 +132,7 @@ class HeldParts(StagedParts):
         if held is None:
             super().drop_part(name)
         else:
-            self._count(-len(held.body))
+            self._count(-held.weight)
 
     def _count(self, size: int) -> None:
         with self._counting:
@@ -106,7 +140,7 @@ class HeldParts(StagedParts):
 
     def list_parts(self) -> list[PartEntry]:
         """See `Store.list_parts`."""
-        held = [PartEntry(name, one.identity, len(one.body)) for name, one in list(self._held.items())]
+        held = [PartEntry(name, one.identity, one.size) for name, one in list(self._held.items())]
         return sorted(held + super().list_parts())
 
     def look_at_part(
@@ -126,7 +160,7 @@ class HeldParts(StagedParts):
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""
         held = self._held.get(name)
-        return super().part_identity(name) if held is None else (held.identity, len(held.body))
+        return super().part_identity(name) if held is None else (held.identity, held.size)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`: what is in memory has no description, so it cannot be resumed."""

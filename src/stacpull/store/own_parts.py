@@ -122,7 +122,7 @@ def collect_one(parts: int, name: str) -> None:
                     raise
                 time.sleep(_PAUSE)
             else:
-                return  # after the last attempt it stays for the next run: what is in it is in nobody's way
+                return  # after the last attempt it stays for the next run: what is in it does no harm
     finally:
         os.close(fd)
 

@@ -33,7 +33,7 @@ def read_log(part: Path) -> Spans:
 
     Raises:
         FileNotFoundError: it has no log: it has no gaps.
-        OSError: the log cannot be read, or is no regular file.
+        OSError: the log cannot be read, or is not a regular file.
     """
     data = read_regular(log_of(part), _LIMIT)
     whole = len(data) - len(data) % _RECORD.size

@@ -8,7 +8,7 @@
 The description is in place before the first byte, so a part without one is removed; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
 of a part with gaps, its log, which is there before the first gap is; what is there is hashed again before it
-is continued. A part, description or log that is no regular file is nothing to go on from: DEST may have been
+is continued. A part, description or log that is not a regular file is not used: DEST may have been
 in other hands, and a link among the parts must not lead a write elsewhere.
 
 Data go through aiofiles, several pieces in one hop to a thread, in which they are written and hashed at once.

@@ -19,12 +19,12 @@ def open_regular(
     """Open a regular file and return its descriptor; one that is made gets the permissions `mode`.
 
     Raises:
-        OSError: as `os.open`; ELOOP for a link, EINVAL for what is no regular file.
+        OSError: as `os.open`; ELOOP for a link, EINVAL for anything but a regular file.
     """
     fd = os.open(path, flags | _ALWAYS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no regular file", path)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
     return fd
 
 

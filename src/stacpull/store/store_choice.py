@@ -10,6 +10,7 @@ import orjson
 from msgspec.structs import asdict, replace
 
 from stacpull.errors import DestinationError, UsageError
+from stacpull.models import BucketLocation
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
@@ -17,7 +18,7 @@ from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.regular import read_regular
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketFiles, BucketLocation, BucketStore  # few mirrors have one: 9 ms
+    from stacpull.store.bucket import BucketFiles, BucketStore  # few mirrors have one: 9 ms
 
 _HELD_DIRECTORIES = 64
 _NAME = ".stacpull/bucket.json"
@@ -31,10 +32,7 @@ def bucket_of(work: Path) -> BucketLocation | None:
         DestinationError: The file that names the bucket is damaged.
     """
     try:
-        found = orjson.loads(read_regular(work / _NAME, _LIMIT))
-        from stacpull.store.bucket import BucketLocation  # noqa: PLC0415 - see above
-
-        return BucketLocation(**found)
+        return BucketLocation(**orjson.loads(read_regular(work / _NAME, _LIMIT)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -46,7 +44,7 @@ def identified(work: Path, location: BucketLocation) -> BucketLocation:
     if location.mirror:
         return location
     known = bucket_of(work)
-    if known is not None and (known.bucket, known.prefix) == (location.bucket, location.prefix):
+    if known is not None and known.url == location.url:
         return replace(location, mirror=known.mirror)
     return replace(location, mirror=os.urandom(16).hex())
 

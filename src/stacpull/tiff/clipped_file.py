@@ -186,7 +186,7 @@ def _check_copyable(file: TiledFile) -> None:
 
 
 def _levels(file: TiledFile) -> list[_Level]:
-    """Return the images by size, the main one first; those that are no whole fraction of it are left out."""
+    """Return the images by size, the main one first, without those that are not a whole fraction of it."""
     main = file.images[0].image
     by_size: dict[tuple[int, int], list[TileImage]] = {}
     for one in file.images:
@@ -352,7 +352,7 @@ def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
 
 
 def _widest_gap(gaps: npt.NDArray[np.int64], tile_bytes: int) -> int:
-    """Return the widest gap that is read: all that are no wider may be read, and are few bytes together."""
+    """Return the widest gap that is read: all up to this width may be read, and are few bytes together."""
     sizes = np.sort(gaps[(gaps > _LEADER) & (gaps <= _MOST_GAP)])
     fitting = sizes[np.cumsum(sizes) <= tile_bytes * _GAPS]
     if not len(fitting):

@@ -44,7 +44,7 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
-from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.models import CopySource, FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.fields import HeaderFields
@@ -108,6 +108,8 @@ class Fetcher:
         is_there: Tells if the file of `Job.present` really exists (called in a thread of its own); if not,
             the whole asset is fetched.
         is_as_stated: Tells if that file has `Job.checksum` (likewise).
+        can_copy: Tells if the service of DEST can copy an object of so many bytes (likewise); None: it is not
+            asked.
         on_detail: Called with sentences for the most verbose log.
     """
 
@@ -123,6 +125,7 @@ class Fetcher:
         secrets: Secrets | None = None,
         is_there: Callable[[Job], bool] = lambda _: False,
         is_as_stated: Callable[[Job], bool] = lambda _: False,
+        can_copy: Callable[[CopySource, int], bool] | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client
@@ -134,6 +137,7 @@ class Fetcher:
         self.secrets = Secrets() if secrets is None else secrets
         self.is_there = is_there
         self.is_as_stated = is_as_stated
+        self.can_copy = can_copy
         self.on_detail = on_detail
         self.budget = BufferBudget()
         self.without_ranges = Recent[str, None]()
@@ -304,7 +308,7 @@ class _Attempt:
             return _AskIfChanged(job.present)
         return _AskForAll()
 
-    async def resume(self, state: _Resume) -> _State:
+    async def resume(self, state: _Resume) -> _State | Received:
         """Ask for the rest of a part.
 
         The part is hashed before that: it may take minutes, for which no server leaves a response unread.
@@ -324,14 +328,14 @@ class _Attempt:
             if meaning is ResumeVerdict.CHANGED:
                 what = "sent another part, or a part of another object, than was asked for"
                 raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
-            return _Confirm(await self._receive(response))
+            return await self._take(response)
 
     async def ask_if_changed(self, state: _AskIfChanged) -> _State | Received:
         """Ask for the object if it is another than the present one."""
         present = state.present
         async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
-                return _Confirm(await self._receive(response))
+                return await self._take(response)
             is_denied = denies(present.validator, response.headers)
         if is_denied:
             return _AskForAll()
@@ -339,10 +343,10 @@ class _Attempt:
             return _AskForAll()
         return Received(present.size, None, "", unchanged=True)
 
-    async def ask_for_all(self, state: _AskForAll) -> _State:
+    async def ask_for_all(self, state: _AskForAll) -> _State | Received:
         """Ask for the whole object."""
         async with self._open({}, _WHOLE) as response:
-            return _Confirm(await self._receive(response, state.doubt))
+            return await self._take(response, state.doubt)
 
     async def confirm(self, state: _Confirm) -> _State | Received:
         """Prove length and content; only then is a part finished."""
@@ -358,7 +362,7 @@ class _Attempt:
         if found is not None:
             raise TransferError(found)
         if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
-            # twice the same bytes: it is the ETag that is no MD5 on this host
+            # twice the same bytes: the ETag is not an MD5 on this host
             fetcher.opaque_etags[host_of(info.url)] = None
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
         return await self._finish(body, verified=verified)
@@ -383,6 +387,45 @@ class _Attempt:
             return client.resume(begun, accept=accept, count_refusal=self._count_refusal)
         request = Request(self._job.href, headers=headers)
         return client.open(request, accept=accept, count_refusal=self._count_refusal)
+
+    async def _take(self, response: Exchange, doubt: Check | None = None) -> _State | Received:
+        """Receive the body of a 200, or leave it where the service of DEST can copy the object."""
+        if self._fetcher.can_copy is not None and doubt is None:
+            copied = await self._copied(response, self._fetcher.can_copy)
+            if copied is not None:
+                return copied
+        return _Confirm(await self._receive(response, doubt))
+
+    async def _copied(
+        self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
+    ) -> Received | None:
+        """Return the asset as something to be copied by the service; None if it must be received.
+
+        What the item states must agree with what the service states, or be of the algorithm that is recorded:
+        that digest is computed of the copy.
+        """
+        job, fetcher, headers = self._job, self._fetcher, response.headers
+        size, validator = content_length(headers), fetcher.validator(headers)
+        is_long = size is not None and size > fetcher.small_limit and job.size in {None, size}
+        if not is_long or size is None or validator.strong_etag is None or coding_of(headers) is not None:
+            return None
+        stated = {
+            check.checksum.algorithm: check.checksum.digest
+            for check in expected_checks(None, response.status, headers, is_s3=True)
+        }
+        expected = None if fetcher.checksum is None else stated.get(fetcher.checksum)
+        for one in (job.checksum, None if job.sha256 is None else recorded(job.sha256)):
+            if one is None or stated.get(one.algorithm) == one.digest:
+                continue
+            if one.algorithm != fetcher.checksum or expected not in {None, one.digest}:
+                return None
+            expected = one.digest
+        source = CopySource(job.href, validator.strong_etag)
+        if not await asyncio.to_thread(can_copy, source, size):
+            return None
+        name = fetcher.secrets.scrub(filename_of(response.url))
+        kept = Validator() if job.moved else validator
+        return Received(size, expected, name, kept, source=source)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""

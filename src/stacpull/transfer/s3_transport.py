@@ -24,8 +24,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol
-from urllib.parse import quote, urlsplit
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -36,11 +36,11 @@ from stacpull.hosts import default_port, head_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.transport import Request, Response, Rewritten, TransferError, Transport
+from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials, Signer, encode_key
 from stacpull.transfer.aws import AwsSettings
 
 _DEFAULT_REGION = "us-east-1"
-_HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 """What may be a region: it becomes a part of the host's name, and it is a server that says it."""
 _TEACHING = frozenset({301, 307, 400})
@@ -65,15 +65,6 @@ class Credentialed(Protocol):
     async def renew(self, expired: Credentials) -> Credentials | None:
         """Return credentials other than `expired`, if there are any."""
         ...
-
-
-class Endpoint(NamedTuple):
-    """Where a bucket is asked: `origin` is scheme and authority, `path` comes before the key, with `/`."""
-
-    origin: str
-    host: str
-    path: str
-    region: str
 
 
 class _Begun(NamedTuple):
@@ -104,36 +95,6 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
         )
         raise TransferError(failure)
     return bucket, key
-
-
-def endpoint_of(
-    bucket: str,
-    region: str,
-    endpoint_url: str | None,
-    style: Literal["auto", "path", "virtual"] = "auto",
-) -> Endpoint:
-    """Return where `bucket` is asked for.
-
-    A name that is no host label (dots, capitals, anything hostile) is put into the path, whatever `style`
-    says; dots are let into the host if `style` is "virtual", but the TLS certificate will not cover them.
-    """
-    endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
-    scheme, _, path, _, _ = parts = urlsplit(endpoint)
-    port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
-    name = parts.hostname or ""
-    host = (f"[{name}]" if ":" in name else name) + port
-    base = path.rstrip("/") + "/"
-    plain = bucket.replace(".", "-") if style == "virtual" else bucket
-    virtual = style == "virtual" or (style == "auto" and endpoint_url is None)
-    if virtual and _HOST_LIKE.fullmatch(plain):
-        host = f"{bucket}.{host}"
-    else:
-        base += quote(bucket, safe="-_.~") + "/"
-    return Endpoint(f"{scheme}://{host}", host, base, region)
-
-
-def _domain(region: str) -> str:
-    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -239,7 +240,7 @@ class Finder:
     def _in_order(self, work: Iterator[_Work]) -> Iterator[Found]:
         """Have threads do the work, and yield what comes of it in its order; less than all if stopped."""
         under_way: deque[Future[list[Found]]] = deque()
-        for unit in _units(work):
+        while unit := list(islice(work, _UNIT)):
             if self._is_stopped():
                 return
             under_way.append(self._threads.submit(_done, unit))
@@ -258,14 +259,3 @@ def _is_at_its_place(item: ItemId, path: str) -> bool:
     collection, _, name = item_document_path(item).split("/")
     segments = path.split("/")
     return len(segments) == DOCUMENT_DEPTH and (segments[0], segments[2]) == (collection, name)
-
-
-def _units(work: Iterator[_Work]) -> Iterator[list[_Work]]:
-    unit: list[_Work] = []
-    for one in work:
-        unit.append(one)
-        if len(unit) >= _UNIT:
-            yield unit
-            unit = []
-    if unit:
-        yield unit

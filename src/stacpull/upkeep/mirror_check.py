@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from stacpull.digests import recorded
@@ -143,7 +144,8 @@ class Inspection:
 
     def _files_that_are_there(self, threads: ThreadPoolExecutor) -> None:
         under_way: deque[Future[list[tuple[Expected, Look]]]] = deque()
-        for unit in _units(self._known(self._files.walk(OWN))):
+        known = self._known(self._files.walk(OWN))
+        while unit := list(islice(known, _UNIT)):
             if self._is_stopped():
                 break
             under_way.append(threads.submit(self._look, unit))
@@ -248,17 +250,6 @@ class Inspection:
                     found.files, found.bytes, found.total, round(seconds, 3), max(files, found.files), size
                 )
             )
-
-
-def _units(files: Iterator[Expected]) -> Iterator[list[Expected]]:
-    unit: list[Expected] = []
-    for one in files:
-        unit.append(one)
-        if len(unit) >= _UNIT:
-            yield unit
-            unit = []
-    if unit:
-        yield unit
 
 
 def _threads() -> int:

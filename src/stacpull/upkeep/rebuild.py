@@ -48,9 +48,9 @@ from stacpull.ledger.rebuilding import (
     whats_wrong,
 )
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import ItemId
+from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.hrefs import own_href
-from stacpull.planning.names import joined, path_hash, safe_segment
+from stacpull.planning.names import path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.selection import Selection
@@ -340,7 +340,7 @@ class _Rebuild:
             self._tell()
 
     def _recover_one(self, old: OldAsset) -> None:
-        path = joined(old.directory, old.name)
+        path = path_in_dest(old.directory, old.name)
         item = self._salvage.item_at(old.item)
         if item is None or old.sha256 is None:
             return

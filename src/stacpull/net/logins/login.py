@@ -54,7 +54,7 @@ class Login(Protocol):
         """
         ...
 
-    def heeded(self, url: str, held: object) -> None:  # noqa: ARG002 - most need not know
+    def accepted(self, url: str, held: object) -> None:  # noqa: ARG002 - most need not know
         """Note that the host of `url` accepted what was attached."""
         return
 
@@ -100,7 +100,7 @@ class LoginTransport:
             raise TransferError(_at_odds(request.url))
         async with self._http.open(attached.request) as response:
             if not login.is_refusal(response):
-                login.heeded(request.url, attached.held)
+                login.accepted(request.url, attached.held)
                 yield _shown(request.url, response, login)
                 return
             refusal = await kept(request.url, response)
@@ -115,7 +115,7 @@ class LoginTransport:
             if response.status in REDIRECTS and login.is_refusal(response):
                 yield login.refused_again(request.url)
             else:
-                login.heeded(request.url, attached.held)
+                login.accepted(request.url, attached.held)
                 yield _shown(request.url, response, login)
 
     async def close(self) -> None:

@@ -181,7 +181,7 @@ class VisitLogin(Login):
             session.is_accepted = False
             return None
 
-    def heeded(self, url: str, held: object) -> None:
+    def accepted(self, url: str, held: object) -> None:
         """Note that the session is accepted."""
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
@@ -194,11 +194,11 @@ class VisitLogin(Login):
         """
         session = self._session(url)
         if session.is_accepted:  # the session has ended, or the account may not read this one asset
-            return refused(url, _unheeded(url))
+            return refused(url, _wants_another_login(url))
         if session.logins > 1:
             session.trouble, session.closed_until = None, self._clock.monotonic() + PASSING
             return self._shut(session, url)
-        what = f"{_unheeded(url)} at {self._visit.login_host.host}: log in to it with a browser"
+        what = f"{_wants_another_login(url)} at {self._visit.login_host.host}: log in to it with a browser"
         error = CredentialsError(f"{what}, and check {self._names}.")
         self._failed = RememberedError.of(error, self._clock.monotonic())
         raise error
@@ -221,7 +221,7 @@ class VisitLogin(Login):
         """Return or raise why no login is tried at this host now."""
         if session.trouble is not None:
             raise TransferError(session.trouble.failure) from session.trouble
-        return refused(url, _unheeded(url))
+        return refused(url, _wants_another_login(url))
 
     async def _log_in(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
         """Follow the redirects to the login host and back, with retries; remember a failure."""
@@ -309,5 +309,5 @@ class VisitLogin(Login):
         return replace(failure, message=self._secrets.scrub(failure.message))
 
 
-def _unheeded(url: str) -> str:
+def _wants_another_login(url: str) -> str:
     return f"{host_of(url)} wants another login right after one"

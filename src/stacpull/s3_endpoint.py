@@ -1,0 +1,53 @@
+"""Where requests for a bucket are sent.
+
+Source: Amazon S3 User Guide, "Virtual hosting of buckets".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from stacpull.hosts import default_port
+
+_HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+
+
+class Endpoint(NamedTuple):
+    """Where a bucket is: `origin` is scheme and authority, `path` comes before the key, with `/`."""
+
+    origin: str
+    host: str
+    path: str
+    region: str
+
+
+def endpoint_of(
+    bucket: str,
+    region: str,
+    endpoint_url: str | None,
+    style: Literal["auto", "path", "virtual"] = "auto",
+) -> Endpoint:
+    """Return where requests for a bucket are sent.
+
+    A name that is not a host label (dots, capitals, anything hostile) is put into the path, whatever `style`
+    says; dots are let into the host if `style` is "virtual", but the TLS certificate will not cover them.
+    """
+    endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
+    scheme, _, path, _, _ = parts = urlsplit(endpoint)
+    port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
+    name = parts.hostname or ""
+    host = (f"[{name}]" if ":" in name else name) + port
+    base = path.rstrip("/") + "/"
+    plain = bucket.replace(".", "-") if style == "virtual" else bucket
+    virtual = style == "virtual" or (style == "auto" and endpoint_url is None)
+    if virtual and _HOST_LIKE.fullmatch(plain):
+        host = f"{bucket}.{host}"
+    else:
+        base += quote(bucket, safe="-_.~") + "/"
+    return Endpoint(f"{scheme}://{host}", host, base, region)
+
+
+def _domain(region: str) -> str:
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

@@ -1,0 +1,100 @@
+"""Exports by several processes give the same as one process, and leave none behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.outputs.conftest import item
+from tests.outputs.test_geoparquet import UNUSUAL
+
+import stacpull
+from stacpull.outputs import item_batches
+
+COUNT = 40
+
+
+@pytest.fixture(params=["item", "ndjson"])
+def dest(mirrored: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Unusual items, some of whose documents are gone or damaged; four items are a batch."""
+    monkeypatch.setattr(item_batches, "ITEMS", 4)
+    items = [item(f"i{n:02}", properties={"labels": [f"label {n % 3}"], "n": n}) for n in range(COUNT)]
+    items += [item(name, **members) for name, members in UNUSUAL.items()]
+    place = mirrored(items, metadata=request.param)
+    if request.param == "item":
+        (place / "c" / "i07" / "i07.json").unlink()
+        (place / "c" / "i30" / "i30.json").write_bytes(b"{")
+    return Path(place)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are started, two for each export."""
+    monkeypatch.setattr(item_batches, "FEWEST_ITEMS", 1)
+    monkeypatch.setattr(item_batches, "available_processors", lambda: 8)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            processes.append(self)
+
+    monkeypatch.setattr(item_batches.subprocess, "Popen", Noted)
+    return processes
+
+
+def export(dest: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
+    return asyncio.run(stacpull.export(dest, out, **settings))
+
+
+def test_several_processes_give_the_file_of_one(dest: Path, tmp_path: Path, request: Any) -> None:
+    for name in ("one", "several"):
+        (tmp_path / name).mkdir()
+    out = tmp_path / "one" / "items.parquet"
+    expected = export(dest, out)
+    started = request.getfixturevalue("started")
+    again = tmp_path / "several" / "items.parquet"
+    assert export(dest, again) == expected
+    assert again.read_bytes() == out.read_bytes()
+    assert len(started) == item_batches.MOST_PROCESSES
+    assert all(process.returncode is not None for process in started)
+
+
+def test_no_process_is_left_when_it_is_stopped(
+    dest: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    out, stop = tmp_path / "items.parquet", asyncio.Event()
+    with pytest.raises(stacpull.InterruptedRunError):
+        export(dest, out, on_event=lambda event: event.done >= 8 and stop.set(), stop=stop)
+    assert all(process.returncode is not None for process in started)
+    assert export(dest, out).items == pq.read_table(out).num_rows
+
+
+def test_a_process_that_ends_is_an_error_and_the_export_continues(
+    dest: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    out = tmp_path / "items.parquet"
+
+    def kill(event: Any) -> None:
+        if event.done >= 8:
+            os.kill(started[0].pid, signal.SIGKILL)
+            started[0].wait()
+
+    with pytest.raises(stacpull.StacpullError, match="A process of the export ended"):
+        export(dest, out, on_event=kill)
+    assert not out.exists()
+    report = export(dest, out)
+    assert report.items == pq.read_table(out).num_rows >= COUNT
+
+
+def test_a_process_ends_with_the_one_that_started_it(dest: Path) -> None:
+    setup = item_batches.encoded_setup(dest, "stacpull.outputs.item_columns:columns_work", {"to_dest": "."})
+    with item_batches.worker(setup) as worker:
+        worker.process.stdin.close()
+        assert worker.process.wait(60) == 0

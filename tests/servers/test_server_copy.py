@@ -1,0 +1,237 @@
+"""Objects that the service of DEST copies itself: no byte of them passes through this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from botocore.exceptions import ClientError
+from tests.acceptance.command import Running, environment, run, wait_until
+from tests.security.watch import stores_of
+from tests.servers.bucket_trees import keys as keys_of
+from tests.servers.bucket_trees import objects
+from tests.servers.buckets import Bucket, Keys, s3_options
+from tests.servers.mirroring import OPTIONS
+from tests.servers.stac_api import StacApi
+
+import stacpull
+from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
+from stacpull.reports import MirrorReport
+from stacpull.store import bucket as room
+from stacpull.store.bucket import BucketStore
+from stacpull.store.held_parts import HeldCopy
+from stacpull.store.store_choice import remember_bucket
+
+LONG = random.Random(1).randbytes(3_000_000)
+VERY_LONG = random.Random(2).randbytes(12 << 20)
+
+
+@pytest.fixture
+def source(s3: Any, server: tuple[str, Keys], act_as: Callable[[Keys], None]) -> Bucket:
+    """A bucket of the same service, with objects."""
+    act_as(server[1])
+    bucket = Bucket(s3)
+    bucket.put("long.bin", LONG)
+    bucket.put("small.bin", b"small")
+    return bucket
+
+
+def mirror(stac: StacApi, work: Path, location: BucketLocation, **more: Any) -> MirrorReport:
+    remember_bucket(work, location)
+    options = evolve(OPTIONS, s3=s3_options(str(location.endpoint_url)), **more)
+    return asyncio.run(stacpull.mirror(stac.source, work, options=options))
+
+
+def sha256(data: bytes) -> bytes:
+    """Return a digest: pytest takes minutes to tell the difference of long bodies."""
+    return hashlib.sha256(data).digest()
+
+
+def multihash(data: bytes) -> str:
+    return "1220" + sha256(data).hex()
+
+
+@pytest.mark.parametrize(
+    ("server", "more"),
+    [
+        ("radosgw", {}),
+        ("moto", {}),
+        ("radosgw", {"checksum": "crc64nvme"}),  # moto states a wrong one
+        ("radosgw", {"checksum": "none"}),
+        ("radosgw", {"processes": 2}),
+    ],
+    ids=str,
+    indirect=["server"],
+)
+def test_a_long_object_is_copied_and_a_small_one_passes_through(
+    location: BucketLocation, s3: Any, source: Bucket, stac: StacApi, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    source.put("other.bin", VERY_LONG)
+    stac.put("a", {"long": source.href("long.bin"), "small": source.href("small.bin")})
+    stac.put("b", {"other": source.href("other.bin"), "again": source.href("long.bin")})
+    report = mirror(stac, tmp_path, location, **more)
+    assert (report.exit_code, report.assets_done) == (0, 4)
+    assert report.bytes_fetched < 2 << 20
+    there = objects(s3, location)
+    bodies = (there["a/long"], there["b/again"], there["b/other"], there["a/small"])
+    assert [sha256(body) for body in bodies] == [sha256(body) for body in (LONG, LONG, VERY_LONG, b"small")]
+    assert list((tmp_path / ".stacpull" / "parts").iterdir()) == []
+    if not more:
+        documents = b"".join(body for key, body in there.items() if key.endswith(".json"))
+        assert multihash(VERY_LONG).encode() in documents
+    assert asyncio.run(stacpull.verify(tmp_path)).exit_code == 0
+    again = mirror(stac, tmp_path, location, **more)
+    assert (again.exit_code, again.assets_skipped) == (0, 4)
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/a/long", Body=LONG[:-1] + b"x")
+    assert (asyncio.run(stacpull.verify(tmp_path)).exit_code == 0) == (more.get("checksum") == "none")
+
+
+@pytest.mark.parametrize(
+    ("stated", "is_right"),
+    [
+        (multihash(LONG), True),
+        (multihash(b"other"), False),
+        ("d50110" + hashlib.md5(LONG, usedforsecurity=False).hexdigest(), True),
+    ],
+)
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_what_the_item_states_is_verified(
+    location: BucketLocation,
+    s3: Any,
+    source: Bucket,
+    stac: StacApi,
+    tmp_path: Path,
+    stated: str,
+    is_right: bool,
+) -> None:
+    stac.put("a", {"long": source.href("long.bin")}, **{"file:checksum": stated, "file:size": len(LONG)})
+    report = mirror(stac, tmp_path, location)
+    assert report.bytes_fetched < 2 << 20
+    assert report.exit_code == (0 if is_right else 1)
+    assert [one.kind for one in stacpull.failures(tmp_path)] == ([] if is_right else ["checksum"])
+    assert ("a/long" in objects(s3, location)) == is_right
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_changed_source_is_copied_over_the_old_version(
+    location: BucketLocation, s3: Any, source: Bucket, stac: StacApi, tmp_path: Path
+) -> None:
+    stac.put("a", {"long": source.href("long.bin")})
+    assert mirror(stac, tmp_path, location).exit_code == 0
+    source.put("long.bin", VERY_LONG)
+    report = mirror(stac, tmp_path, location, revalidate=True)
+    assert (report.exit_code, report.assets_changed) == (0, 1)
+    assert report.bytes_fetched < 2 << 20
+    assert sha256(objects(s3, location)["a/long"]) == sha256(VERY_LONG)
+    assert asyncio.run(stacpull.verify(tmp_path)).exit_code == 0
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_kill_in_the_middle_of_copies_loses_nothing(
+    location: BucketLocation, s3: Any, server: tuple[str, Keys], source: Bucket, stac: StacApi, tmp_path: Path
+) -> None:
+    for number in range(20):
+        stac.put(f"i{number:02}", {"long": source.href("long.bin") + f".{number}"})
+        source.put(f"long.bin.{number}", LONG)
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    env = environment(AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"), **server[1].environment())
+    command = ["mirror", stac.source, str(work), "--endpoint-url", server[0], "--layout", "{item}/{key}"]
+    for count in (1, 8):
+        with Running(command, env) as process:
+            wait_until(lambda: not process.is_alive() or len(keys_of(s3, location)) > count, 20)  # noqa: B023
+            stores = stores_of(process.pid)
+            process.signal(signal.SIGKILL)
+            for store in stores:
+                with suppress(ProcessLookupError):
+                    os.kill(store, signal.SIGKILL)
+    ran = run(command, env)
+    assert ran.code == 0, ran.err
+    there = objects(s3, location)
+    whole = {key for key, body in there.items() if body == LONG}
+    assert whole == {f"i{number:02}/long" for number in range(20)}
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.fixture
+def store(location: BucketLocation, tmp_path: Path) -> Iterator[BucketStore]:
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        yield store
+
+
+def placed(
+    store: BucketStore, source: CopySource, data: bytes, digest: bytes | None = None
+) -> Failure | None:
+    store.hold_copy("1.0.whole", HeldCopy(source, len(data), digest, "sha256"))
+    return store.place("1.0.whole", "c", "copy", replace=False)
+
+
+def etag_of(source: Bucket, key: str) -> str:
+    etag: str = source.s3.head_object(Bucket=source.name, Key=key)["ETag"]
+    return etag
+
+
+def test_a_very_long_object_is_copied_in_pieces(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    source.put("very-long", VERY_LONG)
+    found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
+    place = store._of("c/copy")
+    left = store._s3.create_multipart_upload(**place)["UploadId"]
+    store._s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
+    assert placed(store, found, VERY_LONG) is None
+    assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
+    assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
+    assert room._uploads(store._s3, place) == []
+    assert store.list_parts() == []
+
+
+def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, source: Bucket) -> None:
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+    for copy, digest, kind in (
+        (found._replace(etag='"0123"'), None, FailureKind.CHANGED),
+        (found._replace(url=source.href("gone")), None, FailureKind.CHANGED),
+        (found, sha256(b"other"), FailureKind.CHECKSUM),
+    ):
+        failure = placed(store, copy, LONG, digest)
+        assert failure is not None
+        assert failure.kind is kind
+        assert store.look_at("c/copy", hashed=False).size is None
+    assert placed(store, found, LONG, sha256(LONG)) is None
+    failure = placed(store, found, LONG, sha256(LONG))
+    assert failure is not None
+    assert failure.kind is FailureKind.EXISTS
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_what_the_service_does_not_copy_passes_through(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
+
+    monkeypatch.setattr(store._s3, "copy_object", denied)
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+    assert placed(store, found, LONG) is None
+    assert store.look_at("c/copy", hashed=True).sha256 == sha256(LONG)
+    assert sha256(store.read("c/copy") or b"") == sha256(LONG)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_only_what_the_credentials_of_dest_read_is_copied(store: BucketStore, source: Bucket) -> None:
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+    assert store.can_copy(found, len(LONG))
+    assert not store.can_copy(found, len(LONG) + 1)
+    assert not store.can_copy(found._replace(etag='"0123"'), len(LONG))
+    assert not store.can_copy(CopySource("s3://no-such-bucket/long.bin", found.etag), len(LONG))
