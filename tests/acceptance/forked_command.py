@@ -195,9 +195,9 @@ def _fork_store() -> None:
     theirs.close()
     forked = [_process(pid)]
 
-    def spawn(module: str, *inherited: int) -> child_process.Started:
+    def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> child_process.Started:
         if not forked:
-            return child_process.spawn(module, *inherited)
+            return child_process.spawn(module, *inherited, arguments=arguments)
         process = forked.pop()
         near, far = socket.socketpair()
         with ours, far:
