@@ -13,8 +13,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import rasterio
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+from rasterio.session import DummySession
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +40,7 @@ _OF_THE_TESTS = (
     "STACPULL_TORCHGEO_PYTHON",
     "STACPULL_FAULT_SEEDS",
     "STACPULL_FUZZ",
+    "STACPULL_MEMORY_ITEMS",
     "STACPULL_FUZZ_SEED",
     "STACPULL_SPLIT_FILES",
     "STACPULL_WHOLE_BAND",
@@ -95,6 +98,13 @@ def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
     from tests.store_in_thread import store_on_thread  # noqa: PLC0415 - most tests do not need it
 
     with store_on_thread():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def raster_environment() -> Iterator[None]:
+    """Let rasterio read files without looking for credentials, which takes 20 ms each time it opens one."""
+    with rasterio.Env.from_defaults(session=DummySession()):
         yield
 
 

@@ -143,7 +143,7 @@ OWN_FILES = {
     "outputs/export.py": "looks at OUT",
     "outputs/html_page.py": "reads its own page",
     "outputs/html_report.py": "writes OUT",
-    "outputs/kerchunk.py": "writes OUT; reads the headers of files in DEST, which must be a directory",
+    "outputs/kerchunk.py": "writes OUT",
     "outputs/label_table.py": "writes OUT",
     "outputs/spool.py": "keeps what was made beside OUT",
     "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",

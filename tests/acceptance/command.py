@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.acceptance.forked_command import ForkedCommand, Forker
 from tests.security.watch import CURRENT, arguments_of, stores_of
 
 import stacpull
@@ -78,11 +80,23 @@ def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
     return ["mirror", source, str(dest), "-C", LABELS, "--config", str(BIGEARTHNET), *options]
 
 
+@cache
+def _forker() -> Forker:
+    return Forker(environment())
+
+
 class Running:
     """A command while it runs: `with Running(…) as process`; what still runs at the end is killed.
 
     Its output goes to files, so that it never waits for a reader. After SIGKILL its store process publishes
     what was received: `ended` and the end of the block wait for that.
+
+    Args:
+        arguments: Its arguments.
+        env: Its environment.
+        cwd: Its directory, if it is another one.
+        program: Another program than the command.
+        forked: False for tests of what starting it means: it is started and not forked (`forked_command`).
     """
 
     def __init__(
@@ -91,17 +105,19 @@ class Running:
         env: Mapping[str, str],
         cwd: Path | None = None,
         program: str | Path = COMMAND,
+        *,
+        forked: bool = True,
     ) -> None:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the context
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [program, *arguments],
-            env=env,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=self._out,
-            stderr=self._err,
-        )
+        command = [str(program), *arguments]
+        self.process: ForkedCommand | subprocess.Popen[bytes]
+        with Path(os.devnull).open("rb") as nothing:
+            streams = nothing, self._out, self._err
+            if forked and program == COMMAND and _forker().can_run(env):
+                self.process = _forker().fork(command, env, cwd, *(stream.fileno() for stream in streams))
+            else:
+                self.process = subprocess.Popen(command, None, None, *streams, env=env, cwd=cwd)
         self.pid = self.process.pid
         self._end = os.pidfd_open(self.pid)
         self._outliving: list[int] = []
@@ -124,10 +140,7 @@ class Running:
 
     def is_alive(self) -> bool:
         """Whether it has not ended yet."""
-        return (
-            self.process.returncode is None
-            and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        )
+        return self.process.returncode is None and not select.select([self._end], [], [], 0)[0]
 
     def signal(self, number: int) -> bool:
         """Send a signal; False if it had ended before."""
@@ -164,12 +177,11 @@ class Running:
             if time.monotonic() > deadline:
                 raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
             select.select([self._end], [], [], _LOOK)
-        _, status = os.waitpid(self.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        code = self.process.wait()
         self._await_stores()
         out, err = self._text(self._out), self._text(self._err)
         CURRENT.printed += [out, err]
-        return Ran(self.process.returncode, out, err)
+        return Ran(code, out, err)
 
     @staticmethod
     def _text(file: Any) -> str:
@@ -182,11 +194,13 @@ def run(arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *
         return process.ended(timeout)
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 20, pause: float = 0.003) -> bool:
-    """Wait for a condition; False if it never came true."""
+def wait_until(condition: Callable[[], object], timeout: float = 60, pause: float = 0.003) -> bool:
+    """Wait for a condition; False if it never came true. One that takes long is looked at less often."""
     deadline = time.monotonic() + timeout
+    looked = time.thread_time()
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(pause)
+        time.sleep(max(pause, 4 * (time.thread_time() - looked)))
+        looked = time.thread_time()
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 import subprocess
@@ -196,6 +197,14 @@ def test_what_passes_is_sat_out(tmp_path, small_hub, match, fault, times):
 def test_expired_hrefs_are_read_again(tmp_path, refused):
     dest = tmp_path / "mirror"
     replica = MlhubReplica(items=12, seed=7, latency_ms=40, href_ttl=0.6, refused_status=refused)
+
+    def are_to_last(_request: RequestInfo) -> bool:
+        """From the first refusal on, hand out hrefs that do not expire, however busy this machine is."""
+        if replica.counters["api", "error"]:
+            replica._sealer = dataclasses.replace(replica._sealer, ttl=600)
+        return False
+
+    replica.inject(are_to_last, Status(500), times=1)
     with run_in_thread(replica):
         ran = run(mirror_of(replica.base_url, dest, "--json", "--concurrency", "8"), environment(replica))
         refusals = replica.counters["api", "error"]

@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from tests.acceptance import command
 from tests.acceptance.asset_host import AssetHost
-from tests.acceptance.command import COMMAND, environment
+from tests.acceptance.command import environment
 from tests.servers.process import found
 
 PRIVATE = "--allow-private-hosts"
@@ -60,8 +61,8 @@ def host() -> Iterator[AssetHost]:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(COMMAND), *map(str, arguments), "--no-progress"]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=90)
+    ran = command.run([*map(str, arguments), "--no-progress"], environment(), timeout=90)
+    return subprocess.CompletedProcess(arguments, ran.code, ran.out, ran.err)
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

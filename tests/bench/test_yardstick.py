@@ -21,16 +21,20 @@ if os.fork() == 0:
 """
 HOLDS = """
 import os, time
-children = []
+ready, release = os.pipe(), os.pipe()
 for _ in range(2):
-    pid = os.fork()
-    if pid == 0:
+    if os.fork() == 0:
+        os.close(release[1])
         kept = os.urandom(60_000_000)
-        time.sleep(0.7)
+        os.write(ready[1], b"x")
+        os.read(release[0], 1)
         os._exit(0)
-    children.append(pid)
-for pid in children: os.waitpid(pid, 0)
+for _ in range(2): os.read(ready[0], 1)
+time.sleep(0.7)
+os.close(release[1])
+for _ in range(2): os.wait()
 """
+"""Both children hold their memory at the same time, however busy the machine is."""
 
 
 def python(text: str, *arguments: str) -> list[str]:

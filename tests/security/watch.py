@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.acceptance.forked_command import STORE_NAME
 from tests.security.secrets import entries_under, found_at, found_in, found_under
 
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
@@ -141,7 +142,16 @@ def workers_of(pid: int) -> list[int]:
 
 def stores_of(pid: int) -> list[int]:
     """The store process of a run, if it is up."""
-    return [child for child in children_of(pid) if STORE in _command_line(child)]
+    return [
+        child for child in children_of(pid) if STORE in _command_line(child) or _name(child) == STORE_NAME
+    ]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _command_line(pid: int) -> bytes:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.acceptance.trees import TOKEN
 
 from stacpull.models import BucketLocation
+from stacpull.sigv4 import Credentials, Signer, encode_key
 
 
 def without_tokens(data: bytes) -> bytes:
@@ -31,13 +37,31 @@ def body(s3: Any, location: BucketLocation, key: str) -> bytes:
     return found
 
 
+def _bodies(s3: Any, location: BucketLocation, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the content of objects. With boto3 that takes 3 ms of processor time for each."""
+    endpoint = urlsplit(s3.meta.endpoint_url)
+    if endpoint.scheme != "http":
+        yield from ((key, body(s3, location, key)) for key in keys)
+        return
+    frozen = s3._request_signer._credentials.get_frozen_credentials()
+    credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+    signer, region = Signer(), s3.meta.region_name
+    with closing(HTTPConnection(endpoint.netloc)) as connection:
+        for key in keys:
+            path = f"/{location.bucket}/{encode_key(f'{location.prefix}/{key}')}"
+            date = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            headers = signer.sign("GET", path, {"host": endpoint.netloc}, credentials, region, date=date)
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            data = response.read()
+            assert response.status == 200, (key, data)
+            yield key, data
+
+
 def objects(s3: Any, location: BucketLocation) -> dict[str, bytes]:
     """Return every object of a mirror, its own notes apart."""
-    return {
-        key: without_tokens(body(s3, location, key))
-        for key in keys(s3, location)
-        if not key.startswith(".stacpull/")
-    }
+    own = (key for key in keys(s3, location) if not key.startswith(".stacpull/"))
+    return {key: without_tokens(data) for key, data in _bodies(s3, location, own)}
 
 
 def tree(dest: Path) -> dict[str, bytes]:

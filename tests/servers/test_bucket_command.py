@@ -9,14 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.static_tree import write_tree
 from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.radosgw import OWNER, STRANGER
 
+from stacpull import sync
 from stacpull.engine import ledger_copy
+from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
+from stacpull.store.store_choice import remember_bucket
 
 Stacpull = Callable[..., Ran]
 
@@ -183,26 +188,53 @@ def test_the_credentials_of_the_bucket_are_written_nowhere(
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_outputs_of_a_mirror_in_a_bucket(
-    location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
+    location: BucketLocation, s3: Any, source: str, tmp_path: Path
 ) -> None:
     """Those that read its files equal what a mirror on disk gives; the others are refused by name."""
-    assert stacpull("mirror", source, "{dest}").code == 0
-    assert stacpull("mirror", source, "disk").code == 0
-    for dest, out in ((["{at}"], "of-bucket"), (["disk"], "of-disk")):
-        shards = stacpull("export", *dest[:1], out, *dest[1:], "-f", "webdataset")
-        assert shards.code == 0, shards.err
-        assert stacpull("report", *dest, "-o", f"{out}.html").code == 0
-    assert stacpull("export", "work", "labels.csv", "-f", "csv").code == 0
-    with (tmp_path / "labels.csv").open(newline="") as file:
-        urls = [url for row in csv.DictReader(file) for url in json.loads(row["paths"]).values()]
-    assert {url.removeprefix(f"{location.url}/") for url in urls} == {
-        key for key in objects(s3, location) if key.endswith(".bin")
-    }
+    raster = tmp_path / "tree" / "col0" / "col0-0" / "data.bin"
+    tifffile.imwrite(raster, np.arange(4096, dtype="u2").reshape(64, 64), tile=(16, 16))
+    work, disk = tmp_path / "work", tmp_path / "disk"
+    remember_bucket(work, location)
+    for dest, out in ((work, tmp_path / "of-bucket"), (disk, tmp_path / "of-disk")):
+        assert sync.mirror(source, dest).exit_code == 0
+        sync.export(dest, out, "webdataset")
+        sync.export(dest, out.with_suffix(".json"), "kerchunk")
+        sync.export(dest, out.with_suffix(".csv"), "csv")
+        sync.report(dest, out.with_suffix(".html"))
     assert tree(tmp_path / "of-bucket") == tree(tmp_path / "of-disk") != {}
+    references = (tmp_path / "of-disk.json").read_text()
+    assert "data.bin" in references
+    assert (tmp_path / "of-bucket.json").read_text() == references.replace(str(disk), location.url)
+    with (tmp_path / "of-bucket.csv").open(newline="") as file:
+        urls = [url for row in csv.DictReader(file) for url in json.loads(row["paths"]).values()]
+    keys_of_assets = {url.removeprefix(f"{location.url}/") for url in urls}
+    assert keys_of_assets == {key for key in objects(s3, location) if key.endswith(".bin")}
     assert "col0" in (tmp_path / "of-bucket.html").read_text()
-    for form in ("kerchunk", "torchgeo-v1", "geoparquet"):
-        refused = stacpull("export", "work", "out.parquet", "-f", form)
-        assert (refused.code, f"it cannot be exported as {form} yet" in refused.err) == (2, True)
-    for command in (["verify", "--rebuild", "work"], ["merge", "new", "work"]):
-        refused = stacpull(*command)
-        assert (refused.code, "The files of this mirror are in s3://" in refused.err) == (2, True)
+    for form in ("torchgeo-v1", "geoparquet"):
+        with pytest.raises(UsageError, match=f"it cannot be exported as {form} yet"):
+            sync.export(work, tmp_path / "out.parquet", form)
+    with pytest.raises(UsageError, match="The files of this mirror are in s3://"):
+        sync.merge(tmp_path / "new", [work])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_lost_ledger_is_rebuilt_from_the_bucket(
+    location: BucketLocation, s3: Any, source: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    mirrored = sync.mirror(source, work)
+    before = objects(s3, location)
+    lost, altered = sorted(key for key in before if key.endswith(".bin"))[:2]
+    for left in (work / ".stacpull").glob("ledger.sqlite*"):
+        left.unlink()
+    s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{lost}")
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{altered}", Body=b"altered")
+    rebuilt = sync.verify(work, rebuild=True)
+    assert rebuilt.rebuilt is not None
+    found = rebuilt.rebuilt
+    assert (found.items, found.by_checksum, found.pending) == (6, 4, 2)
+    repaired = sync.mirror(source, work)
+    assert (repaired.exit_code, repaired.assets_skipped) == (0, mirrored.assets_done - 2)
+    assert objects(s3, location) == before
+    assert sync.verify(work).exit_code == 0

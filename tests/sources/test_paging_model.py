@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader, page
 from tests.sources.model_server import HOST, LASTS, SEARCH, STYLES, Model
@@ -171,17 +171,21 @@ models = st.builds(
 
 
 @given(model=models, size=st.sampled_from([3, 10, 33, 100, 1000]), cut=st.integers(0, 200))
+@example(model=Model(total=2, style="startIndex", last="empty page"), size=3, cut=0)
 def test_random_services_lose_nothing_repeat_nothing_and_end(model: Model, size: int, cut: int) -> None:
     """Whatever the form, the faults and where a run was stopped: every item, in order, and an end.
 
     Where pages shrink on the way (`fragile`), a page counted in pages may come again in part, and a circle is
-    known a round later: the engine plans such items once. Nothing else repeats.
+    known a round later: the engine plans such items once. So it does with one item whose position is unclear.
+    Nothing else repeats.
     """
     pages, _ = pages_of(model, size=size)
     found = names_of(pages)
     assert list(dict.fromkeys(found)) == model.names
     if not model.fragile:
-        assert found == model.names
+        # two of three items, and the next position is 3: counted from 0 one was left out, from 1 none was
+        unclear = model.style == "startIndex" and model.last == "empty page" and model.total == size - 1
+        assert found == model.names + model.names[-1:] * (unclear and model.total <= model.cap)
     kept = pages[: cut % len(pages) + 1]
     if kept[-1].next is not None:
         rest, _ = pages_of(model, stored(kept[-1].next), size)

@@ -46,6 +46,8 @@ FORMATS: Final[Mapping[str, Format]] = {
         "the tree of TorchGeo's BigEarthNetV2",
         needs_pyarrow=True,
     ),
-    "kerchunk": Format("stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs"),
+    "kerchunk": Format(
+        "stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs", reads_buckets=True
+    ),
 }
 """Format by the name that `--format` takes."""

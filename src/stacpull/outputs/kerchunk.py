@@ -38,7 +38,7 @@ from stacpull.outputs.tiff_as_zarr import (
 from stacpull.outputs.training_samples import SampleOptions, local_files
 from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
-from stacpull.store.regular import open_regular
+from stacpull.store.protocol import StoredFiles
 from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, Needs, Segments, TiffError, Transform, parse
 
 _GROUP = b'{"zarr_format":2}'
@@ -93,9 +93,9 @@ def export_kerchunk(
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     _check(out, options)
-    root = contents.dest.resolve()
+    root = contents.url or str(contents.dest.resolve())
     try:
-        str(root).encode()
+        root.encode()
     except UnicodeEncodeError as error:
         raise UsageError("The path of DEST is not UTF-8, which references cannot have.") from error
     with open_spool(out, ["kerchunk", contents.digest(), options.collections]) as spool:
@@ -278,7 +278,7 @@ def _entry(name: str, value: bytes) -> bytes:
 
 def _mirrored(
     contents: MirrorContents,
-    root: Path,
+    root: str,
     options: SampleOptions,
     on_progress: OnProgress,
     state: Json,
@@ -288,7 +288,7 @@ def _mirrored(
         on_progress(contents.position)
         rasters, others = list[_Raster](), 0
         for key, file in local_files(item.path, item.document):
-            layout = _read_layout(f"{contents.dest}/{file.path}")
+            layout = _read_layout(contents.files, file.path)
             if layout is None:
                 others += 1
                 continue
@@ -297,11 +297,12 @@ def _mirrored(
         yield _RasterGroup(rasters, others, contents.state())
 
 
-def _read_layout(path: str) -> TiffLayout | str | None:
+def _read_layout(files: StoredFiles, path: str) -> TiffLayout | str | None:
     """Read the header of a file: None if it is not a TIFF, a text that says why it cannot be read."""
     try:
-        with open(open_regular(path, os.O_RDONLY), "rb", buffering=0) as file:  # noqa: PTH123 - follows no link
-            size = os.fstat(file.fileno()).st_size
+        with files.open(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             segments = Segments(size)
             segments.add(0, file.read(min(size, _FIRST_READ)))
             if segments.read(0, 4) not in _MAGIC:
