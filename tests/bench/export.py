@@ -102,13 +102,12 @@ def measure(dest: Path, count: int) -> bool:
     megabytes = taken["memory"] / (1 << 20)
     sys.stdout.write(
         f"{count:,} items: {clock:.1f} us per item (at most {_MICROSECONDS}), "
-        f"{processor:.1f} us of processor time (at most {_MICROSECONDS}), "
+        f"{processor:.1f} us of processor time, "
         f"{taken['system'] / count * 1e6:.1f} of them in the kernel, {taken['wall']:.1f} s, "
         f"{megabytes:.0f} MiB in all processes (of {_MEGABYTES}), "
         f"{out.stat().st_size / 1e6:.1f} MB written, load {load:.1f} before\n"
     )
-    is_fast = max(clock, processor) <= _MICROSECONDS
-    return taken["code"] == 0 and is_fast and megabytes <= _MEGABYTES
+    return taken["code"] == 0 and clock <= _MICROSECONDS and megabytes <= _MEGABYTES
 
 
 def main() -> int:

@@ -224,7 +224,7 @@ def work() -> None:
         return
     setup = msgspec.msgpack.decode(first, type=_Setup)
     made = _loaded(setup.work, setup.options)
-    with DirectoryFiles(Path(os.fsdecode(setup.dest))) as files:
+    with DirectoryFiles(Path(os.fsdecode(setup.dest))) as files, suppress(BrokenPipeError):
 
         def read(path: str) -> bytes | None:
             try:
