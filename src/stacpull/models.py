@@ -126,7 +126,7 @@ class Clip(NamedTuple):
     """Its six numbers from pixel corner to world, as in `proj:transform`."""
 
 
-class MirroredFile(NamedTuple):
+class MirroredFile(msgspec.Struct, frozen=True):
     """A file of an asset in the mirror."""
 
     path: str
@@ -145,7 +145,7 @@ class Checksum(NamedTuple):
     digest: bytes
 
 
-class Asset(NamedTuple):
+class Asset(msgspec.Struct, frozen=True, array_like=True):
     """One asset of an item, planned: what to fetch and where it goes.
 
     `directory` is relative to DEST, with `/`; `name` is None while it depends on the resolved URL
@@ -287,7 +287,7 @@ class Present(NamedTuple):
     """True if the item states a checksum that was not verified for these bytes."""
 
 
-class Job(NamedTuple):
+class Job(msgspec.Struct, frozen=True, array_like=True):
     """One asset to transfer: a row of the ledger and what is needed to transfer it. Plain values only."""
 
     row: int
@@ -325,11 +325,11 @@ class Job(NamedTuple):
         """
         moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
         present = None if moved else self.present
-        return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
+        return replace(self, href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
 
     def stating(self, size: int | None, checksum: Checksum | None) -> Self:
         """Return the job with what its item, read again, states of the asset now."""
-        return self._replace(size=size, checksum=checksum)
+        return replace(self, size=size, checksum=checksum)
 
 
 class BucketLocation(msgspec.Struct, frozen=True):
@@ -360,7 +360,7 @@ class CopySource(NamedTuple):
     etag: str
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True):
     """An asset that came in whole: its `body` in memory (small) or a finished part file (`part`).
 
     Neither, if there is a `source`: then `sha256` is the digest that its content must have.
@@ -381,7 +381,7 @@ class Received(NamedTuple):
     source: CopySource | None = None
 
 
-class IncomingPart(NamedTuple):
+class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
     """A received asset on its way to the publisher: with its body, or with the whole part that holds it."""
 
     row: int
@@ -425,7 +425,8 @@ def incoming_part(
         inode: The inode of that part.
         sha256: The digest of that part.
     """
-    etag = received.validator.kept
+    etag, modified = received.validator  # the first of them is kept (`Validator.kept`)
+    etag = modified if etag is None else etag
     return IncomingPart(
         job.row,
         job.item_row,

@@ -74,6 +74,10 @@ def is_prefix(url: str) -> bool:
 
 def filename_of(url: str) -> str:
     """Return the name that the path of `url` ends with, as its scheme reads it; empty if there is none."""
+    above, _, name = url.rpartition("/")
+    is_plain = not ("?" in url or "#" in url or "%" in url)
+    if is_plain and above.startswith("http") and above.find("/", len("https://")) > 0:
+        return name  # nearly all
     return (rules_of(url) or SCHEMES["http"]).filename(url)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import core_valid
 
+from stacpull.catalog import collection
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.item import encode_item
 from stacpull.models import Json
@@ -180,3 +182,38 @@ def test_rubbish_becomes_a_valid_collection(source: Json) -> None:
     core_valid({**made, "summaries": {}}, STACObjectType.COLLECTION)
     assert made["id"] == "c"
     assert repr(source) == repr(before)
+
+
+PLAIN: list[Json] = [
+    {},
+    {"title": "", "item_assets": {}, "z": None},
+    {"providers": [{"name": "n", "roles": []}], "keywords": [], "summaries": {}},
+    {"assets": {"a": {"href": ""}, "b": {"href": "rel/x.tif", "alternate": {"a": {"href": "s3://b/k"}}}}},
+    {
+        "deprecated": True,
+        "title": "T",
+        "license": "MIT",
+        "keywords": ["a", "b"],
+        "extent": {
+            "spatial": {"bbox": [[1, 2, 3, 4]]},
+            "temporal": {"interval": [["2017-01-01T00:00:00Z", None], ["2017-01-01T00:00:00+02:00", None]]},
+        },
+        "providers": [{"name": "p", "roles": ["host"], "url": "https://x.example", "x:y": 1}],
+        "summaries": {"gsd": [10, 20], "cloud": {"minimum": 1, "maximum": 2}, "deep": {"type": "object"}},
+        "item_assets": {"a": {"type": "image/tiff", "title": "A"}},
+        "assets": {"t": {"href": "https://x.example/t.png", "roles": ["thumbnail"], "extra": {"k": [1]}}},
+        "bands": [{"name": "b"}],
+        "sci:doi": "1",
+    },
+]
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
+@pytest.mark.parametrize("source", PLAIN)
+def test_a_current_document_without_extensions_becomes_what_pystac_makes_of_it(
+    source: Json, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stored({**source, "stac_version": version})
+    monkeypatch.setattr(collection, "_CURRENT", re.compile("never"))
+    of_pystac = stored({**source, "stac_version": version})
+    assert (made, list(made)) == (of_pystac, list(of_pystac))

@@ -35,7 +35,7 @@ def never(status: int) -> Answer:
 
 def apart(jobs: list[Job]) -> list[Job]:
     """Give each job an item of its own, so that no document read for another serves it."""
-    return [one._replace(item_row=one.row, item_href=f"https://api.example/items/{one.row}") for one in jobs]
+    return [replace(one, item_row=one.row, item_href=f"https://api.example/items/{one.row}") for one in jobs]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

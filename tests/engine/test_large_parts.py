@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from msgspec import structs
 from msgspec.structs import replace
 from tests.engine.bench import Bench, parts, planned, tree
 
@@ -30,7 +31,7 @@ def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
 
 def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path) -> None:
     row = planned("i", ["archive"])
-    late = row.item.assets[0]._replace(name=None, name_template="{filename}")
+    late = structs.replace(row.item.assets[0], name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(replace(row, item=row.item._replace(assets=(late,)))).jobs[0]

@@ -46,7 +46,7 @@ def refused(status: int) -> Failure:
 
 def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
     made = Job(row, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
-    return made._replace(**changes)
+    return replace(made, **changes)
 
 
 Answer = Callable[[Job, int], Received | Failure]

@@ -170,7 +170,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     bench.take_up(checksum=None)
     job = bench.plan(planned("i", ["a"])).jobs[0]
     arrived = bench.arrive(job, b"x")
-    unhashed = arrived._replace(sha256=None)
+    unhashed = replace(arrived, sha256=None)
     bench.publisher.take([unhashed])
     bench.publisher.publish()  # renamed, not recorded
     bench.close()
@@ -277,7 +277,7 @@ def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Pat
     bench.take_up()
     job = bench.plan(planned("i", ["a"], size=4)).jobs[0]
     assert job.generation == 1
-    bench.arrive(job._replace(generation=0), b"oldest")  # a whole part of the version before
+    bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
     arrived = bench.arrive(job, b"new!")
     outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename
     bench.close()
@@ -398,7 +398,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
 
 def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> None:
     row = planned("i", ["late"])
-    late = row.item.assets[0]._replace(name=None, name_template="{filename}")
+    late = replace(row.item.assets[0], name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(replace(row, item=row.item._replace(assets=(late,)))).jobs[0]
@@ -423,9 +423,9 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
     if is_link:
         (bench.destination.parts / arrived.part).unlink()
         (bench.destination.parts / arrived.part).hardlink_to(mine)
-        arrived = arrived._replace(inode=mine.stat().st_ino)
+        arrived = replace(arrived, inode=mine.stat().st_ino)
     if not checksum:
-        arrived = arrived._replace(sha256=None)
+        arrived = replace(arrived, sha256=None)
     bench.publisher.take([arrived])
     bench.publisher.publish()  # renamed, not recorded
     assert bench.states() == {"a": 1}

@@ -40,7 +40,7 @@ class Fetching(Fetcher):
 
 
 def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
-    return Job(row, row, 0, "a", href, None, f"c/{row}", "a.pdf")._replace(**more)
+    return Job(row, row, 0, "a", href, None, f"c/{row}", "a.pdf", **more)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
+from msgspec.structs import replace
+
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
@@ -132,7 +134,7 @@ class _Intake:
 
     def put(self, job: Job, received: Received) -> None:
         name = None if received.part is None else received.part.name
-        self.jobs[job.row] = (received._replace(part=None, sha256=None), name, job.href)
+        self.jobs[job.row] = (replace(received, part=None, sha256=None), name, job.href)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)
@@ -213,7 +215,7 @@ async def _outcome_in(
     server.forget()
     for job in jobs:
         href = job.href if "://" in job.href else f"http://127.0.0.1:{server.port}{job.href}"
-        queue.put_nowait(job._replace(href=href))
+        queue.put_nowait(replace(job, href=href))
     pool.no_more()
     try:
         async with asyncio.timeout(20):
@@ -243,7 +245,7 @@ async def both(
 
 
 def job(row: int, href: str, **more: Any) -> Job:
-    return Job(row, row, 1, "a", href, None, "c/i", "a.tif")._replace(**more)
+    return Job(row, row, 1, "a", href, None, "c/i", "a.tif", **more)
 
 
 def response(body: bytes = b"hello", status: str = "200 OK", *, length: bool = True, **fields: str) -> bytes:

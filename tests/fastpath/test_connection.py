@@ -188,7 +188,7 @@ def test_the_response_stands_when_rubbish_follows_later() -> None:
             http = fast()
             async with http.open(Request(f"{origin}/")) as response:
                 (connection,) = http.connections.open
-                await until(lambda: connection._transport is None)
+                await until(lambda: connection.transport is None)
                 body = await response.read(10)
             following = await fetch(http, f"{origin}/")
             await http.close()

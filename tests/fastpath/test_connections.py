@@ -197,7 +197,7 @@ def test_ipv6_literals() -> None:
 def test_which_urls_are_left_to_the_general_path(url: str, is_taken: bool) -> None:
     async def main() -> bool:
         http = fast()
-        origin = path_over(http, _Sink())._origin(url)
+        origin = path_over(http, _Sink()).origin(url)
         await http.close()
         return origin is not None
 
@@ -243,7 +243,7 @@ def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop
             http, sink = fast(stall_timeout=30), _Sink()
             path = path_over(http, sink)
             await path.open()
-            origin = path._origin(server.url("/"))
+            origin = path.origin(server.url("/"))
             assert origin is not None
             for row in range(3):
                 assert path.begin(Job(row, row, 1, "a", server.url("/"), None, "c/i", "a.tif"))

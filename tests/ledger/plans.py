@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
@@ -83,7 +85,7 @@ def item(
 def _placed(one: Asset, where: str) -> Asset:
     if one.directory != "\0":
         return one
-    return one._replace(directory=where)
+    return replace(one, directory=where)
 
 
 def unread(name: str, parent: str, *, href: str | None = None) -> ItemFailure:

@@ -137,7 +137,7 @@ def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
-        done, _ = outcomes.reserve(db, [arrival(job)._replace(sha256=came)])
+        done, _ = outcomes.reserve(db, [replace(arrival(job), sha256=came)])
         outcomes.record(db, done, [], [], NOW)
         assert runs.changes_of(db, run) == told
         assert row(db) == (2, 10, came, '"e"')
@@ -154,7 +154,7 @@ def test_an_answer_for_an_older_generation_says_nothing(tmp_path: Path) -> None:
 
 def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
     """The new version was about to be renamed; nobody knows which one lies there."""
-    outcomes.reserve(db, [arrival(job)._replace(etag='"new"')])
+    outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
     outcomes.release(db, [job.row])
 
 
@@ -193,7 +193,7 @@ def test_a_reservation_is_never_asked_about(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         _, (job,) = once_more(db, updated="2")
-        outcomes.reserve(db, [arrival(job)._replace(etag='"new"')])
+        outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
         held = jobs.job_of(db, job.row, job.generation)
         assert held is not None
         assert held.present is None

@@ -192,7 +192,7 @@ def test_an_asset_takes_so_many_bytes(tmp_path):
             for start in range(0, len(planned), 500):
                 some = planned[start : start + 500]
                 there = [
-                    arrival(job, size=29_192)._replace(etag=f'"{job.row:032x}"', inode=None, sha256=bytes(32))
+                    replace(arrival(job, size=29_192), etag=f'"{job.row:032x}"', inode=None, sha256=bytes(32))
                     for job in some
                 ]
                 outcomes.record(db, outcomes.reserve(db, there)[0], [], [], NOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
 from tests.ledger.plans import BROKEN, NOW, arrival, asset, commit, counts, item, ledger, started
 
 from stacpull.ledger import outcomes, runs
@@ -40,6 +41,6 @@ def test_only_what_is_reserved_in_this_generation_is_done(tmp_path: Path) -> Non
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         outcomes.record(db, [arrival(job)], [], [], NOW)  # never reserved
         done, _ = outcomes.reserve(db, [arrival(job)])
-        outcomes.record(db, [done[0]._replace(generation=1)], [], [], NOW)
+        outcomes.record(db, [replace(done[0], generation=1)], [], [], NOW)
         assert db.execute("SELECT state FROM assets").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (1,)

@@ -98,7 +98,7 @@ def test_late_names_are_held_to_the_same(db: sqlite3.Connection) -> None:
     reserved, failures = outcomes.reserve(db, arrivals)
     assert [one.row for one in reserved] == [planned[0].row, planned[1].row]
     assert reserved[1].name.startswith("X~")
-    assert reserved[1] == arrivals[1]._replace(name=reserved[1].name)
+    assert reserved[1] == replace(arrivals[1], name=reserved[1].name)
     assert [(one.row, one.failure.kind) for one in failures] == [(planned[2].row, FailureKind.NAME)]
     assert "d/x.tif" in failures[0].failure.message
 
@@ -122,7 +122,7 @@ def test_a_name_once_given_stays_through_stops_and_new_versions(db: sqlite3.Conn
     assert again == reserved
     outcomes.record(db, again, [], [], NOW)
     newer = commit(
-        started(db, replace(SPEC, source="https://b.example"))[1], item("j", [late._replace(size=11)])
+        started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
     ).jobs[0]
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
 

@@ -340,8 +340,8 @@ def test_what_an_earlier_run_left_is_counted_for_the_run_that_planned_it(tmp_pat
 def test_other_places_of_an_asset_are_kept_without_their_signatures(tmp_path: Path) -> None:
     signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
     planned = [
-        asset("a", href="s3://b/a")._replace(alternates=(signed, "https://h.example/a")),
-        asset("b", href="s3://b/b")._replace(alternates=("https://h.example/b",)),
+        replace(asset("a", href="s3://b/a"), alternates=(signed, "https://h.example/a")),
+        replace(asset("b", href="s3://b/b"), alternates=("https://h.example/b",)),
     ]
     with ledger(tmp_path) as db:
         run, planner = started(db)

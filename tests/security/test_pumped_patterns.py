@@ -24,6 +24,7 @@ from tests.security.sources import Source, feature
 
 import stacpull
 from stacpull import MirrorReport, Options, mirror
+from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.cql2 import compile_expression, parse_filter
 from stacpull.selection import Selection
@@ -46,13 +47,15 @@ OWN_WORDS = {
 BUILT_AT_RUN_TIME = {
     "filters/asset_filter.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
     "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
+    "fastpath/plain_head.py:_order": "test_a_head_is_taken_apart_in_linear_time",
 }
-"""Functions that compile what the user wrote, and the test here that pumps what they make."""
+"""Functions that compile what a user wrote or a server sent, and the test that pumps what they make."""
 
 EXAMPLES: dict[str, str] = {
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
     "store/bucket_requests.py:_SCOPE": "AKIDEXAMPLE/20261120/eu-central-1/s3/aws4_request",
     "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
+    "catalog/collection.py:_CURRENT": "1.0.0",
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
     "catalog/collection.py:_VERSION": "1.0.0-beta.2",
     "catalog/item.py:_DATED": "2017",
@@ -63,7 +66,7 @@ EXAMPLES: dict[str, str] = {
     "catalog/tables.py:_NUMBER": "-12.50",
     "engine/fetching.py:_DETAIL": "b'II'",
     "engine/item_input.py:_KEPT_NAME": "stdin:0123456789abcdef0123456789abcdef",
-    "fastpath/connection.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
+    "fastpath/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
     "fastpath/requests.py:_ORIGIN": "https://a0.b-c.example:8080",
     "filters/asset_filter.py:_WILD": "B*",
     "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
@@ -127,6 +130,7 @@ EXAMPLES: dict[str, str] = {
     "tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
     "transfer/local.py:[?#]": "file:///a?b#c",
     "transfer/local.py:_RANGE": "bytes=0-12",
+    "transfer/checks.py:_MARKUP": " \t\n<html>",
     "transfer/s3_transport.py:_HOST_LIKE": "a-bucket-0",
     "transfer/s3_transport.py:_REGION": "eu-central-1",
     "urls.py:_UNSAFE": "a b",
@@ -348,3 +352,14 @@ def test_comments_without_a_page_do_not_hold_a_mirror(tmp_path: Path, status: in
 
     report = asyncio.run(course())
     assert (report.assets_done, report.assets_failed) == ((1, 0) if status == 200 else (0, 1))
+
+
+HEADS = ["A: b\r\nA-A: b b\r\nContent-Length: 1\r\n", "Content-Length: 1\r\nConnection: keep-alive\r\n"]
+
+
+@pytest.mark.parametrize("fields", HEADS)
+def test_a_head_is_taken_apart_in_linear_time(fields: str) -> None:
+    heads, head = PlainHeads(), f"HTTP/1.1 200 OK\r\n{fields}\r\n"
+    for _ in range(100):
+        heads.read(head.encode())
+    assert _slow(lambda text: heads.read(text.encode()), head) is None

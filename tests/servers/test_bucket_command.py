@@ -214,6 +214,27 @@ def test_outputs_of_a_mirror_in_a_bucket(
         with pytest.raises(UsageError, match=f"it cannot be exported as {form} yet"):
             sync.export(work, tmp_path / "out.parquet", form)
     with pytest.raises(UsageError, match="The files of this mirror are in s3://"):
-        sync.verify(work, rebuild=True)
-    with pytest.raises(UsageError, match="The files of this mirror are in s3://"):
         sync.merge(tmp_path / "new", [work])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_lost_ledger_is_rebuilt_from_the_bucket(
+    location: BucketLocation, s3: Any, source: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    mirrored = sync.mirror(source, work)
+    before = objects(s3, location)
+    lost, altered = sorted(key for key in before if key.endswith(".bin"))[:2]
+    for left in (work / ".stacpull").glob("ledger.sqlite*"):
+        left.unlink()
+    s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{lost}")
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{altered}", Body=b"altered")
+    rebuilt = sync.verify(work, rebuild=True)
+    assert rebuilt.rebuilt is not None
+    found = rebuilt.rebuilt
+    assert (found.items, found.by_checksum, found.pending) == (6, 4, 2)
+    repaired = sync.mirror(source, work)
+    assert (repaired.exit_code, repaired.assets_skipped) == (0, mirrored.assets_done - 2)
+    assert objects(s3, location) == before
+    assert sync.verify(work).exit_code == 0

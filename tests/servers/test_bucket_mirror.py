@@ -15,9 +15,10 @@ from typing import Any
 import pystac
 import pytest
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
+from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
 from tests.security.watch import stores_of
-from tests.servers.bucket_trees import objects, tree
+from tests.servers.bucket_trees import keys, objects, tree
 from tests.servers.buckets import REGION, Keys
 from tests.servers.process import found
 
@@ -169,6 +170,44 @@ def test_a_mirror_in_a_bucket_survives_kills(
     ran = run(command, env)
     assert ran.code == 0, ran.err
     assert kills > 2
+    assert objects(s3, location) == tree(dest)
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.mark.parametrize("replica", [10], indirect=True)
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_mirror_by_dask_workers_survives_a_kill(
+    location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
+) -> None:
+    """The command is killed with its store process; the workers stay."""
+    work, dest = tmp_path / "work", tmp_path / "dest"
+    remember_bucket(work, location)
+    mirrored = stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options_for(replica))
+    asyncio.run(mirrored)
+    env = environment(replica, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
+    with DaskProcesses(tmp_path / "dask", env=env) as cluster:
+        command = [
+            "mirror",
+            replica.base_url,
+            str(work),
+            "-C",
+            LABELS,
+            "--exclude-asset",
+            "B10",
+            "--layout",
+            NOTEBOOK,
+            "--dask",
+            cluster.address,
+        ]
+        with Running([*command, "--limit-rate", "400000"], env) as process:
+            assert wait_until(lambda: len(keys(s3, location)) > 10, 20), process.ended().err
+            stores = stores_of(process.pid)
+            assert process.signal(signal.SIGKILL)
+            for store in stores:
+                with suppress(ProcessLookupError):
+                    os.kill(store, signal.SIGKILL)
+        ran = run(command, env)
+    assert ran.code == 0, ran.err
     assert objects(s3, location) == tree(dest)
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
 

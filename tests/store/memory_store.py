@@ -206,7 +206,7 @@ class MemoryStore:
         return None
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
-        return [self.place(one[0], one[1], one[2], replace=one[3]) for one in placements]
+        return [self.place(one.part, one.directory, one.name, replace=one.replace) for one in placements]
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         there = self.disk.files.get(f"{directory}/{name}" if directory else name)

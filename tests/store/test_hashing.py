@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tests.transfer.origin import Asked, Reply, Thing, client, origin
 from tests.transfer.test_multirange import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
 
@@ -50,7 +51,7 @@ def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of
     async def live() -> None:
         async with origin(slow_at_first) as served, client() as opened:
             fetcher = Fetcher(opened, PartStore(tmp_path), connections=4, clock=FastClock())
-            received = await fetcher.fetch(job(served)._replace(**stated))
+            received = await fetcher.fetch(structs.replace(job(served), **stated))
             assert ranges(served), "it was not split"
         assert received.sha256 == SHA256
         assert received.part is not None

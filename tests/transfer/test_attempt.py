@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 from awscrt import checksums
+from msgspec import structs
 from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
 
@@ -29,7 +30,7 @@ V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 
 def job(url: str, **known: object) -> Job:
     base = Job(1, 1, 1, "B02", url + "/p/B%2002.tif?sig=x", None, "c/i", "B02.tif", media_type="image/tiff")
-    return base._replace(**known)
+    return structs.replace(base, **known)
 
 
 def b64_md5(data: bytes) -> str:

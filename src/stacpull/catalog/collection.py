@@ -24,6 +24,9 @@ from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
+_CURRENT = re.compile(r"1\.[01]\.\d+")
+_FIRST = ("type", "id", "stac_version", "description", "links")
+_LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets", "deprecated")
 _DEEPEST = 100
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
 _NAVIGATION = frozenset(
@@ -104,14 +107,27 @@ def _outward(rel: str, href: str) -> str | None:
 def _migrated(document: Json, version: str) -> Json:
     """Return the document in pystac's STAC version.
 
+    A document without extensions in a current version already is what pystac would make of it. pystac is
+    spared then: to read one collection it imports all its extensions, a tenth of the time of a small run.
+
     `deprecated` is held apart: pystac warns of it when it reads, and a warning is for who uses the mirror.
     """
+    if _CURRENT.fullmatch(version) and not document.get("stac_extensions"):
+        return _in_order(document)
     held = {key: document[key] for key in ("deprecated",) if key in document}
     read = {key: value for key, value in document.items() if key not in held}
     read |= {"links": [], "stac_version": version}
     if _UNTYPED.match(version):
         del read["type"]  # by which pystac knows that it is none of that version
     return {**_through_pystac(read), **held}
+
+
+def _in_order(document: Json) -> Json:
+    """Return a document in a current version, its members in pystac's order, without those it leaves out."""
+    found = {**document, "links": [], "stac_version": pystac.get_stac_version()}
+    found = {name: value for name, value in found.items() if name != "assets" or value}
+    others = (name for name in found if not (name in _FIRST or name in _LAST or name == "stac_extensions"))
+    return {name: found[name] for name in (*_FIRST, *others, *_LAST) if name in found}
 
 
 def _through_pystac(document: Json) -> Json:

@@ -7,7 +7,7 @@ links, the result is what STAC calls so; the source's document is never changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from stacpull.catalog.references import reference
 from stacpull.models import Clip, Json, MirroredFile
@@ -23,6 +23,7 @@ _REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
 _OF_THE_EXTENT = ("proj:shape", "proj:transform", "proj:bbox", "proj:geometry", "proj:centroid")
+_WEB: Final = ("http://", "https://")
 _SCRUBBED = "***"
 """What `redact.Secrets` puts in the place of a secret."""
 
@@ -182,6 +183,9 @@ def _remote_links(links: object) -> Iterator[tuple[str, str]]:
 
 def remote_href(href: str, base: str | None) -> str:
     """Return a source's href made absolute, credentials and signatures cut."""
+    is_plain = href.isascii() and href.isprintable() and not (" " in href or "?" in href or "@" in href)
+    if is_plain and href.startswith(_WEB):
+        return href  # nearly all: absolute, with nothing to cut
     return cut_url(join(base, href) or without_blanks(href))
 
 
@@ -194,15 +198,9 @@ def _local_asset(
     origin that the source states itself (it is a mirror too) stays, as `earlier-origin`. An href that is
     still relative leads nowhere from here and is not an origin: so storing twice is storing once.
     """
-    alternates = _alternates(asset.get("alternate"), base)
-    if remote is not None and not remote.startswith("."):
-        stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
-        origin, earlier = {"href": remote, **stated}, alternates.get("origin")
-        alternates["origin"] = origin
-        if earlier is not None and earlier != origin:
-            alternates["earlier-origin"] = earlier
-    stored = {key: value for key, value in asset.items() if key not in _REPLACED}
-    stored["href"] = reference(file.path, directory)
+    source, stored = asset, {**asset, "href": reference(file.path, directory)}
+    if not _REPLACED.isdisjoint(stored):  # they are put at the end, in an order that is always the same
+        stored = {key: value for key, value in stored.items() if key not in _REPLACED}
     if file.clip is not None:
         stored = _clipped(stored, file.clip)
         asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole
@@ -212,9 +210,24 @@ def _local_asset(
             stored[name] = value
         elif name in asset:
             stored[name] = asset[name]
+    alternates = _with_origin(source, remote, base)
     if alternates:
         stored["alternate"] = alternates
     return stored
+
+
+def _with_origin(asset: Json, remote: str | None, base: str | None) -> Json:
+    """Return the alternates of an asset, with its place at the source."""
+    alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
+    if remote is not None and not remote.startswith("."):
+        origin, earlier = {"href": remote}, alternates.get("origin")
+        for name in FILE_FIELDS:
+            if name in asset:
+                origin[name] = asset[name]
+        alternates["origin"] = origin
+        if earlier is not None and earlier != origin:
+            alternates["earlier-origin"] = earlier
+    return alternates
 
 
 def _clipped(asset: Json, clip: Clip) -> Json:

@@ -20,6 +20,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from stacpull.digests import new_hasher
 from stacpull.engine.asset_transfer import AssetFetcher
 from stacpull.models import Checksum, Job, Received, path_in_dest
@@ -141,7 +143,7 @@ class AdoptingFetcher:
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
         sha256 = None if self._checksum is None else stranger.digests[self._checksum]
-        return received._replace(size=stranger.size, sha256=sha256, part=part)
+        return replace(received, size=stranger.size, sha256=sha256, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return what was in a directory when it was first asked for: later files are the mirror's own."""

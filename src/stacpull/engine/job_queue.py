@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from stacpull.engine.shares import BATCH, Shares
 from stacpull.models import Job
@@ -13,7 +14,7 @@ from stacpull.models import Job
 class JobQueue(asyncio.Queue["Job | None"]):
     """The bounded queue of jobs, with a signal when something comes into it.
 
-    `_init`, `_get` and `_put` are what asyncio has subclasses override.
+    It has one producer. `_init`, `_get` and `_put` are what asyncio has subclasses override.
     """
 
     on_put: Callable[[], None] = staticmethod(lambda: None)
@@ -22,7 +23,8 @@ class JobQueue(asyncio.Queue["Job | None"]):
         """Return how many jobs there are: None comes behind the last one."""
         return 0 if not self._held or self._held[0] is None else len(self._held)
 
-    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - asyncio's signature
+    def _init(self, maxsize: int) -> None:
+        self._room = maxsize
         self._held: deque[Job | None] = deque()
 
     def _get(self) -> Job | None:
@@ -31,6 +33,21 @@ class JobQueue(asyncio.Queue["Job | None"]):
     def _put(self, item: Job | None) -> None:
         self._held.append(item)
         self.on_put()
+
+    async def put_all(self, jobs: Sequence[Job]) -> None:
+        """Add jobs, as many at once as there is room for; wait for room for the others."""
+        at = 0
+        while at < len(jobs):
+            await self.put(jobs[at])  # it waits for room, and wakes the task that waits for a job
+            room = max(0, self._room - len(self._held))
+            self._held.extend(islice(jobs, at + 1, at + 1 + room))
+            at += 1 + room
+
+    def get_nowait(self) -> Job | None:
+        """Return the first one, as `asyncio.Queue.get_nowait`: the producer waits only while it is full."""
+        if not self._held or len(self._held) >= self._room:
+            return super().get_nowait()
+        return self._held.popleft()
 
     def qsize(self) -> int:
         """Return how many members there are."""

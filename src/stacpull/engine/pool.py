@@ -91,7 +91,8 @@ class Pool(Generic[J, T]):
         self._queue = queue
         self._intake = intake
         self._tools = tools
-        self._freed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        """Waits for the end of a job."""
         self._open = 0
         """Jobs that have begun and not ended."""
         self._slots = slots
@@ -131,7 +132,7 @@ class Pool(Generic[J, T]):
     def resize(self, slots: int) -> None:
         """Have so many jobs at once from now on; those that have begun continue."""
         self._slots = slots
-        self._freed.set()
+        self._wake()
 
     def stop(self) -> None:
         """Take no further job; what is under way continues. Jobs left in the queue stay pending."""
@@ -149,7 +150,9 @@ class Pool(Generic[J, T]):
     def received(self, job: J, received: T) -> None:
         """Take an asset that came in."""
         self._intake.put(job, received)
-        self._end()
+        self._open -= 1
+        if self._waiter is not None:
+            self._wake()
 
     def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
@@ -179,7 +182,10 @@ class Pool(Generic[J, T]):
                 continue
             self._begin(job)
             for left in range(slots - 1, 0, -1):
-                more = None if self._queue.empty() else self._queue.get_nowait()
+                try:
+                    more = self._queue.get_nowait()
+                except asyncio.QueueEmpty:
+                    more = None
                 if more is None:
                     self._intake.give_back(left)
                     break
@@ -195,8 +201,13 @@ class Pool(Generic[J, T]):
 
     async def _news(self) -> None:
         """Wait until a job has ended."""
-        self._freed.clear()
-        await self._freed.wait()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _begin(self, job: J) -> None:
         self._open += 1
@@ -205,7 +216,7 @@ class Pool(Generic[J, T]):
 
     def _end(self) -> None:
         self._open -= 1
-        self._freed.set()
+        self._wake()
 
     def _pass_on(self) -> None:
         """Wake a task that waits at the queue; it wakes the next one."""

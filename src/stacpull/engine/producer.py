@@ -8,12 +8,12 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
+from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.sample import restored_candidates, sampled_item
 from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
@@ -25,7 +25,7 @@ from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import Failure, ItemId, Job, Json, PlannedItem
+from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.redact import Secrets
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
@@ -44,7 +44,7 @@ class Producer:
         reader: ItemReader,
         selector: Selector,
         store: StoreClient,
-        queue: asyncio.Queue[Job | None],
+        queue: JobQueue,
         *,
         run: runs.Run,
         page_size: int | None,
@@ -116,11 +116,8 @@ class Producer:
         newest = await self._store.call(MirrorOperations.newest_job)
         while True:
             batch = await self._store.call(MirrorOperations.pending_jobs, after, _STREAMED)
-            for job in batch:
-                if job.row > newest:
-                    return
-                await self._queue.put(job)
-            if len(batch) < _STREAMED:
+            await self._queue.put_all([job for job in batch if job.row <= newest])
+            if len(batch) < _STREAMED or batch[-1].row > newest:
                 return
             after = batch[-1].row
 
@@ -247,8 +244,7 @@ class Producer:
         committed = await self._store.call(MirrorOperations.plan, batch, self._now())
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
-        for job in committed.jobs:
-            await self._queue.put(job)
+        await self._queue.put_all(committed.jobs)
         return committed
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.engine.item_writer import ItemWriter, WrittenItem
@@ -100,7 +101,7 @@ def arrival_of(incoming: IncomingPart, inode: int, sha256: bytes | None) -> Arri
         inode: The inode of its part.
         sha256: The digest to record.
     """
-    name, directory = incoming.name, incoming.directory
+    name, directory, etag = incoming.name, incoming.directory, incoming.etag
     if name is None:
         filename = incoming.filename.decode("utf-8", "surrogatepass")
         name = final_name(None, incoming.name_template, filename, directory)
@@ -113,15 +114,14 @@ def arrival_of(incoming: IncomingPart, inode: int, sha256: bytes | None) -> Arri
         incoming.size,
         inode,
         sha256,
-        None if incoming.etag is None else _stored_text(incoming.etag),
+        None if etag is None else etag.decode() if etag.isascii() else _stored_text(etag),
         None if incoming.verified else 1,
     )
 
 
 def _stored_text(etag: bytes) -> str:
     """Return an ETag that can be stored: it may come from the name of a part, with invalid Unicode."""
-    text = etag.decode("utf-8", "surrogatepass")
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    return etag.decode("utf-8", "surrogatepass").encode("utf-8", "backslashreplace").decode()
 
 
 class Publisher:
@@ -284,8 +284,12 @@ class Publisher:
     def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
         if not group.parts and not items:
             return []
-        arrivals = [self._disowned(arrival) for arrival, _ in group.parts]
+        arrivals = [arrival for arrival, _ in group.parts]
+        if self.adopting:
+            arrivals = [self._disowned(arrival) for arrival in arrivals]
         reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(group.parts))
+        if reserved is arrivals and not self.adopting:
+            return group.parts
         group.failures.extend(failures)
         parts = {(arrival.row, arrival.generation): part for arrival, part in group.parts}
         ready = [(arrival, parts.pop((arrival.row, arrival.generation))) for arrival in reserved]
@@ -308,9 +312,9 @@ class Publisher:
         The part may be a hard link of that file: by the inode a later start would take it for ours, and
         remove it where it cannot be believed.
         """
-        if not self.adopting or arrival.generation or not self._store.has(arrival.path, unknown=False):
+        if arrival.generation or not self._store.has(arrival.path, unknown=False):
             return arrival
-        return arrival._replace(inode=None)
+        return replace(arrival, inode=None)
 
     def _sync_all(self, parts: Sequence[str]) -> None:
         """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.
@@ -375,8 +379,16 @@ class Publisher:
 
     def _begun(self, assets: Sequence[WholePart], items: Sequence[WrittenItem], delivered: int) -> _Placing:
         """Give the assets of a group their names, and the JSON of items whose assets are all recorded."""
+        holds_same = self._store.holds_same
         placements = [
-            Placement(part, arrival.directory, arrival.name, self._is_ours(arrival, part))
+            Placement(
+                part,
+                arrival.directory,
+                arrival.name,
+                # an earlier version, or a file of the user's with the same content
+                arrival.generation > 0
+                or (arrival.inode is None and holds_same(part, arrival.directory, arrival.name)),
+            )
             for arrival, part in assets
         ]
         placements += [Placement(one.part, one.directory, one.name, one.is_ours) for one in items]
@@ -420,12 +432,6 @@ class Publisher:
         if arrival.sha256 is None and self._checksum is not None and not self._store.is_local:
             found = self._store.look_at(arrival.path, hashed=True, algorithm=self._checksum)
             outcomes.note_digest(self._db, arrival.row, arrival.generation, found.sha256)
-
-    def _is_ours(self, arrival: Arrival, part: str) -> bool:
-        """Return True if a file in the place of an asset may be replaced: an earlier version, or the same."""
-        if arrival.generation > 0:
-            return True
-        return arrival.inode is None and self._store.holds_same(part, arrival.directory, arrival.name)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction of another part."""

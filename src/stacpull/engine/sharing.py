@@ -15,12 +15,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.digests import digest_of, recorded
 from stacpull.models import Checksum, Job, Received, path_in_dest
 from stacpull.net.client import StartedExchange
-from stacpull.net.fields import HeaderFields
 from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
@@ -32,30 +34,30 @@ _HELD = 2 << 20
 """Bytes of bodies."""
 
 
-class _First:
+class _First(msgspec.Struct, eq=False):
     """The first job for an href, and what came of it: None until then, and if it failed."""
 
-    __slots__ = ("_awaited", "_has_ended", "inode", "job", "received")
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self._awaited: asyncio.Event | None = None  # made when another job waits: there are millions of these
-        self._has_ended = False
-        self.received: Received | None = None
-        self.inode: int | None = None
-        """Of its file, once that is known."""
+    job: Job
+    received: Received | None = None
+    weight: int = 0
+    """Bytes that are held of it."""
+    inode: int | None = None
+    """Of its file, once that is known."""
+    has_ended: bool = False
+    awaited: asyncio.Event | None = None
+    """Made when another job waits: there are millions of these."""
 
     def end(self) -> None:
-        """Let those continue who wait for its end."""
-        self._has_ended = True
-        if self._awaited is not None:
-            self._awaited.set()
+        """Let the jobs that wait for its end continue."""
+        self.has_ended = True
+        if self.awaited is not None:
+            self.awaited.set()
 
     async def ended(self) -> None:
         """Wait until it has come in, or has failed."""
-        if not self._has_ended:
-            self._awaited = self._awaited or asyncio.Event()
-            await self._awaited.wait()
+        if not self.has_ended:
+            self.awaited = self.awaited or asyncio.Event()
+            await self.awaited.wait()
 
 
 class SharingFetcher:
@@ -92,19 +94,25 @@ class SharingFetcher:
 
     def claim(self, job: Job) -> _First | None:
         """Begin to fetch an asset. Return None if `fetch` must: some of it is there, or its href is taken."""
-        if not self._within.is_fresh(job):
+        href = job.href
+        if href in self._recent or not self._within.is_fresh(job):
             return None
-        if "?" in job.href:
-            return _First(job)
-        return None if job.href in self._recent else self._begin(job)
+        first = _First(job)
+        if "?" not in href:
+            self._recent[href] = first
+        return first
 
-    def take(self, job: Job, claim: _First, url: str, headers: HeaderFields, body: bytes) -> Received | None:
+    def take(
+        self, job: Job, claim: _First, url: str, fields: Mapping[bytes, bytes], body: bytes
+    ) -> Received | None:
         """Take a small body as `Fetcher.take` does, and remember it."""
-        received = self._within.take(job, url, headers, body)
+        received = self._within.take(job, url, fields, body)
         if received is not None:
             claim.received = received
-            claim.end()
-            self._remember(claim)
+            claim.has_ended = True
+            if claim.awaited is not None:
+                claim.awaited.set()
+            self._remember(claim, received.size)
         return received
 
     async def resume(
@@ -131,7 +139,7 @@ class SharingFetcher:
                 found = await asyncio.to_thread(self._destination.part_identity, name)
                 first.inode = None if found is None else found[0]
             first.received = received
-            self._remember(first)
+            self._remember(first, 0 if received.body is None else received.size)
         except BaseException:
             if self._recent.get(first.job.href) is first:
                 self._forget(first.job.href)
@@ -140,17 +148,19 @@ class SharingFetcher:
             first.end()
         return received
 
-    def _remember(self, first: _First) -> None:
+    def _remember(self, first: _First, weight: int) -> None:
         """Count what came, and forget what is past the limits."""
-        if self._recent.get(first.job.href) is first:
-            self._held += _weight(first)
-        while self._held > _HELD or len(self._recent) > _REMEMBERED:
-            self._forget(next(iter(self._recent)))
+        recent = self._recent
+        if recent.get(first.job.href) is first:
+            first.weight = weight
+            self._held += weight
+        while self._held > _HELD or len(recent) > _REMEMBERED:
+            self._held -= recent.popitem(last=False)[1].weight
 
     def _forget(self, href: str) -> None:
         first = self._recent.pop(href, None)
         if first is not None:
-            self._held -= _weight(first)
+            self._held -= first.weight
 
     async def _shared(self, job: Job, first: _First) -> Received | None:
         """Return the asset, made of what came for another; None if that cannot be."""
@@ -174,7 +184,7 @@ class SharingFetcher:
                 sha256 = shared.sha256
                 if shared.body is not None and self._checksum is not None:
                     sha256 = digest_of(Checksum(self._checksum, b""), shared.body)
-                return shared._replace(body=None, part=self._destination.parts / part, sha256=sha256)
+                return replace(shared, body=None, part=self._destination.parts / part, sha256=sha256)
             self._destination.drop_part(part)
         return None
 
@@ -196,10 +206,6 @@ class SharingFetcher:
         if linked:
             first.inode = found[0]
         return True
-
-
-def _weight(first: _First) -> int:
-    return 0 if first.received is None or first.received.body is None else first.received.size
 
 
 def _may_be(job: Job, first: Job, shared: Received) -> bool:

@@ -185,23 +185,22 @@ class StoreServer:
                 self._send(messages.PartsWritten(counted))
 
     def _written(self, one: IncomingPart, files: Store) -> WholePart:
-        part, inode, sha256 = one.part, one.inode, one.sha256
+        if one.body is not None or one.source is not None:
+            filename = one.filename.decode("utf-8", "surrogatepass")
+            etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
+            part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
+            if one.body is None:
+                return arrival_of(one, self._held_copy(one, part), None), part
+            sha256 = None if self._checksum is None else digest_of(self._checksum, one.body)
+            return arrival_of(one, files.write_part(part, one.body), sha256), part
+        part = one.part
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
         if one.own:
             if not is_name(one.own):
                 raise ValueError(f"{one.own!r} is not the directory of a worker")
             part = f"{one.own}/{part}"
-        if one.body is None and one.source is None:
-            return arrival_of(one, inode, sha256), part
-        filename = one.filename.decode("utf-8", "surrogatepass")
-        etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
-        part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
-        if one.body is None:
-            return arrival_of(one, self._held_copy(one, part), None), part
-        if self._checksum is not None:
-            sha256 = digest_of(self._checksum, one.body)
-        return arrival_of(one, files.write_part(part, one.body), sha256), part
+        return arrival_of(one, one.inode, one.sha256), part
 
     def _held_copy(self, one: IncomingPart, part: str) -> int:
         """Make a part of an object that the service of DEST is to copy; return its identity."""

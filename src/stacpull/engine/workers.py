@@ -35,6 +35,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import attrs
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -444,7 +445,7 @@ class Workers:
             case messages.WholeParts(parts):
                 self._lost_in_vain = 0
                 if worker.own:
-                    parts = [part._replace(own=worker.own) for part in parts]
+                    parts = [replace(part, own=worker.own) for part in parts]
                 self._backlog.wrote(len(parts))
                 for part in parts:
                     worker.close(part.row)

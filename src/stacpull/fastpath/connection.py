@@ -6,8 +6,8 @@
                  parsed ──answered, failed──▶ lent to the general path ─end_exchange─▶ idle, or closed
 
 - A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that comes in one piece and a
-  Content-Length of at most 1 MiB. It is read here with one regular expression. Any other response, and every
-  byte of one that turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
+  Content-Length of at most 1 MiB (`fastpath.plain_head`). Any other response, and every byte of one that
+  turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
 - A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
   Reading pauses above `_MOST_HELD` bytes that are not taken.
 - Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is not
@@ -18,12 +18,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
 from stacpull.fastpath.message import ParsedMessage
+from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.models import Failure
 from stacpull.net import connection_errors
 from stacpull.net.connection_errors import too_slow
@@ -33,18 +33,8 @@ from stacpull.net.redirects import REDIRECTS
 if TYPE_CHECKING:
     from stacpull.fastpath.connections import FastConnections, FastHost
 
-MAX_BODY_IN_MEMORY = 1 << 20
-"""Bytes of a body that is read whole."""
 _MOST_HELD = 1 << 18
 _WORTHWHILE = 1 << 18
-_HEAD = re.compile(
-    rb"HTTP/1\.1 (200|301|302|303|307|308) [ -~]*\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~][ -~]*\r\n)+)\r\n"
-)
-_LONGEST_HEAD = 4096
-_STEERING = frozenset({b"transfer-encoding", b"proxy-connection", b"upgrade"})
-"""Fields that decide how a message ends, or what becomes of its connection, beside `connection`."""
-_LONGEST_LENGTH = 7
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
 
@@ -85,8 +75,8 @@ class FastConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_at", "_came", "_chunks", "_fields", "_is_lent", "_is_paused", "_is_plain", "_loop", "_lost",
-        "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_transport", "_waiter", "_worth",
-        "exchange", "host", "message",
+        "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_worth",
+        "exchange", "host", "message", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: FastConnections, host: FastHost) -> None:
@@ -95,7 +85,7 @@ class FastConnection(asyncio.Protocol):
         self.message = ParsedMessage(host.place.name)
         self.exchange: FastExchange | None = None
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
         self._reused = False
         self._is_plain = True
@@ -116,7 +106,7 @@ class FastConnection(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         """True for an idle connection that is open as far as is known."""
-        open_ = self._transport is not None and not self._transport.is_closing()
+        open_ = self.transport is not None and not self.transport.is_closing()
         return open_ and self.exchange is None and not self._is_lent
 
     def begin(self, exchange: FastExchange, request: bytes, *, is_new: bool = False) -> None:
@@ -126,7 +116,7 @@ class FastConnection(asyncio.Protocol):
         self._quiet = self._came = self._missing = 0
         self._pace = None
         self._is_plain = True
-        transport = self._transport
+        transport = self.transport
         if transport is None:  # closed before it could be used
             self._conclude(self._lost)
             return
@@ -136,8 +126,8 @@ class FastConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection at once; nothing is asked on it any more."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def close(self) -> None:
         """Close the connection at the end of the run, with what is under way on it."""
@@ -169,8 +159,8 @@ class FastConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request: what the server sends before it belongs to its response."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
-        self._transport.pause_reading()
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self.transport.pause_reading()
         self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -179,16 +169,35 @@ class FastConnection(asyncio.Protocol):
         self._came += len(data)
         exchange = self.exchange
         try:
-            if self._is_plain and exchange is not None:
-                self._read_plain(data, exchange)
-            else:
+            if exchange is None or not self._is_plain:
                 self._read_parsed(data)
+                return
+            if self._missing:
+                self._chunks.append(data)
+                self._missing -= len(data)
+            else:
+                self._chunks = [data]
+                head = self.host.heads.read(data)
+                if head is None:
+                    self._parse()
+                    return
+                self._status, self._fields, size, self._body_at = head
+                self._missing = size + self._body_at - len(data)
+            if self._missing > 0:
+                return
+            if self._missing < 0:
+                self._parse()  # more than was announced
+                return
+            chunks, at = self._chunks, self._body_at
+            body = data[at:] if len(chunks) == 1 else b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
+            if not exchange.answered(self, self._status == _OK, self._fields, body):
+                self._parse()
         except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
             _fail_run(exchange, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Conclude what the end of the connection means for the response."""
-        self._transport = None
+        self.transport = None
         self._lost = exc
         exchange = self.exchange
         try:
@@ -200,54 +209,6 @@ class FastConnection(asyncio.Protocol):
             self._pool.lost(self)
         except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
             _fail_run(exchange, error)
-
-    # A plain response.
-
-    def _read_plain(self, data: bytes, exchange: FastExchange) -> None:
-        if self._missing:
-            self._chunks.append(data)
-            self._missing -= len(data)
-        else:
-            self._chunks = [data]
-            if not self._read_head(data):
-                self._parse()
-                return
-        if self._missing > 0:
-            return
-        if self._missing < 0:
-            self._parse()  # more than was announced
-            return
-        chunks, at = self._chunks, self._body_at
-        body = data[at:] if len(chunks) == 1 else b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
-        if not exchange.answered(self, self._status == _OK, self._fields, body):
-            self._parse()
-
-    def _read_head(self, data: bytes) -> bool:
-        """Read a head; return False if it is not plain, or not whole."""
-        head = _HEAD.match(data)
-        if head is None or head.end() > _LONGEST_HEAD:
-            return False
-        lines = head[2][:-2].split(b"\r\n")
-        fields = {}
-        for line in lines:
-            name, _, value = line.partition(b": ")
-            fields[name.lower()] = value
-        if len(fields) != len(lines) or not _STEERING.isdisjoint(fields):
-            return False  # some came several times
-        connection = fields.get(b"connection")
-        if connection is not None and connection.lower() != b"keep-alive":
-            return False
-        length = fields.get(b"content-length")
-        if length is None or len(length) > _LONGEST_LENGTH or not length.isdigit():
-            return False
-        size = int(length)
-        if size > MAX_BODY_IN_MEMORY:
-            return False
-        self._status = head[1]
-        self._fields = fields
-        self._body_at = at = head.end()
-        self._missing = size - len(data) + at
-        return True
 
     # Any other response.
 
@@ -363,9 +324,9 @@ class FastConnection(asyncio.Protocol):
 
     def take(self) -> list[bytes]:
         """Return what came of the body and is not taken yet, and make room for more."""
-        if self._is_paused and self._transport is not None and not self._transport.is_closing():
+        if self._is_paused and self.transport is not None and not self.transport.is_closing():
             self._is_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         return self.message.take()
 
     def end_exchange(self) -> None:
@@ -378,9 +339,9 @@ class FastConnection(asyncio.Protocol):
         self.rest()
 
     def _pause(self) -> None:
-        if self._transport is not None and not self.message.is_ended:
+        if self.transport is not None and not self.message.is_ended:
             self._is_paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.fastpath.requests import RemoteHost, parse_origin
 from stacpull.hosts import forget_hosts
 from stacpull.net.addresses import AddressPolicy
@@ -27,11 +28,12 @@ _TURNS_A_TIMEOUT = 8
 class FastHost:
     """One host and its idle connections."""
 
-    __slots__ = ("idle", "place")
+    __slots__ = ("heads", "idle", "place")
 
     def __init__(self, place: RemoteHost) -> None:
         self.place = place
         self.idle: list[FastConnection] = []
+        self.heads = PlainHeads()
 
     def __repr__(self) -> str:
         return f"<FastHost {self.place.name}, {len(self.idle)} idle>"
@@ -41,7 +43,8 @@ class FastHost:
         idle = self.idle
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
                 return connection
         return None
 

@@ -19,16 +19,18 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from stacpull.caches import LONGEST_KEY
-from stacpull.fastpath.connection import MAX_BODY_IN_MEMORY, FastConnection
+from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastHost
+from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, LentResponse
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
 from stacpull.net.client import LONGEST_URL, Client, PendingResponse, Route, StartedExchange
-from stacpull.net.fields import HeaderFields
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
 
@@ -47,7 +49,9 @@ class SmallBodyFetcher(Protocol):
         """Return what marks the asset as begun; None if the general path must fetch it."""
         ...
 
-    def take(self, job: Job, claim: Any, url: str, headers: HeaderFields, body: bytes) -> Received | None:
+    def take(
+        self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes
+    ) -> Received | None:
         """Return what a small body of a 200 is; None if `resume` must say what is wrong with it."""
         ...
 
@@ -87,60 +91,95 @@ class TransferSink(Protocol):
 class FastOrigin:
     """One host as URLs name it, with its gate."""
 
-    __slots__ = ("gate", "head", "host", "rewrites", "route", "tail")
+    __slots__ = ("base", "gate", "host", "is_plain", "rewrites", "route", "sent_base", "start", "tail")
 
     def __init__(
-        self, head: str, host: FastHost, route: Route, tail: bytes, rewrites: Rewrites | None
+        self, head: str, sent_head: str, host: FastHost, route: Route, tail: bytes, rewrites: Rewrites | None
     ) -> None:
-        self.head = head
-        """How requests that are sent begin: they go to `host`."""
+        self.base = f"{head}/"
+        """How its URLs begin."""
+        self.sent_base = f"{sent_head}/"
+        """How the URLs of requests begin that are sent: they go to `host`."""
+        self.start = len(sent_head)
+        """Where the target begins in those."""
         self.host = host
         self.rewrites = rewrites
         """What makes other requests of those that are asked for."""
         self.route = route
         self.gate = route.gate
-        self.tail = tail
+        self.tail = b" HTTP/1.1\r\n" + tail
         """What follows the target in a request."""
+        self.is_plain = rewrites is None and not route.own
+        """True if URLs are asked for as they are, without credentials."""
 
     def __repr__(self) -> str:
         return f"<FastOrigin {self.host}>"
 
 
-class FastTransfer:
+class FastTransfer(msgspec.Struct, eq=False):
     """One asset on the fast path, at one of its requests. It waits in the queue of a gate as it is."""
 
-    __slots__ = (
-        "_path", "asked", "claim", "hops", "job", "origin", "outgoing", "rewritten", "sent", "since",
-        "url",
-    )  # fmt: skip
+    path: FastPath
+    job: Job
+    claim: Any
+    origin: FastOrigin
+    url: str
+    since: float
+    """When its first request was asked for."""
+    asked: float = 0.0
+    """When the present one was sent."""
+    hops: tuple[str, ...] = ()
+    outgoing: Request | None = None
+    """The request with credentials, where the host is SOURCE's own."""
+    rewritten: Rewritten | None = None
+    sent: bytes = b""
 
-    def __init__(self, path: FastPath, job: Job, claim: Any, origin: FastOrigin, since: float) -> None:
-        self._path = path
-        self.job = job
-        self.claim = claim
-        self.origin = origin
-        self.url = job.href
-        self.hops: list[str] = []
-        self.since = self.asked = since
-        self.outgoing: Request | None = None
-        """The request with credentials, where the host is SOURCE's own."""
-        self.rewritten: Rewritten | None = None
-        self.sent = b""
+    def ask(self) -> None:
+        """Send the request as soon as its host has a permit."""
+        gate = self.origin.gate
+        if gate.try_acquire():
+            self.send()
+        elif gate.closed_until and gate.closed_for():
+            self.path.hand_over(self)
+        else:
+            gate.enqueue(self)
+
+    def send(self) -> None:
+        """Send the request, whose permit is taken."""
+        path, origin, url = self.path, self.origin, self.url
+        if origin.is_plain and url.isascii() and url.isprintable() and " " not in url and "#" not in url:
+            request = b"GET " + url[origin.start :].encode("ascii") + origin.tail
+        elif (made := path.unusual_request(self)) is not None:
+            request = made
+        else:
+            origin.gate.release()
+            path.hand_over(self)
+            return
+        self.sent = request
+        path.counters.requests += 1
+        self.asked = origin.gate.now()
+        connection = origin.host.pop()
+        if connection is None:
+            path.connect(self)
+        else:
+            connection.begin(self, request)
+
+    # What a gate calls.
 
     def done(self) -> bool:
         """Return True once nothing is asked any more: it leaves the queue."""
-        return self._path.is_closed
+        return self.path.is_closed
 
     def set_result(self, admitted: bool) -> None:
         """Called when a permit is granted, or (False) when the gate is closed."""
         if admitted:
-            self._path.send(self)
+            self.send()
         else:
-            self._path.hand_over_unsent(self)
+            self.path.hand_over(self)
 
     def set_exception(self, _error: BaseException) -> None:
         """Called when the host is given up: the general path finds out by itself."""
-        self._path.hand_over_unsent(self)
+        self.path.hand_over(self)
 
     # What a connection calls.
 
@@ -148,15 +187,46 @@ class FastTransfer:
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a whole response: 200 (`is_ok`) or a redirect. Return False if something is wrong with it."""
-        return self._path.answered(self, connection, is_ok, fields, body)
+        path, gate, size = self.path, self.origin.gate, len(body)
+        if is_ok:
+            received = path.assets.take(self.job, self.claim, self.url, fields, body)
+            if received is None:
+                return False
+            path.counters.bytes_fetched += size
+            connection.rest()
+            gate.answered(self.asked, size)
+            path.sink.received(self.job, received)
+            return True
+        location = fields.get(b"location")
+        if location is None or size > _DRAINED or self.rewritten is not None:
+            return False
+        text = location.decode("utf-8", "surrogateescape")
+        target = next_hop(self.url, text, self.hops, allow_downgrade=path.allow_downgrade)
+        if isinstance(target, Failure):
+            return False
+        path.counters.bytes_fetched += size
+        connection.rest()
+        gate.answered(self.asked, 0)
+        self.hops += (self.url,)
+        self.url = target
+        self.outgoing = None
+        origin = path.origin(target)
+        if origin is None:
+            path.hand_over(self)
+        else:
+            self.origin = origin
+            self.ask()
+        return True
 
     def lend(self, connection: FastConnection, /) -> None:
         """Hand over with the response that has begun on `connection`, or has failed."""
-        self._path.unusual(self, connection)
+        outgoing = self.outgoing or self.request()
+        url = outgoing.url if self.rewritten is None else self.rewritten.request.url
+        self.path.hand_over(self, LentResponse(connection, url))
 
     def send_again(self) -> None:
         """Send the request on a new connection: the server had closed the idle one."""
-        self._path.send_again(self)
+        self.path.connect(self)
 
     def abandon(self) -> None:
         """Give back the permit."""
@@ -164,7 +234,11 @@ class FastTransfer:
 
     def fail_run(self, error: Exception, /) -> None:
         """End the run: there is a defect."""
-        self._path.fail_run(error)
+        self.path.sink.broke(error)
+
+    def request(self) -> Request:
+        """Return the request that it is at, without credentials."""
+        return Request(self.url, redirected=bool(self.hops))
 
 
 class FastPath:
@@ -183,16 +257,19 @@ class FastPath:
         self._client = client
         self._web = web
         self._connections = web.connections
-        self._assets = assets
-        self._sink = sink
-        self._counters = client.counters
+        self.assets = assets
+        self.sink = sink
+        self.allow_downgrade = client.allow_downgrade
+        self.counters = client.counters
         self._origins: dict[str, FastOrigin | None] = {}
         """By the beginning of URLs (`http://host:port`); None for what is left to the general path."""
+        self._last: FastOrigin | None = None
+        """The origin that was looked up last, if its URLs need no further look."""
         self.is_closed = False
 
     async def open(self) -> None:
         """Get ready."""
-        await self._assets.open()
+        await self.assets.open()
 
     async def close(self) -> None:
         """End what is under way."""
@@ -201,12 +278,13 @@ class FastPath:
             if isinstance(connection.exchange, FastTransfer):
                 connection.close()
         self._origins.clear()
+        self._last = None
 
     # The way of an asset.
 
     def begin(self, job: Job) -> bool:
         """Begin to fetch an asset. Return False if the general path must do it."""
-        size = job.size
+        size, href = job.size, job.href
         if (
             job.stale
             or job.present is not None
@@ -214,166 +292,83 @@ class FastPath:
             or (size is not None and size > MAX_BODY_IN_MEMORY)
         ):
             return False
-        origin = self._origin(job.href)
-        if origin is None or origin.gate.closed_for():
+        origin = self.origin(href)
+        if origin is None or (origin.gate.closed_until and origin.gate.closed_for()):
             return False
-        claim = self._assets.claim(job)
+        claim = self.assets.claim(job)
         if claim is None:
             return False
-        self._ask(FastTransfer(self, job, claim, origin, origin.gate.now()))
+        FastTransfer(self, job, claim, origin, href, origin.gate.now()).ask()
         return True
 
-    def _ask(self, transfer: FastTransfer) -> None:
-        """Send the request of a transfer as soon as its host has a permit."""
-        gate = transfer.origin.gate
-        if gate.try_acquire():
-            self.send(transfer)
-        elif gate.closed_for():
-            self.hand_over_unsent(transfer)
-        else:
-            gate.enqueue(transfer)
-
-    def send(self, transfer: FastTransfer) -> None:
-        """Send a request whose permit is taken."""
-        origin = transfer.origin
-        request = self._request(transfer, origin)
-        if request is None:
-            origin.gate.release()
-            self.hand_over_unsent(transfer)
-            return
-        self._counters.requests += 1
-        transfer.asked = origin.gate.now()
-        connection = origin.host.pop()
-        if connection is None:
-            self._sink.spawn(self._connect(transfer, request))
-        else:
-            connection.begin(transfer, request)
-
-    def send_again(self, transfer: FastTransfer) -> None:
-        """Send a request again, on a new connection: the server had closed the idle one."""
-        self._sink.spawn(self._connect(transfer, transfer.sent))
-
-    def answered(
-        self,
-        transfer: FastTransfer,
-        connection: FastConnection,
-        is_ok: bool,
-        fields: Mapping[bytes, bytes],
-        body: bytes,
-    ) -> bool:
-        """Take a whole response, as `FastTransfer.answered`."""
-        gate, size = transfer.origin.gate, len(body)
-        if is_ok:
-            url = self._client.shown(transfer.url)
-            received = self._assets.take(transfer.job, transfer.claim, url, HeaderFields(fields), body)
-            if received is None:
-                return False
-            self._counters.bytes_fetched += size
-            connection.rest()
-            gate.answered(transfer.asked, size)
-            self._sink.received(transfer.job, received)
-            return True
-        location = fields.get(b"location")
-        if location is None or size > _DRAINED or transfer.rewritten is not None:
-            return False
-        url = transfer.url
-        target = next_hop(
-            url,
-            location.decode("utf-8", "surrogateescape"),
-            transfer.hops,
-            allow_downgrade=self._client.allow_downgrade,
-        )
-        if isinstance(target, Failure):
-            return False
-        self._counters.bytes_fetched += size
-        connection.rest()
-        gate.answered(transfer.asked, 0)
-        transfer.hops.append(url)
-        transfer.url = target
-        transfer.outgoing = None
-        origin = self._origin(target)
-        if origin is None:
-            self.hand_over_unsent(transfer)
-        else:
-            transfer.origin = origin
-            self._ask(transfer)
-        return True
+    def connect(self, transfer: FastTransfer) -> None:
+        """Open a connection for a request that is not sent yet, or again."""
+        self.sink.spawn(self._connect(transfer))
 
     # Handing over.
 
-    def unusual(self, transfer: FastTransfer, connection: FastConnection) -> None:
-        """Hand over a transfer with the response that has begun on `connection`, or has failed."""
-        outgoing = transfer.outgoing or self._plain_request(transfer)
-        rewritten = transfer.rewritten
-        url = outgoing.url if rewritten is None else rewritten.request.url
-        self._hand_over(transfer, LentResponse(connection, url))
-
-    def hand_over_unsent(self, transfer: FastTransfer) -> None:
-        """Hand over a transfer before the request that it is at."""
-        self._hand_over(transfer, None)
-
-    def _hand_over(self, transfer: FastTransfer, response: LentResponse | FailedResponse | None) -> None:
+    def hand_over(
+        self, transfer: FastTransfer, response: LentResponse | FailedResponse | None = None
+    ) -> None:
+        """Hand over a transfer: with the response to its request, or before that request."""
         claim = transfer.claim
-        plain = self._plain_request(transfer)
+        plain = transfer.request()
         sent = None
         if response is not None:
             rewritten = transfer.rewritten
             context = response if rewritten is None else rewritten.resume(response)
             sent = PendingResponse(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
-        begun = StartedExchange(plain, tuple(transfer.hops), sent)
+        begun = StartedExchange(plain, transfer.hops, sent)
 
         async def attempt(job: Job, /, *, count_refusal: bool) -> Received:
-            return await self._assets.resume(job, claim, begun, count_refusal=count_refusal)
+            return await self.assets.resume(job, claim, begun, count_refusal=count_refusal)
 
-        self._sink.handed_over(transfer.job, attempt, transfer.since)
+        self.sink.handed_over(transfer.job, attempt, transfer.since)
 
     # Requests, and where they go.
 
-    def _plain_request(self, transfer: FastTransfer) -> Request:
-        return Request(transfer.url, redirected=bool(transfer.hops))
-
-    def _request(self, transfer: FastTransfer, origin: FastOrigin) -> bytes | None:
-        """Return the bytes of a request, None if the general path must make it.
+    def unusual_request(self, transfer: FastTransfer) -> bytes | None:
+        """Return the bytes of a request that is not plain, None if the general path must make it.
 
         Credentials go to SOURCE's own host, and to no other.
         """
+        origin = transfer.origin
         if origin.rewrites is not None:
             return self._rewritten(transfer, origin.rewrites)
         url = transfer.url
         if origin.route.own:
-            transfer.outgoing = outgoing = self._client.prepare(self._plain_request(transfer), origin.route)
+            transfer.outgoing = outgoing = self._client.prepare(transfer.request(), origin.route)
             url = outgoing.url
-        if url.isascii() and url.isprintable() and " " not in url and "#" not in url:
-            target = url[len(origin.head) :]
-        else:
-            target = split_url(url)[1]
-        transfer.sent = request = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), origin.tail)
-        return request
+        return b"GET " + split_url(url)[1].encode("ascii") + origin.tail
 
     def _rewritten(self, transfer: FastTransfer, rewrites: Rewrites) -> bytes | None:
         origin = transfer.origin
-        transfer.rewritten = rewritten = rewrites.ready(self._plain_request(transfer))
-        if rewritten is None or not rewritten.request.url.startswith(origin.head + "/"):
+        transfer.rewritten = rewritten = rewrites.ready(transfer.request())
+        if rewritten is None or not rewritten.request.url.startswith(origin.sent_base):
             transfer.rewritten = None
             # the bucket is elsewhere now, or credentials must be renewed
             self._origins = {head: one for head, one in self._origins.items() if one is not origin}
+            self._last = None
             return None
         url, headers = rewritten.request.url, rewritten.request.headers
         tail = request_tail(headers, self._connections.fields(origin.host.place))
-        transfer.sent = request = b"GET %b HTTP/1.1\r\n%b" % (url[len(origin.head) :].encode("ascii"), tail)
-        return request
+        return b"GET %b HTTP/1.1\r\n%b" % (url[origin.start :].encode("ascii"), tail)
 
-    def _origin(self, url: str) -> FastOrigin | None:
+    def origin(self, url: str) -> FastOrigin | None:
         """Return where a URL leads, None if the general path must ask for it."""
+        last = self._last
+        if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
+            return last  # nearly always
         end = url.find("/", url.find("://") + 3)
         if end < 0 or len(url) > LONGEST_URL:
             return None
-        head = url[:end]
+        head, self._last = url[:end], None
         try:
             origin = self._origins[head]
         except KeyError:
             origin = self._new_origin(head, url)
         if origin is None or origin.route.own or not self._client.has_credentials:
+            self._last = origin
             return origin
         is_clean = self._client.prepare(Request(url), origin.route).url == url
         return origin if is_clean else None  # a server has echoed a secret into it
@@ -391,38 +386,33 @@ class FastPath:
             ready = transport.ready(Request(url))
             if ready is None:
                 return None  # the general path finds out first
-            origin = self._made(ready.request, route, transport)
+            origin = self._made(head, ready.request, route, transport)
         elif transport is self._web:
-            origin = self._made(Request(url), route, None)
+            origin = self._made(head, Request(url), route, None)
         forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.gate.in_use))
         self._origins[head] = origin
         return origin
 
-    def _made(self, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
+    def _made(self, head: str, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
         """Return the origin of a request as it would be sent, None if it cannot be asked here."""
-        head = head_of(sent.url)
-        host = self._connections.host(head)
+        sent_head = head_of(sent.url)
+        host = self._connections.host(sent_head)
         if host is None:
             return None
         headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers
         if not is_plain(headers):
             return None
         tail = request_tail(headers, self._connections.fields(host.place))
-        return FastOrigin(head, host, route, tail, rewrites)
+        return FastOrigin(head, sent_head, host, route, tail, rewrites)
 
-    async def _connect(self, transfer: FastTransfer, request: bytes) -> None:
-        """Open a connection for a request."""
+    async def _connect(self, transfer: FastTransfer) -> None:
         origin = transfer.origin
         try:
             connection = await self._connections.connect(origin.host)
         except TransferError as error:
-            self._hand_over(transfer, FailedResponse(error))
+            self.hand_over(transfer, FailedResponse(error))
         except BaseException:
             origin.gate.release()
             raise
         else:
-            connection.begin(transfer, request, is_new=True)
-
-    def fail_run(self, error: BaseException) -> None:
-        """End the run: there is a defect."""
-        self._sink.broke(error)
+            connection.begin(transfer, transfer.sent, is_new=True)

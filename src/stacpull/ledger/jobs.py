@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
@@ -72,7 +73,7 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
         (after, run, limit),
     )
     has_area = runs.area_of(db, run) is not None
-    return [_job(row[:-1])._replace(clip=has_area and bool(row[-1])) for row in rows]
+    return [replace(_job(row[:-1]), clip=has_area and bool(row[-1])) for row in rows]
 
 
 def newest(db: sqlite3.Connection) -> int:
@@ -109,7 +110,7 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     ).fetchall()
     for row in rows:
         one, key = Arrival(*row[:-1]), row[-1]
-        yield one._replace(name=true_name(one.name, one.directory, key), etag=true_etag(one.etag))
+        yield replace(one, name=true_name(one.name, one.directory, key), etag=true_etag(one.etag))
 
 
 def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:

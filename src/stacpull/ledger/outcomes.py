@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
-from stacpull.ledger.compact import stored_etag, stored_name
+from stacpull.ledger.compact import SHORTEST_MD5, stored_etag, stored_name
 from stacpull.ledger.database import marks, pieces, transaction
 from stacpull.ledger.schema import (
     STATE_DONE,
@@ -34,7 +35,7 @@ from stacpull.models import Clip, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import path_hash
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True):
     """An asset that is complete in a part file: where it will go, and what proves it."""
 
     row: int
@@ -88,7 +89,7 @@ class Recorded(msgspec.Struct):
 
 def reserve(
     db: sqlite3.Connection,
-    arrivals: Sequence[Arrival],
+    arrivals: list[Arrival],
     items: Sequence[int] = (),
     clips: Mapping[int, Clip] = MappingProxyType({}),
 ) -> tuple[list[Arrival], list[AssetFailure]]:
@@ -103,21 +104,21 @@ def reserve(
     Returns:
         The arrivals that may be renamed (a name may have been changed to keep it apart from another
         spelling), and the failures of those whose name is taken. Arrivals of an older generation are in
-        neither.
+        neither. If all may be renamed under the names that were planned, the list is `arrivals` itself.
     """
-    reserved: list[Arrival] = []
     failures: list[AssetFailure] = []
     with transaction(db):
         directories = paths.Directories(db)
         directories.prepare({arrival.directory for arrival in arrivals})
-        is_plain = _reserved_as_planned(db, arrivals, directories)
-        odd = set() if is_plain else _reserved_late(db, arrivals, directories)
-        for arrival in arrivals:
-            found = _reserved(db, arrival, directories) if arrival.row in odd else arrival
-            if isinstance(found, Arrival):
-                reserved.append(found)
-            elif found is not None:
-                failures.append(AssetFailure(arrival.row, arrival.item_row, found))
+        reserved = arrivals
+        if not _reserved_as_planned(db, arrivals, directories):
+            reserved, odd = [], _reserved_late(db, arrivals, directories)
+            for arrival in arrivals:
+                found = _reserved(db, arrival, directories) if arrival.row in odd else arrival
+                if isinstance(found, Arrival):
+                    reserved.append(found)
+                elif found is not None:
+                    failures.append(AssetFailure(arrival.row, arrival.item_row, found))
         _note_clips(db, reserved, clips)
         db.executemany(
             f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
@@ -148,9 +149,12 @@ def _reserved_as_planned(
 ) -> bool:
     """Reserve the names that these assets were given when they were planned; True if all had theirs."""
     values = []
+    last: str | None = None
     for arrival in arrivals:
-        directory_id, directory = directories.get(arrival.directory)
-        name = stored_name(arrival.name, directory) if directory == arrival.directory else None
+        if arrival.directory != last:
+            last = arrival.directory
+            directory_id, directory = directories.get(last)
+        name = stored_name(arrival.name, last) if directory == last else None
         values.append((*_proof(arrival), arrival.row, arrival.generation, directory_id, name))
     return not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals)
 
@@ -201,12 +205,14 @@ def _reserved(
         return None
     paths.own(db, arrival.row, claim, before)
     same = directory == arrival.directory and claim.name == arrival.name
-    return arrival if same else arrival._replace(directory=directory, name=claim.name)
+    return arrival if same else replace(arrival, directory=directory, name=claim.name)
 
 
 def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return what a reservation notes of the file."""
-    return arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven
+    etag = arrival.etag
+    kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
+    return arrival.size, arrival.sha256, kept, arrival.inode, arrival.unproven
 
 
 def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
@@ -39,7 +40,7 @@ from stacpull.ledger.database import insert_rows, marks, pieces
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
-from stacpull.planning.names import path_hash
+from stacpull.planning.names import path_hash, path_hashes
 from stacpull.redact import Secrets, is_signed, unsigned_url
 
 
@@ -197,12 +198,14 @@ class AssetPlanner:
         self.forget()
         self.committed = Committed()
         self._now = 0.0
+        self._has_secrets = True
         self._unchanged: list[tuple[Existing, bytes | None]] = []
         """Assets of the current batch that are done and unchanged, each with the checksum stated now."""
 
     def begin(self, now: float) -> None:
         """Begin a batch; `now` in seconds since 1970."""
         self.committed, self._now = Committed(), now
+        self._has_secrets = bool(self._secrets)
         self._unchanged = []
 
     def forget(self) -> None:
@@ -340,7 +343,7 @@ class AssetPlanner:
         if etag is not None and old.size is not None:
             held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
             checksum_unverified = asset.checksum is not None and not is_same(held, asset.checksum)
-            job = job._replace(present=present(etag, old.size, checksum_unverified=checksum_unverified))
+            job = replace(job, present=present(etag, old.size, checksum_unverified=checksum_unverified))
         if old.unasked:
             self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)
@@ -384,10 +387,7 @@ class AssetPlanner:
         Returns:
             The hash of the path of each asset, as far as it is known yet, for `insert`.
         """
-        hashes = [
-            None if asset.name is None else path_hash(path_in_dest(asset.directory, asset.name))
-            for _, asset in fresh
-        ]
+        hashes = path_hashes([(asset.directory, asset.name) for _, asset in fresh])
         self._directories.prepare({*directories, *(asset.directory for _, asset in fresh)}, hashes)
         return hashes
 
@@ -399,21 +399,18 @@ class AssetPlanner:
         jobs: list[Job] = []
         last = None
         for (item, asset), name_hash in zip(fresh, hashes, strict=True):
-            if asset.directory != last:
-                directory_id, directory = self._directories.get(asset.directory)
-                last = asset.directory
-            row = self._new_row()
-            name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
-            if name_hash is not None:
-                own = (
-                    name_hash
-                    if directory == asset.directory
-                    else path_hash(path_in_dest(directory, asset.name or ""))
-                )
+            name, wanted = asset.name, asset.directory
+            if wanted != last:
+                directory_id, directory = self._directories.get(wanted)
+                last = wanted
+            self._last = row = self._last + 1
+            stored = None if name is None else stored_name(name, directory, asset.key)
+            if name is not None and name_hash is not None:
+                own = name_hash if directory == wanted else path_hash(path_in_dest(directory, name))
                 claims.append((own, row))
-            rows.append(self._asset_row(row, item, asset, STATE_PENDING, directory_id, name))
+            rows.append(self._asset_row(row, item, asset, STATE_PENDING, directory_id, stored))
             opens.append(self._open_row(row, asset, None))
-            jobs.append(self._job(row, item, 0, asset, directory, asset.name))
+            jobs.append(self._job(row, item, 0, asset, directory, name))
         taken = paths.own_all(self._db, claims)
         if taken:
             rows = [one for one in rows if one[0] not in taken]
@@ -444,44 +441,42 @@ class AssetPlanner:
             self._failed_now(item, asset.key, claim.failure)
             return False
         paths.own(self._db, job.row, claim)
-        self.committed.jobs.append(job._replace(name=claim.name))
+        self.committed.jobs.append(replace(job, name=claim.name))
         return True
 
     def _asset_row(
         self, row: int, item: ItemPlace, asset: Asset, state: int, directory: int, name: str | None
     ) -> tuple[object, ...]:
-        return (
-            *(row, item.row, asset.key, state, 0, self._run, directory, name),
-            *(href_hash(asset.href), encoded_checksum(asset.checksum)),
-        )
+        stated = None if asset.checksum is None else encoded_checksum(asset.checksum)
+        origin = href_hash(asset.href)
+        return row, item.row, asset.key, state, 0, self._run, directory, name, origin, stated
 
     def _open_row(self, row: int, asset: Asset, was: bytes | None) -> tuple[object, ...]:
-        cut = self._secrets.cut
-        alternates = (
-            orjson.dumps([cut(href) for href in asset.alternates]).decode() if asset.alternates else None
-        )
-        is_stale = is_signed(asset.href) or any(map(is_signed, asset.alternates))
-        return (
-            *(row, cut(asset.href), int(is_stale), asset.name_template, asset.size, asset.media_type),
-            *(alternates, was),
-        )
+        href, stale, alternates = asset.href, 0, None
+        if "?" in href or "@" in href or asset.alternates or self._has_secrets:
+            cut = self._secrets.cut
+            if asset.alternates:
+                alternates = orjson.dumps([cut(href) for href in asset.alternates]).decode()
+            stale = int(is_signed(href) or any(map(is_signed, asset.alternates)))
+            href = cut(href)
+        return row, href, stale, asset.name_template, asset.size, asset.media_type, alternates, was
 
     def _job(
         self, row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None
     ) -> Job:
         return Job(
-            row=row,
-            item_row=item.row,
-            generation=generation,
-            key=asset.key,
-            href=asset.href,
-            item_href=item.href,
-            directory=directory,
-            name=name,
-            name_template=asset.name_template,
-            size=asset.size,
-            checksum=asset.checksum,
-            media_type=asset.media_type,
+            row,
+            item.row,
+            generation,
+            asset.key,
+            asset.href,
+            item.href,
+            directory,
+            name,
+            asset.name_template,
+            asset.size,
+            asset.checksum,
+            asset.media_type,
             alternates=asset.alternates,
             unready=asset.unready,
             clip=self._area is not None,

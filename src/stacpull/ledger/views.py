@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
 
 _SHA256_BYTES = 32
+_ITEMS_AT_ONCE = 32
+"""An item may have thousands of assets."""
 _OF_NOTHING = b""
+"""A digest that no file has."""
 _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
-"""A digest that no file has."""
 
 
 class ItemRecord(msgspec.Struct, frozen=True):
@@ -211,17 +213,27 @@ _DONE_KEYS = (
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
     """Return what the JSON of item `row` is written from."""
-    collection, name, directory, href, document, written, sha256 = db.execute(
-        f"SELECT c.name, i.name, d.path, {href_of()}, o.document, i.written, i.sha256 FROM items i "
-        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
-        "LEFT JOIN documents o ON o.item = i.id WHERE i.id = ?",
-        (row,),
-    ).fetchone()
-    here = _files(db, row)
-    item, is_ours = ItemId(collection, name), written != UNWRITTEN
-    if written == DAMAGED:
-        sha256 = _OF_NOTHING
-    return ItemRecord(row, item, directory, href, document, here, is_ours, sha256)
+    return next(item_records(db, [row]))
+
+
+def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
+    """Yield what the JSON of each of these items is written from, one document after the other."""
+    for start in range(0, len(rows), _ITEMS_AT_ONCE):
+        some = rows[start : start + _ITEMS_AT_ONCE]
+        at = marks(len(some))
+        files = _files(db, some)
+        found = db.execute(_RECORDS.format(items=at), some)
+        for row, collection, name, directory, href, document, written, sha256 in found:
+            digest = _OF_NOTHING if written == DAMAGED else sha256
+            item, is_ours = ItemId(collection, name), written != UNWRITTEN
+            yield ItemRecord(row, item, directory, href, document, files.get(row, {}), is_ours, digest)
+
+
+_RECORDS = (
+    f"SELECT i.id, c.name, i.name, d.path, {href_of()}, o.document, i.written, i.sha256 FROM items i "
+    "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
+    "LEFT JOIN documents o ON o.item = i.id WHERE i.id IN ({items})"
+)
 
 
 def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
@@ -289,7 +301,7 @@ def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, M
     row = db.execute(
         "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, OF_COLLECTION)
     ).fetchone()
-    return {} if row is None else _files(db, row[0])
+    return {} if row is None else _files(db, row).get(row[0], {})
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
@@ -361,23 +373,37 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
         (collection,),
     )
     for row in rows:
-        yield ItemRecord(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], _files(db, row[0]))
+        yield ItemRecord(
+            row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], _files(db, row[:1]).get(row[0], {})
+        )
 
 
-def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
-    rows = db.execute(
-        "SELECT a.key, d.path, a.name, a.size, a.sha256, c.area, c.source_size, c.place "
-        "FROM assets a JOIN directories d ON d.id = a.directory LEFT JOIN clips c ON c.asset = a.id "
-        f"WHERE a.item = ? AND a.state = {STATE_DONE}",
-        (item,),
-    )
-    found = {}
-    for key, path, kept, size, digest, area, source_size, place in rows:
+def _files(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
+    """Return the files of each of these items that has any, by row and key."""
+    at = marks(len(items))
+    clips: dict[int, Clip | None] = {}
+    if db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]:
+        rows = db.execute(_CLIPS.format(items=at), items)
+        clips = {asset: _clip(*clip) for asset, *clip in rows}
+    found: dict[int, dict[str, MirroredFile]] = {}
+    last, files = None, {}
+    for item, row, key, path, kept, size, digest in db.execute(_FILES.format(items=at), items):
+        if item != last:
+            last, files = item, found.setdefault(item, {})
         name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        clip = None if area is None else _clip(area, source_size, place)
-        found[key] = MirroredFile(path_in_dest(path, name), size, sha256, clip)
+        files[key] = MirroredFile(path_in_dest(path, name), size, sha256, clips.get(row))
     return found
+
+
+_FILES = (
+    "SELECT a.item, a.id, a.key, d.path, a.name, a.size, a.sha256 FROM assets a "
+    f"JOIN directories d ON d.id = a.directory WHERE a.item IN ({{items}}) AND a.state = {STATE_DONE}"
+)
+_CLIPS = (
+    "SELECT c.asset, c.area, c.source_size, c.place FROM assets a JOIN clips c ON c.asset = a.id "
+    "WHERE a.item IN ({items})"
+)
 
 
 def _clip(area: int, source_size: int, place: str | None) -> Clip | None:

@@ -31,10 +31,6 @@ class HeaderFields(Mapping[str, str]):
         value = self._fields.get(_KEYS[name])
         return default if value is None else _text(value)
 
-    def lacks(self, names: frozenset[bytes]) -> bool:
-        """Return True if none of `names`, in lower case, is there."""
-        return names.isdisjoint(self._fields)
-
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and _KEYS[name] in self._fields
 

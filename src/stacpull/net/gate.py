@@ -94,9 +94,10 @@ class Gate:
     """
 
     __slots__ = (
-        "_answered_at", "_clock", "_closed_until", "_cut_at", "_gauge", "_given_up", "_in_use", "_on_change",
+        "_answered_at", "_clock", "_cut_at", "_gauge", "_given_up", "_in_use", "_on_change",
         "_on_closed", "_on_silent", "_patience", "_pauses", "_queue", "_refusals", "_said", "_silent_since",
-        "_too_much", "_unanswered", "_watcher", "bytes", "host", "limit", "now",
+        "_too_much", "_unanswered", "_watcher", "bytes", "closed_until", "host", "limit",
+        "now",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +127,8 @@ class Gate:
         self._patience = patience
         self._clock = clock
         self._in_use = 0
-        self._closed_until = 0.0  # 0: open
+        self.closed_until = 0.0
+        """When it opens again, by `now`; 0 if it is open (`closed_for`)."""
         self._queue: deque[GateTurn] = deque()
         self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
@@ -139,7 +141,7 @@ class Gate:
         self._given_up: Failure | None = None
 
     def __repr__(self) -> str:
-        state = f"closed for {self.closed_for():.0f} s" if self._closed_until else "open"
+        state = f"closed for {self.closed_for():.0f} s" if self.closed_until else "open"
         return f"<Gate {self.host}: {self._in_use} of {self.limit} in use, {len(self._queue)} wait, {state}>"
 
     @property
@@ -164,18 +166,18 @@ class Gate:
 
     def closed_for(self) -> float:
         """Return for how many seconds the gate stays closed; 0 if it is open."""
-        if not self._closed_until:
+        if not self.closed_until:
             return 0.0
-        left = self._closed_until - self.now()
+        left = self.closed_until - self.now()
         if left > 0:
             return left
-        self._closed_until = 0.0
+        self.closed_until = 0.0
         self._gauge.restart()
         return 0.0
 
     def try_acquire(self) -> bool:
         """Take a permit if one is free, the gate open and no other request waiting; never suspends."""
-        if self._queue or self._in_use >= self.limit or self.closed_for():
+        if self._queue or self._in_use >= self.limit or (self.closed_until and self.closed_for()):
             return False
         self._in_use += 1
         return True
@@ -186,7 +188,8 @@ class Gate:
         It gets True with its permit; False, without one, if the gate is closed before.
         """
         self._queue.append(turn)
-        self._admit()  # the gate may have opened since it was asked for a permit
+        if self._in_use < self.limit:
+            self._admit()  # the gate may have opened since it was asked for a permit
 
     async def acquire(self) -> None:
         """Take a permit, after all who asked before.
@@ -239,12 +242,11 @@ class Gate:
         self._given_up = None
         if self._too_much:
             self._too_much -= 1
-        if self._gauge.answered(asked, self._in_use):
-            self._change()
         self.bytes += size
-        self._gauge.received(size)
+        if self._gauge.answered(asked, self._in_use, size):
+            self._change()
         self._in_use -= 1
-        if self._queue:
+        if self._queue and self._in_use < self.limit:
             self._admit()
 
     def received(self, size: int) -> None:
@@ -386,15 +388,15 @@ class Gate:
     def _close(self, pause: float) -> bool:
         """Close the gate for `pause` seconds from now. Return False if it is closed for longer already."""
         until = self.now() + pause
-        if pause <= 0 or until <= self._closed_until:
+        if pause <= 0 or until <= self.closed_until:
             return False
-        self._closed_until = until
+        self.closed_until = until
         self._appoint()
         return True
 
     def _admit(self) -> None:
         """Give what is free to those who wait; while there is a watcher that is for it to do."""
-        if self._watcher is not None or self.closed_for():
+        if self._watcher is not None or (self.closed_until and self.closed_for()):
             return
         while self._queue and self._in_use < self.limit:
             turn = self._queue.popleft()

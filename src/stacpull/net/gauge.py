@@ -77,11 +77,16 @@ class Gauge:
         self._deadline = self._quickest = math.inf
         self._clear()
 
-    def answered(self, asked: float, in_use: int) -> bool:
-        """Count an answer to what was asked at `asked`. Return True if limit or base have changed."""
+    def answered(self, asked: float, in_use: int, size: int = 0) -> bool:
+        """Count an answer to what was asked at `asked`, and the bytes of its body as far as it is there.
+
+        Returns:
+            True if limit or base have changed.
+        """
         now = self._now()
         taken = now - asked
         self._answers += 1
+        self._received += size
         self._first_bytes += taken
         if taken < self._quickest:  # noqa: PLR1730 -- min() costs a call, for each request
             self._quickest = taken

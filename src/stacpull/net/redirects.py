@@ -34,16 +34,17 @@ def next_hop(
         An absolute URL of a remote scheme; or a final failure: REDIRECT, or SCHEME for a scheme that is never
         followed.
     """
-    if location is None or not location.strip():
+    location = "" if location is None else location.strip()
+    if not hops and location != current_url and is_beside(current_url, location):
+        return location  # nearly all: the first hop, to another place on the same host
+    if not location:
         return _refusal(current_url, "answered with a redirect that has no Location")
     if len(hops) >= MAX_HOPS:
         return _refusal(current_url, f"was reached after more than {MAX_HOPS} redirects")
     try:
-        target = _joined(current_url, location.strip())
+        target = _joined(current_url, location)
     except ValueError:
         return _refusal(current_url, "redirects to an address that is not a valid URL")
-    if is_beside(current_url, target) and target != current_url and not hops:
-        return target  # nearly all: the first hop, to another place on the same host
     rules = rules_of(target)
     if rules is None or not rules.is_remote:
         what = f"a {scheme}: URL" if (scheme := scheme_of(target)) else "an address without a host"

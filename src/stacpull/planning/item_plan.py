@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.models import (
@@ -107,7 +108,7 @@ def plan_item(
     )
     plan.add_all(item, distinguishes=layout.distinguishes_assets)
     if plan.may_state_readiness or statements_of(item.get("properties")):
-        plan.assets = [one._replace(unready=why_not_ready(item, one.key)) for one in plan.assets]
+        plan.assets = [replace(one, unready=why_not_ready(item, one.key)) for one in plan.assets]
     return PlannedItem(
         item_id,
         with_objects(item, listings, plan.keys) if plan.spread else item,
@@ -253,7 +254,7 @@ class _ItemPlan:
             self.problems.append(AssetProblem(key, hrefs))
             return
         naming = own if isinstance(own, str) else hrefs[0]  # --prefer does not change names
-        planned = self._placed(key, naming, asset)._replace(href=hrefs[0], alternates=hrefs[1:])
+        planned = replace(self._placed(key, naming, asset), href=hrefs[0], alternates=hrefs[1:])
         kind = kind_of(planned.href, planned.media_type)
         if kind is AssetKind.PREFIX:
             self._add_prefix(key, planned.href)
@@ -367,7 +368,7 @@ def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dic
             continue
         final = asset
         if asset.key in echoes or other is not None:
-            final = asset._replace(name=kept_apart(asset.name, asset.key))
+            final = replace(asset, name=kept_apart(asset.name, asset.key))
         taken[fold(path)] = taken[fold(f"{final.directory}/{final.name}")] = final
         placed[asset.key] = final
     return [placed[asset.key] for asset in assets if asset.key in placed], failures

@@ -608,7 +608,7 @@ class BucketStore(HeldParts, BucketFiles):
         results: list[Failure | None] = [None] * len(placements)
         staged: list[tuple[int, _Staged]] = []
         for number, placement in enumerate(placements):
-            _, directory, name, _ = placement
+            directory, name = placement.directory, placement.name
             path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self._key(path))
             if reason is None:

@@ -172,7 +172,7 @@ class Destination(StagedParts, DirectoryFiles):
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
         """See `Store.place_all`."""
-        return [self.place(one[0], one[1], one[2], replace=one[3]) for one in placements]
+        return [self.place(one.part, one.directory, one.name, replace=one.replace) for one in placements]
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; False if what has that name must stay."""

@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+import msgspec
+
 from stacpull.models import Failure
 
 
@@ -49,7 +51,7 @@ class PartEntry(NamedTuple):
     size: int | None
 
 
-class Placement(NamedTuple):
+class Placement(msgspec.Struct, frozen=True):
     """What `place` takes."""
 
     part: str

@@ -126,7 +126,10 @@ class StagedParts:
             DestinationError: the disk is full or fails.
         """
         try:
-            fd = self._create_part(name)
+            try:
+                fd = os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
+            except FileExistsError:
+                fd = self._create_part(name)
             try:
                 written = os.write(fd, body)
                 while written < len(body):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from msgspec.structs import replace
+
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
 from stacpull.store.protocol import Store
@@ -115,7 +117,7 @@ class BodyWriter:
 
     def _named(self, part: IncomingPart, staged: str) -> IncomingPart:
         if staged != part.part or not part.inode:
-            return part._replace(inode=self._destination.rename_part(staged, part.part))
+            return replace(part, inode=self._destination.rename_part(staged, part.part))
         return part
 
 

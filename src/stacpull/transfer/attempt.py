@@ -177,13 +177,13 @@ class Fetcher:
             job.row, job.generation
         )
 
-    def take(self, job: Job, url: str, headers: HeaderFields, content: bytes) -> Received | None:
+    def take(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Received | None:
         """Return the asset if a 200 brought it in one piece, of known length, and all is well with it.
 
         Args:
             job: The asset.
-            url: The URL that answered, as it may be written down.
-            headers: Of the response.
+            url: The URL that answered.
+            fields: Those of the response, names in lower case.
             content: The whole body.
 
         Returns:
@@ -191,16 +191,28 @@ class Fetcher:
         """
         if job.size is not None and job.size != len(content):
             return None
-        if job.checksum is not None or may_state(headers):
+        has_secrets = self.secrets.are_known
+        shown = self.secrets.strip_url(url) if has_secrets else url
+        if job.checksum is not None or may_state(fields):
+            headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in _Attempt(self, job, count_refusal=True).checks(url, _OK, headers):
+            for check in _Attempt(self, job, count_refusal=True).checks(shown, _OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
-        if is_markup(content) and is_page_instead(promised(job.media_type, job.href), headers, content):
+        if is_markup(content) and is_page_instead(
+            promised(job.media_type, job.href), HeaderFields(fields), content
+        ):
             return None
-        validator = Validator() if job.moved else self.validator(headers)
-        return Received(len(content), None, self.secrets.scrub(filename_of(url)), validator, content)
+        name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
+        etag = fields.get(b"etag")
+        if job.moved:
+            validator = Validator()
+        elif etag is None or has_secrets or not etag.isascii():
+            validator = self.validator(HeaderFields(fields))
+        else:
+            validator = Validator(etag.decode().rstrip(" \t"))
+        return Received(len(content), None, name, validator, content)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -21,7 +22,6 @@ from typing import NamedTuple
 from stacpull.digests import Hasher, digest_of, new_hasher
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
-from stacpull.net.fields import HeaderFields
 from stacpull.net.status import is_login_page
 from stacpull.transfer.part_writer import PartWriter
 from stacpull.urls import filename_of, rules_of
@@ -43,7 +43,7 @@ _MAY_BE_A_PAGE = ("text/", "application/xhtml")
 _SUFFIXES_OF_PAGES = frozenset(
     {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
 )
-_BOM = b"\xef\xbb\xbf"
+_MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _SNIFFED = 1024
 
 EARLIER = "an earlier fetch"
@@ -62,12 +62,15 @@ class Check(NamedTuple):
     """False if a mismatch may mean that the statement was misread."""
 
 
-def may_state(headers: HeaderFields) -> bool:
+def may_state(fields: Mapping[bytes, bytes]) -> bool:
     """Return False if the fields of a response state nothing of its content, nor of its coding.
 
     Nearly all servers only send an ETag, which is not an MD5: one look at the names is enough then.
+
+    Args:
+        fields: The fields, names in lower case.
     """
-    return len((headers.get("ETag") or "").strip('"')) == _MD5_HEX or not headers.lacks(_STATING)
+    return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
 def expected_checks(
@@ -348,4 +351,4 @@ def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: b
 
 def is_markup(start: bytes) -> bool:
     """Return True if a body begins as a web page does."""
-    return start[:_SNIFFED].removeprefix(_BOM).lstrip().startswith(b"<")
+    return _MARKUP.match(start, 0, _SNIFFED) is not None

@@ -21,6 +21,8 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from stacpull.digests import Hasher
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Job, Received, Validator
@@ -187,7 +189,7 @@ class ClipFetcher:
             file = await open_clip(version, self._area)
         except NotModifiedError as error:
             if present is None or denies(present.validator, error.headers):
-                return await self._clipped(job._replace(present=None), count_refusal=count_refusal)
+                return await self._clipped(replace(job, present=None), count_refusal=count_refusal)
             return Received(present.size, None, "", unchanged=True)
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))

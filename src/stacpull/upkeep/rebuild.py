@@ -54,12 +54,10 @@ from stacpull.planning.names import path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.selection import Selection
-from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
-from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
-from stacpull.store.store_choice import refuse_bucket
+from stacpull.store.store_choice import open_files, open_store
 from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Finder, Found, weigh
 from stacpull.upkeep.mirror_check import described
 from stacpull.upkeep.reporting import Reporter
@@ -80,14 +78,12 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
         UsageError: the ledger is sound.
         DestinationError: DEST cannot be read or written, or a run is at work on it.
     """
-    refuse_bucket(dest, "rebuilt")
     reason = _reason(dest)
     try:
         with ExitStack() as opened:
-            destination = Destination(dest)
-            opened.callback(destination.close)
+            destination = opened.enter_context(closing(open_store(dest)))
             opened.enter_context(locked(dest))
-            files = opened.enter_context(DirectoryFiles(dest))  # several threads read
+            files = opened.enter_context(closing(open_files(dest)))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
             with translated(new_ledger_path(dest)):
@@ -119,7 +115,7 @@ def _reason(dest: Path) -> str:
 
 def _is_mirror(dest: Path) -> bool:
     try:
-        with DirectoryFiles(dest) as files:
+        with open_files(dest) as files:
             return _OWN in files.directories("") or top_catalog(files) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -130,7 +126,7 @@ def _is_older_than_tree(dest: Path) -> bool:
 
     A backup that was taken during a run leaves such a ledger.
     """
-    with closing(open_reader(dest)) as db, translated(ledger_path(dest)), DirectoryFiles(dest) as files:
+    with closing(open_reader(dest)) as db, translated(ledger_path(dest)), open_files(dest) as files:
         expectations = Expectations(db)
         for entries in files.walk(frozenset({_OWN})):
             paths = [entry.path for entry in entries if entry.path.endswith((".json", ".ndjson"))]
