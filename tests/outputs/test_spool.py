@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import rasterio
 from tests.outputs.conftest import item
 
 import stacpull
-from stacpull.outputs import kerchunk, label_table
+from stacpull.outputs import item_batches, kerchunk, label_table
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.store.inspection import DirectoryFiles
 
@@ -230,3 +231,57 @@ def test_files_of_the_mirror_are_not_replaced(dest: Path, place: str) -> None:
         asyncio.run(stacpull.report(dest, dest / "c" / ".." / place))
     assert (dest / place).read_bytes() == before
     export(dest, dest / "items.parquet", "geoparquet")
+
+
+@pytest.mark.parametrize(("form", "name"), [("csv", "labels.csv"), ("webdataset", "s"), ("torchgeo-v1", "t")])
+def test_the_search_for_classes_is_continued(
+    form: str,
+    name: str,
+    dest: Path,
+    tmp_path: Path,
+    documents_read: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(item_batches, "ITEMS", 1)
+    calm, out = tmp_path / "calm" / name, tmp_path / "stopped" / name
+    for path in (calm, out):
+        path.parent.mkdir()
+    expected = export(dest, calm, form)
+    for at, reads in ((5, 5), (COUNT - 2, COUNT - 7)):
+        stop = asyncio.Event()
+        documents_read.clear()
+
+        def on_event(event: Any, at: int = at, stop: asyncio.Event = stop) -> None:
+            if event.name == "reading labels" and event.done >= at:
+                stop.set()
+
+        with pytest.raises(stacpull.InterruptedRunError):
+            export(dest, out, form, on_event=on_event, stop=stop)
+        assert len(documents_read) <= reads + 1
+    documents_read.clear()
+    assert export(dest, out, form) == expected
+    assert len(documents_read) <= COUNT + 3
+    if form == "csv":
+        assert out.read_bytes() == calm.read_bytes()
+    else:
+        assert not (out / ".classes.spool").exists()
+        assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in calm.iterdir())
+
+
+def test_a_report_that_was_stopped_is_continued(
+    dest: Path, tmp_path: Path, documents_read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_batches, "ITEMS", 1)
+    pages = [tmp_path / name for name in ("calm.html", "stopped.html")]
+    calm, out = pages
+    asyncio.run(stacpull.report(dest, calm))
+    stop = asyncio.Event()
+    with pytest.raises(stacpull.InterruptedRunError):
+        asyncio.run(stacpull.report(dest, out, on_event=lambda e: e.done >= 5 and stop.set(), stop=stop))
+    assert not out.exists()
+    documents_read.clear()
+    asyncio.run(stacpull.report(dest, out))
+    assert len(documents_read) <= COUNT - 5
+    found = [re.sub(r'"written":"[^"]*"', "", page.read_text()) for page in pages]
+    assert found[0] == found[1]
+    assert not (tmp_path / ".stopped.html.spool").exists()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,7 @@ from stacpull.models import Json
 from stacpull.outputs.arrow import JSON_TEXT, fitted, merged_type, storable_type
 from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.item_batches import batch_results
-from stacpull.outputs.item_columns import BBOX, FLAT, Hrefs, ItemColumns, ItemFacts, batches_of
+from stacpull.outputs.item_columns import BBOX, FLAT, Hrefs, ItemColumns, ItemFacts, opened_batch
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions
@@ -74,7 +75,7 @@ def read_items(
 
     Args:
         spool: Continued.
-        path: Where the file will be in the end: hrefs are relative to its directory.
+        path: Where the file will be in the end: hrefs are relative to its directory, unless DEST is a bucket.
         contents: The mirror.
         collections: Ids of the collections to write; empty for all.
         on_progress: Called with the number of items read so far, once per batch.
@@ -82,7 +83,8 @@ def read_items(
     Returns:
         What is known after the last item; it writes the file.
     """
-    to_dest = os.path.relpath(contents.dest.resolve(), path.parent.resolve()).replace(os.sep, "/")
+    relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
+    to_dest = contents.url or relative.replace(os.sep, "/")
     hrefs = Hrefs(to_dest)
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections
@@ -90,11 +92,10 @@ def read_items(
     build = _Build({n: hrefs.collection(f"{safe_segment(n)}/collection.json", d) for n, d in chosen.items()})
     build.resume(spool)
     work, options = "stacpull.outputs.item_columns:columns_work", {"to_dest": to_dest}
-    for position, data in batch_results(contents, spool.state, chosen, work, options):
-        made = _RESULT.decode(data)
-        build.add(made)
+    for position, data in batch_results(contents, spool.state, work, options, collections=chosen):
+        made = build.add(data)
         contents.note_unreadable(made.facts.unreadable_path, made.facts.unreadable)
-        spool.add({**contents.state(position), "facts": build.state()}, made.data)
+        spool.add({**contents.state(position), "facts": build.state()}, data)
         on_progress(build.facts.items)
     return build
 
@@ -143,27 +144,28 @@ class _Build:
     def resume(self, spool: Spool) -> None:
         """Take over the columns that are there."""
         for batch in spool.batches():
-            for columns in batches_of(batch.data):
-                self._merge(columns.schema)
+            self._merge(_RESULT.decode(batch.data))
         if spool.state:
             self.facts = msgspec.convert(spool.state["facts"], ItemFacts)
 
-    def add(self, made: ItemColumns) -> None:
-        """Add the columns of a batch of items."""
+    def add(self, data: bytes) -> ItemColumns:
+        """Add the columns of a batch of items, and return them."""
+        made = _RESULT.decode(data)
         self.facts.add(made.facts)
-        for columns in batches_of(made.data):
-            self._merge(columns.schema)
+        self._merge(made)
+        return made
 
     def write(self, file: BinaryIO, spool: Spool) -> None:
         """Write the Parquet file from the complete spool."""
         schema = self.schema()
-        batches = (columns for batch in spool.batches() for columns in batches_of(batch.data))
+        made = (_RESULT.decode(batch.data) for batch in spool.batches())
+        batches = (opened_batch(data).read_next_batch() for one in made for data in one.batches)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in _row_groups(batches, schema):
                 writer.write_table(table, row_group_size=_ROW_GROUP)
 
-    def _merge(self, schema: pa.Schema) -> None:
-        for field in schema:
+    def _merge(self, made: ItemColumns) -> None:
+        for field in chain.from_iterable(opened_batch(data).schema for data in made.batches):
             known = self._types.get(field.name, pa.null())
             self._types[field.name] = merged_type(known, field.type, field.name, self.facts.mixed)
 

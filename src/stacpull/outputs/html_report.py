@@ -1,6 +1,7 @@
 """`report`: one HTML page about a mirror, without any request to the network.
 
-The page holds numbers, not items: its size does not grow with the mirror.
+The page holds numbers, not items: its size does not grow with the mirror. They are counted batch by batch and
+kept in the spool, from which a report that was killed continues.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
 
 from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
@@ -23,12 +27,18 @@ from stacpull.filters.labels import item_labels
 from stacpull.models import FailureKind, Json
 from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.html_page import PageTemplate, rate_series
-from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem, open_contents
+from stacpull.outputs.item_batches import Work, batch_results
+from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents, parsed
+from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE
 from stacpull.store.atomic import whole_file
 from stacpull.store.lock import is_held
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_K = TypeVar("_K")
 _MOST_LABELS = 60
 """Labels that the charts show, the most frequent ones."""
 _CELLS_ACROSS = 90
@@ -85,10 +95,11 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
 
     with open_contents(dest) as contents:
         contents.refuse_own(out)
-        data = page_data(contents, on_progress)
-        page = render(data)
-        with whole_file(out) as file:
-            file.write(page)
+        with open_spool(out, ["report", contents.digest()]) as spool:
+            data = page_data(contents, spool, on_progress)
+            page = render(data)
+            with whole_file(out) as file:
+                file.write(page)
     return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
 
 
@@ -97,18 +108,23 @@ def render(data: Json) -> bytes:
     return PageTemplate("html_report.js").page(data["title"], data).body
 
 
-def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lambda _items: None) -> Json:
+def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int], None]) -> Json:
     """Return what the page shows: counts by collection, label, place, month, asset key, host and failure.
 
     Args:
         contents: The mirror.
-        on_progress: Called with the number of items read so far.
+        spool: Continued.
+        on_progress: Called with the number of items counted so far.
     """
-    tally = _Tally()
-    for number, item in enumerate(contents.items(), 1):
-        tally.add(item)
-        if number % 1000 == 0:
-            on_progress(number)
+    tally, checksum = _Tally(), hashlib.sha256()
+    for batch in spool.batches():
+        tally.merge(_counted(batch.data, checksum))
+    for position, data in batch_results(contents, spool.state, f"{__name__}:tally_work", {}):
+        counted = _counted(data, checksum)
+        tally.merge(counted)
+        contents.note_unreadable(counted.unreadable_path, counted.unreadable)
+        spool.add(contents.state(position), data)
+        on_progress(tally.items)
     on_progress(tally.items)
     totals, runs = contents.totals(), _runs(contents)
     latest: Mapping[str, Any] = runs[-1] if runs else {}
@@ -125,6 +141,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
         "pending": totals["assets_pending"],
         "bytes": totals["bytes_done"],
         **tally.charts(contents.collections),
+        "checksum": checksum.hexdigest() if tally.is_proven else "",
         "runs": runs[-_MOST_ROWS:],
         "rates": rate_series(contents.rates()),
         "failures": _failures(contents),
@@ -132,52 +149,106 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
     }
 
 
-class _Tally:
-    """Counts over the items of a mirror."""
+def tally_work(_options: Json) -> Work:
+    """Return the function that counts a batch of items, for `item_batches.batch_results`."""
 
-    def __init__(self) -> None:
-        self.items = 0
-        self._collections: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-        self._labels: Counter[str] = Counter()
-        self._pairs: Counter[tuple[str, str]] = Counter()
-        self._cells: Counter[tuple[int, int]] = Counter()
-        self._months: Counter[str] = Counter()
-        self._keys: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-        self._hosts: Counter[str] = Counter()
-        self._checksum = hashlib.sha256()
-        self._is_proven = True
+    def work(items: Iterator[ListedItem]) -> bytes:
+        tally, lines = _Tally(), bytearray()
+        for item in items:
+            document = None if item.text is None else parsed(item.text)
+            if document is None:
+                tally.unreadable += 1
+                tally.unreadable_path = tally.unreadable_path or item.path
+            else:
+                lines += tally.add(MirroredItem(item.collection, item.id, item.path, document))
+        return msgspec.msgpack.encode((tally, zlib.compress(lines, level=1)))
 
-    def add(self, item: MirroredItem) -> None:
-        """Count one item."""
+    return work
+
+
+def _counted(data: bytes, checksum: _Hash) -> _Tally:
+    """Return the counts of a batch; its files are added to the checksum."""
+    tally, lines = _COUNTED.decode(data)
+    checksum.update(zlib.decompress(lines))
+    return tally
+
+
+class _Tally(msgspec.Struct):
+    """Counts over items.
+
+    Attributes:
+        items: Items.
+        unreadable: Documents that cannot be read or decoded.
+        unreadable_path: The first of them, relative to DEST.
+        is_proven: True if all files have a SHA-256.
+        collections: Items, files and bytes by collection.
+        labels: Items by label.
+        pairs: Items by two labels.
+        cells: Items by cell of the finest grid.
+        months: Items by month.
+        keys: Files and bytes by asset key.
+        hosts: Bytes by host.
+    """
+
+    items: int = 0
+    unreadable: int = 0
+    unreadable_path: str = ""
+    is_proven: bool = True
+    collections: dict[str, list[int]] = {}
+    labels: dict[str, int] = {}
+    pairs: dict[tuple[str, str], int] = {}
+    cells: dict[tuple[int, int], int] = {}
+    months: dict[str, int] = {}
+    keys: dict[str, list[int]] = {}
+    hosts: dict[str, int] = {}
+
+    def add(self, item: MirroredItem) -> bytes:
+        """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
         self.items += 1
         properties = item.document.get("properties")
         properties = properties if isinstance(properties, dict) else {}
         labels = sorted(set(item_labels(properties)))
-        self._labels.update(labels)
-        self._pairs.update(combinations(labels, 2))
+        _count(self.labels, labels)
+        _count(self.pairs, combinations(labels, 2))
         time = properties.get("datetime") or properties.get("start_datetime")
         if isinstance(time, str):
-            self._months[time[:7]] += 1
+            _count(self.months, [time[:7]])
         if (cell := _cell(item.document.get("bbox"))) is not None:
-            self._cells[cell] += 1
-        collection = self._collections[item.collection]
+            _count(self.cells, [cell])
+        collection = self.collections.setdefault(item.collection, [0, 0, 0])
         collection[0] += 1
         assets = item.document.get("assets") or {}
+        lines = list[str]()
         for key, file in sorted(local_files(item.path, item.document)):
             collection[1] += 1
             collection[2] += file.size
-            by_key = self._keys[key]
+            by_key = self.keys.setdefault(key, [0, 0])
             by_key[0] += 1
             by_key[1] += file.size
-            self._hosts[_host(assets[key])] += file.size
-            self._is_proven = self._is_proven and bool(file.sha256)
-            self._checksum.update(f"{file.sha256}  {file.path}\n".encode("utf-8", "surrogateescape"))
+            host = _host(assets[key])
+            self.hosts[host] = self.hosts.get(host, 0) + file.size
+            self.is_proven = self.is_proven and bool(file.sha256)
+            lines.append(f"{file.sha256}  {file.path}\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+    def merge(self, more: _Tally) -> None:
+        """Add the counts of items that follow."""
+        self.items += more.items
+        self.is_proven = self.is_proven and more.is_proven
+        _add_counts(self.labels, more.labels)
+        _add_counts(self.pairs, more.pairs)
+        _add_counts(self.cells, more.cells)
+        _add_counts(self.months, more.months)
+        _add_counts(self.hosts, more.hosts)
+        for mine, others in ((self.collections, more.collections), (self.keys, more.keys)):
+            for name, numbers in others.items():
+                mine[name] = [a + b for a, b in zip(mine.get(name, [0] * len(numbers)), numbers, strict=True)]
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
         """Return the part of the page's data that is counted over items."""
-        most = self._labels.most_common(_MOST_LABELS)
+        most = Counter(self.labels).most_common(_MOST_LABELS)
         rank = {name: number for number, (name, _) in enumerate(most)}
-        keys = sorted(self._keys.items(), key=lambda one: -one[1][1])[:_MOST_ROWS]
+        keys = sorted(self.keys.items(), key=lambda one: -one[1][1])[:_MOST_ROWS]
         return {
             "collections": [
                 {
@@ -188,18 +259,30 @@ class _Tally:
                     "files": files,
                     "bytes": size,
                 }
-                for name, (items, files, size) in list(self._collections.items())[:_MOST_ROWS]
+                for name, (items, files, size) in list(self.collections.items())[:_MOST_ROWS]
             ],
-            "collections_left_out": max(0, len(self._collections) - _MOST_ROWS),
+            "collections_left_out": max(0, len(self.collections) - _MOST_ROWS),
             "labels": [(_cut(name), count) for name, count in most],
-            "labels_left_out": len(self._labels) - len(most),
-            "pairs": [[rank[a], rank[b], n] for (a, b), n in self._pairs.items() if a in rank and b in rank],
-            "months": sorted(self._months.items())[-_MOST_ROWS:],
+            "labels_left_out": len(self.labels) - len(most),
+            "pairs": [[rank[a], rank[b], n] for (a, b), n in self.pairs.items() if a in rank and b in rank],
+            "months": sorted(self.months.items())[-_MOST_ROWS:],
             "keys": [[_cut(key), *numbers] for key, numbers in keys],
-            "hosts": [(_cut(host), count) for host, count in self._hosts.most_common(_MOST_ROWS)],
-            "map": _map(self._cells),
-            "checksum": self._checksum.hexdigest() if self._is_proven else "",
+            "hosts": [(_cut(host), count) for host, count in Counter(self.hosts).most_common(_MOST_ROWS)],
+            "map": _map(self.cells),
         }
+
+
+_COUNTED = msgspec.msgpack.Decoder(tuple[_Tally, bytes])
+
+
+def _count(counts: dict[_K, int], keys: Iterable[_K]) -> None:
+    for key in keys:
+        counts[key] = counts.get(key, 0) + 1
+
+
+def _add_counts(counts: dict[_K, int], more: Mapping[_K, int]) -> None:
+    for key, count in more.items():
+        counts[key] = counts.get(key, 0) + count
 
 
 def _cell(box: object) -> tuple[int, int] | None:

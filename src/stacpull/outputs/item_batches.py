@@ -64,22 +64,29 @@ class _Setup(msgspec.Struct):
 
 
 def batch_results(
-    contents: MirrorContents, state: Json, collections: Container[str] | None, work: str, options: Json
+    contents: MirrorContents,
+    state: Json,
+    work: str,
+    options: Json,
+    *,
+    collections: Container[str] | None = None,
+    linked: bool = True,
 ) -> Iterator[BatchResult]:
     """Yield what is made of each batch of items, in the order of the items.
 
     Args:
         contents: The mirror.
         state: As `MirrorContents.state` gave it: batches begin behind it.
-        collections: Ids of the collections whose items are taken; None for all.
         work: `module:function`. The function takes `options` and returns the `Work`.
         options: Its argument; plain values.
+        collections: Ids of the collections whose items are taken; None for all.
+        linked: False to leave out items that were reached through a link of another one.
 
     Raises:
         DestinationError: The ledger or a document cannot be read.
         WorkerError: A process cannot be started, or ended.
     """
-    batches = _batches(contents, contents.listed(state, collections))
+    batches = _batches(contents, contents.listed(state, collections, linked=linked))
     is_local = isinstance(contents.files, DirectoryFiles)
     processes = min(MOST_PROCESSES, available_processors()) if is_local else 1
     if processes == 1 or contents.items_total < FEWEST_ITEMS:
@@ -138,7 +145,7 @@ def _loaded(work: str, options: Json) -> Work:
 
 
 def _read(items: list[ListedItem], read: Callable[[str], bytes | None]) -> Iterator[ListedItem]:
-    return (item if item.text is not None else item._replace(text=read(item.path)) for item in items)
+    return (item if item.text is not None else ListedItem(*item[:-1], read(item.path)) for item in items)
 
 
 class BatchWorker:

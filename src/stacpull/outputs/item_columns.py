@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import shapely
@@ -32,6 +34,8 @@ FLAT = ("xmin", "ymin", "xmax", "ymax")
 _WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 BBOX = pa.struct([(name, pa.float64()) for name in FLAT])
 _BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in _WITH_HEIGHT])
+_FEWEST_POINTS = 4
+"""Of a closed ring."""
 _MOST_BYTES = 2 << 20
 """Bytes of documents that are held in memory, about."""
 _TIMES = (
@@ -109,11 +113,11 @@ class ItemColumns(msgspec.Struct):
 
     Attributes:
         facts: What is known of them.
-        data: Their columns, for `batches_of`.
+        batches: Their columns, in one or more batches of Arrow's IPC format.
     """
 
     facts: ItemFacts
-    data: bytes
+    batches: list[bytes]
 
 
 def columns_work(options: Json) -> Work:
@@ -130,7 +134,7 @@ def columns_work(options: Json) -> Work:
             more, columns = _columns(some, hrefs)
             facts.add(more)
             data.append(_encoded(columns))
-        return msgspec.msgpack.encode(ItemColumns(facts, b"".join(data)))
+        return msgspec.msgpack.encode(ItemColumns(facts, data))
 
     return work
 
@@ -221,6 +225,11 @@ class _TakenApart:
         return {f"properties:{n}" if n in MEMBERS else n: texts for n, texts in columns.items()}
 
     def _geometries(self, values: Sequence[msgspec.Raw]) -> pa.Array:
+        rings = _plain_polygons(values)
+        if rings is not None:
+            self.facts.geometry_types.add("Polygon")
+            self.facts.bounds = [*rings.min(axis=(0, 1)).tolist(), *rings.max(axis=(0, 1)).tolist()]
+            return _polygon_wkb(rings)
         texts = [None if value == _NULL else bytes(value) for value in values]
         shapes = shapely.from_geojson(texts, on_invalid="ignore")
         for row in (shapely.is_missing(shapes) & [text is not None for text in texts]).nonzero()[0]:
@@ -245,6 +254,40 @@ def _members_of(properties: msgspec.Raw) -> dict[str, msgspec.Raw]:
         return {}
 
 
+def _plain_polygons(texts: Sequence[msgspec.Raw]) -> npt.NDArray[np.float64] | None:
+    """Return the rings of geometries that are polygons of one ring, all with as many points, as most are.
+
+    Returns:
+        Polygon, point, longitude and latitude; None if any of the geometries is different.
+    """
+    geometries = decoded(texts)
+    try:
+        found = np.array([one["coordinates"] for one in geometries if one["type"] == "Polygon"])
+    except (TypeError, KeyError, ValueError):
+        return None
+    is_plain = (
+        found.dtype.kind in "fi"
+        and found.ndim == 4  # noqa: PLR2004 - polygon, ring, point, coordinate
+        and found.shape[0] == len(geometries)
+        and found.shape[1] == 1
+        and found.shape[2] >= _FEWEST_POINTS
+        and found.shape[3] == 2  # noqa: PLR2004 - longitude and latitude
+    )
+    rings = found[:, 0].astype(np.float64) if is_plain else found
+    return rings if is_plain and (rings[:, 0] == rings[:, -1]).all() else None
+
+
+def _polygon_wkb(rings: npt.NDArray[np.float64]) -> pa.Array:
+    count, points, _ = rings.shape
+    fields = [("order", "u1"), ("type", "<u4"), ("rings", "<u4"), ("points", "<u4")]
+    wkb = np.empty(count, np.dtype([*fields, ("ring", "<f8", (points, 2))]))
+    wkb["order"], wkb["type"], wkb["rings"], wkb["points"], wkb["ring"] = 1, 3, 1, points, rings
+    data = pa.py_buffer(wkb.tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(wkb.itemsize), count, [None, data]).cast(
+        pa.binary()
+    )
+
+
 def _closed(geometry: Any) -> shapely.Geometry | None:
     """Return a geometry whose rings may be open, which many label items have; None if it is not one."""
     try:
@@ -254,6 +297,12 @@ def _closed(geometry: Any) -> shapely.Geometry | None:
 
 
 def _bboxes(values: Sequence[Any]) -> pa.Array:
+    try:
+        found = np.array(values)
+    except ValueError:  # they differ in length
+        found = np.array(None)
+    if found.dtype.kind in "fi" and found.shape == (len(values), len(FLAT)):
+        return pa.StructArray.from_arrays([*found.T.astype(np.float64)], fields=[*BBOX])
     boxes = [value if _is_bbox(value) else None for value in values]
     height = any(box is not None and len(box) == len(_WITH_HEIGHT) for box in boxes)
     names = {len(FLAT): FLAT, len(_WITH_HEIGHT): _WITH_HEIGHT}
@@ -296,20 +345,22 @@ def _encoded(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def batches_of(data: bytes) -> Iterator[pa.RecordBatch]:
-    """Yield the columns that are in the data of an `ItemColumns`."""
-    options = pa.ipc.IpcReadOptions(use_threads=False)
-    with pa.BufferReader(data) as reader:
-        while reader.tell() < len(data):
-            yield from pa.ipc.open_stream(reader, options=options)
+def opened_batch(data: bytes) -> pa.RecordBatchReader:
+    """Return a reader of one of the batches of an `ItemColumns`."""
+    return pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False))
 
 
 class Hrefs:
-    """Hrefs of documents in DEST as seen from the directory of the file that is written."""
+    """Hrefs of documents in DEST as seen from the directory of the file that is written.
+
+    They are URLs if DEST is a bucket. A key stands in these as it is, and not percent-encoded.
+    """
 
     def __init__(self, to_dest: str) -> None:
         """Take the href of DEST."""
-        self._to_dest = to_dest
+        is_bucket = to_dest.startswith("s3://")
+        self._url = to_dest if is_bucket else None
+        self._to_dest = "." if is_bucket else to_dest
         self._above: str | None = None
         """The directory above that of the last document."""
         self._above_href = ""
@@ -353,18 +404,21 @@ class Hrefs:
     def _move(self, holders: Iterable[Json], directory: str) -> None:
         for holder in holders:
             href = holder.get("href")
-            if not isinstance(href, str) or not href.startswith(("./", "../")):
+            if not isinstance(href, str) or href[:1] != "." or not href.startswith(("./", "../")):
                 continue
             if href[1] == "/":
-                path = directory + href[2:]
-                holder["href"] = path if path.startswith("../") else f"./{path.removeprefix('./')}"
+                holder["href"] = self._seen(directory + href[2:])
                 continue
             known = self._from_above.get(href)
             if known is None:
-                path = posixpath.normpath(directory + href)
-                known = path if path.startswith("../") else f"./{path.removeprefix('./')}"
-                self._from_above[href] = known
+                known = self._from_above[href] = self._seen(posixpath.normpath(directory + href))
             holder["href"] = known
+
+    def _seen(self, path: str) -> str:
+        """Return the href of what is at a path, which is percent-encoded."""
+        if self._url is not None:
+            return f"{self._url}/{unquote(path.removeprefix('./'))}"
+        return path if path.startswith("../") else f"./{path.removeprefix('./')}"
 
 
 def without_tree(collection: Json) -> Json:

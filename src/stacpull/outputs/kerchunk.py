@@ -284,10 +284,8 @@ def _mirrored(
     state: Json,
 ) -> Iterator[_RasterGroup]:
     """Yield the TIFFs of each item of a mirror."""
-    for item in contents.items(state):
+    for item in contents.items(state, options.collections or None):
         on_progress(contents.position)
-        if options.collections and item.collection not in options.collections:
-            continue
         rasters, others = list[_Raster](), 0
         for key, file in local_files(item.path, item.document):
             layout = _read_layout(contents.files, file.path)

@@ -4,13 +4,14 @@ Columns: `id`, `collection`, `split`, `datetime`, `cloud_and_shadow`, `seasonal_
 column per class with 1 or 0 (named as the class), `paths` and `sha256` (objects by asset key). Paths are
 relative to the directory of the table, or URLs if DEST is a bucket. Lists and objects are JSON text.
 
-The first pass over the items finds the classes, the second one makes the rows and keeps them in the spool,
+The first pass over the items finds the classes, the second one makes the rows. Both are kept in the spool,
 from which an export that was killed continues.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,10 @@ def export_labels(
     except UnicodeEncodeError as error:
         raise UsageError("The path of DEST is not UTF-8, which label tables cannot have.") from error
     with open_spool(out, ["labels", contents.digest(), prefix, options]) as spool:
-        samples = Samples(contents, options, on_progress, spool.state.get("classes"))
+        samples = Samples(contents, options, on_progress, spool)
         count = _read_samples(spool, samples, prefix, on_progress)
         classes = [Column(name, "integer") for name in samples.classes]
-        rows = (row for batch in spool.batches() for row in orjson.loads(batch.data))
-        write_table(out, (*_COLUMNS, *classes), rows)
+        write_table(out, (*_COLUMNS, *classes), _rows(spool))
     return ExportReport(count, (out.name,), out.stat().st_size, samples.notes())
 
 
@@ -66,11 +66,8 @@ def _read_samples(
     on_progress: OnProgress,
 ) -> int:
     """Make the rows that are not in the spool yet; return how many there are."""
-    for batch in spool.batches():
-        samples.take_back(row[0] for row in orjson.loads(batch.data))
+    samples.take_back(row[0] for row in _rows(spool))
     count: int = spool.state.get("count", 0)
-    if not spool.state:
-        spool.add({"classes": samples.classes, "count": 0}, b"[]")
     on_progress(count)
     found = samples.after(spool.state)
     while rows := [_row(samples, sample, prefix) for sample in islice(found, _BATCH)]:
@@ -79,6 +76,13 @@ def _read_samples(
         spool.add(state, orjson.dumps(rows))
         on_progress(count)
     return count
+
+
+def _rows(spool: Spool) -> Iterator[Any]:
+    """Yield the rows; the batches before them have the labels that were found."""
+    for batch in spool.batches():
+        if "classes" in batch.state:
+            yield from orjson.loads(batch.data)
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:

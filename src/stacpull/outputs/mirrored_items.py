@@ -98,16 +98,19 @@ class MirrorContents:
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
         self.items_total = sum(views.count_items(db, row.row) for row in self._rows)
 
-    def items(self, state: Json | None = None) -> Iterator[MirroredItem]:
-        """Yield the items, sorted by collection and id.
-
-        Args:
-            state: As `state` gave it, to yield the items behind it; None for all.
+    def items(
+        self,
+        state: Json | None = None,
+        collections: Container[str] | None = None,
+        *,
+        linked: bool = True,
+    ) -> Iterator[MirroredItem]:
+        """Yield the items, sorted by collection and id; the arguments are those of `listed`.
 
         Raises:
             DestinationError: The ledger or a document cannot be read.
         """
-        for item in self.listed(state):
+        for item in self.listed(state, collections, linked=linked):
             text = self.read(item.path) if item.text is None else item.text
             document = None if text is None else parsed(text)
             if document is None:
@@ -116,7 +119,11 @@ class MirrorContents:
                 yield MirroredItem(item.collection, item.id, item.path, document, item.is_linked)
 
     def listed(
-        self, state: Json | None = None, collections: Container[str] | None = None
+        self,
+        state: Json | None = None,
+        collections: Container[str] | None = None,
+        *,
+        linked: bool = True,
     ) -> Iterator[ListedItem]:
         """Yield the items as `items` does, without reading their documents.
 
@@ -125,6 +132,7 @@ class MirrorContents:
         Args:
             state: As `state` gave it, to yield the items behind it; None for all.
             collections: Ids of the collections whose items are listed; None for all.
+            linked: False to leave out items that were reached through a link of another one.
 
         Raises:
             DestinationError: The ledger cannot be read.
@@ -138,7 +146,7 @@ class MirrorContents:
             listed = self._in_lines(row, lines) if self._is_there(lines) else self._in_files(row)
             for item in listed:
                 self.position += 1
-                if self.position > passed:
+                if self.position > passed and (linked or not item.is_linked):
                     yield item
 
     def state(self, position: int | None = None) -> Json:

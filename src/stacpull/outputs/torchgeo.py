@@ -31,7 +31,7 @@ from stacpull.filters.properties import read_flag
 from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull.outputs.webdataset import export_directory
+from stacpull.outputs.webdataset import export_directory, open_class_spool
 from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_error
@@ -65,9 +65,13 @@ def export_torchgeo_v1(
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
     tree = _Tree(contents.dest, out, options)
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
-    with export_directory(out), ExitStack() as opened:
+    with (
+        export_directory(out),
+        open_class_spool(contents, out, options) as spool,
+        ExitStack() as opened,
+    ):
         lists = {split: opened.enter_context(whole_file(out / name)) for split, name in names.items()}
-        for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
+        for sample, patch in tree.patches(Samples(contents, options, on_progress, spool), on_progress):
             folder = f"BigEarthNet-v1.0/{patch.name}"
             tree.place(patch.files["s2"], folder, patch.name)
             tree.place_labels(sample, patch.files["labels"], folder, patch.name)
@@ -100,6 +104,7 @@ def export_torchgeo_v2(
 
     if options.nomenclature == "clc43":
         raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
+    options = options._replace(nomenclature="ben19")
     tree = _Tree(contents.dest, out, options)
     schema = pa.schema(
         [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
@@ -108,10 +113,11 @@ def export_torchgeo_v2(
     )  # fmt: skip
     with (
         export_directory(out),
+        open_class_spool(contents, out, options) as spool,
         whole_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        samples = Samples(contents, options._replace(nomenclature="ben19"), on_progress)
+        samples = Samples(contents, options, on_progress, spool)
         rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches(samples, on_progress))
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))

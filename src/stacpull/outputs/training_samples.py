@@ -10,12 +10,16 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import orjson
+
 from stacpull.errors import UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
 from stacpull.models import Json
 from stacpull.outputs.export_report import OnProgress
-from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
+from stacpull.outputs.item_batches import Work, batch_results
+from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, parsed
+from stacpull.outputs.spool import Spool
 
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
@@ -80,21 +84,23 @@ class Samples:
         contents: MirrorContents,
         options: SampleOptions,
         on_progress: OnProgress,
-        classes: Sequence[str] | None = None,
+        spool: Spool,
     ) -> None:
-        """Find the classes.
+        """Find the classes: in the spool, if an earlier export has found them, else in the items.
 
         Args:
             contents: The mirror.
             options: Which samples, and their labels.
             on_progress: Called with the number of items that were read for their classes.
-            classes: Those that an earlier export found; None to read the items for them.
+            spool: Its state has the `classes` afterwards.
         """
         self._contents = contents
         self._options = options
         self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
         self.left_out = 0
-        self.classes = self._classes(on_progress) if classes is None else tuple(classes)
+        if "classes" not in spool.state:
+            spool.add({"classes": self._classes(on_progress, spool)}, b"[]")
+        self.classes = tuple(spool.state["classes"])
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
@@ -140,11 +146,9 @@ class Samples:
         return [int(name in present) for name in self.classes]
 
     def _items(self, state: Json) -> Iterator[MirroredItem]:
-        chosen = self._options.collections
-        items = self._contents.items(state)
-        return (i for i in items if not i.is_linked and (not chosen or i.collection in chosen))
+        return self._contents.items(state, self._options.collections or None, linked=False)
 
-    def _classes(self, on_progress: OnProgress) -> tuple[str, ...]:
+    def _classes(self, on_progress: OnProgress, spool: Spool) -> tuple[str, ...]:
         if self._options.nomenclature is not None:
             return _CLASSES[self._options.nomenclature]
         listed: dict[str, str] = {}
@@ -152,15 +156,21 @@ class Samples:
             for names in class_list([], document).values():
                 listed.update({fold(name): name for name in names})
         met: dict[str, str] = {}
-        for number, item in enumerate(self._items({}), 1):
-            on_progress(number, "reading labels")
-            met.update({fold(name): name for name in self._named(item)})
+        for batch in spool.batches():
+            met.update(orjson.loads(batch.data))
+        work, options = f"{__name__}:labels_work", {"label_property": self._options.label_property}
+        chosen = self._options.collections or None
+        for position, data in batch_results(
+            self._contents, spool.state, work, options, collections=chosen, linked=False
+        ):
+            met.update(orjson.loads(data))
+            spool.add(self._contents.state(position), data)
+            on_progress(position, "reading labels")
         others = sorted(name for folded, name in met.items() if folded not in listed)
         return (*(name for folded, name in listed.items() if folded in met), *others)
 
     def _named(self, item: MirroredItem) -> list[str]:
-        properties = item.document.get("properties")
-        names = item_labels(properties if isinstance(properties, dict) else {}, self._options.label_property)
+        names = _label_names(item.document, self._options.label_property)
         if self._options.nomenclature == "ben19":
             return [_TO_BEN19[fold(name)] for name in names if fold(name) in _TO_BEN19]
         return names
@@ -192,6 +202,29 @@ class Samples:
                 document = None if path is None else self._contents.document(path)
                 if path is not None and document is not None:
                     yield path, document
+
+
+def labels_work(options: Json) -> Work:
+    """Return the function that finds the labels of a batch of items, as JSON: folded name to name.
+
+    Args:
+        options: `label_property`, as in `SampleOptions`.
+    """
+
+    def work(items: Iterator[ListedItem]) -> bytes:
+        met: dict[str, str] = {}
+        for item in items:
+            document = None if item.text is None else parsed(item.text)
+            names = _label_names(document or {}, options["label_property"])
+            met.update({fold(name): name for name in names})
+        return orjson.dumps(met)
+
+    return work
+
+
+def _label_names(document: Json, label_property: str | None) -> list[str]:
+    properties = document.get("properties")
+    return item_labels(properties if isinstance(properties, dict) else {}, label_property)
 
 
 def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:

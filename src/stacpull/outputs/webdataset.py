@@ -26,6 +26,7 @@ from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import DestinationError, StacpullError, UsageError
 from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 from stacpull.store.atomic import locked_file, whole_file
 from stacpull.store.disk_errors import destination_error
@@ -35,6 +36,7 @@ _BLOCK = 512
 """Bytes of a tar header; contents are padded to a multiple of it."""
 _LIST = "shards.json"
 _MARKER = ".stacpull-export"
+_CLASSES = ".classes.spool"
 _OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
 _COLUMNS: Final = (
     Column("key"), Column("id"), Column("collection"), Column("labels", "json"),
@@ -83,8 +85,8 @@ def export_webdataset(
         StacpullError: A file of the mirror is damaged.
     """
     check_table(out.parent / "samples.parquet")
-    with export_directory(out):
-        samples = Samples(contents, options, on_progress)
+    with export_directory(out), open_class_spool(contents, out, options) as spool:
+        samples = Samples(contents, options, on_progress, spool)
         return _write_shards(contents, out, options, samples, on_progress, shard_bytes, shard_samples)
 
 
@@ -342,6 +344,14 @@ def export_directory(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def open_class_spool(contents: MirrorContents, out: Path, options: SampleOptions) -> Iterator[Spool]:
+    """Open the spool that keeps the classes of an export to the directory `out` until it is complete."""
+    depends_on = ["classes", contents.digest(), options._replace(splits={})]
+    with open_spool(out, depends_on, out / _CLASSES) as spool:
+        yield spool
 
 
 def _remove_others(out: Path, names: Iterable[str]) -> None:
