@@ -201,8 +201,8 @@ def _fork_store() -> None:
         process = forked.pop()
         near, far = socket.socketpair()
         with ours, far:
-            environment = child_process._environment()
-            socket.send_fds(ours, [json.dumps(environment).encode()], [far.fileno(), *inherited])
+            asked = json.dumps([child_process._environment(), *arguments]).encode()
+            socket.send_fds(ours, [asked], [far.fileno(), *inherited])
         child_process._running.add(process)
         return process, near
 
@@ -223,9 +223,10 @@ def _become_store(asked: socket.socket) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        environment, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 2)
+        request, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 2)
         asked.close()
-        if environment:
+        if request:
+            environment, *arguments = json.loads(request)
             from stacpull.engine.store_server import main  # noqa: PLC0415 - it is imported by then
 
             Path("/proc/self/comm").write_text(STORE_NAME)
@@ -234,8 +235,8 @@ def _become_store(asked: socket.socket) -> NoReturn:
             os.dup2(nothing, 1)
             os.close(nothing)
             os.environ.clear()
-            os.environ.update(json.loads(environment))
-            sys.argv = ["-c", str(descriptors[0])]
+            os.environ.update(environment)
+            sys.argv = ["-c", str(descriptors[0]), *arguments]
             gc.set_threshold(100_000)
             main()
     except BaseException:  # noqa: BLE001 - nothing of the child may run the code of its parent

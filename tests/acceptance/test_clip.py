@@ -428,7 +428,9 @@ def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
         with Running(
             arguments if before == 0 else ["resume", str(dest), "--per-host", "2"], environment()
         ) as process:
-            wait_until(lambda: len(list(dest.glob("scenes/*/data.tif"))) > before + 1)  # noqa: B023
+            wait_until(
+                lambda: len(list(dest.glob("scenes/*/data.tif"))) > before + 1 or not process.is_alive()  # noqa: B023
+            )
             process.signal(signal.SIGKILL)
             process.process.wait()
         for path in dest.glob("scenes/*/data.tif"):

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import orjson
+import pystac
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,3 +218,7 @@ def test_a_current_document_without_extensions_becomes_what_pystac_makes_of_it(
     monkeypatch.setattr(collection, "_CURRENT", re.compile("never"))
     of_pystac = stored({**source, "stac_version": version})
     assert (made, list(made)) == (of_pystac, list(of_pystac))
+
+
+def test_the_version_is_that_of_pystac() -> None:
+    assert pystac.get_stac_version() == collection.STAC_VERSION

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from tests.acceptance.command import Ran, environment, run
@@ -200,6 +201,7 @@ def test_outputs_of_a_mirror_in_a_bucket(
         sync.export(dest, out, "webdataset")
         sync.export(dest, out.with_suffix(".json"), "kerchunk")
         sync.export(dest, out.with_suffix(".csv"), "csv")
+        sync.export(dest, out.with_suffix(".parquet"))
         sync.report(dest, out.with_suffix(".html"))
     assert tree(tmp_path / "of-bucket") == tree(tmp_path / "of-disk") != {}
     references = (tmp_path / "of-disk.json").read_text()
@@ -209,10 +211,14 @@ def test_outputs_of_a_mirror_in_a_bucket(
         urls = [url for row in csv.DictReader(file) for url in json.loads(row["paths"]).values()]
     keys_of_assets = {url.removeprefix(f"{location.url}/") for url in urls}
     assert keys_of_assets == {key for key in objects(s3, location) if key.endswith(".bin")}
+    indexed = pq.read_table(tmp_path / "of-bucket.parquet").to_pylist()
+    assert {row["assets"]["data"]["href"] for row in indexed} == set(urls)
+    assert {link["href"] for row in indexed for link in row["links"]} <= {
+        f"{location.url}/{key}" for key in objects(s3, location)
+    }
     assert "col0" in (tmp_path / "of-bucket.html").read_text()
-    for form in ("torchgeo-v1", "geoparquet"):
-        with pytest.raises(UsageError, match=f"it cannot be exported as {form} yet"):
-            sync.export(work, tmp_path / "out.parquet", form)
+    with pytest.raises(UsageError, match="it cannot be exported as torchgeo-v1 yet"):
+        sync.export(work, tmp_path / "out", "torchgeo-v1")
     with pytest.raises(UsageError, match="The files of this mirror are in s3://"):
         sync.merge(tmp_path / "new", [work])
 

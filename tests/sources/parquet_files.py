@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.outputs.geoparquet import read_items
-from stacpull.outputs.mirrored_items import MirroredItem
+from stacpull.outputs.mirrored_items import ListedItem
 from stacpull.outputs.spool import open_spool
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
@@ -85,15 +85,26 @@ class Contents:
     def __init__(self, items: Sequence[Json], collections: Mapping[str, Json]) -> None:
         self.dest = Path("/mirror")
         self.collections = dict(collections)
-        self.unreadable: list[str] = []
+        self.files = None
+        self.items_total = len(items)
+        self.position = 0
         self._items = items
 
-    def state(self) -> Json:
+    def state(self, _position: int | None = None) -> Json:
         return {}
 
-    def items(self, _after: Json | None = None) -> AsyncIterator[MirroredItem] | Any:
+    def listed(self, *_: object) -> Iterator[ListedItem]:
         for one in self._items:
-            yield MirroredItem(one["collection"], one["id"], f"{one['collection']}/{one['id']}/i.json", one)
+            self.position += 1
+            path = f"{one['collection']}/{one['id']}/i.json"
+            text = json.dumps(one).encode()
+            yield ListedItem(one["collection"], one["id"], path, is_linked=False, text=text)
+
+    def read(self, path: str) -> bytes:
+        raise AssertionError(f"{path} is in the listing")
+
+    def note_unreadable(self, path: str, count: int) -> None:
+        assert not count, path
 
 
 def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
-import pystac
 from msgspec.structs import replace
 
-from stacpull.catalog.collection import collection_document
+from stacpull.catalog.collection import STAC_VERSION, collection_document
 from stacpull.catalog.item import encode_item
 from stacpull.catalog.item_assets import provenance_links, with_items_parquet
 from stacpull.catalog.references import reference
@@ -101,13 +100,17 @@ def write_catalogs(
             for entry in unless(is_stopped, entries)
         ]
         names = [name for name, _ in children]
-        catalog = pystac.Catalog(
-            id=catalog_id(source), title=_title(names, source), description=MIRRORED_FROM + source
-        )
-        document = catalog.to_dict(include_self_link=False, transform_hrefs=False)
         links = [_link("child", path, "", title=name) for name, path in children]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
-        update("catalog.json", {**document, "links": [_link("root", "catalog.json", ""), *links]})
+        catalog = {
+            "type": "Catalog",
+            "id": catalog_id(source),
+            "stac_version": STAC_VERSION,
+            "description": MIRRORED_FROM + source,
+            "links": [_link("root", "catalog.json", ""), *links],
+            "title": _title(names, source),
+        }
+        update("catalog.json", catalog)
     except OSError as error:
         raise destination_error(error, Path(files.name)) from error
     return update.written
@@ -241,7 +244,7 @@ def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Js
     first = (number - 1) * ITEMS_PER_CATALOG + 1
     return {
         "type": "Catalog",
-        "stac_version": pystac.get_stac_version(),
+        "stac_version": STAC_VERSION,
         "id": _sub_catalog_id(entry, number),
         "title": f"Items {first} to {first + items - 1}",
         "description": f"A part of the items of {entry.id}.",

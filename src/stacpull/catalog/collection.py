@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import pystac
-
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.catalog.members import CORE, core_members
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
+STAC_VERSION = "1.1.0"
+"""What pystac writes."""
 _CURRENT = re.compile(r"1\.[01]\.\d+")
 _FIRST = ("type", "id", "stac_version", "description", "links")
 _LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets", "deprecated")
@@ -124,13 +124,15 @@ def _migrated(document: Json, version: str) -> Json:
 
 def _in_order(document: Json) -> Json:
     """Return a document in a current version, its members in pystac's order, without those it leaves out."""
-    found = {**document, "links": [], "stac_version": pystac.get_stac_version()}
+    found = {**document, "links": [], "stac_version": STAC_VERSION}
     found = {name: value for name, value in found.items() if name != "assets" or value}
     others = (name for name in found if not (name in _FIRST or name in _LAST or name == "stac_extensions"))
     return {name: found[name] for name in (*_FIRST, *others, *_LAST) if name in found}
 
 
 def _through_pystac(document: Json) -> Json:
+    import pystac  # noqa: PLC0415 - few collections need it
+
     try:
         with warnings.catch_warnings():
             # What pystac could not migrate stays as it was; the user of a mirror cannot do anything about it.

@@ -26,7 +26,7 @@ from stacpull.store.atomic import remove_file
 from stacpull.store.protocol import Store
 
 if TYPE_CHECKING:
-    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry
 
 ITEMS_PARQUET: Final = "items.parquet"
 """Its path, relative to DEST."""
@@ -59,7 +59,7 @@ def update_items_parquet(
         DestinationError: It cannot be written, or a file of that name is not part of this mirror.
         InterruptedRunError: It was stopped; the file is what it was.
     """
-    from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - it imports pystac
+    from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - few runs need it
 
     documents = {
         entry.id: encode_item(

@@ -41,7 +41,7 @@ from stacpull.redact import Secrets
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
-    from stacpull.catalog.catalog_tree import CollectionEntry  # it imports pystac
+    from stacpull.catalog.catalog_tree import CollectionEntry
     from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
@@ -334,7 +334,7 @@ class MirrorOperations:
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         heap.trim()
-        from stacpull.engine import catalogs  # noqa: PLC0415 - it imports pystac
+        from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
 
         notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None

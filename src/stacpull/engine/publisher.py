@@ -417,7 +417,8 @@ class Publisher:
         results = placing.results()
         for (arrival, part), failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
             if failure is None:
-                self._note_digest(arrival)
+                if arrival.sha256 is None:
+                    self._note_digest(arrival)
                 self._renamed.done.append(arrival)
                 if self.adopting:
                     self._store.drop_part(part)  # a hard link of what lay there outlives its rename
@@ -429,7 +430,7 @@ class Publisher:
 
     def _note_digest(self, arrival: Arrival) -> None:
         """Have the digest of a file recorded that the service of DEST has copied: it was not known before."""
-        if arrival.sha256 is None and self._checksum is not None and not self._store.is_local:
+        if self._checksum is not None and not self._store.is_local:
             found = self._store.look_at(arrival.path, hashed=True, algorithm=self._checksum)
             outcomes.note_digest(self._db, arrival.row, arrival.generation, found.sha256)
 

@@ -22,7 +22,10 @@ class Format(NamedTuple):
 
 FORMATS: Final[Mapping[str, Format]] = {
     "geoparquet": Format(
-        "stacpull.outputs.geoparquet:export_geoparquet", "an index of the items", needs_pyarrow=True
+        "stacpull.outputs.geoparquet:export_geoparquet",
+        "an index of the items",
+        needs_pyarrow=True,
+        reads_buckets=True,
     ),
     "webdataset": Format(
         "stacpull.outputs.webdataset:export_webdataset",

@@ -75,7 +75,7 @@ def read_items(
 
     Args:
         spool: Continued.
-        path: Where the file will be in the end: hrefs are relative to its directory.
+        path: Where the file will be in the end: hrefs are relative to its directory, unless DEST is a bucket.
         contents: The mirror.
         collections: Ids of the collections to write; empty for all.
         on_progress: Called with the number of items read so far, once per batch.
@@ -83,7 +83,8 @@ def read_items(
     Returns:
         What is known after the last item; it writes the file.
     """
-    to_dest = os.path.relpath(contents.dest.resolve(), path.parent.resolve()).replace(os.sep, "/")
+    relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
+    to_dest = contents.url or relative.replace(os.sep, "/")
     hrefs = Hrefs(to_dest)
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections

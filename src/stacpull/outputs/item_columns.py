@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 import numpy as np
@@ -351,11 +351,16 @@ def opened_batch(data: bytes) -> pa.RecordBatchReader:
 
 
 class Hrefs:
-    """Hrefs of documents in DEST as seen from the directory of the file that is written."""
+    """Hrefs of documents in DEST as seen from the directory of the file that is written.
+
+    They are URLs if DEST is a bucket. A key stands in these as it is, and not percent-encoded.
+    """
 
     def __init__(self, to_dest: str) -> None:
         """Take the href of DEST."""
-        self._to_dest = to_dest
+        is_bucket = to_dest.startswith("s3://")
+        self._url = to_dest if is_bucket else None
+        self._to_dest = "." if is_bucket else to_dest
         self._above: str | None = None
         """The directory above that of the last document."""
         self._above_href = ""
@@ -402,15 +407,18 @@ class Hrefs:
             if not isinstance(href, str) or href[:1] != "." or not href.startswith(("./", "../")):
                 continue
             if href[1] == "/":
-                path = directory + href[2:]
-                holder["href"] = path if path.startswith("../") else f"./{path.removeprefix('./')}"
+                holder["href"] = self._seen(directory + href[2:])
                 continue
             known = self._from_above.get(href)
             if known is None:
-                path = posixpath.normpath(directory + href)
-                known = path if path.startswith("../") else f"./{path.removeprefix('./')}"
-                self._from_above[href] = known
+                known = self._from_above[href] = self._seen(posixpath.normpath(directory + href))
             holder["href"] = known
+
+    def _seen(self, path: str) -> str:
+        """Return the href of what is at a path, which is percent-encoded."""
+        if self._url is not None:
+            return f"{self._url}/{unquote(path.removeprefix('./'))}"
+        return path if path.startswith("../") else f"./{path.removeprefix('./')}"
 
 
 def without_tree(collection: Json) -> Json:

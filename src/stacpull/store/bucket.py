@@ -12,7 +12,7 @@ confirms it. So `sync` has nothing to do, and what the ledger calls renamed is s
 A reply to a PUT may be lost. The PUT is repeated, meets its own object (412), and HEAD tells that it has the
 same content. Servers that ignore `If-None-Match` are found by a probe; each object is then looked for before
 it is written, which leaves a moment in which another writer's could be overwritten. The same is done for
-every multipart upload, since some servers ignore the condition there only.
+every multipart upload and copy, since some servers ignore the condition there only.
 
 A long object of the same service is copied by the service (`_ServerCopy`).
 
@@ -64,8 +64,8 @@ _SINGLE_PUT = 64 << 20
 _PIECE = 16 << 20
 _PIECES_AT_ONCE = 4
 _MOST_PIECES = 9_000
-_SINGLE_COPY = 5 << 30
-"""Bytes: longer objects are copied in pieces."""
+_SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
+"""Bytes: longer objects are copied in pieces. Amazon keeps the connection alive while it copies."""
 _COPIED_PIECE = 1 << 29
 _OF_PIECES = ("ETag", "ChecksumSHA256", "ChecksumCRC64NVME")
 _READ = 1 << 20
@@ -894,6 +894,8 @@ class _ServerCopy:
         self._place = store._of(one.path)  # noqa: SLF001
         self._source = _place_of(copy.source)
         self._noted = {_PART: str(one.identity)}
+        is_amazon = store.location.endpoint_url is None
+        self._is_single = one.size <= (_SINGLE_COPY_AT_AMAZON if is_amazon else _SINGLE_COPY)
 
     def run(self) -> Failure | None:
         """Copy, and verify the copy; return why it is not there."""
@@ -909,7 +911,7 @@ class _ServerCopy:
         return self._verified()
 
     def _copied(self) -> None:
-        if self._one.size > _SINGLE_COPY:
+        if not self._is_single:
             self._copied_in_pieces()
         else:
             self._s3.copy_object(
@@ -968,7 +970,7 @@ class _ServerCopy:
             digest = store.look_at(one.path, hashed=True, algorithm=copy.algorithm).sha256
         if digest is None or copy.digest not in {None, digest}:
             return self._removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than is stated of it")
-        if not is_stated and one.size <= _SINGLE_COPY:
+        if not is_stated and self._is_single:
             noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
             with store._stored("write", one.path):  # noqa: SLF001
                 self._s3.copy_object(
