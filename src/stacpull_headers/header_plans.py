@@ -12,7 +12,7 @@ from typing import Any
 
 from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
-from stacpull.engine.walk import Position, Reached
+from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.kinds import suffix_of
@@ -121,7 +121,7 @@ class HeaderPlans:
             }
         return found
 
-    async def take(self, selected: Selected, reached: Reached) -> int:
+    async def take(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch and queue the assets that have no row yet. Waits while the queue is full.
 
         While a sample is drawn nothing is planned or saved; a stopped job draws again.
@@ -139,10 +139,10 @@ class HeaderPlans:
         if self._sample is None:
             return
         for batch in self._sample.batches():
-            await self._plan(await selector.plan_drawn(batch), Reached())
-        await self._plan(Selected(), Reached(walk_ended=True))
+            await self._plan(await selector.plan_drawn(batch), WalkProgress())
+        await self._plan(Selected(), WalkProgress(walk_ended=True))
 
-    async def _plan(self, selected: Selected, reached: Reached) -> int:
+    async def _plan(self, selected: Selected, reached: WalkProgress) -> int:
         batch = RowBatch(frozenset(planned.id for planned in selected.items))
         jobs, failures = self._planned(selected, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])

@@ -56,7 +56,7 @@ def test_what_the_user_deleted_is_fetched_again(tmp_path: Path, change: str, rev
     if not revalidate:
         assert (asked, report.assets_skipped) == (files, len(ITEMS) - files)
     assert (report.assets_changed, report.items_changed) == (0, 0)
-    told = [one.text for one in heard if isinstance(one, Notice) and "gone from" in one.text]
+    told = [one.text for one in heard if isinstance(one, Notice) and "lacked" in one.text]
     assert len(told) == (files + documents > 0)
     assert asyncio.run(verify(tmp_path)).exit_code == 0
 
@@ -72,8 +72,8 @@ def test_the_command_says_so(tmp_path: Path) -> None:
         for path in tmp_path.glob("evolving/*/data.bin"):
             path.unlink()
         ran = run(arguments, environment())
-        assert "3 files of this mirror were gone from" in ran.err
-        assert (ran.code, "3 files gone from DEST" in ran.out) == (0, True), ran.out
+        assert "lacked 3 files of this mirror; restored." in ran.err
+        assert (ran.code, "3 files missing from DEST, restored" in ran.out) == (0, True), ran.out
         path.unlink()
         assert json.loads(run([*arguments, "--json"], environment()).out)["files_lost"] == 1
 

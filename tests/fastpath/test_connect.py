@@ -106,6 +106,22 @@ def test_all_refused() -> None:
     assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
 
 
+def test_all_that_wait_for_a_lookup_share_its_failure() -> None:
+    async def main() -> tuple[list[Any], int, Any, int]:
+        names = Names([])
+        http = fast()
+        failures = await asyncio.gather(*(fetch(http, "http://name.example/") for _ in range(20)))
+        asked = names.asked
+        later = await fetch(http, "http://name.example/")
+        await http.close()
+        return failures, asked, later, names.asked
+
+    failures, asked, later, asked_later = run(main())
+    message = "The name name.example could not be looked up."
+    assert [(one.kind, one.message) for one in [*failures, later]] == [(FailureKind.NETWORK, message)] * 21
+    assert (asked, asked_later) == (1, 2)
+
+
 def test_names_are_looked_up_once_in_a_while() -> None:
     _, _, asked = reached([], times=5)
     assert asked == 1

@@ -243,6 +243,16 @@ def test_documents_that_are_damaged_are_left_out_and_counted(mirrored: Mirror, t
     assert report.notes == ("6 item documents are missing or cannot be read, c/i1/i1.json for one.",)
 
 
+def test_a_mirror_without_any_document_yet_gives_an_empty_index(mirrored: Mirror, tmp_path: Path) -> None:
+    dest = mirrored([item(f"i{n}") for n in range(3)])
+    for n in range(3):
+        (dest / "c" / f"i{n}" / f"i{n}.json").unlink()
+    out = tmp_path / "items.parquet"
+    report = export(dest, out)
+    assert (report.items, pq.read_table(out).num_rows) == (0, 0)
+    assert report.notes == ("3 item documents are missing or cannot be read, c/i0/i0.json for one.",)
+
+
 def test_members_of_other_kinds_are_no_error(mirrored: Mirror, tmp_path: Path) -> None:
     dest = mirrored([item(f"i{n}") for n in range(8)])
     changes: list[dict[str, Any]] = [

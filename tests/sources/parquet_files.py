@@ -84,6 +84,7 @@ class Contents:
 
     def __init__(self, items: Sequence[Json], collections: Mapping[str, Json]) -> None:
         self.dest = Path("/mirror")
+        self.url: str | None = None
         self.collections = dict(collections)
         self.files = None
         self.items_total = len(items)

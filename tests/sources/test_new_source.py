@@ -10,7 +10,7 @@ from tests.sources.memory import MemoryReader, item
 
 from stacpull.clock import SystemClock
 from stacpull.engine.selector import Selected, Selector
-from stacpull.engine.walk import Position, Reached, Walk
+from stacpull.engine.walk import Position, Walk, WalkProgress
 from stacpull.events import Event
 from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
@@ -34,7 +34,7 @@ class Taken:
     def items_seen(self) -> int:
         return self._before + len(self.names)
 
-    async def take(self, selected: Selected, reached: Reached) -> int:
+    async def take(self, selected: Selected, reached: WalkProgress) -> int:
         self.names += [one.id.item for one in selected.items]
         if reached.position is not None:
             self.positions.append(reached.position)

@@ -131,12 +131,12 @@ def test_more_than_3_empty_pages_in_a_row_end_the_walk_with_a_warning() -> None:
     assert "4 pages in a row brought nothing new" in warnings[0]
 
 
-def test_of_an_inner_host_is_told_once_and_only_its_first_page_asked_for_there() -> None:
+def test_an_inner_host_is_reported_once_and_only_its_first_page_asked_for_there() -> None:
     model = replace(FORMS["an inner host"], total=60, asked=[])
     pages, notices = pages_of(model)
     assert names_of(pages) == model.names
-    assert [n.text for n in notices if "said to continue" in n.text] == [
-        "The pages were said to continue at inner:8080, which does not have them; api.test has."
+    assert [n.text for n in notices if "does not have the page" in n.text] == [
+        "The next link points to inner:8080, which does not have the page: using api.test."
     ]
     assert sum(request.url.startswith(INNER) for request in model.asked) == 1
     assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))

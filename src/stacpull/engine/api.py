@@ -26,7 +26,7 @@ from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.selection_checks import validate
-from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
+from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.store_client import started_store
 from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
@@ -176,7 +176,9 @@ async def _mirror(
                 workspace,
                 lambda: runs.begin(workspace.db, spec, SystemClock().time(), requests),
             )
-            return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
+            return await continue_run(
+                workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop
+            )
     options = completed(options, text)
     address = source_address(text, options)
     spec = _spec(address.url, selection, options, address.credential_names)
@@ -294,7 +296,7 @@ async def resume(
         async with opened_workspace(place) as workspace:
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
             if run is not None:
-                return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+                return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
         return await asyncio.to_thread(_nothing_to_resume, place.work)
 
     return await _watched(work, options, place, on_event, stop)
@@ -345,7 +347,7 @@ async def retry(
                 return run
 
             run = await on_ledger(workspace, begin)
-            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+            return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
 
     return await _watched(work, options, place, on_event, stop)
 

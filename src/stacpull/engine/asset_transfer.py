@@ -30,8 +30,8 @@ from stacpull.sources.item_reader import ReadItem
 
 _MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
 _EXPIRED = frozenset({404, 410})
-"""By what services refuse an expired href beside REFUSED (403 most, 400 S3, a login page): 404 Planetary
-Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
+"""Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404
+(docs/meaning.md)."""
 
 
 class Fetchable(Protocol):

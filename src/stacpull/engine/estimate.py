@@ -27,7 +27,7 @@ from stacpull.engine.sample import MemorySample
 from stacpull.engine.selector import Selected, Selector
 from stacpull.engine.together import off_loop
 from stacpull.engine.url_list import UrlList
-from stacpull.engine.walk import Reached, Walk
+from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Event, Listener, Notice, Progress, scrubbed
 from stacpull.hosts import host_of
@@ -203,7 +203,7 @@ class Estimate:
         layout = Layout.parse(self._options.layout)
         return Selector(self._selection, layout, reader, known, lookups=lookups)
 
-    async def take(self, selected: Selected, reached: Reached) -> int:
+    async def take(self, selected: Selected, reached: WalkProgress) -> int:
         """Count a batch of the walk, and report progress."""
         if reached.announced is not None:
             self._announced = reached.announced

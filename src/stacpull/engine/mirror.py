@@ -464,8 +464,8 @@ class MirrorRun:
         found = findings.changes
         if lost := found.get("files_lost"):
             dest = self._workspace.destination.name
-            what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-            self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
+            what = f"{lost:,} files" if lost > 1 else "1 file"
+            self._emit(Notice("warning", f"{dest} lacked {what} of this mirror; restored."))
         self._emit(RunEnded(self._run.id, state))
         try:
             await self._save_effort()

@@ -18,7 +18,7 @@ from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.sample import restored_candidates, sampled_item
 from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import Position, Reached, Walk, unseen_text
+from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
 from stacpull.ledger.jobs import DamagedItem
@@ -185,7 +185,7 @@ class Producer:
         """Distinct items that the run read on pages."""
         return self._store.counters["items_seen"] or 0
 
-    async def take(self, selected: Selected, reached: Reached) -> int:
+    async def take(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch; return how many of its items are new. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()

@@ -371,9 +371,9 @@ class Publisher:
         self._final_items.extend(recorded.final_items)
         self.refresh_counters()
         if failures:
-            self._on_failed([self._told(one) for one in failures])
+            self._on_failed([self._failed_event(one) for one in failures])
 
-    def _told(self, one: AssetFailure) -> AssetFailed:
+    def _failed_event(self, one: AssetFailure) -> AssetFailed:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
@@ -421,7 +421,7 @@ class Publisher:
                     self._note_digest(arrival)
                 self._renamed.done.append(arrival)
                 if self.adopting:
-                    self._store.drop_part(part)  # a hard link of what lay there outlives its rename
+                    self._store.drop_part(part)  # renaming does nothing between links to one file
             else:
                 self._store.drop_part(part)
                 self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))

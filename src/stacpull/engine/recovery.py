@@ -273,10 +273,10 @@ def parts_of_lost_worker(
 def _sweep(db: Connection, store: Store, kept: set[str], *, trusted: bool) -> None:
     """Remove what cannot be continued: all but the whole parts that are `kept`, and parts of open assets."""
 
-    def goes_on(row: int, generation: int) -> bool:
+    def can_resume(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
     for entry in store.list_parts():
         if entry.name.endswith(_LEFT) and entry.name not in kept:
             store.drop_part(entry.name)
-    store.sweep_parts(goes_on)
+    store.sweep_parts(can_resume)

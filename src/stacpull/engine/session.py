@@ -57,7 +57,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
     )
 
 
-async def go_on(
+async def continue_run(
     workspace: Workspace,
     run: Run,
     options: Options,

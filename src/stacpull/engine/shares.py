@@ -69,51 +69,51 @@ class HostShares(Generic[W]):
         self._per_host = per_host
         self._slots = slots
         self._send = send
-        self._told: dict[W, int] = {}
+        self._sent: dict[W, int] = {}
         """The limit per host that each was sent last."""
         self._held: dict[W, int] = {}
         """What each may be using: more than that, while it does not keep to a smaller one."""
 
     def __len__(self) -> int:
         """Return how many workers have a share."""
-        return len(self._told)
+        return len(self._sent)
 
     def joined(self, worker: W) -> None:
         """Give a new worker its share, and the others less."""
-        self._told[worker] = self._held[worker] = 0
+        self._sent[worker] = self._held[worker] = 0
         self._divide()
 
     def left(self, worker: W) -> None:
         """Divide the share of a worker that has ended among the others."""
-        if self._told.pop(worker, None) is not None:
+        if self._sent.pop(worker, None) is not None:
             del self._held[worker]
             self._divide()
 
     def keeps_to(self, worker: W, per_host: int) -> None:
         """Hear that a worker keeps to a limit."""
-        if self._told.get(worker) == per_host:
+        if self._sent.get(worker) == per_host:
             self._held[worker] = per_host
             self._divide()
 
     def _divide(self) -> None:
-        count = len(self._told)
+        count = len(self._sent)
         if not count:
             return
-        wanted = dict(zip(self._told, _parts(self._per_host, count), strict=True))
-        slots = dict.fromkeys(self._told, SLOTS)
+        wanted = dict(zip(self._sent, _parts(self._per_host, count), strict=True))
+        slots = dict.fromkeys(self._sent, SLOTS)
         if self._slots is not None:
-            slots = dict(zip(self._told, _parts(self._slots, count), strict=True))
+            slots = dict(zip(self._sent, _parts(self._slots, count), strict=True))
         for worker, share in wanted.items():
-            if share < self._told[worker]:
-                self._told[worker] = share
+            if share < self._sent[worker]:
+                self._sent[worker] = share
                 self._send(worker, slots[worker], share)
         free = self._per_host - sum(self._held.values())
         for worker, share in wanted.items():
             more = min(share - self._held[worker], free)
             if more > 0:
                 free -= more
-                self._told[worker] = self._held[worker] = self._held[worker] + more
-                self._send(worker, slots[worker], self._told[worker])
+                self._sent[worker] = self._held[worker] = self._held[worker] + more
+                self._send(worker, slots[worker], self._sent[worker])
 
 
 def _parts(total: int, count: int) -> list[int]:

@@ -34,7 +34,7 @@ _HELD = 2 << 20
 """Bytes of bodies."""
 
 
-class _First(msgspec.Struct, eq=False):
+class _SharedDownload(msgspec.Struct, eq=False):
     """The first job for an href, and what came of it: None until then, and if it failed."""
 
     job: Job
@@ -67,7 +67,7 @@ class SharingFetcher:
         self._within = within
         self._destination = destination
         self._checksum = checksum
-        self._recent: OrderedDict[str, _First] = OrderedDict()
+        self._recent: OrderedDict[str, _SharedDownload] = OrderedDict()
         self._held = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
@@ -92,18 +92,18 @@ class SharingFetcher:
         """Get ready to be asked."""
         await self._within.load()
 
-    def claim(self, job: Job) -> _First | None:
+    def claim(self, job: Job) -> _SharedDownload | None:
         """Begin to fetch an asset. Return None if `fetch` must: some of it is there, or its href is taken."""
         href = job.href
         if href in self._recent or not self._within.is_fresh(job):
             return None
-        first = _First(job)
+        first = _SharedDownload(job)
         if "?" not in href:
             self._recent[href] = first
         return first
 
     def take(
-        self, job: Job, claim: _First, url: str, fields: Mapping[bytes, bytes], body: bytes
+        self, job: Job, claim: _SharedDownload, url: str, fields: Mapping[bytes, bytes], body: bytes
     ) -> Received | None:
         """Take a small body as `Fetcher.take` does, and remember it."""
         received = self._within.take(job, url, fields, body)
@@ -116,7 +116,7 @@ class SharingFetcher:
         return received
 
     async def resume(
-        self, job: Job, claim: _First, begun: StartedExchange, *, count_refusal: bool
+        self, job: Job, claim: _SharedDownload, begun: StartedExchange, *, count_refusal: bool
     ) -> Received:
         """Continue what the fast path has begun.
 
@@ -125,12 +125,12 @@ class SharingFetcher:
         """
         return await self._landed(claim, self._within.fetch(job, count_refusal=count_refusal, begun=begun))
 
-    def _begin(self, job: Job) -> _First:
+    def _begin(self, job: Job) -> _SharedDownload:
         self._forget(job.href)
-        first = self._recent[job.href] = _First(job)
+        first = self._recent[job.href] = _SharedDownload(job)
         return first
 
-    async def _landed(self, first: _First, fetching: Awaitable[Received]) -> Received:
+    async def _landed(self, first: _SharedDownload, fetching: Awaitable[Received]) -> Received:
         """Remember what came, and let those continue who wait for it."""
         try:
             received = await fetching
@@ -148,7 +148,7 @@ class SharingFetcher:
             first.end()
         return received
 
-    def _remember(self, first: _First, weight: int) -> None:
+    def _remember(self, first: _SharedDownload, weight: int) -> None:
         """Count what came, and forget what is past the limits."""
         recent = self._recent
         if recent.get(first.job.href) is first:
@@ -162,7 +162,7 @@ class SharingFetcher:
         if first is not None:
             self._held -= first.weight
 
-    async def _shared(self, job: Job, first: _First) -> Received | None:
+    async def _shared(self, job: Job, first: _SharedDownload) -> Received | None:
         """Return the asset, made of what came for another; None if that cannot be."""
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
@@ -170,7 +170,7 @@ class SharingFetcher:
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (shared if shared.body is not None else None)
 
-    def _linked(self, job: Job, first: _First, shared: Received) -> Received | None:
+    def _linked(self, job: Job, first: _SharedDownload, shared: Received) -> Received | None:
         """Make a part of the first one's file; None if that is not in place, or nothing proves what it is."""
         part = f"{job.row}.{job.generation}.part"
         for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have"):
@@ -188,7 +188,7 @@ class SharingFetcher:
             self._destination.drop_part(part)
         return None
 
-    def _is_proven(self, part: str, first: _First, shared: Received, *, linked: bool) -> bool:
+    def _is_proven(self, part: str, first: _SharedDownload, shared: Received, *, linked: bool) -> bool:
         """Return True if a part is the first one's file: by its inode, else by its content."""
         found = self._destination.part_identity(part)
         if found is None or found[1] != shared.size:
@@ -213,7 +213,7 @@ def _may_be(job: Job, first: Job, shared: Received) -> bool:
     return job.size in {None, shared.size} and (job.checksum is None or job.checksum == first.checksum)
 
 
-def _places(first: _First, shared: Received) -> list[str]:
+def _places(first: _SharedDownload, shared: Received) -> list[str]:
     """Return where the first one's file may be, relative to DEST."""
     final = _place(first.job, shared)
     return [final] if shared.part is None else [f"{PARTS}/{shared.part.name}", final]

@@ -89,7 +89,7 @@ def _request(raw: dict[str, Any]) -> PageRequest:
     return PageRequest(**raw, headers=headers, after=after, within=_request(within) if within else None)
 
 
-class Reached(NamedTuple):
+class WalkProgress(NamedTuple):
     """How far the walk is with a batch; `position` is None unless the batch ends its page."""
 
     position: Position | None = None
@@ -111,7 +111,7 @@ class Sink(Protocol):
         """Items that the walk read, including those before a stop."""
         ...
 
-    async def take(self, selected: Selected, reached: Reached) -> int:
+    async def take(self, selected: Selected, reached: WalkProgress) -> int:
         """Take a batch; return how many of its items were not seen before."""
         ...
 
@@ -256,7 +256,7 @@ class Walk:
         for batch in batches:
             ends_page = batch is batches[-1]
             selected = await self._selector.select(batch, collection, page.request.url)
-            reached = Reached(announced=page.matched)
+            reached = WalkProgress(announced=page.matched)
             if ends_page:
                 selected.problems += [
                     Problem(one.collection, one.name, one.failure, is_place=one.href is None)
@@ -264,7 +264,7 @@ class Walk:
                 ]
                 selected.unread += [one for one in page.unread if one.href is not None]
                 walked = collection if page.next is None else None
-                reached = Reached(after, announced=page.matched, walked=walked)
+                reached = WalkProgress(after, announced=page.matched, walked=walked)
             if selected.enough:
                 reached = self._as_end(reached, is_source_end=False)
             elif ends_walk and ends_page:
@@ -306,9 +306,9 @@ class Walk:
             await self._end()
 
     async def _end(self) -> None:
-        await self._sink.take(Selected(), self._as_end(Reached()))
+        await self._sink.take(Selected(), self._as_end(WalkProgress()))
 
-    def _as_end(self, reached: Reached, *, is_source_end: bool = True) -> Reached:
+    def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
         """Return `reached` as the end of the walk, with what shows if items are missing behind it.
 
         None are missing if `--max-items` ended the walk and it was not cut short.

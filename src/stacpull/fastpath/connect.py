@@ -30,7 +30,7 @@ _PATIENCE = 5.0  # seconds for an address while there are others
 class _AddressLookup:
     """What is known of the addresses of a place; the lock keeps many from asking the same at once."""
 
-    __slots__ = ("addresses", "asking", "failed", "turn", "until")
+    __slots__ = ("addresses", "asking", "error", "failed", "failed_at", "turn", "until")
 
     def __init__(self) -> None:
         self.asking = asyncio.Lock()
@@ -38,6 +38,9 @@ class _AddressLookup:
         self.failed: set[AddressInfo] = set()
         self.turn = -1
         self.until = 0.0
+        self.error: OSError | None = None
+        """Why the last lookup failed, which was at `failed_at`."""
+        self.failed_at = 0.0
 
     def next(self) -> list[AddressInfo]:
         """Return the addresses in the order to try them: of the preferred family another first each time."""
@@ -146,15 +149,26 @@ class FastConnector:
         return self._context
 
     async def _lookup(self, place: RemoteHost) -> _AddressLookup:
-        """Return the addresses of `place`, looked up again after some seconds."""
+        """Return the addresses of `place`, looked up again after some seconds.
+
+        Raises:
+            OSError: The lookup failed; so it does for all that waited for it.
+        """
         loop = asyncio.get_running_loop()
+        since = loop.time()
         lookup = self._lookups.get(place)
         if lookup is None:
             forget_hosts(self._lookups, lambda one: one.asking.locked())
             lookup = self._lookups[place] = _AddressLookup()
         async with lookup.asking:
+            if lookup.error is not None and lookup.failed_at >= since:
+                raise type(lookup.error)(*lookup.error.args)
             if loop.time() >= lookup.until:
-                found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+                try:
+                    found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+                except OSError as error:
+                    lookup.error, lookup.failed_at = error, loop.time()
+                    raise
                 lookup.addresses = list(found)
                 lookup.until = loop.time() + _REMEMBERED
         return lookup

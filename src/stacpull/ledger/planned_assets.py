@@ -361,9 +361,9 @@ class AssetPlanner:
         return directory, asset.name
 
     def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> Opened:
-        """Forget an asset that failed, or was still to be fetched, and is none any more.
+        """Delete an asset that was not fetched and is not listed any more.
 
-        If an earlier version of it is here, that stays, as any asset does that its item lists no more.
+        An earlier version that was fetched stays, as every fetched asset does that is not listed any more.
         """
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return _NOTHING

@@ -98,15 +98,15 @@ class RepairWarnings:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def note(self, document: Decoded, name: str) -> None:
         """Warn of `document`, called `name`, if it was repaired."""
         warning = document.warning(name)
-        if warning is None or warning in self._told or len(self._told) > _MOST_WARNINGS:
+        if warning is None or warning in self._warned or len(self._warned) > _MOST_WARNINGS:
             return
-        self._told.add(warning)
-        if len(self._told) > _MOST_WARNINGS:
+        self._warned.add(warning)
+        if len(self._warned) > _MOST_WARNINGS:
             warning = "More documents are not strict JSON; their items are no longer named."
         self._tell(warning)
 

@@ -232,10 +232,11 @@ class _TakenApart:
             return _polygon_wkb(rings)
         texts = [None if value == _NULL else bytes(value) for value in values]
         shapes = shapely.from_geojson(texts, on_invalid="ignore")
-        for row in (shapely.is_missing(shapes) & [text is not None for text in texts]).nonzero()[0]:
+        is_there = np.array([text is not None for text in texts], dtype=bool)
+        for row in (shapely.is_missing(shapes) & is_there).nonzero()[0]:
             shapes[row] = _closed(orjson.loads(texts[row]))
         found = ~shapely.is_missing(shapes)
-        self.facts.bad_geometries += sum(text is not None for text in texts) - int(found.sum())
+        self.facts.bad_geometries += int(is_there.sum() - found.sum())
         present = shapes[found]
         for type_id, has_height in set(
             zip(shapely.get_type_id(present), shapely.has_z(present), strict=True)

@@ -102,11 +102,11 @@ _BROKEN_JSON_RETRIES = 2
 _NOT_THERE = frozenset(
     {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
 )
-"""Failures by which a host shows that it is not the one that serves these pages to the world."""
+"""Failures that suggest that a link names an internal host."""
 
 
 _FORGOTTEN = frozenset({400, 404, 410, 422})
-"""With what services answer a cursor that they do not know any more."""
+"""Statuses that services return for an expired cursor."""
 
 
 def is_forgotten(error: SourceError) -> bool:
@@ -260,7 +260,7 @@ class _WalkNotices:
         self._first_host = self._last_host = host
         self.notice = on_notice
         self._skipped = 0
-        self._skipped_told = 0
+        self._skipped_reported = 0
         self.items = 0
         """New items so far."""
         self._without_pages: set[str] = set()
@@ -269,14 +269,14 @@ class _WalkNotices:
         """Return the features that are items with an id; the others are counted and reported once."""
         items = [item for feature in page.items if (item := whole_item(feature)) is not None]
         self._skipped += len(page.items) - len(items)
-        if not self._skipped_told:
+        if not self._skipped_reported:
             self.tell_skipped(f"of {page.request.url}")
         return items
 
     def tell_skipped(self, where: str) -> None:
         """Say how many entries were no items, if there are more than was said."""
-        if self._skipped > self._skipped_told:
-            self._skipped_told = self._skipped
+        if self._skipped > self._skipped_reported:
+            self._skipped_reported = self._skipped
             text = f"{self._skipped} entries {where} are not items with an id and are left out."
             self.notice(Notice("warning", text))
 
@@ -291,7 +291,7 @@ class _WalkNotices:
     def found_at_home(self, elsewhere: str, home: str) -> None:
         """Say, once for each of them, that a host named in a link is not the one that has the pages."""
         self._without_pages.add(elsewhere)
-        text = f"The pages were said to continue at {elsewhere}, which does not have them; {home} has."
+        text = f"The next link points to {elsewhere}, which does not have the page: using {home}."
         self.notice(Notice("info", text))
 
     def reachable(self, page: Page) -> Page:

@@ -303,7 +303,7 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _refuse_odd(name: str) -> None:
-    """Refuse what is not the name of an entry: planning makes names safe, and this is the last door.
+    """Refuse what is not the name of an entry: planning makes names safe; this is the final check.
 
     Raises:
         OSError: EINVAL.

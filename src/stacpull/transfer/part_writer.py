@@ -1,4 +1,4 @@
-"""The seam between what comes in (`transfer`) and where it comes to rest (`store`): part files.
+"""The interface between transfers and part files.
 
 A part belongs to one asset row in one generation (a refresh of an asset makes a new generation, so bytes of
 an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`, and

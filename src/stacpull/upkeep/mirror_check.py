@@ -123,7 +123,7 @@ class Inspection:
         self._on_progress = on_progress
         self._is_stopped = is_stopped
         self._started = time.monotonic()
-        self._told = 0.0
+        self._reported_at = 0.0
         self._totals = expectations.totals
 
     def run(self) -> Findings:
@@ -241,8 +241,8 @@ class Inspection:
 
     def _tell(self, *, now: bool = False) -> None:
         seconds = time.monotonic() - self._started
-        if now or seconds - self._told >= _TICK:
-            self._told = seconds
+        if now or seconds - self._reported_at >= _TICK:
+            self._reported_at = seconds
             files, size = self._totals
             found = self.findings
             self._on_progress(

@@ -163,7 +163,7 @@ class _Rebuild:
         self._samples: dict[str, list[tuple[int, Examined]]] = {}
         self._source = ""
         self._has_lines = False
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def run(self) -> RebuildReport | None:
         """Fill the ledger; None if stopped."""
@@ -404,8 +404,8 @@ class _Rebuild:
 
     def _tell(self) -> None:
         seconds = self._reporter.seconds()
-        if seconds - self._told >= _TICK:
-            self._told = seconds
+        if seconds - self._reported_at >= _TICK:
+            self._reported_at = seconds
             tally = self._tally
             self._reporter.tell(Checked(tally.files, tally.bytes, tally.pending, round(seconds, 3)))
 

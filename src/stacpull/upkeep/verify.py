@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.dest_place import DestPlace, parse_dest
-from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
+from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_workspace
 from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
@@ -91,7 +91,7 @@ async def verify(
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
             with timed_stop(stop, options.stop_after, on_event) as stopping:
-                fixed = await go_on(
+                fixed = await continue_run(
                     workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stopping
                 )
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
