@@ -204,7 +204,7 @@ class LeaseCheck:
     def _is_own(self, owner: dict[str, Any]) -> bool:
         """Return True if an owner is this mirror, and the run that had the lease at the first look."""
         self._run = self._run or str(owner["run"])
-        return owner["mirror"] == self._store.location.mirror and owner["run"] == self._run
+        return (owner["mirror"], owner["run"]) == (self._store.location.mirror, self._run)
 
 
 def _taken_over(store: BucketStore) -> DestinationError:
