@@ -235,3 +235,43 @@ def test_only_what_the_credentials_of_dest_read_is_copied(store: BucketStore, so
     assert not store.can_copy(found, len(LONG) + 1)
     assert not store.can_copy(found._replace(etag='"0123"'), len(LONG))
     assert not store.can_copy(CopySource("s3://no-such-bucket/long.bin", found.etag), len(LONG))
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize(("status", "is_tried_again"), [(401, False), (403, False), (404, True), (503, True)])
+def test_only_a_refusal_ends_the_copies_from_a_bucket(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, status: int, is_tried_again: bool
+) -> None:
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+
+    def fails(**_: object) -> None:
+        reply = {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(reply, "HeadObject")  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._s3, "head_object", fails)
+        assert not store.can_copy(found, len(LONG))
+    assert store.can_copy(found, len(LONG)) is is_tried_again
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_web_address_is_not_an_object_to_copy(
+    location: BucketLocation,
+    s3: Any,
+    source: Bucket,
+    stac: StacApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    can_copy = BucketStore.can_copy
+
+    def spy(self: BucketStore, one: CopySource, size: int) -> bool:
+        asked.append(one.url)
+        return can_copy(self, one, size)
+
+    monkeypatch.setattr(BucketStore, "can_copy", spy)
+    stac.put("a", {"web": source.presigned("long.bin"), "object": source.href("long.bin")})
+    assert mirror(stac, tmp_path, location).exit_code == 0
+    assert asked == [source.href("long.bin")]
+    assert sha256(objects(s3, location)["a/web"]) == sha256(LONG)

@@ -76,6 +76,7 @@ _WINDOWS = 16
 _SHA256, _PART = "stacpull-sha256", "stacpull-part"
 _ATTEMPTS = 8
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
+_REFUSALS = frozenset({401, 403})
 _OK, _NO_CONTENT, _NOT_FOUND, _FAILED_CONDITION = 200, 204, 404, 412
 _NO_BUCKET = b"NoSuchBucket"
 _EXISTS = frozenset({"412", "PreconditionFailed"})
@@ -396,7 +397,7 @@ class BucketStore(HeldParts, BucketFiles):
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
         self._unreadable: set[str] = set()
-        """Buckets whose objects the credentials of DEST cannot read."""
+        """Buckets that refuse to let the credentials of DEST read an object."""
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
         if publishes:
             self._threads.submit(lambda: self._is_conditional)  # what fails now will fail again when needed
@@ -710,14 +711,18 @@ class BucketStore(HeldParts, BucketFiles):
             source: The object.
             size: In bytes.
         """
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
         place = _place_of(source)
         if place["Bucket"] in self._unreadable:
             return False
         try:
             with self._stored("read", ""):
                 found = self._s3.head_object(**place)
-        except (OSError, StacpullError):
-            self._unreadable.add(place["Bucket"])
+        except (OSError, StacpullError) as error:
+            reply = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
+            if reply.get("ResponseMetadata", {}).get("HTTPStatusCode") in _REFUSALS:
+                self._unreadable.add(place["Bucket"])
             return False
         is_same = found["ETag"] == source.etag and found["ContentLength"] == size
         return is_same and not str(found.get("ServerSideEncryption", "")).startswith("aws:kms")
