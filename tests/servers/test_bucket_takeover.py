@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options
 from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.buckets import client
 from tests.servers.rclone import KEYS, rclone
+from tests.store.store_contract import put
 
 import stacpull
 from stacpull.engine import ledger_copy
@@ -29,6 +31,7 @@ from stacpull.models import BucketLocation
 from stacpull.store import bucket as room
 from stacpull.store import lease as leases
 from stacpull.store.bucket import BucketStore
+from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.lease import Lease
 from stacpull.store.store_choice import open_store, remember_bucket
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -105,6 +108,81 @@ def test_a_lease_that_is_not_renewed_expires_and_whoever_had_it_hears_of_that(
     assert "Another mirror has taken over s3://" in str(suspended.lost)
 
 
+def test_a_machine_that_lost_its_lease_stores_and_removes_nothing_more(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its network process was killed, or both were suspended: nothing renews the lease or breaks the run."""
+    machines.lease("one").__enter__()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
+    one = machines.store("one")
+    assert put(one, "c/a", b"first") is None
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    machines.lease("two").__enter__()
+    two = machines.store("two")
+    assert put(two, "c/a", b"second", replace=True) is None
+    time.sleep(2)
+    late: list[Callable[[], object]] = [
+        lambda: put(one, "c/a", b"late", replace=True),
+        lambda: put(one, "c/b", b"late"),
+        lambda: one.remove("c", "a"),
+        lambda: one.store_own("catalog.json", io.BytesIO(b"late"), 4, hashlib.sha256(b"late").digest()),
+    ]
+    for write in late:
+        with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
+            write()
+    assert (two.read("c/a"), two.read("c/b"), two.read("catalog.json")) == (b"second", None, None)
+
+
+def test_a_lease_that_was_not_renewed_is_renewed_before_a_write(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was suspended continues if no other one has taken over; none can from then on."""
+    machines.lease("one").__enter__()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
+    one = machines.store("one")
+    time.sleep(4)
+    assert put(one, "c/a", b"first") is None
+    with pytest.raises(DestinationError, match="If it was killed, try again in"):
+        machines.lease("two").__enter__()
+
+
+def test_the_lease_is_looked_at_once_for_many_writes(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.lease("one").__enter__()
+    one = machines.store("one")
+    looks: list[str] = []
+    read = one.read_note
+    monkeypatch.setattr(one, "read_note", lambda path: looks.append(path) or read(path))
+    for name in "abc":
+        assert put(one, f"c/{name}", b"first") is None
+    one.remove("c", "a")
+    assert looks == [".stacpull/owner.json"]
+
+
+def test_a_long_upload_ends_when_the_lease_is_lost(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(room, "_PIECE", 5 << 20)
+    monkeypatch.setattr(room, "_PIECES_AT_ONCE", 1)
+    machines.lease("one").__enter__()
+    one = machines.store("one")
+    send = one._send
+
+    def suspended(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        if any("partNumber=2" in request.query for request in requests):
+            monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+            machines.lease("two").__enter__()
+            one._lease._valid_until = 0.0
+        return send(requests, what)
+
+    monkeypatch.setattr(one, "_send", suspended)
+    with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
+        put(one, "c/long", bytes(12 << 20))
+    assert one.read("c/long") is None
+
+
 def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at before it is written, and a warning says that this is not as safe."""
     for name, value in KEYS.environment().items():
@@ -130,7 +208,7 @@ def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
     for filler in (b"a", b"b"):
         data = filler * (12 << 20)
         (tmp_path / "copy").write_bytes(data)
-        with (tmp_path / "copy").open("rb") as file:
+        with machines.lease("one", has_ledger=True), (tmp_path / "copy").open("rb") as file:
             assert store.store_own(ledger_copy.COPY, file, len(data), hashlib.sha256(data).digest())
         assert body(s3, location, ledger_copy.COPY) == data
 

@@ -55,6 +55,7 @@ from stacpull.store.bucket_requests import (
 )
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
+from stacpull.store.lease import LeaseCheck
 from stacpull.store.protocol import Entry, Look, Placement
 
 _THREADS = 32
@@ -393,6 +394,7 @@ class BucketStore(HeldParts, BucketFiles):
         """
         HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
+        self._lease = LeaseCheck(self)
         self._unreadable: set[str] = set()
         """Buckets whose objects the credentials of DEST cannot read."""
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-bucket")
@@ -429,7 +431,7 @@ class BucketStore(HeldParts, BucketFiles):
             codes = [self._put(f".stacpull/{name}", one, {"if-none-match": "*"}) for _ in range(2)]
         finally:
             with suppress(DestinationError):
-                self.remove(".stacpull", name)
+                self._delete(f".stacpull/{name}")
         return not _EXISTS.isdisjoint(codes)
 
     # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
@@ -488,8 +490,9 @@ class BucketStore(HeldParts, BucketFiles):
             False if another program has replaced the object meanwhile; it is kept then.
 
         Raises:
-            CredentialsError, DestinationError: As any request.
+            CredentialsError, DestinationError: As any request; or another mirror has the lease.
         """
+        self._lease.confirm()
         content = _Content(FilePiece(file, 0, size), sha256, {_SHA256: sha256.hex()})
         send = self._upload if size > _SINGLE_PUT else self._put
         there = self._head(path)
@@ -635,7 +638,12 @@ class BucketStore(HeldParts, BucketFiles):
         return _Staged(one.part, path, one.replace, entry[1], entry[0], body, sha256, copy)
 
     def _store(self, staged: Sequence[_Staged]) -> list[Failure | None]:
-        """Store objects; for each, return why not: another is there, or a copy is not what it must be."""
+        """Store objects; for each, return why not: another is there, or a copy is not what it must be.
+
+        Raises:
+            CredentialsError, DestinationError: As any request; or another mirror has the lease.
+        """
+        self._lease.confirm()
         stored: dict[str, Failure | None] = {}
         short = self._without_those_that_are_there([one for one in staged if one.body is not None])
         requests = [self._put_request(one.path, one.content(), self._condition(one)) for one in short]
@@ -669,6 +677,7 @@ class BucketStore(HeldParts, BucketFiles):
 
     def _stored_alone(self, one: _Staged) -> Failure | None:
         """Store one object, by boto3 if need be; return as `_store` does."""
+        self._lease.confirm()
         if one.copy is not None:
             return _ServerCopy(self, one, one.copy).run()
         if one.body is None:
@@ -752,12 +761,16 @@ class BucketStore(HeldParts, BucketFiles):
 
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
+        self._lease.confirm()
         path = path_in_dest(directory, name)
+        self._delete(path)
+        self._windows.note(self._key(path), is_there=False)
+
+    def _delete(self, path: str) -> None:
         (reply,) = self._send([ObjectRequest("DELETE", self._key(path))], "remove")
         if reply is None or reply.status != _NO_CONTENT:
             with suppress(FileNotFoundError), self._stored("remove", path):
                 self._s3.delete_object(**self._of(path))
-        self._windows.note(self._key(path), is_there=False)
 
 
 class _Upload:
@@ -787,8 +800,10 @@ class _Upload:
         pieces = []
         count = -(-self._size // self._piece)
         for first in range(0, count, _PIECES_AT_ONCE):
+            self._store._lease.confirm()  # noqa: SLF001
             numbers = range(first + 1, min(first + _PIECES_AT_ONCE, count) + 1)
             pieces += self._sent(upload, numbers, stored)
+        self._store._lease.confirm()  # noqa: SLF001
         self._s3.complete_multipart_upload(
             **self._place, UploadId=upload, MultipartUpload={"Parts": pieces}, **self._condition
         )
@@ -940,6 +955,7 @@ class _ServerCopy:
         ]
 
         def copied(number: int) -> dict[str, Any]:
+            self._store._lease.confirm()  # noqa: SLF001
             first = (number - 1) * _COPIED_PIECE
             found = self._s3.upload_part_copy(
                 **place,
@@ -953,6 +969,7 @@ class _ServerCopy:
 
         with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
             pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
+        self._store._lease.confirm()  # noqa: SLF001
         self._s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
 
     def _verified(self) -> Failure | None:

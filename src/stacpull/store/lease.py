@@ -16,20 +16,28 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.redact import Secret
-from stacpull.store.bucket import BucketStore, Note
+
+if TYPE_CHECKING:
+    from stacpull.store.bucket import BucketStore, Note
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for so long has expired."""
+_USED = 2 / 3
+"""The share of that time for which a lease that was read is relied on. The rest is for requests under way."""
 _OWNER = ".stacpull/owner.json"
+_NAMES = ("mirror", "host", "work", "run")
 _ATTEMPTS = 4
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that also counts while the machine is suspended (on macOS, the monotonic one does)."""
 
 
 class Lease:
@@ -108,7 +116,7 @@ class Lease:
 
     def _judge(self, note: Note) -> None:
         """Refuse to take the lease from another mirror that is at work, or has a newer ledger."""
-        owner = self._read(note)
+        owner = _read(self._store, note)
         if owner["mirror"] == self._about["mirror"]:
             return
         other = f"{owner['work']} on {owner['host']}"
@@ -131,25 +139,89 @@ class Lease:
             with suppress(StacpullError):  # a bucket that does not answer: the next attempt may succeed
                 note = self._own()
                 if note is None:
-                    self.lost = DestinationError(
-                        f"Another mirror has taken over {self._store.name}, since this one did not renew "
-                        f"its lease for {LEASE_SECONDS:.0f} seconds: continue there, or start again with an "
-                        "empty directory as --work."
-                    )
+                    self.lost = _taken_over(self._store)
                     return
                 self._store.write_note(_OWNER, self._body(is_held=True), replaces=note)
 
     def _own(self) -> Note | None:
         """Return the lease as it stands, None if another run has it."""
         note = self._store.read_note(_OWNER)
-        return note if note is not None and self._read(note)["run"] == self._about["run"] else None
+        return note if note is not None and _read(self._store, note)["run"] == self._about["run"] else None
 
     def _body(self, *, is_held: bool) -> bytes:
         return orjson.dumps({**self._about, "held": is_held})
 
-    def _read(self, note: Note) -> dict[str, Any]:
-        try:
-            found = orjson.loads(note.body)
-            return {**found, **{name: str(found[name]) for name in self._about}}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DestinationError(f"{self._store.name}/{_OWNER} is damaged.") from error
+
+class LeaseCheck:
+    """Refuses to write objects once another mirror has the lease.
+
+    Every process that writes to the bucket has one, since the process that renews the lease may be suspended
+    or killed. The lease is read again when what is known of it is too old, which takes one request in tens of
+    seconds. If it is still this mirror's, but was not renewed, it is renewed here.
+    """
+
+    def __init__(self, store: BucketStore) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            store: The bucket. Nothing is checked if it has no `location.mirror`: then there is no lease.
+        """
+        self._store = store
+        self._lock = threading.Lock()
+        self._valid_until = 0.0
+        self._run: str | None = None
+        self._lost: DestinationError | None = None
+
+    def confirm(self) -> None:
+        """Return if objects may be written now.
+
+        Raises:
+            CredentialsError: The bucket refuses the credentials, or there are none.
+            DestinationError: Another mirror has the lease, or the bucket cannot be used.
+        """
+        if not self._store.location.mirror:
+            return
+        with self._lock:
+            if self._lost is None and time.clock_gettime(_CLOCK) >= self._valid_until:
+                self._look()
+            if self._lost is not None:
+                raise self._lost
+
+    def _look(self) -> None:
+        for _ in range(_ATTEMPTS):
+            asked = time.clock_gettime(_CLOCK)
+            note = self._store.read_note(_OWNER)
+            if note is None or not self._is_own(owner := _read(self._store, note)):
+                break
+            is_young = owner.get("held") and note.age < LEASE_SECONDS * _USED
+            if is_young or self._store.write_note(
+                _OWNER, orjson.dumps({**owner, "held": True}), replaces=note
+            ):
+                self._valid_until = asked + LEASE_SECONDS * _USED - (note.age if is_young else 0.0)
+                return
+        self._lost = _taken_over(self._store)
+
+    def _is_own(self, owner: dict[str, Any]) -> bool:
+        """Return True if an owner is this mirror, and the run that had the lease at the first look."""
+        self._run = self._run or str(owner["run"])
+        return (owner["mirror"], owner["run"]) == (self._store.location.mirror, self._run)
+
+
+def _taken_over(store: BucketStore) -> DestinationError:
+    return DestinationError(
+        f"Another mirror has taken over {store.name}, since this one did not renew its lease for "
+        f"{LEASE_SECONDS:.0f} seconds: continue there, or start again with an empty directory as --work."
+    )
+
+
+def _read(store: BucketStore, note: Note) -> dict[str, Any]:
+    """Return the owner that a note names.
+
+    Raises:
+        DestinationError: It does not name one.
+    """
+    try:
+        found = orjson.loads(note.body)
+        return {**found, **{name: str(found[name]) for name in _NAMES}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DestinationError(f"{store.name}/{_OWNER} is damaged.") from error
