@@ -94,7 +94,7 @@ class Contents:
     def state(self, _position: int | None = None) -> Json:
         return {}
 
-    def listed(self, *_: object) -> Iterator[ListedItem]:
+    def listed(self, *_: object, **_options: object) -> Iterator[ListedItem]:
         for one in self._items:
             self.position += 1
             path = f"{one['collection']}/{one['id']}/i.json"
