@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 GROUP = 512
-"""Files a group at most."""
+"""Files that wait when a group is begun; it takes all that wait then."""
 PACE = 0.25
-"""Seconds that a whole part waits for company at most."""
+"""Seconds after which a group is begun with fewer."""
 _TURN = 0.02
 """Seconds after which a group that waits for the one before asks again."""
 _SLOW_SYNC = 2.0
