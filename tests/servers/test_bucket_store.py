@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from tests.servers.buckets import REGION, Bucket, Keys, client
 from tests.servers.moto_server import Moto
 from tests.servers.radosgw import OWNER, Radosgw
@@ -22,6 +23,42 @@ from stacpull.store import bucket as room
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.protocol import Look, Store
+
+LONG = bytes(range(256)) * (12 << 12)
+"""Three pieces."""
+
+
+def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have long parts sent in pieces, two at a time, and return the list that their numbers will be in."""
+    for name, value in (("_SINGLE_PUT", 1 << 20), ("_PIECE", 5 << 20), ("_PIECES_AT_ONCE", 2)):
+        monkeypatch.setattr(room, name, value)
+    sent: list[int] = []
+    send = store._send  # type: ignore[attr-defined]
+
+    def count(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        queries = [one.query for one in requests if one.query]
+        sent.extend(int(query.removeprefix("partNumber=").split("&")[0]) for query in queries)
+        replies: Sequence[ObjectReply | None] = send(requests, what)
+        return replies
+
+    monkeypatch.setattr(store, "_send", count)
+    return sent
+
+
+def break_off(store: Store, data: bytes) -> None:
+    """Begin to store a long part as `c/long`; its first two pieces are stored."""
+    send = store._send  # type: ignore[attr-defined]
+
+    def breaks_off(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        if any(one.query.startswith("partNumber=3") for one in requests):
+            raise KeyboardInterrupt
+        replies: Sequence[ObjectReply | None] = send(requests, what)
+        return replies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_send", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            put(store, "c/long", data)
 
 
 class BucketContract(StoreContract):
@@ -131,32 +168,70 @@ class TestRadosgw(BucketContract):
     def test_an_upload_that_broke_off_is_continued(
         self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-        monkeypatch.setattr(room, "_PIECE", 5 << 20)
-        data = bytes(range(256)) * (12 << 12)
-        monkeypatch.setattr(room, "_PIECES_AT_ONCE", 2)
-        sent: list[int] = []
-        send = store._send  # type: ignore[attr-defined]
-
-        def breaks_off(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
-            numbers = [
-                int(one.query.removeprefix("partNumber=").split("&")[0]) for one in requests if one.query
-            ]
-            if numbers and len(sent) == 2:
-                raise KeyboardInterrupt
-            sent.extend(numbers)
-            replies: Sequence[ObjectReply | None] = send(requests, what)
-            return replies
-
-        monkeypatch.setattr(store, "_send", breaks_off)
-        with pytest.raises(KeyboardInterrupt):
-            put(store, "c/long", data)
+        sent = sent_pieces(store, monkeypatch)
+        break_off(store, LONG)
         assert (sent, store.read("c/long")) == ([1, 2], None)
         sent.clear()
-        assert put(store, "c/long", data) is None
+        assert store.place("1.0.1.whole", "c", "long", replace=False) is None
         assert sent == [3]
-        assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(data).digest()
+        assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(LONG).digest()
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
+
+    @pytest.mark.parametrize("is_noted", [True, False], ids=["noted", "its note was lost"])
+    def test_an_upload_of_other_content_is_not_continued(
+        self,
+        store: Store,
+        s3: Any,
+        location: BucketLocation,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        is_noted: bool,
+    ) -> None:
+        """Its metadata were fixed when it was created: they name another digest, and another part."""
+        sent = sent_pieces(store, monkeypatch)
+        break_off(store, LONG)
+        if not is_noted:
+            (note,) = (tmp_path / "work" / ".stacpull" / "uploads").iterdir()
+            note.write_bytes(note.read_bytes()[:9])
+        sent.clear()
+        changed = LONG[:-1] + b"x"
+        store.write_part("1.0.1.whole", changed)
+        part = store.part_identity("1.0.1.whole")
+        assert store.place("1.0.1.whole", "c", "long", replace=False) is None
+        assert sent == [1, 2, 3]
+        assert store.read("c/long") == changed
+        assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(changed).digest()
+        assert store.identity("c", "long") == part
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
+        assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
+
+    @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+    def test_an_upload_whose_condition_is_refused_leaves_nothing(
+        self,
+        store: Store,
+        s3: Any,
+        location: BucketLocation,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        code: str,
+    ) -> None:
+        sent_pieces(store, monkeypatch)
+        own: Any = store
+
+        def refused(**_: object) -> None:
+            s3.put_object(Bucket=location.bucket, Key="the/prefix/c/long", Body=b"foreign")
+            raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
+
+        monkeypatch.setattr(own._s3, "complete_multipart_upload", refused)
+        if code == "PreconditionFailed":
+            failure = put(store, "c/long", LONG)
+            assert failure is not None
+            assert failure.kind is FailureKind.EXISTS
+        else:
+            with pytest.raises(DestinationError, match="other writers are at work there"):
+                put(store, "c/long", LONG)
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
+        assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
 
     def test_credentials_that_may_not_write_are_named(
         self, bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]

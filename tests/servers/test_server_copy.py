@@ -197,6 +197,24 @@ def test_a_very_long_object_is_copied_in_pieces(
     assert store.list_parts() == []
 
 
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "UploadPartCopy")
+
+    monkeypatch.setattr(store._s3, "upload_part_copy", denied)
+    source.put("very-long", VERY_LONG)
+    found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
+    assert placed(store, found, VERY_LONG) is None
+    assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
+    assert room._uploads(store._s3, store._of("c/copy")) == []
+
+
 def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, source: Bucket) -> None:
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     for copy, digest, kind in (

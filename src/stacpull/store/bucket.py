@@ -40,6 +40,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
 
+import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
@@ -779,7 +780,11 @@ class BucketStore(HeldParts, BucketFiles):
 
 
 class _Upload:
-    """A long part, uploaded in pieces. What an upload that broke off has stored is not sent again."""
+    """A long part, uploaded in pieces. What an upload that broke off has stored is not sent again.
+
+    The metadata of an object is fixed when its upload is created. So a file in the work directory notes for
+    what metadata an upload was created, and it is continued only for the same content; others are aborted.
+    """
 
     def __init__(
         self,
@@ -798,9 +803,17 @@ class _Upload:
         self._piece = max(_PIECE, -(-size // _MOST_PIECES))
         self._noted = noted
         self._condition = condition
+        name = hashlib.sha256(self._place["Key"].encode()).hexdigest()
+        self._created = store.work / ".stacpull" / "uploads" / f"{name}.json"
 
     def run(self) -> None:
-        """Upload, and make the object appear."""
+        """Upload, and make the object appear.
+
+        Raises:
+            ClientError: The service refuses it. If it refuses the condition, nothing is left of the upload.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
         upload, stored = self._begun()
         pieces = []
         count = -(-self._size // self._piece)
@@ -809,9 +822,16 @@ class _Upload:
             numbers = range(first + 1, min(first + _PIECES_AT_ONCE, count) + 1)
             pieces += self._sent(upload, numbers, stored)
         self._store._lease.confirm()  # noqa: SLF001
-        self._s3.complete_multipart_upload(
-            **self._place, UploadId=upload, MultipartUpload={"Parts": pieces}, **self._condition
-        )
+        try:
+            self._s3.complete_multipart_upload(
+                **self._place, UploadId=upload, MultipartUpload={"Parts": pieces}, **self._condition
+            )
+        except ClientError as error:
+            if _code(error) in _REFUSED_CONDITIONS:
+                _abort(self._s3, self._place, upload)
+                self._created.unlink(missing_ok=True)
+            raise
+        self._created.unlink(missing_ok=True)
 
     def _sent(
         self, upload: str, numbers: Sequence[int], stored: Mapping[int, tuple[str, int]]
@@ -863,15 +883,30 @@ class _Upload:
 
     def _begun(self) -> tuple[str, Mapping[int, tuple[str, int]]]:
         """Return the upload to continue, and the pieces that it has: (ETag, size) by number."""
-        for upload in _uploads(self._s3, self._place):
-            pieces = self._pieces(upload)
-            if pieces:
-                return upload, pieces
-            self._s3.abort_multipart_upload(**self._place, UploadId=upload)
-        begun = self._s3.create_multipart_upload(
+        known = self._upload_of_this_content()
+        uploads = _uploads(self._s3, self._place)
+        for upload in uploads:
+            if upload != known:
+                _abort(self._s3, self._place, upload)
+        if known in uploads:
+            return known, self._pieces(known)
+        begun: str = self._s3.create_multipart_upload(
             **self._place, Metadata=self._noted, ChecksumAlgorithm="SHA256"
-        )
-        return begun["UploadId"], {}
+        )["UploadId"]
+        self._created.parent.mkdir(exist_ok=True)
+        self._created.write_bytes(orjson.dumps({"upload": begun, "metadata": self._noted}))
+        return begun, {}
+
+    def _upload_of_this_content(self) -> str:
+        """Return the upload that was created with the metadata of this content, or "".
+
+        A file that a kill or a loss of power left unfinished names none.
+        """
+        try:
+            noted = orjson.loads(self._created.read_bytes())
+            return str(noted["upload"]) if noted["metadata"] == self._noted else ""
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return ""
 
     def _pieces(self, upload: str) -> dict[int, tuple[str, int]]:
         pieces: dict[int, tuple[str, int]] = {}
@@ -896,6 +931,14 @@ def _uploads(s3: Any, place: Mapping[str, str]) -> list[str]:
             raise
         return []
     return [one["UploadId"] for one in found if one["Key"] == place["Key"]]
+
+
+def _abort(s3: Any, place: Mapping[str, str], upload: str) -> None:
+    """Remove what is stored of an upload, as far as the service does that now."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
+
+    with suppress(BotoCoreError, ClientError):
+        s3.abort_multipart_upload(**place, UploadId=upload)
 
 
 class _ServerCopy:
@@ -953,7 +996,7 @@ class _ServerCopy:
         """Copy a very long object; what an upload has that broke off may be of another version of it."""
         size, place = self._one.size, self._place
         for left in _uploads(self._s3, place):
-            self._s3.abort_multipart_upload(**place, UploadId=left)
+            _abort(self._s3, place, left)
         whole = {"ChecksumType": "FULL_OBJECT"} if self._copy.algorithm == "crc64nvme" else {}
         upload = self._s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)[
             "UploadId"
@@ -972,10 +1015,14 @@ class _ServerCopy:
             )["CopyPartResult"]
             return {"PartNumber": number, **{name: found[name] for name in _OF_PIECES if name in found}}
 
-        with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
-            pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
-        self._store._lease.confirm()  # noqa: SLF001
-        self._s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
+        try:
+            with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
+                pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
+            self._store._lease.confirm()  # noqa: SLF001
+            self._s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
+        except BaseException:
+            _abort(self._s3, place, upload)
+            raise
 
     def _verified(self) -> Failure | None:
         store, one, copy = self._store, self._one, self._copy

@@ -409,13 +409,7 @@ class _Attempt:
             return None
         size, validator = content_length(headers), fetcher.validator(headers)
         is_long = size is not None and size > fetcher.small_limit and job.size in {None, size}
-        if (
-            not job.href.startswith("s3://")
-            or not is_long
-            or size is None
-            or validator.strong_etag is None
-            or coding_of(headers) is not None
-        ):
+        if not is_long or size is None or validator.strong_etag is None or coding_of(headers) is not None:
             return None
         stated = {
             check.checksum.algorithm: check.checksum.digest
