@@ -53,7 +53,6 @@ BUILT_AT_RUN_TIME = {
 
 EXAMPLES: dict[str, str] = {
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
-    "store/bucket_requests.py:_SCOPE": "AKIDEXAMPLE/20261120/eu-central-1/s3/aws4_request",
     "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
     "catalog/collection.py:_CURRENT": "1.0.0",
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
@@ -91,7 +90,6 @@ EXAMPLES: dict[str, str] = {
     "net/status.py:_WAIT_IN_BODY": "Try again in 42 seconds",
     "net/status.py:_XML_REASONS[0]": "<Message>a b</Message>",
     "net/status.py:_XML_REASONS[1]": "<Code>ab</Code>",
-    "outputs/geoparquet.py:_PLAIN": "c/a_b.c-1",
     "outputs/torchgeo.py:^\\d+_": "12_",
     "outputs/torchgeo.py:_LABELS": "1_labels_metadata",
     "outputs/torchgeo.py:_MAP": "1_reference_map",
