@@ -111,8 +111,10 @@ def is_private(address: str) -> bool:
 
 
 def _imported() -> Any:
-    """Import distributed, and have Python ask once what the machine is: the client does, and blocks."""
+    """Import distributed, and look once at the machine and the versions: the client does, and blocks."""
     platform.processor()
+    versions: Any = import_module("distributed.versions")
+    versions.get_versions()  # they are remembered
     return import_module("distributed")
 
 
