@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -34,6 +33,7 @@ from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
 from stacpull.sources.documents import whole_item
 from stacpull.sources.items_file import ItemsFile
@@ -395,14 +395,14 @@ class _Decoder:
 async def _decoder(url: str, descriptor: int) -> AsyncIterator[_Decoder]:
     """Start the process that decodes; it has no credentials, and ends with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "stacpull.sources.parquet_file", str(descriptor),
+        *python_command("-m", "stacpull.sources.parquet_file", str(descriptor)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=python_environment(),
         pass_fds=(descriptor,),
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         yield _Decoder(url, process)
     finally:
