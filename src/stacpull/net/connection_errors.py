@@ -108,7 +108,7 @@ def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
 
 
 def too_slow(host: str) -> Failure:
-    """Return the failure of a body that comes below the least rate (`net.pace`)."""
+    """Return the failure of a body that comes below the least rate (`net.bodies`)."""
     message = f"{host} sent too few bytes a second (--min-rate)."
     return Failure(FailureKind.STALLED, message, host=host, retryable=True)
 

@@ -29,7 +29,7 @@ import msgspec
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.coding import CodingError, decoded
+from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import Response, TransferError

@@ -29,8 +29,8 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.fields import content_range
 from stacpull.net.json import TooManyValuesError, decode
-from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.python_process import python_command, python_environment

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stacpull.arguments import read_text
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values, field_name
-from stacpull.net.transport import Request, Response, Transport
+from stacpull.net.transport import BufferedResponse, Request, Response, Transport
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ class FixedLogin(Login):
         """Return False."""
         return False
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer:  # noqa: ARG002
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse:  # noqa: ARG002
         """Return the refusal."""
         return refusal
 

@@ -16,11 +16,10 @@ from urllib.parse import urlencode
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import Key, LoginKind, Values, service_address
 from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
-from stacpull.net.transport import Request, Response
+from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class GrantLogin(Login):
         """Return True for 401: the token is not valid, or no longer."""
         return response.status == HTTPStatus.UNAUTHORIZED
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:  # noqa: ARG002
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
         """Get another token; a new one is refused for another reason."""
         if not isinstance(held, Secret) or (held == self._token.held and self._token.age() < _SETTLED):
             return refusal

@@ -18,10 +18,17 @@ from multidict import CIMultiDict
 
 from stacpull.hosts import head_of, host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
 from stacpull.net.redirects import REDIRECTS
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import (
+    BufferedResponse,
+    RenamedResponse,
+    Request,
+    Response,
+    TransferError,
+    Transport,
+    buffered,
+)
 
 
 class Attached(NamedTuple):
@@ -47,7 +54,7 @@ class Login(Protocol):
         """Return True if another login might change the answer."""
         ...
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Log in again. Return None if the request can be sent once more, else the final answer.
 
         Raises:
@@ -60,7 +67,7 @@ class Login(Protocol):
         """Note that the host of `url` accepted what was attached."""
         return
 
-    def refused_again(self, url: str) -> KeptAnswer:
+    def refused_again(self, url: str) -> BufferedResponse:
         """Return the final answer where the host asks for another login right after one.
 
         Raises:
@@ -105,7 +112,7 @@ class LoginTransport:
                 login.accepted(request.url, attached.held)
                 yield _shown(request.url, response, login)
                 return
-            refusal = await kept(request.url, response)
+            refusal = await buffered(request.url, response)
         answer = await login.renewed(request.url, attached.held, refusal)
         if answer is not None:
             yield answer
@@ -124,9 +131,9 @@ class LoginTransport:
         """Do nothing: the transport underneath is closed by its owner."""
 
 
-def refused(url: str, reason: str) -> KeptAnswer:
+def refused(url: str, reason: str) -> BufferedResponse:
     """Return a refusal (403) with its reason."""
-    return KeptAnswer(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
+    return BufferedResponse(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
 
 
 def _says_another(request: Request) -> bool:
@@ -149,7 +156,7 @@ def _shown(url: str, response: Response, login: Login) -> Response:
     """Return the response under the plain URL; a redirect does not pass on what was attached."""
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     if location is None or (clean := login.strip(location)) == location:
-        return RenamedAnswer(url, response)
+        return RenamedResponse(url, response)
     headers = CIMultiDict(response.headers)
     headers["Location"] = clean
-    return RenamedAnswer(url, response, headers)
+    return RenamedResponse(url, response, headers)

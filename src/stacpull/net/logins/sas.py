@@ -19,11 +19,10 @@ from urllib.parse import quote, unquote_plus, urlsplit
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import Key, LoginKind, Values, field_name, service_address
 from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
-from stacpull.net.transport import Request, Response
+from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class SasLogin(Login):
         """Return True for 403 and 401: the signature may have expired or been revoked."""
         return response.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Get another signature; a new one is refused for another reason."""
         cached = self._cached_for(url)
         if (

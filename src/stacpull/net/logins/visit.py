@@ -29,14 +29,13 @@ from stacpull.arguments import read_text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer, kept
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
 from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
-from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, buffered
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class VisitLogin(Login):
             return True
         return response.status in REDIRECTS and self._is_login(response.headers.get("Location") or "")
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Log in, unless another task has done so meanwhile, or has failed.
 
         Raises:
@@ -169,7 +168,7 @@ class VisitLogin(Login):
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
-    def refused_again(self, url: str) -> KeptAnswer:
+    def refused_again(self, url: str) -> BufferedResponse:
         """Return a refusal. If requests were refused after the last login, too, the next one waits a minute.
 
         Raises:
@@ -196,13 +195,13 @@ class VisitLogin(Login):
         cookies = self._cookies.field(origin_of(request.url))
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
-    def _shut(self, session: _Session, url: str) -> KeptAnswer:
+    def _shut(self, session: _Session, url: str) -> BufferedResponse:
         """Return or raise why no login is tried at this host now."""
         if session.trouble is not None:
             raise TransferError(session.trouble.failure) from session.trouble
         return refused(url, _wants_another_login(url))
 
-    async def _log_in(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
+    async def _log_in(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
             await self._logins.attempted(lambda: self._go(session, url, refusal))
@@ -218,7 +217,7 @@ class VisitLogin(Login):
             self._failed = RememberedError.of(error, self._clock.monotonic())
             raise
 
-    async def _go(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
+    async def _go(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
         self._cookies.forget(origin_of(url))
         self._note(refusal)  # many hosts set a cookie here and expect it back
@@ -240,7 +239,7 @@ class VisitLogin(Login):
             hops.append(target)
             before, target = target, following
 
-    async def _answer(self, url: str, *, tell: bool) -> KeptAnswer:
+    async def _answer(self, url: str, *, tell: bool) -> BufferedResponse:
         """Return the answer of a host on the way, unless it is a refusal or a failure.
 
         `tell`: send user and password to the login host. They are not repeated for its further pages.
@@ -265,22 +264,22 @@ class VisitLogin(Login):
     def _check(self) -> str:
         return f"Check {self._names}."
 
-    async def _hop(self, url: str, *, tell: bool) -> KeptAnswer:
+    async def _hop(self, url: str, *, tell: bool) -> BufferedResponse:
         request = self._with_cookies(Request(url))
         if tell:
             headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
             request = request._replace(headers=headers)
         self._logins.counters.requests += 1
         async with self._logins.http.open(request) as response:
-            answer = await kept(url, response)
+            answer = await buffered(url, response)
         self._logins.counters.bytes_fetched += len(answer.body)
         self._note(answer)
         return answer
 
-    def _note(self, answer: KeptAnswer) -> None:
+    def _note(self, answer: BufferedResponse) -> None:
         self._logins.secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
 
-    def _trouble(self, answer: KeptAnswer) -> Failure:
+    def _trouble(self, answer: BufferedResponse) -> Failure:
         prefix, secrets = answer.body[:PREFIX_BYTES], self._logins.secrets
         host, now = host_of(answer.url), self._clock.time()
         failure = classify(answer.status, answer.headers, prefix, host, now=now, secrets=secrets)
