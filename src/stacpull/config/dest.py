@@ -27,8 +27,9 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
         UsageError: Its scheme is that of buckets, and it does not name one, or its prefix is not valid.
     """
     text = dest if isinstance(dest, str) else str(dest)
-    scheme = text.strip().partition(":/")[0].lower()
-    if scheme not in SCHEMES or not SCHEMES[scheme].is_dest:
+    name, colon, _ = text.strip().partition(":/")
+    scheme = name.lower()
+    if not colon or scheme not in SCHEMES or not SCHEMES[scheme].is_dest:
         return None
     shown = cut_url(text)[:200]
     found = _BUCKET.fullmatch(text.strip())
