@@ -347,7 +347,7 @@ def test_every_room_is_in_the_table() -> None:
 
 def test_the_error_tree_is_drawn_with_the_true_exit_codes() -> None:
     drawn = dict(re.findall(r"(\w+Error)\s+(\d+)", errors.__doc__ or ""))
-    true = {name: str(getattr(errors, name).exit_code) for name in errors.__all__}
+    true = {name: str(getattr(errors, name).exit_code) for name in dir(errors) if name.endswith("Error")}
     assert drawn == true
 
 

@@ -23,21 +23,6 @@ from urllib.parse import unquote
 
 from stacpull.schemes import SCHEMES
 
-__all__ = [
-    "MOST_HOSTS",
-    "Origin",
-    "default_port",
-    "forget_hosts",
-    "head_of",
-    "host_of",
-    "literal_address",
-    "origin_of",
-    "plain_address",
-    "refused_always",
-    "refused_outside",
-    "scheme_of",
-]
-
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 K = TypeVar("K")
 V = TypeVar("V")

@@ -19,32 +19,6 @@ from msgspec.structs import replace
 
 from stacpull.redact import Secrets, unsigned_url
 
-__all__ = [
-    "OF_COLLECTION",
-    "Asset",
-    "AssetProblem",
-    "BucketLocation",
-    "Checksum",
-    "Clip",
-    "CopySource",
-    "Failure",
-    "FailureKind",
-    "FinishedPart",
-    "IncomingPart",
-    "ItemId",
-    "Job",
-    "Json",
-    "Page",
-    "PageRequest",
-    "PlannedItem",
-    "Present",
-    "Received",
-    "ResumePoint",
-    "Unread",
-    "Validator",
-    "path_in_dest",
-]
-
 Json = dict[str, Any]
 """A decoded JSON object (an item, a collection, a page)."""
 

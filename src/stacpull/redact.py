@@ -16,17 +16,6 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, unquote_plus
 
-__all__ = [
-    "Secret",
-    "Secrets",
-    "credentials_in",
-    "cut_cursor",
-    "cut_url",
-    "is_credential_name",
-    "is_signed",
-    "unsigned_url",
-]
-
 _KEYS = frozenset(
     {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
 )  # given by the user: `net.host_credentials` puts them back where they belong

@@ -29,6 +29,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -380,9 +381,11 @@ class _Decoder:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")
-            found = orjson.loads(await self._process.stdout.readexactly(size))
+            found = decode(await self._process.stdout.readexactly(size)).value
         except asyncio.IncompleteReadError as error:
-            raise _unreadable(self._url, "decoding it fails") from error
+            raise _unreadable(self._url, "decoding it fails, or takes too much memory") from error
+        except TooManyValuesError as error:
+            raise _unreadable(self._url, f"its items have {error}") from error
         if isinstance(found, dict) and "error" in found:
             raise _unreadable(self._url, str(found["error"]))
         return found

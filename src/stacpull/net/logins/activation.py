@@ -32,7 +32,7 @@ from stacpull.redact import Secret
 from stacpull.urls import same_site
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 _OK, _FOUND = 200, 302
 _WAITING = frozenset({"inactive", "activating"})
@@ -69,11 +69,11 @@ class Activation(LoginKind):
         """The values of the header fields."""
         return tuple(self.headers.values())
 
-    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
         """Return the transport for the host of `url`."""
         del names
-        logged_in = tools.transport(FixedLogin(HostCredentials(url, self.headers, {})))
-        return ActivationTransport(logged_in, self, tools.clock, tools.counters)
+        logged_in = logins.transport(FixedLogin(HostCredentials(url, self.headers, {})))
+        return ActivationTransport(logged_in, self, logins.clock, logins.counters)
 
 
 class ActivationTransport:

@@ -15,7 +15,7 @@ from stacpull.net.transport import Request, Response, Transport
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Fixed(LoginKind):
         """All their values."""
         return (*self.headers.values(), *self.query.values())
 
-    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
         """Return the transport for the host of `url`; nothing is shared, as there is nothing to renew."""
         del names
-        return tools.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
+        return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
 
 
 class HeaderField(Fixed):

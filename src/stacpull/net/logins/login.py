@@ -9,10 +9,12 @@ looks up the transport of a host once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
+
+from multidict import CIMultiDict
 
 from stacpull.hosts import head_of, host_of
 from stacpull.models import Failure, FailureKind
@@ -67,8 +69,8 @@ class Login(Protocol):
         return refused(url, "it wants another login right after one")
 
     def strip(self, url: str) -> str:
-        """Return `url`, the target of a redirect, without what `attach` puts into URLs."""
-        ...
+        """Return `url`, the target of a redirect, without what `attach` puts into URLs: most put nothing."""
+        return url
 
 
 class LoginTransport:
@@ -148,20 +150,6 @@ def _shown(url: str, response: Response, login: Login) -> Response:
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     if location is None or (clean := login.strip(location)) == location:
         return RenamedAnswer(url, response)
-    return RenamedAnswer(url, response, _Relocated(response.headers, clean))
-
-
-class _Relocated(dict[str, str]):
-    """The fields of a redirect that leads to a clean URL; looked up in any case."""
-
-    def __init__(self, headers: Mapping[str, str], location: str) -> None:
-        super().__init__({name.lower(): value for name, value in headers.items()} | {"location": location})
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        return super().get(name.lower(), default)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name.lower())
+    headers = CIMultiDict(response.headers)
+    headers["Location"] = clean
+    return RenamedAnswer(url, response, headers)

@@ -25,25 +25,22 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from stacpull.arguments import read_text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, kept
-from stacpull.net.client import Counters
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
-from stacpull.net.logins.tokens import PASSING, LoginRetries, RememberedError
+from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
-from stacpull.net.transport import Request, Response, TransferError, Transport
-from stacpull.redact import Secret, Secrets
+from stacpull.net.transport import Request, Response, TransferError
+from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -89,9 +86,9 @@ class Visit(LoginKind):
         """The login host."""
         return () if self.login_host.url is None else (self.login_host.url,)
 
-    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         """Return the login that all hosts share."""
-        return VisitLogin(self, tools.http, tools.retries, tools.secrets, tools.counters, names)
+        return VisitLogin(self, logins, names)
 
 
 @dataclass(slots=True)
@@ -117,28 +114,14 @@ class VisitLogin(Login):
 
     Args:
         visit: The login host, and user and password.
-        http: Sends the requests of the login; it passes on all header fields.
-        retries: Repeats requests to the login host.
-        secrets: Learns each cookie, so that none is ever written down.
-        counters: Counts the requests.
+        logins: Sends the requests, with all header fields, and repeats those to the login host.
         names: What the user is to check when the login is refused.
     """
 
-    def __init__(
-        self,
-        visit: Visit,
-        http: Transport,
-        retries: LoginRetries,
-        secrets: Secrets,
-        counters: Counters,
-        names: tuple[str, ...],
-    ) -> None:
-        self._clock = retries.clock
+    def __init__(self, visit: Visit, logins: Logins, names: tuple[str, ...]) -> None:
+        self._clock = logins.clock
         self._visit = visit
-        self._http = http
-        self._retries = retries
-        self._secrets = secrets
-        self._counters = counters
+        self._logins = logins
         self._names = " and ".join(names)
         self._cookies = Cookies()
         self._sessions: dict[str, _Session] = {}
@@ -203,10 +186,6 @@ class VisitLogin(Login):
         self._failed = RememberedError.of(error, self._clock.monotonic())
         raise error
 
-    def strip(self, url: str) -> str:
-        """Return `url`: it never contains a secret."""
-        return url
-
     def _session(self, url: str) -> _Session:
         return self._sessions.setdefault(host_of(url), _Session())
 
@@ -226,7 +205,7 @@ class VisitLogin(Login):
     async def _log_in(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
         """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
-            await self._retries.attempted(lambda: self._go(session, url, refusal))
+            await self._logins.attempted(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
             host = self._visit.login_host.host
             stop = SourceError(f"{host} cannot be asked to log in: {error.failure.message} Try again later.")
@@ -291,22 +270,21 @@ class VisitLogin(Login):
         if tell:
             headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
             request = request._replace(headers=headers)
-        self._counters.requests += 1
-        async with self._http.open(request) as response:
+        self._logins.counters.requests += 1
+        async with self._logins.http.open(request) as response:
             answer = await kept(url, response)
-        self._counters.bytes_fetched += len(answer.body)
+        self._logins.counters.bytes_fetched += len(answer.body)
         self._note(answer)
         return answer
 
     def _note(self, answer: KeptAnswer) -> None:
-        self._secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
+        self._logins.secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
 
     def _trouble(self, answer: KeptAnswer) -> Failure:
+        prefix, secrets = answer.body[:PREFIX_BYTES], self._logins.secrets
         host, now = host_of(answer.url), self._clock.time()
-        failure = classify(
-            answer.status, answer.headers, answer.body[:PREFIX_BYTES], host, now=now, secrets=self._secrets
-        )
-        return replace(failure, message=self._secrets.scrub(failure.message))
+        failure = classify(answer.status, answer.headers, prefix, host, now=now, secrets=secrets)
+        return failure.scrubbed(secrets)
 
 
 def _wants_another_login(url: str) -> str:
