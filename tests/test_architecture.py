@@ -43,7 +43,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "upkeep": BASE | {"config", "planning", "store", "ledger", "catalog", "engine"},
 }
 """Which rooms a room may import, itself apart."""
-DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
+DEFERRED: dict[str, frozenset[str]] = {
+    "schemes": frozenset({"config", "net", "planning", "store", "transfer"})
+}
 """What a room may import besides, but only inside of functions and for annotations: when it is used."""
 EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""

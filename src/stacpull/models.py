@@ -319,11 +319,12 @@ class BucketLocation(msgspec.Struct, frozen=True):
     """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
+    scheme: str = "s3"
 
     @property
     def url(self) -> str:
-        """The `s3://` URL."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        """Its URL, such as `s3://bucket/prefix`."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class CopySource(NamedTuple):
