@@ -234,7 +234,7 @@ def _is_ordinary(lowered: str) -> bool:
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: by the field's name, or as they were hidden.
 
-    `Accept: application/json` is none, whoever gives it; `X-Tenant: abc` is none if it was spelled out.
+    `Accept: application/json` never is one; `X-Tenant: abc` is not one if it was spelled out.
     """
     return [
         value

@@ -94,7 +94,7 @@ class PendingResponse(NamedTuple):
     asked: float
     """When, by the clock of the gate."""
     context: AbstractAsyncContextManager[Response]
-    """What the transport would have given: entering it gives the response, or raises why there is none."""
+    """What the transport would have returned: entering it returns the response, or raises the failure."""
 
 
 class StartedExchange(NamedTuple):

@@ -100,7 +100,7 @@ _NO_RANGE = ContentRange(None, None, None)
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """Return `Content-Length`, or None if there is none that can be read (RFC 9110, 8.6)."""
+    """Return `Content-Length`, or None if it is absent or broken (RFC 9110, 8.6)."""
     return _number(headers.get("Content-Length", ""))
 
 

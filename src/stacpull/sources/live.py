@@ -217,7 +217,7 @@ def _url_of(source: Source, start: WalkStart) -> str:
 
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
-    """Return a page that says why there is none.
+    """Return a page without items that names the reason.
 
     Raises:
         SourceError: It is `error`, by which a host asks to be left alone.

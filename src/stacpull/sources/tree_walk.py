@@ -382,7 +382,7 @@ class TreeWalk:
         self._walked.add(signature)
 
     def _take(self, read: _Read, outcome: Document | Failure) -> None:
-        """Take an item, several, or why there is none."""
+        """Take an item, several, or the reason why there are none."""
         self._place = read.step.path()
         if isinstance(outcome, Failure):
             self._note(read, outcome)

@@ -73,7 +73,7 @@ class Login(Protocol):
         Raises:
             CredentialsError: Another login would not help.
         """
-        return refused(url, "it wants another login right after one")
+        return refused(url, "it requires another login right after one")
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without what `attach` puts into URLs: most put nothing."""

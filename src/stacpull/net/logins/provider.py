@@ -46,7 +46,7 @@ class HostPattern(NamedTuple):
         """Read `data.example.org`, `*.example.org` (https, its usual port) or `http://host:port`.
 
         Raises:
-            ValueError: It is none of these, or so wide that it covers hosts of other owners.
+            ValueError: It has another form, or is so wide that it covers hosts of other owners.
         """
         url = text if "://" in text else f"https://{text}"
         scheme, name, port = origin_of(url)

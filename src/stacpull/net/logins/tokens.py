@@ -89,7 +89,7 @@ class CachedToken(Generic[T]):
 
     @property
     def held(self) -> T | None:
-        """The present token, None if there is none."""
+        """The current token, None without one."""
         return None if self._held is None else self._held.value
 
     def age(self) -> float:

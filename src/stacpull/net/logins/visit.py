@@ -287,4 +287,4 @@ class VisitLogin(Login):
 
 
 def _wants_another_login(url: str) -> str:
-    return f"{host_of(url)} wants another login right after one"
+    return f"{host_of(url)} requires another login right after one"
