@@ -1,7 +1,7 @@
 """An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
-    collection   ─▶ page, page, …                   as for any API (`push_down`, `pages`)
+    collection   ─▶ page, page, …                   as for any API (`stac_api`, `pages`)
     a page of items that names a next one ─▶ page, page, …
 
 Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
