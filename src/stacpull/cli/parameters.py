@@ -37,11 +37,7 @@ class _Dest(click.Path):
     """DEST: completed as a directory, and read by `config.dest`."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return a path, or the URL of a bucket.
-
-        Raises:
-            UsageError: It is neither.
-        """
+        """Return a path, or the URL of a bucket."""
         del param, ctx
         return str(value) if bucket_url(str(value)) else dest_path(str(value))
 

@@ -101,11 +101,7 @@ def _settings(
 
 
 def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
-    """Refuse '' where it would keep everything.
-
-    Raises:
-        UsageError: It is one of several values, or there is no list in a config file that it could undo.
-    """
+    """Refuse '' where it would keep everything."""
     value = setting.value
     given = list(value) if isinstance(value, list | tuple) else [value]
     if option.narrows and "" in given and not (undoes and not any(given)):
@@ -200,10 +196,6 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     """Return `options` with the credential profile that `--credentials` names, if it is not one of AWS.
 
     AWS_PROFILE always means one of AWS.
-
-    Raises:
-        UsageError: The profile cannot be read, or the name is nearly that of one.
-        CredentialsError: None of its logins is complete.
     """
     if setting is None or setting.where == "AWS_PROFILE":
         return options

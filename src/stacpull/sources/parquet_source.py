@@ -164,11 +164,7 @@ class ParquetSource(ItemsFile):
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[_RemoteParquet]:
-        """Open the file and read its footer.
-
-        Raises:
-            SourceError: It cannot be read, or is not Parquet with items.
-        """
+        """Open the file and read its footer."""
         part = await asyncio.to_thread(tempfile.TemporaryFile)
         try:
             async with _decoder(self.url, part.fileno()) as decoder:
@@ -202,11 +198,7 @@ class _RemoteParquet:
         """True if the server sent the whole file, which the temporary file then holds."""
 
     async def open(self) -> None:
-        """Read the footer.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
+        """Read the footer."""
         end = await self._read_end()
         length = self._footer_size(end)
         start = 0 if self._is_whole else self._size - max(length, len(end))
@@ -217,11 +209,7 @@ class _RemoteParquet:
         self.collections = footer["collections"]
 
     async def items(self, number: int, first: int, most: int) -> AsyncGenerator[list[Json]]:
-        """Yield the items of a row group from the row `first` on.
-
-        Raises:
-            SourceError: It cannot be read or decoded.
-        """
+        """Yield the items of a row group from the row `first` on."""
         group = self.groups[number]
         if not group.rows:
             return
@@ -234,11 +222,7 @@ class _RemoteParquet:
             items = await self._decoder.answer()
 
     def _footer_size(self, end: bytes) -> int:
-        """Return how many bytes at the end of the file hold the footer, the last eight included.
-
-        Raises:
-            SourceError: The file is not Parquet, or its footer is too large.
-        """
+        """Return how many bytes at the end of the file hold the footer, the last eight included."""
         length = int.from_bytes(end[-8:-4], "little") + _END
         if end[-4:] == _ENCRYPTED:
             raise _unreadable(self._url, "it is an encrypted Parquet file")
@@ -285,11 +269,7 @@ class _RemoteParquet:
         return size
 
     async def _fetch(self, start: int, end: int) -> None:
-        """Read the bytes from `start` up to `end` into the temporary file, over as many requests as needed.
-
-        Raises:
-            SourceError: They cannot be read, or the file has changed.
-        """
+        """Read the bytes from `start` up to `end` into the temporary file, in as many requests as needed."""
         await asyncio.to_thread(_clear, self._part)
         at, breaks = start, 0
         while at < end:
@@ -311,11 +291,7 @@ class _RemoteParquet:
         await asyncio.to_thread(self._part.flush)
 
     def _refuse_change(self, response: Response, start: int) -> None:
-        """Refuse a response that is not the part of this version that begins at `start`.
-
-        Raises:
-            SourceError: It is another one.
-        """
+        """Refuse a response that is not the part of this version that begins at `start`."""
         found = content_range(response.headers)
         is_same = found.total is not None and _version(response, found.total) == self.version
         if response.status != _PARTIAL or found.start != start or not is_same:
@@ -351,11 +327,7 @@ class _Decoder:
         self._process = process
 
     async def ask(self, operation: str, *arguments: object) -> Any:
-        """Send a request, and return the first answer.
-
-        Raises:
-            SourceError: The file cannot be decoded.
-        """
+        """Send a request, and return the first answer."""
         if self._process.stdin is not None:
             self._process.stdin.write(orjson.dumps({operation: arguments}) + b"\n")
             with suppress(ConnectionError):
@@ -363,11 +335,7 @@ class _Decoder:
         return await self.answer()
 
     async def answer(self) -> Any:
-        """Return the next answer.
-
-        Raises:
-            SourceError: The file cannot be decoded.
-        """
+        """Return the next answer."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")

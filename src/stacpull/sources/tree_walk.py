@@ -409,11 +409,7 @@ class TreeWalk:
         self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
 
     def _note(self, read: _Read, failure: Failure) -> None:
-        """Note a document that gave no item.
-
-        Raises:
-            SourceError: It is one too many in a row that the servers could not give.
-        """
+        """Note a document that gave no item."""
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
         href = url if isinstance(url, str) else None
@@ -421,11 +417,7 @@ class TreeWalk:
         self._count_unanswered(self._unread[-1:])
 
     def _count_unanswered(self, unread: Sequence[Unread]) -> None:
-        """Count what the servers could not give in a row; what came, or was refused, ends the row.
-
-        Raises:
-            SourceError: It is one too many.
-        """
+        """Count what the servers could not give in a row; what came, or was refused, ends the row."""
         failure = unread[-1].failure if unread else None
         self._unanswered = self._unanswered + 1 if failure is not None and failure.retryable else 0
         if failure is not None and self._unanswered >= _UNANSWERED:
