@@ -5,7 +5,6 @@ Completion never uses the network, so that the Tab key does not hang.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -150,6 +149,8 @@ def _mirrored(dest: object) -> list[str]:
 
 
 def _configured(config: object) -> Iterator[str]:
+    import tomllib
+
     from stacpull.config.toml import shipped_config
 
     given = [Path(str(config))] if config else []

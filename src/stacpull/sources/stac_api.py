@@ -8,7 +8,6 @@ there is no search (`push_down`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncGenerator, Iterable
 from typing import cast
 from urllib.parse import quote
@@ -27,6 +26,7 @@ from stacpull.sources.search_query import Capabilities, SearchEndpoint, items_en
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import period_of_collection
+from stacpull.spelling import similar
 from stacpull.urls import parameter, set_parameter
 
 _MOST_NAMED = 40
@@ -190,7 +190,7 @@ class ApiSource:
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
             return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        near = difflib.get_close_matches(name, names, n=3) or _holding(name, names)
+        near = similar(name, names, most=3) or _holding(name, names)
         hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
         return f"{self._place.root} has no collection {name}: {hint}"
 
