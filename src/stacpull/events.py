@@ -15,23 +15,6 @@ from stacpull.models import FailureKind, ItemId
 from stacpull.public_value import PublicValue
 from stacpull.redact import Secrets
 
-__all__ = [
-    "AssetFailed",
-    "Checked",
-    "Damage",
-    "DamageKind",
-    "Event",
-    "HostProgress",
-    "ItemGone",
-    "Listener",
-    "Notice",
-    "Progress",
-    "RunEnded",
-    "RunStarted",
-    "Stage",
-    "scrubbed",
-]
-
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
 """`obstructed`: a link, directory or device has the name of a file."""
 

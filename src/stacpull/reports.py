@@ -11,20 +11,6 @@ import msgspec
 from stacpull.models import FailureKind
 from stacpull.public_value import PublicValue
 
-__all__ = [
-    "ADVICE",
-    "Disk",
-    "FailureRecord",
-    "HostPlan",
-    "MirrorReport",
-    "PlanReport",
-    "RebuildReport",
-    "ReportTable",
-    "RunState",
-    "StatusReport",
-    "VerifyReport",
-]
-
 ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
     FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
@@ -55,14 +41,12 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
-class ReportTable:
+class ReportTable(PublicValue, frozen=True):
     """Shows a report as a table where Jupyter displays it."""
 
-    __slots__ = ()
-
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        raise NotImplementedError
+        """Return the object that `--json` prints."""
+        return asdict(self)
 
     def _repr_html_(self) -> str:
         from html import escape  # noqa: PLC0415 - needed in notebooks only
@@ -75,7 +59,7 @@ class ReportTable:
         return f"<table>{''.join(rows)}</table>"
 
 
-class Counts(ReportTable, PublicValue, frozen=True):
+class Counts(ReportTable, frozen=True):
     """The counters of both `mirror` and `status` (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
@@ -167,10 +151,6 @@ class MirrorReport(Counts, frozen=True):
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
-
 
 class StatusReport(Counts, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
@@ -204,10 +184,6 @@ class StatusReport(Counts, frozen=True):
     last_errors: tuple[FailureRecord, ...] = ()
     reason: str | None = None
     """Why the last run stopped early, if it did."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
 
 class FailureRecord(PublicValue, frozen=True):
@@ -247,7 +223,7 @@ class Disk(PublicValue, frozen=True):
     inodes_free: int | None
 
 
-class PlanReport(ReportTable, PublicValue, frozen=True):
+class PlanReport(ReportTable, frozen=True):
     """What `mirror` would do. `bytes_basis`: whether `bytes_total` is known, sampled, or unknown."""
 
     items_seen: int
@@ -297,10 +273,6 @@ class PlanReport(ReportTable, PublicValue, frozen=True):
         """1 if a list of URLs is not complete, else 0."""
         return 1 if self.urls_left_out else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
-
 
 class RebuildReport(PublicValue, frozen=True):
     """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by the kind of proof.
@@ -332,7 +304,7 @@ class RebuildReport(PublicValue, frozen=True):
     """True if the old ledger still had the selection, so that `resume` can continue."""
 
 
-class MergeReport(ReportTable, PublicValue, frozen=True):
+class MergeReport(ReportTable, frozen=True):
     """The result of `merge`. Sizes in bytes, times in seconds."""
 
     dest: str
@@ -358,12 +330,8 @@ class MergeReport(ReportTable, PublicValue, frozen=True):
         """0: all assets of the shards are in DEST. 1: some are not."""
         return 1 if self.conflicts or self.assets_failed else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints last."""
-        return asdict(self)
 
-
-class VerifyReport(ReportTable, PublicValue, frozen=True):
+class VerifyReport(ReportTable, frozen=True):
     """The result of `verify`. Sizes in bytes, times in seconds. `state` is the state of the check itself."""
 
     dest: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -20,12 +20,8 @@ from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
-from stacpull.store.protocol import StoredFiles
+from stacpull.store.protocol import Store, StoredFiles, remote_store
 from stacpull.transfer.attempt import Fetcher
-
-if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.destination import Destination
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
@@ -45,7 +41,7 @@ class Fetching(NamedTuple):
 def open_fetching(
     network: Network,
     parts: PartStore,
-    destination: Destination | BucketStore,
+    destination: Store,
     options: Options,
     *,
     clock: Clock,
@@ -107,15 +103,14 @@ class WholeAssets:
             self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
-def _copier(
-    destination: Destination | BucketStore, options: Options
-) -> Callable[[CopySource, int], bool] | None:
+def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], bool] | None:
     """Return what tells if the service of DEST can copy an object of SOURCE; None if it is another."""
     s3 = options.s3
-    if destination.is_local is True or s3.request_payer:
+    remote = remote_store(destination)
+    if remote is None or s3.request_payer:
         return None
-    is_same = (s3.endpoint_url or "").rstrip("/") == (destination.location.endpoint_url or "")
-    return destination.can_copy if is_same else None
+    is_same = (s3.endpoint_url or "").rstrip("/") == (remote.location.endpoint_url or "")
+    return remote.can_copy if is_same else None
 
 
 def _is_there(files: StoredFiles, job: Job) -> bool:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -36,12 +36,9 @@ from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.own_parts import mark_synced
 from stacpull.store.parts import PartStore
+from stacpull.store.protocol import Store
 from stacpull.store.store_choice import open_store
 from stacpull.store.writer import BodyWriter
-
-if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.destination import Destination
 
 T = TypeVar("T")
 
@@ -189,7 +186,7 @@ class Worker:
         settings: WorkerSettings,
         first: FirstProcess,
         network: Network,
-        destination: Destination | BucketStore,
+        destination: Store,
     ) -> None:
         options, clock = settings.options, SystemClock()
         self._first = first

@@ -28,14 +28,12 @@ import orjson
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.models import Json, Page, PageRequest
+from stacpull.net.fields import content_range
 from stacpull.net.json import TooManyValuesError, decode
-from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.documents import whole_item
 from stacpull.sources.items_file import ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
@@ -154,17 +152,9 @@ class ParquetSource(ItemsFile):
     def _page(
         self, request: PageRequest, rows: list[Json], following: PageRequest | None, group: int, first: int
     ) -> Page:
-        items, unread = [], []
-        for number, row in enumerate(rows, first + 1):
-            item = whole_item(row)
-            if item is None:
-                failure = Failure(FailureKind.ITEM, "not an item with an id.")
-                name = f"row {number} of row group {group} of {self.url}"
-                unread.append(Unread(NO_COLLECTION, name, failure))
-            elif self._wanted(item):
-                items.append(item)
-        self._links.note(items)
-        return Page(request, items, following, None, unread=tuple(unread))
+        of_group = f"of row group {group} of {self.url}"
+        named = [(f"row {number} {of_group}", row) for number, row in enumerate(rows, first + 1)]
+        return self._page_of(request, named, following)
 
     async def _known_collections(self) -> dict[str, Json]:
         if self._collections is not None:
@@ -174,11 +164,7 @@ class ParquetSource(ItemsFile):
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[_RemoteParquet]:
-        """Open the file and read its footer.
-
-        Raises:
-            SourceError: It cannot be read, or is not Parquet with items.
-        """
+        """Open the file and read its footer."""
         part = await asyncio.to_thread(tempfile.TemporaryFile)
         try:
             async with _decoder(self.url, part.fileno()) as decoder:
@@ -212,11 +198,7 @@ class _RemoteParquet:
         """True if the server sent the whole file, which the temporary file then holds."""
 
     async def open(self) -> None:
-        """Read the footer.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
+        """Read the footer."""
         end = await self._read_end()
         length = self._footer_size(end)
         start = 0 if self._is_whole else self._size - max(length, len(end))
@@ -227,11 +209,7 @@ class _RemoteParquet:
         self.collections = footer["collections"]
 
     async def items(self, number: int, first: int, most: int) -> AsyncGenerator[list[Json]]:
-        """Yield the items of a row group from the row `first` on.
-
-        Raises:
-            SourceError: It cannot be read or decoded.
-        """
+        """Yield the items of a row group from the row `first` on."""
         group = self.groups[number]
         if not group.rows:
             return
@@ -244,11 +222,7 @@ class _RemoteParquet:
             items = await self._decoder.answer()
 
     def _footer_size(self, end: bytes) -> int:
-        """Return how many bytes at the end of the file hold the footer, the last eight included.
-
-        Raises:
-            SourceError: The file is not Parquet, or its footer is too large.
-        """
+        """Return how many bytes at the end of the file hold the footer, the last eight included."""
         length = int.from_bytes(end[-8:-4], "little") + _END
         if end[-4:] == _ENCRYPTED:
             raise _unreadable(self._url, "it is an encrypted Parquet file")
@@ -295,11 +269,7 @@ class _RemoteParquet:
         return size
 
     async def _fetch(self, start: int, end: int) -> None:
-        """Read the bytes from `start` up to `end` into the temporary file, over as many requests as needed.
-
-        Raises:
-            SourceError: They cannot be read, or the file has changed.
-        """
+        """Read the bytes from `start` up to `end` into the temporary file, in as many requests as needed."""
         await asyncio.to_thread(_clear, self._part)
         at, breaks = start, 0
         while at < end:
@@ -321,11 +291,7 @@ class _RemoteParquet:
         await asyncio.to_thread(self._part.flush)
 
     def _refuse_change(self, response: Response, start: int) -> None:
-        """Refuse a response that is not the part of this version that begins at `start`.
-
-        Raises:
-            SourceError: It is another one.
-        """
+        """Refuse a response that is not the part of this version that begins at `start`."""
         found = content_range(response.headers)
         is_same = found.total is not None and _version(response, found.total) == self.version
         if response.status != _PARTIAL or found.start != start or not is_same:
@@ -361,11 +327,7 @@ class _Decoder:
         self._process = process
 
     async def ask(self, operation: str, *arguments: object) -> Any:
-        """Send a request, and return the first answer.
-
-        Raises:
-            SourceError: The file cannot be decoded.
-        """
+        """Send a request, and return the first answer."""
         if self._process.stdin is not None:
             self._process.stdin.write(orjson.dumps({operation: arguments}) + b"\n")
             with suppress(ConnectionError):
@@ -373,11 +335,7 @@ class _Decoder:
         return await self.answer()
 
     async def answer(self) -> Any:
-        """Return the next answer.
-
-        Raises:
-            SourceError: The file cannot be decoded.
-        """
+        """Return the next answer."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")

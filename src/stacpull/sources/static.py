@@ -227,11 +227,7 @@ def _children(level: list[Document]) -> list[str]:
 
 
 async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
-    """Read these catalogs side by side, and keep of them what looking for collections needs.
-
-    Raises:
-        SourceError: Together they take too much memory.
-    """
+    """Read these catalogs side by side, and keep of them what looking for collections needs."""
     found: dict[str, Document] = {}
     waiting = iter(urls)
     weight = 0

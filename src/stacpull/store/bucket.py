@@ -37,7 +37,7 @@ from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 from urllib.parse import quote
 
 import orjson
@@ -57,7 +57,7 @@ from stacpull.store.bucket_requests import (
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Entry, Look, Placement
+from stacpull.store.protocol import Entry, Look, Note, Placement
 
 _THREADS = 32
 """Long parts, and requests through boto3, at a time."""
@@ -111,15 +111,6 @@ class _Object(NamedTuple):
     digests: Mapping[str, bytes]
     """By algorithm: those that were verified when it was stored, and those that the service computes."""
     identity: int
-
-
-class Note(NamedTuple):
-    """A small object that the mirror itself has written."""
-
-    body: bytes
-    etag: str
-    age: float
-    """Seconds since it was written, by the clock of the server."""
 
 
 class BucketFiles:
@@ -378,7 +369,7 @@ class BucketStore(HeldParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
-    is_local: Literal[False] = False
+    is_local = False
 
     def __init__(
         self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
