@@ -6,7 +6,6 @@ Completion never uses the network, so that the Tab key does not hang.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -147,6 +146,8 @@ def _mirrored(dest: object) -> list[str]:
 
 
 def _configured(config: object) -> Iterator[str]:
+    import tomllib
+
     from stacpull.config.toml import shipped_config
 
     given = [Path(str(config))] if config else []

@@ -7,7 +7,6 @@ Where an empty list keeps everything (`--ids`), '' is refused, unless there is s
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options,
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
 from stacpull.selection import Selection
+from stacpull.spelling import similar
 from stacpull.system import PORTABLE
 
 _PREFIX = "STACPULL_"
@@ -220,7 +220,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
         if word in options:
             hint = f": --{options[word].name} is not read from the environment."
         else:
-            near = difflib.get_close_matches(word, read, n=1)
+            near = similar(word, read)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
         yield f"The environment variable {name} matches no option{hint}"
 
