@@ -70,7 +70,7 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
 
 def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
     """Return a bucket with what a mirror keeps of it."""
-    from stacpull.store.bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
+    from stacpull.store.s3_bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
 
     return bucket if bucket.mirror else identified(work, located(bucket))
 
