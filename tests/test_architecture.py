@@ -19,8 +19,9 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
-        "reports", "s3_endpoint", "schemes", "selection", "sigv4", "spans", "speed", "system", "urls",
+        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies",
+        "python_process", "redact", "reports", "s3_endpoint", "schemes", "selection", "sigv4", "spans",
+        "speed", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -102,7 +103,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure room."""
-ENVIRONMENT_ROOMS = frozenset({"config", "cli", "proxies", "system"})
+ENVIRONMENT_ROOMS = frozenset({"config", "cli", "proxies", "python_process", "system"})
 
 OWN_TASKS = {"engine/stream.py"}
 """A generator may not yield inside a task group (PEP 789): it awaits the one task it starts."""

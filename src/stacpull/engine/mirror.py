@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.clock import Clock
-from stacpull.config.environment import handed_down
+from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.child_process import Started
@@ -357,9 +357,8 @@ class MirrorRun:
             )
         if not network.shares.workers:
             return None
-        _, environment = handed_down()
         settings = [
-            worker_settings(network, self._options, work, selection, share, environment)
+            worker_settings(network, self._options, work, selection, share, all_variables())
             for share in network.shares.workers
         ]
         return LocalProcesses(settings, self._workspace.lock, self._clock)

@@ -2,9 +2,9 @@
 
 The only module of the sources that needs pyarrow. It runs as a process of its own, `python -m
 stacpull.sources.parquet_file DESCRIPTOR`: a file may come from anyone, and there are files on which pyarrow
-ends its process. The process has no credentials and a limit of memory, and what it gives is JSON. Before
-anything is decoded, sizes are checked: those that the footer states, and those in the headers of the pages,
-which are what a decoder believes (https://parquet.apache.org/docs/file-format/).
+ends its process. The process has no credentials and a limit of memory, which also stops a few bytes that
+decode to very many, and what it sends is JSON of bounded size. The sizes that the footer states are checked
+before anything is decoded.
 
     standard input ─▶ {"footer": …} or {"items": …} ─▶ frames of JSON ─▶ standard output
     descriptor: a file with the bytes that a request is about
@@ -32,25 +32,17 @@ import shapely
 from stacpull.models import Json
 from stacpull.urls import join
 
-_MEMORY: Final = 2 << 30
-"""Bytes that the process may take."""
+MEMORY: Final = 2 << 30
+"""Bytes that the process may take, half of which the libraries reserve."""
 _COMPRESSED_LIMIT: Final = 512 << 20
 _PLAIN_LIMIT: Final = 4 << 30
 """Bytes of one row group, compressed and decompressed."""
 _ROWS_LIMIT: Final = 4 << 20
 _COLUMNS_LIMIT: Final = 10_000
-_PAGE_LIMIT: Final = 64 << 20
-"""Bytes of one page, decompressed."""
-_LEAST_VALUES, _VALUES_PER_ROW, _VALUES_LIMIT = 1 << 20, 64, 8 << 20
-"""Values of one column in lists: at least so many are allowed, so many per row, and at most so many."""
-_EXPANDED_LIMIT: Final = 1 << 30
-"""Bytes of the values of one column, if all were as long as the longest in its dictionary."""
-_HEADER_LIMIT: Final = 1 << 20
+_ANSWER_LIMIT: Final = 16 << 20
+"""Bytes of JSON in one answer: a larger batch of items is sent in several, a larger item is refused."""
 JSON_TEXT_KEY: Final = b"stacpull:json_text"
 """Metadata of files that `export` writes: `{"columns": [...]}`, the columns that hold JSON text."""
-_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
-_BY_DICTIONARY: Final = frozenset({2, 8})
-"""Encodings PLAIN_DICTIONARY and RLE_DICTIONARY."""
 _MEMBERS: Final = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection",
      "properties"}
@@ -91,21 +83,6 @@ def read_footer(file: PartialFile, size: int) -> ParquetFooter:
         return _footer(pq.read_metadata(pa.PythonFile(file, "r")), size)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ParquetError(f"its footer cannot be decoded: {_first_line(error)}") from error
-
-
-def check_pages(file: PartialFile, footer: ParquetFooter, number: int) -> None:
-    """Check the pages of a row group before they are decoded.
-
-    Raises:
-        ParquetError: They are larger than what is read, or not what the footer states.
-    """
-    group = footer.metadata.row_group(number)
-    try:
-        for index in range(group.num_columns):
-            column = footer.metadata.schema.column(index)
-            _check_chunk(file, group.column(index), column, number, group.num_rows)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
 
 
 def items_in(
@@ -207,7 +184,7 @@ def main(descriptor: int) -> None:
     """
     sys.meta_path.insert(0, _WithoutPandas())
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     footer: ParquetFooter | None = None
     for line in sys.stdin.buffer:
         request = orjson.loads(line)
@@ -219,24 +196,38 @@ def main(descriptor: int) -> None:
             elif footer is not None:
                 size, start, number, url, first, most = request["items"]
                 file = PartialFile(descriptor, size, start)
-                check_pages(file, footer, number)
                 for items in items_in(file, footer, number, url, first=first, most=most):
-                    _answer(items)
+                    _answer_items(items)
                 _answer(None)
         except ParquetError as error:
             _answer({"error": str(error)})
         except MemoryError:
-            _answer({"error": f"decoding it takes more than {_MEMORY:,} bytes of memory"})
+            _answer({"error": f"decoding it takes more than {MEMORY:,} bytes of memory"})
+
+
+def _answer_items(items: list[Json]) -> None:
+    data = _json(items)
+    if len(data) <= _ANSWER_LIMIT:
+        _send(data)
+    elif len(items) == 1:
+        raise ParquetError(f"an item has {len(data):,} bytes of JSON; at most {_ANSWER_LIMIT:,} are read")
+    else:
+        half = len(items) // 2
+        _answer_items(items[:half])
+        _answer_items(items[half:])
 
 
 def _answer(document: Any) -> None:
-    data = orjson.dumps(document, default=_encoded, option=orjson.OPT_NON_STR_KEYS)
+    _send(_json(document))
+
+
+def _json(document: Any) -> bytes:
+    return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _send(data: bytes) -> None:
     sys.stdout.buffer.write(len(data).to_bytes(4, "big") + data)
     sys.stdout.buffer.flush()
-
-
-def _encoded(value: Any) -> Any:
-    return value if value is None else str(value)
 
 
 # --- the footer -------------------------------------------------------------------------------------------
@@ -333,135 +324,6 @@ def _json_of(data: bytes | None) -> Json:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-# --- pages ------------------------------------------------------------------------------------------------
-
-
-def _check_chunk(file: PartialFile, chunk: Any, column: Any, number: int, rows: int) -> None:
-    name = f"the column {chunk.path_in_schema} of row group {number}"
-    is_list = column.max_repetition_level > 0
-    most = min(max(_LEAST_VALUES, _VALUES_PER_ROW * rows), _VALUES_LIMIT) if is_list else rows
-    if not 0 <= chunk.num_values <= most:
-        raise ParquetError(f"{name} has {chunk.num_values:,} values; at most {most:,} are read")
-    at, end = _start(chunk), _start(chunk) + chunk.total_compressed_size
-    values = by_dictionary = longest = 0
-    while at < end and values < chunk.num_values:
-        header, body = _page_header(file, at, name)
-        plain, compressed = header.get(2, -1), header.get(3, -1)
-        if not 0 <= plain <= _PAGE_LIMIT or not 0 <= compressed <= end - body:
-            raise ParquetError(f"a page of {name} has {plain:,} bytes; at most {_PAGE_LIMIT:,} are read")
-        kind = header.get(1)
-        if kind == _DICTIONARY_PAGE:
-            longest = max(longest, _longest(file, chunk, body, compressed, plain))
-        elif kind in (_DATA_PAGE, _DATA_PAGE_V2):
-            page = header.get(5 if kind == _DATA_PAGE else 8, {})
-            values += max(0, page.get(1, 0))
-            if page.get(2 if kind == _DATA_PAGE else 4) in _BY_DICTIONARY:
-                by_dictionary += max(0, page.get(1, 0))
-        at = body + compressed
-    if values > chunk.num_values:
-        raise ParquetError(f"{name} has more values than the footer states")
-    if by_dictionary * longest > _EXPANDED_LIMIT:
-        raise ParquetError(
-            f"{name} would take {by_dictionary * longest:,} bytes; at most {_EXPANDED_LIMIT:,} are read"
-        )
-
-
-def _longest(file: PartialFile, chunk: Any, at: int, compressed: int, plain: int) -> int:
-    """Return the length of the longest value of a dictionary, in bytes."""
-    if chunk.physical_type != "BYTE_ARRAY":
-        return 16
-    file.seek(at)
-    data = file.read(compressed)
-    if chunk.compression != "UNCOMPRESSED":
-        try:
-            data = pa.Codec(chunk.compression.lower()).decompress(data, plain, asbytes=True)
-        except (pa.ArrowException, ValueError, OSError):
-            return plain
-    longest = place = 0
-    while place + 4 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "little")
-        longest, place = max(longest, length), place + 4 + length
-    return min(longest, plain)
-
-
-def _page_header(file: PartialFile, at: int, name: str) -> tuple[dict[int, Any], int]:
-    """Return the fields of a page header by number, and where the page begins."""
-    file.seek(at)
-    data = file.read(1 << 12)
-    try:
-        try:
-            header, length = _struct(data, 0, 0)
-        except IndexError:  # long statistics
-            file.seek(at)
-            header, length = _struct(file.read(_HEADER_LIMIT), 0, 0)
-    except (IndexError, ValueError, RecursionError) as error:
-        raise ParquetError(f"a page header of {name} cannot be decoded") from error
-    return header, at + length
-
-
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """Decode a struct of Thrift's compact protocol; texts and lists are passed over."""
-    if depth > 8:  # noqa: PLR2004 - page headers have three levels
-        raise ValueError("nested too deeply")
-    fields: dict[int, Any] = {}
-    number = 0
-    while data[at]:
-        delta, kind = data[at] >> 4, data[at] & 15
-        at += 1
-        if delta:
-            number += delta
-        else:
-            number, at = _signed(data, at)
-        fields[number], at = _value(data, at, kind, depth)
-    return fields, at + 1
-
-
-def _value(  # noqa: PLR0911 - one return per type
-    data: bytes, at: int, kind: int, depth: int
-) -> tuple[Any, int]:
-    match kind:
-        case 1 | 2:
-            return kind == 1, at
-        case 3:
-            return data[at], at + 1
-        case 4 | 5 | 6:
-            return _signed(data, at)
-        case 7:
-            return None, at + 8
-        case 8:
-            length, at = _unsigned(data, at)
-            return None, at + length
-        case 9 | 10:
-            size, member = data[at] >> 4, data[at] & 15
-            at += 1
-            if size == 15:  # noqa: PLR2004 - the size follows
-                size, at = _unsigned(data, at)
-            for _ in range(size):
-                _, at = (None, at + 1) if member in (1, 2) else _value(data, at, member, depth + 1)
-            return None, at
-        case 12:
-            return _struct(data, at, depth + 1)
-    raise ValueError(f"a field of type {kind}")
-
-
-def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last one
-            return value, at
-        shift += 7
-        if shift > 63:  # noqa: PLR2004 - bits
-            raise ValueError("too long a number")
-
-
-def _signed(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _unsigned(data, at)
-    return (value >> 1) ^ -(value & 1), at
 
 
 # --- rows -------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -30,9 +29,11 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
 from stacpull.sources.documents import whole_item
 from stacpull.sources.items_file import ItemsFile
@@ -380,9 +381,11 @@ class _Decoder:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")
-            found = orjson.loads(await self._process.stdout.readexactly(size))
+            found = decode(await self._process.stdout.readexactly(size)).value
         except asyncio.IncompleteReadError as error:
-            raise _unreadable(self._url, "decoding it fails") from error
+            raise _unreadable(self._url, "decoding it fails, or takes too much memory") from error
+        except TooManyValuesError as error:
+            raise _unreadable(self._url, f"its items have {error}") from error
         if isinstance(found, dict) and "error" in found:
             raise _unreadable(self._url, str(found["error"]))
         return found
@@ -392,14 +395,14 @@ class _Decoder:
 async def _decoder(url: str, descriptor: int) -> AsyncIterator[_Decoder]:
     """Start the process that decodes; it has no credentials, and ends with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "stacpull.sources.parquet_file", str(descriptor),
+        *python_command("-m", "stacpull.sources.parquet_file", str(descriptor)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=python_environment(),
         pass_fds=(descriptor,),
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         yield _Decoder(url, process)
     finally:
