@@ -58,7 +58,7 @@ from stacpull.store.s3_bucket import (
     REFUSED_CONDITIONS,
     SHA256,
     THREADS,
-    Content,
+    ObjectContent,
     S3Bucket,
     place_of,
     time_in,
@@ -212,10 +212,10 @@ class _Staged(NamedTuple):
     sha256: bytes = b""
     copy: HeldCopy | None = None
 
-    def content(self, file: BinaryIO | None = None) -> Content:
+    def content(self, file: BinaryIO | None = None) -> ObjectContent:
         """Return what is stored; `file` is the part of a long one."""
         body = FilePiece(cast("BinaryIO", file), 0, self.size) if self.body is None else self.body
-        return Content(body, self.sha256, {SHA256: self.sha256.hex(), PART: str(self.identity)})
+        return ObjectContent(body, self.sha256, {SHA256: self.sha256.hex(), PART: str(self.identity)})
 
 
 class BucketStore(HeldParts, BucketFiles):
@@ -272,7 +272,7 @@ class BucketStore(HeldParts, BucketFiles):
     def _is_conditional(self) -> bool:
         """True if the bucket refuses to overwrite an object where that is asked."""
         name = f"probe-{uuid.uuid4().hex}"
-        one = Content(b"", _EMPTY)
+        one = ObjectContent(b"", _EMPTY)
         try:
             codes = [self.bucket.put(f".stacpull/{name}", one, {"if-none-match": "*"}) for _ in range(2)]
         finally:
@@ -320,7 +320,9 @@ class BucketStore(HeldParts, BucketFiles):
         return self._written_over(
             path,
             None if replaces is None else replaces.etag,
-            lambda condition: self.bucket.put(path, Content(body, hashlib.sha256(body).digest()), condition),
+            lambda condition: self.bucket.put(
+                path, ObjectContent(body, hashlib.sha256(body).digest()), condition
+            ),
         )
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
@@ -339,7 +341,7 @@ class BucketStore(HeldParts, BucketFiles):
             CredentialsError, DestinationError: As any request; or another mirror has the lease.
         """
         self._lease.confirm()
-        content = Content(FilePiece(file, 0, size), sha256, {SHA256: sha256.hex()})
+        content = ObjectContent(FilePiece(file, 0, size), sha256, {SHA256: sha256.hex()})
         send = self._upload if size > _SINGLE_PUT else self.bucket.put
         there = self.bucket.head(path)
         written = self._written_over(
@@ -367,7 +369,7 @@ class BucketStore(HeldParts, BucketFiles):
                     return True
         return False
 
-    def _upload(self, path: str, content: Content, condition: Mapping[str, str]) -> str:
+    def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
         """Store a long object in pieces; return as `_put` does."""
         piece = cast("FilePiece", content.body)
         upload = Upload(

@@ -72,7 +72,7 @@ class StoredObject(NamedTuple):
     """Of the part that it was."""
 
 
-class Content(NamedTuple):
+class ObjectContent(NamedTuple):
     """The content of an object, and its metadata."""
 
     body: bytes | FilePiece
@@ -225,7 +225,7 @@ class S3Bucket:
         except exceptions.BotoCoreError as error:
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
-    def put(self, path: str, content: Content, condition: Mapping[str, str]) -> str:
+    def put(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
         """Store an object by one request.
 
         Returns:
@@ -252,7 +252,7 @@ class S3Bucket:
             ),
         )
 
-    def put_request(self, path: str, content: Content, condition: Mapping[str, str]) -> ObjectRequest:
+    def put_request(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> ObjectRequest:
         """Return the request that stores an object."""
         headers = {
             "x-amz-checksum-sha256": base64.b64encode(content.sha256).decode(),
