@@ -21,11 +21,12 @@ from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import StoredFiles
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import CONNECTIONS, Fetcher
 
 if TYPE_CHECKING:
     from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
     from stacpull.store.destination import Destination
+    from stacpull.store.streamed_parts import StreamedParts
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
@@ -42,9 +43,29 @@ class Fetching(NamedTuple):
     """Makes the fast path of a pool; None if all assets take the general path."""
 
 
+def open_parts(
+    destination: Destination | BucketStore, options: Options, *, durable: bool = False
+) -> PartStore | StreamedParts:
+    """Return where long bodies go: into files, or to the bucket while they arrive. Blocks.
+
+    A Dask worker may have no credentials for the bucket: then the coordinator sends its files.
+
+    Args:
+        destination: DEST.
+        options: Of the run.
+        durable: True to sync each file before it gets the name of a whole part.
+    """
+    files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
+    if destination.is_local is True or not destination.has_credentials:
+        return files
+    from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - few mirrors are in a bucket
+
+    return StreamedParts(destination, files, checksum=options.recorded_checksum)
+
+
 def open_fetching(
     network: Network,
-    parts: PartStore,
+    parts: PartStore | StreamedParts,
     destination: Destination | BucketStore,
     options: Options,
     *,
@@ -69,6 +90,7 @@ def open_fetching(
         parts,
         checksum=checksum,
         clock=clock,
+        connections=CONNECTIONS if destination.is_local else 1,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
         is_as_stated=partial(_is_as_stated, destination),
@@ -83,7 +105,9 @@ def open_fetching(
     if area is not None:
         from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
 
-        return Fetching(ClipFetcher(fetcher, whole, area, on_whole=WholeAssets(network.events.warn)), None)
+        files = parts if isinstance(parts, PartStore) else parts.files
+        on_whole = WholeAssets(network.events.warn)
+        return Fetching(ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole), None)
     if options.adopt:
         return Fetching(whole, None)
     limits, web = network.client.limits, network.http

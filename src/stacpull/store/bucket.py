@@ -36,7 +36,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, NamedTuple, Self, cast
 
-from stacpull.errors import DestinationError, StacpullError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
@@ -45,25 +45,25 @@ from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Entry, Look, Placement
+from stacpull.store.protocol import Entry, Look, PartEntry, Placement
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
     EXISTS,
     FAILED_CONDITION,
     NOT_FOUND,
     OK,
-    PARAMETERS,
     PART,
     READ,
-    REFUSED_CONDITIONS,
     SHA256,
     THREADS,
+    ConditionRefusedError,
     ObjectContent,
     S3Bucket,
     place_of,
     time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
+from stacpull.store.staged_objects import StagedObjects
 
 _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
@@ -241,17 +241,26 @@ class BucketStore(HeldParts, BucketFiles):
         HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
+        self.staged = StagedObjects(self.bucket, self._lease.confirm, self.parts, self.shared_parts)
         self._unreadable: set[str] = set()
         """Buckets that refuse to let the credentials of DEST read an object."""
-        self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
+        self.threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
         if publishes:
-            self._threads.submit(lambda: self._is_conditional)  # what fails now will fail again when needed
+            self.threads.submit(lambda: self._is_conditional)  # what fails now will fail again when needed
 
     def close(self) -> None:
         """Release everything."""
-        self._threads.shutdown()
+        self.threads.shutdown()
         BucketFiles.close(self)
         HeldParts.close(self)
+
+    @property
+    def has_credentials(self) -> bool:
+        """True if there are credentials for the bucket here."""
+        try:
+            return bool(self.secrets)
+        except CredentialsError:
+            return False
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
@@ -370,7 +379,7 @@ class BucketStore(HeldParts, BucketFiles):
         return False
 
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
-        """Store a long object in pieces; return as `_put` does."""
+        """Store a long object in pieces; return as `S3Bucket.put` does."""
         piece = cast("FilePiece", content.body)
         upload = Upload(
             self.bucket,
@@ -380,9 +389,13 @@ class BucketStore(HeldParts, BucketFiles):
             piece.file,
             piece.size,
             content.noted,
-            {PARAMETERS[name]: value for name, value in condition.items()},
+            condition,
         )
-        return self.bucket.refused(path, REFUSED_CONDITIONS if condition else frozenset(), upload.run)
+        try:
+            upload.run()
+        except ConditionRefusedError as error:
+            return str(error)
+        return ""
 
     def sync(self, parts: Sequence[str]) -> None:
         """See `Store.sync`: an object is durable when its PUT was confirmed."""
@@ -419,10 +432,15 @@ class BucketStore(HeldParts, BucketFiles):
             else:
                 results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         stored = self._store([one for _, one in staged])
+        done: list[_Staged] = []
         for (number, one), failure in zip(staged, stored, strict=True):
             results[number] = failure
             if failure is None:
                 self.bucket.names.note(self.bucket.key(one.path), is_there=True)
+                done.append(one)
+        list(self.threads.map(self.drop_part, [one.part for one in done if one.body is None]))
+        for one in done:
+            if one.body is not None:
                 self.drop_part(one.part)
         return results
 
@@ -430,7 +448,7 @@ class BucketStore(HeldParts, BucketFiles):
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
-        body, copy = self.held_body(one.part), self.held_copy(one.part)
+        body, copy = self.held_body(one.part), self._copy_of(one.part)
         if body is None and copy is None and entry[1] <= LONGEST_HELD:
             with self.open_part(one.part) as file:
                 body = file.read()
@@ -455,7 +473,7 @@ class BucketStore(HeldParts, BucketFiles):
                 stored[one.part] = self._unless_held(one)
         rest = [one for one in staged if one.part not in stored]
         stored.update(
-            zip([one.part for one in rest], self._threads.map(self._stored_alone, rest), strict=True)
+            zip([one.part for one in rest], self.threads.map(self._stored_alone, rest), strict=True)
         )
         return [stored[one.part] for one in staged]
 
@@ -545,9 +563,21 @@ class BucketStore(HeldParts, BucketFiles):
         is_same = found["ETag"] == source.etag and found["ContentLength"] == size
         return is_same and not str(found.get("ServerSideEncryption", "")).startswith("aws:kms")
 
+    # --- parts that are objects --------------------------------------------------------------------------
+
+    def _copy_of(self, name: str) -> HeldCopy | None:
+        """Return what a part is to be copied from, None if its bytes are here."""
+        if self.held_body(name) is not None:
+            return None
+        held = self.held_copy(name)
+        if held is not None:
+            return held
+        staged = self.staged.copy_of(name)
+        return None if staged is None else staged[1]
+
     def open_part(self, name: str) -> BinaryIO:
         """See `Store.open_part`: one that is to be copied is read where it is."""
-        copy = self.held_copy(name)
+        copy = self._copy_of(name)
         if copy is None:
             return super().open_part(name)
         return self.bucket.open(place_of(copy.source), copy.size, copy.source.etag)
@@ -561,13 +591,50 @@ class BucketStore(HeldParts, BucketFiles):
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
         """See `Store.look_at_part`."""
-        copy = self.held_copy(name)
+        copy = self._copy_of(name)
         if copy is None:
             return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
         if not hashed:
             return Look(copy.size)
+        if copy.is_staged and copy.algorithm == algorithm:
+            return Look(copy.size, copy.digest)
         with self.open_part(name) as file:
             return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
+
+    def part_identity(self, name: str) -> tuple[int, int] | None:
+        """See `Store.part_identity`."""
+        found = super().part_identity(name)
+        if found is None and (staged := self.staged.copy_of(name)) is not None:
+            return staged[0], staged[1].size
+        return found
+
+    def rename_part(self, old: str, new: str) -> int:
+        """See `Store.rename_part`."""
+        if not self.staged.rename(old, new):
+            return super().rename_part(old, new)
+        found = self.part_identity(new)
+        if found is None:
+            raise DestinationError(f"{self.parts / new} was removed meanwhile.")
+        return found[0]
+
+    def drop_part(self, name: str) -> None:
+        """See `Store.drop_part`."""
+        is_held = self.held_body(name) is not None or self.held_copy(name) is not None
+        if is_held or not self.staged.drop(name):
+            super().drop_part(name)
+
+    def list_parts(self) -> list[PartEntry]:
+        """See `Store.list_parts`."""
+        return sorted(super().list_parts() + self.staged.entries())
+
+    def sync_parts(self, names: Sequence[str]) -> None:
+        """See `Store.sync_parts`: an object is durable, and its note can be lost."""
+        super().sync_parts([name for name in names if self.staged.copy_of(name) is None])
+
+    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """See `Store.sweep_parts`."""
+        super().sweep_parts(keep)
+        self.staged.sweep(keep)
 
     # --- what is there -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -21,11 +22,13 @@ from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
+    Body,
     BucketRequests,
     FilePiece,
     ObjectReply,
     ObjectRequest,
     bucket_requests,
+    size_of,
 )
 from stacpull.store.inspection import digest_by
 from stacpull.store.object_reader import ObjectReader
@@ -38,6 +41,7 @@ SHA256, PART = "stacpull-sha256", "stacpull-part"
 """Metadata of an object: its digest, and the identity of the part that it was."""
 ATTEMPTS = 8
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
+_NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
 OK, NO_CONTENT, NOT_FOUND, FAILED_CONDITION = 200, 204, 404, 412
 EXISTS = frozenset({"412", "PreconditionFailed"})
 REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
@@ -75,9 +79,23 @@ class StoredObject(NamedTuple):
 class ObjectContent(NamedTuple):
     """The content of an object, and its metadata."""
 
-    body: bytes | FilePiece
+    body: Body
     sha256: bytes
     noted: Mapping[str, str] = {}
+
+
+class UploadedPiece(NamedTuple):
+    """A piece of an upload, as the service knows it."""
+
+    number: int
+    etag: str
+    size: int
+    sha256: str
+    """In Base64; empty if the service does not state it."""
+
+
+class ConditionRefusedError(Exception):
+    """The service does not store an object under that condition. Its argument is the code of the error."""
 
 
 class S3Bucket:
@@ -238,19 +256,31 @@ class S3Bucket:
         if reply is not None and reply.status in {OK, FAILED_CONDITION}:
             return "" if reply.status == OK else str(FAILED_CONDITION)
         body = content.body
-        if not isinstance(body, bytes):
+        if isinstance(body, FilePiece):
             body.file.seek(0)
         return self.refused(
             path,
             REFUSED_CONDITIONS if condition else frozenset(),
             lambda: self.s3.put_object(
                 **self.place(path),
-                Body=body if isinstance(body, bytes) else body.file,
+                Body=body.file if isinstance(body, FilePiece) else body,
                 ChecksumSHA256=base64.b64encode(content.sha256).decode(),
                 Metadata=content.noted,
                 **{PARAMETERS[name]: value for name, value in condition.items()},
             ),
         )
+
+    def put_own(self, key: str, content: ObjectContent) -> str:
+        """Store an object under a key that no other writer has; return its ETag."""
+        path = key.removeprefix(self.prefix)
+        (reply,) = self.send([self.put_request(path, content, {})], "write")
+        if reply is not None and reply.status == OK and "etag" in reply.headers:
+            return reply.headers["etag"]
+        self.put(path, content, {})
+        found = self.head(path)
+        if found is None:
+            raise DestinationError(f"{self.name}/{path} was removed meanwhile.")
+        return found.etag
 
     def put_request(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> ObjectRequest:
         """Return the request that stores an object."""
@@ -307,25 +337,137 @@ class S3Bucket:
         with self.open(self.place(path), found.size, found.etag) as file:
             return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
 
-    def uploads(self, key: str) -> list[str]:
-        """Return the uploads to a key that were begun and not completed."""
+    # --- uploads in pieces: their keys are whole, not paths in DEST ---------------------------------------
+
+    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
-        bucket = self.location.bucket
-        try:
-            found = self.s3.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", ())
-        except ClientError as error:
-            if error_code(error) not in {"NoSuchUpload", "NotImplemented"}:  # servers that cannot list them
-                raise
-            return []
-        return [one["UploadId"] for one in found if one["Key"] == key]
+        found: list[tuple[str, str]] = []
+        more: dict[str, str] = {}
+        with self.errors("list", ""):
+            while True:
+                try:
+                    page = self.s3.list_multipart_uploads(Bucket=self.location.bucket, Prefix=prefix, **more)
+                except ClientError as error:
+                    if error_code(error) not in _NO_UPLOADS:  # servers that cannot list them
+                        raise
+                    return found
+                found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
+                if not page.get("IsTruncated"):
+                    return found
+                more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
-    def abort(self, place: Mapping[str, str], upload: str) -> None:
+    def create_upload(self, key: str, noted: Mapping[str, str] = {}) -> str:
+        """Begin an upload of an object with this metadata."""
+        with self.errors("write", key.removeprefix(self.prefix)):
+            upload: str = self.s3.create_multipart_upload(
+                **self._at(key), Metadata=noted, ChecksumAlgorithm="SHA256"
+            )["UploadId"]
+        return upload
+
+    def pieces(self, key: str, upload: str) -> list[UploadedPiece] | None:
+        """Return the pieces that the service has of an upload, None if it does not have that."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        pieces: list[UploadedPiece] = []
+        marker = 0
+        with self.errors("read", key.removeprefix(self.prefix)):
+            while True:
+                try:
+                    page = self.s3.list_parts(**self._at(key), UploadId=upload, PartNumberMarker=marker)
+                except ClientError as error:
+                    if error_code(error) not in _NO_UPLOADS | NOT_THERE:
+                        raise
+                    return None
+                for one in page.get("Parts", ()):
+                    checksum = one.get("ChecksumSHA256", "")
+                    pieces.append(UploadedPiece(one["PartNumber"], one["ETag"], one["Size"], checksum))
+                if not page.get("IsTruncated"):
+                    return pieces
+                marker = page["NextPartNumberMarker"]
+
+    def store_pieces(
+        self, key: str, upload: str, pieces: Mapping[int, tuple[Body, str]]
+    ) -> list[UploadedPiece]:
+        """Store pieces of an upload at a time.
+
+        Args:
+            key: Of the object.
+            upload: The upload.
+            pieces: Each by its number, with its SHA-256 in hex.
+        """
+        checksums = {
+            number: base64.b64encode(bytes.fromhex(sha256)).decode() for number, (_, sha256) in pieces.items()
+        }
+        requests = [
+            ObjectRequest(
+                "PUT",
+                key,
+                {"x-amz-checksum-sha256": checksums[number]},
+                body,
+                sha256,
+                f"partNumber={number}&uploadId={quote(upload, safe='')}",
+            )
+            for number, (body, sha256) in pieces.items()
+        ]
+        found = []
+        for (number, (body, _)), reply in zip(pieces.items(), self.send(requests, "write"), strict=True):
+            etag = reply.headers.get("etag") if reply is not None and reply.status == OK else None
+            if etag is None:
+                with self.errors("write", key.removeprefix(self.prefix)):
+                    etag = self.s3.upload_part(
+                        **self._at(key),
+                        UploadId=upload,
+                        PartNumber=number,
+                        Body=body.read() if isinstance(body, FilePiece) else body,
+                        ChecksumSHA256=checksums[number],
+                    )["ETag"]
+            found.append(UploadedPiece(number, etag, size_of(body), checksums[number]))
+        return found
+
+    def complete_upload(
+        self,
+        key: str,
+        upload: str,
+        pieces: Sequence[UploadedPiece],
+        condition: Mapping[str, str] = {},
+    ) -> None:
+        """Have the service make an object of all pieces.
+
+        Raises:
+            ConditionRefusedError: The service refuses `condition`.
+            CredentialsError, DestinationError: As any request.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        parts = [
+            {"PartNumber": one.number, "ETag": one.etag}
+            | ({"ChecksumSHA256": one.sha256} if one.sha256 else {})
+            for one in pieces
+        ]
+        with self.errors("write", key.removeprefix(self.prefix)):
+            try:
+                self.s3.complete_multipart_upload(
+                    **self._at(key),
+                    UploadId=upload,
+                    MultipartUpload={"Parts": parts},
+                    **{PARAMETERS[name]: value for name, value in condition.items()},
+                )
+            except ClientError as error:
+                if condition and error_code(error) in REFUSED_CONDITIONS:
+                    raise ConditionRefusedError(error_code(error)) from error
+                raise
+
+    def abort(self, key: str, upload: str) -> None:
         """Remove what is stored of an upload, as far as the service does that now."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
 
         with suppress(BotoCoreError, ClientError):
-            self.s3.abort_multipart_upload(**place, UploadId=upload)
+            self.s3.abort_multipart_upload(**self._at(key), UploadId=upload)
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.location.bucket, "Key": key}
 
 
 class ListedNames:

@@ -61,6 +61,8 @@ class ServerCopy:
         self._place = bucket.place(path)
         self._source = place_of(copy.source)
         self._noted = {PART: str(identity)}
+        if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
+            self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
         is_amazon = bucket.location.endpoint_url is None
         self._is_single = copy.size <= (_SINGLE_COPY_AT_AMAZON if is_amazon else _SINGLE_COPY)
 
@@ -97,15 +99,19 @@ class ServerCopy:
 
     @property
     def _algorithm(self) -> dict[str, str]:
-        algorithm = self._copy.algorithm
+        """What the service is to compute of the copy; of what was received here, that is known."""
+        algorithm = None if self._copy.is_staged else self._copy.algorithm
         return {} if algorithm is None else {"ChecksumAlgorithm": algorithm.upper()}
 
     def _copied_in_pieces(self) -> None:
         """Copy a very long object; what an upload has that broke off may be of another version of it."""
         size, place = self._copy.size, self._place
-        for left in self._bucket.uploads(place["Key"]):
-            self._bucket.abort(place, left)
-        whole = {"ChecksumType": "FULL_OBJECT"} if self._copy.algorithm == "crc64nvme" else {}
+        for key, left in self._bucket.uploads(place["Key"]):
+            if key == place["Key"]:
+                self._bucket.abort(key, left)
+        whole = (
+            {"ChecksumType": "FULL_OBJECT"} if self._algorithm.get("ChecksumAlgorithm") == "CRC64NVME" else {}
+        )
         upload = self._s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)[
             "UploadId"
         ]
@@ -129,14 +135,16 @@ class ServerCopy:
             self._confirm()
             self._s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
         except BaseException:
-            self._bucket.abort(place, upload)
+            self._bucket.abort(place["Key"], upload)
             raise
 
     def _verified(self) -> Failure | None:
         bucket, copy = self._bucket, self._copy
         found = bucket.head(self._path)
-        source = bucket.head_by_boto3(self._source)
-        is_same = source is not None and source.etag == copy.source.etag
+        is_same = copy.is_staged  # no other program writes there
+        if not copy.is_staged:
+            source = bucket.head_by_boto3(self._source)
+            is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
             return self.removed(FailureKind.CHANGED, "changed while it was copied")
         if copy.algorithm is None:
