@@ -17,8 +17,6 @@ from typing import Protocol
 
 from stacpull.models import Checksum
 
-__all__ = ["Hasher", "area_digest", "digest_of", "new_hasher", "recorded"]
-
 _Crc = Callable[[bytes, int], int]
 """A function of bytes and the checksum of what is before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}

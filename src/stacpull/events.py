@@ -12,23 +12,6 @@ from typing import Any, Literal
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secrets
 
-__all__ = [
-    "AssetFailed",
-    "Checked",
-    "Damage",
-    "DamageKind",
-    "Event",
-    "HostProgress",
-    "ItemGone",
-    "Listener",
-    "Notice",
-    "Progress",
-    "RunEnded",
-    "RunStarted",
-    "Stage",
-    "scrubbed",
-]
-
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
 """`obstructed`: a link, directory or device has the name of a file."""
 

@@ -9,20 +9,6 @@ from typing import Any, Literal
 
 from stacpull.models import FailureKind
 
-__all__ = [
-    "ADVICE",
-    "Disk",
-    "FailureRecord",
-    "HostPlan",
-    "MirrorReport",
-    "PlanReport",
-    "RebuildReport",
-    "ReportTable",
-    "RunState",
-    "StatusReport",
-    "VerifyReport",
-]
-
 ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
     FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
@@ -53,14 +39,13 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
+@dataclass(frozen=True, slots=True)
 class ReportTable:
     """Shows a report as a table where Jupyter displays it."""
 
-    __slots__ = ()
-
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        raise NotImplementedError
+        """Return the object that `--json` prints."""
+        return asdict(self)
 
     def _repr_html_(self) -> str:
         rows = (
@@ -165,10 +150,6 @@ class MirrorReport(Counts):
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class StatusReport(Counts):
@@ -203,10 +184,6 @@ class StatusReport(Counts):
     last_errors: tuple[FailureRecord, ...] = ()
     reason: str | None = None
     """Why the last run stopped early, if it did."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +277,6 @@ class PlanReport(ReportTable):
         """1 if a list of URLs is not complete, else 0."""
         return 1 if self.urls_left_out else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
@@ -362,10 +335,6 @@ class MergeReport(ReportTable):
     def exit_code(self) -> int:
         """0: all assets of the shards are in DEST. 1: some are not."""
         return 1 if self.conflicts or self.assets_failed else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints last."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Completion never uses the network, so that the Tab key does not hang.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -161,9 +162,9 @@ def _configured(config: object) -> Iterator[str]:
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Return the names of credential profiles."""
-    from stacpull.config.profiles import listed
+    from stacpull.config.profiles import profile_names
 
-    return [CompletionItem(one.profile.name) for one in listed() if one.profile.name.startswith(typed)]
+    return [CompletionItem(name) for name in profile_names(os.environ) if name.startswith(typed)]
 
 
 _COMPLETIONS = {"collection": _collections, "credentials": _profiles}

@@ -68,9 +68,9 @@ def all_variables() -> dict[str, str]:
     return dict(os.environ)
 
 
-def aws_variables() -> dict[str, str]:
-    """Return the variables of this process that AWS libraries read."""
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Return the variables of this process whose names begin with one of the prefixes."""
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def aws_keys() -> dict[str, str]:

@@ -218,7 +218,7 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield one sentence for each variable that begins with `STACPULL_` and sets nothing."""
+    """Yield one sentence for each variable that begins with `STACPULL_` and matches no option."""
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
     for name in sorted(variables):
@@ -230,7 +230,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
         else:
             near = difflib.get_close_matches(word, read, n=1)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
-        yield f"The environment variable {name} sets nothing{hint}"
+        yield f"The environment variable {name} matches no option{hint}"
 
 
 def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:

@@ -185,7 +185,7 @@ async def _mirror(
     clock = SystemClock()
     try:
         async with (
-            started_store(for_bucket=place.bucket is not None) as started,
+            started_store(place.bucket) as started,
             opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
                 network,
                 found,

@@ -20,13 +20,11 @@ from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
-from stacpull.store.protocol import StoredFiles
+from stacpull.store.protocol import Store, StoredFiles, remote_store
 from stacpull.transfer.attempt import CONNECTIONS, Fetcher
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.destination import Destination
-    from stacpull.store.streamed_parts import StreamedParts
+    from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
@@ -43,12 +41,8 @@ class Fetching(NamedTuple):
     """Makes the fast path of a pool; None if all assets take the general path."""
 
 
-def open_parts(
-    destination: Destination | BucketStore, options: Options, *, durable: bool = False
-) -> PartStore | StreamedParts:
-    """Return where long bodies go: into files, or to the bucket while they arrive. Blocks.
-
-    A Dask worker may have no credentials for the bucket: then the coordinator sends its files.
+def open_parts(destination: Store, options: Options, *, durable: bool = False) -> PartStore | StreamedParts:
+    """Return where long bodies go: into files, or to DEST while they arrive. Blocks.
 
     Args:
         destination: DEST.
@@ -56,17 +50,15 @@ def open_parts(
         durable: True to sync each file before it gets the name of a whole part.
     """
     files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
-    if destination.is_local is True or not destination.has_credentials:
-        return files
-    from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - few mirrors are in a bucket
-
-    return StreamedParts(destination, files, checksum=options.recorded_checksum)
+    remote = remote_store(destination)
+    streamed = None if remote is None else remote.streamed_parts(files, checksum=options.recorded_checksum)
+    return streamed or files
 
 
 def open_fetching(
     network: Network,
     parts: PartStore | StreamedParts,
-    destination: Destination | BucketStore,
+    destination: Store,
     options: Options,
     *,
     clock: Clock,
@@ -90,7 +82,7 @@ def open_fetching(
         parts,
         checksum=checksum,
         clock=clock,
-        connections=CONNECTIONS if destination.is_local else 1,
+        connections=CONNECTIONS if isinstance(parts, PartStore) else 1,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
         is_as_stated=partial(_is_as_stated, destination),
@@ -131,15 +123,14 @@ class WholeAssets:
             self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
-def _copier(
-    destination: Destination | BucketStore, options: Options
-) -> Callable[[CopySource, int], bool] | None:
+def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], bool] | None:
     """Return what tells if the service of DEST can copy an object of SOURCE; None if it is another."""
     s3 = options.s3
-    if destination.is_local is True or s3.request_payer:
+    remote = remote_store(destination)
+    if remote is None or s3.request_payer:
         return None
-    is_same = (s3.endpoint_url or "").rstrip("/") == (destination.location.endpoint_url or "")
-    return destination.can_copy if is_same else None
+    is_same = (s3.endpoint_url or "").rstrip("/") == (remote.location.endpoint_url or "")
+    return remote.can_copy if is_same else None
 
 
 def _is_there(files: StoredFiles, job: Job) -> bool:

@@ -107,13 +107,13 @@ def source_address(
 
 
 def login_advice(source: str, options: Options) -> str | None:
-    """Return what to say of a source whose assets want a login, if no credentials at all are given."""
+    """Return the advice about a source whose assets require a login, if no credentials at all are given."""
     profile = wanted_profile(urlsplit(source))
     s3 = options.s3
     given = options.provider or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
     if profile is None or given:
         return None
-    return f"The assets of this source want a login: give --credentials {profile} (docs/credentials.md)."
+    return f"The assets of this source require a login: add --credentials {profile} (docs/credentials.md)."
 
 
 def _named(options: Options) -> list[str]:

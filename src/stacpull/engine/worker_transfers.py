@@ -35,12 +35,11 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.own_parts import mark_synced
+from stacpull.store.protocol import Store
 from stacpull.store.store_choice import open_store
 from stacpull.store.writer import BodyWriter
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.destination import Destination
     from stacpull.store.parts import PartStore
     from stacpull.store.streamed_parts import StreamedParts
 
@@ -192,7 +191,7 @@ class Worker:
         settings: WorkerSettings,
         first: FirstProcess,
         network: Network,
-        destination: Destination | BucketStore,
+        destination: Store,
         parts: PartStore | StreamedParts,
     ) -> None:
         options, clock = settings.options, SystemClock()

@@ -11,7 +11,7 @@
 - A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
   Reading pauses above `_MOST_HELD` bytes that are not taken.
 - Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is not
-  a stall, and does not make a server look slow (`net.pace`).
+  a stall, and does not make a server look slow (`net.bodies`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
 """
 
@@ -26,8 +26,8 @@ from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.models import Failure
 from stacpull.net import connection_errors
+from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import too_slow
-from stacpull.net.pace import Pace
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:

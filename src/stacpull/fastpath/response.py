@@ -12,8 +12,7 @@ from typing import Self
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.net import connection_errors
-from stacpull.net.bodies import read_whole, regrouped
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.bodies import can_decode, coding_of, read_whole, regrouped, undone
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 

@@ -18,7 +18,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
@@ -39,7 +39,6 @@ from stacpull.filters.cql2_operators import (
 from stacpull.filters.places import GeometryNotes
 from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json
-from stacpull.selection import Selection
 
 _PLACE: Final = re.compile(r"--> (\d+):(\d+)")
 _EXPECTED: Final = re.compile(r"= expected (.+)")
@@ -450,6 +449,7 @@ def _word(node: Any) -> str | None:
 class ExpressionCheck(ItemCheck):
     """`--filter`: the expression is true of the item; if that is unknown, it has a verdict of its own."""
 
+    field = "filter"
     may_take_long = True
 
     def __init__(self, text: str) -> None:
@@ -459,11 +459,6 @@ class ExpressionCheck(ItemCheck):
             UsageError: It is not a boolean expression of CQL2; the message shows the place.
         """
         self._expression = compile_expression(parse_filter(text), text)
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.filter is None else cls(selection.filter)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
         """Return FILTER if the expression is false, UNKNOWN_FILTER if the item lacks a value it needs."""

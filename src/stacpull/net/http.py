@@ -37,16 +37,19 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import read_whole, regrouped
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.bodies import Pace, can_decode, coding_of, read_whole, regrouped, undone
 from stacpull.net.connection_errors import too_slow
-from stacpull.net.fields import HeaderFields, joined_fields
-from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.fields import (
+    FIELD_COUNT_LIMIT,
+    FIELD_LIMIT,
+    OVERHEAD_LIMIT,
+    HeaderFields,
+    LengthFilter,
+    joined_fields,
+)
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.pace import Pace
-from stacpull.net.transport import Request, TransferError
-from stacpull.net.user_agent import USER_AGENT
+from stacpull.net.transport import USER_AGENT, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 

@@ -201,7 +201,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         base: the URL that answered, if redirects led elsewhere: relative links start from it.
 
     Raises:
-        SourceError: The link is none that can be followed (no URL, not http, neither GET nor POST).
+        SourceError: The link cannot be followed (not a URL, not http, neither GET nor POST).
     """
     link = _next_link(page, current.method)
     if link is None:
@@ -326,7 +326,7 @@ def _method(link: Json) -> Literal["GET", "POST"]:
         case "POST":
             return "POST"
         case other:
-            raise SourceError(f"The source wants its next page asked for by {other[:20]}, not GET or POST.")
+            raise SourceError(f"The method of the next page is {other[:20]}, which is neither GET nor POST.")
 
 
 def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:

@@ -28,14 +28,12 @@ import orjson
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.models import Json, Page, PageRequest
+from stacpull.net.fields import content_range
 from stacpull.net.json import TooManyValuesError, decode
-from stacpull.net.ranges import content_range
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.documents import whole_item
 from stacpull.sources.items_file import ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
@@ -154,17 +152,9 @@ class ParquetSource(ItemsFile):
     def _page(
         self, request: PageRequest, rows: list[Json], following: PageRequest | None, group: int, first: int
     ) -> Page:
-        items, unread = [], []
-        for number, row in enumerate(rows, first + 1):
-            item = whole_item(row)
-            if item is None:
-                failure = Failure(FailureKind.ITEM, "not an item with an id.")
-                name = f"row {number} of row group {group} of {self.url}"
-                unread.append(Unread(NO_COLLECTION, name, failure))
-            elif self._wanted(item):
-                items.append(item)
-        self._links.note(items)
-        return Page(request, items, following, None, unread=tuple(unread))
+        of_group = f"of row group {group} of {self.url}"
+        named = [(f"row {number} {of_group}", row) for number, row in enumerate(rows, first + 1)]
+        return self._page_of(request, named, following)
 
     async def _known_collections(self) -> dict[str, Json]:
         if self._collections is not None:

@@ -88,25 +88,23 @@ class _Step(NamedTuple):
     number: int
     href: str
 
-    def path(self) -> tuple[tuple[int, str], ...]:
+    def steps(self) -> list[_Step]:
         """Return the steps from the root down to this one."""
-        steps, step = [], self
-        while True:
-            steps.append((step.number, cut_cursor(step.href)))
-            if step.above is None:
-                return tuple(reversed(steps))
+        found, step = [self], self.above
+        while step is not None:
+            found.append(step)
             step = step.above
+        return found[::-1]
+
+    def path(self) -> tuple[tuple[int, str], ...]:
+        """Return the place of this link: the number and the href of each step, credentials cut."""
+        return tuple((step.number, cut_cursor(step.href)) for step in self.steps())
 
     def signed_path(self) -> tuple[str, ...]:
         """Return the hrefs from the root down to this one, signatures cut; nothing if none is signed."""
-        hrefs, step = list[str](), self
-        while True:
-            hrefs.append(step.href)
-            if step.above is None:
-                break
-            step = step.above
-        names = tuple(cut_url(href) for href in reversed(hrefs))
-        return names if names != tuple(reversed(hrefs)) else ()
+        hrefs = [step.href for step in self.steps()]
+        names = [cut_url(href) for href in hrefs]
+        return tuple(names) if names != hrefs else ()
 
 
 @dataclass(slots=True, eq=False)
@@ -382,7 +380,7 @@ class TreeWalk:
         self._walked.add(signature)
 
     def _take(self, read: _Read, outcome: Document | Failure) -> None:
-        """Take an item, several, or why there is none."""
+        """Take an item, several, or the reason why there are none."""
         self._place = read.step.path()
         if isinstance(outcome, Failure):
             self._note(read, outcome)

@@ -34,7 +34,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
 
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
@@ -45,7 +45,7 @@ from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Entry, Look, PartEntry, Placement
+from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
     EXISTS,
@@ -65,6 +65,10 @@ from stacpull.store.s3_bucket import (
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
 from stacpull.store.staged_objects import StagedObjects
 
+if TYPE_CHECKING:
+    from stacpull.store.parts import PartStore
+    from stacpull.store.streamed_parts import StreamedParts
+
 _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _LONGEST_KEY = 1024
@@ -72,15 +76,6 @@ _NO_NAMES = frozenset({"", ".", ".."})
 _REFUSALS = frozenset({401, 403})
 _NO_BUCKET = b"NoSuchBucket"
 _EMPTY = hashlib.sha256(b"").digest()
-
-
-class Note(NamedTuple):
-    """A small object that the mirror itself has written."""
-
-    body: bytes
-    etag: str
-    age: float
-    """Seconds since it was written, by the clock of the server."""
 
 
 class BucketFiles:
@@ -222,7 +217,7 @@ class BucketStore(HeldParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
-    is_local: Literal[False] = False
+    is_local = False
 
     def __init__(
         self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
@@ -254,13 +249,15 @@ class BucketStore(HeldParts, BucketFiles):
         BucketFiles.close(self)
         HeldParts.close(self)
 
-    @property
-    def has_credentials(self) -> bool:
-        """True if there are credentials for the bucket here."""
+    def streamed_parts(self, files: PartStore, *, checksum: str | None) -> StreamedParts | None:
+        """See `RemoteStore.streamed_parts`: a Dask worker may have no credentials for the bucket."""
         try:
-            return bool(self.secrets)
+            self.bucket.secrets  # noqa: B018 - it raises
         except CredentialsError:
-            return False
+            return None
+        from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - only where bodies arrive
+
+        return StreamedParts(self, files, checksum=checksum)
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:

@@ -45,10 +45,9 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import CopySource, FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
-from stacpull.net.coding import can_decode, coding_of, decoded
-from stacpull.net.fields import HeaderFields
-from stacpull.net.ranges import content_length, content_range
+from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.redact import Secrets
 from stacpull.transfer.checks import (

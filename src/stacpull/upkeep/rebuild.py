@@ -83,7 +83,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
         with ExitStack() as opened:
             destination = opened.enter_context(closing(open_store(dest)))
             opened.enter_context(locked(dest))
-            files = opened.enter_context(closing(open_files(dest)))  # several threads read
+            files = opened.enter_context(open_files(dest))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
             with translated(new_ledger_path(dest)):
