@@ -34,8 +34,8 @@ COMMANDS: dict[str, _Entry] = {
         "stacpull_headers.headers_command:headers_command",
         "Read only the headers of COG and TIFF assets, as a table.",
     ),
-    "resume": _Entry("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
-    "retry": _Entry("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
+    "resume": _Entry("stacpull.cli.mirror_command:resume", "Resume the unfinished run in DEST."),
+    "retry": _Entry("stacpull.cli.mirror_command:retry", "Retry the failed assets of DEST."),
     "status": _Entry(
         "stacpull.cli.status_command:status", "Show the state of DEST; safe while a mirror is running."
     ),
@@ -52,7 +52,7 @@ COMMANDS: dict[str, _Entry] = {
         "Turn DEST into an index, training shards, a table of labels or references.",
     ),
     "report": _Entry(
-        "stacpull.cli.report_command:report_command",
+        "stacpull.cli.status_command:report_command",
         "Write an HTML page about DEST: contents, sizes, runs, failures.",
     ),
     "trace": _Entry(

@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from multidict import CIMultiDict
-
 from stacpull.hosts import head_of, host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Counters
@@ -157,6 +155,8 @@ def _shown(url: str, response: Response, login: Login) -> Response:
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     if location is None or (clean := login.strip(location)) == location:
         return RenamedResponse(url, response)
+    from multidict import CIMultiDict  # noqa: PLC0415 -- few responses are redirects with a secret
+
     headers = CIMultiDict(response.headers)
     headers["Location"] = clean
     return RenamedResponse(url, response, headers)
