@@ -63,7 +63,7 @@ class FilePiece(NamedTuple):
         return os.pread(self.file.fileno(), self.size, self.offset)
 
 
-Body = bytes | FilePiece
+Body = bytes | bytearray | FilePiece
 """The body of a request."""
 
 

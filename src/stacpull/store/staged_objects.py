@@ -149,7 +149,7 @@ class StagedObjects:
         """Return the object that an upload has become."""
         return self._bucket.head(self._in_dest(note.key))
 
-    def send_whole(self, note: UploadNote, body: bytes) -> str:
+    def send_whole(self, note: UploadNote, body: bytearray) -> str:
         """Store an object that is one piece; return its ETag."""
         self._confirm()
         return self._bucket.put_own(note.key, ObjectContent(body, hashlib.sha256(body).digest()))

@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from stacpull.digests import Hasher
@@ -227,9 +229,11 @@ class _StreamedPart:
         self._room = 0
         """What is held of the budget for it."""
         self._pieces: dict[int, UploadedPiece] = {}
-        self._sending: list[asyncio.Task[None]] = []
-        self._beginning: asyncio.Task[None] | None = None
-        self._in_order = asyncio.Lock()
+        self._sending: list[asyncio.Future[None]] = []
+        self._is_hashed = threading.Event()
+        """Set once the last piece that was sent is hashed: then it is the turn of the next."""
+        self._is_hashed.set()
+        self._beginning = threading.Lock()
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._etag: str | None = None
         """Of the object, once it is whole."""
@@ -307,7 +311,7 @@ class _StreamedPart:
                 rest = rest[len(taken) :]
                 self._tail += taken
                 self.size += len(taken)
-                is_whole = self.size == self.total and self._beginning is not None
+                is_whole = self.size == self.total and (self._sending or self._pieces)
                 if len(self._tail) == self._note.piece and (is_whole or self.size != self.total):
                     await self._send_tail()
 
@@ -324,42 +328,46 @@ class _StreamedPart:
         """
         await self._ahead.acquire()
         number = (self.size - 1) // self._note.piece + 1
-        body, self._tail = bytes(self._tail), bytearray()
+        body, self._tail = self._tail, bytearray()
         room, self._room = self._room, 0
-        beginning = self._beginning = self._beginning or asyncio.create_task(self._begin())
+        before, self._is_hashed = self._is_hashed, threading.Event()
+        loop = asyncio.get_running_loop()
+        sent = loop.run_in_executor(self._store.threads, self._send, number, body, before, self._is_hashed)
+        sent.add_done_callback(partial(self._make_room, room))
         self._sending = [one for one in self._sending if not one.done() or one.exception() is not None]
         failed = [one for one in self._sending if one.done()]
-        self._sending.append(asyncio.create_task(self._send(number, body, room, beginning)))
+        self._sending.append(sent)
         if failed:
             failed[0].result()
 
-    async def _begin(self) -> None:
-        """Create the upload, unless it is one that is continued."""
-        if not self._note.upload:
-            self._note = await self._off_loop(self._staged.begin, *self.pair, self._note)
+    def _make_room(self, room: int, _: asyncio.Future[None]) -> None:
+        self._budget.release(room)
+        self._ahead.release()
 
-    async def _send(self, number: int, body: bytes, room: int, beginning: asyncio.Task[None]) -> None:
+    def _send(
+        self, number: int, body: bytearray, before: threading.Event, is_hashed: threading.Event
+    ) -> None:
+        """Hash a piece after the one before it, and send it. Runs in a thread.
+
+        Raises:
+            CredentialsError, DestinationError: It cannot be stored.
+        """
         try:
-            async with self._in_order:
-                sha256 = await self._off_loop(self._hash, number, body)
-            await beginning
-            self._pieces[number] = await self._off_loop(
-                self._staged.send_piece, self._note, number, body, sha256
-            )
+            before.wait()
+            self._hash_on((number - 1) * self._note.piece, body)
         finally:
-            self._budget.release(room)
-            self._ahead.release()
+            is_hashed.set()
+        sha256 = hashlib.sha256(body).hexdigest()
+        with self._beginning:
+            if not self._note.upload:
+                self._note = _done(self._store, self._staged.begin, *self.pair, self._note)
+        self._pieces[number] = self._staged.send_piece(self._note, number, body, sha256)
 
-    def _hash(self, number: int, body: bytes) -> str:
-        """Hash a piece by itself, and as what follows those before it."""
-        self._hash_on((number - 1) * self._note.piece, body)
-        return hashlib.sha256(body).hexdigest()
-
-    def _hash_on(self, offset: int, data: bytes) -> None:
+    def _hash_on(self, offset: int, data: bytearray) -> None:
         """Have the hashers take in what they have not of these bytes."""
         if self._is_hashed_later:
             return
-        unhashed = data[self.hashed - offset :]
+        unhashed = data if self.hashed == offset else data[self.hashed - offset :]
         for hasher in self._hashers.values():
             hasher.update(unhashed)
         self.hashed += len(unhashed)
@@ -379,6 +387,8 @@ class _StreamedPart:
         """Wait until no piece is on its way any more."""
         if self._sending:
             await asyncio.wait(self._sending)
+        for one in self._sending:
+            one.exception()  # an error is raised where the transfer has not failed already
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -390,7 +400,7 @@ class _StreamedPart:
         """
         await self._sent()
         if not self._is_hashed_later:
-            await self._off_loop(self._hash_on, self.size - len(self._tail), bytes(self._tail))
+            await self._off_loop(self._hash_on, self.size - len(self._tail), self._tail)
         elif self.hashed != self.size:
             await self._complete()
             await self._off_loop(self._read_back)
@@ -399,8 +409,8 @@ class _StreamedPart:
         """Have the service make the object."""
         if self._etag is not None:
             return
-        if self._tail and not self._pieces:
-            self._etag = await self._off_loop(self._staged.send_whole, self._note, bytes(self._tail))
+        if not self._pieces:
+            self._etag = await self._off_loop(self._staged.send_whole, self._note, self._tail)
         else:
             if self._tail:
                 await self._send_tail()
@@ -450,7 +460,6 @@ class _StreamedPart:
             await self.discard()
             return
         if any(one.exception() is not None for one in self._sending):
-            self._beginning = None
             self.has([self._pieces[number] for number in sorted(self._pieces)])
         self._sending = []
         self._on_end(self, is_kept=True)
@@ -473,8 +482,15 @@ class _StreamedPart:
 
 
 async def _off_loop(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work` in a thread of the bucket's; errors of the disk are raised as those of the destination."""
+    """Do `work` in a thread of the bucket's."""
+    return await asyncio.get_running_loop().run_in_executor(
+        store.threads, lambda: _done(store, work, *values, **named)
+    )
+
+
+def _done(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    """Do `work`; errors of the disk are raised as those of the destination."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(store.threads, lambda: work(*values, **named))
+        return work(*values, **named)
     except OSError as error:
-        raise await asyncio.to_thread(destination_error, error, store.work) from error
+        raise destination_error(error, store.work) from error
