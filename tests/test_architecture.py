@@ -20,8 +20,8 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies",
-        "python_process", "redact", "reports", "s3_endpoint", "schemes", "selection", "sigv4", "spans",
-        "speed", "system", "urls",
+        "public_value", "python_process", "redact", "reports", "s3_endpoint", "schemes", "selection", "sigv4",
+        "spans", "speed", "spelling", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

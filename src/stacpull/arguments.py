@@ -77,60 +77,39 @@ class Geometry(Protocol):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """The command-line option of a field (`option`)."""
+    """The command-line option, config key and variable of a field (`option`)."""
 
     help: str
-    flag: str
-    short: str
-    metavar: str
-    read: Reader | None
-    narrows: bool
-    fixed: bool
-    shown: str
-    unit: str
-    environment: tuple[str, ...]
-    group: str
-    counted: bool
-    single: bool
+    """One sentence for help pages and the reference. The default is added from the field."""
+    flag: str = ""
+    """The name in kebab case; that of the field if empty."""
+    short: str = ""
+    """One letter."""
+    metavar: str = ""
+    """What help pages show for the value."""
+    read: Reader | None = None
+    """Reads one value; chosen by the type of the field if not given (`reader_of`)."""
+    narrows: bool = False
+    """True if an empty list keeps everything: `''` is then refused, unless it undoes a config file."""
+    fixed: bool = False
+    """True if a run keeps the value from its start to its end."""
+    shown: str = ""
+    """What help pages show as the default, if not its value."""
+    unit: str = ""
+    """The unit of the default, for help pages."""
+    environment: tuple[str, ...] = ()
+    """Variables of other programs that set it, after its own STACPULL_ variable."""
+    group: str = ""
+    """The group on help pages; that of the class if empty."""
+    counted: bool = False
+    """True if the flag takes no value: how often it is given is counted (-vv)."""
+    single: bool = False
+    """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
 
 
-def option(
-    help_: str,
-    *,
-    flag: str = "",
-    short: str = "",
-    metavar: str = "",
-    read: Reader | None = None,
-    narrows: bool = False,
-    fixed: bool = False,
-    shown: str = "",
-    unit: str = "",
-    environment: tuple[str, ...] = (),
-    group: str = "",
-    counted: bool = False,
-    single: bool = False,
-) -> dict[str, Declaration]:
-    """Return the metadata of a field that declares its command-line option, config key and variable.
-
-    Args:
-        help_: One sentence for help pages and the reference. The default is added from the field.
-        flag: The name in kebab case; that of the field if empty.
-        short: One letter.
-        metavar: What help pages show for the value.
-        read: Reads one value; chosen by the type of the field if not given (`reader_of`).
-        narrows: True if an empty list keeps everything: `''` is then refused, unless it undoes a config file.
-        fixed: True if a run keeps the value from its start to its end.
-        shown: What help pages show as the default, if not its value.
-        unit: The unit of the default, for help pages.
-        environment: Variables of other programs that set it, after its own STACPULL_ variable.
-        group: The group on help pages; that of the class if empty.
-        counted: True if the flag takes no value: how often it is given is counted (-vv).
-        single: True if a tuple is given as one value (`s3,https`), not by repeating the flag.
-    """
-    declaration = Declaration(
-        help_, flag, short, metavar, read, narrows, fixed, shown, unit, environment, group, counted, single
-    )
-    return {"option": declaration}
+def option(help_: str, **given: Any) -> dict[str, Declaration]:
+    """Return the metadata of a field that declares its option: the members of `Declaration`."""
+    return {"option": Declaration(help_, **given)}
 
 
 def reader_of(hint: Any) -> Reader:

@@ -5,7 +5,6 @@ A module with a command is imported when the command is used, so that `--help` s
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import traceback
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import click
 from stacpull import __version__
 from stacpull.cli.printing import Verbosity, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError
+from stacpull.spelling import similar
 
 
 class _Entry(NamedTuple):
@@ -119,7 +119,7 @@ def _no_command(name: str) -> str:
     if name == "help":
         return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
     known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
-    near = known or difflib.get_close_matches(name.lower(), COMMANDS, n=3)
+    near = known or similar(name.lower(), COMMANDS, most=3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else " See `stacpull --help`."
     return f"No such command {name!r}.{hint}"
 

@@ -6,7 +6,6 @@ Completion never uses the network, so that the Tab key does not hang.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -37,11 +36,7 @@ class _Dest(click.Path):
     """DEST: completed as a directory, and read by `config.dest`."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return a path, or the URL of a bucket.
-
-        Raises:
-            UsageError: It is neither.
-        """
+        """Return a path, or the URL of a bucket."""
         del param, ctx
         return str(value) if bucket_url(str(value)) else dest_path(str(value))
 
@@ -151,6 +146,8 @@ def _mirrored(dest: object) -> list[str]:
 
 
 def _configured(config: object) -> Iterator[str]:
+    import tomllib
+
     from stacpull.config.toml import shipped_config
 
     given = [Path(str(config))] if config else []

@@ -38,7 +38,6 @@ from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
-from stacpull.engine.workers import LocalProcesses, Workers, worker_settings
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
@@ -61,6 +60,7 @@ from stacpull.store.inspection import disk_of
 
 if TYPE_CHECKING:
     from stacpull.engine.dask_cluster import DaskCluster
+    from stacpull.engine.workers import LocalProcesses
     from stacpull.store.parts import PartStore
     from stacpull.store.streamed_parts import StreamedParts
 
@@ -328,6 +328,8 @@ class MirrorRun:
         )
         if supply is None:
             return pool
+        from stacpull.engine.workers import Workers  # noqa: PLC0415 -- few runs have some
+
         return Workers(
             queue,
             pool,
@@ -359,6 +361,8 @@ class MirrorRun:
             )
         if not network.shares.workers:
             return None
+        from stacpull.engine.workers import LocalProcesses, worker_settings  # noqa: PLC0415 -- as above
+
         settings = [
             worker_settings(network, self._options, work, selection, share, all_variables())
             for share in network.shares.workers

@@ -160,24 +160,13 @@ async def open_network(
         logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)
     client = Client(
         transports,
-        Gates(
-            shares.own.per_host,
-            options.concurrency and shares.own.slots,
-            clock,
-            patience=_PATIENCE * options.stall_timeout,
-            events=events,
-        ),
+        _gates(options, shares, clock, events),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         allow_downgrade=is_web(address.url) and not is_encrypted(address.url),
-        limits=Limits(
-            clock,
-            byte_rate=options.limit_rate,
-            request_rate=options.requests_per_second,
-            reserve=reserve,
-        ),
+        limits=_limits(options, clock, reserve),
         logged_in=None if logins is None else logins.transport_for,
     )
     reader = ApiReader(
@@ -207,6 +196,17 @@ def _shares(options: Options, processes: int) -> Shares:
     slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)
+
+
+def _gates(options: Options, shares: Shares, clock: Clock, events: NetworkEvents) -> Gates:
+    slots = options.concurrency and shares.own.slots
+    patience = _PATIENCE * options.stall_timeout
+    return Gates(shares.own.per_host, slots, clock, patience=patience, events=events)
+
+
+def _limits(options: Options, clock: Clock, reserve: Reserve | None) -> Limits:
+    rates = {"byte_rate": options.limit_rate, "request_rate": options.requests_per_second}
+    return Limits(clock, **rates, reserve=reserve)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

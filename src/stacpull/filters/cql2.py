@@ -14,7 +14,6 @@ NOT of unknown is unknown. An item is kept where the whole is true.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from stacpull.filters.cql2_operators import (
 from stacpull.filters.places import GeometryNotes
 from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json
+from stacpull.spelling import similar
 
 _PLACE: Final = re.compile(r"--> (\d+):(\d+)")
 _EXPECTED: Final = re.compile(r"= expected (.+)")
@@ -252,7 +252,7 @@ class _Compiler:
         name = node["op"]
         kind = self._OPERATORS.get(name.lower()) if isinstance(name, str) else None
         if kind is None:
-            near = difflib.get_close_matches(str(name).lower(), self._OPERATORS, n=1)
+            near = similar(str(name).lower(), self._OPERATORS)
             hint = f"; did you mean {near[0].upper()}?" if near else ""
             raise self.wrong(f"there is no operator or function {name}{hint}", name)
         arguments = node.get("args", [])

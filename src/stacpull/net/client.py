@@ -488,11 +488,7 @@ class Exchange:
                     self._tell(gate, error.failure)
 
     def _tell(self, gate: Gate, failure: Failure) -> None:
-        """Tell the gate what became of a response whose status was fine.
-
-        Raises:
-            CredentialsError: The host answered 50 requests in a row with a page to log in at.
-        """
+        """Tell the gate what became of a response whose status was fine."""
         if failure.kind is FailureKind.REFUSED and self._count_refusal:
             gate.refused(failure.status or _OK)
         else:

@@ -201,12 +201,7 @@ class ApiReader:
             yield response
 
     async def _read(self, outgoing: Request, limit: int, *, one_of_many: bool) -> Document:
-        """Read a document; request it once more if it is not JSON, and twice more if it stalls.
-
-        Raises:
-            _NotJsonError: It was not JSON twice.
-            TransferError, SourceError: As `read`.
-        """
+        """Read a document; request it once more if it is not JSON, and twice more if it stalls."""
         garbled = stalled = 0
 
         async def attempt() -> Document:

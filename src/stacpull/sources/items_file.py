@@ -176,11 +176,7 @@ class FeaturesSource(ItemsFile):
                     yield page
 
     async def _read_anew(self) -> None:
-        """Ask for the document once more.
-
-        Raises:
-            SourceError: It could not be read, or is something else now.
-        """
+        """Ask for the document once more."""
         document = await read_root(self._reader, self._asked)
         if kind_of(document.body) is not kind_of(self._document.body):
             raise SourceError(f"{self.url} has changed: it does not hold items any more.")
@@ -394,11 +390,7 @@ async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], b
 
 
 async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield the content of a gzip file, of one member or several.
-
-    Raises:
-        SourceError: It is damaged, breaks off, or is much longer than its content.
-    """
+    """Yield the content of a gzip file, of one member or several."""
     try:
         async for piece in decoded(chunks, "gzip"):
             yield piece
@@ -407,11 +399,7 @@ async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 
 async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:
-    """Yield lines with their ends, past the first `skipped` bytes.
-
-    Raises:
-        SourceError: A line is too long.
-    """
+    """Yield lines with their ends, past the first `skipped` bytes."""
     rest = b""
     async for piece in chunks:
         chunk = piece

@@ -217,11 +217,7 @@ def _url_of(source: Source, start: WalkStart) -> str:
 
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
-    """Return a page without items that names the reason.
-
-    Raises:
-        SourceError: It is `error`, by which a host asks to be left alone.
-    """
+    """Return a page without items that names the reason."""
     cause = error.__cause__
     failure = Failure(FailureKind.ITEM, str(error))
     if isinstance(cause, TransferError):

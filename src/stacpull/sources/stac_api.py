@@ -11,7 +11,6 @@ counts as not offered: the walk itself reports what is wrong.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from typing import cast
@@ -43,6 +42,7 @@ from stacpull.sources.search_query import (
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
+from stacpull.spelling import similar
 from stacpull.urls import parameter, set_parameter
 
 _MOST_NAMED = 40
@@ -131,7 +131,7 @@ class StacApi:
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
             return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        near = difflib.get_close_matches(name, names, n=3) or _holding(name, names)
+        near = similar(name, names, most=3) or _holding(name, names)
         hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
         return f"{self._place.root} has no collection {name}: {hint}"
 

@@ -30,9 +30,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.errors import SourceError
@@ -107,8 +107,7 @@ class _Step(NamedTuple):
         return tuple(names) if names != hrefs else ()
 
 
-@dataclass(slots=True, eq=False)
-class _Branch:
+class _Branch(msgspec.Struct, eq=False):
     """A catalog, and those of its links that are not read yet: from `next` on."""
 
     url: str
@@ -135,8 +134,7 @@ class _Branch:
             branch = branch.above
 
 
-@dataclass(slots=True, eq=False)
-class _Read:
+class _Read(msgspec.Struct, eq=False):
     """A document that is being read, or has been: then `outcome` is set."""
 
     branch: _Branch
@@ -152,16 +150,14 @@ class _Read:
         return self.outcome.weight if isinstance(self.outcome, Document) else 0
 
 
-@dataclass(slots=True, eq=False)
-class _Edge:
+class _Edge(msgspec.Struct, eq=False):
     """The beginning or the end of a branch in the list."""
 
     branch: _Branch
     ends: bool
 
 
-@dataclass(slots=True, eq=False)
-class _Api:
+class _Api(msgspec.Struct, eq=False):
     """An API that a link leads to; `step` is None if it is what the walk begins with."""
 
     document: Document
@@ -409,11 +405,7 @@ class TreeWalk:
         self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
 
     def _note(self, read: _Read, failure: Failure) -> None:
-        """Note a document that gave no item.
-
-        Raises:
-            SourceError: It is one too many in a row that the servers could not give.
-        """
+        """Note a document that gave no item."""
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
         href = url if isinstance(url, str) else None
@@ -421,11 +413,7 @@ class TreeWalk:
         self._count_unanswered(self._unread[-1:])
 
     def _count_unanswered(self, unread: Sequence[Unread]) -> None:
-        """Count what the servers could not give in a row; what came, or was refused, ends the row.
-
-        Raises:
-            SourceError: It is one too many.
-        """
+        """Count what the servers could not give in a row; what came, or was refused, ends the row."""
         failure = unread[-1].failure if unread else None
         self._unanswered = self._unanswered + 1 if failure is not None and failure.retryable else 0
         if failure is not None and self._unanswered >= _UNANSWERED:

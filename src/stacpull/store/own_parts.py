@@ -20,7 +20,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +38,7 @@ _LONGEST_TOKEN = 64
 
 def new_name(*, here: bool) -> str:
     """Return a name that no worker had before; `here`: it is on the same machine as the store process."""
-    return secrets.token_hex(8) + (_HERE if here else _FAR)
+    return os.urandom(8).hex() + (_HERE if here else _FAR)
 
 
 def is_name(name: str) -> bool:
