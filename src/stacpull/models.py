@@ -19,32 +19,6 @@ from msgspec.structs import replace
 
 from stacpull.redact import Secrets, unsigned_url
 
-__all__ = [
-    "OF_COLLECTION",
-    "Asset",
-    "AssetProblem",
-    "BucketLocation",
-    "Checksum",
-    "Clip",
-    "CopySource",
-    "Failure",
-    "FailureKind",
-    "FinishedPart",
-    "IncomingPart",
-    "ItemId",
-    "Job",
-    "Json",
-    "Page",
-    "PageRequest",
-    "PlannedItem",
-    "Present",
-    "Received",
-    "ResumePoint",
-    "Unread",
-    "Validator",
-    "path_in_dest",
-]
-
 Json = dict[str, Any]
 """A decoded JSON object (an item, a collection, a page)."""
 
@@ -345,11 +319,12 @@ class BucketLocation(msgspec.Struct, frozen=True):
     """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
+    scheme: str = "s3"
 
     @property
     def url(self) -> str:
-        """The `s3://` URL."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        """Its URL, such as `s3://bucket/prefix`."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class CopySource(NamedTuple):

@@ -37,16 +37,19 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import read_whole, regrouped
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.bodies import Pace, can_decode, coding_of, read_whole, regrouped, undone
 from stacpull.net.connection_errors import too_slow
-from stacpull.net.fields import HeaderFields, joined_fields
-from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.fields import (
+    FIELD_COUNT_LIMIT,
+    FIELD_LIMIT,
+    OVERHEAD_LIMIT,
+    HeaderFields,
+    LengthFilter,
+    joined_fields,
+)
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.pace import Pace
-from stacpull.net.transport import Request, TransferError
-from stacpull.net.user_agent import USER_AGENT
+from stacpull.net.transport import USER_AGENT, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 
@@ -119,13 +122,7 @@ class HttpTransport:
             return await self._send(request, fresh=True)
 
     async def _send(self, request: Request, *, fresh: bool) -> aiohttp.ClientResponse:
-        """Send `request` once; with `fresh` on a new connection in any case.
-
-        Raises:
-            _StaleConnectionError: The connection had carried a request before, and was closed before any
-                byte of a response came.
-            TransferError: Any other failure.
-        """
+        """Send `request` once; with `fresh` on a new connection in any case."""
         proxy: Proxy | None = None
         try:
             url = URL(wire_url(request.url), encoded=True)
@@ -162,11 +159,7 @@ class HttpTransport:
         return Pace(self._min_rate, self._stall_timeout)
 
     def _refuse_literal(self, url: URL) -> None:
-        """Judge a host that is a literal address; a name is looked up by the proxy.
-
-        Raises:
-            TransferError: ADDRESS.
-        """
+        """Judge a host that is a literal address; a name is looked up by the proxy."""
         host = url.raw_host or ""
         address = literal_address(host)
         reason = None if address is None else self._policy.judge(host, [address])[address]
@@ -373,11 +366,7 @@ class _Connector(aiohttp.TCPConnector):
                     protocol.close()
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
-        """Look a host up, and leave out the addresses that the policy refuses.
-
-        Raises:
-            AddressRefusedError: It refuses all of them.
-        """
+        """Look a host up, and leave out the addresses that the policy refuses."""
         found = await super()._resolve_host(host, port, traces=traces)
         reasons = self._policy.judge(host, [one["host"] for one in found])
         allowed = [one for one in found if reasons[one["host"]] is None]
@@ -431,11 +420,7 @@ class _Proxies:
         return bool(self._proxies)
 
     def of(self, url: URL) -> Proxy | None:
-        """Return the proxy to use for `url`, None for a direct connection.
-
-        Raises:
-            TransferError: The proxy is of a kind that cannot be used.
-        """
+        """Return the proxy to use for `url`, None for a direct connection."""
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
             forget_hosts(self._known)

@@ -1,7 +1,7 @@
 """An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
-    collection   ─▶ page, page, …                   as for any API (`push_down`, `pages`)
+    collection   ─▶ page, page, …                   as for any API (`stac_api`, `pages`)
     a page of items that names a next one ─▶ page, page, …
 
 Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
@@ -217,11 +217,7 @@ def _url_of(source: Source, start: WalkStart) -> str:
 
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
-    """Return a page that says why there is none.
-
-    Raises:
-        SourceError: It is `error`, by which a host asks to be left alone.
-    """
+    """Return a page without items that names the reason."""
     cause = error.__cause__
     failure = Failure(FailureKind.ITEM, str(error))
     if isinstance(cause, TransferError):

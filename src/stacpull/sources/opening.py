@@ -66,11 +66,7 @@ def _search(url: str, reader: JsonReader) -> Source | None:
 
 
 def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | None:
-    """Return the tree of an API's document that was saved to a file, if its links make one.
-
-    Raises:
-        UsageError: Its links lead to collections of the API: the API is meant, which needs -C.
-    """
+    """Return the tree of an API's document that was saved to a file, if its links make one."""
     body = _body(document)
     if is_web(url) or not is_api_root(body):
         return None

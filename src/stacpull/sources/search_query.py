@@ -295,7 +295,7 @@ async def walk_verified(
             raise SourceError(f"{error} {hint}") from error.__cause__
         doubt = f"it fails when asked to filter ({error})"
     if doubt is not None:
-        text = f"The source says that it can filter, but {doubt}: walking everything and filtering here."
+        text = f"The source states that it can filter, but {doubt}: walking everything and filtering here."
         on_notice(Notice("warning", text))
         async with aclosing(walk(reader, query.plain, size, on_notice, home=home)) as everything:
             async for page in everything:

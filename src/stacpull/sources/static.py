@@ -8,7 +8,6 @@ looked for level by level, and its own tree is walked.
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
@@ -40,6 +39,7 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk
+from stacpull.spelling import similar
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""
@@ -210,7 +210,7 @@ class StaticSource:
             return (
                 f"The source is the collection {self._id} itself: leave -C {name} out, or name its catalog."
             )
-        near = difflib.get_close_matches(name, names, n=3)
+        near = similar(name, names, most=3)
         shown = near or sorted(names)[:_MOST_NAMED]
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(shown) or 'none'}."
         return f"{self.url} has no collection {name}: {hint}"
@@ -227,11 +227,7 @@ def _children(level: list[Document]) -> list[str]:
 
 
 async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
-    """Read these catalogs side by side, and keep of them what looking for collections needs.
-
-    Raises:
-        SourceError: Together they take too much memory.
-    """
+    """Read these catalogs side by side, and keep of them what looking for collections needs."""
     found: dict[str, Document] = {}
     waiting = iter(urls)
     weight = 0
