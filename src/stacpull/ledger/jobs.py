@@ -101,7 +101,8 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.inode, a.sha256, "
-        "a.etag, a.unproven, a.key FROM open_assets o JOIN assets a ON a.id = o.asset "
+        "a.etag, iif(a.id IN (SELECT asset FROM unproven), 1, NULL), a.key "
+        "FROM open_assets o JOIN assets a ON a.id = o.asset "
         "LEFT JOIN reservations r ON r.asset = a.id "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()

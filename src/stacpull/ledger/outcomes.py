@@ -119,6 +119,7 @@ def reserve(
                 elif found is not None:
                     failures.append(AssetFailure(arrival.row, arrival.item_row, found))
         _note_inodes(db, reserved)
+        _note_unproven(db, reserved)
         _note_clips(db, reserved, clips)
         db.executemany(
             f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
@@ -138,6 +139,14 @@ def _note_inodes(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
 def _forget_inodes(db: sqlite3.Connection, rows: Sequence[int]) -> None:
     for some in pieces(rows):
         db.execute(f"DELETE FROM reservations WHERE asset IN ({marks(len(some))})", some)
+
+
+def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+    """Note which arrivals have a length that nothing proved, and forget it of the others."""
+    unproven = [(arrival.row,) for arrival in arrivals if arrival.unproven]
+    if db.execute("SELECT EXISTS (SELECT 1 FROM unproven)").fetchone()[0]:
+        db.executemany("DELETE FROM unproven WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
+    db.executemany("INSERT INTO unproven VALUES (?)", unproven)
 
 
 def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapping[int, Clip]) -> None:
@@ -247,7 +256,7 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return what a reservation notes of the file."""
     etag = arrival.etag
     kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
-    return arrival.size, arrival.sha256, kept, arrival.unproven
+    return arrival.size, arrival.sha256, kept
 
 
 def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
@@ -379,7 +388,7 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
             _forget_inodes(db, [failure.row])
 
 
-_SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, unproven = ?"
+_SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
 _RESERVE_PLANNED = (
     f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? "

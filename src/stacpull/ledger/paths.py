@@ -12,11 +12,12 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import msgspec
 
 from stacpull.caches import cached_if_short
-from stacpull.ledger.compact import UNOWNED, asset_directory_of, true_name
+from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.database import marks, pieces
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
@@ -79,6 +80,34 @@ def item_hash(item: ItemId) -> int:
 def id_values(item: ItemId) -> tuple[int, str, str]:
     """Return the values of `IS_ITEM`."""
     return item_hash(item), item.item, item.collection
+
+
+class KnownItem(NamedTuple):
+    """An item that is in the ledger; `directory` is that of its JSON."""
+
+    row: int
+    written: int
+    directory: str
+
+
+def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
+    """Return what the ledger has of an item, None if it does not have it."""
+    found = db.execute(
+        f"SELECT i.id, i.written, {item_directory_of()} FROM items i "
+        f"JOIN collections c ON c.id = i.collection WHERE {IS_ITEM}",
+        id_values(item),
+    ).fetchone()
+    return None if found is None else KnownItem._make(found)
+
+
+def collection_row(db: sqlite3.Connection, name: str, document: bytes | None = None) -> int:
+    """Return the row of a collection, which is added if it is new, with its document if it has none."""
+    row: int = db.execute(
+        "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+        "SET document = coalesce(document, excluded.document) RETURNING id",
+        (name, document),
+    ).fetchone()[0]
+    return row
 
 
 def directory_values(path: str) -> tuple[int, int]:

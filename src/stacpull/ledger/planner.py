@@ -405,18 +405,9 @@ class Planner:
     # --- what rows hold ----------------------------------------------------------------------------------
 
     def _collection(self, name: str) -> int:
-        found = self._known_collection(name)
-        if found is None:
-            found = self._db.execute("INSERT INTO collections(name) VALUES (?)", (name,)).lastrowid or 0
-        return found
-
-    def _known_collection(self, name: str) -> int | None:
         found = self._collections.get(name)
         if found is None:
-            row = self._db.execute("SELECT id FROM collections WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                return None
-            found = int(row[0])
+            found = paths.collection_row(self._db, name)
             if len(name) <= LONGEST_KEY:
                 self._collections[name] = found
         return found

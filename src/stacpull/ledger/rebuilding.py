@@ -149,10 +149,7 @@ class RebuiltLedger:
     def collection(self, name: str, document: bytes | None = None) -> int:
         """Return the row of a collection, added with its document when it is new."""
         if name not in self._collections:
-            cursor = self.db.execute(
-                "INSERT INTO collections(name, document) VALUES (?, ?)", (name, document)
-            )
-            self._collections[name] = cursor.lastrowid or 0
+            self._collections[name] = paths.collection_row(self.db, name, document)
         return self._collections[name]
 
     def claim_file(self, path: str, sha256: bytes) -> None:
@@ -170,11 +167,8 @@ class RebuiltLedger:
 
     def has_item(self, item: ItemId) -> int | None:
         """Return the row of an item, None if it was not added yet."""
-        row = self.db.execute(
-            f"SELECT i.id FROM items i JOIN collections c ON c.id = i.collection WHERE {paths.IS_ITEM}",
-            paths.id_values(item),
-        ).fetchone()
-        return None if row is None else row[0]
+        found = paths.find_item(self.db, item)
+        return None if found is None else found.row
 
     def add_item(self, item: FoundItem, path: str | None = None, sources: tuple[str, ...] = ()) -> int:
         """Add an item whose JSON is at `path`, with the paths of its source items' JSON; return its row."""
@@ -229,10 +223,11 @@ class RebuiltLedger:
                 stored_etag(asset.etag) if asset.done else None,
                 asset.etag_origin if asset.done else href_hash(asset.origin or ""),
                 encoded_checksum(asset.checksum),
-                asset.unproven if asset.done else None,
             ),
         ).lastrowid
         paths.own(self.db, row or 0, claim)
+        if asset.done and asset.unproven:
+            self.db.execute("INSERT INTO unproven VALUES (?)", (row,))
         if asset.done and asset.clip is not None:
             put_clip(self.db, row or 0, asset.clip)
         if not asset.done:
@@ -329,7 +324,7 @@ _INSERT_ITEM = (
 )
 _INSERT_ASSET = (
     "INSERT INTO assets(item, key, state, generation, run, directory, name, size, sha256, etag, origin, "
-    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "stated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
@@ -358,9 +353,10 @@ _COPIED: dict[str, Sequence[str]] = {
     ),
     "assets": (
         *("id", "item", "key", "state", "directory", "name"),
-        *("size", "sha256", "etag", "origin", "stated", "unproven"),
+        *("size", "sha256", "etag", "origin", "stated"),
     ),
     "open_assets": ("asset", "was"),
+    "unproven": ("asset",),
 }
 
 
@@ -446,8 +442,8 @@ class Salvage:
         self.spec: RunSpec | None = None
         """What the last mirror was asked for, if that could be read."""
         for table, columns in _COPIED.items():
-            names = ", ".join(columns[1:])
-            db.execute(f"CREATE TEMP TABLE old_{table}({columns[0]} INTEGER PRIMARY KEY, {names})")
+            names = ", ".join([f"{columns[0]} INTEGER PRIMARY KEY", *columns[1:]])
+            db.execute(f"CREATE TEMP TABLE old_{table}({names})")
         db.execute("ALTER TABLE temp.old_assets ADD COLUMN path_hash INTEGER")
         db.execute("CREATE INDEX temp.old_assets_path ON old_assets(path_hash)")
         db.execute("CREATE INDEX temp.old_items_name ON old_items(name)")
@@ -540,8 +536,9 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
 _OLD_DIRECTORY = asset_directory_of("temp.old_")
 _DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
 _OLD_ASSET = (
-    f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, a.stated, a.unproven, "
-    "a.origin FROM temp.old_assets a LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
+    f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, a.stated, "
+    "iif(a.id IN (SELECT asset FROM temp.old_unproven), 1, NULL), a.origin "
+    "FROM temp.old_assets a LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
     f"WHERE a.path_hash IS NOT NULL AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (

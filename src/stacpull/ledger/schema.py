@@ -164,11 +164,9 @@ CREATE TABLE assets(
     sha256 BLOB,
     etag,                                  -- see below
     origin INTEGER,                        -- hash of the place that it was planned to come from
-    stated BLOB,                           -- checksum that the source states: algorithm, NUL, digest
-    unproven INTEGER                       -- 1: nothing proved its length, or that it is complete
+    stated BLOB                            -- checksum that the source states: algorithm, NUL, digest
 );
 CREATE INDEX assets_item ON assets(item);
-CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
 -- assets.etag is the validator under which the source is asked (`Validator.kept`): an ETag, else a date.
 --     done      of the bytes in place, at `origin`
 --     pending   of the version before, which is in place: the source is asked if it is still current.
@@ -205,12 +203,17 @@ CREATE TABLE reservations(                 -- of reserved assets, unless a file 
     inode INTEGER NOT NULL                 -- of the part that is renamed
 );
 
+CREATE TABLE unproven(                     -- assets whose length nothing proved, or that they are complete
+    asset INTEGER PRIMARY KEY
+);
+
 CREATE TABLE unasked(                      -- assets that a run left out, whose item had changed:
     asset INTEGER PRIMARY KEY              -- the next run that plans one asks for it
 );
 CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
     DELETE FROM unasked WHERE asset = old.id;
     DELETE FROM reservations WHERE asset = old.id;
+    DELETE FROM unproven WHERE asset = old.id;
 END;
 
 CREATE TABLE failures(

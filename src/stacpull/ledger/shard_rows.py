@@ -14,7 +14,17 @@ from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
 from stacpull.ledger.database import marks, transaction
 from stacpull.ledger.outcomes import settle
-from stacpull.ledger.paths import IS_ITEM, Directories, claim, disown, id_values, item_hash, owned_path
+from stacpull.ledger.paths import (
+    IS_ITEM,
+    Directories,
+    claim,
+    collection_row,
+    disown,
+    find_item,
+    id_values,
+    item_hash,
+    owned_path,
+)
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
@@ -48,7 +58,8 @@ class ShardAsset(NamedTuple):
     size: int | None
     sha256: bytes | None
     rest: tuple[object, ...]
-    """etag, origin, stated, unproven."""
+    """etag, origin, stated."""
+    is_unproven: bool
     open: tuple[object, ...] | None
     failure: tuple[object, ...] | None
     clip: tuple[object, ...] | None
@@ -93,15 +104,6 @@ class There(NamedTuple):
     sha256: bytes | None
     replaces: bool
     """True if an older version of it is in the mirror."""
-
-
-class _Known(NamedTuple):
-    """An item that the ledger of DEST has already."""
-
-    row: int
-    written: int
-    directory: str
-    """Of its JSON."""
 
 
 class Placed(NamedTuple):
@@ -160,18 +162,20 @@ def _assets(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, list[S
     failed = ", ".join(f"f.{name.strip()}" for name in _FAILURE.split(","))
     rows = shard.execute(
         f"SELECT a.item, a.key, a.state, a.run, {asset_directory_of()}, a.name, a.size, a.sha256, a.etag, "
-        f"a.origin, a.stated, a.unproven, {opened}, {failed}, k.area, k.source_size, k.place FROM assets a "
+        f"a.origin, a.stated, {opened}, {failed}, k.area, k.source_size, k.place, "
+        "a.id IN (SELECT asset FROM unproven) FROM assets a "
         "LEFT JOIN clips k ON k.asset = a.id "
         "LEFT JOIN open_assets o ON o.asset = a.id LEFT JOIN failures f ON f.item = a.item AND f.key = a.key "
         f"WHERE a.item IN ({marks(len(items))}) ORDER BY a.id",
         items,
     )
     for row in rows:
-        opening, failure, clip = row[12:20], row[20:25], row[25:]
+        opening, failure, clip = row[11:19], row[19:24], row[24:27]
         asset = ShardAsset._make(
             (
                 *row[1:8],
-                row[8:12],
+                row[8:11],
+                bool(row[27]),
                 None if opening[0] is None else opening,
                 None if failure[0] is None else failure,
                 None if clip[0] is None else clip,
@@ -250,17 +254,8 @@ class ShardRows:
 
     def written(self, item: ItemId) -> bool:
         """Return True if DEST has the JSON of an item."""
-        found = self._known(item)
+        found = find_item(self._db, item)
         return found is not None and found.written != UNWRITTEN
-
-    def _known(self, item: ItemId) -> _Known | None:
-        """Return an item that DEST has, None if it does not have it."""
-        found = self._db.execute(
-            f"SELECT i.id, i.written, {item_directory_of()} FROM items i "
-            f"JOIN collections c ON c.id = i.collection WHERE {IS_ITEM}",
-            id_values(item),
-        ).fetchone()
-        return None if found is None else _Known._make(found)
 
     def is_free(self, path: str, row: int = 0) -> bool:
         """Return True if no other asset of DEST has that path, or one that differs in case only."""
@@ -303,7 +298,7 @@ class ShardRows:
     def _item(self, item: ShardItem, *, document: bool) -> tuple[int, str, bool]:
         """Return the row of an item, the directory of its JSON, and True if it is new."""
         collection = self._collection(item.id.collection)
-        known = self._known(item.id)
+        known = find_item(self._db, item.id)
         if known is not None:
             return known.row, known.directory, False
         directory, path = self._directories.of_item(item.id, item.directory)
@@ -333,7 +328,7 @@ class ShardRows:
             "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.id = ?",
             (item.parent,),
         ).fetchone()
-        known = self._known(ItemId._make(parent))
+        known = find_item(self._db, ItemId._make(parent))
         return None if known is None else known.row
 
     def _collection(self, name: str) -> int:
@@ -343,13 +338,8 @@ class ShardRows:
             document = self._shard.execute(
                 "SELECT document FROM collections WHERE name = ?", (name,)
             ).fetchone()[0]
-            row = self._db.execute(
-                "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
-                "SET document = coalesce(document, excluded.document) RETURNING id",
-                (name, document),
-            ).fetchone()[0]
-            self._collections[name] = int(row)
-        return int(row)
+            row = self._collections[name] = collection_row(self._db, name, document)
+        return row
 
     def _record_asset(self, item: int, own: str, asset: ShardAsset) -> None:
         """Record an asset of `item`, whose JSON is in `own`."""
@@ -365,18 +355,18 @@ class ShardRows:
         if found is None:
             row = self._db.execute(
                 "INSERT INTO assets(state, run, directory, name, size, sha256, etag, origin, stated, "
-                "unproven, item, key, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                "item, key, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (*values, item, asset.key),
             ).lastrowid
         else:
             row = found[0]
             disown(self._db, row)
-            for table in ("open_assets", "clips", "reservations"):
+            for table in ("open_assets", "clips", "reservations", "unproven"):
                 self._db.execute(f"DELETE FROM {table} WHERE asset = ?", (row,))
             self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, asset.key))
             self._db.execute(
                 "UPDATE assets SET state = ?, run = ?, directory = ?, name = ?, size = ?, sha256 = ?, "
-                "etag = ?, origin = ?, stated = ?, unproven = ? WHERE id = ?",
+                "etag = ?, origin = ?, stated = ? WHERE id = ?",
                 (*values, row),
             )
         if asset.path is not None:
@@ -388,6 +378,8 @@ class ShardRows:
             )
         if asset.failure is not None:
             self._put_failure(item, asset.key, asset.failure)
+        if asset.is_unproven:
+            self._db.execute("INSERT INTO unproven VALUES (?)", (row,))
         if asset.clip is not None:
             self._db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, *asset.clip))
 

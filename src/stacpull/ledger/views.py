@@ -93,7 +93,7 @@ def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
 
 def unproven(db: sqlite3.Connection) -> int:
     """Return how many assets have a length that nothing proved."""
-    found: int = db.execute("SELECT count(*) FROM assets WHERE unproven = 1").fetchone()[0]
+    found: int = db.execute("SELECT count(*) FROM unproven").fetchone()[0]
     return found
 
 
@@ -257,12 +257,12 @@ def item_and_key(db: sqlite3.Connection, asset: int) -> tuple[int, str]:
 
 def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
     """Return the directory of an item's JSON, relative to DEST, if the mirror has or will have it."""
-    row = db.execute(
-        f"SELECT {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE {paths.IS_ITEM} AND {_IS_STORED}",
-        paths.id_values(item),
-    ).fetchone()
-    return None if row is None else row[0]
+    found = paths.find_item(db, item)
+    if found is None:
+        return None
+    waits = "SELECT EXISTS (SELECT 1 FROM documents WHERE item = ?)"
+    is_stored = found.written != UNWRITTEN or db.execute(waits, (found.row,)).fetchone()[0]
+    return found.directory if is_stored else None
 
 
 def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
@@ -301,12 +301,8 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
 def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
     """Return the files of the collection's own assets that are in the mirror, by asset key."""
     (name,) = db.execute("SELECT name FROM collections WHERE id = ?", (collection,)).fetchone()
-    row = db.execute(
-        f"SELECT i.id, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE {paths.IS_ITEM}",
-        paths.id_values(ItemId(name, OF_COLLECTION)),
-    ).fetchone()
-    return {} if row is None else _files(db, dict([row])).get(row[0], {})
+    found = paths.find_item(db, ItemId(name, OF_COLLECTION))
+    return {} if found is None else _files(db, {found.row: found.directory}).get(found.row, {})
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
