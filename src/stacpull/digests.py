@@ -17,7 +17,7 @@ from typing import Protocol
 
 from stacpull.models import Checksum
 
-_Crc = Callable[[bytes, int], int]
+_Crc = Callable[[bytes | bytearray, int], int]
 """A function of bytes and the checksum of what is before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
@@ -30,7 +30,7 @@ def area_digest(area: str) -> int:
 class Hasher(Protocol):
     """A running checksum, as `hashlib` makes them."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Take `data` in."""
         ...
 
@@ -49,7 +49,7 @@ class _CrcHasher:
         self._size = size
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Take in the next bytes."""
         self._value = self._crc(data, self._value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -21,7 +21,10 @@ from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import Store, StoredFiles, remote_store
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import CONNECTIONS, Fetcher
+
+if TYPE_CHECKING:
+    from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
@@ -38,9 +41,23 @@ class Fetching(NamedTuple):
     """Makes the fast path of a pool; None if all assets take the general path."""
 
 
+def open_parts(destination: Store, options: Options, *, durable: bool = False) -> PartStore | StreamedParts:
+    """Return where long bodies go: into files, or to DEST while they arrive. Blocks.
+
+    Args:
+        destination: DEST.
+        options: Of the run.
+        durable: True to sync each file before it gets the name of a whole part.
+    """
+    files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
+    remote = remote_store(destination)
+    streamed = None if remote is None else remote.streamed_parts(files, checksum=options.recorded_checksum)
+    return streamed or files
+
+
 def open_fetching(
     network: Network,
-    parts: PartStore,
+    parts: PartStore | StreamedParts,
     destination: Store,
     options: Options,
     *,
@@ -65,6 +82,7 @@ def open_fetching(
         parts,
         checksum=checksum,
         clock=clock,
+        connections=CONNECTIONS if isinstance(parts, PartStore) else 1,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
         is_as_stated=partial(_is_as_stated, destination),
@@ -79,7 +97,9 @@ def open_fetching(
     if area is not None:
         from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
 
-        return Fetching(ClipFetcher(fetcher, whole, area, on_whole=WholeAssets(network.events.warn)), None)
+        files = parts if isinstance(parts, PartStore) else parts.files
+        on_whole = WholeAssets(network.events.warn)
+        return Fetching(ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole), None)
     if options.adopt:
         return Fetching(whole, None)
     limits, web = network.client.limits, network.http

@@ -56,7 +56,7 @@ class S3(Scheme):
 
     def located(self, location: BucketLocation) -> BucketLocation:
         """Return a bucket with the endpoint and region that the AWS tools would use now."""
-        from stacpull.store.bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
+        from stacpull.store.s3_bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
 
         return located(location)
 

@@ -12,9 +12,7 @@ before anything is decoded.
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -69,29 +67,29 @@ class ParquetFooter(NamedTuple):
     collections: dict[str, Json]
 
 
-def read_footer(file: PartialFile, size: int) -> ParquetFooter:
+def read_footer(path: str, size: int) -> ParquetFooter:
     """Return the footer of a file.
 
     Args:
-        file: Has the bytes of the footer.
+        path: Of a file with the bytes of the footer; others may be holes.
         size: Of the file.
 
     Raises:
         ParquetError: It cannot be decoded, is not of items, or states sizes that are not read.
     """
     try:
-        return _footer(pq.read_metadata(pa.PythonFile(file, "r")), size)
+        return _footer(pq.read_metadata(path), size)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ParquetError(f"its footer cannot be decoded: {_first_line(error)}") from error
 
 
 def items_in(
-    file: PartialFile, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
+    path: str, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
 ) -> Iterator[list[Json]]:
     """Yield the items of a row group, up to `most` at a time, their hrefs made absolute.
 
     Args:
-        file: Has the bytes of the row group at their places.
+        path: Of a file with the bytes of the row group; others may be holes.
         footer: Of the file.
         number: Of the row group.
         url: Of the file: relative hrefs start in its directory.
@@ -102,7 +100,7 @@ def items_in(
         ParquetError: It cannot be decoded.
     """
     try:
-        parquet = pq.ParquetFile(file, metadata=footer.metadata, pre_buffer=False)
+        parquet = pq.ParquetFile(path, metadata=footer.metadata, pre_buffer=False)
         passed = 0
         for batch in parquet.iter_batches(most, row_groups=[number], use_threads=False):
             begin = max(0, first - passed)
@@ -111,59 +109,6 @@ def items_in(
                 yield _items(batch.slice(begin), url, footer.json_text)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
-
-
-class PartialFile(io.RawIOBase):
-    """A file of which only one part is there, at its place.
-
-    Args:
-        descriptor: Of a file that holds the part.
-        size: Of the whole file.
-        start: Where the part begins in the whole file.
-    """
-
-    def __init__(self, descriptor: int, size: int, start: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-        self._size = size
-        self._start = start
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place, and return it."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with what is at this place.
-
-        Raises:
-            OSError: That part is not there.
-        """
-        view = memoryview(buffer).cast("B")
-        if self._at >= self._size or not view:
-            return 0
-        if self._at < self._start:
-            raise OSError(f"byte {self._at} is outside of its row group")
-        data = os.pread(self._descriptor, len(view), self._at - self._start)
-        if not data:
-            raise OSError(f"byte {self._at} is outside of its row group")
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 class _WithoutPandas(MetaPathFinder):
@@ -178,25 +123,23 @@ class _WithoutPandas(MetaPathFinder):
 def main(descriptor: int) -> None:
     """Answer requests on standard input until it ends, each with frames: four bytes of length, then JSON.
 
-    `{"footer": [SIZE, START]}` is answered with one frame, and `{"items": [SIZE, START, NUMBER, URL, FIRST,
-    MOST]}` with a frame for each batch and one with null. START is where the part begins that the file holds.
-    A request that fails is answered with `{"error": TEXT}`.
+    `{"footer": [SIZE]}` is answered with one frame, and `{"items": [NUMBER, URL, FIRST, MOST]}` with a frame
+    for each batch and one with null. A request that fails is answered with `{"error": TEXT}`.
     """
     sys.meta_path.insert(0, _WithoutPandas())
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    path = f"/dev/fd/{descriptor}"
     footer: ParquetFooter | None = None
     for line in sys.stdin.buffer:
         request = orjson.loads(line)
         try:
             if "footer" in request:
-                size, start = request["footer"]
-                footer = read_footer(PartialFile(descriptor, size, start), size)
+                footer = read_footer(path, *request["footer"])
                 _answer({"groups": footer.row_groups, "collections": footer.collections})
             elif footer is not None:
-                size, start, number, url, first, most = request["items"]
-                file = PartialFile(descriptor, size, start)
-                for items in items_in(file, footer, number, url, first=first, most=most):
+                number, url, first, most = request["items"]
+                for items in items_in(path, footer, number, url, first=first, most=most):
                     _answer_items(items)
                 _answer(None)
         except ParquetError as error:

@@ -46,6 +46,8 @@ _BREAKS: Final = 5
 """How often in a row a response may break off without a byte having come."""
 _WHOLE_LIMIT: Final = 2 << 30
 """The most bytes of a file that a server sends whole."""
+_SIZE_LIMIT: Final = 1 << 42
+"""The most bytes of a file: temporary files of this size, with holes, are made."""
 _PARTIAL, _UNSATISFIABLE = 206, 416
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first: mostly the whole footer."""
@@ -201,10 +203,11 @@ class _RemoteParquet:
         """Read the footer."""
         end = await self._read_end()
         length = self._footer_size(end)
-        start = 0 if self._is_whole else self._size - max(length, len(end))
         if length > len(end) and not self._is_whole:
-            await self._fetch(start, self._size)
-        footer = await self._decoder.ask("footer", self._size, start)
+            await self._fetch(self._size - length, self._size)
+        elif not self._is_whole:
+            await asyncio.to_thread(self._begin_part, self._size - len(end), end)
+        footer = await self._decoder.ask("footer", self._size)
         self.groups = tuple(_row_group(one) for one in footer["groups"])
         self.collections = footer["collections"]
 
@@ -213,10 +216,9 @@ class _RemoteParquet:
         group = self.groups[number]
         if not group.rows:
             return
-        start = 0 if self._is_whole else group.start
         if not self._is_whole:
             await self._fetch(group.start, group.end)
-        items = await self._decoder.ask("items", self._size, start, number, self._url, first, most)
+        items = await self._decoder.ask("items", number, self._url, first, most)
         while items is not None:
             yield items
             items = await self._decoder.answer()
@@ -248,6 +250,8 @@ class _RemoteParquet:
                     found = content_range(response.headers)
                     if not self._is_whole and (found.total is None or found.end != found.total - 1):
                         raise _unreadable(self._url, "its server does not state its size")
+                    if (found.total or 0) > _SIZE_LIMIT:
+                        raise _unreadable(self._url, f"it has more than {_SIZE_LIMIT:,} bytes")
                     self._size = size if found.total is None or self._is_whole else found.total
                     self.version = _version(response, self._size)
                     return await asyncio.to_thread(_end_of, self._part)
@@ -258,7 +262,8 @@ class _RemoteParquet:
 
     async def _keep(self, response: Response) -> int:
         """Write a body to the temporary file; return its size."""
-        await asyncio.to_thread(_clear, self._part)
+        await asyncio.to_thread(self._part.seek, 0)
+        await asyncio.to_thread(self._part.truncate)
         size = 0
         async for chunk in response.chunks(_CHUNK):
             size += len(chunk)
@@ -270,7 +275,7 @@ class _RemoteParquet:
 
     async def _fetch(self, start: int, end: int) -> None:
         """Read the bytes from `start` up to `end` into the temporary file, in as many requests as needed."""
-        await asyncio.to_thread(_clear, self._part)
+        await asyncio.to_thread(self._begin_part, start)
         at, breaks = start, 0
         while at < end:
             try:
@@ -289,6 +294,14 @@ class _RemoteParquet:
             if breaks > _BREAKS:
                 raise SourceError(f"{self._url} could not be read: its server sends less than it states.")
         await asyncio.to_thread(self._part.flush)
+
+    def _begin_part(self, start: int, data: bytes = b"") -> None:
+        """Empty the temporary file, and continue at `start`: what is not read is a hole in it."""
+        self._part.truncate(0)
+        self._part.truncate(self._size)
+        self._part.seek(start)
+        self._part.write(data)
+        self._part.flush()
 
     def _refuse_change(self, response: Response, start: int) -> None:
         """Refuse a response that is not the part of this version that begins at `start`."""
@@ -376,11 +389,6 @@ def _unreadable(url: str, why: str) -> SourceError:
 def _version(response: Response, size: int) -> str:
     mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     return f"{size} {mark}"
-
-
-def _clear(file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
 
 
 def _end_of(file: BinaryIO) -> bytes:

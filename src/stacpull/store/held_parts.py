@@ -36,6 +36,8 @@ class HeldCopy(NamedTuple):
     """What its digest must be; None if nothing states it."""
     algorithm: str | None
     """Of the digest that is recorded."""
+    is_staged: bool = False
+    """True if it is the mirror's own, with the digest that was computed here; it is removed afterwards."""
 
 
 class _HeldPart(NamedTuple):
@@ -82,7 +84,7 @@ class HeldParts(StagedParts):
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """See `Store.write_part`."""
-        self.drop_part(name)
+        HeldParts.drop_part(self, name)  # an object cannot have that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
         return self._hold(name, _HeldPart(next(self._identities), len(body), bytes(body)))

@@ -28,6 +28,8 @@ from stacpull.redact import Secret
 
 if TYPE_CHECKING:
     from stacpull.store.held_parts import HeldCopy
+    from stacpull.store.parts import PartStore
+    from stacpull.store.streamed_parts import StreamedParts
 
 
 class Entry(NamedTuple):
@@ -422,6 +424,15 @@ class RemoteStore(Store, Protocol):
 
     def can_copy(self, source: CopySource, size: int) -> bool:
         """Return True if the service of this store can copy an object of that size itself."""
+        ...
+
+    def streamed_parts(self, files: PartStore, *, checksum: str | None) -> StreamedParts | None:
+        """Return what stores long bodies while they arrive; None if they pass through `files`. Blocks.
+
+        Args:
+            files: The files of parts, for bodies that do not come in order.
+            checksum: Algorithm of the digest that is recorded; None: none.
+        """
         ...
 
     def hold_copy(self, name: str, copy: HeldCopy) -> int:
