@@ -335,7 +335,7 @@ def test_an_object_of_another_writer_stays(
 
 def peak(pid: int) -> int:
     """Return the most memory that a process has had, in MiB; 0 if it is gone."""
-    with suppress(OSError):
+    with suppress(OSError, KeyError):  # a process that has ended has no memory
         fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return int(fields["VmHWM"].split()[0]) >> 10
     return 0

@@ -137,7 +137,7 @@ class StagedObjects:
         self._confirm()
         lost: DestinationError | None = None
         try:
-            self._bucket.complete_upload(note.key, note.upload, pieces)
+            self._bucket.complete_own(note.key, note.upload, pieces)
         except DestinationError as error:
             lost = error  # unless the reply was lost
         found = self.whole(note)
@@ -240,11 +240,10 @@ class StagedObjects:
             if key not in kept:
                 self._confirm()
                 self._bucket.abort(key, upload)
-        for page in self._bucket.pages(Prefix=prefix):
-            for one in page.get("Contents", ()):
-                if one["Key"] not in kept:
-                    self._confirm()
-                    self._bucket.delete(self._in_dest(one["Key"]))
+        for key in self._bucket.keys(prefix):
+            if key not in kept:
+                self._confirm()
+                self._bucket.delete(self._in_dest(key))
 
     def _in_dest(self, key: str) -> str:
         return key.removeprefix(self._bucket.prefix)
