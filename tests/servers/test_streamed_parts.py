@@ -203,7 +203,7 @@ def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
     assert left(s3, location) == []
 
 
-@pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=str)
+@pytest.mark.parametrize("more", [(), ("--processes", "2"), ("--dask", "2")], ids=str)
 @pytest.mark.parametrize("server", ["radosgw", "moto"], indirect=True)
 def test_kills_at_random_moments_lose_nothing(
     location: BucketLocation,
@@ -214,6 +214,8 @@ def test_kills_at_random_moments_lose_nothing(
     env: dict[str, str],
     more: tuple[str, ...],
 ) -> None:
+    if "--dask" in more:
+        pytest.importorskip("distributed")
     work = tmp_path / "work"
     remember_bucket(work, location)
     chance, expected = random.Random(7), {}

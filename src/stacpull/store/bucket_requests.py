@@ -5,7 +5,7 @@ event loop for all connections, and `send` may be called by any thread:
 
     request      signed (Signature Version 4) over its header fields and the SHA-256 of its body
     connection   kept alive; carries one request at a time, without `Expect: 100-continue`
-    reply        status, header fields, and a body of up to 256 KiB
+    reply        status, header fields, and a body of up to 1 MiB
 
 There is no retry here and no message for a user: only what a kept connection could not carry, since its
 server had closed it, is sent over another one. A reply that the caller does not expect, and a request that
@@ -43,7 +43,7 @@ _SILENCE = 60.0
 _TURN = 5.0
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
-_LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 18
+_LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _EXPRESS = "--x-s3"

@@ -17,7 +17,7 @@ from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from html import escape, unescape
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
 
@@ -67,6 +67,7 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _UPLOAD = re.compile("<Upload>(.*?)</Upload>", re.DOTALL)
 _UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
 _KEY = re.compile("<Key>([^<]+)</Key>")
+_IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
@@ -502,12 +503,22 @@ class S3Bucket:
         text = self._document("PUT", self.key(path), "", headers)
         return text is not None and "<CopyObjectResult" in text
 
-    def keys(self, prefix: str) -> list[str]:
-        """Return all keys with that prefix."""
-        text = self._document("GET", "", f"list-type=2&prefix={quote(prefix, safe='')}")
-        if text is not None and "<IsTruncated>false</IsTruncated>" in text:
-            return [unescape(key) for key in _KEY.findall(text)]
-        return [one["Key"] for page in self.pages(Prefix=prefix) for one in page.get("Contents", ())]
+    def listed(self, prefix: str, after: str = "") -> tuple[list[str], bool]:
+        """Return up to a thousand keys, and whether these are the last ones.
+
+        Args:
+            prefix: What they begin with.
+            after: Only keys behind this one.
+        """
+        query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='')}"
+        text = self._document("GET", "", f"{query}&start-after={quote(after, safe='')}" if after else query)
+        truncated = None if text is None else _IS_TRUNCATED.search(text)
+        if text is not None and truncated is not None:
+            keys = [unescape(key) for key in _KEY.findall(text)]
+            is_encoded = "<EncodingType>url</EncodingType>" in text
+            return [unquote_plus(key) if is_encoded else key for key in keys], truncated[1] == "false"
+        page = self.call("list_objects_v2", Prefix=prefix, **({"StartAfter": after} if after else {}))
+        return [one["Key"] for one in page.get("Contents", ())], not page.get("IsTruncated")
 
     def _document(
         self, method: str, key: str, query: str, headers: Mapping[str, str] = {}, body: bytes = b""

@@ -240,10 +240,14 @@ class StagedObjects:
             if key not in kept:
                 self._confirm()
                 self._bucket.abort(key, upload)
-        for key in self._bucket.keys(prefix):
-            if key not in kept:
-                self._confirm()
-                self._bucket.delete(self._in_dest(key))
+        after, is_last = "", False
+        while not is_last:
+            keys, is_last = self._bucket.listed(prefix, after)
+            for key in keys:
+                if key not in kept:
+                    self._confirm()
+                    self._bucket.delete(self._in_dest(key))
+            after, is_last = keys[-1] if keys else "", is_last or not keys
 
     def _in_dest(self, key: str) -> str:
         return key.removeprefix(self._bucket.prefix)
