@@ -35,8 +35,8 @@ class FailedResponse:
         """Nothing is held."""
 
 
-class LentResponse:
-    """A response on a connection of the fast path, which gets it back when the context ends.
+class StreamedResponse:
+    """A response whose body is read from a connection of the fast path, released when the context ends.
 
     Args:
         connection: it has read the head of the response, or has failed.
