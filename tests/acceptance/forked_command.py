@@ -30,7 +30,8 @@ from unittest import mock
 
 _MODULES = (
     "aioboto3",
-    "pystac",
+    "encodings.idna",
+    "stacpull.cli.main",
     "stacpull.cli.mirror_command",
     "stacpull.cli.plan_command",
     "stacpull.cli.progress",
@@ -47,6 +48,7 @@ _MODULES = (
     "stacpull.upkeep.mirror_check",
     "stacpull.upkeep.rebuild",
     "stacpull.upkeep.verify",
+    "tomlkit",
     "uvloop",
 )
 """What most commands import."""
@@ -133,6 +135,7 @@ def serve(control: socket.socket) -> None:
     sys.modules["tornado"] = None  # type: ignore[assignment] # as the command does
     for module in _MODULES:
         import_module(module)
+    _load_extensions()
     assert threading.active_count() == 1, "a child would lack the threads"
     gc.collect()
     gc.freeze()
@@ -153,6 +156,15 @@ def serve(control: socket.socket) -> None:
         end = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode()], [end])
         os.close(end)
+
+
+def _load_extensions() -> None:
+    """Have pystac import its extensions, which it does for the first collection that a process reads."""
+    import pystac  # noqa: PLC0415 - only the process that forks does
+
+    extent = {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}}
+    stated = {"type": "Collection", "stac_version": "1.1.0", "id": "c", "description": "d", "links": []}
+    pystac.Collection.from_dict({**stated, "license": "other", "extent": extent})
 
 
 def _run(
