@@ -55,6 +55,7 @@ def test_other_options_make_the_same_mirror(
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
 
 
+@pytest.mark.usefixtures("store_process")
 @pytest.mark.parametrize("replica", [4], indirect=True)
 def test_a_mirror_in_a_bucket_equals_the_one_on_disk(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path

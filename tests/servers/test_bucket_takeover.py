@@ -219,6 +219,7 @@ def test_a_copy_that_is_damaged_is_not_used(machines: Machines, s3: Any, locatio
         ledger_copy.fetch_copy(machines.store("one"))
 
 
+@pytest.mark.usefixtures("store_process")  # both processes look at the lease
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_run_whose_lease_is_lost_ends(
     location: BucketLocation, source_of_many: MlhubReplica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
