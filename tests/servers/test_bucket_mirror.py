@@ -38,9 +38,11 @@ def replica(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         yield replica
 
 
-@pytest.mark.parametrize("replica", [40], indirect=True)
 @pytest.mark.parametrize(
-    "more", [{"processes": 2}, {"metadata": "ndjson"}, {"checksum": "crc64nvme"}], ids=str
+    ("replica", "more"),
+    [(40, {"processes": 2}), (10, {"metadata": "ndjson"}), (10, {"checksum": "crc64nvme"})],
+    indirect=["replica"],
+    ids=str,
 )
 def test_other_options_make_the_same_mirror(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path, more: dict[str, Any]
