@@ -109,8 +109,7 @@ def exit_codes_page() -> str:
         (130, "Stopped by Ctrl-C or SIGTERM. `stacpull resume` continues."),
     ]
     raised: dict[int, list[str]] = {}
-    for name in errors.__all__:
-        error = getattr(errors, name)
+    for name, error in vars(errors).items():
         if isinstance(error, type) and issubclass(error, errors.StacpullError):
             raised.setdefault(error.exit_code, []).append(f"`{name}`")
     parts = ["# Exit codes\n", "| code | meaning | Python error |", "|---|---|---|"]

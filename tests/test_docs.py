@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from stacpull import reports
-from stacpull.engine.credentials_check import CredentialsCheck, ProfileState
+from stacpull.config.profiles import ProfileState
+from stacpull.engine.credentials_check import CredentialsCheck
 from stacpull.events import Damage
 from stacpull.models import FailureKind
 from stacpull_headers.headers_report import HeadersReport

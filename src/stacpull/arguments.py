@@ -4,8 +4,8 @@
   holds. It raises ValueError with half a sentence ("must be ..."); the caller knows where the value was
   written and adds that.
 - A *converter* takes one argument as people write it in Python: `labels="Rice fields"` becomes a tuple of
-  one text, a `date` the text that STAC uses, a geometry GeoJSON. What it cannot convert becomes `Rejected`,
-  which `named` turns into an error that names the argument.
+  one text, a `date` the text that STAC uses, a geometry GeoJSON. It raises ValueError like a reader; `named`
+  adds the name of the argument.
 - `option` declares the command-line option of a field, next to the field's type and default.
 """
 
@@ -26,10 +26,8 @@ from typing import (
     Any,
     Final,
     Literal,
-    NamedTuple,
     Protocol,
     TypeVar,
-    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -79,60 +77,39 @@ class Geometry(Protocol):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """The command-line option of a field (`option`)."""
+    """The command-line option, config key and variable of a field (`option`)."""
 
     help: str
-    flag: str
-    short: str
-    metavar: str
-    read: Reader | None
-    narrows: bool
-    fixed: bool
-    shown: str
-    unit: str
-    environment: tuple[str, ...]
-    group: str
-    counted: bool
-    single: bool
+    """One sentence for help pages and the reference. The default is added from the field."""
+    flag: str = ""
+    """The name in kebab case; that of the field if empty."""
+    short: str = ""
+    """One letter."""
+    metavar: str = ""
+    """What help pages show for the value."""
+    read: Reader | None = None
+    """Reads one value; chosen by the type of the field if not given (`reader_of`)."""
+    narrows: bool = False
+    """True if an empty list keeps everything: `''` is then refused, unless it undoes a config file."""
+    fixed: bool = False
+    """True if a run keeps the value from its start to its end."""
+    shown: str = ""
+    """What help pages show as the default, if not its value."""
+    unit: str = ""
+    """The unit of the default, for help pages."""
+    environment: tuple[str, ...] = ()
+    """Variables of other programs that set it, after its own STACPULL_ variable."""
+    group: str = ""
+    """The group on help pages; that of the class if empty."""
+    counted: bool = False
+    """True if the flag takes no value: how often it is given is counted (-vv)."""
+    single: bool = False
+    """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
 
 
-def option(
-    help_: str,
-    *,
-    flag: str = "",
-    short: str = "",
-    metavar: str = "",
-    read: Reader | None = None,
-    narrows: bool = False,
-    fixed: bool = False,
-    shown: str = "",
-    unit: str = "",
-    environment: tuple[str, ...] = (),
-    group: str = "",
-    counted: bool = False,
-    single: bool = False,
-) -> dict[str, Declaration]:
-    """Return the metadata of a field that declares its command-line option, config key and variable.
-
-    Args:
-        help_: One sentence for help pages and the reference. The default is added from the field.
-        flag: The name in kebab case; that of the field if empty.
-        short: One letter.
-        metavar: What help pages show for the value.
-        read: Reads one value; chosen by the type of the field if not given (`reader_of`).
-        narrows: True if an empty list keeps everything: `''` is then refused, unless it undoes a config file.
-        fixed: True if a run keeps the value from its start to its end.
-        shown: What help pages show as the default, if not its value.
-        unit: The unit of the default, for help pages.
-        environment: Variables of other programs that set it, after its own STACPULL_ variable.
-        group: The group on help pages; that of the class if empty.
-        counted: True if the flag takes no value: how often it is given is counted (-vv).
-        single: True if a tuple is given as one value (`s3,https`), not by repeating the flag.
-    """
-    declaration = Declaration(
-        help_, flag, short, metavar, read, narrows, fixed, shown, unit, environment, group, counted, single
-    )
-    return {"option": declaration}
+def option(help_: str, **given: Any) -> dict[str, Declaration]:
+    """Return the metadata of a field that declares its option: the members of `Declaration`."""
+    return {"option": Declaration(help_, **given)}
 
 
 def reader_of(hint: Any) -> Reader:
@@ -517,21 +494,24 @@ def _number(raw: object) -> float | None:
 # --- converters of Python arguments -----------------------------------------------------------------------
 
 
-class Rejected(NamedTuple):
-    """Stands for a value that could not be converted."""
-
-    expected: str
-    value: object
-
-
 def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Make a class check its converted arguments; pass it to attrs as `field_transformer`."""
-    return [field.evolve(validator=_check) for field in fields]
+    """Make a class name the argument that it refuses; pass it to attrs as `field_transformer`."""
+    return [field.evolve(validator=_check, converter=_naming(field.converter)) for field in fields]
+
+
+def _naming(convert: Any) -> Any:
+    """Return a converter whose errors name the field."""
+
+    def converted(value: object, field: attrs.Attribute[Any]) -> Any:
+        try:
+            return convert(value)
+        except ValueError as problem:
+            raise UsageError(f"{field.name} {problem}.") from problem
+
+    return None if convert is None else attrs.Converter(converted, takes_field=True)
 
 
 def _check(holder: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, Rejected):
-        raise UsageError(f"{field.name} must be {value.expected}, not {value.value!r}.")
     kind: Any = type(holder)
     expected = _expected(hints(kind)[field.name], value)
     if expected is not None:
@@ -586,14 +566,15 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
     return value
 
 
-def _reject(expected: str, value: object) -> Any:
-    return Rejected(expected, value)
+def _wrong(expected: str, value: object) -> ValueError:
+    return ValueError(f"must be {expected}, not {value!r}")
 
 
 def text(value: str | None) -> str | None:
     """Return `value` if it is text or None."""
-    given: object = value
-    return given if given is None or isinstance(given, str) else _reject("text", given)
+    if not isinstance(value, str | None):
+        raise _wrong("text", value)
+    return value
 
 
 def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -602,7 +583,7 @@ def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
         return ()
     several = (value,) if isinstance(value, str) else _listed(value)
     if several is None or not all(isinstance(one, str) and one for one in several):
-        return cast("tuple[str, ...]", _reject("text or a list of texts, none of them empty", value))
+        raise _wrong("text or a list of texts, none of them empty", value)
     return several
 
 
@@ -617,66 +598,65 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
 
 def switch(value: bool | None) -> bool | None:
     """Return `value` if it is True, False or None."""
-    given: object = value
-    return given if given is None or isinstance(given, bool) else _reject("True, False or None", given)
+    if not isinstance(value, bool | None):
+        raise _wrong("True, False or None", value)
+    return value
 
 
 def integer(value: int | None) -> int | None:
     """Return `value` if it is None or an integer, of any library."""
     if value is None:
         return None
-    try:
-        return _reject("an integer", value) if isinstance(value, bool) else value.__index__()
-    except (AttributeError, TypeError):
-        return cast("int", _reject("an integer", value))
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise _wrong("an integer", value)
+    return value.__index__()
 
 
 def ratio(value: float | None) -> float | None:
     """Return `value` if it is None or a finite number."""
-    if value is None:
-        return None
     number = _number(value)
-    return _reject("a number", value) if number is None else number
+    if number is None and value is not None:
+        raise _wrong("a number", value)
+    return number
 
 
 def pair(value: tuple[int, ...] | str | None) -> tuple[int, ...] | None:
     """Return a shard (I, N) from a tuple, a list or text such as "1/4" or "auto"."""
     if value is None:
         return None
-    if isinstance(value, str) and value.startswith("auto"):
-        try:
-            return shard(value)
-        except ValueError as problem:
-            raise UsageError(f"shard: {problem}.") from problem
-    parts = tuple(value.split("/")) if isinstance(value, str) else _listed(value)
+    if isinstance(value, str):
+        return shard(value)
     try:
-        number, count = (int(part) for part in parts or ())
+        number, count = (int(part) for part in _listed(value) or ())
     except (TypeError, ValueError):
-        return cast("tuple[int, ...]", _reject("(I, N), the I-th of N parts", value))
-    return (number, count) if 1 <= number <= count else _reject("(I, N) with I from 1 to N", value)
+        raise _wrong("(I, N), the I-th of N parts", value) from None
+    if not 1 <= number <= count:
+        raise _wrong("(I, N) with I from 1 to N", value)
+    return number, count
 
 
 def box(value: str | Iterable[float] | None) -> tuple[float, ...] | None:
     """Return a box of four or six numbers (west, south, east, north; with heights) in degrees."""
     if value is None:
         return None
-    parts = value.split(",") if isinstance(value, str) else _listed(value)
-    numbers = tuple(_number(part) for part in parts or ())
-    if len(numbers) not in (4, 6) or None in numbers:
-        return cast("tuple[float, ...]", _reject("four numbers: west, south, east, north", value))
-    return cast("tuple[float, ...]", numbers)
+    parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
+    numbers = tuple(number for part in parts if (number := _number(part)) is not None)
+    if len(numbers) not in (4, 6) or len(numbers) != len(parts):
+        raise _wrong("four numbers: west, south, east, north", value)
+    return numbers
 
 
 def interval(value: Interval | None) -> str | None:
     """Return a time or a (start, end) of times as STAC writes it; None is an open end."""
     if value is None:
         return None
-    if isinstance(value, tuple | list):
-        ends = tuple(".." if end is None else _time(end) for end in value)
-        if len(ends) != 2 or None in ends or ends == ("..", ".."):  # noqa: PLR2004 - a start and an end
-            return cast("str", _reject("a date, or (start, end) of dates", value))
-        return "/".join(cast("tuple[str, str]", ends))
-    return _time(value) or _reject("a date, a datetime, text, or (start, end) of those", value)
+    ends = [".." if end is None else _time(end) for end in value] if isinstance(value, tuple | list) else []
+    if ends and (len(ends) != 2 or None in ends or ends == ["..", ".."]):  # noqa: PLR2004 - a start and an end
+        raise _wrong("a date, or (start, end) of dates", value)
+    found = "/".join(map(str, ends)) or _time(value)
+    if found is None:
+        raise _wrong("a date, a datetime, text, or (start, end) of those", value)
+    return found
 
 
 def _time(value: object) -> str | None:
@@ -698,7 +678,7 @@ def geometry(value: str | Mapping[str, Any] | Geometry | None) -> str | None:
             return json.dumps(given, separators=(",", ":"), default=dict)
     except (TypeError, ValueError, RecursionError):
         pass
-    return cast("str", _reject("GeoJSON (text or a dict) or a shapely geometry", value))
+    raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
 
 
 def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry | None) -> str | None:
@@ -713,7 +693,7 @@ def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry | None) -> 
     try:
         return _box_text(spatial_extent(sides))
     except ValueError:
-        return cast("str", _reject("four numbers (west, south, east, north) or GeoJSON", value))
+        raise _wrong("four numbers (west, south, east, north) or GeoJSON", value) from None
 
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
@@ -723,7 +703,7 @@ def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
         isinstance(name, str) and isinstance(one, str | Secret) for name, one in given.items()
     ):
         shown = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
-        return cast("Mapping[str, Secret]", _reject("a dict of names and texts", shown))
+        raise _wrong("a dict of names and texts", shown)
     return {name: one if isinstance(one, Secret) else Secret(one) for name, one in given.items()}
 
 
@@ -734,27 +714,21 @@ def file_path(value: str | PathLike[str] | None) -> Path | None:
     try:
         return Path(value).expanduser()
     except (TypeError, RuntimeError):
-        return cast("Path", _reject("a path", value))
+        raise _wrong("a path", value) from None
 
 
 def listening(value: str | int | tuple[str, int] | None) -> tuple[str, int] | None:
     """Return the address and port of a server, from text, a port, or both."""
     if value is None:
         return None
-    try:
-        return listen_address(f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else value)
-    except (ValueError, IndexError):
-        return cast("tuple[str, int]", _reject("a port, or an IP address and a port", value))
+    return listen_address("[{}]:{}".format(*value) if isinstance(value, tuple) else value)
 
 
 def cluster(value: str | int | Path | None) -> str | None:
     """Return where a Dask cluster is, as text."""
     if value is None:
         return None
-    try:
-        return dask_cluster(str(value) if isinstance(value, Path) else value)
-    except ValueError:
-        return cast("str", _reject("the address or file of a Dask scheduler, or a number of workers", value))
+    return dask_cluster(str(value) if isinstance(value, Path) else value)
 
 
 def token(value: str | Secret | None) -> Secret | None:
@@ -764,7 +738,7 @@ def token(value: str | Secret | None) -> Secret | None:
     given: object = value
     if isinstance(given, str) and len(given) >= _SHORTEST_TOKEN:
         return Secret(given)
-    return cast("Secret", _reject(f"text of at least {_SHORTEST_TOKEN} characters", "***"))
+    raise _wrong(f"text of at least {_SHORTEST_TOKEN} characters", "***")
 
 
 def _listed(value: object) -> tuple[Any, ...] | None:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Final, TypeVar
 
-__all__ = ["LONGEST_KEY", "Recent", "cached_if_short"]
-
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -17,9 +17,7 @@ from typing import Protocol
 
 from stacpull.models import Checksum
 
-__all__ = ["Hasher", "area_digest", "digest_of", "new_hasher", "recorded"]
-
-_Crc = Callable[[bytes, int], int]
+_Crc = Callable[[bytes | bytearray, int], int]
 """A function of bytes and the checksum of what is before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
@@ -32,7 +30,7 @@ def area_digest(area: str) -> int:
 class Hasher(Protocol):
     """A running checksum, as `hashlib` makes them."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Take `data` in."""
         ...
 
@@ -51,7 +49,7 @@ class _CrcHasher:
         self._size = size
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Take in the next bytes."""
         self._value = self._crc(data, self._value)
 
@@ -93,10 +91,10 @@ def recorded(digest: bytes) -> Checksum:
     return Checksum("crc64nvme" if len(digest) == _CRC_BYTES["crc64nvme"] else "sha256", digest)
 
 
-def digest_of(checksum: Checksum, body: bytes) -> bytes:
+def digest_of(checksum: Checksum, body: bytes | memoryview) -> bytes:
     """Return what `checksum` would be for `body`."""
     if checksum.algorithm == "sha256":
         return hashlib.sha256(body, usedforsecurity=False).digest()
     hasher = new_hasher(checksum)
-    hasher.update(body)
+    hasher.update(bytes(body))
     return hasher.digest()

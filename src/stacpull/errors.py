@@ -17,17 +17,6 @@ exception: it is a `stacpull.models.Failure` value, and the run continues.
 
 from __future__ import annotations
 
-__all__ = [
-    "CredentialsError",
-    "DestinationError",
-    "InterruptedRunError",
-    "NotAMirrorError",
-    "SourceError",
-    "StacpullError",
-    "UsageError",
-    "WorkerError",
-]
-
 
 class StacpullError(Exception):
     """Base class of all exceptions that stop a run. `exit_code` is the exit code of the command."""

@@ -6,35 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any, Literal
 
-from stacpull.models import FailureKind, ItemId
-from stacpull.redact import Secrets
+from msgspec.structs import replace
 
-__all__ = [
-    "AssetFailed",
-    "Checked",
-    "Damage",
-    "DamageKind",
-    "Event",
-    "HostProgress",
-    "ItemGone",
-    "Listener",
-    "Notice",
-    "Progress",
-    "RunEnded",
-    "RunStarted",
-    "Stage",
-    "scrubbed",
-]
+from stacpull.models import FailureKind, ItemId
+from stacpull.public_value import PublicValue
+from stacpull.redact import Secrets
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
 """`obstructed`: a link, directory or device has the name of a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(PublicValue, frozen=True):
     """A run starts, or resumes (`resumed`). `source` contains no credentials."""
 
     run: int
@@ -42,8 +27,7 @@ class RunStarted:
     resumed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HostProgress:
+class HostProgress(PublicValue, frozen=True):
     """The state of the requests to one host."""
 
     host: str
@@ -61,8 +45,7 @@ class HostProgress:
     pause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(PublicValue, frozen=True):
     """The progress of a run: the counters of its selection (docs/json.md), sizes in bytes."""
 
     items_seen: int = 0
@@ -104,16 +87,14 @@ class Progress:
         return max(self.assets_planned, round(self.assets_planned / min(1.0, read))) if read > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(PublicValue, frozen=True):
     """Something the user should know. `text` is one plain sentence without credentials."""
 
     level: Literal["debug", "info", "warning"]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class AssetFailed:
+class AssetFailed(PublicValue, frozen=True):
     """An asset failed for good in this run (`retry` tries it again)."""
 
     item: ItemId
@@ -122,8 +103,7 @@ class AssetFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ItemGone:
+class ItemGone(PublicValue, frozen=True):
     """An item of the mirror no longer exists at the source (`--prune`). `assets` counts its asset files."""
 
     item: ItemId
@@ -133,16 +113,14 @@ class ItemGone:
     """True if the item was removed from the mirror."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(PublicValue, frozen=True):
     """The run has ended; `state` is its state in the ledger."""
 
     run: int
     state: Literal["complete", "interrupted", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(PublicValue, frozen=True):
     """The progress of `verify` (or a rebuild): files and bytes checked, and those expected."""
 
     files: int
@@ -153,8 +131,7 @@ class Checked:
     bytes_expected: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(PublicValue, frozen=True):
     """A file in DEST that differs from the ledger. `path` is relative to DEST.
 
     `expected` and `found` are descriptions in words: "12345 bytes, sha256 0f…", "a link", "nothing".
@@ -174,8 +151,7 @@ class Damage:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(PublicValue, frozen=True):
     """The progress of a job other than a mirror: `done` of `total` steps of a stage (None: not known yet)."""
 
     name: str

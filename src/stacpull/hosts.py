@@ -23,21 +23,6 @@ from urllib.parse import unquote
 
 from stacpull.schemes import SCHEMES
 
-__all__ = [
-    "MOST_HOSTS",
-    "Origin",
-    "default_port",
-    "forget_hosts",
-    "head_of",
-    "host_of",
-    "literal_address",
-    "origin_of",
-    "plain_address",
-    "refused_always",
-    "refused_outside",
-    "scheme_of",
-]
-
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 K = TypeVar("K")
 V = TypeVar("V")
@@ -98,7 +83,7 @@ class Origin(NamedTuple):
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme in lower case, empty if there is none."""
+    """Return the scheme in lower case, empty for a URL without one."""
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
 
@@ -119,7 +104,7 @@ def head_of(url: str) -> str:
 def host_of(url: str) -> str:
     """Return `host` or `host:port` as it stands in the URL, lower case, without credentials.
 
-    Empty if there is none, or a port that is not a number up to 65535.
+    Empty for a URL without a host, or with a port that is not a number up to 65535.
     """
     return _read(url)[0]
 

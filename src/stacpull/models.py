@@ -19,32 +19,6 @@ from msgspec.structs import replace
 
 from stacpull.redact import Secrets, unsigned_url
 
-__all__ = [
-    "OF_COLLECTION",
-    "Asset",
-    "AssetProblem",
-    "BucketLocation",
-    "Checksum",
-    "Clip",
-    "CopySource",
-    "Failure",
-    "FailureKind",
-    "FinishedPart",
-    "IncomingPart",
-    "ItemId",
-    "Job",
-    "Json",
-    "Page",
-    "PageRequest",
-    "PlannedItem",
-    "Present",
-    "Received",
-    "ResumePoint",
-    "Unread",
-    "Validator",
-    "path_in_dest",
-]
-
 Json = dict[str, Any]
 """A decoded JSON object (an item, a collection, a page)."""
 
@@ -345,11 +319,12 @@ class BucketLocation(msgspec.Struct, frozen=True):
     """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
+    scheme: str = "s3"
 
     @property
     def url(self) -> str:
-        """The `s3://` URL."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        """Its URL, such as `s3://bucket/prefix`."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class CopySource(NamedTuple):
@@ -395,7 +370,8 @@ class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
     """Base name of the resolved URL; it may hold what is not valid text."""
     etag: bytes | None
     verified: bool
-    body: bytes | None
+    body: memoryview | None
+    """A view of the message that it came with: copying all bodies would take as long as decoding the rest."""
     part: str = ""
     """Name of the whole part, if there is no body."""
     inode: int = 0
@@ -438,7 +414,7 @@ def incoming_part(
         received.filename.encode("utf-8", "surrogatepass"),
         None if etag is None else etag.encode("utf-8", "surrogatepass"),
         received.verified,
-        body,
+        None if body is None else memoryview(body),
         part,
         inode,
         sha256,

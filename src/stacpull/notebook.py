@@ -11,8 +11,6 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")
     from tqdm.auto import tqdm
 
-__all__ = ["progress_bar"]
-
 
 def progress_bar() -> Listener:
     """Return a listener that shows a progress bar: a widget in Jupyter, a line of text in a terminal.

@@ -16,17 +16,6 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, unquote_plus
 
-__all__ = [
-    "Secret",
-    "Secrets",
-    "credentials_in",
-    "cut_cursor",
-    "cut_url",
-    "is_credential_name",
-    "is_signed",
-    "unsigned_url",
-]
-
 _KEYS = frozenset(
     {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
 )  # given by the user: `net.host_credentials` puts them back where they belong
@@ -245,7 +234,7 @@ def _is_ordinary(lowered: str) -> bool:
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: by the field's name, or as they were hidden.
 
-    `Accept: application/json` is none, whoever gives it; `X-Tenant: abc` is none if it was spelled out.
+    `Accept: application/json` never is one; `X-Tenant: abc` is not one if it was spelled out.
     """
     return [
         value

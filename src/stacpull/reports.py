@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from html import escape
+from dataclasses import asdict
 from typing import Any, Literal
 
-from stacpull.models import FailureKind
+import msgspec
 
-__all__ = [
-    "ADVICE",
-    "Disk",
-    "FailureRecord",
-    "HostPlan",
-    "MirrorReport",
-    "PlanReport",
-    "RebuildReport",
-    "ReportTable",
-    "RunState",
-    "StatusReport",
-    "VerifyReport",
-]
+from stacpull.models import FailureKind
+from stacpull.public_value import PublicValue
 
 ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
@@ -53,16 +41,16 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
-class ReportTable:
+class ReportTable(PublicValue, frozen=True):
     """Shows a report as a table where Jupyter displays it."""
 
-    __slots__ = ()
-
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        raise NotImplementedError
+        """Return the object that `--json` prints."""
+        return asdict(self)
 
     def _repr_html_(self) -> str:
+        from html import escape  # noqa: PLC0415 - needed in notebooks only
+
         rows = (
             f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
             for name, value in self.to_json().items()
@@ -71,8 +59,7 @@ class ReportTable:
         return f"<table>{''.join(rows)}</table>"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts(ReportTable):
+class Counts(ReportTable, frozen=True):
     """The counters of both `mirror` and `status` (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
@@ -97,8 +84,7 @@ class Counts(ReportTable):
     retries: int
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorReport(Counts):
+class MirrorReport(Counts, frozen=True):
     """The result of a run. The counters refer to this run's selection."""
 
     assets_ordered: int = 0
@@ -116,7 +102,7 @@ class MirrorReport(Counts):
     """Items that the source announced but the walk did not find."""
     items_without_label: int = 0
     """Items left out because none of their labels exists in the nomenclature."""
-    items_left_out: Mapping[str, int] = field(default_factory=dict)
+    items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first filter that did not match."""
     assets_excluded: int = 0
     """Assets of matched items that the asset filters left out."""
@@ -165,13 +151,8 @@ class MirrorReport(Counts):
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class StatusReport(Counts):
+class StatusReport(Counts, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
     assets_ordered: int = 0
@@ -199,18 +180,13 @@ class StatusReport(Counts):
     """The id of that process, if it is known."""
     rate: float | None = None
     """Bytes per second in the last run."""
-    selection: Mapping[str, Any] = field(default_factory=dict)
+    selection: Mapping[str, Any] = msgspec.field(default_factory=dict)
     last_errors: tuple[FailureRecord, ...] = ()
     reason: str | None = None
     """Why the last run stopped early, if it did."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class FailureRecord:
+class FailureRecord(PublicValue, frozen=True):
     """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
 
     If `key` is empty, it is an item that could not be read, or whose JSON could not be written because
@@ -233,24 +209,21 @@ class FailureRecord:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class HostPlan:
+class HostPlan(PublicValue, frozen=True):
     """How many assets would be requested from one host (or bucket), before redirects."""
 
     host: str
     assets: int
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(PublicValue, frozen=True):
     """Free bytes and inodes at the destination; None if the system does not report them."""
 
     bytes_free: int | None
     inodes_free: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PlanReport(ReportTable):
+class PlanReport(ReportTable, frozen=True):
     """What `mirror` would do. `bytes_basis`: whether `bytes_total` is known, sampled, or unknown."""
 
     items_seen: int
@@ -274,11 +247,11 @@ class PlanReport(ReportTable):
     """With DEST: assets still to be fetched."""
     items_announced: int | None = None
     items_without_label: int = 0
-    items_left_out: Mapping[str, int] = field(default_factory=dict)
+    items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first filter that did not match."""
     assets_pages: int = 0
     """Assets left out because they are web pages or endpoints (`--include-pages` fetches them)."""
-    page_keys: Mapping[str, int] = field(default_factory=dict)
+    page_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
     """The same by asset key."""
     assets_refused: int = 0
     """Assets that would fail: an href that cannot be fetched, a prefix without `--expand-prefix`."""
@@ -287,7 +260,7 @@ class PlanReport(ReportTable):
     source: str = ""
     assets_basis: Literal["known", "sampled"] = "known"
     """`sampled`: the source items of the first matched items were read; the others are estimated."""
-    unknown_keys: Mapping[str, int] = field(default_factory=dict)
+    unknown_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many assets of each key have an unknown size: neither the item nor the server states it. They are
     not part of `bytes_total`."""
     urls_written: int | None = None
@@ -300,13 +273,8 @@ class PlanReport(ReportTable):
         """1 if a list of URLs is not complete, else 0."""
         return 1 if self.urls_left_out else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class RebuildReport:
+class RebuildReport(PublicValue, frozen=True):
     """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by the kind of proof.
 
     `done` = `by_checksum` + `by_size` + `by_name`.
@@ -336,8 +304,7 @@ class RebuildReport:
     """True if the old ledger still had the selection, so that `resume` can continue."""
 
 
-@dataclass(frozen=True, slots=True)
-class MergeReport(ReportTable):
+class MergeReport(ReportTable, frozen=True):
     """The result of `merge`. Sizes in bytes, times in seconds."""
 
     dest: str
@@ -363,13 +330,8 @@ class MergeReport(ReportTable):
         """0: all assets of the shards are in DEST. 1: some are not."""
         return 1 if self.conflicts or self.assets_failed else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints last."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport(ReportTable):
+class VerifyReport(ReportTable, frozen=True):
     """The result of `verify`. Sizes in bytes, times in seconds. `state` is the state of the check itself."""
 
     dest: str

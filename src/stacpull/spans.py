@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Span", "Spans", "added", "beginning", "joined", "length", "missing"]
-
 
 class Span(NamedTuple):
     """The bytes from `start` up to, and without, `end`."""

@@ -1,8 +1,8 @@
-"""Which calls the operating system has: Linux more than POSIX demands, and Windows fewer.
+"""What differs between systems: the calls they have, their processors, the job arrays they are part of.
 
-Only POSIX is needed. Three things of Linux make a mirror faster or safer, and each can be done without:
-`syncfs`, `renameat2`, and the number of the boot. That is how it is on macOS. Where STACPULL_PORTABLE is set,
-Linux does without them as well, so that tests on Linux cover that way.
+Of calls, only POSIX is needed. Three things of Linux make a mirror faster or safer, and each can be done
+without: `syncfs`, `renameat2`, and the number of the boot. That is how it is on macOS. Where
+STACPULL_PORTABLE is set, Linux does without them as well, so that tests on Linux cover that way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ UNSUPPORTED = (
 def is_linux() -> bool:
     """Return True if calls that only Linux has may be used."""
     return sys.platform == "linux" and not os.environ.get(PORTABLE)
+
+
+def available_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_posix() -> None:

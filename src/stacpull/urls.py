@@ -73,7 +73,7 @@ def is_prefix(url: str) -> bool:
 
 
 def filename_of(url: str) -> str:
-    """Return the name that the path of `url` ends with, as its scheme reads it; empty if there is none."""
+    """Return the last segment of the path of `url`, as its scheme reads it; empty after a slash."""
     above, _, name = url.rpartition("/")
     is_plain = not ("?" in url or "#" in url or "%" in url)
     if is_plain and above.startswith("http") and above.find("/", len("https://")) > 0:

@@ -13,11 +13,11 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import attrs
+from msgspec.structs import replace
 
 from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.clock import SystemClock

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from stacpull.reports import ReportTable
 
 
-@dataclass(frozen=True, slots=True)
-class HeadersReport(ReportTable):
+class HeadersReport(ReportTable, frozen=True):
     """The result of a job. Requests, bytes and seconds refer to this command, all others to the whole job."""
 
     state: Literal["complete", "interrupted"]
@@ -44,7 +42,3 @@ class HeadersReport(ReportTable):
             return 130
         failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
         return 1 if failed or (self.items_unseen and self.reason is not None) else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)

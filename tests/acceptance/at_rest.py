@@ -22,14 +22,16 @@ from typing import NamedTuple
 from tests.acceptance.command import STORE_SECONDS, wait_until
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
+from stacpull.ledger.compact import asset_directory_of, true_name
+from stacpull.models import path_in_dest
 from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
-_ROWS = """
-SELECT a.state, iif(d.path = '', a.name, d.path || '/' || a.name), a.sha256, a.generation
-FROM assets a JOIN directories d ON d.id = a.directory WHERE a.state IN (1, 2)
-"""
+_ROWS = f"""
+SELECT a.state, {asset_directory_of()}, a.name, a.key, a.sha256, a.generation FROM assets a
+WHERE a.state IN (1, 2)
+"""  # noqa: S608 -- constants
 
 
 class Row(NamedTuple):
@@ -85,7 +87,10 @@ def known_files(dest: Path) -> KnownFiles:
                 shutil.copyfile(own / name, Path(copies, name))
         with closing(sqlite3.connect(Path(copies, "ledger.sqlite"))) as db:
             try:
-                rows = db.execute(_ROWS).fetchall()
+                rows = [
+                    (state, path_in_dest(directory, true_name(name, directory, key)), sha, number)
+                    for state, directory, name, key, sha, number in db.execute(_ROWS)
+                ]
             except sqlite3.DatabaseError:  # killed before its tables were made, or damaged on purpose
                 return KnownFiles()
     return KnownFiles(

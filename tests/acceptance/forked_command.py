@@ -36,7 +36,6 @@ _MODULES = (
     "stacpull.cli.mirror_command",
     "stacpull.cli.plan_command",
     "stacpull.cli.progress",
-    "stacpull.cli.resume_command",
     "stacpull.cli.running",
     "stacpull.cli.status_command",
     "stacpull.cli.verify_command",
@@ -272,6 +271,7 @@ def _run(
 
 def _fork_store() -> None:
     """Fork the process that becomes the first store, instead of one that `spawn` would start."""
+    from stacpull import python_process  # noqa: PLC0415 - as the next line
     from stacpull.engine import child_process, store_client  # noqa: PLC0415 - they are imported by then
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -288,7 +288,7 @@ def _fork_store() -> None:
         process = forked.pop()
         near, far = socket.socketpair()
         with ours, far:
-            asked = json.dumps([child_process._environment(), *arguments]).encode()
+            asked = json.dumps([python_process.python_environment(), *arguments]).encode()
             socket.send_fds(ours, [asked], [far.fileno(), *inherited])
         child_process._running.add(process)
         return process, near

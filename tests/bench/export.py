@@ -25,9 +25,9 @@ import orjson
 
 import stacpull
 from stacpull.ledger.database import ledger_path
+from stacpull.ledger.paths import item_hash
 from stacpull.models import ItemId
 from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import path_hash
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 _BIGEARTHNET = 590_326
@@ -51,22 +51,18 @@ def make_mirror(dest: Path, collection: str, count: int) -> None:
         document = orjson.loads((dest / item_document_path(ItemId(collection, name))).read_bytes())
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        fixed = ("id", "name", "directory")
+        fixed = ("id", "hash", "name")
         columns = [row[1] for row in db.execute("PRAGMA table_info(items)") if row[1] not in fixed]
         listed = ", ".join(columns)
         for copy in range(count - 1):
             one = f"{name}_{copy}"
             path = item_document_path(ItemId(collection, one))
-            directory = path.rpartition("/")[0]
-            row = db.execute(
-                "INSERT INTO directories(hash, path) VALUES (?, ?)", (path_hash(directory), directory)
-            ).lastrowid
             db.execute(
-                f"INSERT INTO items(name, directory, {listed}) "  # noqa: S608 - names of columns
+                f"INSERT INTO items(hash, name, {listed}) "  # noqa: S608 - names of columns
                 f"SELECT ?, ?, {listed} FROM items WHERE id = ?",
-                (one, row, number),
+                (item_hash(ItemId(collection, one)), one, number),
             )
-            (dest / directory).mkdir(parents=True)
+            (dest / path).parent.mkdir(parents=True)
             (dest / path).write_bytes(_copied(document, copy))
         db.execute("COMMIT")
 

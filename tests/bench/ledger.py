@@ -88,11 +88,10 @@ def seconds_of_status(items: int, failed: int) -> float:
             db.executescript(
                 f"""
                 BEGIN;
-                {numbers} INSERT INTO directories SELECT i + 10, i * 7919, 'c/item_' || i FROM n;
-                {numbers} INSERT INTO items(id, collection, name, run, sequence, directory, written, failed)
-                    SELECT i, 1, 'item_' || i, 1, i, i + 10, 1, i <= {failed} FROM n;
+                {numbers} INSERT INTO items(id, hash, collection, name, run, directory, written, failed)
+                    SELECT i, i * 7919, 1, 'item_' || i, 1, 0, 1, i <= {failed} FROM n;
                 {numbers} INSERT INTO assets(id, item, key, state, generation, run, directory, name, sha256)
-                    SELECT i, i, 'B02', 2 + (i <= {failed}), 0, 1, i + 10, 'B02.tif', randomblob(32) FROM n;
+                    SELECT i, i, 'B02', 2 + (i <= {failed}), 0, 1, 0, 'B02.tif', randomblob(32) FROM n;
                 {numbers} INSERT INTO open_assets(asset, href, stale)
                     SELECT i, 'https://blob.example/' || i, 0 {some};
                 {numbers} INSERT INTO failures SELECT i, 'B02', 'gone', 'not found', 404, 1, i * 1.0 {some};

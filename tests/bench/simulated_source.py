@@ -32,9 +32,8 @@ from tests.bench.simulated_patches import (
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Job, Received
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.client import Counters
-from stacpull.net.transport import Request, Transport
+from stacpull.net.transport import BufferedResponse, Request, Transport
 from stacpull.schemes.scheme import TransportSetup
 from stacpull.schemes.web import Https
 
@@ -189,13 +188,13 @@ class SimulatedTransport:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def answer(self, request: Request) -> KeptAnswer:
+    def answer(self, request: Request) -> BufferedResponse:
         """Return the answer to a request."""
         began = time.thread_time()
         url = request.url
         found = self._file(url) if url.startswith(FILES) else self._document(url)
         if found is None:
-            answer = KeptAnswer(url, _NOT_FOUND, CIMultiDict({"Content-Length": "0"}), b"")
+            answer = BufferedResponse(url, _NOT_FOUND, CIMultiDict({"Content-Length": "0"}), b"")
         else:
             answer = self._whole(url, found, request.headers)
         self.seconds += time.thread_time() - began
@@ -216,7 +215,7 @@ class SimulatedTransport:
         self.seconds += time.thread_time() - began
         return fields, body
 
-    def _whole(self, url: str, found: _Found, asked: Mapping[str, str]) -> KeptAnswer:
+    def _whole(self, url: str, found: _Found, asked: Mapping[str, str]) -> BufferedResponse:
         status, body = 200, found.body
         fields = CIMultiDict({"Content-Type": found.media_type})
         if asked and asked.get("Range") == "bytes=0-0":  # how `plan` asks for a size
@@ -225,7 +224,7 @@ class SimulatedTransport:
         fields["Content-Length"] = str(len(body))
         if found.etag is not None:
             fields["ETag"] = found.etag
-        return KeptAnswer(url, status, fields, body)
+        return BufferedResponse(url, status, fields, body)
 
     def _file(self, url: str) -> _Found | None:
         name, _, file = url[len(FILES) + 1 :].partition("/")
@@ -284,7 +283,7 @@ class _Exchange:
         self._transport = transport
         self._request = request
 
-    async def __aenter__(self) -> KeptAnswer:
+    async def __aenter__(self) -> BufferedResponse:
         return self._transport.answer(self._request)
 
     async def __aexit__(

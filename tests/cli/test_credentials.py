@@ -199,9 +199,9 @@ def test_what_is_no_url_is_a_matter_of_usage(stacpull_command, home, url: str) -
     [
         (
             Answer(429, headers={"Retry-After": "600"}),
-            "asks not to be called for 10 minutes: resume after 20",
+            "asks to wait for 10 minutes: resume after 20",
         ),
-        (Answer(503, headers={"Retry-After": "30"}), "asks not to be called for 30 seconds: resume after 20"),
+        (Answer(503, headers={"Retry-After": "30"}), "asks to wait for 30 seconds: resume after 20"),
         (Answer(503, headers={"Retry-After": "0"}), "gave no token: .* 503 Service Unavailable"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.config.options import Options, S3Options
-from stacpull.config.profiles import Profile, listed, missing, profile_options
+from stacpull.config.profiles import listed, profile_options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.net.logins.activation import Activation
@@ -172,7 +172,7 @@ def test_a_broken_netrc_file_is_no_hindrance_to_who_needs_none(tmp_path: Path, b
     environ = {"NETRC": str(netrc)}
     logins = provider_of("earthdata", EARTHDATA_TOKEN="t", **environ).logins
     assert [login.name for login in logins] == ["token"]
-    states = {one.profile.name: one for one in listed({**ALONE, **environ, "PL_API_KEY": "k"})}
+    states = {one.name: one for one in listed({**ALONE, **environ, "PL_API_KEY": "k"})}
     assert states["planet"].ready
     assert (states["earthdata"].ready, states["cdse"].problem) == (False, "")
     assert str(netrc) in states["earthdata"].problem
@@ -208,7 +208,7 @@ def test_what_holds_secrets_shows_none_and_can_be_sent_to_a_worker() -> None:
 
 
 def test_a_list_says_which_are_ready() -> None:
-    ready = {one.profile.name for one in listed({**ALONE, "PL_API_KEY": "k"}) if one.ready}
+    ready = {one.name for one in listed({**ALONE, "PL_API_KEY": "k"}) if one.ready}
     assert ready == {"planet", "planetary-computer", "earth-search", "usgs"}
 
 
@@ -222,9 +222,8 @@ def test_a_list_says_which_are_ready() -> None:
     ],
 )
 def test_what_a_profile_needs_is_said_of_each_way(name: str, needs: str) -> None:
-    (found,) = [one.profile for one in listed(ALONE) if one.profile.name == name]
-    assert isinstance(found, Profile)
-    assert missing(found) == needs
+    (found,) = [one for one in listed(ALONE) if one.name == name]
+    assert found.needs == needs
 
 
 def test_only_who_logs_in_by_the_netrc_file_is_told_to_check_it(tmp_path: Path) -> None:

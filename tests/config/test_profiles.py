@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.profiles import Profile, find_profile, profiles
+from stacpull.config.profiles import Profile, find_profile, profile_names
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
 from stacpull.net.logins.provider import HostPattern
@@ -29,9 +29,20 @@ def read(folder: Path, text: str) -> Profile:
     return found
 
 
+def profiles(environ: dict[str, str]) -> dict[str, Profile]:
+    found = {name: find_profile(name, environ) for name in profile_names(environ)}
+    return {name: profile for name, profile in found.items() if profile is not None}
+
+
 def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
-    names = [profile.name for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"})]
-    assert names == ["cdse", "earth-search", "earthdata", "planet", "planetary-computer", "usgs"]
+    assert profile_names({"XDG_CONFIG_HOME": "/nowhere"}) == [
+        "cdse",
+        "earth-search",
+        "earthdata",
+        "planet",
+        "planetary-computer",
+        "usgs",
+    ]
 
 
 def test_the_examples_show_every_plain_kind() -> None:
@@ -48,7 +59,7 @@ def test_every_kind_is_used_by_a_file_that_is_shipped() -> None:
 
 
 def test_no_shipped_profile_holds_a_secret_or_a_wide_host() -> None:
-    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}):
+    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
         for login in profile.logins:
             assert all(pattern.scheme == "https" and pattern.port == 443 for pattern in login.hosts)
 
@@ -59,10 +70,9 @@ def test_a_profile_of_the_user_hides_a_shipped_one(tmp_path: Path) -> None:
     (own / "cdse.toml").write_text(TOKEN)
     (own / "mine.toml").write_text('about = "Mine"\n' + TOKEN)
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
-    found = {profile.name: profile for profile in profiles(environ)}
+    found = profiles(environ)
     assert found["cdse"].path == own / "cdse.toml"
     assert (found["mine"].about, len(found)) == ("Mine", 7)
-    assert find_profile("mine", environ) == found["mine"]
 
 
 @pytest.mark.parametrize("name", ["nobody", "default", "a/b", "../cdse", "", ".hidden", "examples/bearer"])
@@ -243,7 +253,7 @@ def test_the_documentation_names_every_kind_key_and_shipped_profile() -> None:
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     for name in KINDS:
         assert all(f"`{key.name}`" in rows[name] for key in kind_class(name).keys), name
-    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}):
+    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
         needed = [name for login in profile.logins for name in login.variables]
         needed += profile.s3.keys if profile.s3 else ()
         assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name

@@ -411,9 +411,12 @@ def test_a_config_that_is_not_there_is_named(
 def test_variables_that_set_nothing_are_named() -> None:
     warnings = told({}, STACPULL_CONCURENCY="4", STACPULL_LABEL="Airports", STACPULL_XYZ="planted").warnings
     assert warnings == (
-        "The environment variable STACPULL_CONCURENCY sets nothing; did you mean STACPULL_CONCURRENCY?",
-        "The environment variable STACPULL_LABEL sets nothing: --label is not read from the environment.",
-        "The environment variable STACPULL_XYZ sets nothing.",
+        "The environment variable STACPULL_CONCURENCY matches no option; did you mean STACPULL_CONCURRENCY?",
+        (
+            "The environment variable STACPULL_LABEL matches no option: "
+            "--label is not read from the environment."
+        ),
+        "The environment variable STACPULL_XYZ matches no option.",
     )
 
 

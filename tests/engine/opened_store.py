@@ -57,7 +57,7 @@ async def opened(
     client = StoreClient(bench.destination, bench.run, secrets or Secrets(), "sha256", heard.events())
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
-        async with started_store(for_bucket=False) as started:
+        async with started_store() as started:
             await client.open(started, RunFlags(), lock.fileno())
             try:
                 await client.call(MirrorOperations.recover)

@@ -309,7 +309,7 @@ def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
 def test_a_host_that_wants_to_be_left_alone_ends_the_run() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run(job(), answer=failing(replace(THROTTLED, retry_after=3600.0, host="blob.example")))
-    assert caught.group_contains(SourceError, match="asks not to be called for 60 minutes")
+    assert caught.group_contains(SourceError, match="asks to wait for 60 minutes")
 
 
 # --- how it ends -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from stacpull.filters.covering import _CHECKS, covers
+from stacpull.filters.covering import _CHECKS, _WHOLE, covers
 from stacpull.selection import Selection
 
 WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -80,7 +80,7 @@ def test_equal_selections_cover_each_other(fields: dict[str, Any]) -> None:
 def test_every_field_is_compared_and_one_without_a_rule_must_be_equal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert set(_CHECKS) < {field.name for field in attrs.fields(Selection)}
+    assert {*_CHECKS, *_WHOLE} < {field.name for field in attrs.fields(Selection)}
     monkeypatch.delitem(_CHECKS, "max_items")
     assert covers(Selection(max_items=3), Selection(max_items=3))
     assert covers(Selection(), Selection(max_items=3))

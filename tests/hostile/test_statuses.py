@@ -121,7 +121,7 @@ def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind
     scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{said}"}}', kind=kind))
     ran = scene.mirror()
     assert ran.code == 4, ran.said
-    assert f"asks not to be called for {int(said) // 60} minutes: resume after 20" in ran.sentence
+    assert f"asks to wait for {int(said) // 60} minutes: resume after 20" in ran.sentence
     assert max(scene.clock.sleeps, default=0) < 900
     assert not scene.failures()
     resumed = scene.again("resume")

@@ -27,6 +27,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.paths import path_of
 from stacpull.models import Failure, Job
 
 
@@ -185,11 +186,8 @@ def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> N
 
 def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
     db, planned = mirrored
-    place = db.execute(
-        "SELECT d.path || '/' || a.name FROM assets a JOIN directories d ON d.id = a.directory "
-        "WHERE a.id = ?",
-        (planned[0].row,),
-    ).fetchone()[0]
+    place = path_of(db, planned[0].row)
+    assert place is not None
 
     def expected() -> tuple[bytes | None, bool]:
         """What is asked of it, and that it is told where it is missing."""

@@ -134,7 +134,7 @@ def test_directories_are_kept_apart_as_names_are(db: sqlite3.Connection) -> None
     assert first[1] == "c/Item"
     assert second[1].startswith("c/item~")
     assert paths.Directories(db).get("c/item") == second
-    assert directories.get("") == (directories.id_of(""), "")
+    assert directories.get("") == (directories.get("")[0], "")
 
 
 @given(

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import pytest
 
 from stacpull.models import Validator
-from stacpull.net.ranges import content_range
+from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Transport
 from stacpull.transfer.resume import range_headers, validator_of
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.models import FailureKind
-from stacpull.net.coding import CodingError, coding_of, decoded
+from stacpull.net.bodies import CodingError, coding_of, decoded
 
 
 async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:

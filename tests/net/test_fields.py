@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.fields import HeaderFields, joined_fields
-from stacpull.net.ranges import content_length
+from stacpull.net.fields import HeaderFields, content_length, joined_fields
 from stacpull.net.transport import is_framed
 from stacpull.transfer.resume import validator_of
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.heads import LengthFilter
+from stacpull.net.fields import LengthFilter
 
 OK = b"HTTP/1.1 200 OK\r\n"
 FIVE = b"Content-Length: 5\r\n"

@@ -20,8 +20,7 @@ from tests.net.wire_server import WireServer, read_request
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request, TransferError
-from stacpull.net.user_agent import USER_AGENT
+from stacpull.net.transport import USER_AGENT, Request, TransferError
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.pace import Pace
+from stacpull.net.bodies import Pace
 
 
 @pytest.mark.parametrize(

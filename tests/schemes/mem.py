@@ -9,9 +9,8 @@ import orjson
 from multidict import CIMultiDict
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.client import Client
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
 from stacpull.redact import Secret
 from stacpull.schemes import Scheme, TransportSetup
@@ -59,7 +58,7 @@ class MemTransport:
             under = {url: len(found) for url, found in self._objects.items() if url.startswith(request.url)}
             body = orjson.dumps({url.removeprefix(request.url): size for url, size in under.items()})
         fields = CIMultiDict({"Content-Length": str(len(body or b""))})
-        yield KeptAnswer(request.url, 404 if body is None else 200, fields, body or b"")
+        yield BufferedResponse(request.url, 404 if body is None else 200, fields, body or b"")
 
     async def close(self) -> None:
         """Nothing is open."""

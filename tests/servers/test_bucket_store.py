@@ -20,6 +20,7 @@ from tests.store.store_contract import Reopen, StoreContract, paths, put
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, FailureKind
 from stacpull.store import bucket as room
+from stacpull.store import bucket_upload
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.protocol import Look, Store
@@ -30,10 +31,12 @@ LONG = bytes(range(256)) * (12 << 12)
 
 def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have long parts sent in pieces, two at a time, and return the list that their numbers will be in."""
-    for name, value in (("_SINGLE_PUT", 1 << 20), ("_PIECE", 5 << 20), ("_PIECES_AT_ONCE", 2)):
-        monkeypatch.setattr(room, name, value)
+    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
+    monkeypatch.setattr(bucket_upload, "_PIECES_AT_ONCE", 2)
     sent: list[int] = []
-    send = store._send  # type: ignore[attr-defined]
+    bucket = store.bucket  # type: ignore[attr-defined]
+    send = bucket.send
 
     def count(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
         queries = [one.query for one in requests if one.query]
@@ -41,13 +44,14 @@ def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         replies: Sequence[ObjectReply | None] = send(requests, what)
         return replies
 
-    monkeypatch.setattr(store, "_send", count)
+    monkeypatch.setattr(bucket, "send", count)
     return sent
 
 
 def break_off(store: Store, data: bytes) -> None:
     """Begin to store a long part as `c/long`; its first two pieces are stored."""
-    send = store._send  # type: ignore[attr-defined]
+    bucket = store.bucket  # type: ignore[attr-defined]
+    send = bucket.send
 
     def breaks_off(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
         if any(one.query.startswith("partNumber=3") for one in requests):
@@ -56,7 +60,7 @@ def break_off(store: Store, data: bytes) -> None:
         return replies
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_send", breaks_off)
+        patch.setattr(bucket, "send", breaks_off)
         with pytest.raises(KeyboardInterrupt):
             put(store, "c/long", data)
 
@@ -97,7 +101,7 @@ class BucketContract(StoreContract):
         def reopen() -> Store:
             store = BucketStore(tmp_path / "work", location, publishes=not self.is_through_boto3)
             if self.is_through_boto3:
-                store._requests = None
+                store.bucket.requests = None
             opened.append(store)
             return store
 
@@ -131,7 +135,7 @@ class BucketContract(StoreContract):
         self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-        monkeypatch.setattr(room, "_PIECE", 5 << 20)
+        monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
         data = bytes(range(256)) * (12 << 12)
         assert put(store, "c/long", data) is None
         assert store.look_at("c/long", hashed=True) == Look(len(data), hashlib.sha256(data).digest())
@@ -222,7 +226,7 @@ class TestRadosgw(BucketContract):
             s3.put_object(Bucket=location.bucket, Key="the/prefix/c/long", Body=b"foreign")
             raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
 
-        monkeypatch.setattr(own._s3, "complete_multipart_upload", refused)
+        monkeypatch.setattr(own.bucket.s3, "complete_multipart_upload", refused)
         if code == "PreconditionFailed":
             failure = put(store, "c/long", LONG)
             assert failure is not None

@@ -29,6 +29,7 @@ from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull.store import bucket as room
+from stacpull.store import bucket_upload
 from stacpull.store import lease as leases
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
@@ -164,11 +165,11 @@ def test_a_long_upload_ends_when_the_lease_is_lost(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-    monkeypatch.setattr(room, "_PIECE", 5 << 20)
-    monkeypatch.setattr(room, "_PIECES_AT_ONCE", 1)
+    monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
+    monkeypatch.setattr(bucket_upload, "_PIECES_AT_ONCE", 1)
     machines.lease("one").__enter__()
     one = machines.store("one")
-    send = one._send
+    send = one.bucket.send
 
     def suspended(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
         if any("partNumber=2" in request.query for request in requests):
@@ -177,7 +178,7 @@ def test_a_long_upload_ends_when_the_lease_is_lost(
             one._lease._valid_until = 0.0
         return send(requests, what)
 
-    monkeypatch.setattr(one, "_send", suspended)
+    monkeypatch.setattr(one.bucket, "send", suspended)
     with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
         put(one, "c/long", bytes(12 << 20))
     assert one.read("c/long") is None
@@ -203,7 +204,7 @@ def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
     machines: Machines, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-    monkeypatch.setattr(room, "_PIECE", 5 << 20)
+    monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
     store = machines.store("one")
     for filler in (b"a", b"b"):
         data = filler * (12 << 20)

@@ -26,7 +26,7 @@ from tests.servers.stac_api import StacApi
 import stacpull
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
 from stacpull.reports import MirrorReport
-from stacpull.store import bucket as room
+from stacpull.store import server_copy as room
 from stacpull.store.bucket import BucketStore
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.store_choice import remember_bucket
@@ -187,13 +187,13 @@ def test_a_very_long_object_is_copied_in_pieces(
     monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
-    place = store._of("c/copy")
-    left = store._s3.create_multipart_upload(**place)["UploadId"]
-    store._s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
+    place = store.bucket.place("c/copy")
+    left = store.bucket.s3.create_multipart_upload(**place)["UploadId"]
+    store.bucket.s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
-    assert room._uploads(store._s3, place) == []
+    assert store.bucket.uploads(place["Key"]) == []
     assert store.list_parts() == []
 
 
@@ -207,12 +207,12 @@ def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     def denied(**_: object) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "UploadPartCopy")
 
-    monkeypatch.setattr(store._s3, "upload_part_copy", denied)
+    monkeypatch.setattr(store.bucket.s3, "upload_part_copy", denied)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
-    assert room._uploads(store._s3, store._of("c/copy")) == []
+    assert store.bucket.uploads(store.bucket.key("c/copy")) == []
 
 
 def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, source: Bucket) -> None:
@@ -239,7 +239,7 @@ def test_what_the_service_does_not_copy_passes_through(
     def denied(**_: object) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
 
-    monkeypatch.setattr(store._s3, "copy_object", denied)
+    monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert placed(store, found, LONG) is None
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(LONG)
@@ -267,7 +267,7 @@ def test_only_a_refusal_ends_the_copies_from_a_bucket(
         raise ClientError(reply, "HeadObject")  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._s3, "head_object", fails)
+        patch.setattr(store.bucket.s3, "head_object", fails)
         assert not store.can_copy(found, len(LONG))
     assert store.can_copy(found, len(LONG)) is is_tried_again
 

@@ -323,7 +323,7 @@ def test_broken_json_is_asked_for_twice_more_smaller() -> None:
 
 
 def test_a_host_that_wants_to_be_left_alone_is_left_alone() -> None:
-    told = SourceError("api.test asks not to be called for 60 minutes.")
+    told = SourceError("api.test asks to wait for 60 minutes.")
     found, reader = walked(lambda _: told)
     assert found.error is told
     assert len(reader.asked) == 1

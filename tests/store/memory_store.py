@@ -202,7 +202,9 @@ class MemoryStore:
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: a link or file is in the way.")
         if self._is_directory(path) or (path in self.disk.files and not replace):
             return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror.")
-        self.disk.files[path] = self.disk.parts.pop(part)
+        identity, _ = self.part_identity(part) or (0, 0)
+        self.disk.files[path] = Stored(identity, self._part(part))
+        self.drop_part(part)
         return None
 
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
@@ -210,7 +212,11 @@ class MemoryStore:
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         there = self.disk.files.get(f"{directory}/{name}" if directory else name)
-        return there is not None and there.data == self.disk.parts[part].data
+        return there is not None and there.data == self._part(part)
+
+    def _part(self, name: str) -> bytes:
+        with self.open_part(name) as file:
+            return file.read()
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         found = self.disk.files.get(f"{directory}/{name}" if directory else name)

@@ -32,9 +32,10 @@ class MemoryPart:
     def size(self) -> int:
         return length(self.have)
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> None:
+    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         self.hashers, self.hashed = hashers, 0
         self._hash()
+        return hashers
 
     async def caught_up(self) -> None:
         self._hash()

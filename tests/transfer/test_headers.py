@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from stacpull.models import Validator
-from stacpull.net.ranges import ContentRange, content_length, content_range
+from stacpull.net.fields import ContentRange, content_length, content_range
 from stacpull.net.transport import is_framed
 from stacpull.transfer.checks import is_page_instead, promised
 from stacpull.transfer.resume import validator_of

@@ -186,11 +186,7 @@ class _Update:
 
 
 def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
-    """Look at a directory of the mirror and those above it.
-
-    Raises:
-        DestinationError: One of them is a link or a file, or `directory` leads out of DEST.
-    """
+    """Look at a directory of the mirror and those above it."""
     segments = PurePosixPath(directory).parts
     if not segments or ".." in segments or directory.startswith("/"):
         raise DestinationError(

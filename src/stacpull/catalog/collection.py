@@ -118,7 +118,7 @@ def _migrated(document: Json, version: str) -> Json:
     read = {key: value for key, value in document.items() if key not in held}
     read |= {"links": [], "stac_version": version}
     if _UNTYPED.match(version):
-        del read["type"]  # by which pystac knows that it is none of that version
+        del read["type"]  # a document of that version has none
     return {**_through_pystac(read), **held}
 
 

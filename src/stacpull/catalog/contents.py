@@ -63,7 +63,7 @@ class ListedCollection(msgspec.Struct, frozen=True):
 
 
 def top_catalog(files: StoredFiles) -> ListedFile | None:
-    """Return the catalog of a mirror as a whole, None if there is none or another program wrote it."""
+    """Return the catalog of a mirror as a whole, None if it is missing or another program wrote it."""
     file = read_json(files, _CATALOG)
     return file if file is not None and is_catalog_id(file.document.get("id")) else None
 
@@ -101,7 +101,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
 
 
 def read_json(files: StoredFiles, path: str) -> ListedFile | None:
-    """Read a JSON object in DEST; None if there is none, or it is behind a link.
+    """Read a JSON object in DEST; None if it is missing or behind a link.
 
     Raises:
         OSError: the disk fails.

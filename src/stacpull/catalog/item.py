@@ -93,12 +93,7 @@ def item_document(
         local = None if rel in _OTHER_LINKS else local_items(href)
         return cut_url(href) if local is None else reference(local, directory)
 
-    assets = stored_assets(document.get("assets"), here, directory, base)
-    remote = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is a mirror, too
-    moved = remote_assets(document, here, base)
-    # sorted, so that an asset that comes later gives the same bytes
-    remote = {key: found for key in sorted(moved) if (found := assets.get(key) or remote.get(key))}
-    assets = {key: assets[key] for key in sorted(assets) if key not in moved}
+    assets, remote = _assets(document, here, directory, base)
     links = _tree_links(directory, collection_path)
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
@@ -117,6 +112,17 @@ def item_document(
     if remote:
         stored[REMOTE_ASSETS] = remote
     return stored
+
+
+def _assets(
+    document: Json, here: Mapping[str, MirroredFile], directory: str, base: str | None
+) -> tuple[Json, Json]:
+    """Return the assets, and those listed apart; sorted, so that a later one gives the same bytes."""
+    assets = stored_assets(document.get("assets"), here, directory, base)
+    listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is a mirror, too
+    moved = remote_assets(document, here, base)
+    remote = {key: found for key in sorted(moved) if (found := assets.get(key) or listed.get(key))}
+    return {key: assets[key] for key in sorted(assets) if key not in moved}, remote
 
 
 def encode_item(document: Json, secrets: Secrets) -> bytes:

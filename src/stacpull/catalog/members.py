@@ -142,7 +142,7 @@ def _intervals(intervals: object) -> list[list[str | None]]:
 
 
 def _utc(time: object) -> str | None:
-    """Return an instant as RFC 3339 in UTC, None if there is none; without a zone it is taken for UTC."""
+    """Return an instant as RFC 3339 in UTC, None if it cannot be read; without a zone it is taken for UTC."""
     if not isinstance(time, str):
         return None
     try:

@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 
 Row = Sequence[Any]
-"""Values in the order of the columns, None where there is none."""
+"""Values in the order of the columns, None where a value is missing."""
 _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row]], None]
 
 _LARGEST = (1 << 63) - 1
@@ -49,7 +49,7 @@ def check_table(path: Path) -> None:
     """Make sure that a table can be written to `path`, before anything is done for it.
 
     Raises:
-        UsageError: its suffix is none that is known, or a library is missing that writes it.
+        UsageError: its suffix is unknown, or a library is missing that writes it.
         DestinationError: it is a directory, or in none.
     """
     suffix = path.suffix.lower()

@@ -1,1 +1,1 @@
-"""The command line: one module a command, no logic of its own."""
+"""The command line: the modules of commands, and what they share; no logic of its own."""

@@ -74,16 +74,11 @@ class Report(Protocol):
 class CommandSession:
     """One run of a command.
 
-    Attributes:
-        context: The context of click.
-        given: The options that were given.
-        source: SOURCE; its host is shown until it has answered.
-
     Args:
         context: The context of click.
         given: The options that were given.
         noun: What the display calls assets.
-        source: SOURCE, if the command has one.
+        source: SOURCE, if the command has one; its host is shown until it has answered.
     """
 
     def __init__(self, context: click.Context, given: Resolved, noun: str, source: str | None) -> None:
@@ -275,11 +270,7 @@ def command(
 
 
 def _work_directory(url: str, raw: Mapping[str, object], scopes: frozenset[Scope]) -> Path:
-    """Return the work directory of a mirror in a bucket, for commands that work on its ledger.
-
-    Raises:
-        UsageError: No work directory is given, it is that of another bucket, or the command takes none.
-    """
+    """Return the work directory of a mirror in a bucket, for commands that work on its ledger."""
     from stacpull.config.dest import dest_path
 
     if "work" not in raw:
@@ -325,11 +316,7 @@ def given_by(
 
 
 def _refuse_fixed(raw: Mapping[str, object], command: str) -> None:
-    """Refuse the options that a run keeps.
-
-    Raises:
-        UsageError: One of them was given.
-    """
+    """Refuse the options that a run keeps."""
     for option in OPTIONS:
         if option.scope in FIXED and raw.get(option.name.replace("-", "_")) not in (None, ()):
             raise UsageError(

@@ -11,7 +11,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 
 if TYPE_CHECKING:
-    from stacpull.engine.credentials_check import ProfileState
+    from stacpull.config.profiles import ProfileState
 
 
 @command("list", *parameters.named("json"))
@@ -21,9 +21,8 @@ def list_profiles(session: CommandSession) -> None:
     --credentials also takes the profiles of the AWS tools, which are not listed here.
     """
     from stacpull.config.profiles import listed
-    from stacpull.engine.credentials_check import state_of
 
-    found = [state_of(one) for one in listed()]
+    found = listed()
     session.print(
         {"profiles": [asdict(one) for one in found]}, (line for one in found for line in _lines(one))
     )

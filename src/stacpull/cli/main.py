@@ -5,7 +5,6 @@ A module with a command is imported when the command is used, so that `--help` s
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import traceback
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import click
 from stacpull import __version__
 from stacpull.cli.printing import Verbosity, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError
+from stacpull.spelling import similar
 
 
 class _Entry(NamedTuple):
@@ -34,8 +34,8 @@ COMMANDS: dict[str, _Entry] = {
         "stacpull_headers.headers_command:headers_command",
         "Read only the headers of COG and TIFF assets, as a table.",
     ),
-    "resume": _Entry("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
-    "retry": _Entry("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
+    "resume": _Entry("stacpull.cli.mirror_command:resume", "Resume the unfinished run in DEST."),
+    "retry": _Entry("stacpull.cli.mirror_command:retry", "Retry the failed assets of DEST."),
     "status": _Entry(
         "stacpull.cli.status_command:status", "Show the state of DEST; safe while a mirror is running."
     ),
@@ -52,7 +52,7 @@ COMMANDS: dict[str, _Entry] = {
         "Turn DEST into an index, training shards, a table of labels or references.",
     ),
     "report": _Entry(
-        "stacpull.cli.report_command:report_command",
+        "stacpull.cli.status_command:report_command",
         "Write an HTML page about DEST: contents, sizes, runs, failures.",
     ),
     "trace": _Entry(
@@ -91,7 +91,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with; name the nearest ones if there is none."""
+        """Find the command that `args` begin with; name the nearest ones if it does not exist."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(_no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
@@ -119,7 +119,7 @@ def _no_command(name: str) -> str:
     if name == "help":
         return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
     known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
-    near = known or difflib.get_close_matches(name.lower(), COMMANDS, n=3)
+    near = known or similar(name.lower(), COMMANDS, most=3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else " See `stacpull --help`."
     return f"No such command {name!r}.{hint}"
 

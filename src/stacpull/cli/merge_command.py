@@ -33,7 +33,7 @@ def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
     taken = f"{count(report.items, 'item')} and {count(report.assets, 'file')} taken over"
     lines = [f"{dest}: {taken}, {size(report.bytes)}, in {duration(report.seconds)}"]
     if report.assets_there:
-        lines.append(f"  {count(report.assets_there, 'file')} were there already")
+        lines.append(f"  {count(report.assets_there, 'file')} already in DEST")
     if report.assets_failed:
         lines.append(
             f"  {count(report.assets_failed, 'asset')} failed in the shards: run `stacpull retry {dest}`"

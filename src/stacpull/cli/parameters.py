@@ -5,7 +5,7 @@ Completion never uses the network, so that the Tab key does not hang.
 
 from __future__ import annotations
 
-import tomllib
+import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,11 +36,7 @@ class _Dest(click.Path):
     """DEST: completed as a directory, and read by `config.dest`."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return a path, or the URL of a bucket.
-
-        Raises:
-            UsageError: It is neither.
-        """
+        """Return a path, or the URL of a bucket."""
         del param, ctx
         return str(value) if bucket_url(str(value)) else dest_path(str(value))
 
@@ -150,6 +146,8 @@ def _mirrored(dest: object) -> list[str]:
 
 
 def _configured(config: object) -> Iterator[str]:
+    import tomllib
+
     from stacpull.config.toml import shipped_config
 
     given = [Path(str(config))] if config else []
@@ -161,9 +159,9 @@ def _configured(config: object) -> Iterator[str]:
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Return the names of credential profiles."""
-    from stacpull.config.profiles import listed
+    from stacpull.config.profiles import profile_names
 
-    return [CompletionItem(one.profile.name) for one in listed() if one.profile.name.startswith(typed)]
+    return [CompletionItem(name) for name in profile_names(os.environ) if name.startswith(typed)]
 
 
 _COMPLETIONS = {"collection": _collections, "credentials": _profiles}

@@ -121,7 +121,7 @@ class Table:
             self.close()
 
     def close(self) -> None:
-        """Print what is held; nothing if there was no line, or all are printed."""
+        """Print the lines that are held."""
         if len(self._held) <= 1:
             return
         self._widths = [self._width(index) for index in range(len(self._titles))]

@@ -9,12 +9,13 @@ from pathlib import Path
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.redact import cut_url
+from stacpull.schemes import SCHEMES
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough: `Path` makes `s3:/bucket` of `s3://bucket`."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 _ORDER = "The order is: stacpull mirror SOURCE DEST."
-_BUCKET = re.compile(r"s3:/+([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/+(.*?))?/*", re.IGNORECASE)
+_BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/+(.*?))?/*")
 _LONGEST_PREFIX = 512
 """Bytes: keys have at most 1,024."""
 
@@ -23,15 +24,19 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     """Return the bucket that DEST names, None if it names something else.
 
     Raises:
-        UsageError: It is an `s3://` URL that names no bucket, or a prefix that objects cannot have.
+        UsageError: Its scheme is that of buckets, and it does not name one, or its prefix is not valid.
     """
     text = dest if isinstance(dest, str) else str(dest)
-    if not text.strip().lower().startswith("s3:/"):
+    name, colon, _ = text.strip().partition(":/")
+    scheme = name.lower()
+    if not colon or scheme not in SCHEMES or not SCHEMES[scheme].is_dest:
         return None
     shown = cut_url(text)[:200]
     found = _BUCKET.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"DEST is {shown}, which is not the URL of a bucket: write s3://bucket/prefix.")
+        raise UsageError(
+            f"DEST is {shown}, which is not the URL of a bucket: write {scheme}://bucket/prefix."
+        )
     prefix = found[2] or ""
     is_odd = not {"", ".", ".."}.isdisjoint(prefix.split("/")) or re.search(r"[\x00-\x1f\x7f?#]", prefix)
     if prefix and (is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX):
@@ -39,7 +44,7 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
             f"DEST is {shown}: a prefix has at most {_LONGEST_PREFIX} bytes, no '?', no '#' and no control "
             "character, and no part of it is empty, '.' or '..'."
         )
-    return BucketLocation(found[1], prefix)
+    return BucketLocation(found[1], prefix, scheme=scheme)
 
 
 def dest_path(dest: str | PathLike[str]) -> Path:

@@ -16,13 +16,6 @@ import attrs
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
 
-_HARMLESS = frozenset(
-    {"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "OPENSSL_CONF", "STACPULL_PORTABLE"}
-)
-_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
-"""Variables that are read before a Python program starts, and that never hold a credential."""
-
-
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -70,29 +63,14 @@ def allows_instance_metadata(variables: Mapping[str, str]) -> bool:
     return variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
 
 
-def handed_down(environ: Mapping[str, str] | None = None) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the environment that a worker process is started with, and the whole environment.
-
-    The whole may hold credentials, and the environment that a process was started with can be read from
-    outside for as long as it lives (`/proc/PID/environ`): it is sent another way (`take_over`).
-    """
-    whole = dict(os.environ if environ is None else environ)
-    start = {
-        name: value
-        for name, value in whole.items()
-        if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
-    }
-    return start, whole
-
-
-def all_variables() -> Mapping[str, str]:
+def all_variables() -> dict[str, str]:
     """Return the variables of this process."""
     return dict(os.environ)
 
 
-def aws_variables() -> dict[str, str]:
-    """Return the variables of this process that AWS libraries read."""
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Return the variables of this process whose names begin with one of the prefixes."""
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def aws_keys() -> dict[str, str]:

@@ -16,10 +16,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.arguments import Reader
@@ -27,6 +28,7 @@ from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_i
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
+from stacpull.hosts import host_of
 from stacpull.net.logins.netrc import Netrc
 from stacpull.net.logins.provider import HostLogin, HostPattern, Key, Provider, Values, is_address
 from stacpull.net.logins.registry import KINDS, kind_class
@@ -88,30 +90,26 @@ class Profile(msgspec.Struct, frozen=True):
     s3: S3Table | None = None
 
 
-class Unreadable(NamedTuple):
-    """A profile whose file cannot be read, or is not a valid profile."""
+class ProfileState(msgspec.Struct, frozen=True):
+    """A profile in the list of all: what the user may see of it."""
 
     name: str
-    path: Path
-    problem: str
-    """What is wrong, with the file and the line."""
-
-
-class ListedProfile(NamedTuple):
-    """A profile in the list of all."""
-
-    profile: Profile | Unreadable
-    ready: bool
-    """True if the variables that one of its logins needs are set."""
+    about: str = ""
+    hosts: tuple[str, ...] = ()
+    ready: bool = False
+    """True if what one of its logins needs is set; `check` tells whether a service accepts it."""
+    needs: str = ""
+    """What to set, one way to log in after the other."""
+    path: str = ""
     problem: str = ""
-    """What else keeps it from being used."""
+    """What else keeps it from being used: a file that cannot be read, or is not a valid profile."""
 
 
 # --- finding ----------------------------------------------------------------------------------------------
 
 
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
-    """Return the profile of this name, None if there is none: it may be a profile of the AWS tools.
+    """Return the profile of this name, None if it does not exist: it may be a profile of the AWS tools.
 
     Raises:
         UsageError: Its file cannot be read, or is not a valid profile.
@@ -126,20 +124,8 @@ def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
 
 
 def profile_names(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of all profiles, including those that cannot be read."""
+    """Return the names of all profiles; a profile of the user hides the shipped one of the same name."""
     return list(_paths(environ))
-
-
-def profiles(environ: Mapping[str, str]) -> list[Profile | Unreadable]:
-    """Return all profiles that have a name, by name; the user's own profiles hide shipped ones."""
-    return [_read_if_possible(path) for path in _paths(environ).values()]
-
-
-def _read_if_possible(path: Path) -> Profile | Unreadable:
-    try:
-        return _read(path)
-    except UsageError as problem:
-        return Unreadable(path.stem, path, str(problem))
 
 
 def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
@@ -365,34 +351,41 @@ def _needs(table: LoginTable) -> tuple[str, ...]:
     return table.variables or (() if host is None else (f"an entry of {host} in ~/.netrc",))
 
 
-def listed(environ: Mapping[str, str] | None = None) -> list[ListedProfile]:
-    """Return all profiles, including those that cannot be read.
+def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
+    """Return all profiles by name, including those that cannot be read.
 
     Args:
         environ: The environment; that of the process if not given.
     """
     variables = os.environ if environ is None else environ
     own = {name: value for name, value in variables.items() if name not in _AWS_VARIABLES}
-    return [_listed(profile, own) for profile in profiles(variables)]
+    return [_state(path, own) for path in _paths(variables).values()]
 
 
-def _listed(profile: Profile | Unreadable, environ: Mapping[str, str]) -> ListedProfile:
-    if isinstance(profile, Unreadable):
-        return ListedProfile(profile, ready=False, problem=profile.problem)
+def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
+    try:
+        profile = _read(path)
+    except UsageError as problem:
+        return ProfileState(path.stem, path=str(path), problem=str(problem))
+    hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
+    if profile.s3 is not None and (endpoint := profile.s3.options.get("endpoint_url")):
+        hosts.append(host_of(str(endpoint)))
+    named = tuple(dict.fromkeys(hosts))
+    state = ProfileState(profile.name, profile.about, named, needs=missing(profile), path=str(path))
     try:
         filled(profile, environ)
     except CredentialsError:
-        return ListedProfile(profile, ready=False)
+        return state
     except UsageError as problem:
-        return ListedProfile(profile, ready=False, problem=str(problem))
-    return ListedProfile(profile, ready=True)
+        return replace(state, problem=str(problem))
+    return replace(state, ready=True)
 
 
 # --- taking effect ----------------------------------------------------------------------------------------
 
 
 def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
-    """Return `options` with the logins, the S3 settings and the limit of the profile; None if there is none.
+    """Return `options` with the logins, S3 settings and limit of the profile; None if it does not exist.
 
     S3 settings of `options` take precedence.
 

@@ -7,7 +7,6 @@ Where an empty list keeps everything (`--ids`), '' is refused, unless there is s
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options,
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
 from stacpull.selection import Selection
+from stacpull.spelling import similar
 from stacpull.system import PORTABLE
 
 _PREFIX = "STACPULL_"
@@ -101,11 +101,7 @@ def _settings(
 
 
 def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
-    """Refuse '' where it would keep everything.
-
-    Raises:
-        UsageError: It is one of several values, or there is no list in a config file that it could undo.
-    """
+    """Refuse '' where it would keep everything."""
     value = setting.value
     given = list(value) if isinstance(value, list | tuple) else [value]
     if option.narrows and "" in given and not (undoes and not any(given)):
@@ -200,10 +196,6 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     """Return `options` with the credential profile that `--credentials` names, if it is not one of AWS.
 
     AWS_PROFILE always means one of AWS.
-
-    Raises:
-        UsageError: The profile cannot be read, or the name is nearly that of one.
-        CredentialsError: None of its logins is complete.
     """
     if setting is None or setting.where == "AWS_PROFILE":
         return options
@@ -218,7 +210,7 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield one sentence for each variable that begins with `STACPULL_` and sets nothing."""
+    """Yield one sentence for each variable that begins with `STACPULL_` and matches no option."""
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
     for name in sorted(variables):
@@ -228,9 +220,9 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
         if word in options:
             hint = f": --{options[word].name} is not read from the environment."
         else:
-            near = difflib.get_close_matches(word, read, n=1)
+            near = similar(word, read)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
-        yield f"The environment variable {name} sets nothing{hint}"
+        yield f"The environment variable {name} matches no option{hint}"
 
 
 def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:

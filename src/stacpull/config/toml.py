@@ -8,8 +8,6 @@ and the nearest known key.
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +17,7 @@ import msgspec
 from stacpull.arguments import Reader
 from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError
+from stacpull.spelling import similar
 
 if TYPE_CHECKING:
     from tomlkit.container import Container
@@ -117,7 +116,7 @@ def shipped_config(name: str) -> Path:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return half a sentence that names the nearest of the known names, empty if none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = similar(name, known)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -192,6 +191,8 @@ def _not_toml(path: Path, text: str, line: int) -> str:
         text: Its content.
         line: Where tomlkit stopped.
     """
+    import tomllib  # noqa: PLC0415 - for this message only
+
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
@@ -203,6 +204,8 @@ def _not_toml(path: Path, text: str, line: int) -> str:
 
 
 def _is_toml(lines: list[str]) -> bool:
+    import tomllib  # noqa: PLC0415 - as above
+
     try:
         tomllib.loads("".join(lines))
     except tomllib.TOMLDecodeError:

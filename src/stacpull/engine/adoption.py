@@ -25,9 +25,9 @@ from msgspec.structs import replace
 from stacpull.digests import new_hasher
 from stacpull.engine.asset_transfer import AssetFetcher
 from stacpull.models import Checksum, Job, Received, path_in_dest
+from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
-from stacpull.net.coding import coding_of
-from stacpull.net.ranges import content_length
+from stacpull.net.fields import content_length
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
 from stacpull.store.disk_errors import destination_error, foreign_file

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -150,7 +149,7 @@ async def _watched(
             on_event(Notice("info", f"dashboard: {dashboard.url}"))
         with timed_stop(stop, options.stop_after, dashboard) as stopping:
             report = await work(dashboard, stopping)
-    return dataclasses.replace(report, dashboard=dashboard.url)
+    return replace(report, dashboard=dashboard.url)
 
 
 async def _mirror(
@@ -185,7 +184,7 @@ async def _mirror(
     clock = SystemClock()
     try:
         async with (
-            started_store(for_bucket=place.bucket is not None) as started,
+            started_store(place.bucket) as started,
             opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
                 network,
                 found,
@@ -236,7 +235,7 @@ def _refuse_without_items(options: Options) -> None:
 def _nothing_to_resume(dest: Path) -> MirrorReport:
     """Return the report of a `resume` that found no unfinished run."""
     there = status(dest)
-    counts = {field.name: getattr(there, field.name) for field in fields(Counts)}
+    counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     effort = {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0}
     return MirrorReport(
         **{**counts, **effort, "assets_skipped": there.assets_done},

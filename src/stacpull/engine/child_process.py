@@ -1,27 +1,21 @@
 """Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-It is a fresh interpreter and never a fork, which would inherit all descriptors of the network process. It
-inherits its end of a socket pair, standard error and what the caller names, and its environment holds no
-credentials (`config.environment.handed_down`). SIGINT and SIGTERM are blocked while it is started, and a
-process begins with the mask of its parent's thread: so neither can end it before it ignores them.
+It (`python_process`) inherits its end of a socket pair, standard error and what the caller names. SIGINT and
+SIGTERM are blocked while it is started, and a process begins with the mask of its parent's thread: so neither
+can end it before it ignores them.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from stacpull.config.environment import handed_down
 from stacpull.errors import WorkerError
+from stacpull.python_process import python_command, python_environment
 
-_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
-"""File names have the same encoding in all processes of a run."""
 _START = "import gc; gc.set_threshold(100_000); from {} import main; main()"
 """Imports make many objects, and none of them is garbage."""
 _PATIENCE = 2.0
@@ -54,8 +48,8 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         process = subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
-            [sys.executable, *_UTF8, "-P", "-c", _START.format(module), str(theirs.fileno()), *arguments],
-            env=_environment(),
+            python_command("-c", _START.format(module), str(theirs.fileno()), *arguments),
+            env=python_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), *inherited),
@@ -68,13 +62,6 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
         theirs.close()
     _running.add(process)
     return process, ours
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment that a process is started with: it finds modules where this process does."""
-    start, _ = handed_down()
-    paths = [path or str(Path.cwd()) for path in sys.path]
-    return {**start, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def reap(process: subprocess.Popen[bytes]) -> int:

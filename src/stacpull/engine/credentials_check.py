@@ -1,4 +1,4 @@
-"""`credentials list` and `check`: which credential profiles there are, and whether a service takes one.
+"""`credentials check`: whether a service accepts a credential profile.
 
 A check is a real request, of one byte, for an URL of the profile or of the user. For a profile without one it
 is the request for a token. It says "accepted" only of a host that a login of the profile is for: any other
@@ -14,7 +14,6 @@ import msgspec
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
-from stacpull.config.profiles import ListedProfile, Unreadable, missing
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
@@ -33,46 +32,12 @@ _NOT_FOUND = 404
 _POLICY = RetryPolicy(retries=1, free_throttles=0, longest_wait=5.0)
 
 
-class ProfileState(msgspec.Struct, frozen=True):
-    """A profile in a list."""
-
-    name: str
-    about: str
-    hosts: tuple[str, ...]
-    ready: bool
-    """True if what one of its logins needs is set; whether it is accepted, `check` says."""
-    needs: str
-    """What is to be set, one way after the other."""
-    path: str
-    problem: str = ""
-    """What else keeps it from being used: a file that cannot be read."""
-
-
 class CredentialsCheck(msgspec.Struct, frozen=True):
     """Credentials that were accepted."""
 
     name: str
     accepted: tuple[str, ...]
     """What was given or answered: "a token of HOST", URLs without what is secret in them."""
-
-
-def state_of(one: ListedProfile) -> ProfileState:
-    """Return what the user may see of a profile."""
-    profile = one.profile
-    if isinstance(profile, Unreadable):
-        return ProfileState(profile.name, "", (), False, "", str(profile.path), one.problem)
-    hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
-    endpoint = "" if profile.s3 is None else str(profile.s3.options.get("endpoint_url") or "")
-    named = [*hosts, *([host_of(endpoint)] if endpoint else [])]
-    return ProfileState(
-        profile.name,
-        profile.about,
-        tuple(dict.fromkeys(named)),
-        one.ready,
-        missing(profile),
-        str(profile.path),
-        one.problem,
-    )
 
 
 async def check_credentials(

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from stacpull.config.environment import handed_down
+from stacpull.config.environment import all_variables
 from stacpull.engine.child_process import discard, spawn
 from stacpull.engine.messages import framed
 from stacpull.engine.recovery import boot_id
@@ -106,8 +106,7 @@ async def relay(comm: Comm, session: str = "") -> str:
         try:
             sock.setblocking(False)
             loop = asyncio.get_running_loop()
-            _, environment = handed_down()
-            await loop.sock_sendall(sock, framed(WholeEnvironment(environment)))
+            await loop.sock_sendall(sock, framed(WholeEnvironment(all_variables())))
 
             async def up() -> None:
                 while data := await loop.sock_recv(sock, _PIECE):

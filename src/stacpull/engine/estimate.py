@@ -35,8 +35,8 @@ from stacpull.ledger.database import Connection, ledger_path, open_reader, trans
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.views import done_keys
 from stacpull.models import Asset, ItemId, PlannedItem
+from stacpull.net.fields import content_length, content_range
 from stacpull.net.notices import NetworkEvent
-from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport

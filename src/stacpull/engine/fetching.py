@@ -20,12 +20,11 @@ from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
-from stacpull.store.protocol import StoredFiles
-from stacpull.transfer.attempt import Fetcher
+from stacpull.store.protocol import Store, StoredFiles, remote_store
+from stacpull.transfer.attempt import CONNECTIONS, Fetcher
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.destination import Destination
+    from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """What differs from file to file in the reason why one cannot be clipped."""
@@ -42,10 +41,24 @@ class Fetching(NamedTuple):
     """Makes the fast path of a pool; None if all assets take the general path."""
 
 
+def open_parts(destination: Store, options: Options, *, durable: bool = False) -> PartStore | StreamedParts:
+    """Return where long bodies go: into files, or to DEST while they arrive. Blocks.
+
+    Args:
+        destination: DEST.
+        options: Of the run.
+        durable: True to sync each file before it gets the name of a whole part.
+    """
+    files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
+    remote = remote_store(destination)
+    streamed = None if remote is None else remote.streamed_parts(files, checksum=options.recorded_checksum)
+    return streamed or files
+
+
 def open_fetching(
     network: Network,
-    parts: PartStore,
-    destination: Destination | BucketStore,
+    parts: PartStore | StreamedParts,
+    destination: Store,
     options: Options,
     *,
     clock: Clock,
@@ -69,6 +82,7 @@ def open_fetching(
         parts,
         checksum=checksum,
         clock=clock,
+        connections=CONNECTIONS if isinstance(parts, PartStore) else 1,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
         is_as_stated=partial(_is_as_stated, destination),
@@ -83,7 +97,9 @@ def open_fetching(
     if area is not None:
         from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
 
-        return Fetching(ClipFetcher(fetcher, whole, area, on_whole=WholeAssets(network.events.warn)), None)
+        files = parts if isinstance(parts, PartStore) else parts.files
+        on_whole = WholeAssets(network.events.warn)
+        return Fetching(ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole), None)
     if options.adopt:
         return Fetching(whole, None)
     limits, web = network.client.limits, network.http
@@ -107,15 +123,14 @@ class WholeAssets:
             self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
-def _copier(
-    destination: Destination | BucketStore, options: Options
-) -> Callable[[CopySource, int], bool] | None:
+def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], bool] | None:
     """Return what tells if the service of DEST can copy an object of SOURCE; None if it is another."""
     s3 = options.s3
-    if destination.is_local is True or s3.request_payer:
+    remote = remote_store(destination)
+    if remote is None or s3.request_payer:
         return None
-    is_same = (s3.endpoint_url or "").rstrip("/") == (destination.location.endpoint_url or "")
-    return destination.can_copy if is_same else None
+    is_same = (s3.endpoint_url or "").rstrip("/") == (remote.location.endpoint_url or "")
+    return remote.can_copy if is_same else None
 
 
 def _is_there(files: StoredFiles, job: Job) -> bool:

@@ -15,7 +15,6 @@ import os
 import re
 import select
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -150,6 +149,8 @@ async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) ->
     if text is not None and text != STANDARD_INPUT:
         yield KeptInput(text, None)
         return
+    import tempfile  # noqa: PLC0415 - few sources are kept
+
     directory = await asyncio.to_thread(lambda: tempfile.TemporaryDirectory(prefix="stacpull-"))
     try:
         path = Path(directory.name)

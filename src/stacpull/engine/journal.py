@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import orjson
+from msgspec.structs import asdict
 
 from stacpull.clock import Clock
 from stacpull.events import Event, Progress, Stage

@@ -22,8 +22,8 @@ from typing import Self
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.store.atomic import whole_file
-from stacpull.store.bucket import BucketStore
 from stacpull.store.lease import Lease
+from stacpull.store.protocol import RemoteStore
 
 COPY = ".stacpull/ledger.sqlite.gz"
 INTERVAL = 300.0
@@ -36,7 +36,7 @@ _PIECE = 1 << 20
 class LedgerCopies:
     """Keeps the copy up to date within `with`; the last one is made at its end."""
 
-    def __init__(self, store: BucketStore, lease: Lease) -> None:
+    def __init__(self, store: RemoteStore, lease: Lease) -> None:
         """Prepare; nothing is read yet.
 
         Args:
@@ -100,7 +100,7 @@ class LedgerCopies:
                 left.unlink(missing_ok=True)
 
 
-def fetch_copy(store: BucketStore) -> bool:
+def fetch_copy(store: RemoteStore) -> bool:
     """Fetch the ledger into a work directory that has none; return False if there is no copy.
 
     Raises:

@@ -18,11 +18,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.clock import Clock
-from stacpull.config.environment import handed_down
+from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.child_process import Started
-from stacpull.engine.fetching import open_fetching
+from stacpull.engine.fetching import open_fetching, open_parts
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.item_writer import clean_document
 from stacpull.engine.job_queue import JobQueue, job_queue
@@ -38,7 +38,6 @@ from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient, StoreEvents
 from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
-from stacpull.engine.workers import LocalProcesses, Workers, worker_settings
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
@@ -58,10 +57,12 @@ from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
-from stacpull.store.parts import PartStore
 
 if TYPE_CHECKING:
     from stacpull.engine.dask_cluster import DaskCluster
+    from stacpull.engine.workers import LocalProcesses
+    from stacpull.store.parts import PartStore
+    from stacpull.store.streamed_parts import StreamedParts
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
@@ -276,7 +277,8 @@ class MirrorRun:
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
-        works = self._works(queue, reader)
+        parts = await asyncio.to_thread(open_parts, self._workspace.destination, self._options)
+        works = self._works(queue, reader, parts)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
         await self._store.flush()
         if not self._summary.items_unseen:
@@ -298,12 +300,12 @@ class MirrorRun:
         gone = Pruning(self._store, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
-    def _works(self, queue: JobQueue, reader: ItemReader) -> TransferPool:
+    def _works(self, queue: JobQueue, reader: ItemReader, parts: PartStore | StreamedParts) -> TransferPool:
         """Return what takes jobs from the queue: the pool, with worker processes if there are any."""
         network, destination = self._network, self._workspace.destination
         fetching = open_fetching(
             network,
-            PartStore(destination.parts),
+            parts,
             destination,
             self._options,
             clock=self._clock,
@@ -326,6 +328,8 @@ class MirrorRun:
         )
         if supply is None:
             return pool
+        from stacpull.engine.workers import Workers  # noqa: PLC0415 -- few runs have some
+
         return Workers(
             queue,
             pool,
@@ -357,9 +361,10 @@ class MirrorRun:
             )
         if not network.shares.workers:
             return None
-        _, environment = handed_down()
+        from stacpull.engine.workers import LocalProcesses, worker_settings  # noqa: PLC0415 -- as above
+
         settings = [
-            worker_settings(network, self._options, work, selection, share, environment)
+            worker_settings(network, self._options, work, selection, share, all_variables())
             for share in network.shares.workers
         ]
         return LocalProcesses(settings, self._workspace.lock, self._clock)

@@ -260,7 +260,8 @@ class MirrorOperations:
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
         self.files.collect_parts()
-        self.files.sweep_parts(lambda row, generation: jobs.is_open(self._db, row, generation))
+        wanted = jobs.is_open if self.files.is_local else jobs.job_of  # an unfinished upload costs money
+        self.files.sweep_parts(lambda row, generation: bool(wanted(self._db, row, generation)))
 
     def finish(self) -> None:
         """Publish and record everything, and sync what was renamed last."""

@@ -107,13 +107,13 @@ def source_address(
 
 
 def login_advice(source: str, options: Options) -> str | None:
-    """Return what to say of a source whose assets want a login, if no credentials at all are given."""
+    """Return the advice about a source whose assets require a login, if no credentials at all are given."""
     profile = wanted_profile(urlsplit(source))
     s3 = options.s3
     given = options.provider or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
     if profile is None or given:
         return None
-    return f"The assets of this source want a login: give --credentials {profile} (docs/credentials.md)."
+    return f"The assets of this source require a login: add --credentials {profile} (docs/credentials.md)."
 
 
 def _named(options: Options) -> list[str]:
@@ -160,24 +160,13 @@ async def open_network(
         logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)
     client = Client(
         transports,
-        Gates(
-            shares.own.per_host,
-            options.concurrency and shares.own.slots,
-            clock,
-            patience=_PATIENCE * options.stall_timeout,
-            events=events,
-        ),
+        _gates(options, shares, clock, events),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         allow_downgrade=is_web(address.url) and not is_encrypted(address.url),
-        limits=Limits(
-            clock,
-            byte_rate=options.limit_rate,
-            request_rate=options.requests_per_second,
-            reserve=reserve,
-        ),
+        limits=_limits(options, clock, reserve),
         logged_in=None if logins is None else logins.transport_for,
     )
     reader = ApiReader(
@@ -207,6 +196,17 @@ def _shares(options: Options, processes: int) -> Shares:
     slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)
+
+
+def _gates(options: Options, shares: Shares, clock: Clock, events: NetworkEvents) -> Gates:
+    slots = options.concurrency and shares.own.slots
+    patience = _PATIENCE * options.stall_timeout
+    return Gates(shares.own.per_host, slots, clock, patience=patience, events=events)
+
+
+def _limits(options: Options, clock: Clock, reserve: Reserve | None) -> Limits:
+    rates = {"byte_rate": options.limit_rate, "request_rate": options.requests_per_second}
+    return Limits(clock, **rates, reserve=reserve)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

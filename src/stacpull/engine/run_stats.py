@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Literal
 
 import msgspec
@@ -112,7 +111,7 @@ class RunStats:
     def report(self, ending: RunOutcome, dest: str, work: str | None) -> MirrorReport:
         """Return the report of the run."""
         progress = self.progress()
-        shared = {f.name for f in fields(MirrorReport)} & {f.name for f in fields(Progress)}
+        shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
             state=ending.state,

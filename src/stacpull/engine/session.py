@@ -31,6 +31,7 @@ from stacpull.net.notices import NetworkEvent
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
+from stacpull.store.protocol import remote_store
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -101,8 +102,9 @@ async def continue_run(
         prune=options.prune or run.requests.prune,
         yes=options.yes or run.requests.yes,
     )
+    remote = remote_store(workspace.destination)
     async with (
-        started_store(for_bucket=not workspace.destination.is_local) as started,
+        started_store(None if remote is None else remote.location) as started,
         opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
             network,
             found,

@@ -11,16 +11,14 @@ import asyncio
 import os
 import socket
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from stacpull.config.environment import aws_variables
+from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import Started, reap, spawn
@@ -35,9 +33,11 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Run, RunFlags
-from stacpull.models import Failure, FailureKind, IncomingPart, Job, Received, incoming_part
+from stacpull.models import BucketLocation, Failure, FailureKind, IncomingPart, Job, Received, incoming_part
+from stacpull.python_process import import_early
 from stacpull.redact import Secrets
-from stacpull.store.protocol import Store
+from stacpull.schemes import SCHEMES
+from stacpull.store.protocol import Store, remote_store
 from stacpull.store.writer import BodyWriter
 
 P = ParamSpec("P")
@@ -57,28 +57,27 @@ _ENDED = (
     "Run `stacpull resume`."
 )
 _PROCESS = "store process"
-AWS_MODULES = ("stacpull.store.bucket", "botocore.session", "botocore.httpsession")
 """What takes 0.2 s to import where DEST is a bucket."""
 _BUFFER = 4 << 20
 """Bytes that the socket may hold, as far as the system allows."""
 
 
 @asynccontextmanager
-async def started_store(*, for_bucket: bool) -> AsyncIterator[Started]:
+async def started_store(location: BucketLocation | None = None) -> AsyncIterator[Started]:
     """Start a store process, to be used by one run in the block; it ends with the block.
 
     It is started early: what it imports takes as long as a source takes to answer. For a bucket, both
-    processes begin to import the AWS library.
+    processes begin to import the library of its service.
 
     Args:
-        for_bucket: True if DEST is a bucket.
+        location: DEST, if it is a bucket.
 
     Raises:
         WorkerError: The process cannot be started.
     """
-    modules = AWS_MODULES if for_bucket else ()
+    modules = () if location is None else SCHEMES[location.scheme].dest_modules
     process, sock = await asyncio.to_thread(spawn, "stacpull.engine.store_server", arguments=modules)
-    threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
+    import_early(modules)
     try:
         yield process, sock
     finally:
@@ -161,9 +160,10 @@ class StoreClient:
         self._process, sock = started
         self._known_there = self._secrets.values
         dest = os.fsencode(self._destination.work)
-        aws = {} if self._destination.is_local else aws_variables()
+        remote = remote_store(self._destination)
+        variables = {} if remote is None else variables_of(SCHEMES[remote.location.scheme].dest_variables)
         secrets = self._secrets.revealed()
-        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *secrets, aws)
+        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *secrets, variables)
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:

@@ -34,7 +34,8 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     known: list[str]
     """Secrets, to be removed from everything that is written."""
     learned: list[str]
-    aws: dict[str, str]
+    variables: dict[str, str]
+    """Of the environment: the credentials of DEST."""
     """Variables for the AWS libraries, where DEST is a bucket: the process is started without credentials."""
 
 

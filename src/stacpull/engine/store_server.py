@@ -17,10 +17,8 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,14 +33,12 @@ from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.models import Checksum, IncomingPart
+from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.own_parts import is_name
-from stacpull.store.protocol import Store
+from stacpull.store.protocol import RemoteStore, Store, remote_store
 from stacpull.store.wholes import whole_name
-
-if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
@@ -69,7 +65,7 @@ class StoreServer:
         self._checksum: Checksum | None = None
         """Of the algorithm whose digest is recorded."""
         self._store: MirrorOperations | None = None
-        self._bucket: BucketStore | None = None
+        self._remote: RemoteStore | None = None
         """DEST, if it is a bucket."""
 
     def serve(self) -> None:
@@ -111,17 +107,16 @@ class StoreServer:
     def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
         """Open the mirror, and start the thread that ends with the socket."""
         self._learn(message)
-        if message.aws:  # DEST is in a bucket
+        if message.variables:
             from stacpull.config.environment import add_variables  # noqa: PLC0415 - it imports all options
 
-            add_variables(message.aws)
+            add_variables(message.variables)
         self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
         self._dest = Path(os.fsdecode(message.dest))
         try:
             workspace = opened.enter_context(opened_ledger(self._dest))
-            if workspace.destination.is_local is False:
-                self._bucket = workspace.destination
-            elif self._is_process:
+            self._remote = remote_store(workspace.destination)
+            if self._remote is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
             store = self._store = MirrorOperations(
                 workspace,
@@ -204,10 +199,10 @@ class StoreServer:
 
     def _held_copy(self, one: IncomingPart, part: str) -> int:
         """Make a part of an object that the service of DEST is to copy; return its identity."""
-        if self._bucket is None or one.source is None:
+        if self._remote is None or one.source is None:
             raise ValueError(f"{part} has no bytes")
         algorithm = None if self._checksum is None else self._checksum.algorithm
-        return self._bucket.hold_copy(part, HeldCopy(one.source, one.size, one.sha256, algorithm))
+        return self._remote.hold_copy(part, HeldCopy(one.source, one.size, one.sha256, algorithm))
 
     # --- the store's thread ------------------------------------------------------------------------------
 
@@ -292,7 +287,7 @@ def main() -> None:
 
     Its arguments are the descriptor of its socket, and modules to import early.
     """
-    threading.Thread(target=lambda: [*map(import_module, sys.argv[2:])], daemon=True).start()
+    import_early(sys.argv[2:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

@@ -20,7 +20,7 @@ from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import open_fetching
+from stacpull.engine.fetching import open_fetching, open_parts
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.messages import error_report
 from stacpull.engine.network import Network, open_network, source_address
@@ -35,13 +35,13 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.own_parts import mark_synced
-from stacpull.store.parts import PartStore
+from stacpull.store.protocol import Store
 from stacpull.store.store_choice import open_store
 from stacpull.store.writer import BodyWriter
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.destination import Destination
+    from stacpull.store.parts import PartStore
+    from stacpull.store.streamed_parts import StreamedParts
 
 T = TypeVar("T")
 
@@ -89,7 +89,9 @@ async def _transfer(
             addresses=settings.addresses,
             reserve=first.reserve,
         ) as network:
-            worker = Worker(settings, first, network, destination)
+            options, durable = settings.options, settings.durable
+            parts = await asyncio.to_thread(open_parts, destination, options, durable=durable)
+            worker = Worker(settings, first, network, destination, parts)
             try:
                 await worker.run(inbox)
             finally:
@@ -189,14 +191,15 @@ class Worker:
         settings: WorkerSettings,
         first: FirstProcess,
         network: Network,
-        destination: Destination | BucketStore,
+        destination: Store,
+        parts: PartStore | StreamedParts,
     ) -> None:
         options, clock = settings.options, SystemClock()
         self._first = first
         self._network = network
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._parts = PartStore(destination.parts, shared=destination.shared_parts, durable=settings.durable)
+        self._parts = parts
         self._durable = destination.parts if settings.durable else None
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._limits: int | None = None

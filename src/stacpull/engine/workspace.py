@@ -21,20 +21,20 @@ from stacpull.ledger.database import (
 )
 from stacpull.ledger.meta import set_adopting
 from stacpull.models import BucketLocation
-from stacpull.store.destination import Destination
+from stacpull.schemes import SCHEMES
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
+from stacpull.store.protocol import Store, remote_store
 from stacpull.store.store_choice import bucket_of, identified, open_store, remember_bucket
 
 if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore  # few mirrors have one: 9 ms
-    from stacpull.store.lease import Lease
+    from stacpull.store.lease import Lease  # few mirrors have one
 
 
 class Workspace(msgspec.Struct, frozen=True):
     """What a run writes to."""
 
-    destination: Destination | BucketStore
+    destination: Store
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
@@ -70,33 +70,32 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
 
 def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
     """Return a bucket with what a mirror keeps of it."""
-    from stacpull.store.bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
-
-    return bucket if bucket.mirror else identified(work, located(bucket))
+    return bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].located(bucket))
 
 
 @contextmanager
-def _leased(destination: Destination | BucketStore) -> Iterator[Lease | None]:
+def _leased(destination: Store) -> Iterator[Lease | None]:
     """Hold the prefix in a bucket; fetch the ledger if it is there only, and keep a copy of it there.
 
     Raises:
         CredentialsError: The bucket refuses the credentials, or there are none.
         DestinationError: Another mirror holds the prefix, or the bucket cannot be used.
     """
-    if destination.is_local is True:
+    remote = remote_store(destination)
+    if remote is None:
         yield None
         return
     from stacpull.engine.ledger_copy import LedgerCopies, fetch_copy  # noqa: PLC0415 - few mirrors have one
     from stacpull.store.lease import Lease  # noqa: PLC0415
 
     has_ledger, known = ledger_path(destination.work).exists(), bucket_of(destination.work)
-    if has_ledger and known is not None and known.mirror != destination.location.mirror:
+    if has_ledger and known is not None and known.mirror != remote.location.mirror:
         raise DestinationError(f"Another mirror was started on {destination.work} meanwhile: try again.")
-    with Lease(destination, has_ledger=has_ledger) as lease:
-        remember_bucket(destination.work, destination.location)  # now that it is known to work
+    with Lease(remote, has_ledger=has_ledger) as lease:
+        remember_bucket(remote.work, remote.location)  # now that it is known to work
         if not has_ledger:
-            fetch_copy(destination)
-        with LedgerCopies(destination, lease):
+            fetch_copy(remote)
+        with LedgerCopies(remote, lease):
             yield lease
 
 
@@ -115,7 +114,7 @@ def opened_ledger(dest: Path) -> Iterator[Workspace]:
 
 
 @contextmanager
-def _ledger_of(destination: Destination | BucketStore) -> Iterator[Connection]:
+def _ledger_of(destination: Store) -> Iterator[Connection]:
     """Open the ledger, and see that everything in it is on the disk at the end."""
     covered = destination.covers_ledger
     network = destination.is_on_network
@@ -134,7 +133,7 @@ def _ledger_of(destination: Destination | BucketStore) -> Iterator[Connection]:
         db.close()
 
 
-def _settle(db: Connection, destination: Destination | BucketStore) -> None:
+def _settle(db: Connection, destination: Store) -> None:
     """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
 
     A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.

@@ -3,15 +3,15 @@
     new ─begin─▶ plain ──whole──▶ idle ─begin─▶ …
                    │ anything unusual
                    ▼
-                 parsed ──answered, failed──▶ lent to the general path ─end_exchange─▶ idle, or closed
+                 parsed ──answered, failed──▶ streamed to the general path ─end_exchange─▶ idle, or closed
 
 - A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that comes in one piece and a
   Content-Length of at most 1 MiB (`fastpath.plain_head`). Any other response, and every byte of one that
   turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
-- A *lent* connection has a reader in the general path, which waits for more of a long body and takes it.
+- A *streamed* response is read by the general path, which waits for more of a long body and takes it.
   Reading pauses above `_MOST_HELD` bytes that are not taken.
 - Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is not
-  a stall, and does not make a server look slow (`net.pace`).
+  a stall, and does not make a server look slow (`net.bodies`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
 """
 
@@ -26,8 +26,8 @@ from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.models import Failure
 from stacpull.net import connection_errors
+from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import too_slow
-from stacpull.net.pace import Pace
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class FastExchange(Protocol):
     def answered(
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
-        """Take a whole response: 200 (`is_ok`) or a redirect. Return False to have it lent instead."""
+        """Take a whole response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
         ...
 
-    def lend(self, connection: FastConnection, /) -> None:
+    def stream(self, connection: FastConnection, /) -> None:
         """Take the connection with the response that has begun on it, or has failed."""
         ...
 
@@ -74,8 +74,8 @@ class FastConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body_at", "_came", "_chunks", "_fields", "_is_lent", "_is_paused", "_is_plain", "_loop", "_lost",
-        "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_worth",
+        "_body_at", "_came", "_chunks", "_fields", "_is_paused", "_is_plain", "_is_streamed", "_loop",
+        "_lost", "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_worth",
         "exchange", "host", "message", "transport",
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ class FastConnection(asyncio.Protocol):
         self._lost: Exception | None = None
         self._reused = False
         self._is_plain = True
-        self._is_lent = False
+        self._is_streamed = False
         self._is_paused = False
         self._chunks: list[bytes] = []
         self._missing = self._body_at = 0
@@ -100,14 +100,14 @@ class FastConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        state = "lent" if self._is_lent else "idle" if self.exchange is None else "busy"
+        state = "streamed" if self._is_streamed else "idle" if self.exchange is None else "busy"
         return f"<FastConnection {self.host.place.name} {state}>"
 
     @property
     def is_usable(self) -> bool:
         """True for an idle connection that is open as far as is known."""
         open_ = self.transport is not None and not self.transport.is_closing()
-        return open_ and self.exchange is None and not self._is_lent
+        return open_ and self.exchange is None and not self._is_streamed
 
     def begin(self, exchange: FastExchange, request: bytes, *, is_new: bool = False) -> None:
         """Send the next request."""
@@ -145,7 +145,7 @@ class FastConnection(asyncio.Protocol):
         """Count one turn of the pool's timer, of so many seconds, and act if nothing came for too many."""
         exchange = self.exchange
         is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
-        is_idle = exchange is None and not self._is_lent
+        is_idle = exchange is None and not self._is_streamed
         if is_idle or is_awaited:
             self._quiet += 1
         if is_idle and self._quiet > idle_turns:
@@ -201,7 +201,7 @@ class FastConnection(asyncio.Protocol):
         self._lost = exc
         exchange = self.exchange
         try:
-            if self._is_lent:
+            if self._is_streamed:
                 self.message.end(exc, reused=self._reused)
                 self._wake()
             elif exchange is not None:
@@ -232,11 +232,11 @@ class FastConnection(asyncio.Protocol):
 
     def _read_parsed(self, data: bytes) -> None:
         message = self.message
-        if (self.exchange is None and not self._is_lent) or message.is_ended:
+        if (self.exchange is None and not self._is_streamed) or message.is_ended:
             self.abort()  # nothing was asked for: a response that is whole stands, the connection does not
             return
         message.feed(data)
-        if self._is_lent:
+        if self._is_streamed:
             if message.failure is not None:
                 self.abort()
             if message.is_worth(self._worth):
@@ -258,9 +258,9 @@ class FastConnection(asyncio.Protocol):
             if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):
                 return
         if message.is_answered:
-            self._is_lent = True
+            self._is_streamed = True
             self.exchange = None
-            exchange.lend(self)
+            exchange.stream(self)
 
     def _take_whole(self, exchange: FastExchange) -> bool:
         message = self.message
@@ -285,7 +285,7 @@ class FastConnection(asyncio.Protocol):
             self._feed_parser()
             self.message.fail(failure)
             self.abort()
-            if self._is_lent:
+            if self._is_streamed:
                 self._wake()
             else:
                 self._look()
@@ -301,7 +301,7 @@ class FastConnection(asyncio.Protocol):
         came, self._came = self._came, 0
         return self._pace.is_too_slow(seconds, came)
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """End an exchange whose response is taken: the connection is idle, or closed."""
         self.exchange = None
         self._quiet = 0
@@ -314,7 +314,7 @@ class FastConnection(asyncio.Protocol):
         else:
             self.abort()
 
-    # Lent to the general path.
+    # While the general path reads the response.
 
     def arrival(self, worth: int) -> asyncio.Future[None]:
         """Return what ends when about `worth` bytes of the body are there, or all, or something is wrong."""
@@ -332,11 +332,11 @@ class FastConnection(asyncio.Protocol):
     def end_exchange(self) -> None:
         """Take the connection back: it is idle, or closed if it cannot carry another exchange."""
         self._waiter = None
-        self._is_lent = False
+        self._is_streamed = False
         self._is_plain = False
         if self._is_paused:
             self.abort()
-        self.rest()
+        self.release()
 
     def _pause(self) -> None:
         if self.transport is not None and not self.message.is_ended:

@@ -15,9 +15,9 @@ from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.fastpath.requests import RemoteHost, parse_origin
 from stacpull.hosts import forget_hosts
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.bodies import Pace
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.pace import Pace
-from stacpull.net.user_agent import USER_AGENT
+from stacpull.net.transport import USER_AGENT
 from stacpull.proxies import is_bypassed, proxies
 
 _KEEP_ALIVE = 30.0

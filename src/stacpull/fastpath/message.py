@@ -18,8 +18,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
 from stacpull.net import connection_errors
-from stacpull.net.fields import joined_fields
-from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.fields import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter, joined_fields
 
 _SHORT = 1 << 20
 _WITHOUT_BODY = frozenset({101, 204, 304})

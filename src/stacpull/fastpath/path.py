@@ -26,7 +26,7 @@ from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastHost
 from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
-from stacpull.fastpath.response import FailedResponse, LentResponse
+from stacpull.fastpath.response import FailedResponse, StreamedResponse
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
@@ -193,7 +193,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             if received is None:
                 return False
             path.counters.bytes_fetched += size
-            connection.rest()
+            connection.release()
             gate.answered(self.asked, size)
             path.sink.received(self.job, received)
             return True
@@ -205,7 +205,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         if isinstance(target, Failure):
             return False
         path.counters.bytes_fetched += size
-        connection.rest()
+        connection.release()
         gate.answered(self.asked, 0)
         self.hops += (self.url,)
         self.url = target
@@ -218,11 +218,11 @@ class FastTransfer(msgspec.Struct, eq=False):
             self.ask()
         return True
 
-    def lend(self, connection: FastConnection, /) -> None:
+    def stream(self, connection: FastConnection, /) -> None:
         """Hand over with the response that has begun on `connection`, or has failed."""
         outgoing = self.outgoing or self.request()
         url = outgoing.url if self.rewritten is None else self.rewritten.request.url
-        self.path.hand_over(self, LentResponse(connection, url))
+        self.path.hand_over(self, StreamedResponse(connection, url))
 
     def send_again(self) -> None:
         """Send the request on a new connection: the server had closed the idle one."""
@@ -308,7 +308,7 @@ class FastPath:
     # Handing over.
 
     def hand_over(
-        self, transfer: FastTransfer, response: LentResponse | FailedResponse | None = None
+        self, transfer: FastTransfer, response: StreamedResponse | FailedResponse | None = None
     ) -> None:
         """Hand over a transfer: with the response to its request, or before that request."""
         claim = transfer.claim

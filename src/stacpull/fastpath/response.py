@@ -12,8 +12,7 @@ from typing import Self
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.net import connection_errors
-from stacpull.net.bodies import read_whole, regrouped
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.bodies import can_decode, coding_of, read_whole, regrouped, undone
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
@@ -36,8 +35,8 @@ class FailedResponse:
         """Nothing is held."""
 
 
-class LentResponse:
-    """A response on a connection of the fast path, which gets it back when the context ends.
+class StreamedResponse:
+    """A response whose body is read from a connection of the fast path, released when the context ends.
 
     Args:
         connection: it has read the head of the response, or has failed.

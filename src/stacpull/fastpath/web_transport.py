@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastConnections, FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
-from stacpull.fastpath.response import LentResponse
+from stacpull.fastpath.response import StreamedResponse
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.connection_errors import closed
 from stacpull.net.idle import IdleConnections
@@ -106,13 +106,13 @@ class DocumentExchange:
         self._host = host
         self._request = request
         self._target = target
-        self._lent: asyncio.Future[FastConnection | None]
-        self._response: LentResponse
+        self._answer: asyncio.Future[FastConnection | None]
+        self._response: StreamedResponse
 
     async def __aenter__(self) -> Response:
         connection = await self._sent()
         url = self._request.url
-        self._response = LentResponse(connection, url, decode=self._request.decode)
+        self._response = StreamedResponse(connection, url, decode=self._request.decode)
         return await self._response.__aenter__()
 
     async def __aexit__(
@@ -127,24 +127,24 @@ class DocumentExchange:
         tail = request_tail(self._request.headers, self._connections.fields(place) | coding)
         request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
         connection = self._host.pop()
-        if connection is not None and (lent := await self._asked(connection, request)) is not None:
-            return lent
+        if connection is not None and (answered := await self._asked(connection, request)) is not None:
+            return answered
         connection = await self._connections.connect(self._host)
-        lent = await self._asked(connection, request, is_new=True)
-        if lent is None:
+        answered = await self._asked(connection, request, is_new=True)
+        if answered is None:
             raise RuntimeError("a new connection had carried a request before")
-        return lent
+        return answered
 
     async def _asked(
         self, connection: FastConnection, request: bytes, *, is_new: bool = False
     ) -> FastConnection | None:
         """Send the request on `connection`; return None if the server had closed it."""
-        self._lent = asyncio.get_running_loop().create_future()
+        self._answer = asyncio.get_running_loop().create_future()
         connection.begin(self, request, is_new=is_new)
         try:
-            return await self._lent
+            return await self._answer
         except asyncio.CancelledError:
-            if self._lent.cancelled():
+            if self._answer.cancelled():
                 connection.exchange = None
             connection.abort()
             raise
@@ -154,15 +154,15 @@ class DocumentExchange:
     def answered(
         self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
     ) -> bool:
-        """Have every response lent."""
+        """Have every response streamed."""
         return False
 
-    def lend(self, connection: FastConnection, /) -> None:
+    def stream(self, connection: FastConnection, /) -> None:
         """Take the connection with a response."""
-        if self._lent.done():
+        if self._answer.done():
             connection.abort()
         else:
-            self._lent.set_result(connection)
+            self._answer.set_result(connection)
 
     def send_again(self) -> None:
         """Send the request on a new connection."""
@@ -177,9 +177,9 @@ class DocumentExchange:
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        if self._lent.done():
+        if self._answer.done():
             return
         if error is None:
-            self._lent.set_result(None)
+            self._answer.set_result(None)
         else:
-            self._lent.set_exception(error)
+            self._answer.set_exception(error)

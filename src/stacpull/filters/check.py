@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from stacpull.models import Json
+from stacpull.selection import Selection
 
 
 class Verdict(enum.StrEnum):
@@ -39,10 +40,25 @@ class ItemCheck:
     """One compiled filter on items.
 
     Attributes:
+        field: The field of a selection that it is compiled from.
         may_take_long: True if a single item can take a second.
     """
 
+    field: ClassVar[str]
     may_take_long = False
+
+    def __init__(self, value: Any) -> None:
+        """Compile the value of the field.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it is not set."""
+        value = getattr(selection, cls.field)
+        return None if value in (None, ()) else cls(value)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
         """Return why the item is left out, None if it is kept. Never raises on an odd item.

@@ -25,52 +25,40 @@ def covers(wide: Selection, narrow: Selection) -> bool:
     Returns:
         True if every filter of `wide` lets through what the same filter of `narrow` does.
     """
-    names = (one.name for one in attrs.fields(Selection))
-    return all(_CHECKS.get(name, _equal_or_unset(name))(wide, narrow) for name in names)
+    return all(_is_covered(one.name, wide, narrow) for one in attrs.fields(Selection))
 
 
-def _equal_or_unset(name: str) -> Callable[[Selection, Selection], bool]:
-    def check(wide: Selection, narrow: Selection) -> bool:
-        return getattr(wide, name) in (None, getattr(narrow, name))
+def _is_covered(name: str, wide: Selection, narrow: Selection) -> bool:
+    if name in _WHOLE:
+        return _WHOLE[name](wide, narrow)
+    return _CHECKS.get(name, _equal_or_unset)(getattr(wide, name), getattr(narrow, name))
 
-    return check
 
-
-def _any_of(name: str) -> Callable[[Selection, Selection], bool]:
-    """Compare a filter whose values are alternatives; without a value it lets everything through."""
-
-    def check(wide: Selection, narrow: Selection) -> bool:
-        return _is_part(getattr(wide, name), getattr(narrow, name))
-
-    return check
+def _equal_or_unset(wide: object, narrow: object) -> bool:
+    return wide in (None, narrow)
 
 
 def _is_part(wide: Sequence[str], narrow: Sequence[str]) -> bool:
+    """Compare a filter whose values are alternatives; without a value it lets everything through."""
     return not wide or (bool(narrow) and set(narrow) <= set(wide))
 
 
-def _excludes(name: str) -> Callable[[Selection, Selection], bool]:
-    def check(wide: Selection, narrow: Selection) -> bool:
-        return set(getattr(wide, name)) <= set(getattr(narrow, name))
-
-    return check
+def _excludes(wide: Sequence[str], narrow: Sequence[str]) -> bool:
+    return set(wide) <= set(narrow)
 
 
-def _at_most(name: str) -> Callable[[Selection, Selection], bool]:
-    def check(wide: Selection, narrow: Selection) -> bool:
-        limit, other = getattr(wide, name), getattr(narrow, name)
-        return limit is None or (other is not None and other <= limit)
-
-    return check
+def _at_most(wide: float | None, narrow: float | None) -> bool:
+    return wide is None or (narrow is not None and narrow <= wide)
 
 
-def _more_with(name: str) -> Callable[[Selection, Selection], bool]:
+def _more_with(wide: bool, narrow: bool) -> bool:
     """Compare a switch that adds something."""
+    return wide or not narrow
 
-    def check(wide: Selection, narrow: Selection) -> bool:
-        return bool(getattr(wide, name)) or not getattr(narrow, name)
 
-    return check
+def _whatever(_wide: object, _narrow: object) -> bool:
+    """Compare a field that changes how items are found, not which."""
+    return True
 
 
 def _collections(wide: Selection, narrow: Selection) -> bool:
@@ -143,19 +131,32 @@ def _by_property(conditions: Sequence[str]) -> dict[str, set[str]]:
 
 
 def _sample(wide: Selection, narrow: Selection) -> bool:
-    return _at_most("sample")(wide, narrow) and (wide.sample is None or wide.seed == narrow.seed)
+    return _at_most(wide.sample, narrow.sample) and (wide.sample is None or wide.seed == narrow.seed)
 
 
 def _followed(wide: Selection, narrow: Selection) -> bool:
     return narrow.followed <= wide.followed
 
 
-def _whatever(_wide: Selection, _narrow: Selection) -> bool:
-    """Compare a field that changes how items are found, not which."""
-    return True
+_CHECKS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "max_cloud_cover": _at_most,
+    "ids": _is_part,
+    "assets": _is_part,
+    "exclude_assets": _excludes,
+    "roles": _is_part,
+    "media_types": _is_part,
+    "push_down": _whatever,
+    "split_walk": _whatever,
+    "max_items": _at_most,
+    "prefer": _whatever,
+    "include_pages": _more_with,
+    "expand_prefix": _more_with,
+    "collection_assets": _more_with,
+}
+"""How the values of a field are compared. Those of one in neither table must be equal, or unset in the wide
+selection."""
 
-
-_CHECKS: Final[dict[str, Callable[[Selection, Selection], Any]]] = {
+_WHOLE: Final[dict[str, Callable[[Selection, Selection], bool]]] = {
     "collections": _collections,
     "all_collections": _collections,
     "labels": _labels,
@@ -165,23 +166,10 @@ _CHECKS: Final[dict[str, Callable[[Selection, Selection], Any]]] = {
     "nomenclature": _names_of_labels,
     "bbox": _bbox,
     "datetime": _datetime,
-    "max_cloud_cover": _at_most("max_cloud_cover"),
     "where": _where,
-    "ids": _any_of("ids"),
-    "assets": _any_of("assets"),
-    "exclude_assets": _excludes("exclude_assets"),
-    "roles": _any_of("roles"),
-    "media_types": _any_of("media_types"),
     "source_links": _followed,
     "follow": _followed,
-    "push_down": _whatever,
-    "split_walk": _whatever,
-    "max_items": _at_most("max_items"),
     "sample": _sample,
     "seed": _sample,
-    "prefer": _whatever,
-    "include_pages": _more_with("include_pages"),
-    "expand_prefix": _more_with("expand_prefix"),
-    "collection_assets": _more_with("collection_assets"),
 }
-"""How fields are compared. One that is not listed must be equal, or unset in the wide selection."""
+"""How fields are compared that depend on other fields, or are parsed first."""

@@ -14,11 +14,10 @@ NOT of unknown is unknown. An item is kept where the whole is true.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
@@ -39,7 +38,7 @@ from stacpull.filters.cql2_operators import (
 from stacpull.filters.places import GeometryNotes
 from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json
-from stacpull.selection import Selection
+from stacpull.spelling import similar
 
 _PLACE: Final = re.compile(r"--> (\d+):(\d+)")
 _EXPECTED: Final = re.compile(r"= expected (.+)")
@@ -253,7 +252,7 @@ class _Compiler:
         name = node["op"]
         kind = self._OPERATORS.get(name.lower()) if isinstance(name, str) else None
         if kind is None:
-            near = difflib.get_close_matches(str(name).lower(), self._OPERATORS, n=1)
+            near = similar(str(name).lower(), self._OPERATORS)
             hint = f"; did you mean {near[0].upper()}?" if near else ""
             raise self.wrong(f"there is no operator or function {name}{hint}", name)
         arguments = node.get("args", [])
@@ -450,6 +449,7 @@ def _word(node: Any) -> str | None:
 class ExpressionCheck(ItemCheck):
     """`--filter`: the expression is true of the item; if that is unknown, it has a verdict of its own."""
 
+    field = "filter"
     may_take_long = True
 
     def __init__(self, text: str) -> None:
@@ -459,11 +459,6 @@ class ExpressionCheck(ItemCheck):
             UsageError: It is not a boolean expression of CQL2; the message shows the place.
         """
         self._expression = compile_expression(parse_filter(text), text)
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.filter is None else cls(selection.filter)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
         """Return FILTER if the expression is false, UNKNOWN_FILTER if the item lacks a value it needs."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.models import Json
-from stacpull.selection import Selection
 
 _SEPARATORS: Final = frozenset("_-/.:")
 _NAMED = 3
@@ -30,6 +29,8 @@ class IdsCheck(ItemCheck):
     ending of `..._15_45`. An item costs one look-up per distinct length of the ids asked for.
     """
 
+    field = "ids"
+
     def __init__(self, ids: Sequence[str]) -> None:
         """Compile the ids.
 
@@ -41,11 +42,6 @@ class IdsCheck(ItemCheck):
             raise UsageError("An id given to --ids is empty: give whole ids or their endings.")
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return cls(selection.ids) if selection.ids else None
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return IDS for an item if neither its id nor an ending of it is asked for."""
@@ -83,6 +79,8 @@ class IdsCheck(ItemCheck):
 class ShardCheck(ItemCheck):
     """`--shard I/N`: one of N parts of a collection, I from 1 to N."""
 
+    field = "shard"
+
     def __init__(self, shard: tuple[int, ...]) -> None:
         """Take (I, N).
 
@@ -93,11 +91,6 @@ class ShardCheck(ItemCheck):
             text = "/".join(map(str, shard))
             raise UsageError(f"--shard {text} does not exist: shards of N are 1/N, 2/N, … N/N.")
         self._number, self._count = shard[0] - 1, shard[1]
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.shard is None else cls(selection.shard)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return SHARD for an item of another shard."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from datetime import UTC, date, datetime, time
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import ItemCheck, Verdict
 from stacpull.models import Json
-from stacpull.selection import Selection
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
@@ -70,6 +69,8 @@ def parse_instant(value: object) -> datetime | None:
 class DatetimeCheck(ItemCheck):
     """`--datetime`: the item's instant, or its range, overlaps an interval."""
 
+    field = "datetime"
+
     def __init__(self, text: str) -> None:
         """Parse the interval.
 
@@ -77,11 +78,6 @@ class DatetimeCheck(ItemCheck):
             UsageError: It cannot be read.
         """
         self._interval = parse_interval(text)
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.datetime is None else cls(selection.datetime)
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
         """Return DATETIME for an item outside of the interval, and for one without a readable time."""

@@ -11,7 +11,6 @@ BigEarthNet v1 uses it; the 19 classes are those of Sumbul et al., "BigEarthNet-
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, Self, cast
 
@@ -20,6 +19,7 @@ from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.models import Json
 from stacpull.selection import Selection
+from stacpull.spelling import similar
 
 Nomenclature = Literal["clc43", "ben19"]
 
@@ -278,7 +278,7 @@ def _other_nomenclature(label: str, known: tuple[str, ...], nomenclature: Nomenc
 
 def _nearest(label: str, known: tuple[str, ...]) -> str:
     spelled = {fold(name): name for name in known}
-    near = difflib.get_close_matches(fold(label), spelled, n=3, cutoff=0.5)
+    near = similar(fold(label), spelled, most=3, cutoff=0.5)
     if not near:
         return "`stacpull classes` lists them"
     return "the nearest are " + ", ".join(repr(spelled[name]) for name in near)

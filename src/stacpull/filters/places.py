@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.models import Json
-from stacpull.selection import Selection
 
 _SHOWN: Final = 5
 _WIDE = 5.0
@@ -232,6 +231,8 @@ class BboxCheck(ItemCheck):
     The geometry counts, as in STAC's item search, and the item's own `bbox` if it has no readable geometry.
     """
 
+    field = "bbox"
+
     def __init__(self, bbox: Sequence[float]) -> None:
         """Compile a box; one with W > E crosses the antimeridian, and heights are ignored.
 
@@ -254,11 +255,6 @@ class BboxCheck(ItemCheck):
         self._boxes = _boxes(bbox)
         self._places = GeometryNotes()
 
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.bbox is None else cls(selection.bbox)
-
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return BBOX if the item meets none of the boxes, or has no place."""
         geometry = item.get("geometry")
@@ -275,7 +271,7 @@ class BboxCheck(ItemCheck):
         return self._places.notes()
 
     def _geometry_meets(self, geometry: Any) -> bool | None:
-        """Return whether the geometry meets a box; None if there is none, or it cannot be read."""
+        """Return whether the geometry meets a box; None if it is absent or cannot be read."""
         try:
             parts = simple_parts(geometry)
             found = any(meets(kind, shape, box) for kind, shape in parts for box in self._boxes)
@@ -284,7 +280,7 @@ class BboxCheck(ItemCheck):
         return found if parts else None
 
     def _bbox_meets(self, bbox: Any) -> bool | None:
-        """Return whether an item's bbox meets a box; None if it is none."""
+        """Return whether an item's bbox meets a box; None if it is not a bbox."""
         try:
             others = _boxes(bbox)
             return any(_overlap(mine, other) for mine in self._boxes for other in others)
@@ -359,6 +355,7 @@ class AreaCheck(ItemCheck):
     As with `--bbox` the geometry counts, and the item's bbox if it has no readable geometry.
     """
 
+    field = "intersects"
     may_take_long = True
 
     def __init__(self, text: str) -> None:
@@ -373,11 +370,6 @@ class AreaCheck(ItemCheck):
         area, self._mended = _area_of(text, shapes)
         self._area = shapes.prepared(area)
         self._places = GeometryNotes()
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.intersects is None else cls(selection.intersects)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return INTERSECTS if the item is outside of the area, or has no place."""

@@ -76,6 +76,8 @@ class WhereCheck(ItemCheck):
     value does not.
     """
 
+    field = "where"
+
     def __init__(self, conditions: Sequence[str]) -> None:
         """Compile the conditions.
 
@@ -93,11 +95,6 @@ class WhereCheck(ItemCheck):
             wanted.setdefault(name, []).append(value)
         self._references = tuple(map(Reference, wanted))
         self._tests = [(one, _has_any(wanted[one.name])) for one in self._references]
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return cls(selection.where) if selection.where else None
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
         """Return WHERE if a property has none of its values."""
@@ -195,6 +192,8 @@ class CloudCoverCheck(ItemCheck):
     Items that do not state it are left out, and counted.
     """
 
+    field = "max_cloud_cover"
+
     def __init__(self, most: float) -> None:
         """Take the highest percentage.
 
@@ -204,11 +203,6 @@ class CloudCoverCheck(ItemCheck):
         if not 0 <= most <= _MOST_PERCENT:
             raise UsageError(f"--max-cloud-cover {most:g} is not a percentage: give a number from 0 to 100.")
         self._most = most
-
-    @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
-        return None if selection.max_cloud_cover is None else cls(selection.max_cloud_cover)
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
         """Return CLOUD_COVER if there is too much, UNKNOWN_CLOUD_COVER if it is not stated."""

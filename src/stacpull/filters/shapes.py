@@ -123,7 +123,7 @@ def box_shape(bbox: Sequence[float]) -> Geometry:
 
 
 def read_box(bbox: Any) -> Geometry | None:
-    """Return the rectangle of an item's bbox; None if it is none."""
+    """Return the rectangle of an item's bbox; None if it is not a bbox."""
     try:
         found = box_shape([float(number) for number in bbox])
         return found if np.isfinite(found.bounds).all() else None

@@ -1,9 +1,10 @@
 r"""How rows store long texts: shorter, and read back exactly as they were. There may be eight million rows.
 
+- The directory of an item is usually `<collection>/<item>`, which is not stored.
 - An item's own URL usually contains the item's id, in a text that is the same for all items of a collection.
   That text is stored once (`href_forms`, the place of the id marked), and the item stores its number.
-- An asset's name usually begins with its key, or with the last part of its directory. A control character
-  replaces that beginning; names contain none (`planning.names`).
+- An asset's name usually begins with its key, or with the last part of its directory, and has a common
+  ending. A control character replaces each of these; names contain none (`planning.names`).
 - The ETag of an object store is usually an MD5 in quotes. It is stored as the bytes of the MD5.
 
 What does not fit is stored as it is.
@@ -23,6 +24,16 @@ _LAST, _KEY, UNOWNED, _NOTHING = "\x01", "\x02", "\x03", "\x04"
 """The first character of a name: in place of the last part of its directory, or of its key; then of a name
 that another asset has (this one is to try it again); of nothing."""
 
+_ENDINGS = (
+    *(".tif", "tiff", ".TIF", ".jp2", "json", ".xml", ".jpg", "jpeg", ".png", ".txt"),
+    *("html", ".zip", ".csv", "quet", ".laz", ".bin"),
+)
+"""Never reordered: their places are in ledgers. Each has four characters."""
+_NO_ENDING = "\x0f"
+"""Follows a name whose last character would be taken for one that stands for an ending."""
+_ENDING_OF = {_NO_ENDING: "", **{chr(0x10 + place): ending for place, ending in enumerate(_ENDINGS)}}
+_MARK_OF = {ending: mark for mark, ending in _ENDING_OF.items()}
+
 _MAX_FORMS = 200
 """Forms kept, at most: where each item has one of its own they would save nothing."""
 _MD5_BYTES = 16
@@ -36,6 +47,23 @@ def href_of(forms: str = "href_forms") -> str:
     """Return the SQL of the URL of item `i`, whose forms are in the table `forms`."""
     form = f"(SELECT replace(f.form, char(1), i.name) FROM {forms} f WHERE f.id = i.href_form)"
     return f"coalesce(i.href, {form})"
+
+
+def item_directory_of(temp: str = "") -> str:
+    """Return the SQL of the directory of item `i` of collection `c`; `temp` stands before names of tables."""
+    other = f"(SELECT d.path FROM {temp}directories d WHERE d.id = i.directory)"
+    return f"iif(i.directory = 0, c.name || '/' || i.name, {other})"
+
+
+def asset_directory_of(temp: str = "") -> str:
+    """Return the SQL of the directory of asset `a`, NULL if it has none."""
+    of_item = f"{temp}items i JOIN {temp}collections c ON c.id = i.collection WHERE i.id = a.item"
+    other = f"(SELECT d.path FROM {temp}directories d WHERE d.id = a.directory)"
+    return f"iif(a.directory = 0, (SELECT {item_directory_of(temp)} FROM {of_item}), {other})"
+
+
+OTHER_DIRECTORY = "iif(a.directory = 0, NULL, (SELECT d.path FROM directories d WHERE d.id = a.directory))"
+"""SQL: the directory of asset `a` where it is not that of its item."""
 
 
 class HrefForms:
@@ -84,6 +112,11 @@ def _form(href: str, item: str) -> str | None:
 def stored_name(name: str, directory: str, key: str = "") -> str:
     """Return how the name of an asset in `directory` is kept; without its key, if that is not at hand."""
     last = directory.rpartition("/")[2]
+    mark = _MARK_OF.get(name[-4:])
+    if mark:
+        name = name[:-4] + mark
+    elif name[-1:] in _ENDING_OF:
+        name += _NO_ENDING
     if name[:1] <= _NOTHING:
         return _NOTHING + name
     if len(last) > 1 and name.startswith(last):
@@ -93,9 +126,9 @@ def stored_name(name: str, directory: str, key: str = "") -> str:
 
 def true_name(kept: str, directory: str, key: str) -> str:
     """Return the name that is kept so, of an asset with that key in `directory`."""
-    if kept[:1] > _NOTHING:
-        return kept
-    return _beginning(kept[:1], directory, key) + kept[1:]
+    name = kept if kept[:1] > _NOTHING else _beginning(kept[:1], directory, key) + kept[1:]
+    ending = _ENDING_OF.get(name[-1:])
+    return name if ending is None else name[:-1] + ending
 
 
 def _beginning(mark: str, directory: str, key: str) -> str:

@@ -1,7 +1,7 @@
 """What the ledger expects of the files in DEST: asked path by path, and at the end which were never met.
 
-Memory stays flat whatever the mirror holds: assets are looked up by the hash of their path, documents by one
-in a temporary table, and what was met is a bit a row (1 MB for eight million assets).
+Memory stays flat whatever the mirror holds: assets are looked up by the hash of their path, documents by that
+of their directory, and what was met is a bit per row (1 MB for eight million assets).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from stacpull.ledger.compact import true_name
+from stacpull.ledger import paths
+from stacpull.ledger.compact import asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.meta import file_digests, files_not_yet_there
 from stacpull.ledger.pruning import listed
 from stacpull.ledger.runs import asset_counters
@@ -73,25 +74,12 @@ class Expectations:
         self._met_files: set[str] = set()
         self._met_assets = _Bits(_highest(db, "assets"))
         self._met_items = _Bits(_highest(db, "items"))
-        self._hash_documents()
-
-    def _hash_documents(self) -> None:
-        """Note the paths of the JSON of items: `items` has no index by path, and needs none otherwise."""
-        self._db.execute("DROP TABLE IF EXISTS temp.documents_by_path")
-        self._db.execute("CREATE TEMP TABLE documents_by_path(hash INTEGER PRIMARY KEY, item INTEGER)")
-        rows = self._db.execute(f"{_DOCUMENTS} WHERE i.written <> {UNWRITTEN}")
-        self._db.execute("BEGIN")
-        self._db.executemany(
-            "INSERT OR IGNORE INTO temp.documents_by_path VALUES (?, ?)",
-            ((path_hash(_document_path(row)), row[0]) for row in rows),
-        )
-        self._db.execute("COMMIT")
 
     @property
     def totals(self) -> tuple[int, int]:
         """How many files are expected, and how many bytes of assets."""
         counted = asset_counters(self._db)
-        documents = self._db.execute("SELECT count(*) FROM temp.documents_by_path").fetchone()[0]
+        documents = self._db.execute(f"SELECT count(*) FROM items WHERE written <> {UNWRITTEN}").fetchone()[0]
         return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
     def of(self, paths: Sequence[str]) -> list[Expected | None]:
@@ -105,24 +93,21 @@ class Expectations:
             hashes = [path_hash(path) for path in some]
             query = _ASSETS_AT.format(marks=", ".join("?" * len(some)))
             rows = {row[-1]: row for row in self._db.execute(query, hashes)}
-            found += [
-                self._one(path, index, rows.get(index)) for path, index in zip(some, hashes, strict=True)
-            ]
+            found += [self._one(path, rows.get(index)) for path, index in zip(some, hashes, strict=True)]
         return found
 
     def is_leaving(self, path: str) -> bool:
         """Return True if a file that nothing knows is one of those that a pruning was about to remove."""
         return path in self._leaving
 
-    def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
+    def _one(self, path: str, row: _AssetRow | None) -> Expected | None:
         if row is not None and path_in_dest(row[1], true_name(row[2], row[1], row[3])) == path:
             return self._asset(row, path)
-        found = self._db.execute(
-            "SELECT item FROM temp.documents_by_path WHERE hash = ?", (index,)
-        ).fetchone()
-        if found is not None and (document := self._document(found[0])).path == path:
-            self._met_items.add(document.row)
-            return document
+        for found in self._db.execute(_DOCUMENTS_IN, paths.directory_values(path.rpartition("/")[0])):
+            document = _document(found)
+            if document.path == path:
+                self._met_items.add(document.row)
+                return document
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
@@ -135,11 +120,6 @@ class Expectations:
             return Expected(FileKind.ASSET, number, path, size, was or None, checked=True)
         return Expected(FileKind.ASSET, number, path, size, sha256, checked=state == STATE_DONE)
 
-    def _document(self, item: int) -> Expected:
-        row = self._db.execute(f"{_DOCUMENTS} WHERE i.id = ?", (item,)).fetchone()
-        checked = row[4] in (WRITTEN, DAMAGED)
-        return Expected(FileKind.DOCUMENT, item, _document_path(row), None, row[5], checked=checked)
-
     def _file(self, path: str) -> Expected | None:
         if path not in self._files:
             return None
@@ -151,17 +131,16 @@ class Expectations:
         for (row,) in self._db.execute(_MUST_BE_THERE):
             if row not in self._met_assets:
                 yield self._missing_asset(row)
-        for (item,) in self._db.execute("SELECT item FROM temp.documents_by_path ORDER BY item"):
-            if item not in self._met_items and (document := self._document(item)).checked:
+        for row in self._db.execute(f"{_DOCUMENTS} ORDER BY i.id"):
+            if row[0] not in self._met_items and (document := _document(row)).checked:
                 yield document
         for path in sorted(self._files.keys() - self._met_files - self._files_not_yet):
             yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
 
     def _missing_asset(self, row: int) -> Expected:
         directory, kept, key, size, sha256 = self._db.execute(
-            "SELECT d.path, a.name, a.key, a.size, coalesce(a.sha256, nullif(o.was, x'')) "
-            "FROM assets a JOIN directories d ON d.id = a.directory "
-            "LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
+            f"SELECT {asset_directory_of()}, a.name, a.key, a.size, coalesce(a.sha256, nullif(o.was, x'')) "
+            "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
             (row,),
         ).fetchone()
         return Expected(
@@ -201,10 +180,12 @@ def _highest(db: sqlite3.Connection, table: str) -> int:
     return found
 
 
-def _document_path(row: tuple[int, str, str, str]) -> str:
-    """Return the path of an item's JSON, from a row of `_DOCUMENTS`."""
-    _, collection, item, directory, *_ = row
-    return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
+def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
+    """Return what is expected of an item's JSON, from a row of `_DOCUMENTS`."""
+    number, collection, item, directory, written, sha256 = row
+    path = path_in_dest(directory, item_document_path(ItemId(collection, item)).rpartition("/")[2])
+    checked = written in (WRITTEN, DAMAGED)
+    return Expected(FileKind.DOCUMENT, number, path, None, sha256, checked=checked)
 
 
 _MUST_BE_THERE = (
@@ -212,14 +193,15 @@ _MUST_BE_THERE = (
     "AND a.id IN (SELECT asset FROM open_assets WHERE was IS NOT NULL)) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    "SELECT a.id, d.path, a.name, a.key, a.state, a.generation, a.size, a.sha256, o.was, p.hash "
-    "FROM paths p JOIN assets a ON a.id = p.asset JOIN directories d ON d.id = a.directory "
-    "LEFT JOIN open_assets o ON o.asset = a.id WHERE p.hash IN ({marks})"
+    f"SELECT a.id, {asset_directory_of()}, a.name, a.key, a.state, a.generation, a.size, a.sha256, o.was, "
+    "p.hash FROM paths p JOIN assets a ON a.id = p.asset LEFT JOIN open_assets o ON o.asset = a.id "
+    "WHERE p.hash IN ({marks})"
 )
 _DOCUMENTS = (
-    "SELECT i.id, c.name, i.name, d.path, i.written, i.sha256 FROM items i "
-    "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory"
+    f"SELECT i.id, c.name, i.name, {item_directory_of()}, i.written, i.sha256 FROM items i "
+    f"JOIN collections c ON c.id = i.collection WHERE i.written <> {UNWRITTEN}"
 )
+_DOCUMENTS_IN = f"{_DOCUMENTS} AND {paths.IS_IN_DIRECTORY}"
 _WHOSE_ASSET = (
     "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
     "JOIN collections c ON c.id = i.collection WHERE a.id = ?"

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
-from stacpull.ledger.compact import href_of, present, true_etag, true_name
+from stacpull.ledger.compact import asset_directory_of, href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.outcomes import Arrival, settle
 from stacpull.ledger.schema import (
@@ -45,15 +45,12 @@ _STATED = (
 )
 """A search for a few bytes is much cheaper than reading the document; the item is read again anyway."""
 _COLUMNS = (
-    f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
-    "a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.was, x''), NULL), o.alternates, "
-    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.was, "
+    f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, {asset_directory_of()}, a.name, "
+    "o.name_template, o.size, a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.was, x''), NULL), "
+    f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.was, "
     f"coalesce(({_ORDERED}), ({_STATED}), '')"
 )
-_FROM = (
-    "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
-    "LEFT JOIN directories d ON d.id = a.directory"
-)
+_FROM = "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item"
 
 
 class FailedItem(msgspec.Struct, frozen=True):
@@ -103,9 +100,10 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
-        "SELECT a.id, a.item, a.generation, d.path, a.name, a.size, a.inode, a.sha256, a.etag, "
-        "a.unproven, a.key FROM open_assets o JOIN assets a ON a.id = o.asset "
-        "JOIN directories d ON d.id = a.directory "
+        f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.inode, a.sha256, "
+        "a.etag, iif(a.id IN (SELECT asset FROM unproven), 1, NULL), a.key "
+        "FROM open_assets o JOIN assets a ON a.id = o.asset "
+        "LEFT JOIN reservations r ON r.asset = a.id "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
@@ -276,7 +274,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: i
     other = "SELECT 1 FROM clips WHERE asset = ? AND area IS NOT ?"
     is_wanted = db.execute(other, (row, area)).fetchone() is None
     db.execute(
-        f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
+        f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, "
         "sha256 = NULL, etag = NULL WHERE id = ?",
         (run, row),
     )

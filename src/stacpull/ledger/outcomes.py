@@ -19,7 +19,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
-from stacpull.ledger.compact import SHORTEST_MD5, stored_etag, stored_name
+from stacpull.ledger.compact import SHORTEST_MD5, item_directory_of, stored_etag, stored_name
 from stacpull.ledger.database import marks, pieces, transaction
 from stacpull.ledger.schema import (
     STATE_DONE,
@@ -108,8 +108,7 @@ def reserve(
     """
     failures: list[AssetFailure] = []
     with transaction(db):
-        directories = paths.Directories(db)
-        directories.prepare({arrival.directory for arrival in arrivals})
+        directories = _Directories(db, arrivals)
         reserved = arrivals
         if not _reserved_as_planned(db, arrivals, directories):
             reserved, odd = [], _reserved_late(db, arrivals, directories)
@@ -119,6 +118,8 @@ def reserve(
                     reserved.append(found)
                 elif found is not None:
                     failures.append(AssetFailure(arrival.row, arrival.item_row, found))
+        _note_inodes(db, reserved)
+        _note_unproven(db, reserved)
         _note_clips(db, reserved, clips)
         db.executemany(
             f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
@@ -126,6 +127,26 @@ def reserve(
             [(item,) for item in items],
         )
     return reserved, failures
+
+
+def _note_inodes(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+    renamed = [(arrival.row, arrival.inode) for arrival in arrivals if arrival.inode is not None]
+    db.executemany("INSERT OR REPLACE INTO reservations VALUES (?, ?)", renamed)
+    if len(renamed) < len(arrivals):
+        _forget_inodes(db, [arrival.row for arrival in arrivals if arrival.inode is None])
+
+
+def _forget_inodes(db: sqlite3.Connection, rows: Sequence[int]) -> None:
+    for some in pieces(rows):
+        db.execute(f"DELETE FROM reservations WHERE asset IN ({marks(len(some))})", some)
+
+
+def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+    """Note which arrivals have a length that nothing proved, and forget it of the others."""
+    unproven = [(arrival.row,) for arrival in arrivals if arrival.unproven]
+    if db.execute("SELECT EXISTS (SELECT 1 FROM unproven)").fetchone()[0]:
+        db.executemany("DELETE FROM unproven WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
+    db.executemany("INSERT INTO unproven VALUES (?)", unproven)
 
 
 def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapping[int, Clip]) -> None:
@@ -144,23 +165,47 @@ def put_clip(db: sqlite3.Connection, row: int, clip: Clip) -> None:
     db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, clip.area, clip.source_size, place))
 
 
+class _Directories:
+    """The directories of arrivals."""
+
+    def __init__(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+        self._own: dict[int, str] = {}
+        for some in pieces(list({arrival.item_row for arrival in arrivals})):
+            self._own.update(db.execute(_ITEM_DIRECTORIES.format(items=marks(len(some))), some))
+        self._others = paths.Directories(db)
+        self._others.prepare({arrival.directory for arrival in arrivals if not self._is_own(arrival)})
+
+    def _is_own(self, arrival: Arrival) -> bool:
+        return self._own.get(arrival.item_row) == arrival.directory
+
+    def of(self, arrival: Arrival) -> tuple[int, str]:
+        """Return (id, path as it is on disk) of the directory of an arrival."""
+        return self._others.of_asset(arrival.directory, self._own.get(arrival.item_row))
+
+
+_ITEM_DIRECTORIES = (
+    f"SELECT i.id, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+    "WHERE i.id IN ({items})"
+)
+
+
 def _reserved_as_planned(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: paths.Directories
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
 ) -> bool:
     """Reserve the names that these assets were given when they were planned; True if all had theirs."""
     values = []
-    last: str | None = None
+    item, wanted = 0, ""
     for arrival in arrivals:
-        if arrival.directory != last:
-            last = arrival.directory
-            directory_id, directory = directories.get(last)
-        name = stored_name(arrival.name, last) if directory == last else None
+        if arrival.item_row != item or arrival.directory != wanted:
+            item, wanted = arrival.item_row, arrival.directory
+            directory_id, directory = directories.of(arrival)
+        name = stored_name(arrival.name, wanted) if directory == wanted else None
         values.append((*_proof(arrival), arrival.row, arrival.generation, directory_id, name))
     return not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals)
 
 
 def _reserved_late(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: paths.Directories
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
 ) -> set[int]:
     """Reserve names that became known with the response; return the rows that need a closer look.
 
@@ -172,14 +217,13 @@ def _reserved_late(
     late = {
         arrival.row: arrival
         for arrival in arrivals
-        if nameless.get(arrival.row) == arrival.generation
-        and directories.get(arrival.directory)[1] == arrival.directory
+        if nameless.get(arrival.row) == arrival.generation and directories.of(arrival)[1] == arrival.directory
     }
     taken = paths.own_all(db, [(path_hash(arrival.path), row) for row, arrival in late.items()])
     values = [
         (
             *_proof(arrival),
-            directories.id_of(arrival.directory),
+            directories.of(arrival)[0],
             stored_name(arrival.name, arrival.directory),
             row,
         )
@@ -191,10 +235,10 @@ def _reserved_late(
 
 
 def _reserved(
-    db: sqlite3.Connection, arrival: Arrival, directories: paths.Directories
+    db: sqlite3.Connection, arrival: Arrival, directories: _Directories
 ) -> Arrival | Failure | None:
     """Reserve a name for one arrival: return it, with the name it got; why not; None if it is outdated."""
-    directory_id, directory = directories.get(arrival.directory)
+    directory_id, directory = directories.of(arrival)
     claim = paths.claim(db, arrival.row, directory, arrival.name)
     if claim.failure is not None:
         return claim.failure
@@ -212,7 +256,7 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return what a reservation notes of the file."""
     etag = arrival.etag
     kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
-    return arrival.size, arrival.sha256, kept, arrival.inode, arrival.unproven
+    return arrival.size, arrival.sha256, kept
 
 
 def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
@@ -234,10 +278,11 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
             released,
         )
         db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, inode = NULL, sha256 = NULL, etag = NULL "
+            f"UPDATE assets SET state = {STATE_PENDING}, sha256 = NULL, etag = NULL "
             f"WHERE id = ? AND state = {STATE_RESERVED}",
             released,
         )
+        _forget_inodes(db, [row for (row,) in released])
 
 
 def release_document(db: sqlite3.Connection, item: int) -> None:
@@ -315,7 +360,8 @@ def _record_done(
                 by_run[run].same += was == sha256
                 by_run[run].changed += was != sha256
         at = marks(len(rows))
-        db.execute(f"UPDATE assets SET state = {STATE_DONE}, inode = NULL WHERE id IN ({at})", rows)
+        db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
+        _forget_inodes(db, rows)
         if has_failures:
             db.execute(_HEALED.format(rows=at), rows)
         db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
@@ -339,11 +385,10 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
         found = db.execute(_FAILED, (state_of(failure.failure), failure.row)).fetchone()
         if found is not None:
             put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
+            _forget_inodes(db, [failure.row])
 
 
-_SET_RESERVED = (
-    f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?, unproven = ?"
-)
+_SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
 _RESERVE_PLANNED = (
     f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? "
@@ -369,7 +414,7 @@ _DROP_DOCUMENT = (
     f"AND written = {WRITTEN} AND remaining = 0)"
 )
 _FAILED = (
-    "UPDATE assets SET state = ?, inode = NULL, etag = NULL, sha256 = NULL "
+    "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
     f"WHERE id = ? AND state < {STATE_DONE} RETURNING key"
 )
 

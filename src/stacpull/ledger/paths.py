@@ -10,19 +10,36 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import msgspec
 
-from stacpull.ledger.compact import UNOWNED, true_name
+from stacpull.caches import cached_if_short
+from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.database import marks, pieces
-from stacpull.models import Failure, FailureKind, path_in_dest
+from stacpull.ledger.schema import OWN_DIRECTORY
+from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
+from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import kept_apart, path_hash
 
 _INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096
 _SPELLINGS = 8
+_OF_ITEM = (1 << 47) - 1
+"""The bits of the hash of a directory that a row in `items` has: 6 bytes."""
+_hash = cached_if_short(4096)(path_hash)
+"""For directories: each is hashed several times in a batch."""
+
+IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # not by the index of names of collections
+"""SQL: item `i` of collection `c` has this id; takes `id_values`."""
+IS_IN_DIRECTORY = (
+    "i.id IN (SELECT id FROM items WHERE hash = ? AND directory = 0 UNION ALL "
+    "SELECT one.id FROM directories d JOIN items one ON one.directory = d.id "
+    "WHERE d.hash = ? AND one.directory <> 0)"
+)
+"""SQL: the JSON of item `i` may be in this directory; takes `directory_values`."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -40,8 +57,8 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         path = path_in_dest(directory, wanted)
         index = path_hash(path)
         owner = db.execute(
-            "SELECT a.id, d.path, a.name, a.key FROM paths p JOIN assets a ON a.id = p.asset "
-            "JOIN directories d ON d.id = a.directory WHERE p.hash = ?",
+            f"SELECT a.id, {asset_directory_of()}, a.name, a.key FROM paths p "
+            "JOIN assets a ON a.id = p.asset WHERE p.hash = ?",
             (index,),
         ).fetchone()
         if owner is None or owner[0] == row:
@@ -52,11 +69,56 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
     return Claim(wanted, index, _taken(path))
 
 
+def item_hash(item: ItemId) -> int:
+    """Return the hash by which an item is found: of its directory `<collection>/<item>`, folded.
+
+    Items whose directories some file system holds for one have the same hash; so have a few others by chance.
+    """
+    return _hash(item_directory(item)) & _OF_ITEM
+
+
+def id_values(item: ItemId) -> tuple[int, str, str]:
+    """Return the values of `IS_ITEM`."""
+    return item_hash(item), item.item, item.collection
+
+
+class KnownItem(NamedTuple):
+    """An item that is in the ledger; `directory` is that of its JSON."""
+
+    row: int
+    written: int
+    directory: str
+
+
+def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
+    """Return what the ledger has of an item, None if it does not have it."""
+    found = db.execute(
+        f"SELECT i.id, i.written, {item_directory_of()} FROM items i "
+        f"JOIN collections c ON c.id = i.collection WHERE {IS_ITEM}",
+        id_values(item),
+    ).fetchone()
+    return None if found is None else KnownItem._make(found)
+
+
+def collection_row(db: sqlite3.Connection, name: str, document: bytes | None = None) -> int:
+    """Return the row of a collection, which is added if it is new, with its document if it has none."""
+    row: int = db.execute(
+        "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+        "SET document = coalesce(document, excluded.document) RETURNING id",
+        (name, document),
+    ).fetchone()[0]
+    return row
+
+
+def directory_values(path: str) -> tuple[int, int]:
+    """Return the values of `IS_IN_DIRECTORY`."""
+    return _hash(path) & _OF_ITEM, _hash(path)
+
+
 def path_of(db: sqlite3.Connection, row: int) -> str | None:
     """Return the path that asset `row` owns, None if it owns none."""
     found = db.execute(
-        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory WHERE a.id = ?",
-        (row,),
+        f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a WHERE a.id = ?", (row,)
     ).fetchone()
     return None if found is None else owned_path(*found)
 
@@ -126,15 +188,46 @@ class Directories:
 
     So is a new one from a file of its name that an asset has or will have: a prefix of an object store may
     have both, one after the other.
+
+    The directory `<collection>/<item>` has no row if it is only the item's own (`OWN_DIRECTORY`).
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._cache: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._new_items: dict[int, str] = {}
+        """Directories of the last new items, whose rows may not be there yet."""
 
     def forget(self) -> None:
         """Drop what is remembered (after a transaction was rolled back)."""
         self._cache.clear()
+        self._new_items = {}
+
+    def of_items(self, items: Sequence[ItemId], files: Iterable[int | None] = ()) -> list[tuple[int, str]]:
+        """Return (id, path as it is on disk) of the directory of each of these new items.
+
+        Args:
+            items: The items, which are inserted next.
+            files: Hashes of the paths of files that are planned with them.
+        """
+        plain: dict[int, str] = {}
+        for item in items:
+            path = item_directory(item)
+            if path == f"{item.collection}/{item.item}":
+                plain.setdefault(_hash(path), path)
+        for index, _, path in self._rows(list(plain)):
+            if path != plain[index]:
+                del plain[index]
+        self._new_items = {}
+        self._new_items = self._free(plain, files)
+        return [self._of_item(item_directory(item)) for item in items]
+
+    def of_item(self, item: ItemId, path: str) -> tuple[int, str]:
+        """Return (id, path as it is on disk) of the directory of one new item, which is to be `path`."""
+        return self.of_items([item])[0] if path == item_directory(item) else self.get(path)
+
+    def _of_item(self, path: str) -> tuple[int, str]:
+        return (OWN_DIRECTORY, path) if self._new_items.get(_hash(path)) == path else self.get(path)
 
     def prepare(self, wanted: Iterable[str], files: Iterable[int | None] = ()) -> None:
         """Look up directories, and create those that are new, with a few statements.
@@ -145,38 +238,60 @@ class Directories:
             wanted: Their paths.
             files: Hashes of the paths of files that are planned with them.
         """
-        unknown = {path_hash(path): path for path in wanted if path not in self._cache}
+        unknown = {_hash(path): path for path in wanted if path not in self._cache}
         taken: set[int] = set()
-        for some in pieces(list(unknown)):
-            at = marks(len(some))
-            for index, *found in self._db.execute(f"{_DIRECTORIES} IN ({at})", some):
-                taken.add(index)
-                if found[1] == unknown[index]:
-                    self._keep(found[1], (found[0], found[1]))
-        new = {index: path for index, path in unknown.items() if index not in taken}
-        if not new:
+        for index, row, path in self._rows(list(unknown)):
+            taken.add(index)
+            if path == unknown[index]:
+                self._keep(path, (row, path))
+        free = self._free({index: path for index, path in unknown.items() if index not in taken}, files)
+        if not free:
             return
+        first = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM directories").fetchone()[0]
+        rows = [(first + number, *one) for number, one in enumerate(free.items())]
+        self._db.executemany("INSERT INTO directories VALUES (?, ?, ?)", rows)
+        for row, _, path in rows:
+            self._keep(path, (row, path))
+
+    def _rows(self, hashes: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+        """Yield hash, id and path of the directories with these hashes."""
+        for some in pieces(hashes):
+            yield from self._db.execute(
+                f"SELECT hash, id, path FROM directories WHERE hash IN ({marks(len(some))})", some
+            ).fetchall()
+
+    def _free(self, new: dict[int, str], files: Iterable[int | None]) -> dict[int, str]:
+        """Return those of some directories, by hash, that no item has in another spelling, and no file."""
+        if not new:
+            return new
         above = {path: set(_upward(path)) for path in new.values()}
         every = list(set().union(*above.values()))
         blocked = set(files).intersection(every)
         for some in pieces(every):
             rows = self._db.execute(f"SELECT hash FROM paths WHERE hash IN ({marks(len(some))})", some)
             blocked.update(row[0] for row in rows)
-        free = [(index, path) for index, path in new.items() if not blocked.intersection(above[path])]
-        first = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM directories").fetchone()[0]
-        rows_of = [(first + number, *one) for number, one in enumerate(free)]
-        self._db.executemany("INSERT INTO directories VALUES (?, ?, ?)", rows_of)
-        for number, _, path in rows_of:
-            self._keep(path, (number, path))
+        spelled = self._of_own(list(new))
+        return {
+            index: path
+            for index, path in new.items()
+            if spelled.get(index & _OF_ITEM, path) == path and not blocked.intersection(above[path])
+        }
+
+    def _of_own(self, hashes: Sequence[int]) -> dict[int, str]:
+        """Return the directories that are items' own, by the part of these hashes that `items` has."""
+        found = {index & _OF_ITEM: path for index, path in self._new_items.items()}
+        for some in pieces([index & _OF_ITEM for index in hashes]):
+            found.update(self._db.execute(f"{_OWN} AND i.hash IN ({marks(len(some))})", some))
+        return found
 
     def _keep(self, path: str, found: tuple[int, str]) -> None:
         self._cache[path] = found
         if len(self._cache) > _CACHE:
             self._cache.popitem(last=False)
 
-    def id_of(self, path: str) -> int:
-        """Return the id of directory `path`."""
-        return self.get(path)[0]
+    def of_asset(self, path: str, own: str | None) -> tuple[int, str]:
+        """Return (id, path as it is on disk) of an asset's directory; `own` is that of its item's JSON."""
+        return (OWN_DIRECTORY, path) if path == own else self.get(path)
 
     def get(self, path: str) -> tuple[int, str]:
         """Return (id, path as it is on disk) of directory `path`, making its entry if need be."""
@@ -189,19 +304,21 @@ class Directories:
     def _find(self, path: str) -> tuple[int, str]:
         wanted = path
         while True:
-            index = path_hash(wanted)
-            row = self._db.execute(f"{_DIRECTORIES} = ?", (index,)).fetchone()
-            if row is None:
+            index = _hash(wanted)
+            for _, row, taken in self._rows([index]):
+                if taken == wanted:
+                    return row, wanted
+                break
+            else:
                 file = self._file_above(wanted)
                 if file is not None:
                     wanted = _apart(file) + wanted[len(file) :]
                     continue
-                cursor = self._db.execute(
-                    "INSERT INTO directories(hash, path) VALUES (?, ?)", (index, wanted)
-                )
-                return cursor.lastrowid or 0, wanted
-            if row[2] == wanted:
-                return row[1], wanted
+                if self._of_own([index]).get(index & _OF_ITEM, wanted) == wanted:
+                    cursor = self._db.execute(
+                        "INSERT INTO directories(hash, path) VALUES (?, ?)", (index, wanted)
+                    )
+                    return cursor.lastrowid or 0, wanted
             wanted = _apart(wanted)
 
     def _file_above(self, path: str) -> str | None:
@@ -212,13 +329,16 @@ class Directories:
         return None if row is None else upward[row[0]]
 
 
-_DIRECTORIES = "SELECT hash, id, path FROM directories WHERE hash"
+_OWN = (
+    "SELECT i.hash, c.name || '/' || i.name FROM items i JOIN collections c ON c.id = i.collection "
+    f"WHERE i.directory = {OWN_DIRECTORY}"
+)
 
 
 def _upward(path: str) -> dict[int, str]:
     """Return a directory and those above it, by the hashes of their paths."""
     steps = path.split("/")
-    return {path_hash(found): found for found in map("/".join, accumulate([step] for step in steps))}
+    return {_hash(found): found for found in map("/".join, accumulate([step] for step in steps))}
 
 
 def _apart(directory: str) -> str:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -35,7 +35,7 @@ from msgspec.structs import replace
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
-from stacpull.ledger.compact import UNOWNED, present, stored_name, true_name
+from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, present, stored_name, true_name
 from stacpull.ledger.database import insert_rows, marks, pieces
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
@@ -73,21 +73,23 @@ class Committed(msgspec.Struct):
 
 
 class ItemPlace(NamedTuple):
-    """The item whose assets are planned: its row, id, and own URL."""
+    """The item whose assets are planned: its row, id, own URL, and the directory of its JSON."""
 
     row: int
     id: ItemId
     href: str | None
+    directory: str
 
 
 class Existing(NamedTuple):
-    """The row of an asset that is known. Its place is None where it never got one."""
+    """The row of an asset that is known."""
 
     row: int
     state: int
     generation: int
     run: int
     directory: str | None
+    """None: that of its item, if it has a name."""
     name: str | None
     """As it is stored (`ledger.compact`)."""
     size: int | None
@@ -265,23 +267,26 @@ class AssetPlanner:
                 continue
             if old.unasked:
                 opened.append(_RENEWED)
-            if self._is_lost(asset.key, old):
+            if self._is_lost(place, asset.key, old):
                 opened.append(self._lost(place, asset, old))
             elif self._is_unchanged(asset, old, ask=ask or old.unasked):
                 self._unchanged.append((old, encoded_checksum(asset.checksum)))
             else:
                 opened.append(self._again(place, asset, old, touched=touched or old.unasked))
         if fresh:
-            is_open = self.insert(fresh, self.prepare(fresh)) > 0
+            hashes = self.path_hashes(asset for _, asset in fresh)
+            self.prepare(fresh, hashes)
+            is_open = self.insert(fresh, hashes) > 0
             opened.append(Opened(is_open, fresh_is_change))
         self.fail(place, item.problems, existing)
         return Opened(any(one.any for one in opened), any(one.changed for one in opened))
 
-    def _is_lost(self, key: str, old: Existing) -> bool:
+    def _is_lost(self, item: ItemPlace, key: str, old: Existing) -> bool:
         """Return True if an asset is done and its file is not in DEST any more."""
-        if old.state != STATE_DONE or old.name is None or old.directory is None:
+        if old.state != STATE_DONE or old.name is None:
             return False
-        return not self._is_there(path_in_dest(old.directory, true_name(old.name, old.directory, key)))
+        directory = item.directory if old.directory is None else old.directory
+        return not self._is_there(path_in_dest(directory, true_name(old.name, directory, key)))
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, ask: bool) -> bool:
         """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
@@ -315,7 +320,7 @@ class AssetPlanner:
         """Plan an asset that is open, changed, failed or to be asked about."""
         is_of_other_area = self._is_of_other_area(old)
         if old.state >= STATE_FAILED and not touched and not is_of_other_area:
-            self._locate(asset, old)
+            self._locate(item, asset, old)
             self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.was))
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             return _NOTHING
@@ -332,13 +337,15 @@ class AssetPlanner:
         etag = old.etag if was_done or old.is_asked else None
         was = None if is_lost else old.sha256 or b"" if was_done else old.was
         generation = old.generation + was_done
-        directory, name = self._locate(asset, old)
+        directory, name = self._locate(item, asset, old)
         self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, was))
         self._db.execute(
             f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
-            "inode = NULL, sha256 = NULL, etag = ? WHERE id = ?",
+            "sha256 = NULL, etag = ? WHERE id = ?",
             (self._run, generation, encoded_checksum(asset.checksum), href_hash(asset.href), etag, old.row),
         )
+        if old.state == STATE_RESERVED:
+            self._db.execute("DELETE FROM reservations WHERE asset = ?", (old.row,))
         job = self._job(old.row, item, generation, asset, directory, name)
         if etag is not None and old.size is not None:
             held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
@@ -349,11 +356,12 @@ class AssetPlanner:
         self.committed.jobs.append(job)
         return Opened(old.state >= STATE_DONE, was_done and changed)
 
-    def _locate(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
+    def _locate(self, item: ItemPlace, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
-        if old.directory is not None and old.name is not None and not old.name.startswith(UNOWNED):
-            return old.directory, true_name(old.name, old.directory, asset.key)
-        directory_id, directory = self._directories.get(asset.directory)
+        if old.name is not None and not old.name.startswith(UNOWNED):
+            directory = item.directory if old.directory is None else old.directory
+            return directory, true_name(old.name, directory, asset.key)
+        directory_id, directory = self._directories.of_asset(asset.directory, item.directory)
         name = None if asset.name is None else UNOWNED + asset.name
         self._db.execute(
             "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, name, old.row)
@@ -379,17 +387,15 @@ class AssetPlanner:
 
     # --- new ones ----------------------------------------------------------------------------------------
 
-    def prepare(
-        self, fresh: Sequence[tuple[ItemPlace, Asset]], directories: Sequence[str] = ()
-    ) -> list[int | None]:
-        """Look up or create the directories of new assets, and of the JSON of new items.
+    @staticmethod
+    def path_hashes(assets: Iterable[Asset]) -> list[int | None]:
+        """Return the hash of the path of each of these assets, as far as it is known yet."""
+        return path_hashes((asset.directory, asset.name) for asset in assets)
 
-        Returns:
-            The hash of the path of each asset, as far as it is known yet, for `insert`.
-        """
-        hashes = path_hashes([(asset.directory, asset.name) for _, asset in fresh])
-        self._directories.prepare({*directories, *(asset.directory for _, asset in fresh)}, hashes)
-        return hashes
+    def prepare(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> None:
+        """Look up or create the directories of new assets whose paths have these hashes."""
+        others = {asset.directory for item, asset in fresh if asset.directory != item.directory}
+        self._directories.prepare(others, hashes)
 
     def insert(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> int:
         """Insert rows for new assets, and add their jobs; return how many are open: their name was free."""
@@ -397,12 +403,12 @@ class AssetPlanner:
         opens: list[tuple[object, ...]] = []
         claims: list[tuple[int, int]] = []
         jobs: list[Job] = []
-        last = None
+        last_item = last = None
         for (item, asset), name_hash in zip(fresh, hashes, strict=True):
             name, wanted = asset.name, asset.directory
-            if wanted != last:
-                directory_id, directory = self._directories.get(wanted)
-                last = wanted
+            if item is not last_item or wanted != last:
+                directory_id, directory = self._directories.of_asset(wanted, item.directory)
+                last_item, last = item, wanted
             self._last = row = self._last + 1
             stored = None if name is None else stored_name(name, directory, asset.key)
             if name is not None and name_hash is not None:
@@ -432,7 +438,7 @@ class AssetPlanner:
         """Insert a row for a new asset whose name is taken; return True if only by another spelling."""
         name = job.name or ""
         claim = paths.claim(self._db, job.row, job.directory, name)
-        directory_id = self._directories.id_of(asset.directory)
+        directory_id, _ = self._directories.of_asset(asset.directory, item.directory)
         stored = UNOWNED + name if claim.failure else stored_name(claim.name, job.directory, asset.key)
         state = STATE_FAILED if claim.failure else STATE_PENDING
         self._db.execute(_INSERT_ASSET, self._asset_row(job.row, item, asset, state, directory_id, stored))
@@ -532,9 +538,8 @@ def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
 
 
 _EXISTING = (
-    "SELECT a.item, a.key, a.id, a.state, a.generation, a.run, d.path, a.name, a.size, a.sha256, a.etag, "
-    "a.origin, a.stated, NULL, 0, NULL FROM assets a LEFT JOIN directories d ON d.id = a.directory "
-    "WHERE a.item IN ({items})"
+    f"SELECT a.item, a.key, a.id, a.state, a.generation, a.run, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, "
+    "a.etag, a.origin, a.stated, NULL, 0, NULL FROM assets a WHERE a.item IN ({items})"
 )
 _VERSIONS_BEFORE = (
     "SELECT a.item, a.key, o.was FROM assets a JOIN open_assets o ON o.asset = a.id "

@@ -2,7 +2,7 @@
 
 `Planner.commit` takes a batch of items of one page. The batch that ends a page carries the new position. A
 kill between two batches makes the next start read the page again: it finds its first items planned, and
-counts none twice. Items get their number in the order of the walk here, which is what `--max-items` counts.
+counts none twice.
 
 Items that are new, nearly all of them, are inserted together, with one statement for each table. A known item
 is planned by itself, with what the ledger has of it (`ledger.planned_assets`).
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ import orjson
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
-from stacpull.ledger.compact import HrefForms, href_of
+from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
 from stacpull.ledger.database import marks, pieces, transaction
 from stacpull.ledger.outcomes import put_failure, settle
 from stacpull.ledger.planned_assets import (
@@ -36,7 +35,7 @@ from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, PlannedItem, path_in_dest
-from stacpull.planning.item_plan import item_directory, item_document_path
+from stacpull.planning.item_plan import item_document_path
 from stacpull.redact import Secrets
 
 
@@ -107,7 +106,6 @@ class _Planned(NamedTuple):
     given: ItemRow
     place: ItemPlace
     parent: int | None
-    sequence: int | None
     before: _Known | None
     """None if it is new."""
 
@@ -157,9 +155,6 @@ class Planner:
         """Items that the current batch names and that the ledger has."""
         self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
-        self._next_sequence = (
-            db.execute("SELECT max(sequence) FROM items WHERE run = ?", (run,)).fetchone()[0] or 0
-        ) + 1
 
     def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
         """Return those of `ids` that this run has planned already, as primary or as source items."""
@@ -235,9 +230,15 @@ class Planner:
         planned = [found for row in batch.items if (found := self._planned(row)) is not None]
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
+        hashes = self._assets.path_hashes(asset for one in new for asset in one.given.item.assets)
+        directories = self._directories.of_items([one.place.id for one in new], hashes)
+        new = [
+            one._replace(place=one.place._replace(directory=path))
+            for one, (_, path) in zip(new, directories, strict=True)
+        ]
         fresh = [(one.place, asset) for one in new for asset in one.given.item.assets]
-        hashes = self._assets.prepare(fresh, [item_directory(one.place.id) for one in new])
-        self._insert_items(new)
+        self._assets.prepare(fresh, hashes)
+        self._insert_items(new, [row for row, _ in directories])
         if self._db.execute("SELECT EXISTS (SELECT 1 FROM failures WHERE key = '')").fetchone()[0]:
             self._drop_stand_ins(planned)
             self._db.executemany(
@@ -254,16 +255,12 @@ class Planner:
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _Known]:
         """Return those of `ids` that are in the ledger."""
-        names: defaultdict[str, list[str]] = defaultdict(list)
-        for item in ids:
-            names[item.collection].append(item.item)
+        wanted = set(ids)
         found: dict[ItemId, _Known] = {}
-        for collection, wanted in names.items():
-            row = self._known_collection(collection)
-            for some in pieces(wanted) if row is not None else ():
-                rows = self._db.execute(_FIND.format(marks=marks(len(some))), (row, *some))
-                found |= {ItemId(collection, one[0]): _Known(*one[1:]) for one in rows}
-        return found
+        for some in pieces(list(map(paths.item_hash, wanted))):
+            for collection, name, *rest in self._db.execute(_FIND.format(marks=marks(len(some))), some):
+                found[ItemId(collection, name)] = _Known(*rest)
+        return {item: known for item, known in found.items() if item in wanted}
 
     def _planned(self, given: ItemRow) -> _Planned | None:
         """Give an item its row and number; None if this run has it already: another label item brought it."""
@@ -272,10 +269,8 @@ class Planner:
         if before is not None and before.run == self._run:
             return None
         refuse_twice(item.id, item.assets)
-        committed, sequence = self._assets.committed, None
-        if item.parent is None and not item.of_collection:
-            sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
-            committed.matched += 1
+        committed = self._assets.committed
+        committed.matched += item.parent is None and not item.of_collection
         committed.excluded += len(item.excluded)
         committed.pages += len(item.pages)
         committed.items_new += before is None and not item.of_collection
@@ -284,30 +279,31 @@ class Planner:
         self._known[item.id] = (
             before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
         )
-        place = ItemPlace(row, item.id, item.href)
-        return _Planned(given, place, None if parent is None else parent.row, sequence, before)
+        place = ItemPlace(row, item.id, item.href, "" if before is None else before.directory)
+        return _Planned(given, place, None if parent is None else parent.row, before)
 
     def _new_row(self) -> int:
         """Return the row of the next new item."""
         self._last_item += 1
         return self._last_item
 
-    def _insert_items(self, new: Sequence[_Planned]) -> None:
+    def _insert_items(self, new: Sequence[_Planned], directories: Sequence[int]) -> None:
         """Insert items, open until they are settled."""
-        self._db.executemany(_INSERT_ITEM, [self._item_values(one) for one in new])
+        values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
+        self._db.executemany(_INSERT_ITEM, values)
         documents = [(one.place.row, one.given.document) for one in new if not one.given.item.of_collection]
         self._db.executemany(_PUT_DOCUMENT, documents)
 
-    def _item_values(self, one: _Planned) -> tuple[object, ...]:
+    def _item_values(self, one: _Planned, directory: int) -> tuple[object, ...]:
         item = one.given.item
         return (
             one.place.row,
+            paths.item_hash(item.id),
             self._collection(item.id.collection),
             item.id.item,
             one.parent,
             self._run,
-            one.sequence,
-            self._directories.id_of(item_directory(item.id)),
+            directory,
             *self._href(item.href, item.id),
             item.updated,
             self._run if self._is_walk else None,
@@ -344,7 +340,7 @@ class Planner:
                 self._renew_document(row, one.given.document)
         walk = self._walk_of(before, item.href)
         href = self._href(item.href, item.id)
-        return self._run, one.sequence, one.parent, item.updated, *href, walk, row
+        return self._run, one.parent, item.updated, *href, walk, row
 
     def _leave_unasked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
         """Note the assets of an item that this run leaves out although they may have changed.
@@ -389,17 +385,14 @@ class Planner:
         above = parent.row if parent is not None else None
         if before is None:
             row = self._new_row()
-            values = (
-                *(row, self._collection(failed.id.collection), failed.id.item, above, self._run, None),
-                self._directories.id_of(item_directory(failed.id)),
-                *(*self._href(failed.href, failed.id), None, None),
-            )
+            collection, hashed = self._collection(failed.id.collection), paths.item_hash(failed.id)
+            ((directory, _),) = self._directories.of_items([failed.id])
+            href = self._href(failed.href, failed.id)
+            values = (row, hashed, collection, failed.id.item, above, self._run, directory, *href, None, None)
             self._db.execute(_INSERT_ITEM, values)
         else:
             row = before.row
-            self._db.execute(
-                "UPDATE items SET run = ?, parent = ?, sequence = NULL WHERE id = ?", (self._run, above, row)
-            )
+            self._db.execute("UPDATE items SET run = ?, parent = ? WHERE id = ?", (self._run, above, row))
         self._known[failed.id] = (
             before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
         )
@@ -412,18 +405,9 @@ class Planner:
     # --- what rows hold ----------------------------------------------------------------------------------
 
     def _collection(self, name: str) -> int:
-        found = self._known_collection(name)
-        if found is None:
-            found = self._db.execute("INSERT INTO collections(name) VALUES (?)", (name,)).lastrowid or 0
-        return found
-
-    def _known_collection(self, name: str) -> int | None:
         found = self._collections.get(name)
         if found is None:
-            row = self._db.execute("SELECT id FROM collections WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                return None
-            found = int(row[0])
+            found = paths.collection_row(self._db, name)
             if len(name) <= LONGEST_KEY:
                 self._collections[name] = found
         return found
@@ -502,17 +486,18 @@ class Planner:
 _NOTHING = (None, None, 0, None, "")
 """What a new item has in place of what is known of another."""
 _FIND = (
-    "SELECT i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, d.path FROM items i "
-    "JOIN directories d ON d.id = i.directory WHERE i.collection = ? AND i.name IN ({marks})"
+    "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, "
+    f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+    "WHERE i.hash IN ({marks})"
 )
 _UPDATE_ITEM = (
-    "UPDATE items SET run = ?, sequence = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
+    "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
     "remaining = 1 WHERE id = ?"
 )
 _LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
-    "INSERT INTO items(id, collection, name, parent, run, sequence, directory, href, href_form, updated, "
-    "walk, remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "INSERT INTO items(id, hash, collection, name, parent, run, directory, href, href_form, updated, walk, "
+    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
 _PUT_DOCUMENT = "INSERT OR REPLACE INTO documents VALUES (?, ?)"
 _COUNT_RUN = (

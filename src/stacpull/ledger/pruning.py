@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from stacpull.ledger import paths, runs
-from stacpull.ledger.compact import href_of, true_name
+from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_of, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import settle
@@ -218,8 +218,8 @@ def forget(
 def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
     """Return the paths of the files of an item that are the mirror's own."""
     collection, name, directory, written = db.execute(
-        "SELECT c.name, i.name, d.path, i.written FROM items i JOIN collections c ON c.id = i.collection "
-        "JOIN directories d ON d.id = i.directory WHERE i.id = ?",
+        f"SELECT c.name, i.name, {item_directory_of()}, i.written FROM items i "
+        "JOIN collections c ON c.id = i.collection WHERE i.id = ?",
         (item,),
     ).fetchone()
     file = item_document_path(ItemId(collection, name)).rpartition("/")[2]
@@ -229,8 +229,7 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
 def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
     """Return the paths of its assets; one that never was done has no file, and what is there is not ours."""
     rows = db.execute(
-        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
-        "WHERE a.item = ? AND a.name IS NOT NULL "
+        f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
         f"AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
         (item,),
     )
@@ -370,9 +369,9 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return what these runs left open; not of items that `run` wanted and could not read."""
     rows = db.execute(
-        "SELECT a.id, a.item, a.key, d.path, a.name, a.run, o.was "
+        f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.was "
         "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
-        f"LEFT JOIN directories d ON d.id = a.directory WHERE a.run IN ({_marks(replaced)}) "
+        f"WHERE a.run IN ({_marks(replaced)}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
         "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
         (*replaced, run),

@@ -24,7 +24,16 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from stacpull.ledger import meta, paths, rates, runs
-from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name, true_etag, true_name
+from stacpull.ledger.compact import (
+    HrefForms,
+    asset_directory_of,
+    href_of,
+    item_directory_of,
+    stored_etag,
+    stored_name,
+    true_etag,
+    true_name,
+)
 from stacpull.ledger.database import is_damage, ledger_path, make_private, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.outcomes import put_clip
@@ -140,10 +149,7 @@ class RebuiltLedger:
     def collection(self, name: str, document: bytes | None = None) -> int:
         """Return the row of a collection, added with its document when it is new."""
         if name not in self._collections:
-            cursor = self.db.execute(
-                "INSERT INTO collections(name, document) VALUES (?, ?)", (name, document)
-            )
-            self._collections[name] = cursor.lastrowid or 0
+            self._collections[name] = paths.collection_row(self.db, name, document)
         return self._collections[name]
 
     def claim_file(self, path: str, sha256: bytes) -> None:
@@ -161,22 +167,19 @@ class RebuiltLedger:
 
     def has_item(self, item: ItemId) -> int | None:
         """Return the row of an item, None if it was not added yet."""
-        row = self.db.execute(
-            "SELECT i.id FROM items i JOIN collections c ON c.id = i.collection "
-            "WHERE c.name = ? AND i.name = ?",
-            item,
-        ).fetchone()
-        return None if row is None else row[0]
+        found = paths.find_item(self.db, item)
+        return None if found is None else found.row
 
     def add_item(self, item: FoundItem, path: str | None = None, sources: tuple[str, ...] = ()) -> int:
         """Add an item whose JSON is at `path`, with the paths of its source items' JSON; return its row."""
         written = UNWRITTEN if not item.is_written else WRITTEN if item.sha256 is not None else DAMAGED
         directory = item.directory if item.directory is not None else item_directory(item.id)
         values = (
+            paths.item_hash(item.id),
             self.collection(item.id.collection),
             item.id.item,
             self._run,
-            self._directories.id_of(directory),
+            self._directories.of_item(item.id, directory)[0],
             *self._forms.stored(item.href, item.id.item),
             item.updated,
             written,
@@ -193,7 +196,12 @@ class RebuiltLedger:
     def add_asset(self, item: int, asset: FoundAsset) -> bool:
         """Add an asset of an item; False if its path or its key is taken."""
         directory_path, _, name = asset.path.rpartition("/")
-        directory, placed = self._directories.get(directory_path)
+        (own,) = self.db.execute(
+            f"SELECT {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+            "WHERE i.id = ?",
+            (item,),
+        ).fetchone()
+        directory, placed = self._directories.of_asset(directory_path, own)
         claim = paths.claim(self.db, 0, directory_path, name)
         if claim.failure is not None or claim.name != name or placed != directory_path:
             return False
@@ -215,10 +223,11 @@ class RebuiltLedger:
                 stored_etag(asset.etag) if asset.done else None,
                 asset.etag_origin if asset.done else href_hash(asset.origin or ""),
                 encoded_checksum(asset.checksum),
-                asset.unproven if asset.done else None,
             ),
         ).lastrowid
         paths.own(self.db, row or 0, claim)
+        if asset.done and asset.unproven:
+            self.db.execute("INSERT INTO unproven VALUES (?)", (row,))
         if asset.done and asset.clip is not None:
             put_clip(self.db, row or 0, asset.clip)
         if not asset.done:
@@ -310,18 +319,17 @@ def _sync(path: Path) -> None:
 
 
 _INSERT_ITEM = (
-    "INSERT INTO items(collection, name, run, directory, href, href_form, updated, written, sha256) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO items(hash, collection, name, run, directory, href, href_form, updated, written, sha256) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_ASSET = (
     "INSERT INTO assets(item, key, state, generation, run, directory, name, size, sha256, etag, origin, "
-    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "stated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
     WHERE p.item = items.id AND s.parent <> items.id)
 """
-_NUMBER = "UPDATE items SET sequence = id WHERE parent IS NULL"
 _SETTLE_OWN = """
 UPDATE items SET remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
 """
@@ -331,7 +339,7 @@ UPDATE items SET remaining = remaining
 WHERE id IN (SELECT parent FROM items)
 """
 _RUN = "UPDATE runs SET walk_ended = 1, items_matched = (SELECT count(*) FROM items WHERE parent IS NULL)"
-_DERIVED = (_LINK, _NUMBER, _SETTLE_OWN, _SETTLE_PARENTS, _RUN)
+_DERIVED = (_LINK, _SETTLE_OWN, _SETTLE_PARENTS, _RUN)
 
 
 _AT_ONCE = 512
@@ -339,12 +347,16 @@ _COPIED: dict[str, Sequence[str]] = {
     "collections": ("id", "name", "document"),
     "directories": ("id", "path"),
     "href_forms": ("id", "form"),
-    "items": ("id", "collection", "name", "parent", "href", "href_form", "updated", "written", "sha256"),
+    "items": (
+        *("id", "collection", "name", "parent", "directory"),
+        *("href", "href_form", "updated", "written", "sha256"),
+    ),
     "assets": (
         *("id", "item", "key", "state", "directory", "name"),
-        *("size", "sha256", "etag", "origin", "stated", "unproven"),
+        *("size", "sha256", "etag", "origin", "stated"),
     ),
     "open_assets": ("asset", "was"),
+    "unproven": ("asset",),
 }
 
 
@@ -430,8 +442,8 @@ class Salvage:
         self.spec: RunSpec | None = None
         """What the last mirror was asked for, if that could be read."""
         for table, columns in _COPIED.items():
-            names = ", ".join(columns[1:])
-            db.execute(f"CREATE TEMP TABLE old_{table}({columns[0]} INTEGER PRIMARY KEY, {names})")
+            names = ", ".join([f"{columns[0]} INTEGER PRIMARY KEY", *columns[1:]])
+            db.execute(f"CREATE TEMP TABLE old_{table}({names})")
         db.execute("ALTER TABLE temp.old_assets ADD COLUMN path_hash INTEGER")
         db.execute("CREATE INDEX temp.old_assets_path ON old_assets(path_hash)")
         db.execute("CREATE INDEX temp.old_items_name ON old_items(name)")
@@ -468,8 +480,8 @@ class Salvage:
     def _hash_paths(self) -> None:
         """Note where assets were, by the hash of their path, which not every version keeps beside them."""
         found = self._db.execute(
-            "SELECT a.id, d.path, a.name, a.key FROM temp.old_assets a "
-            "JOIN temp.old_directories d ON d.id = a.directory WHERE a.name IS NOT NULL"
+            f"SELECT a.id, {_OLD_DIRECTORY} AS place, a.name, a.key FROM temp.old_assets a "
+            "WHERE a.name IS NOT NULL AND place IS NOT NULL"
         )
         self._db.execute("BEGIN")
         while rows := found.fetchmany(_AT_ONCE):
@@ -501,7 +513,7 @@ class Salvage:
     def assets_left(self, after: int, limit: int) -> list[tuple[int, OldAsset]]:
         """Return assets (with the rows they had, past `after`) at paths that the new ledger does not have."""
         rows = self._db.execute(
-            f"{_OLD_ASSET.replace('SELECT', 'SELECT a.id,', 1)} AND a.id > ? AND a.path_hash IS NOT NULL "
+            f"{_OLD_ASSET.replace('SELECT', 'SELECT a.id,', 1)} AND a.id > ? "
             "AND a.path_hash NOT IN (SELECT hash FROM main.paths) "
             "ORDER BY a.id LIMIT ?",
             (after, limit),
@@ -521,12 +533,13 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
     return found._replace(name=name, etag=true_etag(found.etag))
 
 
+_OLD_DIRECTORY = asset_directory_of("temp.old_")
 _DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
 _OLD_ASSET = (
-    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.stated, a.unproven, a.origin "
-    "FROM temp.old_assets a JOIN temp.old_directories d ON d.id = a.directory "
-    "LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
-    f"WHERE (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
+    f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, a.stated, "
+    "iif(a.id IN (SELECT asset FROM temp.old_unproven), 1, NULL), a.origin "
+    "FROM temp.old_assets a LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
+    f"WHERE a.path_hash IS NOT NULL AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (
     "SELECT i.id, c.name, i.name, i.parent, "

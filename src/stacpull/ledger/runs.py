@@ -19,7 +19,6 @@ from stacpull.digests import area_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import walk_state
 from stacpull.ledger.database import give_back, transaction
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
@@ -262,7 +261,7 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
     """Return the layout of the last mirror before `run`, None if there was none or it left no file."""
     row = db.execute(
         "SELECT layout FROM runs WHERE id < ? AND kind = 'mirror' "
-        f"AND EXISTS (SELECT 1 FROM asset_counts WHERE state = {STATE_DONE} AND assets > 0) "
+        "AND EXISTS (SELECT 1 FROM counts WHERE done > 0) "
         "ORDER BY id DESC LIMIT 1",
         (run,),
     ).fetchone()
@@ -272,28 +271,19 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     """Return the run's counters by name (`items_announced` may be None)."""
     row = db.execute(f"SELECT {', '.join(_COUNTERS)} FROM runs WHERE id = ?", (run,)).fetchone()
-    done = db.execute("SELECT done FROM item_counts WHERE run = ?", (run,)).fetchone()[0]
+    done = db.execute("SELECT items_done FROM counts WHERE run = ?", (run,)).fetchone()[0]
     return {**dict(zip(_COUNTERS, row, strict=True)), "items_done": done, **asset_counters(db, run)}
 
 
 def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
     """Return the counters of assets by name: those of one run, or of all of them."""
-    rows = db.execute(
-        "SELECT state, sum(assets), sum(bytes) FROM asset_counts WHERE run = ?1 OR ?1 IS NULL GROUP BY state",
+    found = db.execute(
+        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
+        "WHERE run = ?1 OR ?1 IS NULL",
         (run,),
-    )
-    found = dict.fromkeys((STATE_PENDING, STATE_DONE, STATE_FAILED, STATE_MISSING), 0)
-    size = 0
-    for state, assets, in_bytes in rows:
-        found[state] = assets
-        size += in_bytes
-    return {
-        "assets_pending": found[STATE_PENDING],
-        "assets_done": found[STATE_DONE],
-        "assets_failed": found[STATE_FAILED] + found[STATE_MISSING],
-        "assets_missing": found[STATE_MISSING],
-        "bytes_done": size,
-    }
+    ).fetchone()
+    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
+    return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags) -> Run:

@@ -4,8 +4,8 @@ A row of an asset that is done stays small, since there may be eight million of 
 needed while an asset is open (its href, a template of its name) is in `open_assets`, and is deleted when the
 asset is done.
 
-The counters of runs, items and assets are derived: triggers keep `asset_counts` and `item_counts` equal to
-what counting the rows would give. Nothing else changes these two tables.
+The counters of runs, items and assets are derived: triggers keep `counts` equal to what counting the rows
+would give. Nothing else changes that table.
 
 `PRAGMA user_version` is the version of the schema. A ledger of another version is refused.
 """
@@ -38,6 +38,9 @@ WRITTEN_ONCE = 2
 DAMAGED = 3
 """An item's JSON is lost or altered: it is ours, and is written again once the item has been read again."""
 
+OWN_DIRECTORY = 0
+"""In `items.directory`: `<collection>/<name>`. In `assets.directory`: that of its item's JSON."""
+
 OF_SEVERAL = 0
 """In place of the walk that met an item: walks of several sources did, each under a URL of its own."""
 
@@ -58,7 +61,7 @@ class Schema(NamedTuple):
     remedy: str
 
 
-_LEDGER = """
+_TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
 
 CREATE TABLE runs(
@@ -120,23 +123,25 @@ CREATE TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT NOT NULL UNIQUE);   --
 
 CREATE TABLE items(
     id INTEGER PRIMARY KEY,
+    hash INTEGER NOT NULL,                 -- of collection and name (`paths.item_hash`)
     collection INTEGER NOT NULL,
     name TEXT NOT NULL,
     parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
     run INTEGER NOT NULL,                  -- the last run that planned it
     walk INTEGER,                          -- the last `mirror` whose walk met it; NULL: none is known;
                                            -- 0: walks of several sources did, each under a URL of its own
-    sequence INTEGER,                      -- matched items of a run, numbered in the order of the walk
-    directory INTEGER NOT NULL,            -- of its JSON
+    directory INTEGER NOT NULL,            -- of its JSON; 0: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     href_form INTEGER,                     -- in place of href: its form
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
     written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 up to date, 2 outdated, 3 damaged
-    sha256 BLOB,                           -- of its JSON as it was written; NULL: not known
-    UNIQUE (collection, name)
+    sha256 BLOB                            -- of its JSON as it was written; NULL: not known
 );
+CREATE INDEX items_hash ON items(hash);
+CREATE INDEX items_collection ON items(collection);
+CREATE INDEX items_directory ON items(directory) WHERE directory <> 0;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
 CREATE INDEX items_href ON items(href) WHERE href IS NOT NULL;
@@ -153,18 +158,15 @@ CREATE TABLE assets(
     state INTEGER NOT NULL,
     generation INTEGER NOT NULL,
     run INTEGER NOT NULL,                  -- the last run that planned it
-    directory INTEGER,
+    directory INTEGER,                     -- 0: that of its item
     name TEXT,                             -- see `ledger.compact`
     size INTEGER,
     sha256 BLOB,
     etag,                                  -- see below
     origin INTEGER,                        -- hash of the place that it was planned to come from
-    stated BLOB,                           -- checksum that the source states: algorithm, NUL, digest
-    inode INTEGER,                         -- while reserved, unless a file was adopted
-    unproven INTEGER                       -- 1: nothing proved its length, or that it is complete
+    stated BLOB                            -- checksum that the source states: algorithm, NUL, digest
 );
 CREATE INDEX assets_item ON assets(item);
-CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
 -- assets.etag is the validator under which the source is asked (`Validator.kept`): an ETag, else a date.
 --     done      of the bytes in place, at `origin`
 --     pending   of the version before, which is in place: the source is asked if it is still current.
@@ -196,10 +198,23 @@ CREATE TABLE paths(                        -- of the folded path: two assets nev
     asset INTEGER NOT NULL
 );
 
+CREATE TABLE reservations(                 -- of reserved assets, unless a file of the user is adopted
+    asset INTEGER PRIMARY KEY,
+    inode INTEGER NOT NULL                 -- of the part that is renamed
+);
+
+CREATE TABLE unproven(                     -- assets whose length nothing proved, or that they are complete
+    asset INTEGER PRIMARY KEY
+);
+
 CREATE TABLE unasked(                      -- assets that a run left out, whose item had changed:
     asset INTEGER PRIMARY KEY              -- the next run that plans one asks for it
 );
-CREATE TRIGGER forget_unasked AFTER DELETE ON assets BEGIN DELETE FROM unasked WHERE asset = old.id; END;
+CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
+    DELETE FROM unasked WHERE asset = old.id;
+    DELETE FROM reservations WHERE asset = old.id;
+    DELETE FROM unproven WHERE asset = old.id;
+END;
 
 CREATE TABLE failures(
     item INTEGER NOT NULL,
@@ -232,54 +247,84 @@ CREATE TABLE unread(                       -- links of a tree that gave no item
 
 CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- own files that are to be removed
 
-CREATE TABLE asset_counts(                 -- assets of each run, by state; those reserved count as pending
-    run INTEGER NOT NULL, state INTEGER NOT NULL,
-    assets INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0,      -- of those done
-    PRIMARY KEY (run, state)
-) WITHOUT ROWID;
-CREATE TABLE item_counts(                  -- primary items of each run
+CREATE TABLE counts(                       -- of each run
     run INTEGER PRIMARY KEY,
-    items INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0
+    items INTEGER NOT NULL DEFAULT 0, items_done INTEGER NOT NULL DEFAULT 0,    -- primary items
+    pending INTEGER NOT NULL DEFAULT 0,    -- assets, those reserved included
+    done INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,     -- those missing included
+    missing INTEGER NOT NULL DEFAULT 0
 );
-CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN
-    INSERT INTO asset_counts(run, state) VALUES (new.id, 0), (new.id, 2), (new.id, 3), (new.id, 4);
-    INSERT INTO item_counts(run) VALUES (new.id);
-END;
+"""
+
+
+def _count_asset(row: str, sign: str) -> str:
+    """Return the SQL that adds an asset to the counts of its run, or takes it away.
+
+    Args:
+        row: "new" or "old".
+        sign: "+" or "-".
+    """
+    return (
+        f"UPDATE counts SET pending = pending {sign} ({row}.state < 2), "
+        f"done = done {sign} ({row}.state = 2), "
+        f"bytes = bytes {sign} iif({row}.state = 2, coalesce({row}.size, 0), 0), "
+        f"failed = failed {sign} ({row}.state > 2), missing = missing {sign} ({row}.state = 4) "
+        f"WHERE run = {row}.run"
+    )
+
+
+def _count_item(row: str, sign: str) -> str:
+    """Return the SQL that adds an item to the counts of its run, or takes it away."""
+    return (
+        f"UPDATE counts SET items = items {sign} 1, items_done = items_done {sign} {_is_done(row)} "
+        f"WHERE run = {row}.run AND {row}.parent IS NULL"
+    )
+
+
+def _is_done(row: str) -> str:
+    return f"({row}.remaining = 0 AND {row}.failed = 0)"
+
+
+_COUNTERS = f"""
+CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO counts(run) VALUES (new.id); END;
 CREATE TRIGGER asset_inserted AFTER INSERT ON assets BEGIN
-    UPDATE asset_counts SET assets = assets + 1, bytes = bytes + (new.state = 2) * coalesce(new.size, 0)
-        WHERE run = new.run AND state = iif(new.state < 2, 0, new.state);
+    {_count_asset("new", "+")};
 END;
-CREATE TRIGGER asset_updated AFTER UPDATE OF run, state ON assets
-WHEN new.run <> old.run OR (new.state <> old.state AND (new.state > 1 OR old.state > 1)) BEGIN
-    UPDATE asset_counts SET assets = assets - 1, bytes = bytes - (old.state = 2) * coalesce(old.size, 0)
-        WHERE run = old.run AND state = iif(old.state < 2, 0, old.state);
-    UPDATE asset_counts SET assets = assets + 1, bytes = bytes + (new.state = 2) * coalesce(new.size, 0)
-        WHERE run = new.run AND state = iif(new.state < 2, 0, new.state);
-END;
-CREATE TRIGGER asset_deleted AFTER DELETE ON assets BEGIN
-    UPDATE asset_counts SET assets = assets - 1, bytes = bytes - (old.state = 2) * coalesce(old.size, 0)
-        WHERE run = old.run AND state = iif(old.state < 2, 0, old.state);
-END;
-CREATE TRIGGER item_inserted AFTER INSERT ON items WHEN new.parent IS NULL AND new.name <> '' BEGIN
-    UPDATE item_counts SET items = items + 1, done = done + (new.remaining = 0 AND new.failed = 0)
+CREATE TRIGGER asset_updated AFTER UPDATE OF state ON assets
+WHEN new.state <> old.state AND new.run = old.run AND (new.state > 1 OR old.state > 1) BEGIN
+    UPDATE counts SET pending = pending + (new.state < 2) - (old.state < 2),
+        done = done + (new.state = 2) - (old.state = 2),
+        bytes = bytes + iif(new.state = 2, coalesce(new.size, 0), 0)
+            - iif(old.state = 2, coalesce(old.size, 0), 0),
+        failed = failed + (new.state > 2) - (old.state > 2),
+        missing = missing + (new.state = 4) - (old.state = 4)
         WHERE run = new.run;
 END;
-CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, remaining, failed ON items WHEN new.name <> '' BEGIN
-    UPDATE item_counts SET items = items - 1, done = done - (old.remaining = 0 AND old.failed = 0)
-        WHERE run = old.run AND old.parent IS NULL;
-    UPDATE item_counts SET items = items + 1, done = done + (new.remaining = 0 AND new.failed = 0)
-        WHERE run = new.run AND new.parent IS NULL;
+CREATE TRIGGER asset_moved AFTER UPDATE OF run ON assets WHEN new.run <> old.run BEGIN
+    {_count_asset("old", "-")};
+    {_count_asset("new", "+")};
 END;
-CREATE TRIGGER item_deleted AFTER DELETE ON items WHEN old.parent IS NULL AND old.name <> '' BEGIN
-    UPDATE item_counts SET items = items - 1, done = done - (old.remaining = 0 AND old.failed = 0)
-        WHERE run = old.run;
+CREATE TRIGGER asset_deleted AFTER DELETE ON assets BEGIN
+    {_count_asset("old", "-")};
+END;
+CREATE TRIGGER item_inserted AFTER INSERT ON items WHEN new.name <> '' BEGIN
+    {_count_item("new", "+")};
+END;
+CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, remaining, failed ON items
+WHEN new.name <> '' AND (new.run <> old.run OR new.parent IS NOT old.parent
+    OR {_is_done("new")} <> {_is_done("old")}) BEGIN
+    {_count_item("old", "-")};
+    {_count_item("new", "+")};
+END;
+CREATE TRIGGER item_deleted AFTER DELETE ON items WHEN old.name <> '' BEGIN
+    {_count_item("old", "-")};
 END;
 """
 
 LEDGER: Final = Schema(
-    re.sub(r" *--[^\n]*", "", _LEDGER),  # SQLite would keep the comments in every ledger
-    version=15,  # those up to 14 were never released
+    re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would keep the comments in every ledger
+    version=16,  # those up to 15 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

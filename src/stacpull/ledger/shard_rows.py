@@ -11,10 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from stacpull.ledger import rates
-from stacpull.ledger.compact import HrefForms, href_of
+from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
 from stacpull.ledger.database import marks, transaction
 from stacpull.ledger.outcomes import settle
-from stacpull.ledger.paths import Directories, claim, owned_path
+from stacpull.ledger.paths import (
+    IS_ITEM,
+    Directories,
+    claim,
+    collection_row,
+    disown,
+    find_item,
+    id_values,
+    item_hash,
+    owned_path,
+)
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
@@ -48,7 +58,8 @@ class ShardAsset(NamedTuple):
     size: int | None
     sha256: bytes | None
     rest: tuple[object, ...]
-    """etag, origin, stated, unproven."""
+    """etag, origin, stated."""
+    is_unproven: bool
     open: tuple[object, ...] | None
     failure: tuple[object, ...] | None
     clip: tuple[object, ...] | None
@@ -68,7 +79,6 @@ class ShardItem(NamedTuple):
     parent: int | None
     run: int
     walk: int | None
-    sequence: int | None
     directory: str
     href: str | None
     updated: str | None
@@ -123,9 +133,9 @@ def shard_items(shard: sqlite3.Connection) -> Iterator[list[ShardItem]]:
 def _items(shard: sqlite3.Connection, which: str) -> Iterator[list[ShardItem]]:
     after = 0
     while rows := shard.execute(
-        f"SELECT i.id, c.name, i.name, i.parent, i.run, i.walk, i.sequence, d.path, {href_of()}, i.updated, "
-        f"i.written, i.sha256, o.document FROM items i JOIN collections c ON c.id = i.collection "
-        "JOIN directories d ON d.id = i.directory LEFT JOIN documents o ON o.item = i.id "
+        f"SELECT i.id, c.name, i.name, i.parent, i.run, i.walk, {item_directory_of()}, {href_of()}, "
+        "i.updated, i.written, i.sha256, o.document FROM items i JOIN collections c ON c.id = i.collection "
+        "LEFT JOIN documents o ON o.item = i.id "
         f"WHERE i.id > ? AND {which} ORDER BY i.id LIMIT ?",
         (after, _AT_ONCE),
     ).fetchall():
@@ -151,19 +161,21 @@ def _assets(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, list[S
     opened = ", ".join(f"o.{name.strip()}" for name in _OPEN.split(","))
     failed = ", ".join(f"f.{name.strip()}" for name in _FAILURE.split(","))
     rows = shard.execute(
-        "SELECT a.item, a.key, a.state, a.run, d.path, a.name, a.size, a.sha256, a.etag, a.origin, a.stated, "
-        f"a.unproven, {opened}, {failed}, k.area, k.source_size, k.place FROM assets a "
-        "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN clips k ON k.asset = a.id "
+        f"SELECT a.item, a.key, a.state, a.run, {asset_directory_of()}, a.name, a.size, a.sha256, a.etag, "
+        f"a.origin, a.stated, {opened}, {failed}, k.area, k.source_size, k.place, "
+        "a.id IN (SELECT asset FROM unproven) FROM assets a "
+        "LEFT JOIN clips k ON k.asset = a.id "
         "LEFT JOIN open_assets o ON o.asset = a.id LEFT JOIN failures f ON f.item = a.item AND f.key = a.key "
         f"WHERE a.item IN ({marks(len(items))}) ORDER BY a.id",
         items,
     )
     for row in rows:
-        opening, failure, clip = row[12:20], row[20:25], row[25:]
+        opening, failure, clip = row[11:19], row[19:24], row[24:27]
         asset = ShardAsset._make(
             (
                 *row[1:8],
-                row[8:12],
+                row[8:11],
+                bool(row[27]),
                 None if opening[0] is None else opening,
                 None if failure[0] is None else failure,
                 None if clip[0] is None else clip,
@@ -228,11 +240,11 @@ class ShardRows:
         found: dict[ItemId, dict[str, There]] = {}
         for item in items:
             rows = self._db.execute(
-                "SELECT a.key, a.id, a.state, d.path, a.name, a.size, a.sha256, o.was IS NOT NULL "
-                "FROM items i JOIN collections c ON c.id = i.collection JOIN assets a ON a.item = i.id "
-                "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN open_assets o ON o.asset = a.id "
-                "WHERE c.name = ? AND i.name = ?",
-                item.id,
+                f"SELECT a.key, a.id, a.state, {asset_directory_of()}, a.name, a.size, a.sha256, "
+                "o.was IS NOT NULL FROM items i JOIN collections c ON c.id = i.collection "
+                "JOIN assets a ON a.item = i.id LEFT JOIN open_assets o ON o.asset = a.id "
+                f"WHERE {IS_ITEM}",
+                id_values(item.id),
             )
             found[item.id] = {
                 key: There(row, state, owned_path(directory, name, key), size, sha256, bool(replaces))
@@ -242,17 +254,8 @@ class ShardRows:
 
     def written(self, item: ItemId) -> bool:
         """Return True if DEST has the JSON of an item."""
-        found = self._known(item)
-        return found is not None and found[1] != UNWRITTEN
-
-    def _known(self, item: ItemId) -> tuple[int, int] | None:
-        """Return row and `written` of an item that DEST has, None if it does not have it."""
-        found: tuple[int, int] | None = self._db.execute(
-            "SELECT i.id, i.written FROM items i JOIN collections c ON c.id = i.collection "
-            "WHERE c.name = ? AND i.name = ?",
-            item,
-        ).fetchone()
-        return found
+        found = find_item(self._db, item)
+        return found is not None and found.written != UNWRITTEN
 
     def is_free(self, path: str, row: int = 0) -> bool:
         """Return True if no other asset of DEST has that path, or one that differs in case only."""
@@ -283,29 +286,30 @@ class ShardRows:
     def _record(self, placed: Placed) -> tuple[int, bool]:
         """Record an item and its assets; return its row, and True if it is new."""
         item = placed.item
-        row, is_new = self._item(item, document=placed.document)
+        row, directory, is_new = self._item(item, document=placed.document)
         for asset in placed.assets:
-            self._record_asset(row, asset)
+            self._record_asset(row, directory, asset)
         if placed.assets and not is_new:  # its JSON names more files now
             self._db.execute(
                 "UPDATE items SET written = ? WHERE id = ? AND written = ?", (WRITTEN_ONCE, row, WRITTEN)
             )
         return row, is_new
 
-    def _item(self, item: ShardItem, *, document: bool) -> tuple[int, bool]:
-        """Return the row of an item, and True if it is new."""
+    def _item(self, item: ShardItem, *, document: bool) -> tuple[int, str, bool]:
+        """Return the row of an item, the directory of its JSON, and True if it is new."""
         collection = self._collection(item.id.collection)
-        known = self._known(item.id)
+        known = find_item(self._db, item.id)
         if known is not None:
-            return known[0], False
+            return known.row, known.directory, False
+        directory, path = self._directories.of_item(item.id, item.directory)
         href, form = self._forms.stored(item.href, item.id.item)
         walk = item.walk if not item.walk else self._runs.get(item.walk)
         cursor = self._db.execute(
-            "INSERT INTO items(collection, name, parent, run, walk, sequence, directory, href, href_form, "
+            "INSERT INTO items(hash, collection, name, parent, run, walk, directory, href, href_form, "
             "updated, written, sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                collection, item.id.item, self._parent(item), self._runs[item.run], walk, item.sequence,
-                self._directories.id_of(item.directory), href, form, item.updated,
+                item_hash(item.id), collection, item.id.item, self._parent(item), self._runs[item.run], walk,
+                directory, href, form, item.updated,
                 item.written if document else UNWRITTEN, item.sha256 if document else None,
             ),
         )  # fmt: skip
@@ -314,7 +318,7 @@ class ShardRows:
             self._db.execute("INSERT INTO documents VALUES (?, ?)", (row, item.document))
         if item.failure is not None:
             self._put_failure(row, "", item.failure)
-        return row, True
+        return row, path, True
 
     def _parent(self, item: ShardItem) -> int | None:
         """Return the row in DEST of the label item through which an item was reached."""
@@ -324,8 +328,8 @@ class ShardRows:
             "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.id = ?",
             (item.parent,),
         ).fetchone()
-        known = self._known(ItemId._make(parent))
-        return None if known is None else known[0]
+        known = find_item(self._db, ItemId._make(parent))
+        return None if known is None else known.row
 
     def _collection(self, name: str) -> int:
         """Return the row of a collection; the first time, what DEST does not know of it is added."""
@@ -334,16 +338,14 @@ class ShardRows:
             document = self._shard.execute(
                 "SELECT document FROM collections WHERE name = ?", (name,)
             ).fetchone()[0]
-            row = self._db.execute(
-                "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
-                "SET document = coalesce(document, excluded.document) RETURNING id",
-                (name, document),
-            ).fetchone()[0]
-            self._collections[name] = int(row)
-        return int(row)
+            row = self._collections[name] = collection_row(self._db, name, document)
+        return row
 
-    def _record_asset(self, item: int, asset: ShardAsset) -> None:
-        directory = None if asset.directory is None else self._directories.id_of(asset.directory)
+    def _record_asset(self, item: int, own: str, asset: ShardAsset) -> None:
+        """Record an asset of `item`, whose JSON is in `own`."""
+        directory = None
+        if asset.directory is not None:
+            directory, _ = self._directories.of_asset(asset.directory, own)
         found = self._db.execute(
             "SELECT id FROM assets WHERE item = ? AND key = ?", (item, asset.key)
         ).fetchone()
@@ -353,18 +355,18 @@ class ShardRows:
         if found is None:
             row = self._db.execute(
                 "INSERT INTO assets(state, run, directory, name, size, sha256, etag, origin, stated, "
-                "unproven, item, key, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                "item, key, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (*values, item, asset.key),
             ).lastrowid
         else:
             row = found[0]
-            self._db.execute("DELETE FROM paths WHERE asset = ?", (row,))
-            self._db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
-            self._db.execute("DELETE FROM clips WHERE asset = ?", (row,))
+            disown(self._db, row)
+            for table in ("open_assets", "clips", "reservations", "unproven"):
+                self._db.execute(f"DELETE FROM {table} WHERE asset = ?", (row,))
             self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, asset.key))
             self._db.execute(
                 "UPDATE assets SET state = ?, run = ?, directory = ?, name = ?, size = ?, sha256 = ?, "
-                "etag = ?, origin = ?, stated = ?, unproven = ?, inode = NULL WHERE id = ?",
+                "etag = ?, origin = ?, stated = ? WHERE id = ?",
                 (*values, row),
             )
         if asset.path is not None:
@@ -376,6 +378,8 @@ class ShardRows:
             )
         if asset.failure is not None:
             self._put_failure(item, asset.key, asset.failure)
+        if asset.is_unproven:
+            self._db.execute("INSERT INTO unproven VALUES (?)", (row,))
         if asset.clip is not None:
             self._db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, *asset.clip))
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import orjson
 
-from stacpull.ledger import runs, walk_state
-from stacpull.ledger.compact import href_of, name_in, true_name
+from stacpull.ledger import paths, runs, walk_state
+from stacpull.ledger.compact import OTHER_DIRECTORY, href_of, item_directory_of, name_in, true_name
 from stacpull.ledger.database import marks, pieces
-from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
+from stacpull.ledger.schema import (
+    DAMAGED,
+    STATE_DONE,
+    STATE_FAILED,
+    UNWRITTEN,
+    WRITTEN,
+)
 from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile, path_in_dest
 
 if TYPE_CHECKING:
@@ -87,14 +93,14 @@ def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
 
 def unproven(db: sqlite3.Connection) -> int:
     """Return how many assets have a length that nothing proved."""
-    found: int = db.execute("SELECT count(*) FROM assets WHERE unproven = 1").fetchone()[0]
+    found: int = db.execute("SELECT count(*) FROM unproven").fetchone()[0]
     return found
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
     matched, done = db.execute(
-        "SELECT coalesce(sum(items), 0), coalesce(sum(done), 0) FROM item_counts"
+        "SELECT coalesce(sum(items), 0), coalesce(sum(items_done), 0) FROM counts"
     ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
     return {
@@ -124,7 +130,7 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
         "(SELECT sum(retries) FROM runs) AS all_retries, (SELECT items_seen FROM runs WHERE kind = 'mirror' "
         "ORDER BY id DESC LIMIT 1) AS walk_seen FROM runs ORDER BY CASE "
         "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
-        f"AND NOT EXISTS (SELECT 1 FROM asset_counts WHERE state = {STATE_PENDING} AND assets > 0) THEN 0 "
+        "AND NOT EXISTS (SELECT 1 FROM counts WHERE pending > 0) THEN 0 "
         "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
     row = cursor.fetchone()
@@ -138,8 +144,8 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
 def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with what it fetched."""
     cursor = db.execute(
-        "SELECT source, kind, state, started, max(0, coalesce((SELECT sum(assets) FROM asset_counts c "
-        f"WHERE c.run = r.id AND c.state = {STATE_DONE}), 0) - assets_skipped) AS files, "
+        "SELECT source, kind, state, started, max(0, coalesce((SELECT done FROM counts c "
+        "WHERE c.run = r.id), 0) - assets_skipped) AS files, "
         "bytes_fetched AS bytes, seconds, retries FROM runs r ORDER BY id"
     )
     names = [column[0] for column in cursor.description]
@@ -181,10 +187,10 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
 def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
     """Yield the items whose JSON is due; none where the last run was to write none (`--metadata`)."""
     rows = db.execute(
-        f"SELECT c.name, i.name, d.path, {href_of()}, r.updated "
+        f"SELECT c.name, i.name, {item_directory_of()}, {href_of()}, r.updated "
         "FROM (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
-        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
+        "JOIN collections c ON c.id = i.collection "
         f"WHERE r.metadata = 'item' AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
     )
     for collection, name, *rest in rows:
@@ -193,21 +199,18 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
 
 def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
     """Return the keys of the assets that are done, of those of `items` that have any."""
-    names: defaultdict[str, list[str]] = defaultdict(list)
-    for item in items:
-        names[item.collection].append(item.item)
+    wanted = set(items)
     found: defaultdict[ItemId, set[str]] = defaultdict(set)
-    for collection, wanted in names.items():
-        for some in pieces(wanted):
-            for name, key in db.execute(_DONE_KEYS.format(marks=marks(len(some))), (collection, *some)):
-                found[ItemId(collection, name)].add(key)
+    for some in pieces(list(map(paths.item_hash, wanted))):
+        for collection, name, key in db.execute(_DONE_KEYS.format(marks=marks(len(some))), some):
+            if (item := ItemId(collection, name)) in wanted:
+                found[item].add(key)
     return found
 
 
 _DONE_KEYS = (
-    "SELECT i.name, a.key FROM items i JOIN assets a ON a.item = i.id "
-    "WHERE i.collection = (SELECT id FROM collections WHERE name = ?) AND i.name IN ({marks}) "
-    f"AND a.state = {STATE_DONE}"
+    "SELECT c.name, i.name, a.key FROM items i JOIN collections c ON c.id = i.collection "
+    f"JOIN assets a ON a.item = i.id WHERE i.hash IN ({{marks}}) AND a.state = {STATE_DONE}"
 )
 
 
@@ -221,8 +224,8 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
         some = rows[start : start + _ITEMS_AT_ONCE]
         at = marks(len(some))
-        files = _files(db, some)
-        found = db.execute(_RECORDS.format(items=at), some)
+        found = db.execute(_RECORDS.format(items=at), some).fetchall()
+        files = _files(db, {row[0]: row[3] for row in found})
         for row, collection, name, directory, href, document, written, sha256 in found:
             digest = _OF_NOTHING if written == DAMAGED else sha256
             item, is_ours = ItemId(collection, name), written != UNWRITTEN
@@ -230,9 +233,9 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
 
 
 _RECORDS = (
-    f"SELECT i.id, c.name, i.name, d.path, {href_of()}, o.document, i.written, i.sha256 FROM items i "
-    "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
-    "LEFT JOIN documents o ON o.item = i.id WHERE i.id IN ({items})"
+    f"SELECT i.id, c.name, i.name, {item_directory_of()}, {href_of()}, o.document, i.written, i.sha256 "
+    "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
+    "WHERE i.id IN ({items})"
 )
 
 
@@ -254,13 +257,12 @@ def item_and_key(db: sqlite3.Connection, asset: int) -> tuple[int, str]:
 
 def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
     """Return the directory of an item's JSON, relative to DEST, if the mirror has or will have it."""
-    row = db.execute(
-        "SELECT d.path FROM items i JOIN collections c ON c.id = i.collection "
-        "JOIN directories d ON d.id = i.directory WHERE c.name = ? AND i.name = ? "
-        f"AND {_IS_STORED}",
-        (item.collection, item.item),
-    ).fetchone()
-    return None if row is None else row[0]
+    found = paths.find_item(db, item)
+    if found is None:
+        return None
+    waits = "SELECT EXISTS (SELECT 1 FROM documents WHERE item = ?)"
+    is_stored = found.written != UNWRITTEN or db.execute(waits, (found.row,)).fetchone()[0]
+    return found.directory if is_stored else None
 
 
 def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
@@ -274,14 +276,14 @@ def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
     for form, text in forms:
         if (name := name_in(text, href)) is None:
             continue
-        found = db.execute(
-            "SELECT c.name, i.name FROM collections c CROSS JOIN items i "
-            "ON i.collection = c.id AND i.name = ? "
-            f"WHERE i.href_form = ? AND {_IS_STORED} LIMIT 1",
-            (name, form),
-        ).fetchone()
-        if found is not None:
-            break
+        for (collection,) in db.execute("SELECT name FROM collections").fetchall():
+            found = db.execute(
+                "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection "
+                f"WHERE {paths.IS_ITEM} AND i.href_form = ? AND {_IS_STORED}",
+                (*paths.id_values(ItemId(collection, name)), form),
+            ).fetchone()
+            if found is not None:
+                return ItemId(*found)
     return None if found is None else ItemId(*found)
 
 
@@ -298,10 +300,9 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
 
 def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
     """Return the files of the collection's own assets that are in the mirror, by asset key."""
-    row = db.execute(
-        "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, OF_COLLECTION)
-    ).fetchone()
-    return {} if row is None else _files(db, row).get(row[0], {})
+    (name,) = db.execute("SELECT name FROM collections WHERE id = ?", (collection,)).fetchone()
+    found = paths.find_item(db, ItemId(name, OF_COLLECTION))
+    return {} if found is None else _files(db, {found.row: found.directory}).get(found.row, {})
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
@@ -316,7 +317,7 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
     """Yield (item id, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
     return iter(
         db.execute(
-            "SELECT i.name, d.path FROM items i JOIN directories d ON d.id = i.directory "
+            f"SELECT i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
             f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
             (collection,),
         )
@@ -366,20 +367,24 @@ def count_items(db: sqlite3.Connection, collection: int) -> int:
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, d.path, {href_of()}, o.document FROM items i "
+        f"SELECT i.id, c.name, i.name, {item_directory_of()}, {href_of()}, o.document FROM items i "
         "JOIN documents o ON o.item = i.id JOIN collections c ON c.id = i.collection "
-        "JOIN directories d ON d.id = i.directory "
         "WHERE i.collection = ? ORDER BY i.id",
         (collection,),
     )
     for row in rows:
-        yield ItemRecord(
-            row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], _files(db, row[:1]).get(row[0], {})
-        )
+        files = _files(db, {row[0]: row[3]})
+        yield ItemRecord(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], files.get(row[0], {}))
 
 
-def _files(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
-    """Return the files of each of these items that has any, by row and key."""
+def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
+    """Return the files of each of some items that has any, by row and key.
+
+    Args:
+        db: The ledger.
+        directories: The directories of their JSON, by row.
+    """
+    items = list(directories)
     at = marks(len(items))
     clips: dict[int, Clip | None] = {}
     if db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]:
@@ -387,9 +392,10 @@ def _files(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, dict[str, 
         clips = {asset: _clip(*clip) for asset, *clip in rows}
     found: dict[int, dict[str, MirroredFile]] = {}
     last, files = None, {}
-    for item, row, key, path, kept, size, digest in db.execute(_FILES.format(items=at), items):
+    for item, row, key, elsewhere, kept, size, digest in db.execute(_FILES.format(items=at), items):
         if item != last:
             last, files = item, found.setdefault(item, {})
+        path = directories[item] if elsewhere is None else elsewhere
         name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         files[key] = MirroredFile(path_in_dest(path, name), size, sha256, clips.get(row))
@@ -397,8 +403,8 @@ def _files(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, dict[str, 
 
 
 _FILES = (
-    "SELECT a.item, a.id, a.key, d.path, a.name, a.size, a.sha256 FROM assets a "
-    f"JOIN directories d ON d.id = a.directory WHERE a.item IN ({{items}}) AND a.state = {STATE_DONE}"
+    f"SELECT a.item, a.id, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256 FROM assets a "
+    f"WHERE a.item IN ({{items}}) AND a.state = {STATE_DONE}"
 )
 _CLIPS = (
     "SELECT c.asset, c.area, c.source_size, c.place FROM assets a JOIN clips c ON c.asset = a.id "

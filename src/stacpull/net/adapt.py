@@ -296,7 +296,7 @@ def _is_slow(first_byte: float, floor: float) -> bool:
 
 
 def _try_next(search: Search, now: float) -> Search:
-    """Begin the next trial; rest if there is none."""
+    """Begin the next trial, or rest if nothing is left to try."""
     slow = _is_slow(search.first_byte, search.floor)
     for step in range(search.step, 1 + max(search.step, _step_above(search.noise))):
         trial = _trial(search, _STEPS[step], now, slow=slow)

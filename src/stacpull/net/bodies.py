@@ -1,10 +1,19 @@
-"""Bodies of responses, as `Response.read` and `Response.chunks` give them."""
+"""Bodies of responses: read whole or in pieces, too slow, or with a content coding to undo.
+
+API pages are requested with gzip. Assets are requested as they are (`Accept-Encoding: identity`), yet some
+servers send `Content-Encoding: gzip` all the same: a bucket whose objects were stored compressed, a proxy
+that compresses. The coding belongs to the transfer, not to the asset (RFC 9110, 8.4), so it is undone;
+unless the item's own size says that the asset is the compressed file. It is undone piece by piece, so that
+bytes that decode to very many never fill the memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
+from stacpull.models import Failure, FailureKind
 from stacpull.net.connection_errors import too_large
 from stacpull.net.transport import TransferError
 
@@ -66,3 +75,126 @@ async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[
         yield b"".join(pieces)
     if failed is not None:
         raise failed
+
+
+_GZIP_OR_ZLIB = 47  # window bits 15, plus 32: zlib recognises gzip and zlib by itself
+_SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
+_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
+"""`aws-chunked` describes an upload to S3 and not the object, but some servers and SDKs store it."""
+_SLACK = 1 << 20
+"""Bytes that a coded body may have beyond twice its content: much more than gzip ever adds."""
+_STEP = 16 << 10  # zlib copies what follows a member, so many small members in one step take quadratic time
+_PIECE = 1 << 20
+
+
+class CodingError(TransferError):
+    """The coded body breaks off, is damaged, or is much longer than its content."""
+
+
+def coding_of(headers: Mapping[str, str]) -> str | None:
+    """Return the content coding of a response in lower case, or None if it is sent as it is."""
+    stated = headers.get("Content-Encoding")
+    if stated is None:
+        return None
+    codings = (one.strip() for one in stated.lower().split(","))
+    return ", ".join(one for one in codings if one not in _NO_CODINGS) or None
+
+
+def can_decode(coding: str) -> bool:
+    """Return True if `decoded` can undo this coding."""
+    return coding in _SUPPORTED
+
+
+async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+    """Yield the content of a body coded with gzip or deflate, in pieces of at most 1 MiB.
+
+    Args:
+        chunks: The body as it is sent.
+        coding: One that `can_decode` knows.
+
+    Raises:
+        CodingError: TRUNCATED if the stream ends early; CHECKSUM if it is damaged; OVERLONG if it is much
+            longer than its content: empty members without end.
+        TransferError: What `chunks` raises.
+    """
+    inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+    received = produced = 0
+    async for chunk in chunks:
+        for start in range(0, len(chunk), _STEP):
+            rest = chunk[start : start + _STEP]
+            received += len(rest)
+            while rest:
+                if inflater.eof:  # members follow one another (RFC 1952, 2.2)
+                    inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+                piece = _inflate(inflater, rest)
+                produced += len(piece)
+                if piece:
+                    yield piece
+                rest = inflater.unconsumed_tail or inflater.unused_data
+            if received > _SLACK + 2 * produced:
+                message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
+                raise CodingError(Failure(FailureKind.OVERLONG, message))
+    if not inflater.eof:
+        message = f"The {coding} stream breaks off."
+        raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
+
+
+async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
+    """Yield the content of a response whose coding was asked for, as `decoded` does.
+
+    Args:
+        chunks: The body as it is sent.
+        coding: One that `can_decode` knows.
+        host: The host that sent it, for messages.
+
+    Raises:
+        TransferError: SERVER if the coding cannot be undone; TRUNCATED; and what `chunks` raises.
+    """
+    async with aclosing(chunks):
+        try:
+            async for piece in decoded(chunks, coding):
+                yield piece
+        except CodingError as error:
+            if error.failure.kind is FailureKind.TRUNCATED:
+                raise
+            message = f"{host} sent a body whose coding ({coding}) cannot be undone."
+            failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
+            raise TransferError(failure) from error
+
+
+def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
+    """Decode at most 1 MiB of what `data` holds; the rest waits in the inflater."""
+    try:
+        return inflater.decompress(data, _PIECE)
+    except zlib.error as error:
+        message = f"The compressed stream is damaged ({error})."
+        raise CodingError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
+
+
+class Pace:
+    """Whether a response comes too slowly to be worth waiting for.
+
+    A server that sends a byte now and then never stalls, and would keep a worker for days. So bytes are
+    counted over windows of waiting for the network; the time it takes to write does not count.
+
+    Args:
+        least: Bytes a second below which it is too slow; 0 for none.
+        window: Seconds of waiting over which that is judged.
+    """
+
+    __slots__ = ("_bytes", "_least", "_seconds", "_window")
+
+    def __init__(self, least: float, window: float) -> None:
+        self._least = least * window
+        self._window = window
+        self._bytes = 0
+        self._seconds = 0.0
+
+    def is_too_slow(self, seconds: float, size: int) -> bool:
+        """Take in that `size` bytes came after `seconds` of waiting; tell if a window was too slow."""
+        self._bytes += size
+        self._seconds += seconds
+        if self._seconds < self._window:
+            return False
+        came, self._bytes, self._seconds = self._bytes, 0, 0.0
+        return came < self._least

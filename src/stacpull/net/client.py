@@ -23,10 +23,10 @@ from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts, host_of, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
+from stacpull.net.fields import is_whole
 from stacpull.net.gate import Gate, Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.limits import Limits
-from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -94,7 +94,7 @@ class PendingResponse(NamedTuple):
     asked: float
     """When, by the clock of the gate."""
     context: AbstractAsyncContextManager[Response]
-    """What the transport would have given: entering it gives the response, or raises why there is none."""
+    """What the transport would have returned: entering it returns the response, or raises the failure."""
 
 
 class StartedExchange(NamedTuple):
@@ -488,11 +488,7 @@ class Exchange:
                     self._tell(gate, error.failure)
 
     def _tell(self, gate: Gate, failure: Failure) -> None:
-        """Tell the gate what became of a response whose status was fine.
-
-        Raises:
-            CredentialsError: The host answered 50 requests in a row with a page to log in at.
-        """
+        """Tell the gate what became of a response whose status was fine."""
         if failure.kind is FailureKind.REFUSED and self._count_refusal:
             gate.refused(failure.status or _OK)
         else:

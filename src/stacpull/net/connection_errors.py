@@ -40,13 +40,13 @@ def reason_of(error: BaseException | None) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def bad_certificate(error: BaseException, host: str) -> Failure:
+def bad_certificate(error: object, host: str) -> Failure:
     """Return the failure of a certificate that is not trusted, which `error` says."""
     text = getattr(error, "verify_message", "") or "it is not the one that was expected"
     return network_failure(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
 
 
-def tls_failed(error: BaseException, host: str) -> Failure:
+def tls_failed(error: object, host: str) -> Failure:
     """Return the failure of a TLS connection that `error` ended."""
     if getattr(error, "reason", None) in _NOT_TLS:
         message = (
@@ -108,7 +108,7 @@ def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
 
 
 def too_slow(host: str) -> Failure:
-    """Return the failure of a body that comes below the least rate (`net.pace`)."""
+    """Return the failure of a body that comes below the least rate (`net.bodies`)."""
     message = f"{host} sent too few bytes a second (--min-rate)."
     return Failure(FailureKind.STALLED, message, host=host, retryable=True)
 

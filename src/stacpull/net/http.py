@@ -37,16 +37,19 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import read_whole, regrouped
-from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.bodies import Pace, can_decode, coding_of, read_whole, regrouped, undone
 from stacpull.net.connection_errors import too_slow
-from stacpull.net.fields import HeaderFields, joined_fields
-from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.fields import (
+    FIELD_COUNT_LIMIT,
+    FIELD_LIMIT,
+    OVERHEAD_LIMIT,
+    HeaderFields,
+    LengthFilter,
+    joined_fields,
+)
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.pace import Pace
-from stacpull.net.transport import Request, TransferError
-from stacpull.net.user_agent import USER_AGENT
+from stacpull.net.transport import USER_AGENT, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 
@@ -91,7 +94,7 @@ class HttpTransport:
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(proxies() if trust_env else {})
         self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
-        self._lines: dict[tuple[bool, bool, bool], _Line] = {}
+        self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
         """By whether connections go to a proxy, carry one request only, and use TLS."""
         self._trusted: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
@@ -107,9 +110,9 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Close all connections."""
-        lines, self._lines = self._lines, {}
-        for line in lines.values():
-            await line.session.close()
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
@@ -119,13 +122,7 @@ class HttpTransport:
             return await self._send(request, fresh=True)
 
     async def _send(self, request: Request, *, fresh: bool) -> aiohttp.ClientResponse:
-        """Send `request` once; with `fresh` on a new connection in any case.
-
-        Raises:
-            _StaleConnectionError: The connection had carried a request before, and was closed before any
-                byte of a response came.
-            TransferError: Any other failure.
-        """
+        """Send `request` once; with `fresh` on a new connection in any case."""
         proxy: Proxy | None = None
         try:
             url = URL(wire_url(request.url), encoded=True)
@@ -135,9 +132,9 @@ class HttpTransport:
             if proxy is not None:
                 self._refuse_literal(url)
             key = (proxy is not None, fresh, url.scheme == "https")
-            line = self._lines.get(key) or await self._line(key)
+            session = self._sessions.get(key) or await self._session(key)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
-                response = await line.session.request(
+                response = await session.request(
                     request.method,
                     url,
                     headers=_fields(request),
@@ -162,11 +159,7 @@ class HttpTransport:
         return Pace(self._min_rate, self._stall_timeout)
 
     def _refuse_literal(self, url: URL) -> None:
-        """Judge a host that is a literal address; a name is looked up by the proxy.
-
-        Raises:
-            TransferError: ADDRESS.
-        """
+        """Judge a host that is a literal address; a name is looked up by the proxy."""
         host = url.raw_host or ""
         address = literal_address(host)
         reason = None if address is None else self._policy.judge(host, [address])[address]
@@ -174,22 +167,30 @@ class HttpTransport:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
-    async def _line(self, key: tuple[bool, bool, bool]) -> _Line:
-        """Make a session; certificates are read from files, in a thread.
-
-        The connections of a session that is `fresh` carry one request each.
-        """
+    async def _session(self, key: tuple[bool, bool, bool]) -> aiohttp.ClientSession:
+        """Make a session; the connections of one that is `fresh` carry one request each."""
         is_proxied, fresh, is_tls = key
         async with self._opening:
-            if key not in self._lines:
+            if key not in self._sessions:
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
                 context = await self._certificates() if is_tls or is_proxied else True
                 connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
-                self._lines[key] = _Line(self._timeout, connector)
-            return self._lines[key]
+                self._sessions[key] = aiohttp.ClientSession(
+                    connector=connector,
+                    timeout=self._timeout,
+                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    middlewares=(connector.send_once,),
+                    requote_redirect_url=False,
+                    auto_decompress=False,
+                    max_field_size=FIELD_LIMIT,
+                    max_headers=FIELD_COUNT_LIMIT,
+                    read_bufsize=_READ_BUFFER,
+                )
+            return self._sessions[key]
 
     async def _certificates(self) -> ssl.SSLContext:
-        """Return the context of all TLS connections."""
+        """Return the context of all TLS connections; certificates are read from files, in a thread."""
         if self._trusted is None:
             context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
             context.set_alpn_protocols(["http/1.1"])
@@ -197,8 +198,8 @@ class HttpTransport:
         return self._trusted
 
     def _close_idle(self, endpoint: Endpoint) -> None:
-        for line in self._lines.values():
-            line.connector.close_idle(endpoint)
+        for session in self._sessions.values():
+            cast("_Connector", session.connector).close_idle(endpoint)
 
 
 class HttpExchange:
@@ -373,11 +374,7 @@ class _Connector(aiohttp.TCPConnector):
                     protocol.close()
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
-        """Look a host up, and leave out the addresses that the policy refuses.
-
-        Raises:
-            AddressRefusedError: It refuses all of them.
-        """
+        """Look a host up, and leave out the addresses that the policy refuses."""
         found = await super()._resolve_host(host, port, traces=traces)
         reasons = self._policy.judge(host, [one["host"] for one in found])
         allowed = [one for one in found if reasons[one["host"]] is None]
@@ -401,25 +398,6 @@ class _Connector(aiohttp.TCPConnector):
             raise _SentOnceError(error, reused=request in self._on_used) from error
 
 
-class _Line:
-    """A session and its connector: one for direct connections, one for those to a proxy."""
-
-    def __init__(self, timeout: aiohttp.ClientTimeout, connector: _Connector) -> None:
-        self.connector = connector
-        self.session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(connector.send_once,),
-            requote_redirect_url=False,
-            auto_decompress=False,
-            max_field_size=FIELD_LIMIT,
-            max_headers=FIELD_COUNT_LIMIT,
-            read_bufsize=_READ_BUFFER,
-        )
-
-
 class _Proxies:
     """The proxies to use (`proxies`, `no_proxy`), asked once a host."""
 
@@ -431,11 +409,7 @@ class _Proxies:
         return bool(self._proxies)
 
     def of(self, url: URL) -> Proxy | None:
-        """Return the proxy to use for `url`, None for a direct connection.
-
-        Raises:
-            TransferError: The proxy is of a kind that cannot be used.
-        """
+        """Return the proxy to use for `url`, None for a direct connection."""
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
             forget_hosts(self._known)

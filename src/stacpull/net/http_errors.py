@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -66,14 +67,6 @@ def _address_or_connector(error: BaseException, host: str) -> Failure:
     return no_connection(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error, host)
 
 
-def _certificate(error: BaseException, host: str) -> Failure:
-    return bad_certificate(getattr(error, "certificate_error", error), host)
-
-
-def _tls(error: BaseException, host: str) -> Failure:
-    return tls_failed(getattr(error, "os_error", error), host)
-
-
 def _dns(error: BaseException, host: str) -> Failure:
     if isinstance(getattr(error, "os_error", None), AddressRefusedError):
         return _address_or_connector(error, host)
@@ -111,14 +104,6 @@ def unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
     return network_failure(message, host, retryable=False)
 
 
-def _stalled(error: BaseException, host: str) -> Failure:
-    return connecting_stalled(host) if isinstance(error, aiohttp.ConnectionTimeoutError) else stalled(host)
-
-
-def _disconnected(_error: BaseException, host: str) -> Failure:
-    return closed(host, None, free=False)
-
-
 def _answer_began(error: BaseException) -> bool:
     """Tell whether part of a response had come: aiohttp puts what it has parsed where the text would be."""
     return not isinstance(getattr(error, "message", ""), str)
@@ -141,40 +126,45 @@ def _bytes_past_the_end(text: str) -> bool:
     return text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
 
 
-def _payload(_error: BaseException, host: str) -> Failure:
-    return truncated(host)
+def _invalid_url(_error: BaseException, host: str) -> Failure:
+    message = f"The address at {host or 'no host'} is not a valid http URL."
+    return Failure(FailureKind.SCHEME, message, host=host)
 
 
-def _redirect(_error: BaseException, host: str) -> Failure:
-    return Failure(
-        FailureKind.REDIRECT, f"{host} redirects to an address that cannot be followed.", host=host
-    )
-
-
-def _url(_error: BaseException, host: str) -> Failure:
-    return Failure(
-        FailureKind.SCHEME, f"The address at {host or 'no host'} is not a valid http URL.", host=host
-    )
-
-
-def _unknown(error: BaseException, host: str) -> Failure:
-    return network_failure(f"The exchange with {host} failed ({type(error).__name__}).", host)
-
-
-_Translate = Callable[[BaseException, str], Failure]
+_Translate = Callable[[Any, str], Failure]
 _TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
-    ((aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch), _certificate),
-    ((ssl.SSLCertVerificationError,), _certificate),
-    ((aiohttp.ClientSSLError, ssl.SSLError), _tls),
+    (
+        (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch),
+        lambda error, host: bad_certificate(getattr(error, "certificate_error", error), host),
+    ),
+    ((ssl.SSLCertVerificationError,), bad_certificate),
+    (
+        (aiohttp.ClientSSLError, ssl.SSLError),
+        lambda error, host: tls_failed(getattr(error, "os_error", error), host),
+    ),
     ((aiohttp.ClientConnectorDNSError,), _dns),
-    ((aiohttp.TooManyRedirects, aiohttp.RedirectClientError), _redirect),
-    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _url),
+    (
+        (aiohttp.TooManyRedirects, aiohttp.RedirectClientError),
+        lambda _, host: Failure(
+            FailureKind.REDIRECT, f"{host} redirects to an address that cannot be followed.", host=host
+        ),
+    ),
+    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _invalid_url),
     ((aiohttp.ClientConnectorError, AddressRefusedError), _address_or_connector),
-    ((aiohttp.ServerTimeoutError, asyncio.TimeoutError), _stalled),
-    ((aiohttp.ClientConnectionError, aiohttp.UploadAbortedError), _disconnected),
-    ((aiohttp.ClientPayloadError,), _payload),
+    ((aiohttp.ConnectionTimeoutError,), lambda _, host: connecting_stalled(host)),
+    ((aiohttp.ServerTimeoutError, asyncio.TimeoutError), lambda _, host: stalled(host)),
+    (
+        (aiohttp.ClientConnectionError, aiohttp.UploadAbortedError),
+        lambda _, host: closed(host, None, free=False),
+    ),
+    ((aiohttp.ClientPayloadError,), lambda _, host: truncated(host)),
     ((aiohttp.ClientResponseError, HttpProcessingError), _malformed),
-    ((OSError,), _disconnected),
-    ((ValueError,), _url),
-    ((BaseException,), _unknown),
+    ((OSError,), lambda _, host: closed(host, None, free=False)),
+    ((ValueError,), _invalid_url),
+    (
+        (BaseException,),
+        lambda error, host: network_failure(
+            f"The exchange with {host} failed ({type(error).__name__}).", host
+        ),
+    ),
 )

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.json import (
     PAGE_LIMIT,
@@ -77,6 +77,11 @@ class Document(NamedTuple):
     headers: Mapping[str, str]
     values: int = 0
     """An upper bound of the number of JSON values in it."""
+
+    @property
+    def members(self) -> Json:
+        """Its members if it is a JSON object; none if it is another value."""
+        return self.body if isinstance(self.body, dict) else {}
 
     @property
     def weight(self) -> int:
@@ -147,7 +152,7 @@ class ApiReader:
                 password (or another web page, where no document was read before); or a host refused fifty
                 requests in a row.
             SourceError: The document is not JSON (`__cause__` is then the decoder's ValueError); or the host
-                asks not to be called for too long.
+                asks to wait for too long.
         """
         outgoing = _outgoing(request)
         own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
@@ -159,7 +164,7 @@ class ApiReader:
             if error.asks_for_password or (
                 error.is_web_page and _without_query(request.url) != self._answered
             ):
-                text = f"{error.failure.message} It may want a login. {self._how_to_give()}"
+                text = f"{error.failure.message} It may require a login. {self._how_to_give()}"
                 raise CredentialsError(text) from error
             raise SourceError(error.failure.message) from error.__cause__
         except TransferError as error:
@@ -201,12 +206,7 @@ class ApiReader:
             yield response
 
     async def _read(self, outgoing: Request, limit: int, *, one_of_many: bool) -> Document:
-        """Read a document; request it once more if it is not JSON, and twice more if it stalls.
-
-        Raises:
-            _NotJsonError: It was not JSON twice.
-            TransferError, SourceError: As `read`.
-        """
+        """Read a document; request it once more if it is not JSON, and twice more if it stalls."""
         garbled = stalled = 0
 
         async def attempt() -> Document:

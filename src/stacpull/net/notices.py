@@ -10,7 +10,7 @@ from stacpull.events import Notice
 
 
 class HostClosed(msgspec.Struct, frozen=True):
-    """A host asked not to be called for some seconds."""
+    """A host asked to wait for some seconds."""
 
     host: str
     seconds: float
@@ -46,7 +46,7 @@ class NetworkEvents:
         self._report(Notice("debug", sentence))
 
     def closed(self, host: str, seconds: float) -> None:
-        """Report that `host` asked not to be called for `seconds`."""
+        """Report that `host` asked to wait for `seconds`."""
         self._report(HostClosed(host, seconds))
 
     def _report(self, event: NetworkEvent) -> None:

@@ -72,7 +72,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 
 
 class StopRun(msgspec.Struct, frozen=True):
-    """The host asked not to be called for `seconds`, which is too long to wait for."""
+    """The host asked to wait for `seconds`, which is too long to wait for."""
 
     seconds: float
     host: str
@@ -82,10 +82,7 @@ class StopRun(msgspec.Struct, frozen=True):
         when = datetime.fromtimestamp(now + self.seconds, UTC)
         long = self.seconds >= _MINUTES_FROM
         span = f"{self.seconds / 60:.0f} minutes" if long else f"{self.seconds:.0f} seconds"
-        return (
-            f"{self.host or 'The host'} asks not to be called for {span}: "
-            f"resume after {when:%Y-%m-%d %H:%M} UTC."
-        )
+        return f"{self.host or 'The host'} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
 
 
 Decision = Wait | GiveUp | StopRun

@@ -120,7 +120,7 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     part of a secret would not be recognised.
 
     Returns:
-        The reason on one line, short; an empty text if there is none, or if the body is binary.
+        The reason on one line, short; an empty text if the body gives no reason or is binary.
     """
     text = body_prefix.decode("utf-8-sig", "replace")
     found = _json_reason(body_prefix) or _as_text(_xml_reason(text))
@@ -193,7 +193,7 @@ def _seconds(value: str) -> float | None:
 
 
 def moment_of(value: str) -> float | None:
-    """Return the HTTP date `value` (RFC 9110, 5.6.7) in seconds since the epoch, None if it is none."""
+    """Return an HTTP date (RFC 9110, 5.6.7) in seconds since the epoch, None if it cannot be read."""
     from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- slow to import, and seldom needed
 
     try:

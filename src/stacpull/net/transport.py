@@ -13,7 +13,11 @@ from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from stacpull.models import Failure
+import msgspec
+
+from stacpull import __version__
+from stacpull.hosts import host_of
+from stacpull.models import Failure, FailureKind
 
 
 class TransferError(Exception):
@@ -110,3 +114,65 @@ class Rewrites(Protocol):
 def is_framed(headers: Mapping[str, str]) -> bool:
     """Tell if the end of the body shows on the wire: a length, or chunks (RFC 9112, 6.3)."""
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+
+
+USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
+"""Name, version, and where to complain."""
+
+
+_ERROR_LIMIT = 1 << 16
+
+
+class RenamedResponse:
+    """A response under the URL that was requested, where another one was sent."""
+
+    __slots__ = ("_inner", "headers", "status", "url")
+
+    def __init__(self, url: str, inner: Response, headers: Mapping[str, str] | None = None) -> None:
+        self.url = url
+        self._inner = inner
+        self.status = inner.status
+        self.headers = inner.headers if headers is None else headers
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body."""
+        return await self._inner.read(limit)
+
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces."""
+        return self._inner.chunks(size)
+
+
+class BufferedResponse(msgspec.Struct, frozen=True):
+    """A response whose body was read, so that it can be examined and passed on."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: OVERLONG when it exceeds `limit` bytes.
+        """
+        if len(self.body) > limit:
+            host = host_of(self.url)
+            message = f"{host} sent a refusal of more than {limit} bytes."
+            raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host))
+        return self.body
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces."""
+        for start in range(0, len(self.body), size):
+            yield self.body[start : start + size]
+
+
+async def buffered(url: str, response: Response) -> BufferedResponse:
+    """Read a small response whole; a body that is broken or endless counts as empty."""
+    try:
+        body = await response.read(_ERROR_LIMIT)
+    except TransferError:
+        body = b""
+    return BufferedResponse(url, response.status, response.headers, body)

@@ -22,7 +22,6 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from hmac import compare_digest
 from ipaddress import ip_address
@@ -31,6 +30,7 @@ from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
+from msgspec.structs import asdict
 
 from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage

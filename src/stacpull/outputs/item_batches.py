@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -21,11 +22,12 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from stacpull.config.environment import handed_down
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.models import Json
-from stacpull.outputs.mirrored_items import ListedItem, MirrorContents
+from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, read_document
+from stacpull.python_process import python_command, python_environment
 from stacpull.store.inspection import DirectoryFiles
+from stacpull.system import available_processors
 
 ITEMS = 500
 """Items per batch."""
@@ -123,11 +125,6 @@ def _batches(
         yield contents.position, items
 
 
-def available_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _rare_collections() -> Iterator[None]:
     before = gc.get_threshold()
@@ -187,13 +184,11 @@ class BatchWorker:
 
 @contextmanager
 def worker(setup: bytes) -> Iterator[BatchWorker]:
-    """Start a process, which ends with the block. It has no credentials."""
-    start, _ = handed_down()
-    paths = [path or str(Path.cwd()) for path in sys.path]
+    """Start a process, which ends with the block."""
     try:
         process = subprocess.Popen(  # noqa: S603 - this interpreter with a module of stacpull
-            [sys.executable, "-P", "-c", _START],
-            env={**start, "PYTHONPATH": os.pathsep.join(paths)},
+            python_command("-c", _START),
+            env=python_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for this process
@@ -225,13 +220,7 @@ def work() -> None:
     setup = msgspec.msgpack.decode(first, type=_Setup)
     made = _loaded(setup.work, setup.options)
     with DirectoryFiles(Path(os.fsdecode(setup.dest))) as files, suppress(BrokenPipeError):
-
-        def read(path: str) -> bytes | None:
-            try:
-                return files.read(path)
-            except OSError as error:
-                raise DestinationError(f"{files.name}/{path} cannot be read: {error.strerror}.") from error
-
+        read = partial(read_document, files)
         while (data := _read_frame(requests)) is not None:
             try:
                 result = b" " + made(_read(_LIST.decode(data), read))

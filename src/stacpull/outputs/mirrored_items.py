@@ -244,14 +244,23 @@ class MirrorContents:
         Raises:
             DestinationError: The file cannot be read.
         """
-        try:
-            return self.files.read(path)
-        except OSError as error:
-            raise DestinationError(f"{self.files.name}/{path} cannot be read: {error.strerror}.") from error
+        return read_document(self.files, path)
 
     def _collection(self, row: CollectionRow) -> Json:
         stored = self.document(f"{safe_segment(row.name)}/collection.json")
         return stored or {"type": "Collection", "id": row.name}
+
+
+def read_document(files: StoredFiles, path: str) -> bytes | None:
+    """Return what is in the file at `path`, relative to DEST; None if there is none.
+
+    Raises:
+        DestinationError: The file cannot be read.
+    """
+    try:
+        return files.read(path)
+    except OSError as error:
+        raise DestinationError(f"{files.name}/{path} cannot be read: {error.strerror}.") from error
 
 
 def parsed(data: bytes) -> Json | None:

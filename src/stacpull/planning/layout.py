@@ -9,7 +9,6 @@ after the transfer has resolved the href; until then the name is a template, whi
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
+from stacpull.spelling import similar
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
 """The fields with a meaning of their own; any other is a property of the item."""
@@ -120,7 +120,7 @@ class Layout:
         known = {name for document in documents for name in _properties_of(document)}
         for name in self.properties:
             if name not in known:
-                near = difflib.get_close_matches(name, [*FIELDS, *known], n=1)
+                near = similar(name, [*FIELDS, *known])
                 hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_listed()}."
                 text = f"--layout {self.template!r}: {{{name}}} is not a field, and no property of the items"
                 raise UsageError(f"{text}; {hint}")
@@ -332,7 +332,7 @@ def _field(template: str, token: re.Match[str]) -> Field:
     name, *filters = token["field"].split("|")
     if not _NAME.fullmatch(name):
         raise _error(template, token.start(), f"{token.group()} names no field; fields are {_listed()}")
-    near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=_TOO_NEAR)
+    near = similar(name, FIELDS, cutoff=_TOO_NEAR)
     if near and near[0] != name:
         raise _error(template, token.start(), f"{token.group()} is not a field; did you mean {{{near[0]}}}")
     prefixes = []

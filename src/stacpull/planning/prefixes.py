@@ -118,8 +118,8 @@ def with_objects(
 def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
     """Return the asset `key`, last at `href`, as an item read again has it: its own, or a prefix's object.
 
-    An object is still that of the prefix under which its `href` is; if there is none, or it is not known, of
-    the longest that its key begins with.
+    An object is still that of the prefix under which its `href` is; if none fits, or the href is not known,
+    of the longest that its key begins with.
     """
     found = assets.get(key)
     if found is not None:

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 
 def recognised(samples: Sequence[Sample]) -> str | None:
-    """Return a layout that gives every sample its path, None if there is none (or no sample)."""
+    """Return a layout that gives every sample its path, None if no layout does (or there is no sample)."""
     paths = [sample.path.split("/") for sample in samples]
     if not samples or len({len(path) for path in paths}) != 1:
         return None

@@ -77,7 +77,7 @@ def why_not_ready(item: Json, key: str) -> str:
     if status in _UNDER_WAY:
         return f"its item states that it is being prepared (order:status {status})"
     if tier is not None and _ARCHIVED.search(tier):
-        return f"its item says that it is in an archive (storage:tier {tier[:40]})"
+        return f"its item states that it is in an archive (storage:tier {tier[:40]})"
     return ""
 
 

@@ -71,11 +71,7 @@ def _csv_entry(one: PlannedUrl) -> str:
 
 
 def _place(one: PlannedUrl) -> str:
-    """Return the path of an entry for a tool that fetches over http and https.
-
-    Raises:
-        RefusedEntry: The tool cannot fetch it, or the path is not known or not printable.
-    """
+    """Return the path of an entry for a tool that fetches over http and https."""
     if not is_web(one.url):
         raise RefusedEntry("the URL is not http or https")
     if one.path is None:

@@ -18,10 +18,12 @@ import msgspec
 if TYPE_CHECKING:
     from stacpull.clock import Clock
     from stacpull.config.options import Options
+    from stacpull.models import BucketLocation
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
     from stacpull.redact import Secrets
+    from stacpull.store.protocol import RemoteStore, StoredFiles
 
 
 class TransportSetup(msgspec.Struct, frozen=True):
@@ -57,6 +59,11 @@ class Scheme:
             machine: only SOURCE, and documents read from the same scheme, may name it.
         is_object_store: True if the URL is a bucket and a key, and `list_prefix` lists keys.
         has_md5_etags: True if an ETag of 32 hexadecimal digits is the MD5 of the content.
+        is_dest: True if DEST can be a URL of this scheme: a bucket and a prefix. Then it has `open_store` and
+            `open_files`.
+        dest_modules: Modules that a run needs for such a DEST, to be imported while other things are done.
+        dest_variables: Prefixes of the environment variables with credentials for such a DEST. They are sent
+            to the process that stores.
     """
 
     name: str
@@ -66,6 +73,9 @@ class Scheme:
     is_remote: bool = True
     is_object_store: bool = False
     has_md5_etags: bool = False
+    is_dest: bool = False
+    dest_modules: tuple[str, ...] = ()
+    dest_variables: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Scheme {self.name}>"
@@ -114,4 +124,32 @@ class Scheme:
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
+        raise NotImplementedError
+
+    # --- as DEST -----------------------------------------------------------------------------------------
+
+    def located(self, location: BucketLocation) -> BucketLocation:
+        """Return DEST with what the environment states of it, which a later run must not change.
+
+        Raises:
+            CredentialsError: Credentials are named that do not exist.
+        """
+        return location
+
+    def open_store(self, work: Path, location: BucketLocation, *, publishes: bool, own: str) -> RemoteStore:
+        """Open DEST for a run.
+
+        Args:
+            work: The directory of the ledger.
+            location: DEST.
+            publishes: True in the process that publishes.
+            own: The directory of this worker among the parts (`store.own_parts`).
+
+        Raises:
+            DestinationError: The work directory cannot be made or written.
+        """
+        raise NotImplementedError
+
+    def open_files(self, location: BucketLocation) -> StoredFiles:
+        """Open DEST for reading."""
         raise NotImplementedError

@@ -19,7 +19,7 @@ an ItemCollection or a list of items.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ import msgspec
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.coding import CodingError, decoded
+from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import Response, TransferError
@@ -57,49 +57,6 @@ PAGE_ITEMS = 100
 """Items per page, by default."""
 
 
-def _wants(collections: Sequence[str]) -> Callable[[Json], bool]:
-    """Return the test if an item is of one of these collections; without names all are wanted."""
-    names = frozenset(collections)
-    return lambda item: not names or item.get("collection") in names
-
-
-class CollectionLinks:
-    """Where the collections of items are, as the items' own links say."""
-
-    def __init__(self, reader: JsonReader, base: str) -> None:
-        self._reader = reader
-        self._base = base
-        self._urls: dict[str, str] = {}
-
-    def note(self, items: Sequence[Json]) -> None:
-        """Learn from items where their collections are."""
-        for item in items:
-            name = item.get("collection")
-            if not isinstance(name, str) or name in self._urls:
-                continue
-            own = next((href for rel, href in links_of(item) if rel == "self"), self._base)
-            href = next((href for rel, href in links_of(item) if rel == "collection"), None)
-            url = None if href is None else absolute(own, href)
-            if isinstance(url, str):
-                self._urls[name] = url
-
-    async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection, its `self` link where it is.
-
-        Raises:
-            UsageError: No item says where it is.
-            SourceError: It could not be read.
-        """
-        url = self._urls.get(collection_id)
-        if url is None:
-            raise UsageError(f"No item of {self._base} says where the collection {collection_id} is.")
-        document = await read_root(self._reader, url)
-        body = document.body
-        if not isinstance(body, dict) or body.get("id") != collection_id:
-            raise SourceError(f"{url} is not the collection {collection_id}.")
-        return located(without_links(body, "item", "child"), document.url)
-
-
 class ItemsFile:
     """What all sources that are one file of items have in common.
 
@@ -111,26 +68,74 @@ class ItemsFile:
     def __init__(self, url: str, reader: JsonReader) -> None:
         self.url = url
         self._reader = reader
-        self._links = CollectionLinks(reader, url)
-        self._wanted: Callable[[Json], bool] = _wants(())
+        self._wanted: frozenset[str] = frozenset()
+        """The collections whose items are wanted; none for those of all."""
+        self._links: dict[str, str] = {}
+        """Where the collections are, as the items' own links say."""
 
     async def collections(self) -> list[Json]:
         """A file of items holds no collections."""
         raise SourceError(f"{self.url} holds items and no collections: name the catalog they are from.")
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection that an item links to."""
-        return await self._links.collection(collection_id)
+        """Return the document of a collection that an item links to, its `self` link where it is.
+
+        Raises:
+            UsageError: No item says where it is.
+            SourceError: It could not be read.
+        """
+        url = self._links.get(collection_id)
+        if url is None:
+            raise UsageError(f"No item of {self.url} says where the collection {collection_id} is.")
+        document = await read_root(self._reader, url)
+        if document.members.get("id") != collection_id:
+            raise SourceError(f"{url} is not the collection {collection_id}.")
+        return located(without_links(document.members, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the one start; with `-C`, only items of those collections are given out."""
         refuse_split(selection)
-        self._wanted = _wants(selection.collections)
+        self._wanted = frozenset(selection.collections)
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def item(self, href: str) -> Json:
         """Return the item that `href` leads to."""
         return await static_item(self._reader, href)
+
+    def _wants(self, item: Json) -> bool:
+        return not self._wanted or item.get("collection") in self._wanted
+
+    def _note_links(self, items: Sequence[Json]) -> None:
+        """Learn from items where their collections are."""
+        for item in items:
+            name = item.get("collection")
+            if not isinstance(name, str) or name in self._links:
+                continue
+            own = next((href for rel, href in links_of(item) if rel == "self"), self.url)
+            href = next((href for rel, href in links_of(item) if rel == "collection"), None)
+            url = None if href is None else absolute(own, href)
+            if isinstance(url, str):
+                self._links[name] = url
+
+    def _page_of(
+        self,
+        request: PageRequest,
+        features: Iterable[tuple[str, object]],
+        following: PageRequest | None,
+        size: int = 0,
+    ) -> Page:
+        """Return a page of the wanted items; each feature has a name, for one that is not an item."""
+        items, unread = [], []
+        for name, feature in features:
+            item = whole_item(feature)
+            if item is None:
+                unread.append(
+                    Unread(NO_COLLECTION, name, Failure(FailureKind.ITEM, "not an item with an id."))
+                )
+            elif self._wants(item):
+                items.append(item)
+        self._note_links(items)
+        return Page(request, items, following, None, size, unread=tuple(unread))
 
 
 class FeaturesSource(ItemsFile):
@@ -161,32 +166,27 @@ class FeaturesSource(ItemsFile):
             behind = self._page_behind(on_notice)
             size = page_size.items if page_size.fixed else PAGE_ITEMS
             for page in self._stretches(start, size, behind):
-                self._links.note(page.items)
                 yield page
         if behind is not None:
             pages = walk(self._reader, behind, page_size, on_notice)
             async with aclosing(pages):
                 async for page in pages:
-                    self._links.note(page.items)
+                    self._note_links(page.items)
                     yield page
 
     async def _read_anew(self) -> None:
-        """Ask for the document once more.
-
-        Raises:
-            SourceError: It could not be read, or is something else now.
-        """
+        """Ask for the document once more."""
         document = await read_root(self._reader, self._asked)
         if kind_of(document.body) is not kind_of(self._document.body):
             raise SourceError(f"{self.url} has changed: it does not hold items any more.")
         self._document = document
 
     def _features(self) -> list[object]:
-        body = self._document.body
-        if kind_of(body) is DocumentKind.ITEM and isinstance(body, dict):
+        body = self._document.members
+        if kind_of(body) is DocumentKind.ITEM:
             own = self_href(body, local=is_local(self.url))
             return [body if own is not None else located(body, self.url)]
-        features = body.get("features") if isinstance(body, dict) else None
+        features = body.get("features")
         return features if isinstance(features, list) else []
 
     def _stretches(self, start: PageRequest, size: int, behind: PageRequest | None) -> list[Page]:
@@ -201,20 +201,13 @@ class FeaturesSource(ItemsFile):
 
     def _page(self, features: list[object], begin: int, following: PageRequest | None) -> Page:
         request = PageRequest(self.url, after=((begin, ""),) if begin else ())
-        items, unread = [], []
-        for number, feature in enumerate(features, begin + 1):
-            item = whole_item(feature)
-            if item is None:
-                failure = Failure(FailureKind.ITEM, "not an item with an id.")
-                unread.append(Unread(NO_COLLECTION, f"feature {number} of {self.url}", failure))
-            elif self._wanted(item):
-                items.append(item)
-        return Page(request, items, following, None, self._document.bytes, unread=tuple(unread))
+        named = [(f"feature {number} of {self.url}", one) for number, one in enumerate(features, begin + 1)]
+        return self._page_of(request, named, following, self._document.bytes)
 
     def _page_behind(self, on_notice: OnNotice) -> PageRequest | None:
         """Return the request for the page behind the document, if it is one of an API's."""
-        body = self._document.body
-        if kind_of(body) is not DocumentKind.ITEMS or not isinstance(body, dict):
+        body = self._document.members
+        if kind_of(body) is not DocumentKind.ITEMS:
             return None
         if is_local(self.url):
             if any(rel == "next" for rel, _ in links_of(body)):
@@ -322,11 +315,11 @@ class LinesSource(ItemsFile):
                 name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
                 failure = Failure(FailureKind.ITEM, f"{why}.")
                 stretch.unread.append(Unread(NO_COLLECTION, name, failure))
-            elif self._wanted(item):
+            elif self._wants(item):
                 stretch.items.append(item)
 
     def _page(self, request: PageRequest, stretch: _PageLines, following: PageRequest | None) -> Page:
-        self._links.note(stretch.items)
+        self._note_links(stretch.items)
         return Page(request, stretch.items, following, None, stretch.bytes, unread=tuple(stretch.unread))
 
     async def _lines(
@@ -396,11 +389,7 @@ async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], b
 
 
 async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield the content of a gzip file, of one member or several.
-
-    Raises:
-        SourceError: It is damaged, breaks off, or is much longer than its content.
-    """
+    """Yield the content of a gzip file, of one member or several."""
     try:
         async for piece in decoded(chunks, "gzip"):
             yield piece
@@ -409,11 +398,7 @@ async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 
 async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:
-    """Yield lines with their ends, past the first `skipped` bytes.
-
-    Raises:
-        SourceError: A line is too long.
-    """
+    """Yield lines with their ends, past the first `skipped` bytes."""
     rest = b""
     async for piece in chunks:
         chunk = piece

@@ -67,14 +67,6 @@ def _member(name: str, text: str) -> Any:
         return text
 
 
-def _texts(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS):
         raise ValueError
@@ -97,10 +89,10 @@ def _fields(text: str) -> dict[str, list[str]]:
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
-    "bbox": _numbers,
-    "collections": _texts,
+    "bbox": lambda text: [float(part) for part in text.split(",")],
+    "collections": lambda text: text.split(","),
     "fields": _fields,
-    "ids": _texts,
+    "ids": lambda text: text.split(","),
     "limit": _whole,
     "sortby": _order,
 }
@@ -184,7 +176,6 @@ _ITEMS_OF = re.compile(r"/collections/([^/]+)/items/?$")
 _SPOILT = "[object "
 """What a script makes of an object that it joins to a text."""
 
-_MOST_DIGITS = 12
 _MOST_ITEMS = 1 << 63
 """A total from here on is not one: the ledger keeps numbers of 63 bits."""
 
@@ -201,7 +192,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         base: the URL that answered, if redirects led elsewhere: relative links start from it.
 
     Raises:
-        SourceError: The link is none that can be followed (no URL, not http, neither GET nor POST).
+        SourceError: The link cannot be followed (not a URL, not http, neither GET nor POST).
     """
     link = _next_link(page, current.method)
     if link is None:
@@ -326,7 +317,7 @@ def _method(link: Json) -> Literal["GET", "POST"]:
         case "POST":
             return "POST"
         case other:
-            raise SourceError(f"The source wants its next page asked for by {other[:20]}, not GET or POST.")
+            raise SourceError(f"The method of the next page is {other[:20]}, which is neither GET nor POST.")
 
 
 def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:
@@ -386,8 +377,10 @@ def _without(request: PageRequest, name: str) -> PageRequest:
 
 def _whole_number(request: PageRequest, name: str) -> int | None:
     held = (request.body or {}).get(name) if request.method == "POST" else parameter(request.url, name)
-    text = str(held) if isinstance(held, int | str) and not isinstance(held, bool) else ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
+    try:
+        return _whole(str(held))
+    except ValueError:
+        return None
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 The only module of the sources that needs pyarrow. It runs as a process of its own, `python -m
 stacpull.sources.parquet_file DESCRIPTOR`: a file may come from anyone, and there are files on which pyarrow
-ends its process. The process has no credentials and a limit of memory, and what it gives is JSON. Before
-anything is decoded, sizes are checked: those that the footer states, and those in the headers of the pages,
-which are what a decoder believes (https://parquet.apache.org/docs/file-format/).
+ends its process. The process has no credentials and a limit of memory, which also stops a few bytes that
+decode to very many, and what it sends is JSON of bounded size. The sizes that the footer states are checked
+before anything is decoded.
 
     standard input ─▶ {"footer": …} or {"items": …} ─▶ frames of JSON ─▶ standard output
     descriptor: a file with the bytes that a request is about
@@ -12,9 +12,7 @@ which are what a decoder believes (https://parquet.apache.org/docs/file-format/)
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -32,25 +30,17 @@ import shapely
 from stacpull.models import Json
 from stacpull.urls import join
 
-_MEMORY: Final = 2 << 30
-"""Bytes that the process may take."""
+MEMORY: Final = 2 << 30
+"""Bytes that the process may take, half of which the libraries reserve."""
 _COMPRESSED_LIMIT: Final = 512 << 20
 _PLAIN_LIMIT: Final = 4 << 30
 """Bytes of one row group, compressed and decompressed."""
 _ROWS_LIMIT: Final = 4 << 20
 _COLUMNS_LIMIT: Final = 10_000
-_PAGE_LIMIT: Final = 64 << 20
-"""Bytes of one page, decompressed."""
-_LEAST_VALUES, _VALUES_PER_ROW, _VALUES_LIMIT = 1 << 20, 64, 8 << 20
-"""Values of one column in lists: at least so many are allowed, so many per row, and at most so many."""
-_EXPANDED_LIMIT: Final = 1 << 30
-"""Bytes of the values of one column, if all were as long as the longest in its dictionary."""
-_HEADER_LIMIT: Final = 1 << 20
+_ANSWER_LIMIT: Final = 16 << 20
+"""Bytes of JSON in one answer: a larger batch of items is sent in several, a larger item is refused."""
 JSON_TEXT_KEY: Final = b"stacpull:json_text"
 """Metadata of files that `export` writes: `{"columns": [...]}`, the columns that hold JSON text."""
-_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
-_BY_DICTIONARY: Final = frozenset({2, 8})
-"""Encodings PLAIN_DICTIONARY and RLE_DICTIONARY."""
 _MEMBERS: Final = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection",
      "properties"}
@@ -77,44 +67,29 @@ class ParquetFooter(NamedTuple):
     collections: dict[str, Json]
 
 
-def read_footer(file: PartialFile, size: int) -> ParquetFooter:
+def read_footer(path: str, size: int) -> ParquetFooter:
     """Return the footer of a file.
 
     Args:
-        file: Has the bytes of the footer.
+        path: Of a file with the bytes of the footer; others may be holes.
         size: Of the file.
 
     Raises:
         ParquetError: It cannot be decoded, is not of items, or states sizes that are not read.
     """
     try:
-        return _footer(pq.read_metadata(pa.PythonFile(file, "r")), size)
+        return _footer(pq.read_metadata(path), size)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ParquetError(f"its footer cannot be decoded: {_first_line(error)}") from error
 
 
-def check_pages(file: PartialFile, footer: ParquetFooter, number: int) -> None:
-    """Check the pages of a row group before they are decoded.
-
-    Raises:
-        ParquetError: They are larger than what is read, or not what the footer states.
-    """
-    group = footer.metadata.row_group(number)
-    try:
-        for index in range(group.num_columns):
-            column = footer.metadata.schema.column(index)
-            _check_chunk(file, group.column(index), column, number, group.num_rows)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
-
-
 def items_in(
-    file: PartialFile, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
+    path: str, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
 ) -> Iterator[list[Json]]:
     """Yield the items of a row group, up to `most` at a time, their hrefs made absolute.
 
     Args:
-        file: Has the bytes of the row group at their places.
+        path: Of a file with the bytes of the row group; others may be holes.
         footer: Of the file.
         number: Of the row group.
         url: Of the file: relative hrefs start in its directory.
@@ -125,7 +100,7 @@ def items_in(
         ParquetError: It cannot be decoded.
     """
     try:
-        parquet = pq.ParquetFile(file, metadata=footer.metadata, pre_buffer=False)
+        parquet = pq.ParquetFile(path, metadata=footer.metadata, pre_buffer=False)
         passed = 0
         for batch in parquet.iter_batches(most, row_groups=[number], use_threads=False):
             begin = max(0, first - passed)
@@ -134,59 +109,6 @@ def items_in(
                 yield _items(batch.slice(begin), url, footer.json_text)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
-
-
-class PartialFile(io.RawIOBase):
-    """A file of which only one part is there, at its place.
-
-    Args:
-        descriptor: Of a file that holds the part.
-        size: Of the whole file.
-        start: Where the part begins in the whole file.
-    """
-
-    def __init__(self, descriptor: int, size: int, start: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-        self._size = size
-        self._start = start
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place, and return it."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with what is at this place.
-
-        Raises:
-            OSError: That part is not there.
-        """
-        view = memoryview(buffer).cast("B")
-        if self._at >= self._size or not view:
-            return 0
-        if self._at < self._start:
-            raise OSError(f"byte {self._at} is outside of its row group")
-        data = os.pread(self._descriptor, len(view), self._at - self._start)
-        if not data:
-            raise OSError(f"byte {self._at} is outside of its row group")
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 class _WithoutPandas(MetaPathFinder):
@@ -201,42 +123,54 @@ class _WithoutPandas(MetaPathFinder):
 def main(descriptor: int) -> None:
     """Answer requests on standard input until it ends, each with frames: four bytes of length, then JSON.
 
-    `{"footer": [SIZE, START]}` is answered with one frame, and `{"items": [SIZE, START, NUMBER, URL, FIRST,
-    MOST]}` with a frame for each batch and one with null. START is where the part begins that the file holds.
-    A request that fails is answered with `{"error": TEXT}`.
+    `{"footer": [SIZE]}` is answered with one frame, and `{"items": [NUMBER, URL, FIRST, MOST]}` with a frame
+    for each batch and one with null. A request that fails is answered with `{"error": TEXT}`.
     """
     sys.meta_path.insert(0, _WithoutPandas())
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    path = f"/dev/fd/{descriptor}"
     footer: ParquetFooter | None = None
     for line in sys.stdin.buffer:
         request = orjson.loads(line)
         try:
             if "footer" in request:
-                size, start = request["footer"]
-                footer = read_footer(PartialFile(descriptor, size, start), size)
+                footer = read_footer(path, *request["footer"])
                 _answer({"groups": footer.row_groups, "collections": footer.collections})
             elif footer is not None:
-                size, start, number, url, first, most = request["items"]
-                file = PartialFile(descriptor, size, start)
-                check_pages(file, footer, number)
-                for items in items_in(file, footer, number, url, first=first, most=most):
-                    _answer(items)
+                number, url, first, most = request["items"]
+                for items in items_in(path, footer, number, url, first=first, most=most):
+                    _answer_items(items)
                 _answer(None)
         except ParquetError as error:
             _answer({"error": str(error)})
         except MemoryError:
-            _answer({"error": f"decoding it takes more than {_MEMORY:,} bytes of memory"})
+            _answer({"error": f"decoding it takes more than {MEMORY:,} bytes of memory"})
+
+
+def _answer_items(items: list[Json]) -> None:
+    data = _json(items)
+    if len(data) <= _ANSWER_LIMIT:
+        _send(data)
+    elif len(items) == 1:
+        raise ParquetError(f"an item has {len(data):,} bytes of JSON; at most {_ANSWER_LIMIT:,} are read")
+    else:
+        half = len(items) // 2
+        _answer_items(items[:half])
+        _answer_items(items[half:])
 
 
 def _answer(document: Any) -> None:
-    data = orjson.dumps(document, default=_encoded, option=orjson.OPT_NON_STR_KEYS)
+    _send(_json(document))
+
+
+def _json(document: Any) -> bytes:
+    return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _send(data: bytes) -> None:
     sys.stdout.buffer.write(len(data).to_bytes(4, "big") + data)
     sys.stdout.buffer.flush()
-
-
-def _encoded(value: Any) -> Any:
-    return value if value is None else str(value)
 
 
 # --- the footer -------------------------------------------------------------------------------------------
@@ -333,135 +267,6 @@ def _json_of(data: bytes | None) -> Json:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-# --- pages ------------------------------------------------------------------------------------------------
-
-
-def _check_chunk(file: PartialFile, chunk: Any, column: Any, number: int, rows: int) -> None:
-    name = f"the column {chunk.path_in_schema} of row group {number}"
-    is_list = column.max_repetition_level > 0
-    most = min(max(_LEAST_VALUES, _VALUES_PER_ROW * rows), _VALUES_LIMIT) if is_list else rows
-    if not 0 <= chunk.num_values <= most:
-        raise ParquetError(f"{name} has {chunk.num_values:,} values; at most {most:,} are read")
-    at, end = _start(chunk), _start(chunk) + chunk.total_compressed_size
-    values = by_dictionary = longest = 0
-    while at < end and values < chunk.num_values:
-        header, body = _page_header(file, at, name)
-        plain, compressed = header.get(2, -1), header.get(3, -1)
-        if not 0 <= plain <= _PAGE_LIMIT or not 0 <= compressed <= end - body:
-            raise ParquetError(f"a page of {name} has {plain:,} bytes; at most {_PAGE_LIMIT:,} are read")
-        kind = header.get(1)
-        if kind == _DICTIONARY_PAGE:
-            longest = max(longest, _longest(file, chunk, body, compressed, plain))
-        elif kind in (_DATA_PAGE, _DATA_PAGE_V2):
-            page = header.get(5 if kind == _DATA_PAGE else 8, {})
-            values += max(0, page.get(1, 0))
-            if page.get(2 if kind == _DATA_PAGE else 4) in _BY_DICTIONARY:
-                by_dictionary += max(0, page.get(1, 0))
-        at = body + compressed
-    if values > chunk.num_values:
-        raise ParquetError(f"{name} has more values than the footer states")
-    if by_dictionary * longest > _EXPANDED_LIMIT:
-        raise ParquetError(
-            f"{name} would take {by_dictionary * longest:,} bytes; at most {_EXPANDED_LIMIT:,} are read"
-        )
-
-
-def _longest(file: PartialFile, chunk: Any, at: int, compressed: int, plain: int) -> int:
-    """Return the length of the longest value of a dictionary, in bytes."""
-    if chunk.physical_type != "BYTE_ARRAY":
-        return 16
-    file.seek(at)
-    data = file.read(compressed)
-    if chunk.compression != "UNCOMPRESSED":
-        try:
-            data = pa.Codec(chunk.compression.lower()).decompress(data, plain, asbytes=True)
-        except (pa.ArrowException, ValueError, OSError):
-            return plain
-    longest = place = 0
-    while place + 4 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "little")
-        longest, place = max(longest, length), place + 4 + length
-    return min(longest, plain)
-
-
-def _page_header(file: PartialFile, at: int, name: str) -> tuple[dict[int, Any], int]:
-    """Return the fields of a page header by number, and where the page begins."""
-    file.seek(at)
-    data = file.read(1 << 12)
-    try:
-        try:
-            header, length = _struct(data, 0, 0)
-        except IndexError:  # long statistics
-            file.seek(at)
-            header, length = _struct(file.read(_HEADER_LIMIT), 0, 0)
-    except (IndexError, ValueError, RecursionError) as error:
-        raise ParquetError(f"a page header of {name} cannot be decoded") from error
-    return header, at + length
-
-
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """Decode a struct of Thrift's compact protocol; texts and lists are passed over."""
-    if depth > 8:  # noqa: PLR2004 - page headers have three levels
-        raise ValueError("nested too deeply")
-    fields: dict[int, Any] = {}
-    number = 0
-    while data[at]:
-        delta, kind = data[at] >> 4, data[at] & 15
-        at += 1
-        if delta:
-            number += delta
-        else:
-            number, at = _signed(data, at)
-        fields[number], at = _value(data, at, kind, depth)
-    return fields, at + 1
-
-
-def _value(  # noqa: PLR0911 - one return per type
-    data: bytes, at: int, kind: int, depth: int
-) -> tuple[Any, int]:
-    match kind:
-        case 1 | 2:
-            return kind == 1, at
-        case 3:
-            return data[at], at + 1
-        case 4 | 5 | 6:
-            return _signed(data, at)
-        case 7:
-            return None, at + 8
-        case 8:
-            length, at = _unsigned(data, at)
-            return None, at + length
-        case 9 | 10:
-            size, member = data[at] >> 4, data[at] & 15
-            at += 1
-            if size == 15:  # noqa: PLR2004 - the size follows
-                size, at = _unsigned(data, at)
-            for _ in range(size):
-                _, at = (None, at + 1) if member in (1, 2) else _value(data, at, member, depth + 1)
-            return None, at
-        case 12:
-            return _struct(data, at, depth + 1)
-    raise ValueError(f"a field of type {kind}")
-
-
-def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last one
-            return value, at
-        shift += 7
-        if shift > 63:  # noqa: PLR2004 - bits
-            raise ValueError("too long a number")
-
-
-def _signed(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _unsigned(data, at)
-    return (value >> 1) ^ -(value & 1), at
 
 
 # --- rows -------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -29,12 +28,12 @@ import orjson
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.ranges import content_range
+from stacpull.models import Json, Page, PageRequest
+from stacpull.net.fields import content_range
+from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.documents import whole_item
 from stacpull.sources.items_file import ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
@@ -47,6 +46,8 @@ _BREAKS: Final = 5
 """How often in a row a response may break off without a byte having come."""
 _WHOLE_LIMIT: Final = 2 << 30
 """The most bytes of a file that a server sends whole."""
+_SIZE_LIMIT: Final = 1 << 42
+"""The most bytes of a file: temporary files of this size, with holes, are made."""
 _PARTIAL, _UNSATISFIABLE = 206, 416
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first: mostly the whole footer."""
@@ -153,17 +154,9 @@ class ParquetSource(ItemsFile):
     def _page(
         self, request: PageRequest, rows: list[Json], following: PageRequest | None, group: int, first: int
     ) -> Page:
-        items, unread = [], []
-        for number, row in enumerate(rows, first + 1):
-            item = whole_item(row)
-            if item is None:
-                failure = Failure(FailureKind.ITEM, "not an item with an id.")
-                name = f"row {number} of row group {group} of {self.url}"
-                unread.append(Unread(NO_COLLECTION, name, failure))
-            elif self._wanted(item):
-                items.append(item)
-        self._links.note(items)
-        return Page(request, items, following, None, unread=tuple(unread))
+        of_group = f"of row group {group} of {self.url}"
+        named = [(f"row {number} {of_group}", row) for number, row in enumerate(rows, first + 1)]
+        return self._page_of(request, named, following)
 
     async def _known_collections(self) -> dict[str, Json]:
         if self._collections is not None:
@@ -173,11 +166,7 @@ class ParquetSource(ItemsFile):
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[_RemoteParquet]:
-        """Open the file and read its footer.
-
-        Raises:
-            SourceError: It cannot be read, or is not Parquet with items.
-        """
+        """Open the file and read its footer."""
         part = await asyncio.to_thread(tempfile.TemporaryFile)
         try:
             async with _decoder(self.url, part.fileno()) as decoder:
@@ -211,43 +200,31 @@ class _RemoteParquet:
         """True if the server sent the whole file, which the temporary file then holds."""
 
     async def open(self) -> None:
-        """Read the footer.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
+        """Read the footer."""
         end = await self._read_end()
         length = self._footer_size(end)
-        start = 0 if self._is_whole else self._size - max(length, len(end))
         if length > len(end) and not self._is_whole:
-            await self._fetch(start, self._size)
-        footer = await self._decoder.ask("footer", self._size, start)
+            await self._fetch(self._size - length, self._size)
+        elif not self._is_whole:
+            await asyncio.to_thread(self._begin_part, self._size - len(end), end)
+        footer = await self._decoder.ask("footer", self._size)
         self.groups = tuple(_row_group(one) for one in footer["groups"])
         self.collections = footer["collections"]
 
     async def items(self, number: int, first: int, most: int) -> AsyncGenerator[list[Json]]:
-        """Yield the items of a row group from the row `first` on.
-
-        Raises:
-            SourceError: It cannot be read or decoded.
-        """
+        """Yield the items of a row group from the row `first` on."""
         group = self.groups[number]
         if not group.rows:
             return
-        start = 0 if self._is_whole else group.start
         if not self._is_whole:
             await self._fetch(group.start, group.end)
-        items = await self._decoder.ask("items", self._size, start, number, self._url, first, most)
+        items = await self._decoder.ask("items", number, self._url, first, most)
         while items is not None:
             yield items
             items = await self._decoder.answer()
 
     def _footer_size(self, end: bytes) -> int:
-        """Return how many bytes at the end of the file hold the footer, the last eight included.
-
-        Raises:
-            SourceError: The file is not Parquet, or its footer is too large.
-        """
+        """Return how many bytes at the end of the file hold the footer, the last eight included."""
         length = int.from_bytes(end[-8:-4], "little") + _END
         if end[-4:] == _ENCRYPTED:
             raise _unreadable(self._url, "it is an encrypted Parquet file")
@@ -273,6 +250,8 @@ class _RemoteParquet:
                     found = content_range(response.headers)
                     if not self._is_whole and (found.total is None or found.end != found.total - 1):
                         raise _unreadable(self._url, "its server does not state its size")
+                    if (found.total or 0) > _SIZE_LIMIT:
+                        raise _unreadable(self._url, f"it has more than {_SIZE_LIMIT:,} bytes")
                     self._size = size if found.total is None or self._is_whole else found.total
                     self.version = _version(response, self._size)
                     return await asyncio.to_thread(_end_of, self._part)
@@ -283,7 +262,8 @@ class _RemoteParquet:
 
     async def _keep(self, response: Response) -> int:
         """Write a body to the temporary file; return its size."""
-        await asyncio.to_thread(_clear, self._part)
+        await asyncio.to_thread(self._part.seek, 0)
+        await asyncio.to_thread(self._part.truncate)
         size = 0
         async for chunk in response.chunks(_CHUNK):
             size += len(chunk)
@@ -294,12 +274,8 @@ class _RemoteParquet:
         return size
 
     async def _fetch(self, start: int, end: int) -> None:
-        """Read the bytes from `start` up to `end` into the temporary file, over as many requests as needed.
-
-        Raises:
-            SourceError: They cannot be read, or the file has changed.
-        """
-        await asyncio.to_thread(_clear, self._part)
+        """Read the bytes from `start` up to `end` into the temporary file, in as many requests as needed."""
+        await asyncio.to_thread(self._begin_part, start)
         at, breaks = start, 0
         while at < end:
             try:
@@ -319,12 +295,16 @@ class _RemoteParquet:
                 raise SourceError(f"{self._url} could not be read: its server sends less than it states.")
         await asyncio.to_thread(self._part.flush)
 
-    def _refuse_change(self, response: Response, start: int) -> None:
-        """Refuse a response that is not the part of this version that begins at `start`.
+    def _begin_part(self, start: int, data: bytes = b"") -> None:
+        """Empty the temporary file, and continue at `start`: what is not read is a hole in it."""
+        self._part.truncate(0)
+        self._part.truncate(self._size)
+        self._part.seek(start)
+        self._part.write(data)
+        self._part.flush()
 
-        Raises:
-            SourceError: It is another one.
-        """
+    def _refuse_change(self, response: Response, start: int) -> None:
+        """Refuse a response that is not the part of this version that begins at `start`."""
         found = content_range(response.headers)
         is_same = found.total is not None and _version(response, found.total) == self.version
         if response.status != _PARTIAL or found.start != start or not is_same:
@@ -360,11 +340,7 @@ class _Decoder:
         self._process = process
 
     async def ask(self, operation: str, *arguments: object) -> Any:
-        """Send a request, and return the first answer.
-
-        Raises:
-            SourceError: The file cannot be decoded.
-        """
+        """Send a request, and return the first answer."""
         if self._process.stdin is not None:
             self._process.stdin.write(orjson.dumps({operation: arguments}) + b"\n")
             with suppress(ConnectionError):
@@ -372,17 +348,15 @@ class _Decoder:
         return await self.answer()
 
     async def answer(self) -> Any:
-        """Return the next answer.
-
-        Raises:
-            SourceError: The file cannot be decoded.
-        """
+        """Return the next answer."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")
-            found = orjson.loads(await self._process.stdout.readexactly(size))
+            found = decode(await self._process.stdout.readexactly(size)).value
         except asyncio.IncompleteReadError as error:
-            raise _unreadable(self._url, "decoding it fails") from error
+            raise _unreadable(self._url, "decoding it fails, or takes too much memory") from error
+        except TooManyValuesError as error:
+            raise _unreadable(self._url, f"its items have {error}") from error
         if isinstance(found, dict) and "error" in found:
             raise _unreadable(self._url, str(found["error"]))
         return found
@@ -392,14 +366,14 @@ class _Decoder:
 async def _decoder(url: str, descriptor: int) -> AsyncIterator[_Decoder]:
     """Start the process that decodes; it has no credentials, and ends with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "stacpull.sources.parquet_file", str(descriptor),
+        *python_command("-m", "stacpull.sources.parquet_file", str(descriptor)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=python_environment(),
         pass_fds=(descriptor,),
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         yield _Decoder(url, process)
     finally:
@@ -415,11 +389,6 @@ def _unreadable(url: str, why: str) -> SourceError:
 def _version(response: Response, size: int) -> str:
     mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     return f"{size} {mark}"
-
-
-def _clear(file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
 
 
 def _end_of(file: BinaryIO) -> bytes:

@@ -295,7 +295,7 @@ async def walk_verified(
             raise SourceError(f"{error} {hint}") from error.__cause__
         doubt = f"it fails when asked to filter ({error})"
     if doubt is not None:
-        text = f"The source says that it can filter, but {doubt}: walking everything and filtering here."
+        text = f"The source states that it can filter, but {doubt}: walking everything and filtering here."
         on_notice(Notice("warning", text))
         async with aclosing(walk(reader, query.plain, size, on_notice, home=home)) as everything:
             async for page in everything:
@@ -329,6 +329,5 @@ async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
 
 
 async def _features(reader: JsonReader, request: PageRequest) -> list[Json]:
-    body = (await reader.read(with_limit(request, _PROBED))).body
-    found = body.get("features") if isinstance(body, dict) else None
+    found = (await reader.read(with_limit(request, _PROBED))).members.get("features")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

@@ -111,7 +111,7 @@ class Source(Protocol):
         """Return the document of one collection.
 
         Raises:
-            UsageError: There is none of that id.
+            UsageError: The source has no collection of that id.
             SourceError: It could not be read.
         """
         ...

@@ -119,7 +119,7 @@ def split_credentials(source: str) -> SourceUrl:
     `…/items` URL, where it is the position of a page.
 
     Raises:
-        UsageError: It looks like a URL, and is none.
+        UsageError: It looks like a URL, but is not a valid one.
     """
     try:
         parts = urlsplit(source)

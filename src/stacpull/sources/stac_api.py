@@ -2,18 +2,21 @@
 
 Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
 `/collections/X/items`, `/collections/X/items/Y`. The query of an `…/items` or `…/search` URL is the user's
-own, and is kept on every page. The selection is pushed down to the API's item search, or to `…/items` if
-there is no search (`push_down`).
+own, and is kept on every page.
+
+The selection is pushed down to the API's item search, or to `…/items` if there is no search. An API is asked
+for its capabilities only if there is something to push down, and once. A capability that cannot be read
+counts as not offered: the walk itself reports what is wrong.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import AsyncGenerator, Iterable
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
 from urllib.parse import quote
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.events import Notice
 from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
@@ -21,35 +24,49 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_item
+from stacpull.sources.pages import walk
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
-from stacpull.sources.push_down import PushDown
-from stacpull.sources.search_query import Capabilities, SearchEndpoint, items_endpoint, search_endpoint
+from stacpull.sources.search_query import (
+    NO_CAPABILITIES,
+    Capabilities,
+    SearchEndpoint,
+    SearchQuery,
+    capabilities_of,
+    ids_members,
+    items_endpoint,
+    members,
+    search_endpoint,
+    walk_verified,
+)
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
-from stacpull.sources.time_split import period_of_collection
+from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
+from stacpull.spelling import similar
 from stacpull.urls import parameter, set_parameter
 
 _MOST_NAMED = 40
 """Collections that a message lists; for more it names `stacpull collections`."""
 
+Walk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
-class ApiSource:
-    """A STAC API, or one collection of it."""
+
+class StacApi:
+    """What the sources in a STAC API have in common: its collections, its queries, and their walks."""
 
     def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
         """Make a source of `url`, a URL without credentials; `landing` is the landing page, if known."""
         self.url = url
         self._place = api_place(url)
         self._reader = reader
-        self._push_down = PushDown(reader, self._place.root, url, landing)
-        self._most_items = limit_of(PageRequest(url)) if self._place.items else None
+        self._landing = landing
+        self._capabilities: Capabilities | None = None
+        has_limit = self._place.items or self._place.search
+        self._most_items = limit_of(PageRequest(url)) if has_limit else None
         self._read_before: dict[str, Json] = {}
-
-    async def collections(self) -> list[Json]:
-        """Return the collections of the API, over all pages of the list; or the one that is named."""
-        if self._place.collection is not None:
-            return [await self.collection(self._place.collection)]
-        return await self._all_collections()
+        self._walks: list[tuple[Callable[[PageRequest], bool], Walk]] = []
+        """How queries are walked; each with the test of the request that it begins or continues with."""
+        self._unsplit: list[tuple[PageRequest, Notice]] = []
+        """The first requests of walks that could not be split, and why."""
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, read once."""
@@ -67,28 +84,16 @@ class ApiSource:
         self._read_before[collection_id] = document.body
         return document.body
 
-    async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per collection that `selection` asks for, in the order asked."""
-        if self._place.collection is not None:
-            self._check_only(self._place.collection, selection)
-            return await self._starts([self._place.collection], selection)
-        if selection.collections:
-            asked = list(dict.fromkeys(selection.collections))
-            for name in asked:
-                await self.collection(name)
-            return await self._starts(asked, selection)
-        names = _names(await self._all_collections())
-        if not selection.all_collections:
-            raise UsageError(
-                f"Name a collection with -C, or use --all-collections (in Python: collections=..., "
-                f"all_collections=True); {_listing(names)}"
-            )
-        return await self._starts(names, selection)
-
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
         """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for."""
         size = page_size.at_most(self._most_items)
-        return self._push_down.pages(start, size, on_notice)
+        for first, notice in self._unsplit:
+            if first == start:
+                on_notice(notice)
+        for is_of, walked in self._walks:
+            if is_of(start):
+                return walked(start, size, on_notice)
+        return walk(self._reader, start, size, on_notice, home=self.url)
 
     async def item(self, href: str) -> Json:
         """Return the item that `href` leads to, of this API or of another."""
@@ -96,71 +101,6 @@ class ApiSource:
 
     def _collection_url(self, collection_id: str) -> str:
         return f"{self._place.root}/collections/{quote(collection_id, safe='')}"
-
-    async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
-        """Return one start per collection; of those that have the ids asked for, if that can be found out."""
-        narrow = narrowing(selection)
-        split = selection.split_walk > 1
-        if split and not selection.push_down:
-            raise UsageError("--split-walk asks the source for parts of time: leave --no-push-down out.")
-        push_down = self._push_down
-        capabilities = await (push_down.all_capabilities() if split else push_down.capabilities(narrow))
-        if capabilities.search and narrow.ids and not self._place.items:
-            everywhere = () if selection.all_collections else tuple(names)
-            having = await self._push_down.with_ids(narrow.ids, self._search(everywhere, capabilities))
-            if having is not None:
-                return [
-                    WalkStart(
-                        name,
-                        self._push_down.first_by_ids(
-                            narrow, self._search((name,), capabilities), self._plain(name)
-                        ),
-                    )
-                    for name in names
-                    if name in having
-                ]
-        if split:
-            return [
-                WalkStart(name, await self._first_of_split(name, narrow, capabilities, selection.split_walk))
-                for name in names
-            ]
-        return [WalkStart(name, self._first(name, narrow, capabilities)) for name in names]
-
-    async def _first_of_split(
-        self, name: str, narrow: Narrowing, capabilities: Capabilities, at_once: int
-    ) -> PageRequest:
-        plain = self._plain(name)
-        by_search = capabilities.search and not self._place.items
-        endpoint = self._search((name,), capabilities) if by_search else items_endpoint(plain.url)
-        if not (by_search or capabilities.items) or "datetime" not in endpoint.takes:
-            why = (
-                "the URL asks for a time itself"
-                if capabilities.items or by_search
-                else "the API takes no times"
-            )
-            return self._push_down.in_one_piece(self._first(name, narrow, capabilities), why)
-        period = period_of_collection(await self.collection(name), narrow.datetime)
-        return self._push_down.first_of_split(narrow, endpoint, plain, at_once, period)
-
-    def _first(self, name: str, narrow: Narrowing, capabilities: Capabilities) -> PageRequest:
-        plain = self._plain(name)
-        if capabilities.search and not self._place.items:
-            return self._push_down.first(narrow, self._search((name,), capabilities), plain)
-        return self._push_down.first(narrow, items_endpoint(plain.url) if capabilities.items else None, plain)
-
-    def _plain(self, name: str) -> PageRequest:
-        return PageRequest(self.url if self._place.items else f"{self._collection_url(name)}/items")
-
-    def _search(self, names: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
-        return search_endpoint(self._place.root, names, capabilities)
-
-    def _check_only(self, name: str, selection: Selection) -> None:
-        others = [c for c in selection.collections if c != name]
-        if others or selection.all_collections:
-            asked = f"-C {others[0]}" if others else "--all-collections"
-            raise UsageError(
-                f"The source is the collection {name} itself: leave {asked} out, or name {self._place.root}."
-            )
 
     async def _all_collections(self) -> list[Json]:
         guard, found = WalkGuard(), dict[str, Json]()
@@ -170,7 +110,7 @@ class ApiSource:
             listed = _listed_collections(document)
             guard.brings_new(list(listed))
             found |= listed
-            following = next_request(cast("Json", document.body), request, document.url)
+            following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
             request = None if circle else following
         return list(found.values())
@@ -190,9 +130,201 @@ class ApiSource:
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
             return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        near = difflib.get_close_matches(name, names, n=3) or _holding(name, names)
+        near = similar(name, names, most=3) or _holding(name, names)
         hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
         return f"{self._place.root} has no collection {name}: {hint}"
+
+    async def _known_capabilities(self) -> Capabilities:
+        if self._capabilities is None:
+            root = self._place.root
+            landing = self._landing if self._landing is not None else await self._object(root)
+            if "conformsTo" not in landing:
+                landing = {**landing, **await self._object(f"{root}/conformance")}
+            self._capabilities = capabilities_of(landing)
+        return self._capabilities
+
+    async def _object(self, url: str) -> Json:
+        try:
+            return (await self._reader.read(PageRequest(url))).members
+        except (TransferError, SourceError, CredentialsError):
+            return {}
+
+    def _query(
+        self, endpoint: SearchEndpoint, asked: Json | None, narrow: Narrowing, plain: PageRequest
+    ) -> PageRequest:
+        """Return the first request of a query, or `plain` if nothing can be asked.
+
+        An empty answer to a query is verified (`walk_verified`).
+        """
+        if not asked:
+            return plain
+        query = SearchQuery(endpoint, asked, narrow, plain)
+        self._walks.append((query.request.__eq__, partial(self._walk_query, query)))
+        return query.request
+
+    def _walk_query(
+        self, query: SearchQuery, _start: PageRequest, size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        return walk_verified(self._reader, query, size, on_notice, home=self.url)
+
+
+class ApiSource(StacApi):
+    """A STAC API, or one collection of it."""
+
+    async def collections(self) -> list[Json]:
+        """Return the collections of the API, over all pages of the list; or the one that is named."""
+        if self._place.collection is not None:
+            return [await self.collection(self._place.collection)]
+        return await self._all_collections()
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start per collection that `selection` asks for, in the order asked."""
+        if self._place.collection is not None:
+            self._check_only(self._place.collection, selection)
+            return await self._starts([self._place.collection], selection)
+        if selection.collections:
+            asked = list(dict.fromkeys(selection.collections))
+            for name in asked:
+                await self.collection(name)
+            return await self._starts(asked, selection)
+        names = _names(await self._all_collections())
+        if not selection.all_collections:
+            raise UsageError(
+                f"Name a collection with -C, or use --all-collections (in Python: collections=..., "
+                f"all_collections=True); {_listing(names)}"
+            )
+        return await self._starts(names, selection)
+
+    async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
+        """Return one start per collection; of those that have the ids asked for, if that can be found out."""
+        narrow = narrowing(selection)
+        split = selection.split_walk > 1
+        if split and not selection.push_down:
+            raise UsageError("--split-walk asks the source for parts of time: leave --no-push-down out.")
+        known = await self._known_capabilities() if split or narrow else NO_CAPABILITIES
+        if known.search and narrow.ids and not self._place.items:
+            everywhere = () if selection.all_collections else tuple(names)
+            having = await self._with_ids(narrow.ids, self._search(everywhere, known))
+            if having is not None:
+                found = [name for name in names if name in having]
+                return [WalkStart(name, self._first_by_ids(name, narrow, known)) for name in found]
+        if split:
+            at_once = selection.split_walk
+            return [
+                WalkStart(name, await self._first_of_split(name, narrow, known, at_once)) for name in names
+            ]
+        return [WalkStart(name, self._first(name, narrow, known)) for name in names]
+
+    async def _with_ids(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
+        """Return the collections that have items of these ids, if each of `ids` is the whole id of one.
+
+        None if not: some are endings, which no service looks for, or there are too many for a request.
+        """
+        asked = ids_members(ids, endpoint)
+        if asked is None:
+            return None
+        found: set[str] = set()
+        missing = set(ids)
+        request = endpoint.request(asked)
+        try:
+            async for page in walk(self._reader, request, PageSize(len(ids)), lambda _: None):
+                for item in page.items:
+                    if not isinstance(named := item.get("collection"), str):
+                        return None
+                    if item["id"] in ids:
+                        found.add(named)
+                        missing.discard(item["id"])
+        except (SourceError, CredentialsError):
+            return None
+        return None if missing else found
+
+    def _first_by_ids(self, name: str, narrow: Narrowing, known: Capabilities) -> PageRequest:
+        endpoint, plain = self._search((name,), known), self._plain(name)
+        return self._query(endpoint, ids_members(narrow.ids, endpoint), narrow, plain)
+
+    async def _first_of_split(
+        self, name: str, narrow: Narrowing, known: Capabilities, at_once: int
+    ) -> PageRequest:
+        plain = self._plain(name)
+        by_search = known.search and not self._place.items
+        endpoint = self._search((name,), known) if by_search else items_endpoint(plain.url)
+        takes_times = by_search or known.items
+        if not takes_times or "datetime" not in endpoint.takes:
+            first = self._first(name, narrow, known)
+            why = "the URL asks for a time itself" if takes_times else "the API takes no times"
+            self._unsplit.append((first, unsplit(why)))
+            return first
+        period = period_of_collection(await self.collection(name), narrow.datetime)
+        query = SearchQuery(endpoint, members(narrow, endpoint), narrow, plain)
+        split = Split(query, at_once, period)
+        self._walks.append((partial(owns, split), partial(walk_split, self._reader, split, home=self.url)))
+        return query.request
+
+    def _first(self, name: str, narrow: Narrowing, known: Capabilities) -> PageRequest:
+        plain = self._plain(name)
+        by_search = known.search and not self._place.items
+        if not (by_search or known.items):
+            return plain
+        endpoint = self._search((name,), known) if by_search else items_endpoint(plain.url)
+        return self._query(endpoint, members(narrow, endpoint), narrow, plain)
+
+    def _plain(self, name: str) -> PageRequest:
+        return PageRequest(self.url if self._place.items else f"{self._collection_url(name)}/items")
+
+    def _search(self, names: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
+        return search_endpoint(self._place.root, names, capabilities)
+
+    def _check_only(self, name: str, selection: Selection) -> None:
+        others = [c for c in selection.collections if c != name]
+        if others or selection.all_collections:
+            asked = f"-C {others[0]}" if others else "--all-collections"
+            raise UsageError(
+                f"The source is the collection {name} itself: leave {asked} out, or name {self._place.root}."
+            )
+
+
+class SearchSource(StacApi):
+    """One search of a STAC API; `url` is a `…/search` URL without credentials."""
+
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        super().__init__(url, reader)
+        self._named = tuple(filter(None, (parameter(url, "collections") or "").split(",")))
+
+    async def collections(self) -> list[Json]:
+        """Return the collections that the search names; all of the API if it names none."""
+        if self._named:
+            return [await self.collection(name) for name in self._named]
+        return await self._all_collections()
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of one collection; of a search over several, an empty one."""
+        return {} if collection_id == NO_COLLECTION else await super().collection(collection_id)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start, or one for each collection that `selection` names."""
+        if selection.split_walk > 1:
+            raise UsageError("--split-walk splits the walk of a collection: name the API's root and -C.")
+        asked = tuple(dict.fromkeys(selection.collections))
+        for name in asked:
+            if self._named and name not in self._named:
+                raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
+        if not asked:
+            only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
+            return [await self._start(only, self.url, selection)]
+        return [
+            await self._start(name, set_parameter(self.url, "collections", name), selection) for name in asked
+        ]
+
+    async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:
+        narrow = narrowing(selection)
+        known = await self._known_capabilities() if narrow else NO_CAPABILITIES
+        if not known.search:
+            return WalkStart(collection, PageRequest(url))
+        endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False).less(url)
+        if not known.cql2_text:  # the user's query goes by GET, where a filter is text
+            endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
+        first = self._query(endpoint, members(narrow, endpoint), narrow, PageRequest(url))
+        return WalkStart(collection, first)
 
 
 def _is_gone(cause: BaseException | None) -> bool:
@@ -201,8 +333,7 @@ def _is_gone(cause: BaseException | None) -> bool:
 
 def _listed_collections(document: Document) -> dict[str, Json]:
     """Return the collections of one page of the list, by id; those without an id cannot be asked for."""
-    body = document.body
-    listed = body.get("collections") if isinstance(body, dict) else None
+    listed = document.members.get("collections")
     if not isinstance(listed, list):
         raise SourceError(f"{document.url} lists no collections: name the URL of one.")
     return {c["id"]: c for c in listed if isinstance(c, dict) and isinstance(c.get("id"), str)}
@@ -224,60 +355,3 @@ def _listing(names: list[str]) -> str:
     more = len(names) - _MOST_NAMED
     shown = ", ".join(sorted(names)[:_MOST_NAMED])
     return f"there are {shown}" + (f" and {more} more (see stacpull collections)." if more > 0 else ".")
-
-
-class SearchSource:
-    """One search of a STAC API."""
-
-    def __init__(self, url: str, reader: JsonReader) -> None:
-        """Make a source of `url`, a `…/search` URL without credentials."""
-        self.url = url
-        root = api_place(url).root
-        self._api = ApiSource(root, reader)
-        self._push_down = PushDown(reader, root, url)
-        self._named = tuple(filter(None, (parameter(url, "collections") or "").split(",")))
-        self._most_items = limit_of(PageRequest(url))
-
-    async def collections(self) -> list[Json]:
-        """Return the collections that the search names; all of the API if it names none."""
-        if self._named:
-            return [await self._api.collection(name) for name in self._named]
-        return await self._api.collections()
-
-    async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection; of a search over several, an empty one."""
-        return {} if collection_id == NO_COLLECTION else await self._api.collection(collection_id)
-
-    async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start, or one for each collection that `selection` names."""
-        if selection.split_walk > 1:
-            raise UsageError("--split-walk splits the walk of a collection: name the API's root and -C.")
-        asked = tuple(dict.fromkeys(selection.collections))
-        for name in asked:
-            if self._named and name not in self._named:
-                raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
-        if not asked:
-            only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
-            return [await self._start(only, self.url, selection)]
-        return [
-            await self._start(name, set_parameter(self.url, "collections", name), selection) for name in asked
-        ]
-
-    def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for."""
-        return self._push_down.pages(start, page_size.at_most(self._most_items), on_notice)
-
-    async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to."""
-        return await self._api.item(href)
-
-    async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:
-        narrow = narrowing(selection)
-        capabilities = await self._push_down.capabilities(narrow)
-        endpoint = (
-            search_endpoint("", (), capabilities)._replace(url=url, body=None, json_filter=False).less(url)
-        )
-        if not capabilities.cql2_text:  # the user's query goes by GET, where a filter is text
-            endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
-        first = self._push_down.first(narrow, endpoint if capabilities.search else None, PageRequest(url))
-        return WalkStart(collection, first)

@@ -30,9 +30,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.errors import SourceError
@@ -88,29 +88,26 @@ class _Step(NamedTuple):
     number: int
     href: str
 
-    def path(self) -> tuple[tuple[int, str], ...]:
+    def steps(self) -> list[_Step]:
         """Return the steps from the root down to this one."""
-        steps, step = [], self
-        while True:
-            steps.append((step.number, cut_cursor(step.href)))
-            if step.above is None:
-                return tuple(reversed(steps))
+        found, step = [self], self.above
+        while step is not None:
+            found.append(step)
             step = step.above
+        return found[::-1]
+
+    def path(self) -> tuple[tuple[int, str], ...]:
+        """Return the place of this link: the number and the href of each step, credentials cut."""
+        return tuple((step.number, cut_cursor(step.href)) for step in self.steps())
 
     def signed_path(self) -> tuple[str, ...]:
         """Return the hrefs from the root down to this one, signatures cut; nothing if none is signed."""
-        hrefs, step = list[str](), self
-        while True:
-            hrefs.append(step.href)
-            if step.above is None:
-                break
-            step = step.above
-        names = tuple(cut_url(href) for href in reversed(hrefs))
-        return names if names != tuple(reversed(hrefs)) else ()
+        hrefs = [step.href for step in self.steps()]
+        names = [cut_url(href) for href in hrefs]
+        return tuple(names) if names != hrefs else ()
 
 
-@dataclass(slots=True, eq=False)
-class _Branch:
+class _Branch(msgspec.Struct, eq=False):
     """A catalog, and those of its links that are not read yet: from `next` on."""
 
     url: str
@@ -137,8 +134,7 @@ class _Branch:
             branch = branch.above
 
 
-@dataclass(slots=True, eq=False)
-class _Read:
+class _Read(msgspec.Struct, eq=False):
     """A document that is being read, or has been: then `outcome` is set."""
 
     branch: _Branch
@@ -154,16 +150,14 @@ class _Read:
         return self.outcome.weight if isinstance(self.outcome, Document) else 0
 
 
-@dataclass(slots=True, eq=False)
-class _Edge:
+class _Edge(msgspec.Struct, eq=False):
     """The beginning or the end of a branch in the list."""
 
     branch: _Branch
     ends: bool
 
 
-@dataclass(slots=True, eq=False)
-class _Api:
+class _Api(msgspec.Struct, eq=False):
     """An API that a link leads to; `step` is None if it is what the walk begins with."""
 
     document: Document
@@ -382,7 +376,7 @@ class TreeWalk:
         self._walked.add(signature)
 
     def _take(self, read: _Read, outcome: Document | Failure) -> None:
-        """Take an item, several, or why there is none."""
+        """Take an item, several, or the reason why there are none."""
         self._place = read.step.path()
         if isinstance(outcome, Failure):
             self._note(read, outcome)
@@ -390,7 +384,7 @@ class TreeWalk:
         self._unanswered = 0
         self._bytes += outcome.bytes
         self._weight += outcome.weight
-        body: Json = outcome.body if isinstance(outcome.body, dict) else {}
+        body = outcome.members
         if kind_of(body) is DocumentKind.ITEM:
             self._add(read, body, outcome.url, is_alone=True)
             return
@@ -411,11 +405,7 @@ class TreeWalk:
         self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
 
     def _note(self, read: _Read, failure: Failure) -> None:
-        """Note a document that gave no item.
-
-        Raises:
-            SourceError: It is one too many in a row that the servers could not give.
-        """
+        """Note a document that gave no item."""
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
         href = url if isinstance(url, str) else None
@@ -423,11 +413,7 @@ class TreeWalk:
         self._count_unanswered(self._unread[-1:])
 
     def _count_unanswered(self, unread: Sequence[Unread]) -> None:
-        """Count what the servers could not give in a row; what came, or was refused, ends the row.
-
-        Raises:
-            SourceError: It is one too many.
-        """
+        """Count what the servers could not give in a row; what came, or was refused, ends the row."""
         failure = unread[-1].failure if unread else None
         self._unanswered = self._unanswered + 1 if failure is not None and failure.retryable else 0
         if failure is not None and self._unanswered >= _UNANSWERED:
@@ -528,7 +514,7 @@ class TreeWalk:
         resume: tuple[tuple[int, str], ...],
     ) -> _Branch:
         """Return a catalog with its links."""
-        body: Json = document.body if isinstance(document.body, dict) else {}
+        body = document.members
         if kind_of(body) is DocumentKind.COLLECTION and isinstance(body.get("id"), str):
             collection = body["id"]
             self._on_collection(collection, document.url)

@@ -58,6 +58,19 @@ class FilePiece(NamedTuple):
     offset: int
     size: int
 
+    def read(self) -> bytes:
+        """Return all of it."""
+        return os.pread(self.file.fileno(), self.size, self.offset)
+
+
+Body = bytes | bytearray | FilePiece
+"""The body of a request."""
+
+
+def size_of(body: Body) -> int:
+    """Return the bytes of a body."""
+    return body.size if isinstance(body, FilePiece) else len(body)
+
 
 class ObjectRequest(NamedTuple):
     """A request about one object. Header names are in lower case, `sha256` is the body's in hex."""
@@ -65,14 +78,9 @@ class ObjectRequest(NamedTuple):
     method: str
     key: str
     headers: Mapping[str, str] = {}
-    body: bytes | FilePiece = b""
+    body: Body = b""
     sha256: str = EMPTY_BODY
     query: str = ""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the body."""
-        return len(self.body) if isinstance(self.body, bytes) else self.body.size
 
 
 class ObjectReply(NamedTuple):
@@ -188,7 +196,7 @@ class BucketRequests:
             body_hash=request.sha256,
         )
         if request.method == "PUT":
-            signed["content-length"] = str(request.size)
+            signed["content-length"] = str(size_of(request.body))
         target = f"{path}?{request.query}" if request.query else path
         fields = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
         return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode()
@@ -332,7 +340,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: _Exchange | None = None
         self._came = b""
-        self._unsent: FilePiece | None = None
+        self._unsent: FilePiece | memoryview | None = None
         self._is_paused = False
         self._is_reused = False
         self._heard = 0.0
@@ -344,21 +352,28 @@ class _Connection(asyncio.Protocol):
         self._heard = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
         request = exchange.request
-        if isinstance(request.body, bytes):
-            transport.write(exchange.head + request.body)
-        else:
-            transport.write(exchange.head)
-            self._unsent = request.body
-            self._send_more()
+        body = request.body
+        if not isinstance(body, FilePiece) and len(body) <= _CHUNK:
+            transport.write(exchange.head + body)
+            return
+        transport.write(exchange.head)
+        self._unsent = body if isinstance(body, FilePiece) else memoryview(body)
+        self._send_more()
 
     def _send_more(self) -> None:
         while self._unsent is not None and not self._is_paused:
-            file, offset, size = self._unsent
-            data = os.pread(file.fileno(), min(_CHUNK, size), offset)
-            if not data:
-                self.abort()  # the file became shorter
-                return
-            self._unsent = FilePiece(file, offset + len(data), size - len(data)) if size > len(data) else None
+            data: bytes | memoryview
+            if isinstance(self._unsent, memoryview):
+                data, rest = self._unsent[:_CHUNK], self._unsent[_CHUNK:]
+                self._unsent = rest or None
+            else:
+                file, offset, size = self._unsent
+                data = os.pread(file.fileno(), min(_CHUNK, size), offset)
+                if not data:
+                    self.abort()  # the file became shorter
+                    return
+                left = size - len(data)
+                self._unsent = FilePiece(file, offset + len(data), left) if left else None
             cast("asyncio.Transport", self._transport).write(data)
 
     def abort(self) -> None:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from stacpull.models import Failure, FailureKind, path_in_dest
 from stacpull.store.disk_errors import destination_error, foreign_file, is_destination_failure
@@ -37,7 +37,7 @@ class Destination(StagedParts, DirectoryFiles):
     that are held open.
     """
 
-    is_local: Literal[True] = True
+    is_local = True
     """Nothing is sent over a network."""
 
     def __init__(

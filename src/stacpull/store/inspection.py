@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -143,13 +144,24 @@ def digest_in(
     Raises:
         OSError: There is no such file, or it cannot be read.
     """
-    hasher = new_hasher(checksum)
     with files.open(path) as file:
-        while chunk := file.read(_READ):
-            hasher.update(chunk)
-            if len(chunk) == _READ and is_stopped():
-                return None
-    return hasher.digest()
+        return digest_by(file.read, checksum, is_stopped)[1]
+
+
+def digest_by(
+    read: Callable[[int], bytes], checksum: Checksum, is_stopped: Callable[[], bool]
+) -> tuple[int, bytes | None]:
+    """Return how many bytes `read` gives, and their digest (None if stopped). Most files are one read."""
+    data = read(_READ)
+    size, hasher = len(data), new_hasher(checksum)
+    hasher.update(data)
+    while data:
+        if size >= _READ and is_stopped():
+            return size, None
+        data = read(_READ)
+        size += len(data)
+        hasher.update(data)
+    return size, hasher.digest()
 
 
 def disk_of(path: Path) -> Disk:
@@ -251,8 +263,7 @@ def look_at(
         found = _of_stat(os.fstat(fd))
         if found.obstacle is not None:
             return found
-        size, digest = _read(fd, algorithm, is_stopped)
-        return Look(size, digest)
+        return Look(*digest_by(partial(os.read, fd), Checksum(algorithm, b""), is_stopped))
     except OSError as error:
         return Look(obstacle=_unreadable(error), readable=False)
     finally:
@@ -271,20 +282,6 @@ def _of_stat(found: os.stat_result) -> Look:
 
 def _kind(mode: int) -> str:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
-
-
-def _read(fd: int, algorithm: str, is_stopped: Callable[[], bool]) -> tuple[int, bytes | None]:
-    """Return how many bytes there are, and their digest (None if stopped). Most files are one read."""
-    data = os.read(fd, _READ)
-    size, digest = len(data), new_hasher(Checksum(algorithm, b""))
-    digest.update(data)
-    while data:
-        if size >= _READ and is_stopped():
-            return size, None
-        data = os.read(fd, _READ)
-        size += len(data)
-        digest.update(data)
-    return size, digest.digest()
 
 
 def obstacle(root: int, path: str) -> str | None:

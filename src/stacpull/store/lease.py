@@ -19,15 +19,13 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import orjson
 
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.redact import Secret
-
-if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketStore, Note
+from stacpull.store.protocol import Note, RemoteStore
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for so long has expired."""
@@ -50,7 +48,7 @@ class Lease:
         lost: Why the run must end: another mirror has taken the prefix. None while the lease is held.
     """
 
-    def __init__(self, store: BucketStore, *, has_ledger: bool) -> None:
+    def __init__(self, store: RemoteStore, *, has_ledger: bool) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
@@ -160,7 +158,7 @@ class LeaseCheck:
     seconds. If it is still this mirror's, but was not renewed, it is renewed here.
     """
 
-    def __init__(self, store: BucketStore) -> None:
+    def __init__(self, store: RemoteStore) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
@@ -207,14 +205,14 @@ class LeaseCheck:
         return (owner["mirror"], owner["run"]) == (self._store.location.mirror, self._run)
 
 
-def _taken_over(store: BucketStore) -> DestinationError:
+def _taken_over(store: RemoteStore) -> DestinationError:
     return DestinationError(
         f"Another mirror has taken over {store.name}, since this one did not renew its lease for "
         f"{LEASE_SECONDS:.0f} seconds: continue there, or start again with an empty directory as --work."
     )
 
 
-def _read(store: BucketStore, note: Note) -> dict[str, Any]:
+def _read(store: RemoteStore, note: Note) -> dict[str, Any]:
     """Return the owner that a note names.
 
     Raises:

@@ -9,7 +9,8 @@ that is lost is locked out: what is in its directory moves to the parts, and the
 Whatever it does after that, by name, fails. (A file that it still has open may be continued by another
 worker: both write the same bytes of the same object at the same places.)
 
-Its whole parts are always durable, since it syncs each one before it gets its name. Its unfinished parts may
+Its whole parts are always durable, since it syncs each one before it gets its name, and so are objects in a
+bucket (`store.staged_objects`). Its unfinished parts may
 have lost bytes in the middle if its machine has lost power. They are kept only if the worker has marked them
 as synced, or if its machine is this one (`here`), where `engine.recovery` knows what to believe.
 """
@@ -19,7 +20,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +38,7 @@ _LONGEST_TOKEN = 64
 
 def new_name(*, here: bool) -> str:
     """Return a name that no worker had before; `here`: it is on the same machine as the store process."""
-    return secrets.token_hex(8) + (_HERE if here else _FAR)
+    return os.urandom(8).hex() + (_HERE if here else _FAR)
 
 
 def is_name(name: str) -> bool:
@@ -131,7 +131,7 @@ def _empty(fd: int, parts: int, *, keep_all: bool) -> None:
     """Move or remove what is in a directory. The bytes of a part move after what describes them."""
     for entry in sorted(os.listdir(fd), key=lambda entry: entry.endswith(".part")):
         with suppress(FileNotFoundError):  # its worker has renamed it meanwhile
-            if entry in (SEEN, SYNCED) or not (keep_all or entry.endswith(".whole")):
+            if entry in (SEEN, SYNCED) or not (keep_all or entry.endswith((".whole", ".sent", ".upload"))):
                 os.unlink(entry, dir_fd=fd)
             else:
                 os.rename(entry, entry, src_dir_fd=fd, dst_dir_fd=parts)

@@ -21,8 +21,8 @@ Pair = tuple[int, int]
 """Row and generation of an asset."""
 UNFINISHED = frozenset({".part", ".json", ".new", ".have"})
 """Suffixes of the files of unfinished parts."""
-_PASSING = frozenset({".whole", ".tmp", ".ndjson"})
-"""Suffixes of parts that others write: the publisher, and the catalog."""
+_PASSING = frozenset({".whole", ".tmp", ".ndjson", ".sent", ".upload"})
+"""Suffixes of parts that others write: the publisher, the catalog, and the notes of objects in a bucket."""
 _DESCRIPTION_LIMIT = 1 << 20
 """Bytes; a description has some hundred, and header fields bound it."""
 

@@ -161,8 +161,8 @@ class _Part:
         """Bytes, from the first one on, that the hashers have taken in."""
         return self._sink.hashed
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> None:
-        """Give `hashers` the bytes that are there, and from now on all that is written, in order.
+    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+        """Give `hashers` the bytes that are there, and from now on all that is written; return them.
 
         Raises:
             DestinationError: what is there cannot be read.
@@ -170,6 +170,7 @@ class _Part:
         self._hashers = hashers
         await _off_loop(self._sink.path.parent, self._sink.feed, tuple(hashers.values()))
         await self.caught_up()
+        return hashers
 
     async def caught_up(self) -> None:
         """Return when all that is there before the first gap is hashed.

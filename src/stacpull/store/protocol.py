@@ -1,6 +1,6 @@
 """What the rest of the program needs from DEST, wherever its files are.
 
-`StoredFiles` only reads. `Store` publishes as well, in this order:
+`StoredFiles` only reads. `RemoteStore` is a `Store` on the network. `Store` publishes as well, in this order:
 
     stage      `write_part`, `new_part`, `link_part`: the bytes are in the store, under a name of their own
     sync       `sync`: parts, and whatever was placed before, survive a loss of power
@@ -19,11 +19,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
 
 import msgspec
 
-from stacpull.models import Failure
+from stacpull.models import BucketLocation, CopySource, Failure
+from stacpull.redact import Secret
+
+if TYPE_CHECKING:
+    from stacpull.store.held_parts import HeldCopy
+    from stacpull.store.parts import PartStore
+    from stacpull.store.streamed_parts import StreamedParts
 
 
 class Entry(NamedTuple):
@@ -58,6 +64,15 @@ class Placement(msgspec.Struct, frozen=True):
     directory: str
     name: str
     replace: bool
+
+
+class Note(NamedTuple):
+    """A small object that the mirror itself has written."""
+
+    body: bytes
+    etag: str
+    age: float
+    """Seconds since it was written, by the clock of the server."""
 
 
 class StoredFiles(Protocol):
@@ -175,6 +190,19 @@ class Store(StoredFiles, Protocol):
         ...
 
     @property
+    def is_on_network(self) -> bool:
+        """True if `work` is on a network file system: SQLite's write-ahead log does not work there."""
+        ...
+
+    def sync_own_directory(self) -> None:
+        """Make the names of the ledger and its log durable: SQLite ignores an error when it does so.
+
+        Raises:
+            DestinationError: The disk fails.
+        """
+        ...
+
+    @property
     def covers_ledger(self) -> bool:
         """True if `sync` syncs the log of the ledger as well."""
         ...
@@ -191,7 +219,7 @@ class Store(StoredFiles, Protocol):
         """False while so many bytes of parts are in memory that no more should come in."""
         ...
 
-    def write_part(self, name: str, body: bytes) -> int:
+    def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part in one go, instead of one that is left of that name; return its identity."""
         ...
 
@@ -341,3 +369,81 @@ class Store(StoredFiles, Protocol):
     def withdraw_trust(self) -> None:
         """Note that nothing unrecorded may be believed: a sync failed."""
         ...
+
+
+class RemoteStore(Store, Protocol):
+    """A store on the network, which other machines reach as well: one mirror at a time has its lease."""
+
+    @property
+    def location(self) -> BucketLocation:
+        """Where it is."""
+        ...
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Its credentials."""
+        ...
+
+    def read_note(self, path: str) -> Note | None:
+        """Return a small object that the mirror itself has written, None if there is none.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        ...
+
+    def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
+        """Write such an object, and return True; False if another program has written it meanwhile.
+
+        Args:
+            path: Of the object.
+            body: Its content.
+            replaces: What was read there; None: nothing.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        ...
+
+    def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
+        """Store a file of the mirror itself, in place of an earlier one.
+
+        Args:
+            path: Of the object.
+            file: Its content.
+            size: In bytes.
+            sha256: Of the content.
+
+        Returns:
+            False if another program has replaced the object meanwhile; it is kept then.
+
+        Raises:
+            CredentialsError, DestinationError: As any request; or another mirror has the lease.
+        """
+        ...
+
+    def can_copy(self, source: CopySource, size: int) -> bool:
+        """Return True if the service of this store can copy an object of that size itself."""
+        ...
+
+    def streamed_parts(self, files: PartStore, *, checksum: str | None) -> StreamedParts | None:
+        """Return what stores long bodies while they arrive; None if they pass through `files`. Blocks.
+
+        Args:
+            files: The files of parts, for bodies that do not come in order.
+            checksum: Algorithm of the digest that is recorded; None: none.
+        """
+        ...
+
+    def hold_copy(self, name: str, copy: HeldCopy) -> int:
+        """Make a part of an object that the service is to copy, instead of one that is left of that name.
+
+        Returns:
+            The identity of the part.
+        """
+        ...
+
+
+def remote_store(store: Store) -> RemoteStore | None:
+    """Return a store that is on the network as such, None if it is a directory."""
+    return None if store.is_local else cast("RemoteStore", store)

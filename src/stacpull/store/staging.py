@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -119,7 +118,7 @@ class StagedParts:
         """See `Store.has_room`."""
         return True
 
-    def write_part(self, name: str, body: bytes) -> int:
+    def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a new part file in one go and return its inode.
 
         Raises:
@@ -168,6 +167,8 @@ class StagedParts:
         self.drop_part(name)
         if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
             return True
+        import shutil  # noqa: PLC0415 - with three compressors, and hardly ever needed
+
         with files.open(path) as source, self.new_part(name) as part:
             shutil.copyfileobj(source, part, _PIECE)
         return False

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
 from msgspec.structs import asdict, replace
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import BucketLocation
+from stacpull.schemes import SCHEMES
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.protocol import Store, StoredFiles
 from stacpull.store.regular import read_regular
-
-if TYPE_CHECKING:
-    from stacpull.store.bucket import BucketFiles, BucketStore  # few mirrors have one: 9 ms
 
 _HELD_DIRECTORIES = 64
 _NAME = ".stacpull/bucket.json"
@@ -84,7 +84,7 @@ def open_store(
     most_held: int = _HELD_DIRECTORIES,
     publishes: bool = False,
     own: str = "",
-) -> Destination | BucketStore:
+) -> Store:
     """Open the store of a mirror for a run.
 
     Args:
@@ -100,12 +100,11 @@ def open_store(
     location = location or bucket_of(work)
     if location is None:
         return Destination(work, most_held=most_held, own=own)
-    from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
-
-    return BucketStore(work, location, publishes=publishes, own=own)
+    return SCHEMES[location.scheme].open_store(work, location, publishes=publishes, own=own)
 
 
-def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryFiles | BucketFiles:
+@contextmanager
+def open_files(work: Path, location: BucketLocation | None = None) -> Iterator[StoredFiles]:
     """Open the store of a mirror for reading.
 
     Args:
@@ -117,8 +116,6 @@ def open_files(work: Path, location: BucketLocation | None = None) -> DirectoryF
         DestinationError: The file that names the bucket is damaged.
     """
     location = location or bucket_of(work)
-    if location is None:
-        return DirectoryFiles(work)
-    from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above
-
-    return BucketFiles(location)
+    files = DirectoryFiles(work) if location is None else SCHEMES[location.scheme].open_files(location)
+    with closing(files):
+        yield files

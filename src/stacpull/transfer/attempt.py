@@ -45,10 +45,9 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import CopySource, FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
-from stacpull.net.coding import can_decode, coding_of, decoded
-from stacpull.net.fields import HeaderFields
-from stacpull.net.ranges import content_length, content_range
+from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.redact import Secrets
 from stacpull.transfer.checks import (
@@ -82,7 +81,7 @@ from stacpull.transfer.resume import (
 )
 from stacpull.urls import filename_of
 
-_CONNECTIONS = 8
+CONNECTIONS = 8
 """Connections that one file gets at most: half of what aria2c allows (`-x 16`)."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
@@ -120,7 +119,7 @@ class Fetcher:
         *,
         small_limit: int = 1 << 20,
         checksum: str | None = "sha256",
-        connections: int = _CONNECTIONS,
+        connections: int = CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
         is_there: Callable[[Job], bool] = lambda _: False,
@@ -511,8 +510,7 @@ class _Attempt:
 
     async def _feed(self, part: _OpenPart, checks: tuple[Check, ...]) -> None:
         """Have what is in the part, and all that is written to it, hashed as `checks` need it."""
-        part.hashers = hashers_for(checks, self._fetcher.checksum)
-        await part.writer.feed(part.hashers)
+        part.hashers = await part.writer.feed(hashers_for(checks, self._fetcher.checksum))
 
     async def _discard(self) -> None:
         """Remove the part, if one is open."""

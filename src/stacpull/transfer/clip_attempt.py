@@ -23,7 +23,6 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from stacpull.digests import Hasher
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Job, Received, Validator
 from stacpull.net.transport import TransferError
@@ -41,7 +40,7 @@ from stacpull.transfer.file_version import (
     Opener,
     ReadCounts,
 )
-from stacpull.transfer.part_writer import Piece
+from stacpull.transfer.part_writer import Parts, Piece
 from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 
@@ -138,6 +137,7 @@ class ClipFetcher:
         fetcher: Has what an attempt needs.
         within: Fetches whole assets.
         area: The area.
+        parts: Where long clipped files are written: their tiles come in any order.
         on_whole: Called with why an asset is fetched whole.
     """
 
@@ -147,11 +147,13 @@ class ClipFetcher:
         within: FetchesWhole,
         area: ClipArea,
         *,
+        parts: Parts | None = None,
         on_whole: Callable[[Job, str], None] = lambda _job, _why: None,
     ) -> None:
         self._fetcher = fetcher
         self._within = within
         self._area = area
+        self._parts = parts or fetcher.parts
         self._on_whole = on_whole
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
@@ -211,14 +213,13 @@ class ClipFetcher:
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
     ) -> Received:
         fetcher, described = self._fetcher, _part_validator(version.validator, file)
-        point = await fetcher.parts.point(job.row, job.generation) if described.etag else None
+        point = await self._parts.point(job.row, job.generation) if described.etag else None
         if point is not None and (point.validator, point.total) == (described, file.size):
-            part = await fetcher.parts.resume(job.row, job.generation)
+            part = await self._parts.resume(job.row, job.generation)
         else:
-            part = await fetcher.parts.create(job.row, job.generation, described, file.size)
+            part = await self._parts.create(job.row, job.generation, described, file.size)
         try:
-            hashers: dict[str, Hasher] = hashers_for((), fetcher.checksum)
-            await part.feed(hashers)
+            hashers = await part.feed(hashers_for((), fetcher.checksum))
             left = _without(file, part.have)
             await part.put([(0, file.head)])
             await _copy(version, left, part.put)

@@ -23,8 +23,8 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from stacpull.models import FailureKind, Validator
-from stacpull.net.coding import can_decode, coding_of, decoded
-from stacpull.net.ranges import content_length, content_range
+from stacpull.net.bodies import can_decode, coding_of, decoded
+from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Needs, Segments
 from stacpull.transfer.checks import failed, is_page_instead, promised

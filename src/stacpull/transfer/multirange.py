@@ -27,9 +27,9 @@ from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Validator
+from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client, Exchange, NoPermitError
-from stacpull.net.coding import coding_of
-from stacpull.net.ranges import content_range
+from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
 from stacpull.transfer.checks import failed

@@ -4,7 +4,7 @@ A part belongs to one asset row in one generation (a refresh of an asset makes a
 an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`, and
 whatever happens before that, a reader of the mirror never sees it.
 
-`store.parts.PartStore` is the implementation on disk.
+`store.parts.PartStore` is the implementation on disk, `store.streamed_parts.StreamedParts` that for a bucket.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ class PartWriter(Protocol):
         """Bytes, from the first one on, that the hashers have taken in."""
         ...
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> None:
+    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Give `hashers` the bytes that are there, and from now on all that is written, in order.
+
+        Returned are the hashers that do this, by the same names: those of an earlier attempt, where they have
+        taken in everything.
 
         The hashing is done off the loop, in the hop of the write. What was behind a gap is hashed some time
         after the gap has closed: `caught_up` waits for that. `finish` reports the one named `sha256`.

@@ -22,8 +22,8 @@ import enum
 from collections.abc import Mapping
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.net.coding import coding_of
-from stacpull.net.ranges import content_range
+from stacpull.net.bodies import coding_of
+from stacpull.net.fields import content_range
 from stacpull.net.status import moment_of
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416

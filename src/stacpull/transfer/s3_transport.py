@@ -34,8 +34,16 @@ from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port, head_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
-from stacpull.net.transport import Request, Response, Rewritten, TransferError, Transport
+from stacpull.net.transport import (
+    BufferedResponse,
+    RenamedResponse,
+    Request,
+    Response,
+    Rewritten,
+    TransferError,
+    Transport,
+    buffered,
+)
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials, Signer, encode_key
 from stacpull.transfer.aws import AwsSettings
@@ -198,9 +206,9 @@ class S3Transport:
                 async with sending as response:
                     is_answered = True
                     if response.status not in _TEACHING and response.status != _FORBIDDEN:
-                        yield RenamedAnswer(request.url, response)
+                        yield RenamedResponse(request.url, response)
                         return
-                    refusal = await kept(request.url, response)
+                    refusal = await buffered(request.url, response)
             except TransferError as error:
                 if is_answered:
                     raise
@@ -306,6 +314,6 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
     )
 
 
-def _is_denial(refusal: KeptAnswer) -> bool:
+def _is_denial(refusal: BufferedResponse) -> bool:
     """Return True if it gives no other reason than that access is denied."""
     return not refusal.body or _element(refusal.body, b"Code") == "AccessDenied"

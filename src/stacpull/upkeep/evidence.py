@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +36,7 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.store.inspection import digest_in
 from stacpull.store.protocol import Look, StoredFiles
+from stacpull.system import available_processors
 
 
 class FileTrust(enum.Enum):
@@ -166,7 +166,7 @@ DOCUMENT_DEPTH = 3
 _OWN = ".stacpull"
 _UNIT = 16
 """Items that a thread is given at once."""
-_THREADS = min(16, 2 * (os.cpu_count() or 1))
+_THREADS = min(16, 2 * available_processors())
 
 
 class Found(NamedTuple):

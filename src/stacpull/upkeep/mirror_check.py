@@ -14,7 +14,6 @@ for JSON that it is there; these are counted as unproven.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, Look, StoredFiles
 from stacpull.store.staging import PARTS
+from stacpull.system import available_processors
 
 OWN = frozenset({".stacpull"})
 _UNIT = 256
@@ -254,7 +254,7 @@ class Inspection:
 
 def _threads() -> int:
     """Return how many threads read: two a core, since a disk (or a network file system) makes them wait."""
-    return min(_MOST_THREADS, 2 * (os.cpu_count() or 1))
+    return min(_MOST_THREADS, 2 * available_processors())
 
 
 def _as_text(path: str) -> str:

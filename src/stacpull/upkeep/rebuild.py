@@ -16,13 +16,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull.catalog.catalog_tree import MIRRORED_FROM
 from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
@@ -83,7 +84,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
         with ExitStack() as opened:
             destination = opened.enter_context(closing(open_store(dest)))
             opened.enter_context(locked(dest))
-            files = opened.enter_context(closing(open_files(dest)))  # several threads read
+            files = opened.enter_context(open_files(dest))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
             with translated(new_ledger_path(dest)):

@@ -8,7 +8,6 @@ continues as a run of kind `repair`, which a kill harms no more than any other.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from array import array
 from collections.abc import Mapping
 from contextlib import closing
@@ -208,14 +207,14 @@ class _Check:
         """Return what was found."""
         seconds = self._reporter.seconds()
         report = _report(self._place, self._findings, totals, quick=self._quick, seconds=seconds)
-        report = dataclasses.replace(report, mirror_state=self._mirror_state)
+        report = replace(report, mirror_state=self._mirror_state)
         if fixed is not None and fixed.state != "complete":
-            report = dataclasses.replace(report, state="interrupted")
+            report = replace(report, state="interrupted")
         if remaining is not None:
-            report = dataclasses.replace(report, remaining=remaining)
+            report = replace(report, remaining=remaining)
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
         strangers = report.unknown if self._strict else 0
-        return dataclasses.replace(
+        return replace(
             report,
             repair=fixed,
             rebuilt=rebuilt,

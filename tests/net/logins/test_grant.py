@@ -105,7 +105,7 @@ def test_a_client_gets_one_for_its_secret() -> None:
             SourceError,
             "no token but a redirect",
         ),
-        (Answer(503, headers={"Retry-After": "3600"}), SourceError, "not to be called for 60 minutes"),
+        (Answer(503, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
     ],
 )
 def test_a_token_service_that_gives_none_stops_the_run(answer: Answer, error: type, says: str) -> None:

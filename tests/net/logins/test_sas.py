@@ -132,7 +132,7 @@ def test_a_host_that_repeats_the_signature_in_its_refusal_is_not_quoted_with_it(
         (Answer(400, b'{"message": "odd"}'), SourceError, "400 Bad Request: odd"),
         (Answer(401, b""), CredentialsError, "refuses to sign .401.: check PC_KEY"),
         (Answer(403, b'{"message": "Out of call volume quota."}'), SourceError, "Out of call volume quota"),
-        (Answer(403, headers={"Retry-After": "3600"}), SourceError, "not to be called for 60 minutes"),
+        (Answer(403, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
         (Answer(410), SourceError, "410"),
         (Answer(500), SourceError, "500"),
         (Answer(200, b"null"), SourceError, "answered without a signature"),

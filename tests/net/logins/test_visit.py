@@ -85,7 +85,7 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
         (Answer(302, headers={"Location": "ftp://h/x"}), CredentialsError, "not followed. Check EARTH", 1),
         (Answer(500), SourceError, "cannot be asked to log in: .* 500", 6),
         (Answer(404), SourceError, "cannot be asked to log in: .* 404", 1),
-        (Answer(403, headers={"Retry-After": "1000"}), SourceError, "not to be called for 17 minutes", 1),
+        (Answer(403, headers={"Retry-After": "1000"}), SourceError, "asks to wait for 17 minutes", 1),
         (Answer(fault=Fault.CLOSED), SourceError, "cannot be asked to log in", 6),
     ],
     ids=["page", "no way", "odd way", "broken", "nothing there", "closed", "reset"],

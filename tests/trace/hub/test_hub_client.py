@@ -239,7 +239,7 @@ class TestStatistics:
 
     def test_a_wait_that_is_too_long_stops_the_run(self) -> None:
         slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="3600000")
-        with pytest.raises(SourceError, match="not to be called for 60 minutes"):
+        with pytest.raises(SourceError, match="to wait for 60 minutes"):
             MemoryHub({STATISTICS: [slow]}).run(lambda hub: hub.statistics(ASKED))
 
     @pytest.mark.parametrize(

@@ -22,17 +22,24 @@ from stacpull.arguments import above_zero, read_text
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.fixed import FixedLogin
 from stacpull.net.logins.provider import Key, LoginKind, Values
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import (
+    BufferedResponse,
+    RenamedResponse,
+    Request,
+    Response,
+    TransferError,
+    Transport,
+    buffered,
+)
 from stacpull.redact import Secret
 from stacpull.urls import same_site
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 _OK, _FOUND = 200, 302
 _WAITING = frozenset({"inactive", "activating"})
@@ -69,11 +76,11 @@ class Activation(LoginKind):
         """The values of the header fields."""
         return tuple(self.headers.values())
 
-    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
         """Return the transport for the host of `url`."""
         del names
-        logged_in = tools.transport(FixedLogin(HostCredentials(url, self.headers, {})))
-        return ActivationTransport(logged_in, self, tools.clock, tools.counters)
+        logged_in = logins.transport(FixedLogin(HostCredentials(url, self.headers, {})))
+        return ActivationTransport(logged_in, self, logins.clock, logins.counters)
 
 
 class ActivationTransport:
@@ -102,14 +109,14 @@ class ActivationTransport:
         """
         if not urlsplit(request.url).path.startswith(self._activation.path):
             async with self._http.open(request) as response:
-                yield RenamedAnswer(request.url, response)
+                yield RenamedResponse(request.url, response)
             return
         yield await self._located(request)
 
     async def close(self) -> None:
         """Do nothing: the transport underneath is closed by its owner."""
 
-    async def _located(self, request: Request) -> KeptAnswer:
+    async def _located(self, request: Request) -> BufferedResponse:
         """Return a redirect to the file, or the refusal as it came."""
         until = self._clock.monotonic() + self._activation.patience
         asked = False
@@ -121,7 +128,7 @@ class ActivationTransport:
             status = asset.get("status")
             location = asset.get("location")
             if status == "active" and isinstance(location, str):
-                return KeptAnswer(request.url, _FOUND, {"Location": location}, b"")
+                return BufferedResponse(request.url, _FOUND, {"Location": location}, b"")
             if status not in _WAITING:
                 raise TransferError(_unread(answer))
             if status == "inactive" and not asked:
@@ -134,7 +141,7 @@ class ActivationTransport:
             await self._clock.sleep(self._activation.every)
             answer = await self._counted(request.url)
 
-    async def _activate(self, asset: Mapping[str, Any], answer: KeptAnswer) -> KeptAnswer | None:
+    async def _activate(self, asset: Mapping[str, Any], answer: BufferedResponse) -> BufferedResponse | None:
         """Request the activation; return the answer if it is refused."""
         links = asset.get("_links")
         link = links.get("activate") if isinstance(links, dict) else None
@@ -144,25 +151,25 @@ class ActivationTransport:
         found = await self._counted(url)
         return None if _OK <= found.status < 300 else found  # noqa: PLR2004 - RFC 9110, 15.3: success
 
-    async def _counted(self, url: str) -> KeptAnswer:
+    async def _counted(self, url: str) -> BufferedResponse:
         answer = await self._sent(url)
         self._counters.requests += 1
         self._counters.bytes_fetched += len(answer.body)
         return answer
 
-    async def _sent(self, url: str) -> KeptAnswer:
+    async def _sent(self, url: str) -> BufferedResponse:
         """Request the whole document: a range of the file does not apply to it."""
         async with self._http.open(Request(url, headers={"Accept": "application/json"})) as response:
-            return await kept(url, response)
+            return await buffered(url, response)
 
-    def _late(self, answer: KeptAnswer) -> Failure:
+    def _late(self, answer: BufferedResponse) -> Failure:
         minutes = round(self._activation.patience / 60)
         host = host_of(answer.url)
         message = f"{host} did not make the asset available within {minutes} minutes."
         return Failure(FailureKind.SERVER, message, host=host, retryable=True)
 
 
-def _document(answer: KeptAnswer) -> Mapping[str, Any]:
+def _document(answer: BufferedResponse) -> Mapping[str, Any]:
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -172,6 +179,6 @@ def _document(answer: KeptAnswer) -> Mapping[str, Any]:
     return document
 
 
-def _unread(answer: KeptAnswer) -> Failure:
+def _unread(answer: BufferedResponse) -> Failure:
     host = host_of(answer.url)
     return Failure(FailureKind.HTTP, f"{host} describes the asset in a way that is not known.", host=host)

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stacpull.arguments import read_text
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values, field_name
-from stacpull.net.transport import Request, Response, Transport
+from stacpull.net.transport import BufferedResponse, Request, Response, Transport
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,10 @@ class Fixed(LoginKind):
         """All their values."""
         return (*self.headers.values(), *self.query.values())
 
-    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
         """Return the transport for the host of `url`; nothing is shared, as there is nothing to renew."""
         del names
-        return tools.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
+        return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
 
 
 class HeaderField(Fixed):
@@ -110,7 +109,7 @@ class FixedLogin(Login):
         """Return False."""
         return False
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer:  # noqa: ARG002
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse:  # noqa: ARG002
         """Return the refusal."""
         return refusal
 

@@ -16,15 +16,14 @@ from urllib.parse import urlencode
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import Key, LoginKind, Values, service_address
-from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken, TokenService
-from stacpull.net.transport import Request, Response
+from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
+from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 _REFUSED = frozenset({400, 401, 403})
 _SETTLED = 5.0
@@ -73,13 +72,13 @@ class TokenGrant(LoginKind):
         """The URL of the tokens."""
         return (self.token_url,)
 
-    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         """Return the login that all hosts share."""
-        return GrantLogin(self, tools.tokens, names)
+        return GrantLogin(self, logins, names)
 
-    async def prove(self, names: tuple[str, ...], tools: LoginTools) -> str:
+    async def prove(self, names: tuple[str, ...], logins: Logins) -> str:
         """Get a token; return the host that gave it."""
-        login = tools.shared(self, lambda: self.login(names, tools))
+        login = logins.shared(self, lambda: self.login(names, logins))
         await login.attach(Request(self.token_url))
         return host_of(self.token_url)
 
@@ -89,16 +88,16 @@ class GrantLogin(Login):
 
     Args:
         grant: Who asks, and where.
-        service: Sends the requests.
+        logins: Sends the requests.
         names: What the user is to check when it is refused.
     """
 
-    def __init__(self, grant: TokenGrant, service: TokenService, names: tuple[str, ...]) -> None:
+    def __init__(self, grant: TokenGrant, logins: Logins, names: tuple[str, ...]) -> None:
         self._grant = grant
-        self._service = service
+        self._logins = logins
         self._names = names
         self._refresh: Secret | None = None
-        self._token = CachedToken(self._ask, service.clock)
+        self._token = CachedToken(self._ask, logins.clock)
 
     async def attach(self, request: Request) -> Attached:
         """Return `request` with the token."""
@@ -109,16 +108,12 @@ class GrantLogin(Login):
         """Return True for 401: the token is not valid, or no longer."""
         return response.status == HTTPStatus.UNAUTHORIZED
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:  # noqa: ARG002
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
         """Get another token; a new one is refused for another reason."""
         if not isinstance(held, Secret) or (held == self._token.held and self._token.age() < _SETTLED):
             return refusal
         await self._token.instead_of(held)
         return None
-
-    def strip(self, url: str) -> str:
-        """Return `url`: it never contains the token."""
-        return url
 
     async def _ask(self) -> TimedToken[Secret]:
         refresh, self._refresh = self._refresh, None
@@ -145,14 +140,14 @@ class GrantLogin(Login):
         if self._grant.client_secret is not None:
             form["client_secret"] = self._grant.client_secret.reveal()
         request = Request(self._grant.token_url, "POST", _FIELDS, urlencode(form).encode(), decode=True)
-        return await self._service.ask(request, _REFUSED | {HTTPStatus.OK})
+        return await self._logins.ask(request, _REFUSED | {HTTPStatus.OK})
 
     def _token_in(self, reply: Reply) -> TimedToken[Secret]:
         token = _printable(reply.members.get("access_token"))
         if token is None:
             raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
         self._refresh = _printable(reply.members.get("refresh_token"))
-        self._service.secrets.add(*(secret for secret in (token, self._refresh) if secret is not None))
+        self._logins.secrets.add(*(secret for secret in (token, self._refresh) if secret is not None))
         return TimedToken(token, _seconds(reply.members.get("expires_in")))
 
 

@@ -9,17 +9,24 @@ looks up the transport of a host once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 from stacpull.hosts import head_of, host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
 from stacpull.net.redirects import REDIRECTS
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import (
+    BufferedResponse,
+    RenamedResponse,
+    Request,
+    Response,
+    TransferError,
+    Transport,
+    buffered,
+)
 
 
 class Attached(NamedTuple):
@@ -45,7 +52,7 @@ class Login(Protocol):
         """Return True if another login might change the answer."""
         ...
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Log in again. Return None if the request can be sent once more, else the final answer.
 
         Raises:
@@ -58,17 +65,17 @@ class Login(Protocol):
         """Note that the host of `url` accepted what was attached."""
         return
 
-    def refused_again(self, url: str) -> KeptAnswer:
+    def refused_again(self, url: str) -> BufferedResponse:
         """Return the final answer where the host asks for another login right after one.
 
         Raises:
             CredentialsError: Another login would not help.
         """
-        return refused(url, "it wants another login right after one")
+        return refused(url, "it requires another login right after one")
 
     def strip(self, url: str) -> str:
-        """Return `url`, the target of a redirect, without what `attach` puts into URLs."""
-        ...
+        """Return `url`, the target of a redirect, without what `attach` puts into URLs: most put nothing."""
+        return url
 
 
 class LoginTransport:
@@ -103,7 +110,7 @@ class LoginTransport:
                 login.accepted(request.url, attached.held)
                 yield _shown(request.url, response, login)
                 return
-            refusal = await kept(request.url, response)
+            refusal = await buffered(request.url, response)
         answer = await login.renewed(request.url, attached.held, refusal)
         if answer is not None:
             yield answer
@@ -122,9 +129,9 @@ class LoginTransport:
         """Do nothing: the transport underneath is closed by its owner."""
 
 
-def refused(url: str, reason: str) -> KeptAnswer:
+def refused(url: str, reason: str) -> BufferedResponse:
     """Return a refusal (403) with its reason."""
-    return KeptAnswer(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
+    return BufferedResponse(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
 
 
 def _says_another(request: Request) -> bool:
@@ -147,21 +154,9 @@ def _shown(url: str, response: Response, login: Login) -> Response:
     """Return the response under the plain URL; a redirect does not pass on what was attached."""
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     if location is None or (clean := login.strip(location)) == location:
-        return RenamedAnswer(url, response)
-    return RenamedAnswer(url, response, _Relocated(response.headers, clean))
+        return RenamedResponse(url, response)
+    from multidict import CIMultiDict  # noqa: PLC0415 -- few responses are redirects with a secret
 
-
-class _Relocated(dict[str, str]):
-    """The fields of a redirect that leads to a clean URL; looked up in any case."""
-
-    def __init__(self, headers: Mapping[str, str], location: str) -> None:
-        super().__init__({name.lower(): value for name, value in headers.items()} | {"location": location})
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        return super().get(name.lower(), default)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name.lower())
+    headers = CIMultiDict(response.headers)
+    headers["Location"] = clean
+    return RenamedResponse(url, response, headers)

@@ -22,7 +22,7 @@ from stacpull.urls import is_remote, is_web
 if TYPE_CHECKING:
     from stacpull.net.logins.login import Login
     from stacpull.net.logins.netrc import Netrc
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
     from stacpull.net.transport import Transport
 
 _LEAST_LABELS = 2
@@ -46,7 +46,7 @@ class HostPattern(NamedTuple):
         """Read `data.example.org`, `*.example.org` (https, its usual port) or `http://host:port`.
 
         Raises:
-            ValueError: It is none of these, or so wide that it covers hosts of other owners.
+            ValueError: It has another form, or is so wide that it covers hosts of other owners.
         """
         url = text if "://" in text else f"https://{text}"
         scheme, name, port = origin_of(url)
@@ -182,24 +182,24 @@ class LoginKind:
         """The URLs that are asked to log in: the user chose them by choosing the profile."""
         return ()
 
-    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
         """Return the transport for the host of `url`: logged in, and the same login for all hosts.
 
         Args:
             url: A URL of the host.
             names: Where the secrets came from, for messages.
-            tools: What a login needs.
+            logins: Those of the run.
         """
         del url
-        return tools.transport(tools.shared(self, lambda: self.login(names, tools)))
+        return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
 
-    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         """Return the login that is shared by all hosts of a `[login.NAME]`."""
         raise NotImplementedError
 
-    async def prove(self, names: tuple[str, ...], tools: LoginTools) -> str | None:
+    async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:
         """Get a token, if this kind gets one by logging in; return the host that gave it."""
-        del names, tools
+        del names, logins
         return None
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
+from typing import TypeVar
 
 from stacpull.clock import Clock
-from stacpull.hosts import origin_of
+from stacpull.errors import SourceError
+from stacpull.hosts import host_of, origin_of
+from stacpull.models import Failure
 from stacpull.net.client import Client, Counters
 from stacpull.net.gate import Gates
 from stacpull.net.logins.login import Login, LoginTransport
 from stacpull.net.logins.provider import LoginKind, Provider
-from stacpull.net.logins.tokens import LoginRetries, TokenService
-from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Transport
+from stacpull.net.logins.tokens import Reply
+from stacpull.net.redirects import REDIRECTS
+from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.status import moment_of, reason_in
+from stacpull.net.transport import Request, TransferError, Transport
 from stacpull.redact import Secrets
+
+T = TypeVar("T")
 
 KINDS: Mapping[str, str] = {
     "header": "fixed:HeaderField",
@@ -31,6 +38,8 @@ KINDS: Mapping[str, str] = {
 
 _AT_ONCE = 4
 """Simultaneous requests to a token service."""
+_NOTICE_EVERY = 60.0
+_LONGEST_REPLY = 64 * 1024
 
 
 def kind_class(name: str) -> type[LoginKind]:
@@ -40,55 +49,16 @@ def kind_class(name: str) -> type[LoginKind]:
     return found
 
 
-class LoginTools:
-    """What logins need.
-
-    Args:
-        http: Sends the requests of the run and those of the logins.
-        policy: How often token services are asked again.
-        clock: Where time comes from.
-        secrets: Learns every secret, so that none is ever written down.
-        counters: Those of the run.
-        on_wait: Called with one sentence when a login is waited for.
-    """
-
-    def __init__(
-        self,
-        http: Transport,
-        policy: RetryPolicy,
-        clock: Clock,
-        secrets: Secrets,
-        counters: Counters,
-        on_wait: Callable[[str], None],
-    ) -> None:
-        self.http = http
-        self.clock = clock
-        self.secrets = secrets
-        self.counters = counters
-        gates = Gates(_AT_ONCE, _AT_ONCE, clock)
-        client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
-        self.retries = LoginRetries(policy, clock, counters, on_wait)
-        self.tokens = TokenService(client, self.retries, secrets)
-        self._shared: dict[int, tuple[LoginKind, Login]] = {}
-
-    def transport(self, login: Login) -> LoginTransport:
-        """Return a transport that sends requests logged in."""
-        return LoginTransport(self.http, login, self.counters)
-
-    def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
-        """Return the login of `kind`, made once: one token is good for all of its hosts."""
-        if id(kind) not in self._shared:
-            self._shared[id(kind)] = (kind, make())
-        return self._shared[id(kind)][1]
-
-
 class Logins:
-    """The logins of one run.
+    """The logins of one run, and what they share.
+
+    Services of logins are asked through a client of their own, without credentials: its gates are not those
+    of the transfers, whose permits are held meanwhile.
 
     Args:
         provider: The credential profile.
         http: Sends the requests of the run and those of the logins.
-        policy: How often token services are asked again.
+        policy: How often services of logins are asked again.
         clock: Where time comes from.
         secrets: Learns every secret, so that none is ever written down.
         counters: Those of the run.
@@ -105,8 +75,17 @@ class Logins:
         counters: Counters,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.http = http
+        self.clock = clock
+        self.secrets = secrets
+        self.counters = counters
         self._provider = provider
-        self._tools = LoginTools(http, policy, clock, secrets, counters, on_wait)
+        self._policy = policy
+        self._on_wait = on_wait
+        gates = Gates(_AT_ONCE, _AT_ONCE, clock)
+        self._client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
+        self._shared: dict[int, tuple[LoginKind, Login]] = {}
+        self._silent_until: dict[str, float] = {}
         secrets.add(*provider.secrets)
 
     def __repr__(self) -> str:
@@ -115,7 +94,7 @@ class Logins:
     def transport_for(self, url: str) -> Transport | None:
         """Return the transport that logs in to the host of `url`, None if it has no login."""
         login = self._provider.login_for(*origin_of(url))
-        return None if login is None else login.means.transport(url, login.sources, self._tools)
+        return None if login is None else login.means.transport(url, login.sources, self)
 
     async def prove(self) -> list[str]:
         """Get a token from every service that gives one after a login; return their hosts.
@@ -126,6 +105,61 @@ class Logins:
         """
         hosts = []
         for login in self._provider.logins:
-            host = await login.means.prove(login.sources, self._tools)
+            host = await login.means.prove(login.sources, self)
             hosts += [] if host is None else [host]
         return hosts
+
+    # --- for the kinds of login ---------------------------------------------------------------------------
+
+    def transport(self, login: Login) -> LoginTransport:
+        """Return a transport that sends requests logged in."""
+        return LoginTransport(self.http, login, self.counters)
+
+    def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
+        """Return the login of `kind`, made once: one token is good for all of its hosts."""
+        if id(kind) not in self._shared:
+            self._shared[id(kind)] = (kind, make())
+        return self._shared[id(kind)][1]
+
+    async def attempted(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Call `attempt`, a request to a service of a login, as often as the policy allows.
+
+        Raises:
+            TransferError: As `net.retry.attempted`.
+            SourceError: As `net.retry.attempted`.
+        """
+        return await attempted(attempt, self._policy, self.clock, self._note)
+
+    async def ask(self, request: Request, accept: frozenset[int]) -> Reply:
+        """Return the answer of a token service, if its status is one of `accept`.
+
+        A request with a body is not redirected.
+
+        Raises:
+            SourceError: No such answer came after all retries; throttling is waited out (`net.retry`).
+        """
+        final = accept if request.body is None else accept | REDIRECTS
+
+        async def attempt() -> Reply:
+            async with self._client.open(request, accept=final, count_refusal=False) as response:
+                body = await response.read(_LONGEST_REPLY)
+                date = moment_of(response.headers.get("Date", ""))
+                return Reply(response.status, body, reason_in(body, self.secrets), date)
+
+        host = host_of(request.url)
+        try:
+            reply = await self.attempted(attempt)
+        except TransferError as error:
+            raise SourceError(f"{host} gave no token: {error.failure.message} Try again later.") from error
+        if reply.status not in accept:
+            raise SourceError(f"{host} gave no token but a redirect ({reply.status}): check token-url.")
+        return reply
+
+    def _note(self, failure: Failure) -> None:
+        """Count a retry; report it once a minute per host, however many tokens the host is asked for."""
+        self.counters.retries += 1
+        now = self.clock.monotonic()
+        if now >= self._silent_until.get(failure.host, now):
+            self._silent_until[failure.host] = now + _NOTICE_EVERY + (failure.retry_after or 0.0)
+            again = "" if failure.retry_after is None else f", again in {failure.retry_after:.0f} s"
+            self._on_wait(f"Waiting for the login{again}: {failure.message}")

@@ -19,15 +19,14 @@ from urllib.parse import quote, unquote_plus, urlsplit
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.provider import Key, LoginKind, Values, field_name, service_address
-from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken, TokenService
-from stacpull.net.transport import Request, Response
+from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
+from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 _ACCEPTED = frozenset({200, 401, 404})
 _UNKNOWN_FOR = 600.0
@@ -72,9 +71,9 @@ class SasTokens(LoginKind):
         """The URL of the signatures."""
         return (self.token_url,)
 
-    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         """Return the login that all hosts share."""
-        return SasLogin(self, tools.tokens, names)
+        return SasLogin(self, logins, names)
 
 
 class SasLogin(Login):
@@ -82,13 +81,13 @@ class SasLogin(Login):
 
     Args:
         tokens: The service.
-        service: Sends the requests.
+        logins: Sends the requests.
         names: What the user is to check when its key is refused.
     """
 
-    def __init__(self, tokens: SasTokens, service: TokenService, names: tuple[str, ...]) -> None:
+    def __init__(self, tokens: SasTokens, logins: Logins, names: tuple[str, ...]) -> None:
         self._tokens = tokens
-        self._service = service
+        self._logins = logins
         self._names = names
         self._cached: dict[tuple[str, str], CachedToken[Secret | None]] = {}
 
@@ -104,7 +103,7 @@ class SasLogin(Login):
         """Return True for 403 and 401: the signature may have expired or been revoked."""
         return response.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Get another signature; a new one is refused for another reason."""
         cached = self._cached_for(url)
         if (
@@ -131,7 +130,7 @@ class SasLogin(Login):
             async def ask() -> TimedToken[Secret | None]:
                 return await self._ask(account, container)
 
-            cached = self._cached[account, container] = CachedToken(ask, self._service.clock)
+            cached = self._cached[account, container] = CachedToken(ask, self._logins.clock)
         return cached
 
     async def _ask(self, account: str, container: str) -> TimedToken[Secret | None]:
@@ -141,7 +140,7 @@ class SasLogin(Login):
         headers = {"Accept": "application/json"}
         if tokens.key is not None and tokens.key_header is not None:
             headers[tokens.key_header] = tokens.key.reveal()
-        reply = await self._service.ask(Request(url, headers=headers, decode=True), _ACCEPTED)
+        reply = await self._logins.ask(Request(url, headers=headers, decode=True), _ACCEPTED)
         if reply.status == HTTPStatus.UNAUTHORIZED:
             keys = " and ".join(self._names) or "the key"
             raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")
@@ -159,8 +158,8 @@ class SasLogin(Login):
         ):
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
         secret = Secret(token)
-        self._service.secrets.learn(*_signatures(token))
-        now = self._service.clock.time() if reply.date is None else reply.date
+        self._logins.secrets.learn(*_signatures(token))
+        now = self._logins.clock.time() if reply.date is None else reply.date
         return TimedToken(secret, _moment(reply.members.get("msft:expiry")) - now)
 
 

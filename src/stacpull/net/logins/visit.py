@@ -25,25 +25,21 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from stacpull.arguments import read_text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.answers import KeptAnswer, kept
-from stacpull.net.client import Counters
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
-from stacpull.net.logins.tokens import PASSING, LoginRetries, RememberedError
+from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
-from stacpull.net.transport import Request, Response, TransferError, Transport
-from stacpull.redact import Secret, Secrets
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, buffered
+from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.logins.registry import Logins
 
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -89,9 +85,9 @@ class Visit(LoginKind):
         """The login host."""
         return () if self.login_host.url is None else (self.login_host.url,)
 
-    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         """Return the login that all hosts share."""
-        return VisitLogin(self, tools.http, tools.retries, tools.secrets, tools.counters, names)
+        return VisitLogin(self, logins, names)
 
 
 @dataclass(slots=True)
@@ -117,28 +113,14 @@ class VisitLogin(Login):
 
     Args:
         visit: The login host, and user and password.
-        http: Sends the requests of the login; it passes on all header fields.
-        retries: Repeats requests to the login host.
-        secrets: Learns each cookie, so that none is ever written down.
-        counters: Counts the requests.
+        logins: Sends the requests, with all header fields, and repeats those to the login host.
         names: What the user is to check when the login is refused.
     """
 
-    def __init__(
-        self,
-        visit: Visit,
-        http: Transport,
-        retries: LoginRetries,
-        secrets: Secrets,
-        counters: Counters,
-        names: tuple[str, ...],
-    ) -> None:
-        self._clock = retries.clock
+    def __init__(self, visit: Visit, logins: Logins, names: tuple[str, ...]) -> None:
+        self._clock = logins.clock
         self._visit = visit
-        self._http = http
-        self._retries = retries
-        self._secrets = secrets
-        self._counters = counters
+        self._logins = logins
         self._names = " and ".join(names)
         self._cookies = Cookies()
         self._sessions: dict[str, _Session] = {}
@@ -156,7 +138,7 @@ class VisitLogin(Login):
             return True
         return response.status in REDIRECTS and self._is_login(response.headers.get("Location") or "")
 
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Log in, unless another task has done so meanwhile, or has failed.
 
         Raises:
@@ -186,7 +168,7 @@ class VisitLogin(Login):
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
-    def refused_again(self, url: str) -> KeptAnswer:
+    def refused_again(self, url: str) -> BufferedResponse:
         """Return a refusal. If requests were refused after the last login, too, the next one waits a minute.
 
         Raises:
@@ -203,10 +185,6 @@ class VisitLogin(Login):
         self._failed = RememberedError.of(error, self._clock.monotonic())
         raise error
 
-    def strip(self, url: str) -> str:
-        """Return `url`: it never contains a secret."""
-        return url
-
     def _session(self, url: str) -> _Session:
         return self._sessions.setdefault(host_of(url), _Session())
 
@@ -217,16 +195,16 @@ class VisitLogin(Login):
         cookies = self._cookies.field(origin_of(request.url))
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
-    def _shut(self, session: _Session, url: str) -> KeptAnswer:
+    def _shut(self, session: _Session, url: str) -> BufferedResponse:
         """Return or raise why no login is tried at this host now."""
         if session.trouble is not None:
             raise TransferError(session.trouble.failure) from session.trouble
         return refused(url, _wants_another_login(url))
 
-    async def _log_in(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
+    async def _log_in(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
-            await self._retries.attempted(lambda: self._go(session, url, refusal))
+            await self._logins.attempted(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
             host = self._visit.login_host.host
             stop = SourceError(f"{host} cannot be asked to log in: {error.failure.message} Try again later.")
@@ -239,7 +217,7 @@ class VisitLogin(Login):
             self._failed = RememberedError.of(error, self._clock.monotonic())
             raise
 
-    async def _go(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
+    async def _go(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
         self._cookies.forget(origin_of(url))
         self._note(refusal)  # many hosts set a cookie here and expect it back
@@ -261,7 +239,7 @@ class VisitLogin(Login):
             hops.append(target)
             before, target = target, following
 
-    async def _answer(self, url: str, *, tell: bool) -> KeptAnswer:
+    async def _answer(self, url: str, *, tell: bool) -> BufferedResponse:
         """Return the answer of a host on the way, unless it is a refusal or a failure.
 
         `tell`: send user and password to the login host. They are not repeated for its further pages.
@@ -286,28 +264,27 @@ class VisitLogin(Login):
     def _check(self) -> str:
         return f"Check {self._names}."
 
-    async def _hop(self, url: str, *, tell: bool) -> KeptAnswer:
+    async def _hop(self, url: str, *, tell: bool) -> BufferedResponse:
         request = self._with_cookies(Request(url))
         if tell:
             headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
             request = request._replace(headers=headers)
-        self._counters.requests += 1
-        async with self._http.open(request) as response:
-            answer = await kept(url, response)
-        self._counters.bytes_fetched += len(answer.body)
+        self._logins.counters.requests += 1
+        async with self._logins.http.open(request) as response:
+            answer = await buffered(url, response)
+        self._logins.counters.bytes_fetched += len(answer.body)
         self._note(answer)
         return answer
 
-    def _note(self, answer: KeptAnswer) -> None:
-        self._secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
+    def _note(self, answer: BufferedResponse) -> None:
+        self._logins.secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
 
-    def _trouble(self, answer: KeptAnswer) -> Failure:
+    def _trouble(self, answer: BufferedResponse) -> Failure:
+        prefix, secrets = answer.body[:PREFIX_BYTES], self._logins.secrets
         host, now = host_of(answer.url), self._clock.time()
-        failure = classify(
-            answer.status, answer.headers, answer.body[:PREFIX_BYTES], host, now=now, secrets=self._secrets
-        )
-        return replace(failure, message=self._secrets.scrub(failure.message))
+        failure = classify(answer.status, answer.headers, prefix, host, now=now, secrets=secrets)
+        return failure.scrubbed(secrets)
 
 
 def _wants_another_login(url: str) -> str:
-    return f"{host_of(url)} wants another login right after one"
+    return f"{host_of(url)} requires another login right after one"

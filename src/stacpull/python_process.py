@@ -1,0 +1,48 @@
+"""Starting a process of stacpull: a fresh interpreter, since a fork would inherit all descriptors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+_HARMLESS = frozenset(
+    {"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "OPENSSL_CONF", "STACPULL_PORTABLE"}
+)
+_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
+"""Variables that are read before a Python program starts, and that never hold a credential."""
+_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
+"""File names have the same encoding in all processes of a run."""
+
+
+def python_command(*arguments: str) -> list[str]:
+    """Return the command line of this interpreter with `arguments`, which begin with `-c` or `-m`."""
+    return [sys.executable, *_UTF8, "-P", *arguments]
+
+
+def import_early(modules: Sequence[str]) -> None:
+    """Import modules in a thread, so that whoever needs them waits less."""
+    if modules:
+        threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
+
+
+def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment to start a process with: it finds modules where this process does.
+
+    It holds no credentials, since it can be read from outside for as long as the process lives
+    (`/proc/PID/environ`). What the process needs of them is sent to it.
+
+    Args:
+        environ: The environment to take it from; that of this process if not given.
+    """
+    variables = os.environ if environ is None else environ
+    harmless = {
+        name: value
+        for name, value in variables.items()
+        if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
+    }
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    return {**harmless, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,670 @@
+"""A client of one bucket of S3: its credentials, its connections, and the meaning of its errors.
+
+Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
+is rare, is done by boto3.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from email.utils import mktime_tz, parsedate_tz
+from functools import cached_property
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
+
+from msgspec.structs import replace
+
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
+from stacpull.models import BucketLocation, Checksum, CopySource
+from stacpull.redact import Secret, Secrets
+from stacpull.store.bucket_requests import (
+    Body,
+    BucketRequests,
+    FilePiece,
+    ObjectReply,
+    ObjectRequest,
+    bucket_requests,
+    size_of,
+)
+from stacpull.store.inspection import digest_by
+from stacpull.store.object_reader import ObjectReader
+from stacpull.store.protocol import Look
+
+THREADS = 32
+"""Long parts, and requests through boto3, at a time."""
+READ = 1 << 20
+SHA256, PART = "stacpull-sha256", "stacpull-part"
+"""Metadata of an object: its digest, and the identity of the part that it was."""
+ATTEMPTS = 8
+NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
+_NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
+OK, NO_CONTENT, NOT_FOUND, FAILED_CONDITION = 200, 204, 404, 412
+EXISTS = frozenset({"412", "PreconditionFailed"})
+REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
+PARAMETERS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
+"""Header fields as boto3 names them."""
+_DIGEST_BYTES = {"sha256": 32, "crc64nvme": 8}
+"""Algorithms whose digests are noted with an object, or stated by the service."""
+_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+_REFUSED_KEYS = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+_STRETCHES = 16
+_NO_METADATA = ("iam-role", "container-role")
+"""Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
+
+
+class StoredObject(NamedTuple):
+    """An object, as HEAD describes it."""
+
+    size: int
+    etag: str
+    modified: float
+    digests: Mapping[str, bytes]
+    """By algorithm: those that were verified when it was stored, and those that the service computes."""
+    identity: int
+    """Of the part that it was."""
+
+
+class ObjectContent(NamedTuple):
+    """The content of an object, and its metadata."""
+
+    body: Body
+    sha256: bytes
+    noted: Mapping[str, str] = {}
+
+
+class UploadedPiece(NamedTuple):
+    """A piece of an upload, as the service knows it."""
+
+    number: int
+    etag: str
+    size: int
+    sha256: str
+    """In Base64; empty if the service does not state it."""
+
+
+class ConditionRefusedError(Exception):
+    """The service does not store an object under that condition. Its argument is the code of the error."""
+
+
+class S3Bucket:
+    """One bucket. Any thread may call any method.
+
+    Attributes:
+        location: Where it is.
+        prefix: What the keys of the mirror begin with, `/` included; it may be empty.
+        names: Keys that were listed.
+    """
+
+    def __init__(self, location: BucketLocation) -> None:
+        """Prepare; nothing is sent yet."""
+        self.location = location
+        self.prefix = f"{location.prefix}/" if location.prefix else ""
+        self.names = ListedNames()
+
+    @cached_property
+    def session(self) -> Any:
+        """The session of botocore."""
+        return _session(self.location)
+
+    @cached_property
+    def s3(self) -> Any:
+        """A client of boto3."""
+        return _client(self.session, self.location)
+
+    @cached_property
+    def requests(self) -> BucketRequests | None:
+        """The direct sender; None if only boto3 can send."""
+        place = self.location
+        return bucket_requests(place.bucket, place.endpoint_url, _region(self.session, place), self.session)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The credentials that requests are signed with now.
+
+        Raises:
+            CredentialsError: There are none.
+        """
+        with self.errors("read", ""):
+            found = self.session.get_credentials()
+            if found is None:
+                raise _no_credentials(self.location, "there are none")
+            frozen = found.get_frozen_credentials()
+        return tuple(Secret(one) for one in frozen if one)
+
+    @property
+    def name(self) -> str:
+        """See `StoredFiles.name`."""
+        return self.location.url
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self.__dict__.get("requests") is not None:
+            self.__dict__["requests"].close()
+        if "s3" in self.__dict__:
+            self.s3.close()
+
+    def key(self, path: str) -> str:
+        """Return the key of a path in DEST."""
+        return self.prefix + path
+
+    def place(self, path: str) -> dict[str, str]:
+        """Return bucket and key of a path in DEST, as boto3 names them."""
+        return {"Bucket": self.location.bucket, "Key": self.key(path)}
+
+    def head(self, path: str) -> StoredObject | None:
+        """Return an object at a path in DEST, None if there is none."""
+        (reply,) = self.send([ObjectRequest("HEAD", self.key(path), _WITH_CHECKSUMS)], "look at")
+        if reply is not None and reply.status == NOT_FOUND:
+            return None
+        found = object_of(reply.headers) if reply is not None and reply.status == OK else None
+        return found or self.head_by_boto3(self.place(path))
+
+    def head_by_boto3(self, place: Mapping[str, str]) -> StoredObject | None:
+        """Return an object, which may be in another bucket; None if there is none."""
+        try:
+            with self.errors("look at", place["Key"].removeprefix(self.prefix)):
+                found = self.s3.head_object(**place, ChecksumMode="ENABLED")
+        except FileNotFoundError:
+            return None
+        return object_of(found["ResponseMetadata"]["HTTPHeaders"])
+
+    def send(self, requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        """Send requests without boto3; what got no reply is to be sent by that."""
+        if not requests:
+            return ()
+        with self.errors(what, ""):
+            sender = self.requests
+            return [None] * len(requests) if sender is None else sender.send(requests)
+
+    def pages(self, **arguments: str) -> Iterator[Mapping[str, Any]]:
+        """List objects."""
+        page = self.call("list_objects_v2", **arguments)
+        yield page
+        while page.get("IsTruncated"):
+            page = self.call("list_objects_v2", **arguments, ContinuationToken=page["NextContinuationToken"])
+            yield page
+
+    def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        """Send a request about the whole bucket."""
+        with self.errors("list", ""):
+            answer: Mapping[str, Any] = getattr(self.s3, operation)(Bucket=self.location.bucket, **arguments)
+            return answer
+
+    @contextmanager
+    def errors(self, what: str, path: str) -> Iterator[None]:
+        """Raise what botocore raises as errors of the destination.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            CredentialsError: There are no credentials, or the service refuses them.
+            DestinationError: The bucket denies the request, or cannot be reached.
+        """
+        from botocore import exceptions  # noqa: PLC0415 - 0.2 s
+
+        unusable = (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.ProfileNotFound,
+            exceptions.SSOError,
+            exceptions.TokenRetrievalError,
+        )
+        try:
+            yield
+        except exceptions.ClientError as error:
+            if error_code(error) in NOT_THERE:
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
+            refusal = _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location)
+            Secrets(self.secrets).scrub_error(refusal)  # a server may quote what it was sent
+            raise refusal from error
+        except unusable as error:
+            raise _no_credentials(self.location, str(error)) from error
+        except exceptions.SSLError as error:
+            raise DestinationError(
+                f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
+            ) from error
+        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+            raise DestinationError(
+                f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
+                "then run `stacpull resume`."
+            ) from error
+        except exceptions.BotoCoreError as error:
+            raise DestinationError(f"{self.name} cannot be used: {error}") from error
+
+    def put(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
+        """Store an object by one request.
+
+        Returns:
+            "", or the error code if `condition` was refused.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        (reply,) = self.send([self.put_request(path, content, condition)], "write")
+        if reply is not None and reply.status in {OK, FAILED_CONDITION}:
+            return "" if reply.status == OK else str(FAILED_CONDITION)
+        body = content.body
+        if isinstance(body, FilePiece):
+            body.file.seek(0)
+        return self.refused(
+            path,
+            REFUSED_CONDITIONS if condition else frozenset(),
+            lambda: self.s3.put_object(
+                **self.place(path),
+                Body=body.file if isinstance(body, FilePiece) else body,
+                ChecksumSHA256=base64.b64encode(content.sha256).decode(),
+                Metadata=content.noted,
+                **{PARAMETERS[name]: value for name, value in condition.items()},
+            ),
+        )
+
+    def put_own(self, key: str, content: ObjectContent) -> str:
+        """Store an object under a key that no other writer has; return its ETag."""
+        path = key.removeprefix(self.prefix)
+        (reply,) = self.send([self.put_request(path, content, {})], "write")
+        if reply is not None and reply.status == OK and "etag" in reply.headers:
+            return reply.headers["etag"]
+        self.put(path, content, {})
+        found = self.head(path)
+        if found is None:
+            raise DestinationError(f"{self.name}/{path} was removed meanwhile.")
+        return found.etag
+
+    def put_request(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> ObjectRequest:
+        """Return the request that stores an object."""
+        headers = {
+            "x-amz-checksum-sha256": base64.b64encode(content.sha256).decode(),
+            **{f"x-amz-meta-{name}": value for name, value in content.noted.items()},
+            **condition,
+        }
+        return ObjectRequest("PUT", self.key(path), headers, content.body, content.sha256.hex())
+
+    def refused(self, path: str, codes: frozenset[str], write: Callable[[], object]) -> str:
+        """Write by boto3, and return "", or the code of the error if it is one of these."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        with self.errors("write", path):
+            try:
+                write()
+            except ClientError as error:
+                if error_code(error) not in codes:
+                    raise
+                return error_code(error)
+        return ""
+
+    # --- publishing --------------------------------------------------------------------------------------
+
+    def delete(self, path: str) -> None:
+        """Remove an object, if it is there."""
+        (reply,) = self.send([ObjectRequest("DELETE", self.key(path))], "remove")
+        if reply is None or reply.status != NO_CONTENT:
+            with suppress(FileNotFoundError), self.errors("remove", path):
+                self.s3.delete_object(**self.place(path))
+        self.names.note(self.key(path), is_there=False)
+
+    def open(self, place: Mapping[str, str], size: int, etag: str) -> BinaryIO:
+        """Open a version of an object for reading. It may be in another bucket."""
+        return io.BufferedReader(ObjectReader(self.s3, self.errors, place, size, etag), READ)
+
+    def look_at(
+        self,
+        path: str,
+        *,
+        hashed: bool,
+        algorithm: str = "sha256",
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Look:
+        """See `StoredFiles.look_at`. The digest is the one that was verified when the object was stored."""
+        found = self.head(path)
+        if found is None:
+            return Look()
+        if not hashed or is_stopped():
+            return Look(found.size)
+        if algorithm in found.digests:
+            return Look(found.size, found.digests[algorithm])
+        with self.open(self.place(path), found.size, found.etag) as file:
+            return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
+
+    # --- uploads in pieces: their keys are whole, not paths in DEST ---------------------------------------
+
+    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        found: list[tuple[str, str]] = []
+        more: dict[str, str] = {}
+        with self.errors("list", ""):
+            while True:
+                try:
+                    page = self.s3.list_multipart_uploads(Bucket=self.location.bucket, Prefix=prefix, **more)
+                except ClientError as error:
+                    if error_code(error) not in _NO_UPLOADS:  # servers that cannot list them
+                        raise
+                    return found
+                found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
+                if not page.get("IsTruncated"):
+                    return found
+                more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def create_upload(self, key: str, noted: Mapping[str, str] = {}) -> str:
+        """Begin an upload of an object with this metadata."""
+        with self.errors("write", key.removeprefix(self.prefix)):
+            upload: str = self.s3.create_multipart_upload(
+                **self._at(key), Metadata=noted, ChecksumAlgorithm="SHA256"
+            )["UploadId"]
+        return upload
+
+    def pieces(self, key: str, upload: str) -> list[UploadedPiece] | None:
+        """Return the pieces that the service has of an upload, None if it does not have that."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        pieces: list[UploadedPiece] = []
+        marker = 0
+        with self.errors("read", key.removeprefix(self.prefix)):
+            while True:
+                try:
+                    page = self.s3.list_parts(**self._at(key), UploadId=upload, PartNumberMarker=marker)
+                except ClientError as error:
+                    if error_code(error) not in _NO_UPLOADS | NOT_THERE:
+                        raise
+                    return None
+                for one in page.get("Parts", ()):
+                    checksum = one.get("ChecksumSHA256", "")
+                    pieces.append(UploadedPiece(one["PartNumber"], one["ETag"], one["Size"], checksum))
+                if not page.get("IsTruncated"):
+                    return pieces
+                marker = page["NextPartNumberMarker"]
+
+    def store_pieces(
+        self, key: str, upload: str, pieces: Mapping[int, tuple[Body, str]]
+    ) -> list[UploadedPiece]:
+        """Store pieces of an upload at a time.
+
+        Args:
+            key: Of the object.
+            upload: The upload.
+            pieces: Each by its number, with its SHA-256 in hex.
+        """
+        checksums = {
+            number: base64.b64encode(bytes.fromhex(sha256)).decode() for number, (_, sha256) in pieces.items()
+        }
+        requests = [
+            ObjectRequest(
+                "PUT",
+                key,
+                {"x-amz-checksum-sha256": checksums[number]},
+                body,
+                sha256,
+                f"partNumber={number}&uploadId={quote(upload, safe='')}",
+            )
+            for number, (body, sha256) in pieces.items()
+        ]
+        found = []
+        for (number, (body, _)), reply in zip(pieces.items(), self.send(requests, "write"), strict=True):
+            etag = reply.headers.get("etag") if reply is not None and reply.status == OK else None
+            if etag is None:
+                with self.errors("write", key.removeprefix(self.prefix)):
+                    etag = self.s3.upload_part(
+                        **self._at(key),
+                        UploadId=upload,
+                        PartNumber=number,
+                        Body=body.read() if isinstance(body, FilePiece) else body,
+                        ChecksumSHA256=checksums[number],
+                    )["ETag"]
+            found.append(UploadedPiece(number, etag, size_of(body), checksums[number]))
+        return found
+
+    def complete_upload(
+        self,
+        key: str,
+        upload: str,
+        pieces: Sequence[UploadedPiece],
+        condition: Mapping[str, str] = {},
+    ) -> None:
+        """Have the service make an object of all pieces.
+
+        Raises:
+            ConditionRefusedError: The service refuses `condition`.
+            CredentialsError, DestinationError: As any request.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        parts = [
+            {"PartNumber": one.number, "ETag": one.etag}
+            | ({"ChecksumSHA256": one.sha256} if one.sha256 else {})
+            for one in pieces
+        ]
+        with self.errors("write", key.removeprefix(self.prefix)):
+            try:
+                self.s3.complete_multipart_upload(
+                    **self._at(key),
+                    UploadId=upload,
+                    MultipartUpload={"Parts": parts},
+                    **{PARAMETERS[name]: value for name, value in condition.items()},
+                )
+            except ClientError as error:
+                if condition and error_code(error) in REFUSED_CONDITIONS:
+                    raise ConditionRefusedError(error_code(error)) from error
+                raise
+
+    def abort(self, key: str, upload: str) -> None:
+        """Remove what is stored of an upload, as far as the service does that now."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
+
+        with suppress(BotoCoreError, ClientError):
+            self.s3.abort_multipart_upload(**self._at(key), UploadId=upload)
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.location.bucket, "Key": key}
+
+
+class ListedNames:
+    """Names that were listed: some stretches of all keys in their order, the most recent ones."""
+
+    def __init__(self) -> None:
+        self._stretches: list[tuple[bytes, bytes | None, set[str]]] = []
+        """Each: the key that it begins after, the last one that it covers (None: to the end), the keys."""
+
+    def has(self, key: str) -> bool | None:
+        """Return True if a key was listed, False if it was not where it should be, None if nothing tells."""
+        found = self._of(key)
+        return None if found is None else key in found
+
+    def add(self, after: str, keys: Sequence[str], *, is_last: bool) -> None:
+        """Note what a listing gave."""
+        until = None if is_last or not keys else keys[-1].encode()
+        if is_last or keys:
+            self._stretches.append((after.encode(), until, set(keys)))
+            del self._stretches[:-_STRETCHES]
+
+    def note(self, key: str, *, is_there: bool) -> None:
+        """Note what the mirror itself has written or removed."""
+        found = self._of(key)
+        if found is not None and is_there:
+            found.add(key)
+        elif found is not None:
+            found.discard(key)
+
+    def _of(self, key: str) -> set[str] | None:
+        name = key.encode()
+        for after, until, keys in reversed(self._stretches):
+            if after < name and (until is None or name <= until):
+                return keys
+        return None
+
+
+def place_of(source: CopySource) -> dict[str, str]:
+    """Return bucket and key of an object, as boto3 names them."""
+    bucket, _, key = source.url.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def object_of(headers: Mapping[str, str]) -> StoredObject | None:
+    """Return what the header fields of a reply to HEAD tell; None if they lack something."""
+    size, modified = headers.get("content-length", ""), time_in(headers, "last-modified")
+    if not size.isdecimal() or modified is None:
+        return None
+    return StoredObject(
+        int(size),
+        headers.get("etag", ""),
+        modified,
+        _digests_in(headers),
+        _number(headers.get(f"x-amz-meta-{PART}", "")),
+    )
+
+
+def time_in(headers: Mapping[str, str], name: str) -> float | None:
+    """Return the time in a header field, in seconds since 1970; None if there is none."""
+    found = parsedate_tz(headers.get(name, ""))
+    return None if found is None else mktime_tz(found)
+
+
+def _digests_in(headers: Mapping[str, str]) -> Mapping[str, bytes]:
+    """Return the digests of an object: those in its metadata, and those that the service states."""
+    found = {}
+    for algorithm, size in _DIGEST_BYTES.items():
+        with suppress(ValueError):
+            digest = bytes.fromhex(headers.get(f"x-amz-meta-stacpull-{algorithm}", ""))
+            is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE" or "-" in headers.get("etag", "")
+            if not digest and not (is_composite and algorithm == "sha256"):
+                digest = base64.b64decode(headers.get(f"x-amz-checksum-{algorithm}", ""), validate=True)
+            if len(digest) == size:
+                found[algorithm] = digest
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def error_code(error: Any) -> str:
+    """Return the code of a `ClientError` of botocore."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> StacpullError:
+    """Return the refusal of a bucket with a sentence for the user."""
+    code = error_code(error)
+    if code == "NoSuchBucket":
+        return DestinationError(f"There is no bucket {location.bucket}: create it, or check its name.")
+    if code in {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}:
+        return DestinationError(
+            f"{location.url} denies stacpull to {what} objects ({code}): it needs s3:ListBucket, "
+            "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. Check --dest-profile."
+        )
+    if code in _REFUSED_KEYS:
+        return CredentialsError(
+            f"{location.url} does not accept the credentials of {_keys_of(location)} ({code})."
+        )
+    message = str(error.response.get("Error", {}).get("Message", "")) or code
+    return DestinationError(f"{place} cannot be used: {message} ({code}). Run `stacpull resume` later.")
+
+
+def _keys_of(location: BucketLocation) -> str:
+    """Name where the credentials come from."""
+    if location.profile is not None:
+        return f"the profile {location.profile} (--dest-profile)"
+    return "the AWS environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+
+
+def _no_credentials(location: BucketLocation, why: str) -> CredentialsError:
+    return CredentialsError(
+        f"{location.url} needs credentials, and those of {_keys_of(location)} cannot be used: "
+        f"{why.rstrip('.')}. Check --dest-profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+
+
+def located(location: BucketLocation) -> BucketLocation:
+    """Return a bucket with the endpoint and region that the AWS tools would use now.
+
+    They are kept with the mirror: a later run, in another environment, must not write elsewhere.
+
+    Raises:
+        CredentialsError: The profile does not exist.
+    """
+    session = _session(location)
+    location = replace(location, region=location.region or session.get_config_variable("region"))
+    if location.endpoint_url is not None:
+        return location
+    client = _client(session, location, is_new=True)
+    endpoint: str = client.meta.endpoint_url
+    client.close()
+    return location if ".amazonaws.com" in endpoint else replace(location, endpoint_url=endpoint)
+
+
+def _session(location: BucketLocation) -> Any:
+    """Return a session of botocore that never asks the metadata services of cloud machines.
+
+    Raises:
+        CredentialsError: The profile does not exist.
+    """
+    from botocore.exceptions import ProfileNotFound  # noqa: PLC0415 - 0.2 s
+    from botocore.session import Session  # noqa: PLC0415
+
+    session = Session(profile=location.profile)
+    if location.ca_bundle is not None:
+        session.set_config_variable("ca_bundle", location.ca_bundle)
+    try:
+        providers = session.get_component("credential_provider")
+    except ProfileNotFound as error:
+        raise _no_credentials(location, str(error)) from error
+    for name in _NO_METADATA:
+        providers.remove(name)
+    return session
+
+
+def _region(session: Any, location: BucketLocation) -> str:
+    """Return the region of a bucket."""
+    return location.region or session.get_config_variable("region") or "us-east-1"
+
+
+def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
+    """Return a client for a bucket; credentials come from where the AWS CLI has them.
+
+    Args:
+        session: Of botocore.
+        location: The bucket.
+        is_new: True to use the endpoint that the AWS environment names where `location` has none.
+
+    Raises:
+        DestinationError: The endpoint or the region is not one.
+    """
+    import boto3  # noqa: PLC0415 - 0.3 s
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    config = Config(
+        signature_version="s3v4",
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=THREADS,
+        connect_timeout=10,
+        read_timeout=60,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        ignore_configured_endpoint_urls=not is_new,
+        s3={
+            "payload_signing_enabled": True,
+            "addressing_style": "path" if location.endpoint_url else "auto",
+        },
+    )
+    try:
+        return boto3.Session(botocore_session=session).client(
+            "s3",
+            endpoint_url=location.endpoint_url,
+            region_name=_region(session, location),
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise DestinationError(f"{location.url} cannot be used: {error}") from error

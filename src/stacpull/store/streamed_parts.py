@@ -1,0 +1,496 @@
+"""Long bodies on their way into a bucket: each is uploaded in pieces while it arrives.
+
+    body ─▶ piece in memory ─▶ SHA-256 ─▶ UploadPart ─▶ an object among the parts (`store.staged_objects`)
+
+Nothing of a body is on the disk. A multipart upload is invisible until it is completed, and even then the
+object is among the parts of the mirror: the publisher has it copied into its place (`store.server_copy`),
+with its digest, and removes it. So bytes that fail a check never have a final name.
+
+After a kill the pieces that the service has count, from the first one on. They were verified when they were
+stored, but the state of the hashers is lost: the object is read once when it is complete. Within a run, a
+transfer that breaks off continues with what is in memory, too.
+
+`PieceBudget` bounds the memory of all transfers of a process. A transfer holds room for a piece from the
+first byte of it until the service has it. One that gets none waits, and its server waits with it.
+Bytes must come in order, since they are hashed in order: a file comes over one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from stacpull.digests import Hasher
+from stacpull.errors import DestinationError
+from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.spans import Span, Spans
+from stacpull.store.bucket import BucketStore
+from stacpull.store.disk_errors import destination_error
+from stacpull.store.part_files import Pair
+from stacpull.store.parts import PartStore
+from stacpull.store.s3_bucket import READ, UploadedPiece
+from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
+from stacpull.store.wholes import whole_name
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PIECE = 8 << 20
+"""Bytes of a piece, unless a file has more than `_MOST_PIECES` of them."""
+_MOST_PIECES = 9_000
+_UNKNOWN_LENGTH = 16 << 20
+"""Bytes of a piece of a file whose length is not known."""
+MOST_HELD = 128 << 20
+_UNIT = 1 << 20
+_AHEAD = 4
+"""Pieces of one file that are sent at once."""
+_MOST_TAILS = 4
+"""Transfers that broke off and whose last bytes stay in memory, beyond the budget."""
+
+
+class PieceBudget:
+    """The memory for pieces, shared by all transfers of a process."""
+
+    def __init__(self, size: int = MOST_HELD) -> None:
+        self._most = max(1, size // _UNIT)
+        self._units = asyncio.Semaphore(self._most)
+        self._turn = asyncio.Lock()
+
+    async def acquire(self, size: int) -> int:
+        """Wait for room; return what `release` takes. A piece that is larger than all gets all."""
+        units = min(self._most, -(-size // _UNIT))
+        taken = 0
+        async with self._turn:  # one after the other: two pieces must not wait for each other's rest
+            try:
+                while taken < units:
+                    await self._units.acquire()
+                    taken += 1
+            except BaseException:
+                self.release(taken)
+                raise
+        return units
+
+    def release(self, units: int) -> None:
+        """Give room back."""
+        for _ in range(units):
+            self._units.release()
+
+
+class StreamedParts:
+    """The long bodies of one mirror in a bucket (`transfer.part_writer.Parts`)."""
+
+    def __init__(
+        self,
+        store: BucketStore,
+        files: PartStore,
+        *,
+        checksum: str | None,
+        budget: PieceBudget | None = None,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            store: The bucket.
+            files: Where bodies are written that do not come in order.
+            checksum: Algorithm of the digest that is recorded; None: none.
+            budget: Of the process.
+        """
+        self.files = files
+        self._store = store
+        self._checksum = checksum
+        self._budget = budget or PieceBudget()
+        self._known: set[Pair] | None = None
+        self._parked: dict[Pair, _StreamedPart] = {}
+
+    async def point(self, row: int, generation: int) -> ResumePoint | None:
+        """Return how much of the part is there, or None if it cannot be continued."""
+        pair = row, generation
+        if pair not in await self._index():
+            return None
+        part = self._parked.get(pair)
+        if part is None:
+            part = await _off_loop(self._store, self._taken_up, row, generation)
+            if part is None:
+                return None
+            self._parked[pair] = part
+        return ResumePoint(part.size, part.validator, part.total) if part.size else None
+
+    async def load(self) -> None:
+        """Read which uploads there are."""
+        await self._index()
+
+    def is_fresh(self, row: int, generation: int) -> bool:
+        """Return True if nothing is there of the part; False also if that is not known yet."""
+        return self._known is not None and (row, generation) not in self._known
+
+    async def create(
+        self, row: int, generation: int, validator: Validator, total: int | None
+    ) -> _StreamedPart:
+        """Start the part afresh; what an earlier attempt has uploaded is removed.
+
+        Raises:
+            CredentialsError, DestinationError: It cannot be removed.
+        """
+        pair = row, generation
+        if pair in await self._index():
+            left = self._parked.pop(pair, None)
+            left = left or await _off_loop(self._store, self._taken_up, row, generation)
+            if left is not None:
+                await left.discard()
+        piece = _UNKNOWN_LENGTH if total is None else max(PIECE, -(-total // _MOST_PIECES))
+        key = self._store.staged.new_key(row, generation)
+        return self._part(pair, UploadNote(key, "", piece, validator.etag, validator.last_modified, total))
+
+    async def resume(self, row: int, generation: int) -> _StreamedPart:
+        """Continue the part that `point` describes."""
+        return self._parked.pop((row, generation))
+
+    async def look_again(self) -> None:
+        """Find uploads that another process has begun since the notes were read."""
+        await self.files.look_again()
+        known = await self._index()
+        known |= await _off_loop(self._store, self._store.staged.uploads)
+
+    async def _index(self) -> set[Pair]:
+        """Return which uploads are noted, read from the disk once."""
+        if self._known is not None:
+            return self._known
+        return self._settle(await _off_loop(self._store, self._store.staged.uploads))
+
+    def _settle(self, found: set[Pair]) -> set[Pair]:
+        """Take `found` as the index, unless another task was first, and has parked something since."""
+        if self._known is None:
+            self._known = found
+        return self._known
+
+    def _part(self, pair: Pair, note: UploadNote) -> _StreamedPart:
+        return _StreamedPart(self._store, self._budget, self._checksum, pair, note, self._ended)
+
+    def _ended(self, part: _StreamedPart, *, is_kept: bool) -> None:
+        """Note that a part has ended: it is to be continued, or not."""
+        known = self._settle(set())
+        if not is_kept:
+            known.discard(part.pair)
+            return
+        known.add(part.pair)
+        self._parked[part.pair] = part
+        for one in [one for one in self._parked.values() if one.has_tail][:-_MOST_TAILS]:
+            one.drop_tail()
+
+    def _taken_up(self, row: int, generation: int) -> _StreamedPart | None:
+        """Read how much the service has of an upload; None if it cannot be continued."""
+        staged = self._store.staged
+        note = staged.upload_of(row, generation)
+        if note is None:
+            return None
+        part = self._part((row, generation), note)
+        stored = self._store.bucket.pieces(note.key, note.upload)
+        whole = staged.whole(note) if stored is None else None
+        if stored is not None:
+            part.has(stored)
+        elif whole is not None and whole.size == note.total:
+            part.is_completed(whole.etag)
+        else:
+            staged.drop_upload(row, generation, note)
+            return None
+        return part
+
+
+class _StreamedPart:
+    """One body: the `PartWriter` of the transfer."""
+
+    def __init__(
+        self,
+        store: BucketStore,
+        budget: PieceBudget,
+        checksum: str | None,
+        pair: Pair,
+        note: UploadNote,
+        on_end: Callable[..., None],
+    ) -> None:
+        self.pair = pair
+        self.size = 0
+        self.hashed = 0
+        self._store = store
+        self._staged = store.staged
+        self._budget = budget
+        self._checksum = checksum
+        self._note = note
+        self._on_end = on_end
+        self._hashers: Mapping[str, Hasher] = {}
+        self._is_hashed_later = False
+        """True once the hashers lack bytes that the service has: the object is read when it is whole."""
+        self._tail = bytearray()
+        """What has arrived of the next piece."""
+        self._room = 0
+        """What is held of the budget for it."""
+        self._pieces: dict[int, UploadedPiece] = {}
+        self._sending: list[asyncio.Future[None]] = []
+        self._is_hashed = threading.Event()
+        """Set once the last piece that was sent is hashed: then it is the turn of the next."""
+        self._is_hashed.set()
+        self._beginning = threading.Lock()
+        self._ahead = asyncio.Semaphore(_AHEAD)
+        self._etag: str | None = None
+        """Of the object, once it is whole."""
+
+    # --- what is there of it -----------------------------------------------------------------------------
+
+    @property
+    def validator(self) -> Validator:
+        """What the bytes belong to."""
+        return Validator(self._note.etag, self._note.last_modified)
+
+    @property
+    def total(self) -> int | None:
+        """The size in bytes that the whole has, if known."""
+        return self._note.total
+
+    @property
+    def have(self) -> Spans:
+        """See `PartWriter.have`: there are no gaps."""
+        return (Span(0, self.size),) if self.size else ()
+
+    @property
+    def has_tail(self) -> bool:
+        """True if there are bytes that are in memory only."""
+        return bool(self._tail)
+
+    def has(self, stored: Sequence[UploadedPiece]) -> None:
+        """Take it that the service has these pieces, and nothing else is there."""
+        self._pieces, self.size, self._tail = {}, 0, bytearray()
+        for one in sorted(stored):
+            is_last = self.size + one.size == self.total
+            if one.number != len(self._pieces) + 1 or (one.size != self._note.piece and not is_last):
+                break
+            self._pieces[one.number] = one
+            self.size += one.size
+        self._is_hashed_later = self._is_hashed_later or self.hashed != self.size
+
+    def is_completed(self, etag: str) -> None:
+        """Take it that the upload has become an object."""
+        self._etag, self.size, self._is_hashed_later = etag, self.total or 0, True
+
+    def drop_tail(self) -> None:
+        """Forget the bytes that are in memory only: they are fetched again."""
+        self.size -= len(self._tail)
+        self._tail = bytearray()
+        self._is_hashed_later = self._is_hashed_later or self.hashed > self.size
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+        """See `PartWriter.feed`: what is hashed already stays so, unless something else is to be computed."""
+        if self.size and not self._is_hashed_later and hashers.keys() <= self._hashers.keys():
+            return self._hashers
+        self._hashers, self.hashed, self._is_hashed_later = hashers, 0, self.size > 0
+        return hashers
+
+    async def write(self, chunk: bytes) -> None:
+        """See `PartWriter.write`."""
+        await self.put([(self.size, chunk)])
+
+    async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Take pieces, each behind the one before; return when they are in memory.
+
+        Raises:
+            CredentialsError, DestinationError: An earlier piece could not be stored.
+        """
+        for offset, data in pieces:
+            if offset != self.size or self._etag is not None:
+                raise RuntimeError(f"bytes from {offset} on came where those from {self.size} on are next")
+            rest = memoryview(data)
+            while rest:
+                if not self._room:
+                    self._room = await self._budget.acquire(self._piece_size())
+                taken = rest[: self._note.piece - len(self._tail)]
+                rest = rest[len(taken) :]
+                self._tail += taken
+                self.size += len(taken)
+                is_whole = self.size == self.total and (self._sending or self._pieces)
+                if len(self._tail) == self._note.piece and (is_whole or self.size != self.total):
+                    await self._send_tail()
+
+    def _piece_size(self) -> int:
+        """Return how long the piece is that arrives."""
+        before = self.size - len(self._tail)
+        return self._note.piece if self.total is None else min(self._note.piece, max(1, self.total - before))
+
+    async def _send_tail(self) -> None:
+        """Have what has arrived sent as a piece.
+
+        Raises:
+            CredentialsError, DestinationError: An earlier one could not be stored.
+        """
+        await self._ahead.acquire()
+        number = (self.size - 1) // self._note.piece + 1
+        body, self._tail = self._tail, bytearray()
+        room, self._room = self._room, 0
+        before, self._is_hashed = self._is_hashed, threading.Event()
+        loop = asyncio.get_running_loop()
+        sent = loop.run_in_executor(self._store.threads, self._send, number, body, before, self._is_hashed)
+        sent.add_done_callback(partial(self._make_room, room))
+        self._sending = [one for one in self._sending if not one.done() or one.exception() is not None]
+        failed = [one for one in self._sending if one.done()]
+        self._sending.append(sent)
+        if failed:
+            failed[0].result()
+
+    def _make_room(self, room: int, _: asyncio.Future[None]) -> None:
+        self._budget.release(room)
+        self._ahead.release()
+
+    def _send(
+        self, number: int, body: bytearray, before: threading.Event, is_hashed: threading.Event
+    ) -> None:
+        """Hash a piece after the one before it, and send it. Runs in a thread.
+
+        Raises:
+            CredentialsError, DestinationError: It cannot be stored.
+        """
+        try:
+            before.wait()
+            self._hash_on((number - 1) * self._note.piece, body)
+        finally:
+            is_hashed.set()
+        sha256 = hashlib.sha256(body).hexdigest()
+        with self._beginning:
+            if not self._note.upload:
+                self._note = _done(self._store, self._staged.begin, *self.pair, self._note)
+        self._pieces[number] = self._staged.send_piece(self._note, number, body, sha256)
+
+    def _hash_on(self, offset: int, data: bytearray) -> None:
+        """Have the hashers take in what they have not of these bytes."""
+        if self._is_hashed_later:
+            return
+        unhashed = data if self.hashed == offset else data[self.hashed - offset :]
+        for hasher in self._hashers.values():
+            hasher.update(unhashed)
+        self.hashed += len(unhashed)
+
+    async def _sent(self) -> None:
+        """Wait until the service has all pieces that were sent.
+
+        Raises:
+            CredentialsError, DestinationError: It does not have one.
+        """
+        await self._settled()
+        for one in self._sending:
+            one.result()
+        self._sending = []
+
+    async def _settled(self) -> None:
+        """Wait until no piece is on its way any more."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+        for one in self._sending:
+            one.exception()  # an error is raised where the transfer has not failed already
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    async def caught_up(self) -> None:
+        """See `PartWriter.caught_up`: where the state of the hashers was lost, the object is read.
+
+        Raises:
+            CredentialsError, DestinationError: It cannot be stored, or read.
+        """
+        await self._sent()
+        if not self._is_hashed_later:
+            await self._off_loop(self._hash_on, self.size - len(self._tail), self._tail)
+        elif self.hashed != self.size:
+            await self._complete()
+            await self._off_loop(self._read_back)
+
+    async def _complete(self) -> None:
+        """Have the service make the object."""
+        if self._etag is not None:
+            return
+        if not self._pieces:
+            self._etag = await self._off_loop(self._staged.send_whole, self._note, self._tail)
+        else:
+            if self._tail:
+                await self._send_tail()
+            await self._sent()
+            pieces = [self._pieces[number] for number in sorted(self._pieces)]
+            self._etag = await self._off_loop(self._staged.complete, *self.pair, self._note, pieces)
+        self._tail = bytearray()
+        self._give_back()
+
+    def _read_back(self) -> None:
+        bucket, self.hashed = self._store.bucket, 0
+        place = {"Bucket": bucket.location.bucket, "Key": self._note.key}
+        with bucket.open(place, self.size, self._etag or "") as file:
+            while chunk := file.read(READ):
+                self.hashed += len(chunk)
+                for hasher in self._hashers.values():
+                    hasher.update(chunk)
+        if self.hashed != self.size:
+            raise DestinationError(f"{bucket.name} has lost bytes of {self._note.key}.")
+
+    async def finish(
+        self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
+    ) -> FinishedPart:
+        """See `PartWriter.finish`.
+
+        Raises:
+            CredentialsError, DestinationError: It cannot be stored.
+        """
+        await self.caught_up()
+        await self._complete()
+        digests = {name: one.digest() for name, one in self._hashers.items()}
+        digest = None if self._checksum is None else digests[self._checksum]
+        staged = StagedObject(
+            self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
+        )
+        name = whole_name(*self.pair, self.size, etag, filename, unproven=unproven)
+        await self._off_loop(self._staged.finish, *self.pair, name, staged)
+        self._on_end(self, is_kept=False)
+        return FinishedPart(self._store.parts / name, self.size, digests.get("sha256"))
+
+    async def park(self) -> None:
+        """End the transfer and keep the upload, to be continued later; one that cannot be is removed."""
+        await self._settled()
+        self._give_back()
+        is_longer = self._etag is not None and self.size != self.total
+        if not self.validator.resumable or is_longer:
+            await self.discard()
+            return
+        if any(one.exception() is not None for one in self._sending):
+            self.has([self._pieces[number] for number in sorted(self._pieces)])
+        self._sending = []
+        self._on_end(self, is_kept=True)
+
+    async def discard(self) -> None:
+        """End the transfer and remove what was uploaded."""
+        await self._settled()
+        self._sending, self._tail = [], bytearray()
+        self._give_back()
+        self._on_end(self, is_kept=False)
+        if self._note.upload or self._etag is not None:
+            await self._off_loop(self._staged.drop_upload, *self.pair, self._note)
+
+    def _give_back(self) -> None:
+        room, self._room = self._room, 0
+        self._budget.release(room)
+
+    async def _off_loop(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+        return await _off_loop(self._store, work, *values, **named)
+
+
+async def _off_loop(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    """Do `work` in a thread of the bucket's."""
+    return await asyncio.get_running_loop().run_in_executor(
+        store.threads, lambda: _done(store, work, *values, **named)
+    )
+
+
+def _done(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    """Do `work`; errors of the disk are raised as those of the destination."""
+    try:
+        return work(*values, **named)
+    except OSError as error:
+        raise destination_error(error, store.work) from error

@@ -1,0 +1,362 @@
+"""Long files on their way into a bucket: nothing of them is on the disk, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any, Self
+
+import pytest
+from attrs import evolve
+from msgspec.structs import replace
+from tests.acceptance.command import Running, environment, run, wait_until
+from tests.security.watch import stores_of
+from tests.servers.bucket_trees import keys as keys_of
+from tests.servers.bucket_trees import objects
+from tests.servers.buckets import Keys
+from tests.servers.long_files import LongFiles, long_files
+from tests.servers.mirroring import OPTIONS
+from tests.servers.stac_api import StacApi
+from tests.servers.unreliable import Fault, unreliable
+
+import stacpull
+from stacpull.models import BucketLocation
+from stacpull.reports import MirrorReport
+from stacpull.store.store_choice import remember_bucket
+
+LONG = random.Random(1).randbytes((20 << 20) + 7)
+"""Three pieces."""
+ONE_PIECE = random.Random(2).randbytes(3 << 20)
+NOT_BODIES = 256 << 10
+"""More bytes than the notes of some files take, and fewer than a piece of one."""
+
+
+@pytest.fixture
+def files() -> Iterator[LongFiles]:
+    with long_files() as files:
+        yield files
+
+
+def mirror(stac: StacApi, work: Path, location: BucketLocation, **more: Any) -> MirrorReport:
+    remember_bucket(work, location)
+    return asyncio.run(stacpull.mirror(stac.source, work, options=evolve(OPTIONS, **more)))
+
+
+def digest(data: bytes) -> str:
+    """Return a digest: pytest takes minutes to tell the difference of long bodies."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digests(s3: Any, location: BucketLocation) -> dict[str, str]:
+    return {key: digest(data) for key, data in objects(s3, location).items() if not key.endswith(".json")}
+
+
+def left(s3: Any, location: BucketLocation) -> list[str]:
+    """Return what is staged in the bucket: uploads and objects."""
+    try:
+        found = s3.list_multipart_uploads(Bucket=location.bucket).get("Uploads", [])
+    except s3.exceptions.NoSuchUpload:  # rclone
+        found = []
+    staged = [key for key in keys_of(s3, location) if key.startswith(".stacpull/parts/")]
+    return [one["Key"] for one in found] + staged
+
+
+def parts_of(work: Path) -> list[str]:
+    return sorted(path.name for path in (work / ".stacpull" / "parts").iterdir())
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"checksum": "crc64nvme"}, {"checksum": "none"}, {"processes": 2}], ids=str
+)
+def test_long_files_are_streamed(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    stac.put("a", {"long": files.put("long", LONG), "piece": files.put("piece", ONE_PIECE)})
+    stac.put("b", {"again": files.put("again", LONG), "small": files.put("small", b"small")})
+    report = mirror(stac, tmp_path, location, **more)
+    assert (report.exit_code, report.assets_done) == (0, 4)
+    assert digests(s3, location) == {
+        "a/long": digest(LONG),
+        "a/piece": digest(ONE_PIECE),
+        "b/again": digest(LONG),
+        "b/small": digest(b"small"),
+    }
+    assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+    assert asyncio.run(stacpull.verify(tmp_path)).exit_code == 0
+    again = mirror(stac, tmp_path, location, **more)
+    assert (again.exit_code, again.assets_skipped) == (0, 4)
+    if not more:
+        there = objects(s3, location)
+        documents = b"".join(body for key, body in there.items() if key.endswith(".json"))
+        assert f"1220{digest(LONG)}".encode() in documents
+
+
+class Watch(Thread):
+    """Looks at the size of a directory, again and again."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(daemon=True)
+        self.most = 0
+        self.ended = False
+        self._directory = directory
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+        self.join()
+
+    def run(self) -> None:
+        while not self.ended:
+            size = 0
+            for path in self._directory.rglob("*"):
+                with suppress(OSError):
+                    size += path.stat().st_size if path.is_file() and "ledger" not in path.name else 0
+            self.most = max(self.most, size)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nothing_of_a_long_file_is_on_the_disk(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, processes: int
+) -> None:
+    files.rate = 20e6
+    for number in range(6):
+        stac.put(f"i{number}", {"long": files.put(f"long{number}", LONG)})
+    with Watch(tmp_path) as watch:
+        report = mirror(stac, tmp_path, location, processes=processes)
+    assert (report.exit_code, report.assets_done) == (0, 6)
+    assert 0 < watch.most < NOT_BODIES
+    assert set(digests(s3, location).values()) == {digest(LONG)}
+
+
+def command_for(stac: StacApi, work: Path, *more: str) -> list[str]:
+    return ["mirror", stac.source, str(work), "--layout", "{item}/{key}", *more]
+
+
+def kill(process: Running) -> bool:
+    """Kill a command with its store process; return True if it was at work."""
+    stores = stores_of(process.pid)
+    killed = process.signal(signal.SIGKILL)
+    for store in stores:
+        with suppress(ProcessLookupError):
+            os.kill(store, signal.SIGKILL)
+    return bool(killed)
+
+
+@pytest.fixture
+def env(server: tuple[str, Keys], tmp_path: Path, act_as: Callable[[Keys], None]) -> dict[str, str]:
+    act_as(server[1])
+    return environment(AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"), **server[1].environment())
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    stac.put("a", {"long": files.put("long", LONG)})
+    files.rate = 8e6
+    with Running(command_for(stac, work), env) as process:
+        assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
+        assert kill(process)
+    assert len(left(s3, location)) == 1
+    assert [name for name in parts_of(work) if name.endswith(".upload")] == ["1.0.upload"]
+    files.rate = 0
+    before = files.sent["/long"]
+    ran = run(command_for(stac, work), env)
+    assert ran.code == 0, ran.err
+    assert files.sent["/long"] - before == len(LONG) - (16 << 20)
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+    assert (left(s3, location), parts_of(work)) == ([], [])
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    stac.put("a", {"long": files.put("long", LONG)})
+    files.rate = 8e6
+    with Running(command_for(stac, work), env) as process:
+        assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
+        assert kill(process)
+    files.rate = 0
+    changed = LONG[::-1]
+    files.put("long", changed)
+    ran = run(command_for(stac, work), env)
+    assert ran.code == 0, ran.err
+    assert digests(s3, location) == {"a/long": digest(changed)}
+    assert left(s3, location) == []
+
+
+@pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=str)
+@pytest.mark.parametrize("server", ["radosgw", "moto"], indirect=True)
+def test_kills_at_random_moments_lose_nothing(
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    env: dict[str, str],
+    more: tuple[str, ...],
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    chance, expected = random.Random(7), {}
+    for number in range(8):
+        data = LONG[number:]
+        stac.put(f"i{number}", {"long": files.put(f"long{number}", data)})
+        expected[f"i{number}/long"] = digest(data)
+    files.rate = 6e6
+    kills = 0
+    for _ in range(6):
+        enough = sum(files.sent.values()) + chance.randint(1, 50 << 20)
+        with Running(command_for(stac, work, *more), env) as process:
+            wait_until(lambda: not process.is_alive() or sum(files.sent.values()) >= enough, 20)  # noqa: B023
+            kills += kill(process)
+    files.rate = 0
+    ran = run(command_for(stac, work, *more), env)
+    assert ran.code == 0, ran.err
+    assert kills > 3
+    assert digests(s3, location) == expected
+    assert (left(s3, location), parts_of(work)) == ([], [])
+    assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("cut_after", [3_000_001, 11_000_000])
+def test_a_connection_that_breaks_off_is_continued(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, cut_after: int
+) -> None:
+    files.cut_after = cut_after
+    stac.put("a", {"long": files.put("long", LONG)})
+    assert mirror(stac, tmp_path, location, retries=9).exit_code == 0
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+    assert files.sent["/long"] == len(LONG)
+    assert files.asked[1] == f"bytes={cut_after}-"
+    assert left(s3, location) == []
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("has_ranges", [True, False])
+def test_a_length_that_is_not_known(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, has_ranges: bool
+) -> None:
+    files.is_framed, files.has_ranges = False, has_ranges
+    stac.put("a", {"long": files.put("long", LONG), "piece": files.put("piece", ONE_PIECE)})
+    stac.put("b", {"empty": files.put("empty", b"")})
+    assert mirror(stac, tmp_path, location).exit_code == 0
+    assert digests(s3, location) == {
+        "a/long": digest(LONG),
+        "a/piece": digest(ONE_PIECE),
+        "b/empty": digest(b""),
+    }
+    assert left(s3, location) == []
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("cut_after", [0, 11_000_000])
+def test_content_with_another_checksum_is_never_seen(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, cut_after: int
+) -> None:
+    files.cut_after = cut_after
+    wrong = "1220" + digest(b"other")
+    stac.put("a", {"long": files.put("long", LONG)}, **{"file:checksum": wrong})
+    assert mirror(stac, tmp_path, location, retries=9).exit_code == 1
+    assert [one.kind for one in stacpull.failures(tmp_path)] == ["checksum"]
+    assert digests(s3, location) == {}
+    assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_an_asset_that_fails_for_good_leaves_no_upload(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path
+) -> None:
+    files.cut_after = 17 << 20
+    stac.put("a", {"long": files.put("long", LONG)})
+    assert mirror(stac, tmp_path, location, retries=0).exit_code == 1
+    assert digests(s3, location) == {}
+    assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+    files.cut_after = 0
+    assert asyncio.run(stacpull.retry(tmp_path, options=OPTIONS)).exit_code == 0
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("fault", ["500 after storing", "cut after storing", "SlowDown"])
+def test_replies_to_pieces_that_are_lost(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, fault: Fault
+) -> None:
+    stac.put("a", {"long": files.put("long", LONG), "piece": files.put("piece", ONE_PIECE)})
+    with unreliable(str(location.endpoint_url), fault, times=2) as proxy:
+        through = replace(location, endpoint_url=proxy.url)
+        assert mirror(stac, tmp_path, through).exit_code == 0
+    assert digests(s3, location) == {"a/long": digest(LONG), "a/piece": digest(ONE_PIECE)}
+    assert left(s3, location) == []
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_what_another_machine_left_is_removed(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path
+) -> None:
+    key = f"{location.prefix}/.stacpull/parts/1.0.0123456789abcdef"
+    s3.create_multipart_upload(Bucket=location.bucket, Key=key)
+    s3.put_object(Bucket=location.bucket, Key=key + "0", Body=b"left")
+    s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/foreign")
+    stac.put("a", {"long": files.put("long", LONG)})
+    assert mirror(stac, tmp_path, location).exit_code == 0
+    assert left(s3, location) == [f"{location.prefix}/foreign"]
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_an_object_of_another_writer_stays(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path
+) -> None:
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/a/long", Body=b"foreign")
+    stac.put("a", {"long": files.put("long", LONG)})
+    assert mirror(stac, tmp_path, location).exit_code == 1
+    assert digests(s3, location) == {"a/long": digest(b"foreign")}
+    assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+
+
+def peak(pid: int) -> int:
+    """Return the most memory that a process has had, in MiB; 0 if it is gone."""
+    with suppress(OSError):
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) >> 10
+    return 0
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_many_long_files_do_not_need_more_memory(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """Forty files at once would need 800 MiB if each was in memory, and 320 if each had a piece there."""
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    files.rate = 4e6
+    for number in range(40):
+        stac.put(f"i{number:02}", {"long": files.put(f"long{number}", LONG)})
+    most = 0
+    with Running(command_for(stac, work), env) as process:
+        while process.is_alive():
+            most = max(most, peak(process.pid))
+            time.sleep(0.1)
+        ended = process.ended()
+    assert ended.code == 0, ended.err
+    assert len(digests(s3, location)) == 40
+    assert 0 < most < 128 + 40 + 130
