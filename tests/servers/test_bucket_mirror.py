@@ -165,7 +165,7 @@ def test_a_mirror_in_a_bucket_survives_kills(
     for _ in range(8):
         enough = len(keys(s3, location)) + chance.randint(1, 60)
         with Running([*command, "--limit-rate", "1000000"], env) as process:
-            wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20)  # noqa: B023
+            wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20, 0.05)  # noqa: B023
             stores = stores_of(process.pid)
             kills += process.signal(signal.SIGKILL)
             for store in stores:
