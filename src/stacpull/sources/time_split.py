@@ -193,8 +193,8 @@ def unsplit(why: str) -> Notice:
 
 
 async def _body(reader: JsonReader, request: PageRequest) -> Json:
-    body = (await reader.read(with_limit(request, _FEW))).body
-    if not isinstance(body, dict) or not isinstance(body.get("features"), list):
+    body = (await reader.read(with_limit(request, _FEW))).members
+    if not isinstance(body.get("features"), list):
         raise TypeError("no page of items")
     return body
 
