@@ -205,11 +205,6 @@ class StoreClient:
 
     def put(self, job: Job, received: Received) -> None:
         """Have an asset that came in published."""
-        if received.source is not None:
-            self._channel.send(
-                messages.IncomingParts([incoming_part(job, received, sha256=received.sha256)], 1)
-            )
-            return
         if received.body is None or received.size > self._small:
             self._writer.put(job, received)
             return
