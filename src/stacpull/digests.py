@@ -91,10 +91,10 @@ def recorded(digest: bytes) -> Checksum:
     return Checksum("crc64nvme" if len(digest) == _CRC_BYTES["crc64nvme"] else "sha256", digest)
 
 
-def digest_of(checksum: Checksum, body: bytes) -> bytes:
+def digest_of(checksum: Checksum, body: bytes | memoryview) -> bytes:
     """Return what `checksum` would be for `body`."""
     if checksum.algorithm == "sha256":
         return hashlib.sha256(body, usedforsecurity=False).digest()
     hasher = new_hasher(checksum)
-    hasher.update(body)
+    hasher.update(bytes(body))
     return hasher.digest()

@@ -370,7 +370,8 @@ class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
     """Base name of the resolved URL; it may hold what is not valid text."""
     etag: bytes | None
     verified: bool
-    body: bytes | None
+    body: memoryview | None
+    """A view of the message that it came with: copying all bodies would take as long as decoding the rest."""
     part: str = ""
     """Name of the whole part, if there is no body."""
     inode: int = 0
@@ -413,7 +414,7 @@ def incoming_part(
         received.filename.encode("utf-8", "surrogatepass"),
         None if etag is None else etag.encode("utf-8", "surrogatepass"),
         received.verified,
-        body,
+        None if body is None else memoryview(body),
         part,
         inode,
         sha256,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 _HARMLESS = frozenset(
@@ -19,6 +21,12 @@ _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 def python_command(*arguments: str) -> list[str]:
     """Return the command line of this interpreter with `arguments`, which begin with `-c` or `-m`."""
     return [sys.executable, *_UTF8, "-P", *arguments]
+
+
+def import_early(modules: Sequence[str]) -> None:
+    """Import modules in a thread, so that whoever needs them waits less."""
+    if modules:
+        threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
 
 
 def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

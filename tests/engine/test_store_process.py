@@ -237,7 +237,9 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     lock = MirrorLock(tmp_path)
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
-    part = IncomingPart(one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x")
+    part = IncomingPart(
+        one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, memoryview(b"x")
+    )
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(messages.IncomingParts([part], 1)))

@@ -203,7 +203,7 @@ def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
     assert left(s3, location) == []
 
 
-@pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=str)
+@pytest.mark.parametrize("more", [(), ("--processes", "2"), ("--dask", "2")], ids=str)
 @pytest.mark.parametrize("server", ["radosgw", "moto"], indirect=True)
 def test_kills_at_random_moments_lose_nothing(
     location: BucketLocation,
@@ -214,6 +214,8 @@ def test_kills_at_random_moments_lose_nothing(
     env: dict[str, str],
     more: tuple[str, ...],
 ) -> None:
+    if "--dask" in more:
+        pytest.importorskip("distributed")
     work = tmp_path / "work"
     remember_bucket(work, location)
     chance, expected = random.Random(7), {}
@@ -335,7 +337,7 @@ def test_an_object_of_another_writer_stays(
 
 def peak(pid: int) -> int:
     """Return the most memory that a process has had, in MiB; 0 if it is gone."""
-    with suppress(OSError):
+    with suppress(OSError, KeyError):  # a process that has ended has no memory
         fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return int(fields["VmHWM"].split()[0]) >> 10
     return 0
@@ -345,11 +347,11 @@ def peak(pid: int) -> int:
 def test_many_long_files_do_not_need_more_memory(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
 ) -> None:
-    """Forty files at once would need 800 MiB if each was in memory, and 320 if each had a piece there."""
+    """Each of them may send four pieces at a time while a fifth arrives: together, that would be 720 MiB."""
     work = tmp_path / "work"
     remember_bucket(work, location)
-    files.rate = 4e6
-    for number in range(40):
+    files.rate = 8e6
+    for number in range(18):
         stac.put(f"i{number:02}", {"long": files.put(f"long{number}", LONG)})
     most = 0
     with Running(command_for(stac, work), env) as process:
@@ -358,5 +360,5 @@ def test_many_long_files_do_not_need_more_memory(
             time.sleep(0.1)
         ended = process.ended()
     assert ended.code == 0, ended.err
-    assert len(digests(s3, location)) == 40
+    assert sum(key.endswith("/long") for key in keys_of(s3, location)) == 18
     assert 0 < most < 128 + 40 + 130

@@ -363,7 +363,43 @@ def test_the_body_of_a_reply_is_given_if_it_is_short() -> None:
     for answer, body in (
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b""),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\nabc", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\nabc", None),
         (b"HTTP/1.1 200 OK\r\n\r\nabc", None),
     ):
         assert [reply.body for reply in sent(answering(answer), [get]) if reply] == [body]
+
+
+def chunked(*chunks: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("reply", "body"),
+    [
+        (chunked(b"<a/>", b""), b"<a/>"),
+        (chunked(b" " * 300, b"<a>", b"</a>", b""), b" " * 300 + b"<a></a>"),
+        (chunked(b""), b""),
+        (chunked(b"<a/>").replace(b"4\r\n", b"4;name=value\r\n") + b"0\r\n\r\n", b"<a/>"),
+        (chunked(b"<a/>") + b"0\r\nTrailer: x\r\n\r\n", None),
+        (chunked(b"<a/>") + b"x\r\n", None),
+        (chunked(b"<a/>", b"").replace(b"<a/>\r\n", b"<a/>xy"), None),
+        (chunked(b"x" * (1 << 20), b""), None),
+        (chunked(b"<a/>", b"").replace(b"chunked", b"gzip, chunked"), None),
+    ],
+)
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_a_reply_in_chunks_is_read_if_it_is_well_formed(
+    reply: bytes, body: bytes | None, is_torn: bool
+) -> None:
+    def talk(connection: socket.socket, _: int) -> None:
+        connection.recv(1 << 16)
+        for piece in [reply[at : at + 7] for at in range(0, len(reply), 7)] if is_torn else [reply]:
+            connection.sendall(piece)
+        connection.recv(1)
+
+    if is_torn and len(reply) > 1 << 16:
+        return
+    (found,) = sent(talk, [ObjectRequest("POST", "key", query="uploads=")])
+    assert found is not None
+    assert (found.status, found.body) == (200, body)

@@ -11,11 +11,9 @@ import asyncio
 import os
 import socket
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -36,6 +34,7 @@ from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Run, RunFlags
 from stacpull.models import BucketLocation, Failure, FailureKind, IncomingPart, Job, Received, incoming_part
+from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import Store, remote_store
@@ -78,7 +77,7 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
     """
     modules = () if location is None else SCHEMES[location.scheme].dest_modules
     process, sock = await asyncio.to_thread(spawn, "stacpull.engine.store_server", arguments=modules)
-    threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
+    import_early(modules)
     try:
         yield process, sock
     finally:
@@ -206,11 +205,6 @@ class StoreClient:
 
     def put(self, job: Job, received: Received) -> None:
         """Have an asset that came in published."""
-        if received.source is not None:
-            self._channel.send(
-                messages.IncomingParts([incoming_part(job, received, sha256=received.sha256)], 1)
-            )
-            return
         if received.body is None or received.size > self._small:
             self._writer.put(job, received)
             return

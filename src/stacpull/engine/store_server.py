@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -34,6 +33,7 @@ from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.models import Checksum, IncomingPart
+from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.own_parts import is_name
@@ -287,7 +287,7 @@ def main() -> None:
 
     Its arguments are the descriptor of its socket, and modules to import early.
     """
-    threading.Thread(target=lambda: [*map(import_module, sys.argv[2:])], daemon=True).start()
+    import_early(sys.argv[2:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

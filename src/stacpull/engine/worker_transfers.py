@@ -29,7 +29,7 @@ from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError
 from stacpull.events import Notice
-from stacpull.models import Failure, IncomingPart, Job, Received, incoming_part
+from stacpull.models import Failure, IncomingPart, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
@@ -290,10 +290,7 @@ class Worker:
 
     def put(self, job: Job, received: Received) -> None:
         """Write an asset that came in."""
-        if received.source is not None:
-            self._written([incoming_part(job, received, sha256=received.sha256)])
-        else:
-            self._writer.put(job, received)
+        self._writer.put(job, received)
 
     def _written(self, batch: list[IncomingPart]) -> None:
         self._first.send(messages.WholeParts(batch))

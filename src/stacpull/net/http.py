@@ -94,7 +94,7 @@ class HttpTransport:
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(proxies() if trust_env else {})
         self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
-        self._lines: dict[tuple[bool, bool, bool], _Line] = {}
+        self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
         """By whether connections go to a proxy, carry one request only, and use TLS."""
         self._trusted: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
@@ -110,9 +110,9 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Close all connections."""
-        lines, self._lines = self._lines, {}
-        for line in lines.values():
-            await line.session.close()
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
@@ -132,9 +132,9 @@ class HttpTransport:
             if proxy is not None:
                 self._refuse_literal(url)
             key = (proxy is not None, fresh, url.scheme == "https")
-            line = self._lines.get(key) or await self._line(key)
+            session = self._sessions.get(key) or await self._session(key)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
-                response = await line.session.request(
+                response = await session.request(
                     request.method,
                     url,
                     headers=_fields(request),
@@ -167,22 +167,30 @@ class HttpTransport:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
-    async def _line(self, key: tuple[bool, bool, bool]) -> _Line:
-        """Make a session; certificates are read from files, in a thread.
-
-        The connections of a session that is `fresh` carry one request each.
-        """
+    async def _session(self, key: tuple[bool, bool, bool]) -> aiohttp.ClientSession:
+        """Make a session; the connections of one that is `fresh` carry one request each."""
         is_proxied, fresh, is_tls = key
         async with self._opening:
-            if key not in self._lines:
+            if key not in self._sessions:
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
                 context = await self._certificates() if is_tls or is_proxied else True
                 connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
-                self._lines[key] = _Line(self._timeout, connector)
-            return self._lines[key]
+                self._sessions[key] = aiohttp.ClientSession(
+                    connector=connector,
+                    timeout=self._timeout,
+                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    middlewares=(connector.send_once,),
+                    requote_redirect_url=False,
+                    auto_decompress=False,
+                    max_field_size=FIELD_LIMIT,
+                    max_headers=FIELD_COUNT_LIMIT,
+                    read_bufsize=_READ_BUFFER,
+                )
+            return self._sessions[key]
 
     async def _certificates(self) -> ssl.SSLContext:
-        """Return the context of all TLS connections."""
+        """Return the context of all TLS connections; certificates are read from files, in a thread."""
         if self._trusted is None:
             context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
             context.set_alpn_protocols(["http/1.1"])
@@ -190,8 +198,8 @@ class HttpTransport:
         return self._trusted
 
     def _close_idle(self, endpoint: Endpoint) -> None:
-        for line in self._lines.values():
-            line.connector.close_idle(endpoint)
+        for session in self._sessions.values():
+            cast("_Connector", session.connector).close_idle(endpoint)
 
 
 class HttpExchange:
@@ -308,8 +316,6 @@ class _Protocol(ResponseHandler):
         lengths = self._lengths
         if lengths is not None and data:
             data = lengths.feed(data)
-            if not data:  # held back: the server is not silent
-                self.start_timeout()
             if lengths.seen > OVERHEAD_LIMIT:
                 self.set_exception(HttpProcessingError(message=TOO_MANY_FIELDS))
                 self.close()
@@ -317,6 +323,8 @@ class _Protocol(ResponseHandler):
             if lengths.is_done:
                 self._lengths = None
         super().data_received(data)
+        if self._lengths is not None:  # aiohttp stops its timer at an interim response
+            self.start_timeout()
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -388,25 +396,6 @@ class _Connector(aiohttp.TCPConnector):
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             raise _SentOnceError(error, reused=request in self._on_used) from error
-
-
-class _Line:
-    """A session and its connector: one for direct connections, one for those to a proxy."""
-
-    def __init__(self, timeout: aiohttp.ClientTimeout, connector: _Connector) -> None:
-        self.connector = connector
-        self.session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(connector.send_once,),
-            requote_redirect_url=False,
-            auto_decompress=False,
-            max_field_size=FIELD_LIMIT,
-            max_headers=FIELD_COUNT_LIMIT,
-            read_bufsize=_READ_BUFFER,
-        )
 
 
 class _Proxies:

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.json import (
     PAGE_LIMIT,
@@ -77,6 +77,11 @@ class Document(NamedTuple):
     headers: Mapping[str, str]
     values: int = 0
     """An upper bound of the number of JSON values in it."""
+
+    @property
+    def members(self) -> Json:
+        """Its members if it is a JSON object; none if it is another value."""
+        return self.body if isinstance(self.body, dict) else {}
 
     @property
     def weight(self) -> int:

@@ -88,10 +88,9 @@ class ItemsFile:
         if url is None:
             raise UsageError(f"No item of {self.url} says where the collection {collection_id} is.")
         document = await read_root(self._reader, url)
-        body = document.body
-        if not isinstance(body, dict) or body.get("id") != collection_id:
+        if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
-        return located(without_links(body, "item", "child"), document.url)
+        return located(without_links(document.members, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the one start; with `-C`, only items of those collections are given out."""
@@ -183,11 +182,11 @@ class FeaturesSource(ItemsFile):
         self._document = document
 
     def _features(self) -> list[object]:
-        body = self._document.body
-        if kind_of(body) is DocumentKind.ITEM and isinstance(body, dict):
+        body = self._document.members
+        if kind_of(body) is DocumentKind.ITEM:
             own = self_href(body, local=is_local(self.url))
             return [body if own is not None else located(body, self.url)]
-        features = body.get("features") if isinstance(body, dict) else None
+        features = body.get("features")
         return features if isinstance(features, list) else []
 
     def _stretches(self, start: PageRequest, size: int, behind: PageRequest | None) -> list[Page]:
@@ -207,8 +206,8 @@ class FeaturesSource(ItemsFile):
 
     def _page_behind(self, on_notice: OnNotice) -> PageRequest | None:
         """Return the request for the page behind the document, if it is one of an API's."""
-        body = self._document.body
-        if kind_of(body) is not DocumentKind.ITEMS or not isinstance(body, dict):
+        body = self._document.members
+        if kind_of(body) is not DocumentKind.ITEMS:
             return None
         if is_local(self.url):
             if any(rel == "next" for rel, _ in links_of(body)):

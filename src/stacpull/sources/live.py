@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.models import Failure, FailureKind, Page, PageRequest, Unread
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -64,8 +64,7 @@ class LivePage(NamedTuple):
 
 def is_live(document: Document) -> bool:
     """Return True if a document of a tree belongs to an API, whose items come in pages."""
-    if not isinstance(body := document.body, dict):
-        return False
+    body = document.members
     url, remote = document.url, is_web(document.url)
     kind = kind_of(body)
     if kind is DocumentKind.ITEM:
@@ -86,7 +85,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
         SourceError: A list of items of its own kind could not be read.
         CredentialsError: Credentials are missing or refused.
     """
-    body: Json = document.body if isinstance(document.body, dict) else {}
+    body = document.members
     url, kind = document.url, kind_of(body)
     if kind is DocumentKind.ITEMS:
         return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stacpull.errors import SourceError, UsageError
-from stacpull.models import Json
 from stacpull.net.json_reader import Document
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
@@ -67,7 +66,7 @@ def _search(url: str, reader: JsonReader) -> Source | None:
 
 def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | None:
     """Return the tree of an API's document that was saved to a file, if its links make one."""
-    body = _body(document)
+    body = document.members
     if is_web(url) or not is_api_root(body):
         return None
     if any(api_place(href).collection is None for href in tree_hrefs(body)):
@@ -78,7 +77,7 @@ def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | Non
 
 
 def _api(url: str, document: Document, reader: JsonReader) -> Source | None:
-    body = _body(document)
+    body = document.members
     place = api_place(url) if is_web(url) else ApiPlace(url)
     if not (is_api_root(body) or is_collection_of_api(body, place.collection)):
         return None
@@ -86,7 +85,7 @@ def _api(url: str, document: Document, reader: JsonReader) -> Source | None:
 
 
 def _tree(url: str, document: Document, reader: JsonReader) -> Source | None:
-    body = _body(document)
+    body = document.members
     if kind_of(body) not in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
         return None
     items = items_elsewhere(body, document.url)
@@ -94,12 +93,8 @@ def _tree(url: str, document: Document, reader: JsonReader) -> Source | None:
 
 
 def _features(url: str, document: Document, reader: JsonReader) -> Source | None:
-    is_items = kind_of(_body(document)) in {DocumentKind.ITEM, DocumentKind.ITEMS}
+    is_items = kind_of(document.members) in {DocumentKind.ITEM, DocumentKind.ITEMS}
     return FeaturesSource(document, reader, url) if is_items else None
-
-
-def _body(document: Document) -> Json:
-    return document.body if isinstance(document.body, dict) else {}
 
 
 BY_URL: list[Callable[[str, JsonReader], Source | None]] = [_lines, _parquet, _items_of_api, _search]

@@ -236,9 +236,9 @@ def _unreadable(request: PageRequest, error: TransferError | SourceError) -> Sou
 
 def _page(request: PageRequest, document: Document) -> Page:
     """Make a page of what was read; its items are still as they came."""
-    body = document.body
-    features = body.get("features") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(features, list):
+    body = document.members
+    features = body.get("features")
+    if not isinstance(features, list):
         raise SourceError(f"{cut_url(request.url)} is not a page of items: it has no list of features.")
     total = announced_total(body)
     try:

@@ -329,6 +329,5 @@ async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
 
 
 async def _features(reader: JsonReader, request: PageRequest) -> list[Json]:
-    body = (await reader.read(with_limit(request, _PROBED))).body
-    found = body.get("features") if isinstance(body, dict) else None
+    found = (await reader.read(with_limit(request, _PROBED))).members.get("features")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
-from typing import cast
 from urllib.parse import quote
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
@@ -111,7 +110,7 @@ class StacApi:
             listed = _listed_collections(document)
             guard.brings_new(list(listed))
             found |= listed
-            following = next_request(cast("Json", document.body), request, document.url)
+            following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
             request = None if circle else following
         return list(found.values())
@@ -146,10 +145,9 @@ class StacApi:
 
     async def _object(self, url: str) -> Json:
         try:
-            body = (await self._reader.read(PageRequest(url))).body
+            return (await self._reader.read(PageRequest(url))).members
         except (TransferError, SourceError, CredentialsError):
             return {}
-        return body if isinstance(body, dict) else {}
 
     def _query(
         self, endpoint: SearchEndpoint, asked: Json | None, narrow: Narrowing, plain: PageRequest
@@ -335,8 +333,7 @@ def _is_gone(cause: BaseException | None) -> bool:
 
 def _listed_collections(document: Document) -> dict[str, Json]:
     """Return the collections of one page of the list, by id; those without an id cannot be asked for."""
-    body = document.body
-    listed = body.get("collections") if isinstance(body, dict) else None
+    listed = document.members.get("collections")
     if not isinstance(listed, list):
         raise SourceError(f"{document.url} lists no collections: name the URL of one.")
     return {c["id"]: c for c in listed if isinstance(c, dict) and isinstance(c.get("id"), str)}

@@ -64,7 +64,7 @@ class StaticSource:
     """
 
     def __init__(self, url: str, root: Document, reader: JsonReader) -> None:
-        body: Json = root.body if isinstance(root.body, dict) else {}
+        body = root.members
         name = body.get("id")
         self.url = url
         self._root: Document | None = root
@@ -104,8 +104,7 @@ class StaticSource:
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
         document = await read_root(self._reader, url)
-        body = document.body
-        return located(without_links(body if isinstance(body, dict) else {}, "item", "child"), document.url)
+        return located(without_links(document.members, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for the whole tree, or one for each collection that is named."""
@@ -175,10 +174,10 @@ class StaticSource:
             for document in level:
                 async for place in self._met_in_api(document, known):
                     yield place
-                body = document.body
-                name = body.get("id") if isinstance(body, dict) else None
+                body = document.members
+                name = body.get("id")
                 is_new = isinstance(name, str) and name not in known
-                if isinstance(body, dict) and is_new and kind_of(body) is DocumentKind.COLLECTION:
+                if is_new and kind_of(body) is DocumentKind.COLLECTION:
                     known.add(str(name))
                     self._meet(str(name), document.url)
                     yield _MetCollection(
@@ -220,7 +219,7 @@ def _children(level: list[Document]) -> list[str]:
     """Return where the `child` links of these catalogs lead, in their order."""
     urls = []
     for document in level:
-        hrefs = tree_hrefs(document.body, items=False) if isinstance(document.body, dict) else []
+        hrefs = tree_hrefs(document.members, items=False)
         found = (absolute(document.url, href) for href in hrefs)
         urls += [url for url in found if isinstance(url, str)]
     return urls
@@ -236,8 +235,8 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
         nonlocal weight
         for url in waiting:
             document = await outcome_of(reader, url)
-            if isinstance(document, Document) and isinstance(document.body, dict):
-                kept = without_links(document.body, "item")
+            if isinstance(document, Document) and document.members:
+                kept = without_links(document.members, "item")
                 weight += weight_of_document(kept)
                 if weight > _HEAVIEST_LEVEL:
                     raise SourceError(
@@ -339,9 +338,9 @@ class _Signed:
         for name in names[kept:]:
             url = self._root if not self._chain else self._leads(name)
             document = None if url is None else await outcome_of(self._reader, url)
-            if document is None or isinstance(document, Failure) or not isinstance(document.body, dict):
+            if document is None or isinstance(document, Failure) or not document.members:
                 return None
-            self._chain.append((name, document.url, tree_hrefs(document.body)))
+            self._chain.append((name, document.url, tree_hrefs(document.members)))
         return self._leads(path[-1])
 
     def _leads(self, name: str) -> str | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -45,7 +45,6 @@ _MOST_PARTS = 3000
 _FEW = 10
 _LONG_AGO = "1000-01-01T00:00:00Z/1000-01-02T00:00:00Z"
 """A time of which no service has items."""
-_MONTHS = 12
 
 
 class Split(NamedTuple):
@@ -57,14 +56,19 @@ class Split(NamedTuple):
 
 
 def borders(period: Interval, unit: str) -> Iterator[datetime]:
-    """Yield the beginnings of years, months or days that lie inside of `period`, whose ends are known."""
+    """Return the beginnings of years, months or days inside of `period`; none if one of its ends is open."""
     first, last = period
     if first is None or last is None:
-        return
-    here = _beginning(first, unit)
-    while (here := _following(here, unit)) < last:
-        if here > first:
-            yield here
+        return iter(())
+    years = range(first.astimezone(UTC).year, last.astimezone(UTC).year + 1)
+    if unit == "day":
+        midnight = first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        found = (midnight + timedelta(days=number) for number in range(1, (last - midnight).days + 1))
+    elif unit == "month":
+        found = (datetime(year, month, 1, tzinfo=UTC) for year in years for month in range(1, 13))
+    else:
+        found = (datetime(year, 1, 1, tzinfo=UTC) for year in years)
+    return (here for here in found if first < here < last)
 
 
 def parts(period: Interval, inner: Sequence[datetime]) -> list[str]:
@@ -189,8 +193,8 @@ def unsplit(why: str) -> Notice:
 
 
 async def _body(reader: JsonReader, request: PageRequest) -> Json:
-    body = (await reader.read(with_limit(request, _FEW))).body
-    if not isinstance(body, dict) or not isinstance(body.get("features"), list):
+    body = (await reader.read(with_limit(request, _FEW))).members
+    if not isinstance(body.get("features"), list):
         raise TypeError("no page of items")
     return body
 
@@ -319,21 +323,6 @@ def _once(page: Page, seen: set[int]) -> Page:
             seen.add(name)
         kept.append(item)
     return page if len(kept) == len(page.items) else replace(page, items=kept)
-
-
-def _beginning(moment: datetime, unit: str) -> datetime:
-    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    if unit == "day":
-        return day
-    return day.replace(day=1) if unit == "month" else day.replace(month=1, day=1)
-
-
-def _following(moment: datetime, unit: str) -> datetime:
-    if unit == "day":
-        return datetime.fromtimestamp(moment.timestamp() + 86_400, UTC)
-    if unit == "month" and moment.month < _MONTHS:
-        return moment.replace(month=moment.month + 1)
-    return moment.replace(year=moment.year + 1, month=1)
 
 
 def _text(moment: datetime | None) -> str:

@@ -384,7 +384,7 @@ class TreeWalk:
         self._unanswered = 0
         self._bytes += outcome.bytes
         self._weight += outcome.weight
-        body: Json = outcome.body if isinstance(outcome.body, dict) else {}
+        body = outcome.members
         if kind_of(body) is DocumentKind.ITEM:
             self._add(read, body, outcome.url, is_alone=True)
             return
@@ -514,7 +514,7 @@ class TreeWalk:
         resume: tuple[tuple[int, str], ...],
     ) -> _Branch:
         """Return a catalog with its links."""
-        body: Json = document.body if isinstance(document.body, dict) else {}
+        body = document.members
         if kind_of(body) is DocumentKind.COLLECTION and isinstance(body.get("id"), str):
             collection = body["id"]
             self._on_collection(collection, document.url)

@@ -139,9 +139,8 @@ class BucketFiles:
         known = self.bucket.names.has(key)
         if known is not None:
             return known
-        found = self.bucket.call("list_objects_v2", Prefix=self.bucket.prefix, StartAfter=key[:-1])
-        names = [one["Key"] for one in found.get("Contents", ())]
-        self.bucket.names.add(key[:-1], names, is_last=not found.get("IsTruncated"))
+        names, is_last = self.bucket.listed(self.bucket.prefix, key[:-1])
+        self.bucket.names.add(key[:-1], names, is_last=is_last)
         return key in names
 
     def read(self, path: str) -> bytes | None:

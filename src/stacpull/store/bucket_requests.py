@@ -1,11 +1,11 @@
-"""The requests to a bucket of which there are many, without botocore: PUT, HEAD, GET, DELETE, UploadPart.
+"""The requests to a bucket of which there are many, without botocore: objects, uploads, copies, listings.
 
 botocore takes 2 ms of processor time for a request; here it is a tenth of a millisecond. One thread runs an
 event loop for all connections, and `send` may be called by any thread:
 
     request      signed (Signature Version 4) over its header fields and the SHA-256 of its body
     connection   kept alive; carries one request at a time, without `Expect: 100-continue`
-    reply        status, header fields, and a body of up to 64 KiB
+    reply        status, header fields, and a body of up to 1 MiB
 
 There is no retry here and no message for a user: only what a kept connection could not carry, since its
 server had closed it, is sent over another one. A reply that the caller does not expect, and a request that
@@ -43,8 +43,9 @@ _SILENCE = 60.0
 _TURN = 5.0
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
-_LONGEST_HEAD = _LONGEST_BODY = 1 << 16
+_LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _EXPRESS = "--x-s3"
 """How names of directory buckets end, which have sessions of their own."""
 _SWITCHING, _FINAL, _MOVED = 101, 200, 301
@@ -73,7 +74,10 @@ def size_of(body: Body) -> int:
 
 
 class ObjectRequest(NamedTuple):
-    """A request about one object. Header names are in lower case, `sha256` is the body's in hex."""
+    """A request about one object, or about the bucket if the key is empty.
+
+    Header names are in lower case, `sha256` is the body's in hex.
+    """
 
     method: str
     key: str
@@ -195,7 +199,7 @@ class BucketRequests:
             query=request.query,
             body_hash=request.sha256,
         )
-        if request.method == "PUT":
+        if request.method in {"PUT", "POST"}:
             signed["content-length"] = str(size_of(request.body))
         target = f"{path}?{request.query}" if request.query else path
         fields = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
@@ -429,26 +433,36 @@ class _Connection(asyncio.Protocol):
             self.data_received(came[end:])
             return
         headers = _fields(came[: end - 4])
-        rest = self._rest_of_body(status, headers, len(came) - end)
-        if rest is not None and 0 < rest <= _LONGEST_BODY:
+        try:
+            body = self._body(status, headers, came[end:])
+        except _IncompleteError:
             return
         self._exchange = None
         can_be_kept = head[1] == b"1" and headers.get("connection", "").lower() != "close"
-        if rest == 0 and can_be_kept and self._unsent is None:
+        if body is not None and can_be_kept and self._unsent is None:
             self._is_reused = True
-            exchange.conclude(ObjectReply(status, headers, came[end:]))
+            exchange.conclude(ObjectReply(status, headers, body))
             self._owner.rests(self)
         else:
             self.abort()
             exchange.conclude(ObjectReply(status, headers))
 
-    def _rest_of_body(self, status: int, headers: Mapping[str, str], came: int) -> int | None:
-        """Return how many bytes of the body are missing; None if that is not known."""
-        method = cast("_Exchange", self._exchange).request.method
-        length = headers.get("content-length", "")
-        if method == "HEAD" or status in _WITHOUT_BODY:
-            return -came
-        return int(length) - came if length.isdecimal() and "transfer-encoding" not in headers else None
+    def _body(self, status: int, headers: Mapping[str, str], came: bytes) -> bytes | None:
+        """Return the body of a reply, None if it is too long, of unknown length, or not well-formed.
+
+        Raises:
+            _IncompleteError: Some of it is missing.
+        """
+        if cast("_Exchange", self._exchange).request.method == "HEAD" or status in _WITHOUT_BODY:
+            return None if came else b""
+        length, coding = headers.get("content-length", ""), headers.get("transfer-encoding")
+        if coding is not None:
+            return _unchunked(came) if coding.lower() == "chunked" and len(came) <= _LONGEST_BODY else None
+        if not length.isdecimal() or int(length) > _LONGEST_BODY or len(came) > int(length):
+            return None
+        if len(came) < int(length):
+            raise _IncompleteError
+        return came
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Conclude the request without a reply, unless the server had closed an idle connection."""
@@ -461,6 +475,33 @@ class _Connection(asyncio.Protocol):
         self._owner.lost(self)
         if exchange is not None:
             exchange.conclude(None)
+
+
+class _IncompleteError(Exception):
+    """Some of the body of a reply is missing."""
+
+
+def _unchunked(data: bytes) -> bytes | None:
+    """Return the body that chunks make (RFC 9112, 7.1), None if they are not well-formed.
+
+    Raises:
+        _IncompleteError: Some are missing.
+    """
+    body: list[bytes] = []
+    at = 0
+    while (size := _CHUNK_SIZE.match(data, at)) is not None:
+        start, count = size.end(), int(size[1], 16)
+        at = start + count + 2
+        if len(data) < at:
+            raise _IncompleteError
+        if data[at - 2 : at] != b"\r\n":
+            return None  # trailer fields end here, too
+        if not count:
+            return b"".join(body) if at == len(data) else None
+        body.append(data[start : at - 2])
+    if b"\r\n" in data[at:]:
+        return None
+    raise _IncompleteError
 
 
 def _fields(head: bytes) -> dict[str, str]:

@@ -82,12 +82,12 @@ class HeldParts(StagedParts):
         """See `Store.has_room`."""
         return self._size < _MOST_HELD
 
-    def write_part(self, name: str, body: bytes) -> int:
+    def write_part(self, name: str, body: bytes | memoryview) -> int:
         """See `Store.write_part`."""
         HeldParts.drop_part(self, name)  # an object cannot have that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
-        return self._hold(name, _HeldPart(next(self._identities), len(body), body))
+        return self._hold(name, _HeldPart(next(self._identities), len(body), bytes(body)))
 
     def hold_copy(self, name: str, copy: HeldCopy) -> int:
         """Make a part of an object that the service is to copy, instead of one that is left of that name.

@@ -219,7 +219,7 @@ class Store(StoredFiles, Protocol):
         """False while so many bytes of parts are in memory that no more should come in."""
         ...
 
-    def write_part(self, name: str, body: bytes) -> int:
+    def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part in one go, instead of one that is left of that name; return its identity."""
         ...
 

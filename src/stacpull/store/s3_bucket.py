@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 import errno
+import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
+from html import escape, unescape
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
 
@@ -60,6 +63,11 @@ _REFUSED_KEYS = frozenset(
     }
 )
 _STRETCHES = 16
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_UPLOAD = re.compile("<Upload>(.*?)</Upload>", re.DOTALL)
+_UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
+_KEY = re.compile("<Key>([^<]+)</Key>")
+_IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
@@ -344,6 +352,13 @@ class S3Bucket:
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
         found: list[tuple[str, str]] = []
+        text = self._document("GET", "", f"prefix={quote(prefix, safe='')}&uploads=")
+        if text is not None and "<IsTruncated>false</IsTruncated>" in text:
+            return [
+                (unescape(one[1]), unescape(two[1]))
+                for each in _UPLOAD.findall(text)
+                if (one := _KEY.search(each)) and (two := _UPLOAD_ID.search(each))
+            ]
         more: dict[str, str] = {}
         with self.errors("list", ""):
             while True:
@@ -360,6 +375,10 @@ class S3Bucket:
 
     def create_upload(self, key: str, noted: Mapping[str, str] = {}) -> str:
         """Begin an upload of an object with this metadata."""
+        headers = {f"x-amz-meta-{name}": value for name, value in noted.items()}
+        text = self._document("POST", key, "uploads=", {**headers, "x-amz-checksum-algorithm": "SHA256"})
+        if text is not None and (begun := _UPLOAD_ID.search(text)):
+            return unescape(begun[1])
         with self.errors("write", key.removeprefix(self.prefix)):
             upload: str = self.s3.create_multipart_upload(
                 **self._at(key), Metadata=noted, ChecksumAlgorithm="SHA256"
@@ -407,7 +426,7 @@ class S3Bucket:
                 {"x-amz-checksum-sha256": checksums[number]},
                 body,
                 sha256,
-                f"partNumber={number}&uploadId={quote(upload, safe='')}",
+                f"partNumber={number}&{_upload_query(upload)}",
             )
             for number, (body, sha256) in pieces.items()
         ]
@@ -459,8 +478,64 @@ class S3Bucket:
                     raise ConditionRefusedError(error_code(error)) from error
                 raise
 
+    def complete_own(self, key: str, upload: str, pieces: Sequence[UploadedPiece]) -> None:
+        """Do the same with a key of the mirror alone: if the reply is lost, the object shows it."""
+        parts = "".join(
+            f"<Part><PartNumber>{one.number}</PartNumber><ETag>{escape(one.etag)}</ETag>"
+            + (f"<ChecksumSHA256>{one.sha256}</ChecksumSHA256>" if one.sha256 else "")
+            + "</Part>"
+            for one in pieces
+        )
+        body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
+        text = self._document("POST", key, _upload_query(upload), body=body.encode())
+        if text is None or "<CompleteMultipartUploadResult" not in text:
+            self.complete_upload(key, upload, pieces)
+
+    def copy_own(self, path: str, source: CopySource, noted: Mapping[str, str]) -> bool:
+        """Have the service copy an object; return False if boto3 is to do that."""
+        headers = {
+            "x-amz-copy-source": quote(source.url.removeprefix("s3:/"), safe="/-_.~"),
+            "x-amz-copy-source-if-match": source.etag,
+            "x-amz-metadata-directive": "REPLACE",
+            "x-amz-tagging-directive": "REPLACE",
+            **{f"x-amz-meta-{name}": value for name, value in noted.items()},
+        }
+        text = self._document("PUT", self.key(path), "", headers)
+        return text is not None and "<CopyObjectResult" in text
+
+    def listed(self, prefix: str, after: str = "") -> tuple[list[str], bool]:
+        """Return up to a thousand keys, and whether these are the last ones.
+
+        Args:
+            prefix: What they begin with.
+            after: Only keys behind this one.
+        """
+        query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='')}"
+        text = self._document("GET", "", f"{query}&start-after={quote(after, safe='')}" if after else query)
+        truncated = None if text is None else _IS_TRUNCATED.search(text)
+        if text is not None and truncated is not None:
+            keys = [unescape(key) for key in _KEY.findall(text)]
+            is_encoded = "<EncodingType>url</EncodingType>" in text
+            return [unquote_plus(key) if is_encoded else key for key in keys], truncated[1] == "false"
+        page = self.call("list_objects_v2", Prefix=prefix, **({"StartAfter": after} if after else {}))
+        return [one["Key"] for one in page.get("Contents", ())], not page.get("IsTruncated")
+
+    def _document(
+        self, method: str, key: str, query: str, headers: Mapping[str, str] = {}, body: bytes = b""
+    ) -> str | None:
+        """Send a request whose reply is a document; return that, None if boto3 is to send it."""
+        request = ObjectRequest(method, key, headers, body, hashlib.sha256(body).hexdigest(), query)
+        (reply,) = self.send([request], "write")
+        if reply is None or reply.status != OK or not reply.body:
+            return None
+        text = reply.body.decode("utf-8", "replace")
+        return None if "<Error" in text else text
+
     def abort(self, key: str, upload: str) -> None:
         """Remove what is stored of an upload, as far as the service does that now."""
+        (reply,) = self.send([ObjectRequest("DELETE", key, query=_upload_query(upload))], "remove")
+        if reply is not None and reply.status == NO_CONTENT:
+            return
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
 
         with suppress(BotoCoreError, ClientError):
@@ -468,6 +543,10 @@ class S3Bucket:
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.location.bucket, "Key": key}
+
+
+def _upload_query(upload: str) -> str:
+    return f"uploadId={quote(upload, safe='')}"
 
 
 class ListedNames:

@@ -53,7 +53,6 @@ class ServerCopy:
         """
         self._bucket = bucket
         self._confirm = confirm
-        self._s3 = bucket.s3
         self._path = path
         self._identity = identity
         self._copy = copy
@@ -84,10 +83,11 @@ class ServerCopy:
         return self._verified()
 
     def _copied(self) -> None:
+        copy = self._copy
         if not self._is_single:
             self._copied_in_pieces()
-        else:
-            self._s3.copy_object(
+        elif not (copy.is_staged and self._bucket.copy_own(self._path, copy.source, self._noted)):
+            self._bucket.s3.copy_object(
                 **self._place,
                 CopySource=self._source,
                 CopySourceIfMatch=self._copy.source.etag,
@@ -105,21 +105,21 @@ class ServerCopy:
 
     def _copied_in_pieces(self) -> None:
         """Copy a very long object; what an upload has that broke off may be of another version of it."""
-        size, place = self._copy.size, self._place
+        s3, size, place = self._bucket.s3, self._copy.size, self._place
         for key, left in self._bucket.uploads(place["Key"]):
             if key == place["Key"]:
                 self._bucket.abort(key, left)
         whole = (
             {"ChecksumType": "FULL_OBJECT"} if self._algorithm.get("ChecksumAlgorithm") == "CRC64NVME" else {}
         )
-        upload = self._s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)[
+        upload = s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)[
             "UploadId"
         ]
 
         def copied(number: int) -> dict[str, Any]:
             self._confirm()
             first = (number - 1) * _COPIED_PIECE
-            found = self._s3.upload_part_copy(
+            found = s3.upload_part_copy(
                 **place,
                 UploadId=upload,
                 PartNumber=number,
@@ -133,7 +133,7 @@ class ServerCopy:
             with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
                 pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
             self._confirm()
-            self._s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
+            s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
         except BaseException:
             self._bucket.abort(place["Key"], upload)
             raise
@@ -158,7 +158,7 @@ class ServerCopy:
         if not is_stated and self._is_single:
             noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
             with bucket.errors("write", self._path):
-                self._s3.copy_object(
+                bucket.s3.copy_object(
                     **self._place, CopySource=self._place, MetadataDirective="REPLACE", Metadata=noted
                 )
         return None

@@ -137,7 +137,7 @@ class StagedObjects:
         self._confirm()
         lost: DestinationError | None = None
         try:
-            self._bucket.complete_upload(note.key, note.upload, pieces)
+            self._bucket.complete_own(note.key, note.upload, pieces)
         except DestinationError as error:
             lost = error  # unless the reply was lost
         found = self.whole(note)
@@ -240,11 +240,14 @@ class StagedObjects:
             if key not in kept:
                 self._confirm()
                 self._bucket.abort(key, upload)
-        for page in self._bucket.pages(Prefix=prefix):
-            for one in page.get("Contents", ()):
-                if one["Key"] not in kept:
+        after, is_last = "", False
+        while not is_last:
+            keys, is_last = self._bucket.listed(prefix, after)
+            for key in keys:
+                if key not in kept:
                     self._confirm()
-                    self._bucket.delete(self._in_dest(one["Key"]))
+                    self._bucket.delete(self._in_dest(key))
+            after, is_last = keys[-1] if keys else "", is_last or not keys
 
     def _in_dest(self, key: str) -> str:
         return key.removeprefix(self._bucket.prefix)

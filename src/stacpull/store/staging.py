@@ -118,7 +118,7 @@ class StagedParts:
         """See `Store.has_room`."""
         return True
 
-    def write_part(self, name: str, body: bytes) -> int:
+    def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a new part file in one go and return its inode.
 
         Raises:

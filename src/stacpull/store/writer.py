@@ -72,7 +72,7 @@ class BodyWriter:
             while (batch := self._next_batch()) is not None:
                 staged = [self._stage(job, received) for job, received in batch]
                 if self._durable:
-                    self._destination.sync_parts([name for _, name in staged])
+                    self._destination.sync_parts([name for _, name in staged if name])
                 self._deliver([self._named(*one) for one in staged])
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
@@ -96,7 +96,12 @@ class BodyWriter:
         return batch
 
     def _stage(self, job: Job, received: Received) -> _Staged:
-        """Write a body: under its final name, unless it must be durable before it has that."""
+        """Write a body: under its final name, unless it must be durable before it has that.
+
+        What the service of DEST copies has no part: its name is empty.
+        """
+        if received.source is not None:
+            return incoming_part(job, received, sha256=received.sha256), ""
         name = whole_name(
             job.row,
             job.generation,
@@ -116,7 +121,7 @@ class BodyWriter:
         return incoming_part(job, received, part=name, inode=inode, sha256=sha256), staged
 
     def _named(self, part: IncomingPart, staged: str) -> IncomingPart:
-        if staged != part.part or not part.inode:
+        if staged and (staged != part.part or not part.inode):
             return replace(part, inode=self._destination.rename_part(staged, part.part))
         return part
 
