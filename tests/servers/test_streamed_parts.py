@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,7 +16,6 @@ import pytest
 from attrs import evolve
 from msgspec.structs import replace
 from tests.acceptance.command import Running, environment, run, wait_until
-from tests.security.watch import stores_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
 from tests.servers.buckets import Keys
@@ -144,16 +141,6 @@ def command_for(stac: StacApi, work: Path, *more: str) -> list[str]:
     return ["mirror", stac.source, str(work), "--layout", "{item}/{key}", *more]
 
 
-def kill(process: Running) -> bool:
-    """Kill a command with its store process; return True if it was at work."""
-    stores = stores_of(process.pid)
-    killed = process.signal(signal.SIGKILL)
-    for store in stores:
-        with suppress(ProcessLookupError):
-            os.kill(store, signal.SIGKILL)
-    return bool(killed)
-
-
 @pytest.fixture
 def env(server: tuple[str, Keys], tmp_path: Path, act_as: Callable[[Keys], None]) -> dict[str, str]:
     act_as(server[1])
@@ -170,7 +157,7 @@ def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
     files.rate = 8e6
     with Running(command_for(stac, work), env) as process:
         assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
-        assert kill(process)
+        assert process.kill_with_store()
     assert len(left(s3, location)) == 1
     assert [name for name in parts_of(work) if name.endswith(".upload")] == ["1.0.upload"]
     files.rate = 0
@@ -193,7 +180,7 @@ def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
     files.rate = 8e6
     with Running(command_for(stac, work), env) as process:
         assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
-        assert kill(process)
+        assert process.kill_with_store()
     files.rate = 0
     changed = LONG[::-1]
     files.put("long", changed)
@@ -229,7 +216,7 @@ def test_kills_at_random_moments_lose_nothing(
         enough = sum(files.sent.values()) + chance.randint(1, 50 << 20)
         with Running(command_for(stac, work, *more), env) as process:
             wait_until(lambda: not process.is_alive() or sum(files.sent.values()) >= enough, 20)  # noqa: B023
-            kills += kill(process)
+            kills += process.kill_with_store()
     files.rate = 0
     ran = run(command_for(stac, work, *more), env)
     assert ran.code == 0, ran.err
