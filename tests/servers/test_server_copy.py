@@ -25,6 +25,8 @@ from stacpull.reports import MirrorReport
 from stacpull.store import server_copy as room
 from stacpull.store.bucket import BucketStore
 from stacpull.store.held_parts import HeldCopy
+from stacpull.store.protocol import Entry
+from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
 from stacpull.store.store_choice import remember_bucket
 
 LONG = random.Random(1).randbytes(3_000_000)
@@ -236,6 +238,66 @@ def test_what_the_service_does_not_copy_passes_through(
     assert placed(store, found, LONG) is None
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(LONG)
     assert sha256(store.read("c/copy") or b"") == sha256(LONG)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
+@pytest.mark.parametrize("single_put", [64 << 20, 1 << 20])
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_staged_object_that_the_service_does_not_copy_passes_through(
+    store: BucketStore, monkeypatch: pytest.MonkeyPatch, code: str, single_put: int
+) -> None:
+    def refused(**_: object) -> None:
+        raise ClientError({"Error": {"Code": code}}, "CopyObject")
+
+    monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
+    monkeypatch.setattr(store.bucket.s3, "copy_object", refused)
+    monkeypatch.setattr("stacpull.store.bucket._SINGLE_PUT", single_put)
+    name = f"1.0.{len(VERY_LONG)}.whole"
+    stage(store, name, VERY_LONG)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.bucket, "put", interrupted)
+        patch.setattr(store.bucket, "complete_upload", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.place(name, "c", "copy", replace=False)
+    assert name in [one.name for one in store.list_parts()]
+    assert store.place(name, "c", "copy", replace=False) is None
+    assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
+    assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
+    assert store.list_parts() == []
+    assert list(store.walk(frozenset())) == [[Entry("c/copy", is_file=True)]]
+
+
+def stage(store: BucketStore, name: str, data: bytes) -> None:
+    """Make a part that is an object, as a transfer does that streams."""
+    staged = store.staged
+    note = UploadNote(staged.new_key(1, 0), "", 8 << 20, None, None, len(data))
+    etag = staged.send_whole(note, bytearray(data))
+    whole = StagedObject(note.key, etag, len(data), "sha256", sha256(data), new_identity())
+    staged.finish(1, 0, name, whole)
+
+
+def interrupted(*_: object) -> str:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_an_object_that_changes_while_it_passes_through_fails_alone(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    def refused(**_: object) -> None:
+        if is_removed:
+            source.s3.delete_object(Bucket=source.name, Key="long.bin")
+        else:
+            source.put("long.bin", VERY_LONG)
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
+
+    monkeypatch.setattr(store.bucket.s3, "copy_object", refused)
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+    failure = placed(store, found, LONG)
+    assert failure is not None
+    assert failure.kind is FailureKind.CHANGED
+    assert store.look_at("c/copy", hashed=False).size is None
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

@@ -7,6 +7,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from stacpull.errors import DestinationError
+
+_FAILED_CONDITION = 412
+
+
+class ObjectChangedError(DestinationError):
+    """The version of an object that is read was replaced or removed."""
+
 
 class ObjectReader(io.RawIOBase):
     """An object, read from any place on; it stays the version that it was when it was opened."""
@@ -61,17 +69,33 @@ class ObjectReader(io.RawIOBase):
         """Read some bytes."""
         if self._at >= self._size:
             return 0
-        with self._errors("read", self._place["Key"]):
-            if self._body is None:
-                self._body = self._opened()
-            data = self._body.read(len(buffer))
+        try:
+            with self._errors("read", self._place["Key"]):
+                if self._body is None:
+                    self._body = self._opened()
+                data = self._body.read(len(buffer))
+        except FileNotFoundError as error:
+            raise self._changed() from error
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
 
+    def _changed(self) -> ObjectChangedError:
+        where = f"s3://{self._place['Bucket']}/{self._place['Key']}"
+        return ObjectChangedError(
+            f"{where} was replaced or removed while it was read: run the command again."
+        )
+
     def _opened(self) -> Any:
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
         asked = {"Range": f"bytes={self._at}-"} if self._at else {}
-        answer = self._s3.get_object(**self._place, IfMatch=self._etag, **asked)
+        try:
+            answer = self._s3.get_object(**self._place, IfMatch=self._etag, **asked)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != _FAILED_CONDITION:
+                raise
+            raise self._changed() from error
         body = answer["Body"]
         if asked and "ContentRange" not in answer:  # a server that ignores ranges
             body.read(self._at)
