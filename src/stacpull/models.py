@@ -151,7 +151,7 @@ class FailureKind(enum.StrEnum):
     NETWORK = "network"  # refused, reset, DNS, TLS
     STALLED = "stalled"  # nothing came for --stall-timeout
     TRUNCATED = "truncated"  # fewer bytes than promised
-    OVERLONG = "overlong"  # more bytes than promised
+    OVERLONG = "overlong"  # more bytes than promised, or than DEST can store
     CHANGED = "changed"  # the object changed between two parts (412, another Content-Range)
     CHECKSUM = "checksum"  # a stated checksum or size does not agree
     REDIRECT = "redirect"  # a redirect that the rules refuse, a loop, or no Location
@@ -428,6 +428,18 @@ class ResumePoint(NamedTuple):
     size: int
     validator: Validator
     total: int | None
+
+
+class TooLongError(Exception):
+    """A body has more bytes than DEST can store: its asset fails.
+
+    Attributes:
+        limit: The most bytes that it can store.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit
 
 
 class FinishedPart(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import pytest
 from attrs import evolve
+from botocore.exceptions import ClientError
 from msgspec.structs import replace
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.servers.bucket_trees import keys as keys_of
@@ -25,9 +27,13 @@ from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
 
 import stacpull
-from stacpull.models import BucketLocation
+from stacpull.models import BucketLocation, Validator
 from stacpull.reports import MirrorReport
+from stacpull.store import streamed_parts
+from stacpull.store.bucket import BucketStore
+from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import remember_bucket
+from stacpull.store.streamed_parts import StreamedParts
 
 LONG = random.Random(1).randbytes((20 << 20) + 7)
 """Three pieces."""
@@ -258,6 +264,67 @@ def test_a_length_that_is_not_known(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_file_of_too_many_pieces_goes_through_the_work_directory(
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streamed_parts, "_MOST_PIECES", 1)
+    files.cut_after = 11_000_000
+    stac.put("a", {"long": files.put("long", LONG)})
+    with Watch(tmp_path) as watch:
+        assert mirror(stac, tmp_path, location, retries=9).exit_code == 0
+    assert watch.most > 10_000_000
+    assert files.sent["/long"] == len(LONG)
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+    assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("is_framed", [True, False])
+def test_a_file_that_is_too_long_fails_alone(
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_framed: bool,
+) -> None:
+    monkeypatch.setattr(streamed_parts, "_LONGEST_OBJECT" if is_framed else "_MOST_PIECES", 1)
+    files.is_framed = is_framed
+    stac.put("a", {"long": files.put("long", LONG), "small": files.put("small", b"small")})
+    assert mirror(stac, tmp_path, location, retries=0).exit_code == 1
+    (failure,) = stacpull.failures(tmp_path)
+    assert (failure.kind, failure.key) == ("overlong", "long")
+    assert "which DEST cannot store" in failure.message
+    assert digests(s3, location) == {"a/small": digest(b"small")}
+    assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_more_bytes_than_were_announced_do_not_end_in_a_loop(
+    location: BucketLocation, tmp_path: Path
+) -> None:
+    size = streamed_parts.PIECE
+
+    async def write(parts: StreamedParts) -> int:
+        part = await parts.create(1, 0, Validator(), size)
+        await part.put([(0, LONG[:size]), (size, b"more")])
+        written = part.size
+        await part.discard()
+        return written
+
+    with BucketStore(tmp_path, location, publishes=True) as store:
+        parts = store.streamed_parts(PartStore(store.parts), checksum="sha256")
+        assert parts is not None
+        assert asyncio.run(write(parts)) == size + len(b"more")
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("cut_after", [0, 11_000_000])
 def test_content_with_another_checksum_is_never_seen(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, cut_after: int
@@ -309,6 +376,22 @@ def test_what_another_machine_left_is_removed(
     stac.put("a", {"long": files.put("long", LONG)})
     assert mirror(stac, tmp_path, location).exit_code == 0
     assert left(s3, location) == [f"{location.prefix}/foreign"]
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_uploads_that_may_not_be_listed(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path
+) -> None:
+    resources = [f"arn:aws:s3:::{location.bucket}", f"arn:aws:s3:::{location.bucket}/*"]
+    denied = {"Effect": "Deny", "Principal": "*", "Resource": resources}
+    denied["Action"] = "s3:ListBucketMultipartUploads"
+    policy = {"Version": "2012-10-17", "Statement": [denied]}
+    s3.put_bucket_policy(Bucket=location.bucket, Policy=json.dumps(policy))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.list_multipart_uploads(Bucket=location.bucket)
+    stac.put("a", {"long": files.put("long", LONG)})
+    assert mirror(stac, tmp_path, location).exit_code == 0
+    assert digests(s3, location) == {"a/long": digest(LONG)}
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

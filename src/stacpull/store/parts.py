@@ -90,7 +90,7 @@ class PartStore:
         """Return True if nothing is there of the part; False also if that is not known yet."""
         return self._known is not None and (row, generation) not in self._known
 
-    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> _Part:
+    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> FilePart:
         """Start the part afresh; what an earlier attempt left is gone.
 
         Raises:
@@ -99,9 +99,9 @@ class PartStore:
         known = await self._index()
         sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
         sink.durable = self._durable
-        return _Part(sink, known, (row, generation), resumable=validator.resumable)
+        return FilePart(sink, known, (row, generation), resumable=validator.resumable)
 
-    async def resume(self, row: int, generation: int) -> _Part:
+    async def resume(self, row: int, generation: int) -> FilePart:
         """Open the part that `point` describes, for appending.
 
         Raises:
@@ -110,7 +110,7 @@ class PartStore:
         known = await self._index()
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
         sink.durable = self._durable
-        return _Part(sink, known, (row, generation), resumable=True)
+        return FilePart(sink, known, (row, generation), resumable=True)
 
     async def look_again(self) -> None:
         """Find parts that another process has left since the directory was read."""
@@ -137,7 +137,7 @@ class PartStore:
         return part_path(self._directory, row, generation)
 
 
-class _Part:
+class FilePart:
     """One part, open for writing: the `PartWriter` of the transfer."""
 
     def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:

@@ -10,9 +10,14 @@ After a kill the pieces that the service has count, from the first one on. They 
 stored, but the state of the hashers is lost: the object is read once when it is complete. Within a run, a
 transfer that breaks off continues with what is in memory, too.
 
-`PieceBudget` bounds the memory of all transfers of a process. A transfer holds room for a piece from the
-first byte of it until the service has it. One that gets none waits, and its server waits with it.
+`PieceBudget` bounds the memory of all transfers of a process to 128 MiB: a transfer holds room for a piece
+from the first byte of it until the service has it. One that gets none waits, and its server waits with it.
+Beyond that, up to four transfers that broke off keep what they had of a piece: 64 MiB at most.
 Bytes must come in order, since they are hashed in order: a file comes over one connection.
+
+An upload has up to 10,000 pieces, and none is longer than 16 MiB here. So files of more than 156 GiB are
+written to the work directory first. One whose length is not known fails when it gets longer than that, and so
+does any file that is longer than an object of S3 can be.
 """
 
 from __future__ import annotations
@@ -26,12 +31,12 @@ from typing import ParamSpec, TypeVar
 
 from stacpull.digests import Hasher
 from stacpull.errors import DestinationError
-from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FilePart, PartStore
 from stacpull.store.s3_bucket import READ, UploadedPiece
 from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
 from stacpull.store.wholes import whole_name
@@ -41,9 +46,11 @@ T = TypeVar("T")
 
 PIECE = 8 << 20
 """Bytes of a piece, unless a file has more than `_MOST_PIECES` of them."""
-_MOST_PIECES = 9_000
-_UNKNOWN_LENGTH = 16 << 20
-"""Bytes of a piece of a file whose length is not known."""
+_LONGEST_PIECE = 16 << 20
+"""Also of a file whose length is not known."""
+_MOST_PIECES = 10_000
+_LONGEST_OBJECT = 5 << 40
+"""Both are limits of S3."""
 MOST_HELD = 128 << 20
 _UNIT = 1 << 20
 _AHEAD = 4
@@ -110,7 +117,7 @@ class StreamedParts:
         """Return how much of the part is there, or None if it cannot be continued."""
         pair = row, generation
         if pair not in await self._index():
-            return None
+            return await self.files.point(row, generation)
         part = self._parked.get(pair)
         if part is None:
             part = await _off_loop(self._store, self._taken_up, row, generation)
@@ -120,34 +127,42 @@ class StreamedParts:
         return ResumePoint(part.size, part.validator, part.total) if part.size else None
 
     async def load(self) -> None:
-        """Read which uploads there are."""
+        """Read which uploads and part files there are."""
         await self._index()
+        await self.files.load()
 
     def is_fresh(self, row: int, generation: int) -> bool:
         """Return True if nothing is there of the part; False also if that is not known yet."""
-        return self._known is not None and (row, generation) not in self._known
+        is_known = self._known is None or (row, generation) in self._known
+        return not is_known and self.files.is_fresh(row, generation)
 
     async def create(
         self, row: int, generation: int, validator: Validator, total: int | None
-    ) -> _StreamedPart:
+    ) -> _StreamedPart | FilePart:
         """Start the part afresh; what an earlier attempt has uploaded is removed.
 
         Raises:
+            TooLongError: An object cannot be that long.
             CredentialsError, DestinationError: It cannot be removed.
         """
+        if total is not None and total > _LONGEST_OBJECT:
+            raise TooLongError(_LONGEST_OBJECT)
         pair = row, generation
         if pair in await self._index():
             left = self._parked.pop(pair, None)
             left = left or await _off_loop(self._store, self._taken_up, row, generation)
             if left is not None:
                 await left.discard()
-        piece = _UNKNOWN_LENGTH if total is None else max(PIECE, -(-total // _MOST_PIECES))
+        piece = _LONGEST_PIECE if total is None else max(PIECE, -(-total // _MOST_PIECES))
+        if piece > _LONGEST_PIECE:
+            return await self.files.create(row, generation, validator, total)
         key = self._store.staged.new_key(row, generation)
         return self._part(pair, UploadNote(key, "", piece, validator.etag, validator.last_modified, total))
 
-    async def resume(self, row: int, generation: int) -> _StreamedPart:
+    async def resume(self, row: int, generation: int) -> _StreamedPart | FilePart:
         """Continue the part that `point` describes."""
-        return self._parked.pop((row, generation))
+        part = self._parked.pop((row, generation), None)
+        return part or await self.files.resume(row, generation)
 
     async def look_again(self) -> None:
         """Find uploads that another process has begun since the notes were read."""
@@ -298,6 +313,7 @@ class _StreamedPart:
         """Take pieces, each behind the one before; return when they are in memory.
 
         Raises:
+            TooLongError: The body has more bytes than pieces can hold.
             CredentialsError, DestinationError: An earlier piece could not be stored.
         """
         for offset, data in pieces:
@@ -305,6 +321,10 @@ class _StreamedPart:
                 raise RuntimeError(f"bytes from {offset} on came where those from {self.size} on are next")
             rest = memoryview(data)
             while rest:
+                if len(self._tail) == self._note.piece:  # all that was announced, and more comes
+                    await self._send_tail()
+                if self.size >= (most := self._note.piece * _MOST_PIECES):
+                    raise TooLongError(most)
                 if not self._room:
                     self._room = await self._budget.acquire(self._piece_size())
                 taken = rest[: self._note.piece - len(self._tail)]
@@ -318,7 +338,9 @@ class _StreamedPart:
     def _piece_size(self) -> int:
         """Return how long the piece is that arrives."""
         before = self.size - len(self._tail)
-        return self._note.piece if self.total is None else min(self._note.piece, max(1, self.total - before))
+        if self.total is None or before >= self.total:
+            return self._note.piece
+        return min(self._note.piece, self.total - before)
 
     async def _send_tail(self) -> None:
         """Have what has arrived sent as a piece.

@@ -44,7 +44,16 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
-from stacpull.models import CopySource, FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.models import (
+    CopySource,
+    FailureKind,
+    Job,
+    Present,
+    Received,
+    ResumePoint,
+    TooLongError,
+    Validator,
+)
 from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
@@ -65,6 +74,7 @@ from stacpull.transfer.checks import (
     may_state,
     promised,
     shortfall,
+    too_long,
     unproven_coding,
     wrong_size,
 )
@@ -463,7 +473,11 @@ class _Attempt:
         info = info._replace(validator=validator, keep=info.keep and validator.resumable)
         self._mention_validators(info)
         kept = validator if info.keep else Validator()
-        part = self._opened(await fetcher.parts.create(job.row, job.generation, kept, info.total))
+        try:
+            writer = await fetcher.parts.create(job.row, job.generation, kept, info.total)
+        except TooLongError as error:
+            raise TransferError(too_long(info.url, error)) from error
+        part = self._opened(writer)
         await self._feed(part, info.checks)
         return await self._fill(part, response, info, _chained(start, chunks))
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from stacpull.digests import Hasher, digest_of, new_hasher
 from stacpull.hosts import host_of
-from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
+from stacpull.models import Checksum, Failure, FailureKind, Job, TooLongError, Validator
 from stacpull.net.status import is_login_page
 from stacpull.transfer.part_writer import PartWriter
 from stacpull.urls import filename_of, rules_of
@@ -313,6 +313,11 @@ def failed(
     """Return a failure of whoever answered at `url`. Its message names the host, never the URL."""
     host = host_of(url)
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)
+
+
+def too_long(url: str, error: TooLongError) -> Failure:
+    """Return the failure of a body that is longer than DEST can store."""
+    return failed(FailureKind.OVERLONG, url, f"sends more than {error.limit} bytes, which DEST cannot store")
 
 
 # --- web pages in place of an asset ----------------------------------------------------------------------

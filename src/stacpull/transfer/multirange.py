@@ -26,13 +26,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.models import Failure, FailureKind, Validator
+from stacpull.models import Failure, FailureKind, TooLongError, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client, Exchange, NoPermitError
 from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
-from stacpull.transfer.checks import failed
+from stacpull.transfer.checks import failed, too_long
 from stacpull.transfer.connection_count import (
     SAMPLE_BYTES,
     SAMPLE_SECONDS,
@@ -268,7 +268,10 @@ class MultiRangeDownload:
             pieces, self._pending, self._held = self._pending, [], 0
             self._written.set()
             if pieces:
-                await self._writer.put(pieces)
+                try:
+                    await self._writer.put(pieces)
+                except TooLongError as error:
+                    raise TransferError(too_long(self._remote.href, error)) from error
 
     # --- how many ----------------------------------------------------------------------------------------
 

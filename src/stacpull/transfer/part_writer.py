@@ -72,6 +72,7 @@ class PartWriter(Protocol):
         """Write pieces, each at its place; one behind the end leaves a gap, which does not count as size.
 
         Raises:
+            TooLongError: The store cannot keep so many bytes.
             DestinationError: the disk is full, read-only or broken.
         """
         ...
@@ -119,6 +120,7 @@ class Parts(Protocol):
         `total` is the size in bytes that the whole will have, if known.
 
         Raises:
+            TooLongError: The store cannot keep so many bytes.
             DestinationError: the part cannot be created.
         """
         ...
