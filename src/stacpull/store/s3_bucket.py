@@ -45,6 +45,7 @@ SHA256, PART = "stacpull-sha256", "stacpull-part"
 ATTEMPTS = 8
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 _NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
+_DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 OK, NO_CONTENT, NOT_FOUND, FAILED_CONDITION = 200, 204, 404, 412
 EXISTS = frozenset({"412", "PreconditionFailed"})
 REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
@@ -348,7 +349,10 @@ class S3Bucket:
     # --- uploads in pieces: their keys are whole, not paths in DEST ---------------------------------------
 
     def uploads(self, prefix: str) -> list[tuple[str, str]]:
-        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix."""
+        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix.
+
+        There are none where the server cannot list them, or does not permit it: all that matters is noted.
+        """
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
         found: list[tuple[str, str]] = []
@@ -365,7 +369,7 @@ class S3Bucket:
                 try:
                     page = self.s3.list_multipart_uploads(Bucket=self.location.bucket, Prefix=prefix, **more)
                 except ClientError as error:
-                    if error_code(error) not in _NO_UPLOADS:  # servers that cannot list them
+                    if error_code(error) not in _NO_UPLOADS | _DENIALS:
                         raise
                     return found
                 found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
@@ -386,7 +390,7 @@ class S3Bucket:
         return upload
 
     def pieces(self, key: str, upload: str) -> list[UploadedPiece] | None:
-        """Return the pieces that the service has of an upload, None if it does not have that."""
+        """Return the pieces that the service has of an upload, None if it does not have or show that."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
         pieces: list[UploadedPiece] = []
@@ -396,7 +400,7 @@ class S3Bucket:
                 try:
                     page = self.s3.list_parts(**self._at(key), UploadId=upload, PartNumberMarker=marker)
                 except ClientError as error:
-                    if error_code(error) not in _NO_UPLOADS | NOT_THERE:
+                    if error_code(error) not in _NO_UPLOADS | NOT_THERE | _DENIALS:
                         raise
                     return None
                 for one in page.get("Parts", ()):
@@ -638,10 +642,11 @@ def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> Sta
     code = error_code(error)
     if code == "NoSuchBucket":
         return DestinationError(f"There is no bucket {location.bucket}: create it, or check its name.")
-    if code in {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}:
+    if code in _DENIALS:
         return DestinationError(
             f"{location.url} denies stacpull to {what} objects ({code}): it needs s3:ListBucket, "
-            "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. Check --dest-profile."
+            "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
+            "s3:ListMultipartUploadParts. Check --dest-profile."
         )
     if code in _REFUSED_KEYS:
         return CredentialsError(
