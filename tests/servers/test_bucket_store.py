@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 from tests.servers.buckets import REGION, Bucket, Keys, client
@@ -208,6 +209,34 @@ class TestRadosgw(BucketContract):
         assert store.identity("c", "long") == part
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
         assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
+
+    @pytest.mark.parametrize("is_named", [True, False])
+    def test_an_upload_that_nothing_continues_is_aborted_at_the_next_start(
+        self,
+        location: BucketLocation,
+        s3: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        is_named: bool,
+    ) -> None:
+        work = tmp_path / "work"
+        with BucketStore(work, location, publishes=True) as store:
+            sent_pieces(store, monkeypatch)
+            break_off(store, LONG)
+        foreign = s3.create_multipart_upload(Bucket=location.bucket, Key="foreign")["UploadId"]
+        with BucketStore(work, location, publishes=True) as store:
+            store.sweep_parts(lambda *_: True)
+            assert len(s3.list_multipart_uploads(Bucket=location.bucket)["Uploads"]) == 2
+            store.drop_part("1.0.1.whole")
+        if not is_named:  # killed before the reply came
+            (path,) = (work / ".stacpull" / "uploads").iterdir()
+            note = msgspec.json.decode(path.read_bytes(), type=bucket_upload.NotedUpload)
+            path.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, upload="")))
+        with BucketStore(work, location, publishes=True) as store:
+            store.sweep_parts(lambda *_: True)
+        left = s3.list_multipart_uploads(Bucket=location.bucket)["Uploads"]
+        assert [one["UploadId"] for one in left] == [foreign]
+        assert list((work / ".stacpull" / "uploads").iterdir()) == []
 
     @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
     def test_an_upload_whose_condition_is_refused_leaves_nothing(

@@ -191,6 +191,50 @@ def test_a_very_long_object_is_copied_in_pieces(
     assert store.list_parts() == []
 
 
+@pytest.mark.parametrize("code", ["NoSuchUpload", "InternalError"])
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_the_lost_reply_to_the_end_of_a_copy_in_pieces(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    complete = store.bucket.s3.complete_multipart_upload
+
+    def lost(**arguments: Any) -> None:
+        complete(**arguments)
+        raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
+
+    monkeypatch.setattr(store.bucket.s3, "complete_multipart_upload", lost)
+    source.put("very-long", VERY_LONG)
+    found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
+    assert placed(store, found, VERY_LONG) is None
+    assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
+    store: BucketStore,
+    source: Bucket,
+    location: BucketLocation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    source.put("very-long", VERY_LONG)
+    found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
+    with monkeypatch.context() as patch:
+        patch.setattr(store.bucket.s3, "upload_part_copy", interrupted)
+        patch.setattr(store.bucket, "abort", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            placed(store, found, VERY_LONG)
+    uploads = store.bucket.uploads(store.bucket.prefix)
+    assert [key for key, _ in uploads] == [store.bucket.key("c/copy")]
+    with BucketStore(tmp_path / "work", location, publishes=True) as after:
+        after.sweep_parts(lambda *_: True)
+    assert store.bucket.uploads(store.bucket.prefix) == []
+
+
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
@@ -276,7 +320,7 @@ def stage(store: BucketStore, name: str, data: bytes) -> None:
     staged.finish(1, 0, name, whole)
 
 
-def interrupted(*_: object) -> str:
+def interrupted(*_: object, **__: object) -> str:
     raise KeyboardInterrupt
 
 

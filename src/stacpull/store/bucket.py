@@ -42,7 +42,7 @@ from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
-from stacpull.store.bucket_upload import Upload
+from stacpull.store.bucket_upload import NotedUploads, Upload
 from stacpull.store.disk_errors import destination_error, foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
@@ -239,6 +239,9 @@ class BucketStore(HeldParts, BucketFiles):
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
         self.staged = StagedObjects(self.bucket, self._lease.confirm, self.parts, self.shared_parts)
+        self._uploads = NotedUploads(self.bucket, self.work / ".stacpull" / "uploads")
+        self._left_uploads = self._uploads.list()
+        """Those of earlier runs."""
         self._unreadable: set[str] = set()
         """Buckets that refuse to let the credentials of DEST read an object."""
         self.threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
@@ -383,7 +386,7 @@ class BucketStore(HeldParts, BucketFiles):
         upload = Upload(
             self.bucket,
             self._lease.confirm,
-            self.work / ".stacpull" / "uploads",
+            self._uploads,
             path,
             piece.file,
             piece.size,
@@ -526,7 +529,13 @@ class BucketStore(HeldParts, BucketFiles):
         It is in a file without a name meanwhile: a kill leaves the source, and the note that names it.
         """
         at_service = ServerCopy(
-            self.bucket, self._lease.confirm, one.path, one.identity, copy, replace=one.replace
+            self.bucket,
+            self._lease.confirm,
+            self._uploads,
+            one.path,
+            one.identity,
+            copy,
+            replace=one.replace,
         )
         try:
             return at_service.run()
@@ -651,6 +660,12 @@ class BucketStore(HeldParts, BucketFiles):
         """See `Store.sweep_parts`."""
         super().sweep_parts(keep)
         self.staged.sweep(keep)
+        parts = {str(one.inode) for one in self.list_parts()}
+        for upload in self._left_uploads:
+            if upload.metadata.get(PART) not in parts and self._uploads.of(upload.key) == upload:
+                self._lease.confirm()
+                self._uploads.abort(upload)
+        self._left_uploads = []
 
     # --- what is there -----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A long object, uploaded in pieces from a file."""
+"""A long object, uploaded in pieces from a file, and notes of the uploads that were begun."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import orjson
+import msgspec
 
 from stacpull.store.bucket_requests import Body, FilePiece
 from stacpull.store.s3_bucket import READ, ConditionRefusedError, S3Bucket, UploadedPiece
@@ -19,18 +19,85 @@ _PIECES_AT_ONCE = 4
 MOST_PIECES = 9_000
 
 
+class NotedUpload(msgspec.Struct, frozen=True):
+    """An upload under the final key of an object. `upload` is empty until the service has named it."""
+
+    key: str
+    upload: str
+    metadata: dict[str, str]
+    """Of the object. It is fixed when the upload is created."""
+
+
+class NotedUploads:
+    """The notes of one mirror, one file per key.
+
+    A note is there before the upload is. So one that a kill leaves is found by the next start, and removed
+    if nothing continues it.
+    """
+
+    def __init__(self, bucket: S3Bucket, directory: Path) -> None:
+        """Prepare; the directory is made with the first note."""
+        self._bucket = bucket
+        self._directory = directory
+
+    def of(self, key: str) -> NotedUpload | None:
+        """Return the note of a key."""
+        return _read_note(self._path(key))
+
+    def begin(self, key: str, metadata: Mapping[str, str], create: Callable[[], str]) -> str:
+        """Create an upload, and note it; return its name."""
+        self._write(NotedUpload(key, "", dict(metadata)))
+        upload = create()
+        self._write(NotedUpload(key, upload, dict(metadata)))
+        return upload
+
+    def remove(self, key: str) -> None:
+        """Remove the note of an upload that has ended."""
+        self._path(key).unlink(missing_ok=True)
+
+    def list(self) -> list[NotedUpload]:
+        """Return all notes; one that a loss of power left unfinished is not among them."""
+        return [note for path in self._directory.glob("*.json") if (note := _read_note(path)) is not None]
+
+    def abort(self, note: NotedUpload) -> None:
+        """Abort an upload, and remove its note if it is still of that upload."""
+        uploads = [note.upload]
+        if not note.upload:
+            uploads = [upload for key, upload in self._bucket.uploads(note.key) if key == note.key]
+        for upload in uploads:
+            self._bucket.abort(note.key, upload)
+        if self.of(note.key) == note:
+            self.remove(note.key)
+
+    def _write(self, note: NotedUpload) -> None:
+        self._directory.mkdir(exist_ok=True)
+        path = self._path(note.key)
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(note))
+        new.replace(path)
+
+    def _path(self, key: str) -> Path:
+        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _read_note(path: Path) -> NotedUpload | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NotedUpload)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
 class Upload:
     """A long part, uploaded in pieces. What an upload that broke off has stored is not sent again.
 
-    The metadata of an object is fixed when its upload is created. So a file in the work directory notes for
-    what metadata an upload was created, and it is continued only for the same content; others are aborted.
+    An upload is continued only for the same content, with the same metadata; others are aborted.
     """
 
     def __init__(
         self,
         bucket: S3Bucket,
         confirm: Callable[[], None],
-        created: Path,
+        uploads: NotedUploads,
         path: str,
         file: BinaryIO,
         size: int,
@@ -42,7 +109,7 @@ class Upload:
         Args:
             bucket: Where to.
             confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
-            created: The directory of the notes.
+            uploads: The notes of uploads.
             path: Of the object.
             file: Its content.
             size: In bytes.
@@ -57,8 +124,7 @@ class Upload:
         self._piece = max(PIECE, -(-size // MOST_PIECES))
         self._noted = noted
         self._condition = condition
-        name = hashlib.sha256(self._key.encode()).hexdigest()
-        self._created = created / f"{name}.json"
+        self._uploads = uploads
 
     def run(self) -> None:
         """Upload, and make the object appear.
@@ -79,9 +145,9 @@ class Upload:
             self._bucket.complete_upload(self._key, upload, pieces, self._condition)
         except ConditionRefusedError:
             self._bucket.abort(self._key, upload)
-            self._created.unlink(missing_ok=True)
+            self._uploads.remove(self._key)
             raise
-        self._created.unlink(missing_ok=True)
+        self._uploads.remove(self._key)
 
     def _sent(
         self, upload: str, numbers: Sequence[int], stored: Mapping[int, UploadedPiece]
@@ -114,25 +180,16 @@ class Upload:
 
     def _begun(self) -> tuple[str, Mapping[int, UploadedPiece]]:
         """Return the upload to continue, and the pieces that it has, by number."""
-        known = self._upload_of_this_content()
-        uploads = [upload for key, upload in self._bucket.uploads(self._key) if key == self._key]
-        for upload in uploads:
-            if upload != known:
-                self._bucket.abort(self._key, upload)
-        if known in uploads:
-            return known, {one.number: one for one in self._bucket.pieces(self._key, known) or ()}
-        begun = self._bucket.create_upload(self._key, self._noted)
-        self._created.parent.mkdir(exist_ok=True)
-        self._created.write_bytes(orjson.dumps({"upload": begun, "metadata": self._noted}))
+        known = self._uploads.of(self._key)
+        for key, upload in self._bucket.uploads(self._key):
+            if key == self._key and (known is None or upload != known.upload):
+                self._bucket.abort(key, upload)
+        if known is not None and known.upload:
+            same = known.metadata == self._noted
+            stored = self._bucket.pieces(self._key, known.upload) if same else None
+            if stored is not None:
+                return known.upload, {one.number: one for one in stored}
+            self._uploads.abort(known)
+        noted = self._noted
+        begun = self._uploads.begin(self._key, noted, lambda: self._bucket.create_upload(self._key, noted))
         return begun, {}
-
-    def _upload_of_this_content(self) -> str:
-        """Return the upload that was created with the metadata of this content, or "".
-
-        A file that a kill or a loss of power left unfinished names none.
-        """
-        try:
-            noted = orjson.loads(self._created.read_bytes())
-            return str(noted["upload"]) if noted["metadata"] == self._noted else ""
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from stacpull.models import Failure, FailureKind
+from stacpull.store.bucket_upload import NotedUploads
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, place_of
@@ -35,6 +36,7 @@ class ServerCopy:
         self,
         bucket: S3Bucket,
         confirm: Callable[[], None],
+        uploads: NotedUploads,
         path: str,
         identity: int,
         copy: HeldCopy,
@@ -46,6 +48,7 @@ class ServerCopy:
         Args:
             bucket: DEST.
             confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
+            uploads: The notes of uploads.
             path: Of the copy.
             identity: Of the part.
             copy: What is copied.
@@ -53,6 +56,7 @@ class ServerCopy:
         """
         self._bucket = bucket
         self._confirm = confirm
+        self._uploads = uploads
         self._path = path
         self._identity = identity
         self._copy = copy
@@ -105,16 +109,22 @@ class ServerCopy:
 
     def _copied_in_pieces(self) -> None:
         """Copy a very long object; what an upload has that broke off may be of another version of it."""
-        s3, size, place = self._bucket.s3, self._copy.size, self._place
-        for key, left in self._bucket.uploads(place["Key"]):
-            if key == place["Key"]:
-                self._bucket.abort(key, left)
+        s3, size, place, target = self._bucket.s3, self._copy.size, self._place, self._place["Key"]
+        left = self._uploads.of(target)
+        if left is not None:
+            self._uploads.abort(left)
+        for key, upload in self._bucket.uploads(target):
+            if key == target:
+                self._bucket.abort(key, upload)
         whole = (
             {"ChecksumType": "FULL_OBJECT"} if self._algorithm.get("ChecksumAlgorithm") == "CRC64NVME" else {}
         )
-        upload = s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)[
-            "UploadId"
-        ]
+
+        def create() -> str:
+            begun = s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)
+            return str(begun["UploadId"])
+
+        upload = self._uploads.begin(target, self._noted, create)
 
         def copied(number: int) -> dict[str, Any]:
             self._confirm()
@@ -133,10 +143,24 @@ class ServerCopy:
             with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
                 pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
             self._confirm()
-            s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": pieces})
+            self._complete(upload, pieces)
         except BaseException:
-            self._bucket.abort(place["Key"], upload)
+            self._bucket.abort(target, upload)
+            self._uploads.remove(target)
             raise
+        self._uploads.remove(target)
+
+    def _complete(self, upload: str, pieces: Sequence[Mapping[str, Any]]) -> None:
+        """Have the service make the object. If its reply is lost, the object is there nevertheless."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
+
+        parts = {"Parts": pieces}
+        try:
+            self._bucket.s3.complete_multipart_upload(**self._place, UploadId=upload, MultipartUpload=parts)
+        except (BotoCoreError, ClientError):
+            found = self._bucket.head(self._path)
+            if found is None or (found.identity, found.size) != (self._identity, self._copy.size):
+                raise
 
     def _verified(self) -> Failure | None:
         bucket, copy = self._bucket, self._copy
