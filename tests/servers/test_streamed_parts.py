@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 from attrs import evolve
+from botocore.exceptions import ClientError
 from msgspec.structs import replace
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.servers.bucket_trees import keys as keys_of
@@ -25,9 +26,12 @@ from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
 
 import stacpull
-from stacpull.models import BucketLocation
+from stacpull.models import BucketLocation, Validator
 from stacpull.reports import MirrorReport
+from stacpull.store.bucket import BucketStore
+from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import remember_bucket
+from stacpull.store.streamed_parts import StreamedParts
 
 LONG = random.Random(1).randbytes((20 << 20) + 7)
 """Three pieces."""
@@ -320,6 +324,30 @@ def test_an_object_of_another_writer_stays(
     assert mirror(stac, tmp_path, location).exit_code == 1
     assert digests(s3, location) == {"a/long": digest(b"foreign")}
     assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_service_that_does_not_copy(
+    location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
+
+    async def received(store: BucketStore) -> Path:
+        parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
+        part = await parts.create(1, 0, Validator('"v"'), len(LONG))
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(LONG)
+        return (await part.finish()).path
+
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
+        monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
+        whole = asyncio.run(received(store)).name
+        assert [(one.name, one.size) for one in store.list_parts()] == [(whole, len(LONG))]
+        assert store.place(whole, "a", "long", replace=False) is None
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+    assert (left(s3, location), parts_of(tmp_path / "work")) == ([], [])
 
 
 def peak(pid: int) -> int:
