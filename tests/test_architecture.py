@@ -107,8 +107,9 @@ IMPURE = frozenset(
 """What does I/O: never in a pure room."""
 ENVIRONMENT_ROOMS = frozenset({"config", "cli", "proxies", "python_process", "system"})
 
-OWN_TASKS = {"engine/stream.py"}
-"""A generator may not yield inside a task group (PEP 789): it awaits the one task it starts."""
+OWN_TASKS = {"engine/dask_cluster.py", "engine/stream.py"}
+"""Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a
+group would cancel a connection to Dask before it can be closed."""
 
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 

@@ -81,7 +81,8 @@ def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
 
 
 @cache
-def _forker() -> Forker:
+def forker() -> Forker:
+    """Return the process that forks the commands of this one."""
     return Forker(environment())
 
 
@@ -114,8 +115,8 @@ class Running:
         self.process: ForkedCommand | subprocess.Popen[bytes]
         with Path(os.devnull).open("rb") as nothing:
             streams = nothing, self._out, self._err
-            if forked and program == COMMAND and _forker().can_run(env):
-                self.process = _forker().fork(command, env, cwd, *(stream.fileno() for stream in streams))
+            if forked and program == COMMAND and forker().can_run(env):
+                self.process = forker().fork(command, env, cwd, *(stream.fileno() for stream in streams))
             else:
                 self.process = subprocess.Popen(command, None, None, *streams, env=env, cwd=cwd)
         self.pid = self.process.pid

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed
@@ -517,6 +519,31 @@ def test_a_scheduler_that_is_not_there_ends_the_run(tmp_path, served, monkeypatc
     options = options_for(replica, dask="tcp://127.0.0.1:9")
     with pytest.raises(stacpull.StacpullError, match="cannot be reached"):
         sync.mirror(replica.base_url, tmp_path / "m", selection=SELECTION, options=options)
+
+
+@pytest.mark.parametrize("turns", [*range(8), None])
+def test_what_is_given_up_while_it_connects_is_closed(monkeypatch, turns):
+    """The fixture `no_leaks` finds what is not. The other side takes connections and says nothing."""
+    monkeypatch.setattr(dask_cluster, "_ABANDON", 0.05)
+
+    async def given_up(connecting: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(connecting)
+        await asyncio.sleep(0.1 if turns is None else 0)
+        for _ in range(turns or 0):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        cluster: Any = SimpleNamespace(
+            _client=SimpleNamespace(security=distributed.Security()),
+            _options=stacpull.Options(dask=address),
+            _stack=AsyncExitStack(),
+        )
+        asyncio.run(given_up(dask_cluster.DaskCluster.connect(cluster, address)))
+        asyncio.run(given_up(dask_cluster.DaskCluster._open_client(cluster)))
 
 
 def test_secrets_are_sent_over_tls_and_within_this_machine_only():

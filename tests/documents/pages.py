@@ -16,7 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -106,7 +106,11 @@ def is_run(step: Step) -> bool:
 
 
 def run_page(
-    text: str, folder: Path, replace: Mapping[str, str], environment: Mapping[str, str]
+    text: str,
+    folder: Path,
+    replace: Mapping[str, str],
+    environment: Mapping[str, str],
+    programs: Sequence[Path] = (),
 ) -> list[Ran]:
     """Run the steps of a page in one shell, in `folder`, and return what they did.
 
@@ -115,10 +119,11 @@ def run_page(
         folder: An empty directory.
         replace: Texts to put in the place of others, such as hosts.
         environment: Variables of the shell.
+        programs: Directories of programs that go before those of this interpreter.
     """
     steps = [step for step in steps_of(text) if is_run(step)]
-    bin_folder = Path(sys.executable).parent
-    script = ["set -m", f"PATH={shlex.quote(str(bin_folder))}:$PATH"]
+    path = os.pathsep.join(map(str, [*programs, Path(sys.executable).parent]))
+    script = ["set -m", f"PATH={shlex.quote(path)}:$PATH"]
     for number, step in enumerate(steps):
         body = step.text
         for old, new in replace.items():

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.acceptance.command import forker
+from tests.acceptance.forked_command import command_for_shells
 from tests.documents.earth_search import EarthSearch
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.servers.buckets import client
@@ -70,6 +72,13 @@ def bucket_service(
         yield gateway.url
 
 
+@pytest.fixture(scope="module")
+def forked_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a `stacpull` that is forked: starting it takes most of the time of a page."""
+    with command_for_shells(forker(), tmp_path_factory.mktemp("f")) as programs:
+        yield programs
+
+
 @pytest.mark.timeout(118)
 @pytest.mark.parametrize(
     "page",
@@ -81,6 +90,7 @@ def test_a_page_runs_as_it_is_written(
     text = page.read_text()
     service = "https://s3.example.org"
     port = free_ports(3)
+    is_started = page.name == "README.md"  # one page has the command that is installed
     ran = run_page(
         text,
         tmp_path,
@@ -93,6 +103,7 @@ def test_a_page_runs_as_it_is_written(
             "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - what the page says
         },
         ENVIRONMENT,
+        () if is_started else [request.getfixturevalue("forked_command")],
     )
     for one in ran:
         where = f"{page.name}:{one.step.line}: {one.step.text}\n{one.out}\n{one.err}"

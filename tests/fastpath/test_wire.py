@@ -228,6 +228,31 @@ def test_a_list_in_several_fields_is_joined() -> None:
     assert result.fields == {"transfer-encoding": "gzip, chunked"}
 
 
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.0 100\n\n", b"HTTP/1.1 103 E\r\n\r\n"]
+)
+@pytest.mark.parametrize("make", [fast, aiohttp_transport])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_silence_after_an_interim_response_is_a_stall(
+    interim: bytes, make: Callable[..., Transport], loop: Callable[[], Any]
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(interim)
+        await reader.read()
+
+    async def main() -> Outcome | Failure:
+        async with serving(answer) as origin:
+            http = make(stall_timeout=0.1)
+            result = await outcome(http, f"{origin}/")
+            await http.close()
+            return result
+
+    result = run(main(), loop)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.STALLED
+
+
 @pytest.mark.parametrize("raw", [*SOUND[:8], *SOUND[21:24]], ids=lambda raw: repr(raw[:40]))
 def test_byte_by_byte_on_a_real_socket(raw: bytes) -> None:
     raw = raw if len(raw) < 1000 else HELLO

@@ -58,7 +58,7 @@ EXAMPLES: dict[str, str] = {
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
     "catalog/collection.py:_VERSION": "1.0.0-beta.2",
     "catalog/item.py:_DATED": "2017",
-    "catalog/members.py:_LICENSE": "CDLA-Permissive-1.0",
+    "catalog/collection.py:_LICENSE": "CDLA-Permissive-1.0",
     "catalog/references.py:_MISREAD": "a#b",
     "catalog/tables.py:_CONTROLS": "a\x00b\x9fc",
     "catalog/tables.py:_FORMULA": " \u2003\t=1+1",

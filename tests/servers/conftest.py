@@ -109,3 +109,8 @@ def s3(server: tuple[str, Keys]) -> Iterator[Any]:
     s3 = client(*server)
     yield s3
     s3.close()
+
+
+@pytest.fixture(autouse=True)
+def store_on_thread(threaded_store: None) -> None:
+    """Runs within the test's process start no process for their store."""

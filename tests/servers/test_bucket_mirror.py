@@ -38,9 +38,11 @@ def replica(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         yield replica
 
 
-@pytest.mark.parametrize("replica", [40], indirect=True)
 @pytest.mark.parametrize(
-    "more", [{"processes": 2}, {"metadata": "ndjson"}, {"checksum": "crc64nvme"}], ids=str
+    ("replica", "more"),
+    [(40, {"processes": 2}), (10, {"metadata": "ndjson"}), (10, {"checksum": "crc64nvme"})],
+    indirect=["replica"],
+    ids=str,
 )
 def test_other_options_make_the_same_mirror(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path, more: dict[str, Any]
@@ -55,6 +57,7 @@ def test_other_options_make_the_same_mirror(
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
 
 
+@pytest.mark.usefixtures("store_process")
 @pytest.mark.parametrize("replica", [4], indirect=True)
 def test_a_mirror_in_a_bucket_equals_the_one_on_disk(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
@@ -162,7 +165,7 @@ def test_a_mirror_in_a_bucket_survives_kills(
     for _ in range(8):
         enough = len(keys(s3, location)) + chance.randint(1, 60)
         with Running([*command, "--limit-rate", "1000000"], env) as process:
-            wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20)  # noqa: B023
+            wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20, 0.05)  # noqa: B023
             stores = stores_of(process.pid)
             kills += process.signal(signal.SIGKILL)
             for store in stores:

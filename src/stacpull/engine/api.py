@@ -19,7 +19,6 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace, parse_dest
-from stacpull.engine.estimate import Estimate
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
 from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, requests_of
@@ -29,7 +28,6 @@ from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_s
 from stacpull.engine.store_client import started_store
 from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
-from stacpull.engine.url_list import UrlList, text_output
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener, Notice
@@ -41,7 +39,6 @@ from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import FailureKind, Json
 from stacpull.planning.layout import Layout
-from stacpull.planning.url_lists import URL_FORMATS
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
@@ -380,6 +377,10 @@ async def plan(
         CredentialsError, SourceError: As for `mirror`.
         DestinationError: `out` cannot be written.
     """
+    from stacpull.engine.estimate import Estimate  # noqa: PLC0415 -- for `plan` only
+    from stacpull.engine.url_list import UrlList, text_output  # noqa: PLC0415 -- likewise
+    from stacpull.planning.url_lists import URL_FORMATS  # noqa: PLC0415 -- likewise
+
     if urls is not None and (urls not in URL_FORMATS or out is None):
         raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
     selection = instance("selection", Selection, selection)

@@ -73,6 +73,8 @@ _PATIENCE = 10.0
 """Seconds without a worker that can be used, or an answer of the scheduler, until that is an error."""
 _CONNECT = 10.0
 """Seconds that a connection to a scheduler or worker may take."""
+_ABANDON = 0.5
+"""Seconds that it may take to its end when the run ends meanwhile."""
 _NO_WORKERS = "The Dask scheduler has no workers: the run waits for some."
 
 
@@ -269,11 +271,15 @@ class DaskCluster:
             where["address"] = named
         else:
             where["scheduler_file"] = named
+        client: Any = distributed.Client(**where, timeout=_CONNECT)
         try:
-            return await self._stack.enter_async_context(distributed.Client(**where, timeout=_CONNECT))
+            return await self._stack.enter_async_context(client)
         except (OSError, TimeoutError, ValueError) as error:
             place = where.get("address") or named
             raise WorkerError(f"The Dask scheduler {place} cannot be reached: {error}") from error
+        except asyncio.CancelledError:
+            await client.close(timeout=_ABANDON)
+            raise
 
     async def _start_cluster(self, workers: int) -> str:
         """Start a scheduler and workers on this machine; return the scheduler's address."""
@@ -325,7 +331,17 @@ class DaskCluster:
         """
         core: Any = import_module("distributed.core")
         security = self._client.security
-        return await core.connect(address, timeout=_CONNECT, **security.get_connection_args("client"))
+        connecting = asyncio.ensure_future(
+            core.connect(address, timeout=_CONNECT, **security.get_connection_args("client"))
+        )
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # tornado leaves the socket open if it is cancelled before the connection is made
+            await asyncio.wait([connecting], timeout=_ABANDON)
+            if not connecting.cancel() and connecting.exception() is None:
+                connecting.result().abort()
+            raise
 
     def keep_busy(self, address: str, session: str) -> Any:
         """Have a Dask worker run a task for as long as a session lasts; return its future."""

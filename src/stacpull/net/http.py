@@ -316,8 +316,6 @@ class _Protocol(ResponseHandler):
         lengths = self._lengths
         if lengths is not None and data:
             data = lengths.feed(data)
-            if not data:  # held back: the server is not silent
-                self.start_timeout()
             if lengths.seen > OVERHEAD_LIMIT:
                 self.set_exception(HttpProcessingError(message=TOO_MANY_FIELDS))
                 self.close()
@@ -325,6 +323,8 @@ class _Protocol(ResponseHandler):
             if lengths.is_done:
                 self._lengths = None
         super().data_received(data)
+        if self._lengths is not None:  # aiohttp stops its timer at an interim response
+            self.start_timeout()
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
@@ -67,8 +68,7 @@ class Place(NamedTuple):
     name_template: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True, eq=False):
     """A parsed `--layout`.
 
     Attributes:
@@ -82,7 +82,7 @@ class Layout:
     segments: tuple[Segment, ...]
     needs_filename: bool
     distinguishes_assets: bool
-    _names: Recent[tuple[str, str], str] | None = field(default=None, compare=False, repr=False)
+    _names: Recent[tuple[str, str], str] | None = None
     """Safe names by key and suffix, if nothing else determines them."""
 
     @classmethod
