@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import jobs, outcomes, paths, runs
+from stacpull.ledger import jobs, outcomes, paths, runs, views
 from stacpull.models import FailureKind
 from stacpull.planning.names import fold
 
@@ -156,3 +156,39 @@ def test_no_two_assets_ever_own_paths_that_meet(
         assert len(owned) + len(committed.failures) == len(wanted)
         asked = set(wanted)
         assert len(committed.failures) == len(wanted) - len(asked)
+
+
+def test_own_directories_have_no_row_and_are_kept_apart(db: sqlite3.Connection) -> None:
+    run, planner = started(db)
+    commit(planner, item("i", [asset("a")]), item("I", [asset("a")]))
+    runs.end(db, run.id, "complete", None, NOW)
+    first, second = (paths.find_item(db, id_of(name)) for name in ("i", "I"))
+    assert first is not None
+    assert second is not None
+    assert first.directory == "c/i"
+    assert second.directory.startswith("c/I~")
+    assert db.execute("SELECT path FROM directories").fetchall() == [(second.directory,)]
+    assert db.execute("SELECT directory FROM items").fetchone() == (0,)
+    assert paths.path_of(db, 1) == "c/i/a.tif"
+    below = commit(started(db)[1], item("k", [asset("b", directory="c/I"), asset("c", directory="c/i")])).jobs
+    assert [job.directory for job in below] == [second.directory, "c/i"]
+
+
+def test_items_of_one_hash_are_told_apart(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "item_hash", lambda _: 7)
+    _, planner = started(db)
+    commit(planner, item("i", [asset("a")]), item("k", [asset("a")]))
+    assert planner.known([id_of("i"), id_of("x")]) == {id_of("i")}
+    assert [views.done_keys(db, [id_of("k")]), paths.find_item(db, id_of("x"))] == [{}, None]
+    found = paths.find_item(db, id_of("k"))
+    assert found is not None
+    assert (found.row, found.directory) == (2, "c/k")
+
+
+def test_an_item_is_found_by_its_hash_and_not_among_all_of_its_collection(db: sqlite3.Connection) -> None:
+    plan = db.execute(
+        f"EXPLAIN QUERY PLAN SELECT i.id FROM items i JOIN collections c ON c.id = i.collection "  # noqa: S608 - a constant
+        f"WHERE {paths.IS_ITEM}",
+        (1, "i", "c"),
+    ).fetchall()
+    assert "items_hash" in plan[0][3]

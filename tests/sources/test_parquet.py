@@ -7,6 +7,8 @@ import io
 import random
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -479,6 +481,11 @@ def test_a_page_that_takes_too_much_memory_is_refused() -> None:
     data = parquet(table_of(1, labels=lists), compression="zstd")
     assert len(data) < 1_000_000
     assert "memory" in failure_of(data)
+
+
+def test_a_decoder_that_watches_its_memory_ends_itself() -> None:
+    code = "from stacpull.sources import parquet_file as p; p.MEMORY = 1; p._watch_memory()"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
 
 
 def test_one_long_text_repeated_is_read_a_few_rows_at_a_time() -> None:

@@ -126,13 +126,15 @@ def stored_name(name: str, directory: str, key: str = "") -> str:
 
 def true_name(kept: str, directory: str, key: str) -> str:
     """Return the name that is kept so, of an asset with that key in `directory`."""
-    name = kept if kept[:1] > _NOTHING else _beginning(kept[:1], directory, key) + kept[1:]
+    mark, name = kept[:1], kept
+    if mark == _KEY:
+        name = key + kept[1:]
+    elif mark == _LAST:
+        name = directory.rpartition("/")[2] + kept[1:]
+    elif mark <= _NOTHING:
+        name = kept[1:]
     ending = _ENDING_OF.get(name[-1:])
     return name if ending is None else name[:-1] + ending
-
-
-def _beginning(mark: str, directory: str, key: str) -> str:
-    return directory.rpartition("/")[2] if mark == _LAST else key if mark == _KEY else ""
 
 
 def stored_etag(etag: str | None) -> str | bytes | None:

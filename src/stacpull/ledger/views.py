@@ -84,7 +84,7 @@ def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = 
 def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
     """Return of how many rasters (of `run`) only the part in an area is here (`--clip`)."""
     found: int = db.execute(
-        "SELECT count(*) FROM clips c JOIN assets a ON a.id = c.asset "
+        "SELECT count(*) FROM clips c CROSS JOIN assets a ON a.id = c.asset "  # in this order
         f"WHERE a.state = {STATE_DONE} AND a.run = coalesce(?, a.run)",
         (run,),
     ).fetchone()[0]

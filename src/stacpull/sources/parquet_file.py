@@ -13,8 +13,11 @@ before anything is decoded.
 from __future__ import annotations
 
 import math
+import os
 import resource
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -32,6 +35,7 @@ from stacpull.urls import join
 
 MEMORY: Final = 2 << 30
 """Bytes that the process may take, half of which the libraries reserve."""
+_WATCH_EVERY: Final = 0.05
 _COMPRESSED_LIMIT: Final = 512 << 20
 _PLAIN_LIMIT: Final = 4 << 30
 """Bytes of one row group, compressed and decompressed."""
@@ -129,6 +133,8 @@ def main(descriptor: int) -> None:
     sys.meta_path.insert(0, _WithoutPandas())
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    if sys.platform == "darwin":  # which does not count mapped memory
+        threading.Thread(target=_watch_memory, daemon=True).start()
     path = f"/dev/fd/{descriptor}"
     footer: ParquetFooter | None = None
     for line in sys.stdin.buffer:
@@ -146,6 +152,13 @@ def main(descriptor: int) -> None:
             _answer({"error": str(error)})
         except MemoryError:
             _answer({"error": f"decoding it takes more than {MEMORY:,} bytes of memory"})
+
+
+def _watch_memory() -> None:
+    """End the process when it takes too much memory (`ru_maxrss` has bytes on macOS)."""
+    while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY:
+        time.sleep(_WATCH_EVERY)
+    os._exit(1)
 
 
 def _answer_items(items: list[Json]) -> None:
