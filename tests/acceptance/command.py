@@ -154,6 +154,15 @@ class Running:
         os.kill(self.pid, number)
         return True
 
+    def kill_with_store(self) -> bool:
+        """Kill it, and its store process, which would publish what has come in; False if it had ended."""
+        stores = stores_of(self.pid)
+        was_alive = self.signal(signal.SIGKILL)
+        for store in stores:
+            with suppress(ProcessLookupError):
+                os.kill(store, signal.SIGKILL)
+        return was_alive
+
     def _await_stores(self) -> None:
         """Wait for the end of the store processes that a kill has left to themselves."""
         while self._outliving:

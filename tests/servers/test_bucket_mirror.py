@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import pytest
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
-from tests.security.watch import stores_of
 from tests.servers.bucket_trees import keys, objects, tree
 from tests.servers.buckets import REGION, Keys
 from tests.servers.process import found
@@ -139,6 +136,12 @@ def test_others_read_a_mirror_in_a_bucket(
     assert sorted(name for name in names if not name.startswith(".stacpull/")) == sorted(there)
 
 
+def command_for(replica: MlhubReplica, work: Path) -> list[str]:
+    """Return the command that makes the mirror of `SELECTION`."""
+    selected = ["-C", LABELS, "--exclude-asset", "B10", "--layout", NOTEBOOK]
+    return ["mirror", replica.base_url, str(work), *selected]
+
+
 @pytest.mark.parametrize("replica", [40], indirect=True)
 def test_a_mirror_in_a_bucket_survives_kills(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
@@ -150,27 +153,13 @@ def test_a_mirror_in_a_bucket_survives_kills(
     mirrored = stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options_for(replica))
     asyncio.run(mirrored)
     env = environment(replica, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
-    command = [
-        "mirror",
-        replica.base_url,
-        str(work),
-        "-C",
-        LABELS,
-        "--exclude-asset",
-        "B10",
-        "--layout",
-        NOTEBOOK,
-    ]
+    command = command_for(replica, work)
     kills = 0
     for _ in range(8):
         enough = len(keys(s3, location)) + chance.randint(1, 60)
         with Running([*command, "--limit-rate", "1000000"], env) as process:
             wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20, 0.05)  # noqa: B023
-            stores = stores_of(process.pid)
-            kills += process.signal(signal.SIGKILL)
-            for store in stores:
-                with suppress(ProcessLookupError):
-                    os.kill(store, signal.SIGKILL)
+            kills += process.kill_with_store()
     ran = run(command, env)
     assert ran.code == 0, ran.err
     assert kills > 5
@@ -190,26 +179,10 @@ def test_a_mirror_by_dask_workers_survives_a_kill(
     asyncio.run(mirrored)
     env = environment(replica, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
     with DaskProcesses(tmp_path / "dask", env=env) as cluster:
-        command = [
-            "mirror",
-            replica.base_url,
-            str(work),
-            "-C",
-            LABELS,
-            "--exclude-asset",
-            "B10",
-            "--layout",
-            NOTEBOOK,
-            "--dask",
-            cluster.address,
-        ]
+        command = [*command_for(replica, work), "--dask", cluster.address]
         with Running([*command, "--limit-rate", "400000"], env) as process:
             assert wait_until(lambda: len(keys(s3, location)) > 10, 20), process.ended().err
-            stores = stores_of(process.pid)
-            assert process.signal(signal.SIGKILL)
-            for store in stores:
-                with suppress(ProcessLookupError):
-                    os.kill(store, signal.SIGKILL)
+            assert process.kill_with_store()
         ran = run(command, env)
     assert ran.code == 0, ran.err
     assert objects(s3, location) == tree(dest)

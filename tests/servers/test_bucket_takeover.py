@@ -27,14 +27,16 @@ from tests.store.store_contract import put
 import stacpull
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
-from stacpull.models import BucketLocation
+from stacpull.models import BucketLocation, ResumePoint, Validator
 from stacpull.store import bucket as room
 from stacpull.store import bucket_upload
 from stacpull.store import lease as leases
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.lease import Lease
+from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import open_store, remember_bucket
+from stacpull.store.streamed_parts import StreamedParts
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 _OFTEN = """
@@ -182,6 +184,37 @@ def test_a_long_upload_ends_when_the_lease_is_lost(
     with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
         put(one, "c/long", bytes(12 << 20))
     assert one.read("c/long") is None
+
+
+def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machines.lease("one").__enter__()
+    one, now_lost = machines.store("one"), machines.lease("two")
+
+    async def scenario() -> None:
+        parts = StreamedParts(one, PartStore(tmp_path / "files"), checksum="sha256")
+        part = await parts.create(1, 0, Validator('"v"'), 19 << 20)
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(bytes(9 << 20))
+        await part.park()
+        assert await parts.point(1, 0) == ResumePoint(9 << 20, Validator('"v"'), 19 << 20)
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+        await asyncio.to_thread(now_lost.__enter__)
+        one._lease._valid_until = 0.0
+        part = await parts.resume(1, 0)
+        await part.write(bytes(10 << 20))
+        with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
+            await part.finish()
+        await part.park()
+
+    asyncio.run(scenario())
+    key = one.bucket.key(".stacpull/parts/")
+    assert len(one.bucket.uploads(key)) == 1
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
+    two = machines.store("two")
+    two.sweep_parts(lambda _row, _generation: True)
+    assert two.bucket.uploads(key) == []
 
 
 def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

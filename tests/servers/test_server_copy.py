@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import pytest
 from attrs import evolve
 from botocore.exceptions import ClientError
 from tests.acceptance.command import Running, environment, run, wait_until
-from tests.security.watch import stores_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
 from tests.servers.buckets import Bucket, Keys, s3_options
@@ -149,11 +145,7 @@ def test_a_kill_in_the_middle_of_copies_loses_nothing(
     for count in (1, 8):
         with Running(command, env) as process:
             wait_until(lambda: not process.is_alive() or len(keys_of(s3, location)) > count, 20)  # noqa: B023
-            stores = stores_of(process.pid)
-            process.signal(signal.SIGKILL)
-            for store in stores:
-                with suppress(ProcessLookupError):
-                    os.kill(store, signal.SIGKILL)
+            process.kill_with_store()
     ran = run(command, env)
     assert ran.code == 0, ran.err
     there = objects(s3, location)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,9 +14,9 @@ from typing import Any, Self
 
 import pytest
 from attrs import evolve
+from botocore.exceptions import ClientError
 from msgspec.structs import replace
 from tests.acceptance.command import Running, environment, run, wait_until
-from tests.security.watch import stores_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
 from tests.servers.buckets import Keys
@@ -28,9 +26,12 @@ from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
 
 import stacpull
-from stacpull.models import BucketLocation
+from stacpull.models import BucketLocation, Validator
 from stacpull.reports import MirrorReport
+from stacpull.store.bucket import BucketStore
+from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import remember_bucket
+from stacpull.store.streamed_parts import StreamedParts
 
 LONG = random.Random(1).randbytes((20 << 20) + 7)
 """Three pieces."""
@@ -144,16 +145,6 @@ def command_for(stac: StacApi, work: Path, *more: str) -> list[str]:
     return ["mirror", stac.source, str(work), "--layout", "{item}/{key}", *more]
 
 
-def kill(process: Running) -> bool:
-    """Kill a command with its store process; return True if it was at work."""
-    stores = stores_of(process.pid)
-    killed = process.signal(signal.SIGKILL)
-    for store in stores:
-        with suppress(ProcessLookupError):
-            os.kill(store, signal.SIGKILL)
-    return bool(killed)
-
-
 @pytest.fixture
 def env(server: tuple[str, Keys], tmp_path: Path, act_as: Callable[[Keys], None]) -> dict[str, str]:
     act_as(server[1])
@@ -170,7 +161,7 @@ def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
     files.rate = 8e6
     with Running(command_for(stac, work), env) as process:
         assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
-        assert kill(process)
+        assert process.kill_with_store()
     assert len(left(s3, location)) == 1
     assert [name for name in parts_of(work) if name.endswith(".upload")] == ["1.0.upload"]
     files.rate = 0
@@ -193,7 +184,7 @@ def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
     files.rate = 8e6
     with Running(command_for(stac, work), env) as process:
         assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
-        assert kill(process)
+        assert process.kill_with_store()
     files.rate = 0
     changed = LONG[::-1]
     files.put("long", changed)
@@ -229,7 +220,7 @@ def test_kills_at_random_moments_lose_nothing(
         enough = sum(files.sent.values()) + chance.randint(1, 50 << 20)
         with Running(command_for(stac, work, *more), env) as process:
             wait_until(lambda: not process.is_alive() or sum(files.sent.values()) >= enough, 20)  # noqa: B023
-            kills += kill(process)
+            kills += process.kill_with_store()
     files.rate = 0
     ran = run(command_for(stac, work, *more), env)
     assert ran.code == 0, ran.err
@@ -333,6 +324,30 @@ def test_an_object_of_another_writer_stays(
     assert mirror(stac, tmp_path, location).exit_code == 1
     assert digests(s3, location) == {"a/long": digest(b"foreign")}
     assert (left(s3, location), parts_of(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_service_that_does_not_copy(
+    location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
+
+    async def received(store: BucketStore) -> Path:
+        parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
+        part = await parts.create(1, 0, Validator('"v"'), len(LONG))
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(LONG)
+        return (await part.finish()).path
+
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
+        monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
+        whole = asyncio.run(received(store)).name
+        assert [(one.name, one.size) for one in store.list_parts()] == [(whole, len(LONG))]
+        assert store.place(whole, "a", "long", replace=False) is None
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+    assert (left(s3, location), parts_of(tmp_path / "work")) == ([], [])
 
 
 def peak(pid: int) -> int:

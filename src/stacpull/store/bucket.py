@@ -63,7 +63,7 @@ from stacpull.store.s3_bucket import (
     time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
-from stacpull.store.staged_objects import StagedObjects
+from stacpull.store.staged_objects import NOTES, StagedObjects
 
 if TYPE_CHECKING:
     from stacpull.store.parts import PartStore
@@ -521,13 +521,18 @@ class BucketStore(HeldParts, BucketFiles):
             return at_service.run()
         except CopyRefusedError:
             pass
-        with self.open_part(one.part) as source, self.new_part(one.part) as file:
+        through = f"{uuid.uuid4().hex}.tmp"
+        with self.open_part(one.part) as source, self.new_part(through) as file:
             shutil.copyfileobj(source, file, READ)
-        algorithm = copy.algorithm or "sha256"
-        found = self.look_at_part(one.part, hashed=True, algorithm=algorithm)
-        if found.size != one.size or copy.digest not in {None, found.sha256}:
-            return at_service.removed(FailureKind.CHECKSUM, f"has another {algorithm} than is stated of it")
-        return self._stored_alone(one._replace(copy=None))
+        try:
+            algorithm = copy.algorithm or "sha256"
+            found = self.look_at_part(through, hashed=True, algorithm=algorithm)
+            if found.size != one.size or copy.digest not in {None, found.sha256}:
+                what = f"has another {algorithm} than is stated of it"
+                return at_service.removed(FailureKind.CHECKSUM, what)
+            return self._stored_alone(one._replace(part=through, copy=None))
+        finally:
+            self.drop_part(through)
 
     def _unless_held(self, one: _Staged) -> Failure | None:
         """Return the failure of an object that is in the way, unless it is our own, whose reply was lost."""
@@ -621,7 +626,8 @@ class BucketStore(HeldParts, BucketFiles):
 
     def list_parts(self) -> list[PartEntry]:
         """See `Store.list_parts`."""
-        return sorted(super().list_parts() + self.staged.entries())
+        here = [one for one in super().list_parts() if not one.name.endswith(NOTES)]
+        return sorted(here + self.staged.entries())
 
     def sync_parts(self, names: Sequence[str]) -> None:
         """See `Store.sync_parts`: an object is durable, and its note can be lost."""

@@ -439,13 +439,13 @@ class _Connection(asyncio.Protocol):
             return
         self._exchange = None
         can_be_kept = head[1] == b"1" and headers.get("connection", "").lower() != "close"
-        if body is not None and can_be_kept and self._unsent is None:
-            self._is_reused = True
-            exchange.conclude(ObjectReply(status, headers, body))
-            self._owner.rests(self)
-        else:
+        is_kept = body is not None and can_be_kept and self._unsent is None
+        self._is_reused = is_kept
+        if not is_kept:
             self.abort()
-            exchange.conclude(ObjectReply(status, headers))
+        exchange.conclude(ObjectReply(status, headers, body))
+        if is_kept:
+            self._owner.rests(self)
 
     def _body(self, status: int, headers: Mapping[str, str], came: bytes) -> bytes | None:
         """Return the body of a reply, None if it is too long, of unknown length, or not well-formed.
