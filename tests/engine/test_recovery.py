@@ -17,6 +17,7 @@ from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
+from stacpull.models import FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.part_files import sweep
 
@@ -263,6 +264,24 @@ def test_another_file_in_a_reserved_place_is_neither_taken_nor_removed(tmp_path:
     bench = Bench(tmp_path)
     bench.take_up()
     assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
+    bench.close()
+
+
+def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is_here(tmp_path: Path) -> None:
+    """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
+    bench = Bench(tmp_path)
+    bench.take_up()
+    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
+    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename, which would have failed
+    (tmp_path / "c" / "i").mkdir(parents=True)
+    (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
+    inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert [event.kind for event in bench.failed] == [FailureKind.EXISTS]
+    assert (tmp_path / "c" / "i" / "a.tif").stat().st_ino == inode
+    assert bench.states()["a"] != 2
     bench.close()
 
 

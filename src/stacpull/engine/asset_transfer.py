@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import chain
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
@@ -300,10 +301,15 @@ class _ItemUnreadError(TransferError):
 
 
 def _of_all(failures: list[Failure]) -> Failure:
-    """Return why every place of an asset failed: it is gone only if it is gone at every place."""
+    """Return why every place of an asset failed.
+
+    It is gone only if it is gone at every place, and not final while the host of one of them is down.
+    """
     if len(failures) == 1:
         return failures[0]
-    telling = next((one for one in failures if one.kind is not FailureKind.GONE), failures[0])
+    down = (one for one in failures if one.kind is FailureKind.DOWN)
+    others = (one for one in failures if one.kind is not FailureKind.GONE)
+    telling = next(chain(down, others), failures[0])
     message = " Then: ".join(one.message for one in failures)
     return replace(telling, message=message, retryable=False)
 
