@@ -76,7 +76,7 @@ def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: 
     with monkeypatch.context() as patch, suppress(KilledError):
         killer = Killer(patch, at, after=after)
         bench.publisher.take(arrived)
-        bench.publisher.settle()
+        bench.publisher.publish_all()
     bench.close()
     return killer.landed
 
@@ -289,7 +289,7 @@ def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Pat
     bench = Bench(tmp_path)
     bench.take_up()
     bench.publisher.take([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     runs.end(bench.db, bench.run.id, "complete", None, 0)
     bench.close()
     bench = Bench(tmp_path)
@@ -335,7 +335,7 @@ def test_what_a_kill_left_in_place_is_synced_before_it_is_recorded(tmp_path: Pat
     bench.publisher.take_in_place(left.in_place)
     assert bench.destination.take_touched() == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert bench.states() == {"a": 2}
     bench.close()
 

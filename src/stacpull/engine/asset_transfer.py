@@ -1,8 +1,8 @@
 """The transfer of one asset: attempts, its item read again where its href was refused, then an outcome.
 
 The first attempt is plain; what follows happens only after a failure. An item whose href was refused is read
-again once (identity is the asset, never its href), everything else follows the retry policy. It is also read
-again, once, before content fails that is not what it stated: it may state something else now. What fails
+again once (identity is the asset, never its href), everything else follows the retry policy. If content
+is not what the item states, the item is read once more: it may state something else now. What fails
 for good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for
 the fetcher to say: the whole asset for `mirror`, its header for `headers`.
 """
@@ -194,10 +194,10 @@ class AssetTransfer(Generic[J, T]):
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if refused and may_be_stale and await self._renewed(error.failure):
                     continue
-                settled = self._settled(error.failure)
-                if settled.kind is FailureKind.CHECKSUM and not settled.retryable and await self._restated():
+                failure = self._judged(error.failure)
+                if failure.kind is FailureKind.CHECKSUM and not failure.retryable and await self._restated():
                     continue
-                raise TransferError(settled) from error
+                raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
         """Return `failure`, as ORDERED if the item says that the asset is not ready yet.
@@ -217,7 +217,7 @@ class AssetTransfer(Generic[J, T]):
             return failure
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
-    def _settled(self, failure: Failure) -> Failure:
+    def _judged(self, failure: Failure) -> Failure:
         """Return `failure`, final if the same wrong content came twice: it is what the server has."""
         if failure.kind is not FailureKind.CHECKSUM:
             return failure

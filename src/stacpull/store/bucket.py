@@ -16,7 +16,7 @@ every multipart upload and copy, since some servers ignore the condition there o
 
 A long object of the same service is copied by the service (`store.server_copy`).
 
-Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
+Requests about objects are sent by `store.bucket_requests`. What it cannot do, and everything that
 is rare, is done by boto3.
 """
 
