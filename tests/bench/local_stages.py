@@ -128,4 +128,4 @@ def _publish(bench: Bench, parts: Sequence[IncomingPart]) -> None:
     for group in _cut(parts, GROUP):
         bench.publisher.take(group)
         bench.publisher.publish()
-    bench.publisher.settle()
+    bench.publisher.publish_all()

@@ -109,9 +109,9 @@ class Bench:
         recovery.accept(self.db, self.destination)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
-        self.publisher.settle()
+        self.publisher.publish_all()
         self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
-        self.publisher.settle()
+        self.publisher.publish_all()
 
     def states(self) -> dict[str, int]:
         """State by asset key."""

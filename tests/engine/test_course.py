@@ -146,6 +146,7 @@ def test_a_stale_href_whose_item_is_gone_says_nothing_of_the_asset() -> None:
 HERE = Present('"e"', 10)
 S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
 GONE = Failure(FailureKind.GONE, "Not there.", status=404)
+DOWN = Failure(FailureKind.DOWN, "Silent for long.")
 BROKEN = Failure(FailureKind.SERVER, "Broken.", status=500, retryable=True)
 
 
@@ -196,6 +197,12 @@ def test_an_asset_is_gone_only_if_it_is_gone_everywhere(
     failure, attempts = run(placed(), answer=by_scheme(first, second)).outcomes.failed[1]
     assert (failure.kind, attempts) == (kind, 2)
     assert failure.message == f"{first.message} Then: {second.message}"
+
+
+@pytest.mark.parametrize(("first", "second"), [(refused(403), DOWN), (DOWN, refused(403)), (GONE, DOWN)])
+def test_an_asset_stays_pending_while_the_host_of_one_place_is_down(first: Failure, second: Failure) -> None:
+    course = run(placed(), answer=by_scheme(first, second))
+    assert (course.outcomes.failed, course.outcomes.received) == ({}, {})
 
 
 def test_an_item_read_again_tells_of_all_places_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,11 @@ def test_the_json_is_written_again_from_what_lies_in_the_mirror(tmp_path: Path) 
     bench = Bench(tmp_path)
     jobs = bench.plan(planned("i", "ab")).jobs
     bench.publisher.take([bench.arrive(job, b"x") for job in jobs])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     bench.publisher.write_items([jobs[0].item_row])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == first
     bench.close()
 
@@ -91,7 +91,7 @@ def test_an_item_of_which_nothing_is_known_any_more_is_left_out(tmp_path: Path) 
     bench.plan(planned("i", ""))
     outcomes.record(bench.db, [], [], [outcomes.Written(1)], NOW)
     bench.publisher.write_items([1])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert documents(tmp_path) == []
     assert views.item_record(bench.db, 1).document is None
     bench.close()

@@ -34,7 +34,7 @@ def test_a_whole_part_is_published_with_all_that_its_name_says(bench: Bench, che
     name = whole_name(job.row, job.generation, 10, '"e"', "y z.tif", unproven=True)
     inode = bench.destination.write_part(name, BODY)
     assert bench.store.take_up(frozenset({job.row})) == [job.row]
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     (path,) = tree(bench.destination.path)
     assert (bench.destination.path / path).stat().st_ino == inode
     assert parts(bench.destination.path) == []

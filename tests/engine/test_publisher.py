@@ -60,7 +60,7 @@ def test_nothing_is_renamed_unsynced_and_nothing_recorded_before_the_rename_is_s
     bench.publisher.take(arrived[:1])
     bench.publisher.publish()
     bench.publisher.take(arrived[1:])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert steps == [
         "reserve a.tif", "sync 1", "place a.tif",
         "reserve b.tif", "sync 2", "record a.tif", "place b.tif",
@@ -79,7 +79,7 @@ def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path
         bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(most + 6))).jobs
     ]
     bench.publisher.take(arrived)
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     files = len(arrived)
     syncs = [step.removeprefix("sync ") for step in steps if step.startswith("sync")]
     assert syncs[:3] == [
@@ -97,7 +97,7 @@ def test_a_file_that_nobody_knows_is_never_overwritten(bench: Bench, tmp_path: P
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c/i/a.tif").write_bytes(b"mine")
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert tree(tmp_path) == {"c/i/a.tif": b"mine", "c/i/b.tif": b"x"}
     assert [(one.key, one.kind) for one in bench.failed] == [("a", FailureKind.EXISTS)]
     assert (parts(tmp_path), bench.states()) == ([], {"a": 3, "b": 2})
@@ -106,7 +106,7 @@ def test_a_file_that_nobody_knows_is_never_overwritten(bench: Bench, tmp_path: P
     jobs.claim_failures(bench.db, run.id)
     again = jobs.pending_jobs(bench.db, run.id, 0, 9)
     bench.publisher.take([bench.arrive(job, b"y") for job in again])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert tree(tmp_path)["c/i/a.tif"] == b"y"
 
 
@@ -122,27 +122,27 @@ def test_an_item_json_that_nobody_knows_is_kept_too(
         sync = bench.destination._sync.sync
         monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
     (sentence,) = bench.store.findings().unwritten
     assert sentence.startswith("c/i/i.json is in the way and not of this mirror: move it away, then mirror ")
     monkeypatch.undo()
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert mine.read_bytes() == b"mine"  # not even the next time
     assert parts(tmp_path) == []
     collection = views.collection_rows(bench.db)[0].row
     assert list(views.items_of(bench.db, collection)) == []
     mine.unlink()
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert b'"Feature"' in mine.read_bytes()
     assert bench.store.findings().unwritten == []
 
 
 def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     before = (tmp_path / "c/i/i.json").read_bytes()
     runs.end(bench.db, bench.run.id, "complete", None, 0)
     planner = Planner(bench.db, runs.begin(bench.db, bench.run.spec, 0).id)
@@ -151,7 +151,7 @@ def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     newer = replace(row, item=row.item._replace(updated="2024"), document=document)
     for asked in planner.commit(PlanBatch(items=[newer]), 0).jobs:
         bench.publisher.take([bench.arrive(asked, b"x")])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     after = (tmp_path / "c/i/i.json").read_bytes()
     assert after != before
     assert b'"n":1' in after
@@ -172,7 +172,7 @@ def test_catalog_files_are_ours_only_once_written(bench: Bench, tmp_path: Path) 
 def test_an_etag_that_is_no_text_stops_nothing(bench: Bench, tmp_path: Path) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher.take([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"\\udcff"',)
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
 
@@ -182,7 +182,7 @@ def test_a_failure_message_that_is_no_text_stops_nothing(bench: Bench) -> None:
     bench.publisher._group.failures.append(
         outcomes.AssetFailure(job.row, job.item_row, replace(BROKEN, message="went to \udcff"))
     )
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert [one.message for one in views.failures(bench.db)] == ["went to ?"]
 
 

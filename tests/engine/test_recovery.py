@@ -17,6 +17,7 @@ from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
+from stacpull.models import FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.part_files import sweep
 
@@ -75,7 +76,7 @@ def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: 
     with monkeypatch.context() as patch, suppress(KilledError):
         killer = Killer(patch, at, after=after)
         bench.publisher.take(arrived)
-        bench.publisher.settle()
+        bench.publisher.publish_all()
     bench.close()
     return killer.landed
 
@@ -266,11 +267,29 @@ def test_another_file_in_a_reserved_place_is_neither_taken_nor_removed(tmp_path:
     bench.close()
 
 
+def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is_here(tmp_path: Path) -> None:
+    """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
+    bench = Bench(tmp_path)
+    bench.take_up()
+    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
+    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename, which would have failed
+    (tmp_path / "c" / "i").mkdir(parents=True)
+    (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
+    inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert [event.kind for event in bench.failed] == [FailureKind.EXISTS]
+    assert (tmp_path / "c" / "i" / "a.tif").stat().st_ino == inode
+    assert bench.states()["a"] != 2
+    bench.close()
+
+
 def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     bench.publisher.take([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     runs.end(bench.db, bench.run.id, "complete", None, 0)
     bench.close()
     bench = Bench(tmp_path)
@@ -316,7 +335,7 @@ def test_what_a_kill_left_in_place_is_synced_before_it_is_recorded(tmp_path: Pat
     bench.publisher.take_in_place(left.in_place)
     assert bench.destination.take_touched() == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert bench.states() == {"a": 2}
     bench.close()
 

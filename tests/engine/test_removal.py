@@ -16,7 +16,7 @@ def forgotten(tmp_path: Path) -> Bench:
     bench = Bench(tmp_path)
     for name in ("i", "j"):
         bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     pruning.forget(bench.db, bench.run.id, [1])
     assert pruning.listed(bench.db) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
     return bench
@@ -49,5 +49,5 @@ def test_a_directory_that_went_is_made_again(forgotten: Bench, tmp_path: Path) -
     forgotten.publisher.remove_listed()
     jobs = forgotten.plan(planned("i", "a")).jobs
     forgotten.publisher.take([forgotten.arrive(job, b"y") for job in jobs])
-    forgotten.publisher.settle()
+    forgotten.publisher.publish_all()
     assert (tmp_path / "c/i/a.tif").read_bytes() == b"y"

@@ -26,7 +26,7 @@ def test_the_error_of_a_run_is_raised_although_the_disk_fails_at_its_end(
 
     async def run() -> None:
         async with opened_workspace(DestPlace(tmp_path)):
-            monkeypatch.setattr(room, "settle_log", failing)
+            monkeypatch.setattr(room, "checkpoint_log", failing)
             raise LookupError("what ended the run")
 
     with pytest.raises(LookupError, match="what ended the run"):

@@ -123,6 +123,20 @@ def test_who_waits_for_one_that_fails_fetches_by_itself(destination: Destination
     assert within.asked == [1, 2]
 
 
+def test_those_who_wait_for_one_that_fails_fetch_once(destination: Destination) -> None:
+    within = Fetching(failing=1)
+
+    async def work() -> list[Received | BaseException]:
+        sharing = SharingFetcher(within, destination, checksum="sha256")
+        fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
+        return await asyncio.gather(*fetching, return_exceptions=True)
+
+    failed, *others = asyncio.run(work())
+    assert isinstance(failed, TransferError)
+    assert all(isinstance(one, Received) for one in others)
+    assert within.asked == [1, 2]
+
+
 def test_an_attempt_is_never_its_own_first(destination: Destination) -> None:
     """The same job comes again after a failure of what is done with it."""
     within = Fetching()

@@ -77,7 +77,7 @@ def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Pa
             store.fail(jobs[1], reset, 1)
             store.put(jobs[0], received(b"x"))
             await until(lambda: heard.written)
-            await store.call(MirrorOperations.settle)
+            await store.call(MirrorOperations.publish_all)
             assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
 
     run(course)

@@ -35,7 +35,7 @@ def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
     bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
     bench.publisher.take([second])
     with pytest.raises(DestinationError):
-        bench.publisher.settle()
+        bench.publisher.publish_all()
     assert meta.is_tainted(bench.db) == told
     bench.close()
 
@@ -69,7 +69,7 @@ def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
     bench.take_up()
     assert not meta.is_tainted(bench.db)
     bench.publisher.take([bench.arrive(job, b"new") for job in bench.pending()])
-    bench.publisher.settle()
+    bench.publisher.publish_all()
     assert set(bench.states().values()) == {outcomes.STATE_DONE}
     bench.close()
     bench = Bench(tmp_path)
@@ -167,7 +167,7 @@ def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
             if asked:
                 await store.flush()
                 with pytest.raises(DestinationError):
-                    await store.call(MirrorOperations.settle)
+                    await store.call(MirrorOperations.publish_all)
             else:
                 await until(lambda: heard.broken)
 

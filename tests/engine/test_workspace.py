@@ -14,7 +14,7 @@ from tests.store.disks import remount, small_disk
 from stacpull.engine import workspace as room
 from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import ledger_path, open_reader, settle_log
+from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
 from stacpull.reports import Disk
 from stacpull.store import destination as directory
 from stacpull.store import staging
@@ -106,7 +106,8 @@ class FailingLog:
 
 def test_a_disk_that_fails_at_the_very_end_is_told_and_not_believed(tmp_path: Path, monkeypatch) -> None:
     """SQLite closes without a word: the log may have a hole then that nobody sees before the power goes."""
-    monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_IOERR_FSYNC)))
+    failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
+    monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
         one.destination.trust("this boot")
     monkeypatch.undo()
@@ -115,14 +116,15 @@ def test_a_disk_that_fails_at_the_very_end_is_told_and_not_believed(tmp_path: Pa
 
 
 def test_what_went_wrong_before_that_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_IOERR_FSYNC)))
+    failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
+    monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(LookupError), open_workspace(tmp_path):
         raise LookupError
     assert not is_held(tmp_path)
 
 
 def test_no_room_for_the_ledger_at_the_very_end_is_nothing(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_FULL)))
+    monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
         one.destination.trust("this boot")
     with open_workspace(tmp_path) as one:

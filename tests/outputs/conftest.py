@@ -49,3 +49,8 @@ def mirrored(tmp_path: Path) -> Callable[..., Path]:
         return dest
 
     return mirror
+
+
+@pytest.fixture(autouse=True)
+def store_on_thread(threaded_store: None) -> None:
+    """The mirrors that are exported are made without a process for their store."""

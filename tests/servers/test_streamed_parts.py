@@ -405,6 +405,30 @@ def test_an_object_of_another_writer_stays(
     assert (left(s3, location), parts_of(tmp_path)) == ([], [])
 
 
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_service_that_does_not_copy(
+    location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
+
+    async def received(store: BucketStore) -> Path:
+        parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
+        part = await parts.create(1, 0, Validator('"v"'), len(LONG))
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(LONG)
+        return (await part.finish()).path
+
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
+        monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
+        whole = asyncio.run(received(store)).name
+        assert [(one.name, one.size) for one in store.list_parts()] == [(whole, len(LONG))]
+        assert store.place(whole, "a", "long", replace=False) is None
+    assert digests(s3, location) == {"a/long": digest(LONG)}
+    assert (left(s3, location), parts_of(tmp_path / "work")) == ([], [])
+
+
 def peak(pid: int) -> int:
     """Return the most memory that a process has had, in MiB; 0 if it is gone."""
     with suppress(OSError, KeyError):  # a process that has ended has no memory

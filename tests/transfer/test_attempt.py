@@ -214,9 +214,9 @@ def test_a_part_is_hashed_before_its_rest_is_asked_for(
     feed = MemoryPart.feed
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        async def noted(part: MemoryPart, hashers: Mapping[str, Hasher]) -> None:
+        async def noted(part: MemoryPart, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
             requests_before.append(len(served.asked))
-            await feed(part, hashers)
+            return await feed(part, hashers)
 
         monkeypatch.setattr(MemoryPart, "feed", noted)
         parts.park(1, LARGE[:HALF], validator, len(LARGE))

@@ -21,7 +21,7 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
 from stacpull.engine.items_parquet import is_pyarrow_installed
-from stacpull.engine.mirror import MirrorRun, requests_of
+from stacpull.engine.mirror import MirrorRun, flags_of
 from stacpull.engine.network import source_address
 from stacpull.engine.selection_checks import validate
 from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_source, opened_workspace
@@ -159,7 +159,7 @@ async def _mirror(
 ) -> MirrorReport:
     if options.items_parquet:
         _refuse_without_items(options)
-    requests = requests_of(options)
+    requests = flags_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)

@@ -1,8 +1,8 @@
 """The transfer of one asset: attempts, its item read again where its href was refused, then an outcome.
 
 The first attempt is plain; what follows happens only after a failure. An item whose href was refused is read
-again once (identity is the asset, never its href), everything else follows the retry policy. It is also read
-again, once, before content fails that is not what it stated: it may state something else now. What fails
+again once (identity is the asset, never its href), everything else follows the retry policy. If content
+is not what the item states, the item is read once more: it may state something else now. What fails
 for good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for
 the fetcher to say: the whole asset for `mirror`, its header for `headers`.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import chain
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
@@ -193,10 +194,10 @@ class AssetTransfer(Generic[J, T]):
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if refused and may_be_stale and await self._renewed(error.failure):
                     continue
-                settled = self._settled(error.failure)
-                if settled.kind is FailureKind.CHECKSUM and not settled.retryable and await self._restated():
+                failure = self._judged(error.failure)
+                if failure.kind is FailureKind.CHECKSUM and not failure.retryable and await self._restated():
                     continue
-                raise TransferError(settled) from error
+                raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
         """Return `failure`, as ORDERED if the item says that the asset is not ready yet.
@@ -216,7 +217,7 @@ class AssetTransfer(Generic[J, T]):
             return failure
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
-    def _settled(self, failure: Failure) -> Failure:
+    def _judged(self, failure: Failure) -> Failure:
         """Return `failure`, final if the same wrong content came twice: it is what the server has."""
         if failure.kind is not FailureKind.CHECKSUM:
             return failure
@@ -300,10 +301,15 @@ class _ItemUnreadError(TransferError):
 
 
 def _of_all(failures: list[Failure]) -> Failure:
-    """Return why every place of an asset failed: it is gone only if it is gone at every place."""
+    """Return why every place of an asset failed.
+
+    It is gone only if it is gone at every place, and not final while the host of one of them is down.
+    """
     if len(failures) == 1:
         return failures[0]
-    telling = next((one for one in failures if one.kind is not FailureKind.GONE), failures[0])
+    down = (one for one in failures if one.kind is FailureKind.DOWN)
+    others = (one for one in failures if one.kind is not FailureKind.GONE)
+    telling = next(chain(down, others), failures[0])
     message = " Then: ".join(one.message for one in failures)
     return replace(telling, message=message, retryable=False)
 

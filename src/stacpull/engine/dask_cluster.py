@@ -162,6 +162,9 @@ class DaskCluster:
             network.shares.own.per_host, options.concurrency, _send_limits
         )
         self._refused: dict[str, StacpullError] = {}
+        """Why workers are not used, by address, as long as the scheduler knows them."""
+        self._unreached: set[str] = set()
+        """Addresses of workers that could not be reached, to be tried again."""
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._address = ""
@@ -205,7 +208,7 @@ class DaskCluster:
                 await self.clock.sleep(_LOOK)
                 continue
             answered = self.clock.monotonic()
-            known &= addresses
+            known = self._still_known(known, addresses)
             for address in sorted(addresses - known):
                 known.add(address)
                 yield DaskPlace(self, address)
@@ -219,6 +222,14 @@ class DaskCluster:
                     self._emit(Notice("warning", _NO_WORKERS))
                     is_waiting = True
             await self.clock.sleep(_LOOK)
+
+    def _still_known(self, known: set[str], addresses: set[str]) -> set[str]:
+        """Return which workers need not be tried (again); another one may come where one is gone."""
+        known = (known & addresses) - self._unreached
+        self._unreached.clear()
+        for gone in self._refused.keys() - addresses:
+            del self._refused[gone]
+        return known
 
     def processes(self) -> int:
         """See `WorkerSupply.processes`."""
@@ -344,11 +355,17 @@ class DaskCluster:
             retries=0,
         )
 
-    def refuse(self, address: str, error: StacpullError) -> None:
-        """Do without a worker, and say why."""
+    def refuse(self, address: str, error: StacpullError, *, is_final: bool = True) -> None:
+        """Do without a worker, and say why; try it again later unless that is final."""
+        if not is_final:
+            self._unreached.add(address)
         if address not in self._refused:
             self._refused[address] = error
             self._emit(Notice("warning", f"{error} This worker is not used."))
+
+    def reached(self, address: str) -> None:
+        """Note that a worker can be used."""
+        self._refused.pop(address, None)
 
     def settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
         """Return the settings of a worker, with credentials only if they cannot be read on the way.
@@ -407,6 +424,11 @@ class DaskPlace:
             own, durable = await self._prepare()
             session = secrets.token_hex(8)
             comm = await self._cluster.connect(self._address)
+            try:
+                await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
+            except BaseException:
+                comm.abort()
+                raise
         except StacpullError as error:
             if isinstance(error, UsageError | DestinationError) and self._address in str(error):
                 self._cluster.refuse(self._address, error)
@@ -415,12 +437,12 @@ class DaskPlace:
         except (OSError, TimeoutError) as error:
             if await self.is_there():
                 text = f"The Dask worker {self._address} cannot be reached from here: {error}."
-                self._cluster.refuse(self._address, UsageError(text))
+                self._cluster.refuse(self._address, UsageError(text), is_final=False)
             return None
+        self._cluster.reached(self._address)
         worker = WorkerProcess(0, self._cluster.clock, own)
         busy = self._cluster.keep_busy(self._address, session)
         worker.link = _CommLink(comm, worker, hear, self._cluster.group, busy)
-        await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
         settings = self._cluster.settings(self._address, own, durable=durable)
         worker.send(messages.Start(pickle.dumps(settings)))
         return worker

@@ -70,7 +70,7 @@ def open_fetching(
     Args:
         network: of the run.
         parts: where long bodies go.
-        destination: where `--adopt`, and who asks if something has changed, look for what is there.
+        destination: DEST, which `--adopt` and conditional requests search.
         options: of the run.
         clock: where time comes from.
         on_detail: hears sentences for those who want to know everything.

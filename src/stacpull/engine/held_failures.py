@@ -23,7 +23,7 @@ _HELD = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED
 
 
 class HeldFailures(Generic[J]):
-    """Hands failures on; those that may be the fault of their host later, or never.
+    """Hands failures on. Those that may be the fault of their host wait, and are dropped if it is given up.
 
     Args:
         hand_in: Takes a job, its failure and the attempts it took.

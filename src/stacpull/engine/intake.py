@@ -1,4 +1,4 @@
-"""The way from the pool to the disk: one slot for each asset that a kill would cost.
+"""Limits how many assets are not safe on the disk yet: each has a slot.
 
 A worker takes a slot before it fetches, and the slot is free again when what came in is on disk as a whole
 part (or the asset has failed). So what is in flight and what waits in memory to be written are never more

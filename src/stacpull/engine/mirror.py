@@ -1,4 +1,4 @@
-"""One run of a mirror, from its begin to its end however that comes.
+"""One run of a mirror, from start to end.
 
     producer ─▶ queue ─▶ pool ─▶ intake ═▶ store process ─▶ DEST, ledger
         ▲                                                                                    │
@@ -72,7 +72,7 @@ _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
 
 
-def requests_of(options: Options) -> RunFlags:
+def flags_of(options: Options) -> RunFlags:
     """Return those of the options that `resume` takes over."""
     return RunFlags(options.adopt, options.revalidate, options.prune, options.yes)
 
@@ -183,7 +183,7 @@ class MirrorRun:
         Raises:
             InterruptedRunError: a stop came before all was in order.
         """
-        await self._store.open(self._started, requests_of(self._options), self._workspace.lock)
+        await self._store.open(self._started, flags_of(self._options), self._workspace.lock)
         if self._stop.is_set():
             self._store.stop()
         is_in_order = False
@@ -289,7 +289,7 @@ class MirrorRun:
         """Look for what is gone at the source, if that was asked for and everything else is done."""
         if not self._options.prune:
             return
-        await self._store.call(MirrorOperations.settle)
+        await self._store.call(MirrorOperations.publish_all)
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:

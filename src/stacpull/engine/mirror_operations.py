@@ -164,7 +164,7 @@ class MirrorOperations:
             on_stage: Called with the progress of an operation that takes long.
         """
         self._db = workspace.db
-        self.files = workspace.destination
+        self.store = workspace.destination
         self._run = run
         self._requests = requests
         self._checksum = checksum
@@ -172,12 +172,12 @@ class MirrorOperations:
         self._clock = clock
         self._is_stopped = is_stopped
         self._on_stage = on_stage
-        self._items = ItemWriter(self._db, self.files, secrets, run.metadata)
+        self._items = ItemWriter(self._db, self.store, secrets, run.metadata)
         self.publisher = Publisher(
             self._db,
             run.id,
             run.counters,
-            self.files,
+            self.store,
             self._items,
             clock=clock,
             on_published=on_published,
@@ -194,13 +194,13 @@ class MirrorOperations:
             self._run.id,
             sample_size=self._run.sample_size,
             revalidate=self._requests.revalidate,
-            is_there=self.files.has,
+            is_there=self.store.has,
             secrets=self._secrets,
         )
 
     def translated(self) -> AbstractContextManager[None]:
         """Raise errors of SQLite in the block as `DestinationError`."""
-        return translated(ledger_path(self.files.work))
+        return translated(ledger_path(self.store.work))
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -213,17 +213,17 @@ class MirrorOperations:
         db = self._db
         self.publisher.remove_listed()
         runs.set_requests(db, self._run.id, self._requests)
-        left = recover(db, self.files, checksum=self._checksum, is_stopped=self._is_stopped)
-        accept(db, self.files)
+        left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
+        accept(db, self.store)
         self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
         self.write_final_items()
-        return Recovered(runs.layout_before(db, self._run.id), self.files.warning)
+        return Recovered(runs.layout_before(db, self._run.id), self.store.warning)
 
     def make_own_parts(self, name: str, token: str) -> None:
         """Make the directory of a worker on another machine (`store.own_parts`)."""
-        self.files.make_own_parts(name, token)
+        self.store.make_own_parts(name, token)
 
     def take_up(self, rows: frozenset[int], own: str = "") -> list[int]:
         """Publish what a worker process that has ended wrote of these assets and did not report.
@@ -236,45 +236,45 @@ class MirrorOperations:
             The assets whose parts are whole, by row.
         """
         if own:
-            self.publisher.settle()  # what it reported is still in its directory
-            self.files.collect_parts(own)
-        found = parts_of_lost_worker(self._db, self.files, rows, checksum=self._checksum)
+            self.publisher.publish_all()  # what it reported is still in its directory
+            self.store.collect_parts(own)
+        found = parts_of_lost_worker(self._db, self.store, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [part.row for part in found]
 
-    def settle(self) -> None:
+    def publish_all(self) -> None:
         """Publish and record everything that was received."""
-        self.publisher.settle()
+        self.publisher.publish_all()
 
     def write_final_items(self) -> None:
         """Publish everything, then write the JSON of items that are final without it."""
-        self.publisher.settle()
+        self.publisher.publish_all()
         if self._run.metadata != "item":
             return
         after = 0
         while rows := jobs.unwritten_items(self._db, after, 1000):
             self.publisher.write_items(rows)
-            self.publisher.settle()
+            self.publisher.publish_all()
             after = rows[-1]
 
     def sweep_parts(self) -> None:
         """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
-        self.files.collect_parts()
-        wanted = jobs.is_open if self.files.is_local else jobs.job_of  # an unfinished upload costs money
-        self.files.sweep_parts(lambda row, generation: bool(wanted(self._db, row, generation)))
+        self.store.collect_parts()
+        wanted = jobs.is_open if self.store.is_local else jobs.job_of  # an unfinished upload costs money
+        self.store.sweep_parts(lambda row, generation: bool(wanted(self._db, row, generation)))
 
     def finish(self) -> None:
         """Publish and record everything, and sync what was renamed last."""
-        self.publisher.settle()
+        self.publisher.publish_all()
         self.publisher.sync_renamed()
 
     def forget_unwanted(self) -> None:
         """Forget what only earlier, wider runs wanted, if this one is done."""
-        self.publisher.settle()
+        self.publisher.publish_all()
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
         if is_done and self._run.kind == "mirror":
-            forget_unwanted(self._db, self._run.id, _covers, self.files.has)
+            forget_unwanted(self._db, self._run.id, _covers, self.store.has)
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
         """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
@@ -344,7 +344,7 @@ class MirrorOperations:
         if metadata == "ndjson":
             catalogs.write_lines(
                 self._db,
-                self.files,
+                self.store,
                 self.publisher,
                 secrets=self._secrets,
                 is_stopped=is_stopped,
@@ -357,7 +357,7 @@ class MirrorOperations:
                 interrupted = error
         catalogs.write_mirror_catalogs(
             self._db,
-            self.files,
+            self.store,
             self.publisher,
             entries,
             secrets=self._secrets,
@@ -365,7 +365,7 @@ class MirrorOperations:
             is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self._db):
-            remove_items_parquet(self._db, self.files)
+            remove_items_parquet(self._db, self.store)
         if interrupted is not None:
             raise interrupted
         return notes
@@ -379,7 +379,7 @@ class MirrorOperations:
             return (f"{ITEMS_PARQUET} is not brought up to date: pip install 'stacpull[geoparquet]'.",)
         return update_items_parquet(
             self._db,
-            self.files,
+            self.store,
             self.publisher,
             entries,
             secrets=self._secrets,

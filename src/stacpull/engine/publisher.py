@@ -257,7 +257,7 @@ class Publisher:
         """Sync what was renamed since the last sync: catalogs."""
         self._sync_all(())
 
-    def settle(self) -> None:
+    def publish_all(self) -> None:
         """Publish until nothing waits any more."""
         while self._is_waiting:
             self.publish()

@@ -83,8 +83,11 @@ def recover(
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
+    names = [parse_whole(entry.name) for entry in store.list_parts()]
+    staged = {(name.row, name.generation) for name in names if name is not None}
     for arrival in jobs.reservations(db):
-        if _is_in_place(store, arrival, belief, hashed, checksum):
+        is_staged = (arrival.row, arrival.generation) in staged
+        if _is_in_place(store, arrival, belief, hashed, checksum, is_staged=is_staged):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
@@ -148,11 +151,18 @@ class _FileHasher:
 
 
 def _is_in_place(
-    store: Store, arrival: Arrival, belief: _Belief, hashed: _FileHasher, checksum: str | None
+    store: Store,
+    arrival: Arrival,
+    belief: _Belief,
+    hashed: _FileHasher,
+    checksum: str | None,
+    *,
+    is_staged: bool,
 ) -> bool:
-    """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours.
+    """Return True if the reserved file is in place and can be believed; otherwise remove it if it is ours.
 
-    An object without a digest was copied by the service of DEST, and not verified any more.
+    An object without a digest was copied by the service of DEST, and not verified any more. While the part
+    is still staged (`is_staged`), another file of the same content in its place is another program's.
     """
     found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
@@ -161,7 +171,8 @@ def _is_in_place(
     is_unverified = arrival.sha256 is None and checksum is not None and not store.is_local
     if is_ours and belief.trusted and not is_unverified:
         return True
-    if not belief.tainted and _is_proven_here(store, arrival, hashed):
+    may_be_ours = is_ours or not is_staged
+    if may_be_ours and not belief.tainted and _is_proven_here(store, arrival, hashed):
         return True
     if is_ours:
         store.remove(arrival.directory, arrival.name)

@@ -78,12 +78,13 @@ class SharingFetcher:
         """
         if "?" in job.href or job.present is not None or job.sha256 is not None:
             return await self._within.fetch(job, count_refusal=count_refusal)
-        first = self._recent.get(job.href)
-        if first is not None and first.job.row != job.row:
+        while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
             self._recent.move_to_end(job.href)
             await first.ended()
             if (received := await self._shared(job, first)) is not None:
                 return received
+            if self._recent.get(job.href) is first:  # it came, and is not the same asset
+                break
         return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
 
     # On the fast path (`fastpath.path.SmallBodyFetcher`).

@@ -64,7 +64,7 @@ class StoreServer:
         self._dest = Path()
         self._checksum: Checksum | None = None
         """Of the algorithm whose digest is recorded."""
-        self._store: MirrorOperations | None = None
+        self._operations: MirrorOperations | None = None
         self._remote: RemoteStore | None = None
         """DEST, if it is a bucket."""
 
@@ -118,7 +118,7 @@ class StoreServer:
             self._remote = remote_store(workspace.destination)
             if self._remote is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
-            store = self._store = MirrorOperations(
+            operations = self._operations = MirrorOperations(
                 workspace,
                 runs.stored(workspace.db, message.run),
                 message.requests,
@@ -134,7 +134,7 @@ class StoreServer:
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
             return
-        thread = threading.Thread(target=self._run, args=(store,), name="stacpull-store", daemon=True)
+        thread = threading.Thread(target=self._run, args=(operations,), name="stacpull-store", daemon=True)
         thread.start()
         opened.callback(thread.join)
         opened.callback(self._queue.put, None)
@@ -150,7 +150,7 @@ class StoreServer:
         match message:
             case messages.IncomingParts(parts, counted):
                 self._write(parts, counted)
-            case messages.OperationCall() if self._store is None:
+            case messages.OperationCall() if self._operations is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
             case messages.OperationCall():
                 message.arguments = message.arguments.copy()
@@ -166,20 +166,20 @@ class StoreServer:
 
     def _write(self, parts: list[IncomingPart], counted: int) -> None:
         """Write the bodies as whole parts, and have them published."""
-        if self._failed is not None or self._store is None:
+        if self._failed is not None or self._operations is None:
             return
-        files = self._store.files
-        while not files.has_room and self._failed is None:
+        store = self._operations.store
+        while not store.has_room and self._failed is None:
             time.sleep(_PAUSE)  # the store's thread makes room by publishing
         try:
-            self._queue.put([self._written(part, files) for part in parts])
+            self._queue.put([self._written(part, store) for part in parts])
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
         else:
             if counted:
                 self._send(messages.PartsWritten(counted))
 
-    def _written(self, one: IncomingPart, files: Store) -> WholePart:
+    def _written(self, one: IncomingPart, store: Store) -> WholePart:
         if one.body is not None or one.source is not None:
             filename = one.filename.decode("utf-8", "surrogatepass")
             etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
@@ -187,7 +187,7 @@ class StoreServer:
             if one.body is None:
                 return arrival_of(one, self._held_copy(one, part), None), part
             sha256 = None if self._checksum is None else digest_of(self._checksum, one.body)
-            return arrival_of(one, files.write_part(part, one.body), sha256), part
+            return arrival_of(one, store.write_part(part, one.body), sha256), part
         part = one.part
         if "/" in part:
             raise ValueError(f"{part!r} is not the name of a part")
@@ -206,59 +206,59 @@ class StoreServer:
 
     # --- the store's thread ------------------------------------------------------------------------------
 
-    def _run(self, store: MirrorOperations) -> None:
-        while self._step(store):
+    def _run(self, operations: MirrorOperations) -> None:
+        while self._step(operations):
             pass
         if self._failed is None:
             try:
-                with store.translated():
-                    store.finish()
+                with operations.translated():
+                    operations.finish()
             except Exception as error:  # noqa: BLE001 -- what is not recorded is looked at by the next start
-                store.publisher.distrust_ledger(error)
+                operations.publisher.distrust_ledger(error)
 
-    def _step(self, store: MirrorOperations) -> bool:
+    def _step(self, operations: MirrorOperations) -> bool:
         """Carry out one message, or publish what is due; return False at the end."""
         try:
-            message = self._queue.get(timeout=None if self._failed else store.publisher.wait())
+            message = self._queue.get(timeout=None if self._failed else operations.publisher.wait())
         except Empty:
             message = []
         if message is None:
             return False
         if isinstance(message, messages.OperationCall):
-            self._answer(store, message)
+            self._answer(operations, message)
         if self._failed is None:
             try:
-                with store.translated():
-                    _publish(store.publisher, message)
+                with operations.translated():
+                    _publish(operations.publisher, message)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._break(error)
         return True
 
-    def _answer(self, store: MirrorOperations, call: messages.OperationCall) -> None:
+    def _answer(self, operations: MirrorOperations, call: messages.OperationCall) -> None:
         result, failure = _NOTHING, None
         if self._failed is not None and call.operation not in _AFTER_FAILURE:
             failure = self._error()
         else:
             try:
-                with store.translated():
+                with operations.translated():
                     operation = messages.operation(call.operation)
-                    found = operation.function(store, *operation.arguments.decode(call.arguments))
+                    found = operation.function(operations, *operation.arguments.decode(call.arguments))
                     result = msgspec.Raw(encoded(found))
-                    store.publisher.refresh_counters()
+                    operations.publisher.refresh_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
-                store.publisher.distrust_ledger(error)
+                operations.publisher.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(call.number, result, failure, self._counters()))
 
     def _counters(self) -> messages.Counters:
-        return {} if self._store is None else dict(self._store.publisher.counters)
+        return {} if self._operations is None else dict(self._operations.publisher.counters)
 
     def _break(self, error: Exception) -> None:
         """Note that nothing can be published any more."""
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
-            if self._store is not None:
-                self._store.publisher.distrust_ledger(error)
+            if self._operations is not None:
+                self._operations.publisher.distrust_ledger(error)
             self._send(messages.StoreBroken(error_report(self._failed)))
 
     def _error(self) -> ErrorReport | None:

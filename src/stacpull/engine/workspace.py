@@ -13,10 +13,10 @@ from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import (
     Connection,
+    checkpoint_log,
     ledger_path,
     open_writer,
     refuse_lost,
-    settle_log,
     translated,
 )
 from stacpull.ledger.meta import set_adopting
@@ -125,15 +125,15 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
         yield db
     except BaseException:
         with suppress(DestinationError):
-            _settle(db, destination)
+            _close_log(db, destination)
         raise
     else:
-        _settle(db, destination)
+        _close_log(db, destination)
     finally:
         db.close()
 
 
-def _settle(db: Connection, destination: Store) -> None:
+def _close_log(db: Connection, destination: Store) -> None:
     """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
 
     A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.
@@ -143,7 +143,7 @@ def _settle(db: Connection, destination: Store) -> None:
     """
     try:
         with translated(ledger_path(destination.work)):
-            settle_log(db)
+            checkpoint_log(db)
     except DestinationError:
         destination.withdraw_trust()
         raise

@@ -4,14 +4,14 @@
                   ▲                    │ redirect
                   └────────────────────┘
 
-An asset is one object here, from its first request to its last; it is itself what waits in a gate's queue.
+An asset is one object here, from its first request to its last; a gate queues this same object.
 Policy is that of the general path, in the same functions: gates, redirects, credentials, address rules, the
 checks of what came.
 
 Whatever is unusual is handed over. The general path continues there (`net.client.StartedExchange`):
 before a request that is not sent yet (a host that throttles, or one that the fast path cannot ask), or with
-the response to one that is (an error, a long body, content that is not what it should be). What it makes of
-that is what it would have made of its own, since from there on it is the same code.
+the response to one that is (an error, a long body, content that is not what it should be). The
+same code decides from there on, so results are the same.
 """
 
 from __future__ import annotations

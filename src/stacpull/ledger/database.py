@@ -192,7 +192,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def settle_log(db: sqlite3.Connection) -> None:
+def checkpoint_log(db: sqlite3.Connection) -> None:
     """Bring what no reader needs any more of the log into the ledger, before closing, which reports no error.
 
     If only space is missing the log stays as it is, and the next start continues from it.

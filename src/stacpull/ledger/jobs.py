@@ -21,7 +21,7 @@ from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.compact import asset_directory_of, href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.outcomes import Arrival, settle
+from stacpull.ledger.outcomes import Arrival, update_item_states
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -137,7 +137,7 @@ def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -
         )
         db.execute(_TAKE_OVER, {"run": run})
         _take_over_items(db, run)
-        settle(db, {one[1] for one in failed})
+        update_item_states(db, {one[1] for one in failed})
     return len(failed)
 
 
@@ -249,7 +249,7 @@ def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | N
         items = {item for item in claimed if item is not None}
         for item in items:
             _take_over(db, run, item)
-        settle(db, items)
+        update_item_states(db, items)
 
 
 def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: int | None) -> int | None:

@@ -3,7 +3,7 @@
     reserve ── sync ── rename ── sync ── record
 
 The publisher (`engine.publisher`) drives these steps; each is one transaction over a group. How complete an
-item is, is derived from its assets and source items (`settle`).
+item is, is derived from its assets and source items (`update_item_states`).
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ def record(
         db.executemany(
             "INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", [(row, area) for row in outside]
         )
-        final = settle(db, {one.item_row for some in (done, failed, confirmed) for one in some})
+        final = update_item_states(db, {one.item_row for some in (done, failed, confirmed) for one in some})
         _record_written(db, written_items)
         for run, one in found.items():
             runs.count_changes(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
@@ -419,7 +419,7 @@ _FAILED = (
 )
 
 
-def settle(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
+def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
     """Bring `remaining` and `failed` of these items up to date, and of the label items that wait for them.
 
     Returns:

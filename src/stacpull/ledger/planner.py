@@ -22,7 +22,7 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
 from stacpull.ledger.database import marks, pieces, transaction
-from stacpull.ledger.outcomes import put_failure, settle
+from stacpull.ledger.outcomes import put_failure, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
     Committed,
@@ -185,7 +185,7 @@ class Planner:
         committed.new_seen = self._see(batch.seen) + self._leave_out(batch)
         touched = self._items(batch)
         touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
-        settle(self._db, touched)
+        update_item_states(self._db, touched)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
         self._sample(batch)
         walk_state.note_unread(self._db, self._run, batch.unread, now)
@@ -222,7 +222,7 @@ class Planner:
     # --- items -------------------------------------------------------------------------------------------
 
     def _items(self, batch: PlanBatch) -> list[int]:
-        """Plan the items of a batch; return the rows of all that must be settled."""
+        """Plan the items of a batch; return the rows of all whose states must be updated."""
         if not batch.items and not batch.failed_items:
             return []
         self._known = self._load(_ids_in(batch))
@@ -288,7 +288,7 @@ class Planner:
         return self._last_item
 
     def _insert_items(self, new: Sequence[_Planned], directories: Sequence[int]) -> None:
-        """Insert items, open until they are settled."""
+        """Insert items, open until their states are updated."""
         values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
         self._db.executemany(_INSERT_ITEM, values)
         documents = [(one.place.row, one.given.document) for one in new if not one.given.item.of_collection]
@@ -534,7 +534,7 @@ def _choice_of_assets(selection: str) -> tuple[object, ...]:
 
 
 def _with_parents(row: int, parent: int | None, before: _Known | None) -> list[int]:
-    """Return an item with the label items to be settled with it: the one it has now, and had before."""
+    """Return an item with the label items to be updated with it: the one it has now, and had before."""
     parents = (parent, before.parent if before is not None else None)
     return [row, *(one for one in parents if one is not None)]
 

@@ -22,7 +22,7 @@ from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_of, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.meta import disown_file, file_digests
-from stacpull.ledger.outcomes import settle
+from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.planned_assets import restore
 from stacpull.ledger.planner import seen_hash
 from stacpull.ledger.runs import selection_of
@@ -211,7 +211,7 @@ def forget(
             _delete(db, item)
         paths += _catalogs_of_nothing(db)
         db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", ((path,) for path in paths))
-        settle(db, parents)
+        update_item_states(db, parents)
         runs.count_changes(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
 
@@ -329,8 +329,8 @@ def forget_unwanted(
             _forget_asset(db, asset, is_there)
             touched.add(asset.item)
         touched |= _forget_unread_items(db, run, replaced)
-        settle(db, touched)
-        settle(db, _delete_empty(db, run, touched))
+        update_item_states(db, touched)
+        update_item_states(db, _delete_empty(db, run, touched))
         db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
 from stacpull.ledger.database import marks, transaction
-from stacpull.ledger.outcomes import settle
+from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.paths import (
     IS_ITEM,
     Directories,
@@ -280,7 +280,7 @@ class ShardRows:
             for one in placed:
                 paths = [asset.path for asset in one.assets] + [one.item.document_path]
                 self._db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
-            settle(self._db, [row for row, _ in recorded])
+            update_item_states(self._db, [row for row, _ in recorded])
         return sum(is_new for _, is_new in recorded)
 
     def _record(self, placed: Placed) -> tuple[int, bool]:

@@ -16,7 +16,7 @@ every multipart upload and copy, since some servers ignore the condition there o
 
 A long object of the same service is copied by the service (`store.server_copy`).
 
-Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
+Requests about objects are sent by `store.bucket_requests`. What it cannot do, and everything that
 is rare, is done by boto3.
 """
 
@@ -33,17 +33,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
 
-from stacpull.digests import new_hasher
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
 from stacpull.store.bucket_upload import NotedUploads, Upload
-from stacpull.store.disk_errors import destination_error, foreign_file
+from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
@@ -66,7 +64,7 @@ from stacpull.store.s3_bucket import (
     time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
-from stacpull.store.staged_objects import StagedObjects
+from stacpull.store.staged_objects import NOTES, StagedObjects
 
 if TYPE_CHECKING:
     from stacpull.store.parts import PartStore
@@ -504,30 +502,22 @@ class BucketStore(HeldParts, BucketFiles):
             return self._copied(one, one.copy)
         if one.body is None:
             one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
-        # some servers ignore the condition of a multipart upload only
-        look_first = one.size > _SINGLE_PUT or not self._is_conditional
+        in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
+        look_first = in_pieces or not self._is_conditional
         if not one.replace and look_first and self.bucket.head(one.path) is not None:
             return self._unless_held(one)
+        send, condition = self._upload if in_pieces else self.bucket.put, self._condition(one)
         with self.open_part(one.part) as file:
-            return self._sent(one, file)
-
-    def _sent(self, one: _Staged, file: BinaryIO) -> Failure | None:
-        """Send an object, whose content is in `file`; return as `_store` does."""
-        send = self._upload if one.size > _SINGLE_PUT else self.bucket.put
-        condition = self._condition(one)
-        for _ in range(ATTEMPTS):
-            code = send(one.path, one.content(file), condition)
-            if not code:
-                return None
-            if code in EXISTS:
-                return self._unless_held(one)
+            for _ in range(ATTEMPTS):
+                code = send(one.path, one.content(file), condition)
+                if not code:
+                    return None
+                if code in EXISTS:
+                    return self._unless_held(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
 
     def _copied(self, one: _Staged, copy: HeldCopy) -> Failure | None:
-        """Have an object copied by the service; one that it does not copy passes through this machine.
-
-        It is in a file without a name meanwhile: a kill leaves the source, and the note that names it.
-        """
+        """Have an object copied by the service; one that it does not copy passes through this machine."""
         at_service = ServerCopy(
             self.bucket,
             self._lease.confirm,
@@ -541,22 +531,21 @@ class BucketStore(HeldParts, BucketFiles):
             return at_service.run()
         except CopyRefusedError:
             pass
-        algorithm = copy.algorithm or "sha256"
+        through = f"{uuid.uuid4().hex}.tmp"
         try:
-            with self.open_part(one.part) as source, TemporaryFile(dir=self.parts) as file:
+            with self.open_part(one.part) as source, self.new_part(through) as file:
                 shutil.copyfileobj(source, file, READ)
-                sha256, digest = (_digest_of(file, name) for name in ("sha256", algorithm))
-                if file.tell() != one.size or copy.digest not in {None, digest}:
-                    what = f"has another {algorithm} than is stated of it"
-                    return at_service.removed(FailureKind.CHECKSUM, what)
-                one = one._replace(sha256=sha256)
-                if not one.replace and self.bucket.head(one.path) is not None:
-                    return self._unless_held(one)
-                return self._sent(one, cast("BinaryIO", file))
         except ObjectChangedError:
             return at_service.removed(FailureKind.CHANGED, "changed before it was copied")
-        except OSError as error:
-            raise destination_error(error, self.work) from error
+        try:
+            algorithm = copy.algorithm or "sha256"
+            found = self.look_at_part(through, hashed=True, algorithm=algorithm)
+            if found.size != one.size or copy.digest not in {None, found.sha256}:
+                what = f"has another {algorithm} than is stated of it"
+                return at_service.removed(FailureKind.CHECKSUM, what)
+            return self._stored_alone(one._replace(part=through, copy=None))
+        finally:
+            self.drop_part(through)
 
     def _unless_held(self, one: _Staged) -> Failure | None:
         """Return the failure of an object that is in the way, unless it is our own, whose reply was lost."""
@@ -650,7 +639,8 @@ class BucketStore(HeldParts, BucketFiles):
 
     def list_parts(self) -> list[PartEntry]:
         """See `Store.list_parts`."""
-        return sorted(super().list_parts() + self.staged.entries())
+        here = [one for one in super().list_parts() if not one.name.endswith(NOTES)]
+        return sorted(here + self.staged.entries())
 
     def sync_parts(self, names: Sequence[str]) -> None:
         """See `Store.sync_parts`: an object is durable, and its note can be lost."""
@@ -683,15 +673,6 @@ class BucketStore(HeldParts, BucketFiles):
         """See `Store.remove`."""
         self._lease.confirm()
         self.bucket.delete(path_in_dest(directory, name))
-
-
-def _digest_of(file: IO[bytes], algorithm: str) -> bytes:
-    """Return the digest of a whole file."""
-    hasher = new_hasher(Checksum(algorithm, b""))
-    file.seek(0)
-    while data := file.read(READ):
-        hasher.update(data)
-    return hasher.digest()
 
 
 def _oddness(path: str, key: str) -> str | None:

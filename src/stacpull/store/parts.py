@@ -218,7 +218,7 @@ class FilePart:
         whole = self._sink.path.with_name(
             whole_name(row, generation, self.size, etag, filename, unproven=unproven)
         )
-        await _off_loop(self._sink.path.parent, self._sink.settle, whole)
+        await _off_loop(self._sink.path.parent, self._sink.finish, whole)
         self._known.discard(self._pair)
         digest = self._hashers.get("sha256")
         return FinishedPart(whole, self.size, None if digest is None else digest.digest())
@@ -234,7 +234,7 @@ class FilePart:
     async def discard(self) -> None:
         """Close the part and remove it."""
         self._known.discard(self._pair)
-        await _off_loop(self._sink.path.parent, self._sink.settle, None)
+        await _off_loop(self._sink.path.parent, self._sink.finish, None)
 
 
 class _Sink(io.FileIO):
@@ -315,8 +315,8 @@ class _Sink(io.FileIO):
             if self._log is not None:
                 self._log.close()
 
-    def settle(self, whole: Path | None) -> None:
-        """Close the file, give it its final name or remove it, and then what describes it."""
+    def finish(self, whole: Path | None) -> None:
+        """Close the file, give it its final name or remove it, then remove its description and log."""
         if self.durable and whole is not None:
             with self._lock:
                 os.fsync(self.fileno())

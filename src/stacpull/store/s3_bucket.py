@@ -1,6 +1,6 @@
 """A client of one bucket of S3: its credentials, its connections, and the meaning of its errors.
 
-Requests about objects are sent by `store.bucket_requests`. What it cannot do or settle, and everything that
+Requests about objects are sent by `store.bucket_requests`. What it cannot do, and everything that
 is rare, is done by boto3.
 """
 

@@ -33,6 +33,8 @@ from stacpull.store.wholes import parse_whole
 T = TypeVar("T")
 
 _UPLOAD, _SENT, _WHOLE, _NEW = ".upload", ".sent", ".whole", ".new"
+NOTES = (_UPLOAD, _SENT)
+"""How the names of notes end."""
 _LIMIT = 1 << 16
 _STAGING = ".stacpull/parts/"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL

@@ -197,7 +197,9 @@ class S3Transport:
         if begun is not None:
             place, identity, sending = begun
         else:
-            place = self._places.get(bucket) or self._settle(bucket, settings, self._first(bucket, settings))
+            place = self._places.get(bucket) or self._remember(
+                bucket, settings, self._first(bucket, settings)
+            )
             identity = await self._credentials.frozen() if signing else None
             sending = self._http.open(self._request(request, place, key, identity))
         for attempt in (1, 2, 3):
@@ -217,7 +219,7 @@ class S3Transport:
             if lesson is None or attempt == 3:  # noqa: PLR2004 - one lesson of each kind, then the answer stands
                 break
             if lesson.region:
-                place = self._settle(bucket, settings, lesson.region)
+                place = self._remember(bucket, settings, lesson.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
             sending = self._http.open(self._request(request, place, key, identity))
@@ -245,7 +247,7 @@ class S3Transport:
         hint = self._regions.get(f"s3://{bucket}", "")
         return settings.region or (hint if _REGION.fullmatch(hint) else _DEFAULT_REGION)
 
-    def _settle(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
+    def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
         """Remember where `bucket` is."""
         place = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
         self._places[bucket] = place

@@ -1,0 +1,91 @@
+"""Which workers of a Dask cluster are tried, and tried again; here the scheduler is a list of addresses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from tests.virtual_clock import VirtualClock
+
+from stacpull import Options, Selection, UsageError
+from stacpull.engine.dask_cluster import DaskCluster, DaskPlace
+
+pytest.importorskip("distributed")
+OLD = UsageError("The Dask worker tcp://a has another version of stacpull.")
+
+
+class Cluster(DaskCluster):
+    """A cluster whose scheduler knows `looks` in turn, and the last of them for ever."""
+
+    def __init__(self, clock: VirtualClock, *looks: set[str]) -> None:
+        network = SimpleNamespace(shares=SimpleNamespace(own=SimpleNamespace(per_host=8)))
+        self.looks = list(looks)
+        self.notices: list[str] = []
+        super().__init__(
+            Options(),
+            cast("Any", network),
+            Path("/nowhere"),
+            Selection(),
+            1,
+            store=cast("Any", None),
+            clock=clock,
+            emit=lambda event: self.notices.append(str(event)),
+        )
+
+    async def _open_client(self) -> Any:
+        return SimpleNamespace(scheduler=SimpleNamespace(address="tcp://s"), dashboard_link=None)
+
+    async def addresses(self) -> set[str]:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+def tried(cluster: Cluster, clock: VirtualClock, outcomes: list[UsageError | None]) -> list[float]:
+    """Try each worker with the next outcome (None: it is used); return when each was tried."""
+
+    async def work() -> list[float]:
+        times = []
+        async for place in cluster.places():
+            times.append(clock.monotonic())
+            outcome = outcomes.pop(0)
+            address = cast("DaskPlace", place)._address
+            if outcome is None:
+                cluster.reached(address)
+            else:
+                cluster.refuse(address, outcome, is_final=outcome is OLD)
+            if not outcomes:
+                return times
+        return times
+
+    return clock.run(work())
+
+
+def test_a_worker_that_could_not_be_reached_is_tried_again() -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"})
+    busy = UsageError("The Dask worker tcp://a cannot be reached from here: refused.")
+    assert tried(cluster, clock, [busy, busy, None]) == [0.0, 0.5, 1.0]
+    assert len(cluster.notices) == 1
+
+
+def test_a_refused_worker_is_tried_again_once_the_scheduler_has_lost_it_meanwhile() -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"}, {"tcp://a"}, set(), {"tcp://a"})
+    assert tried(cluster, clock, [OLD, None]) == [0.0, 1.5]
+
+
+def test_a_run_ends_where_all_workers_are_refused_for_long() -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"})
+    with pytest.raises(UsageError, match="another version"):
+        tried(cluster, clock, [OLD, None])
+    assert 10 < clock.monotonic() < 12
+
+
+def test_workers_that_came_back_are_not_held_to_what_was_there_before() -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"}, set(), {"tcp://a"}, *[{"tcp://a"}] * 40, {"tcp://a", "tcp://b"})
+    times = tried(cluster, clock, [OLD, None, None])
+    assert times[1] == 1.0
+    assert times[2] > 20
