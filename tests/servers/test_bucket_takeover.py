@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import signal
@@ -247,8 +248,18 @@ def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
         assert body(s3, location, ledger_copy.COPY) == data
 
 
-def test_a_copy_that_is_damaged_is_not_used(machines: Machines, s3: Any, location: BucketLocation) -> None:
-    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{ledger_copy.COPY}", Body=b"\x1f\x8bno")
+_COPY = gzip.compress(b"ledger", mtime=0)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"\x1f\x8bno", _COPY[:-9], _COPY[:10] + b"\xff" * 50],
+    ids=["its head", "cut off", "its content"],
+)
+def test_a_copy_that_is_damaged_is_not_used(
+    machines: Machines, s3: Any, location: BucketLocation, damaged: bytes
+) -> None:
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{ledger_copy.COPY}", Body=damaged)
     with pytest.raises(DestinationError, match=r"copy of the ledger in s3://.* is damaged"):
         ledger_copy.fetch_copy(machines.store("one"))
 

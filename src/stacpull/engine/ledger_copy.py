@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -115,7 +116,7 @@ def fetch_copy(store: RemoteStore) -> bool:
         with store.open(COPY) as packed, gzip.open(packed) as source, whole_file(path) as file:
             os.fchmod(file.fileno(), 0o600)
             shutil.copyfileobj(source, file, _PIECE)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DestinationError(
