@@ -27,6 +27,7 @@ from stacpull.models import Json
 from stacpull.outputs.arrow import TIME, Mixed, decoded, json_array, text_array
 from stacpull.outputs.item_batches import Work
 from stacpull.outputs.mirrored_items import ListedItem, parsed
+from stacpull.urls import is_remote
 
 MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """The members of an item that are columns, beside its properties."""
@@ -359,7 +360,7 @@ class Hrefs:
 
     def __init__(self, to_dest: str) -> None:
         """Take the href of DEST."""
-        is_bucket = to_dest.startswith("s3://")
+        is_bucket = is_remote(to_dest)
         self._url = to_dest if is_bucket else None
         self._to_dest = "." if is_bucket else to_dest
         self._above: str | None = None

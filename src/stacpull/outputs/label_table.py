@@ -25,6 +25,7 @@ from stacpull.outputs.export_report import ExportReport, OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions, Samples, TrainingSample
+from stacpull.urls import is_remote
 
 _BATCH = 500
 """Rows in a batch of the spool."""
@@ -102,6 +103,6 @@ def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ..
 
 def _path(prefix: str, path: str) -> str:
     """Return where a file of the mirror is, as the table says it."""
-    if prefix.startswith("s3://"):
+    if is_remote(prefix):
         return f"{prefix}/{path}"
     return os.path.normpath(os.path.join(prefix, path))  # noqa: PTH118
