@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from tests.servers.mirroring import OPTIONS
 from tests.servers.stac_api import StacApi
 
 import stacpull
+from stacpull.engine.fetching import _copier
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
 from stacpull.reports import MirrorReport
+from stacpull.store import s3_bucket
 from stacpull.store import server_copy as room
 from stacpull.store.bucket import BucketStore
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.protocol import Entry
+from stacpull.store.s3_bucket import place_of
 from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
 from stacpull.store.store_choice import remember_bucket
 
@@ -322,6 +327,47 @@ def stage(store: BucketStore, name: str, data: bytes) -> None:
 
 def interrupted(*_: object, **__: object) -> str:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any) -> None:
+    name, gone = "1.0.5.whole", "2.0.5.whole"
+    stage(store, name, b"there")
+    stage(store, gone, b"there")
+    copy = store.staged.copy_of(gone)
+    assert copy is not None
+    s3.delete_object(**place_of(copy[1].source))
+    names = [one.name for one in store.list_parts()]
+    assert (name in names, gone in names) == (True, False)
+    assert store.part_identity(gone) is None
+
+
+def test_threads_share_one_client(location: BucketLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def slow(*_: object) -> object:
+        time.sleep(0.05)
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(s3_bucket, "_client", slow)
+    bucket = s3_bucket.S3Bucket(location)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: bucket.s3, range(8)))
+    assert made == [found[0]]
+    assert found == found[:1] * 8
+
+
+@pytest.mark.parametrize(("scheme", "is_asked"), [("s3", True), ("gs", False)])
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_only_objects_of_the_scheme_of_dest_are_copied(
+    store: BucketStore, monkeypatch: pytest.MonkeyPatch, scheme: str, is_asked: bool
+) -> None:
+    monkeypatch.setattr(store, "can_copy", lambda *_: True)
+    options = evolve(OPTIONS, s3=s3_options(str(store.location.endpoint_url)))
+    can_copy = _copier(store, options)
+    assert can_copy is not None
+    assert can_copy(CopySource(f"{scheme}://bucket/long.bin", '"0123"'), 1) is is_asked
 
 
 @pytest.mark.parametrize("is_removed", [True, False])

@@ -17,6 +17,7 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
+from stacpull.hosts import scheme_of
 from stacpull.models import CopySource, Job, Received, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
@@ -129,8 +130,10 @@ def _copier(destination: Store, options: Options) -> Callable[[CopySource, int],
     remote = remote_store(destination)
     if remote is None or s3.request_payer:
         return None
-    is_same = (s3.endpoint_url or "").rstrip("/") == (remote.location.endpoint_url or "")
-    return remote.can_copy if is_same else None
+    if (s3.endpoint_url or "").rstrip("/") != (remote.location.endpoint_url or ""):
+        return None
+    scheme, can_copy = scheme_of(remote.location.url), remote.can_copy
+    return lambda source, size: scheme_of(source.url) == scheme and can_copy(source, size)
 
 
 def _is_there(files: StoredFiles, job: Job) -> bool:

@@ -11,12 +11,13 @@ import errno
 import hashlib
 import io
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from html import escape, unescape
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
@@ -36,6 +37,8 @@ from stacpull.store.bucket_requests import (
 from stacpull.store.inspection import digest_by
 from stacpull.store.object_reader import ObjectReader
 from stacpull.store.protocol import Look
+
+T = TypeVar("T")
 
 THREADS = 32
 """Long parts, and requests through boto3, at a time."""
@@ -107,6 +110,16 @@ class ConditionRefusedError(Exception):
     """The service does not store an object under that condition. Its argument is the code of the error."""
 
 
+class _locked_property(cached_property[T]):  # noqa: N801 - as its base class
+    """A cached property that one thread computes while others wait: from Python 3.12 on, several would."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        with instance.opening:
+            return super().__get__(instance, owner)
+
+
 class S3Bucket:
     """One bucket. Any thread may call any method.
 
@@ -114,6 +127,7 @@ class S3Bucket:
         location: Where it is.
         prefix: What the keys of the mirror begin with, `/` included; it may be empty.
         names: Keys that were listed.
+        opening: Held while a client is made.
     """
 
     def __init__(self, location: BucketLocation) -> None:
@@ -121,18 +135,19 @@ class S3Bucket:
         self.location = location
         self.prefix = f"{location.prefix}/" if location.prefix else ""
         self.names = ListedNames()
+        self.opening = threading.RLock()
 
-    @cached_property
+    @_locked_property
     def session(self) -> Any:
         """The session of botocore."""
         return _session(self.location)
 
-    @cached_property
+    @_locked_property
     def s3(self) -> Any:
         """A client of boto3."""
         return _client(self.session, self.location)
 
-    @cached_property
+    @_locked_property
     def requests(self) -> BucketRequests | None:
         """The direct sender; None if only boto3 can send."""
         place = self.location

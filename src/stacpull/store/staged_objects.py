@@ -6,7 +6,7 @@
 
 A note is there before the first piece is sent. A kill may leave an upload or an object that no note names:
 `sweep` removes it. The note of a whole object takes the place of a part (`store.wholes`): whoever asks for
-the part gets the object. It may also name an object of DEST, of which the service makes another copy.
+the part gets the object.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import msgspec
 
 from stacpull.errors import DestinationError
 from stacpull.models import CopySource
-from stacpull.store.bucket_requests import Body
+from stacpull.store.bucket_requests import Body, ObjectRequest
 from stacpull.store.held_parts import HeldCopy
 from stacpull.store.part_files import Pair
 from stacpull.store.protocol import PartEntry
 from stacpull.store.regular import open_regular, read_regular
-from stacpull.store.s3_bucket import ObjectContent, S3Bucket, StoredObject, UploadedPiece
+from stacpull.store.s3_bucket import NOT_FOUND, ObjectContent, S3Bucket, StoredObject, UploadedPiece
 from stacpull.store.wholes import parse_whole
 
 T = TypeVar("T")
@@ -180,10 +180,6 @@ class StagedObjects:
         is_own = self._is_staged(found.key)
         return found.identity, HeldCopy(source, found.size, found.digest, found.algorithm, is_staged=is_own)
 
-    def note(self, part: str, staged: StagedObject) -> None:
-        """Make a part of an object."""
-        _write(self._path(part), staged)
-
     def rename(self, old: str, new: str) -> bool:
         """Give a part another name; return False if it is not an object."""
         try:
@@ -205,13 +201,20 @@ class StagedObjects:
         return True
 
     def entries(self) -> list[PartEntry]:
-        """Return the parts that are objects."""
+        """Return the parts that are objects. The note of an object that is gone is removed."""
         found = []
         for path in self._parts.glob(f"*{_SENT}"):
             staged, name = _read(path, StagedObject), path.stem + _WHOLE
             if staged is not None and parse_whole(name) is not None:
-                found.append(PartEntry(name, staged.identity, staged.size))
-        return found
+                found.append((path, staged, PartEntry(name, staged.identity, staged.size)))
+        heads = [ObjectRequest("HEAD", staged.key) for _, staged, _ in found]
+        there = []
+        for (path, _, entry), reply in zip(found, self._bucket.send(heads, "look at"), strict=True):
+            if reply is not None and reply.status == NOT_FOUND:
+                path.unlink(missing_ok=True)
+            else:
+                there.append(entry)
+        return there
 
     def sweep(self, keep: Callable[[int, int], bool]) -> None:
         """Remove uploads that `keep` (row, generation) does not want, and whatever no note names.
