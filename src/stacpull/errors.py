@@ -7,6 +7,7 @@ StacpullError                 1  a defect of stacpull, or another failure
 ├── CredentialsError          3  credentials missing or refused
 ├── SourceError               4  the source cannot be read
 ├── DestinationError          5  the destination cannot be written
+│   └── ObjectChangedError    5  an object of a bucket was replaced or removed while it was read
 ├── WorkerError               1  a process of the run fails, or worker processes are lost again and again
 └── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
 ```
@@ -50,6 +51,10 @@ class DestinationError(StacpullError):
     """The destination is full, read-only, in use by another process, or its disk fails."""
 
     exit_code = 5
+
+
+class ObjectChangedError(DestinationError):
+    """An object of a bucket was replaced or removed while it was read."""
 
 
 class WorkerError(StacpullError):

@@ -36,7 +36,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
 
-from stacpull.errors import CredentialsError, DestinationError, StacpullError
+from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
@@ -45,7 +45,6 @@ from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.object_reader import ObjectChangedError
 from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement
 from stacpull.store.s3_bucket import (
     ATTEMPTS,

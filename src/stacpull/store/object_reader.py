@@ -7,13 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from stacpull.errors import DestinationError
+from stacpull.errors import ObjectChangedError
 
 _FAILED_CONDITION = 412
-
-
-class ObjectChangedError(DestinationError):
-    """The version of an object that is read was replaced or removed."""
 
 
 class ObjectReader(io.RawIOBase):
