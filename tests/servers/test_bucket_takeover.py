@@ -211,11 +211,11 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
 
     asyncio.run(scenario())
     key = one.bucket.key(".stacpull/parts/")
-    assert len(one.bucket.uploads(key)) == 1
+    assert len(one.bucket.list_uploads(key)) == 1
     monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
     two = machines.store("two")
     two.sweep_parts(lambda _row, _generation: True)
-    assert two.bucket.uploads(key) == []
+    assert two.bucket.list_uploads(key) == []
 
 
 def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,13 +186,13 @@ def test_a_very_long_object_is_copied_in_pieces(
     monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
-    place = store.bucket.place("c/copy")
+    place = store.bucket.object_args("c/copy")
     left = store.bucket.s3.create_multipart_upload(**place)["UploadId"]
     store.bucket.s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
-    assert store.bucket.uploads(place["Key"]) == []
+    assert store.bucket.list_uploads(place["Key"]) == []
     assert store.list_parts() == []
 
 
@@ -233,11 +233,11 @@ def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
         patch.setattr(store.bucket, "abort", interrupted)
         with pytest.raises(KeyboardInterrupt):
             placed(store, found, VERY_LONG)
-    uploads = store.bucket.uploads(store.bucket.prefix)
+    uploads = store.bucket.list_uploads(store.bucket.prefix)
     assert [key for key, _ in uploads] == [store.bucket.key("c/copy")]
     with BucketStore(tmp_path / "work", location, publishes=True) as after:
         after.sweep_parts(lambda *_: True)
-    assert store.bucket.uploads(store.bucket.prefix) == []
+    assert store.bucket.list_uploads(store.bucket.prefix) == []
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
@@ -255,7 +255,7 @@ def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
-    assert store.bucket.uploads(store.bucket.key("c/copy")) == []
+    assert store.bucket.list_uploads(store.bucket.key("c/copy")) == []
 
 
 def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, source: Bucket) -> None:

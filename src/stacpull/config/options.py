@@ -270,7 +270,7 @@ class Options:
         default=None,
         converter=arguments.file_path,
         metadata=option(
-            "With a bucket as DEST: the directory for the ledger and for unfinished downloads.",
+            "With a bucket as DEST: the directory for the ledger and for notes of unfinished uploads.",
             metavar="DIR",
             read=arguments.directory,
             group=_DEST,

@@ -1,8 +1,10 @@
 """A bucket of S3 as DEST (`Store`): objects below a prefix.
 
-Small parts are in memory; long ones are staged in a work directory, beside the ledger. To publish is one PUT,
-or a multipart upload that is completed: an object appears whole or not at all, and is durable when the server
-confirms it. So `sync` has nothing to do, and what the ledger calls renamed is stored.
+Small parts are in memory, and long bodies are uploaded while they arrive (`store.streamed_parts`). Others,
+such as clipped rasters, are files in a work directory, beside the ledger. An object is published by one PUT,
+by a multipart upload that is completed, or by a copy within the service. It appears whole or not at all, and
+is durable when the server confirms it. So `sync` has nothing to do, and what the ledger calls renamed is
+stored.
 
     If-None-Match: *            no object of another writer is overwritten
     x-amz-checksum-sha256       the server compares what came in; the signature covers the body as well
@@ -16,8 +18,8 @@ every multipart upload and copy, since some servers ignore the condition there o
 
 A long object of the same service is copied by the service (`store.server_copy`).
 
-Requests about objects are sent by `store.bucket_requests`. What it cannot do, and everything that
-is rare, is done by boto3.
+Requests about objects are sent by `store.bucket_requests`. boto3 sends what that module cannot
+send, and everything that is rare.
 """
 
 from __future__ import annotations
@@ -147,7 +149,7 @@ class BucketFiles:
         """See `StoredFiles.read`."""
         try:
             with self.bucket.errors("read", path):
-                data: bytes = self.bucket.s3.get_object(**self.bucket.place(path))["Body"].read()
+                data: bytes = self.bucket.s3.get_object(**self.bucket.object_args(path))["Body"].read()
                 return data
         except FileNotFoundError:
             return None
@@ -157,7 +159,7 @@ class BucketFiles:
         found = self.bucket.head(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        return self.bucket.open(self.bucket.place(path), found.size, found.etag)
+        return self.bucket.open(self.bucket.object_args(path), found.size, found.etag)
 
     def modified(self, path: str) -> float | None:
         """See `StoredFiles.modified`."""
@@ -194,7 +196,7 @@ class BucketFiles:
             raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
 
 
-class _Staged(NamedTuple):
+class _PartToStore(NamedTuple):
     """A part that is to be stored. `body` is None for a long one."""
 
     part: str
@@ -304,7 +306,7 @@ class BucketStore(HeldParts, BucketFiles):
         else:
             try:
                 with self.bucket.errors("read", path):
-                    found = self.bucket.s3.get_object(**self.bucket.place(path))
+                    found = self.bucket.s3.get_object(**self.bucket.object_args(path))
                     headers, body = found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
             except FileNotFoundError:
                 return None
@@ -421,17 +423,17 @@ class BucketStore(HeldParts, BucketFiles):
     def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
         """See `Store.place_all`: many at a time."""
         results: list[Failure | None] = [None] * len(placements)
-        staged: list[tuple[int, _Staged]] = []
+        staged: list[tuple[int, _PartToStore]] = []
         for number, placement in enumerate(placements):
             directory, name = placement.directory, placement.name
             path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self.bucket.key(path))
             if reason is None:
-                staged.append((number, self._staged(placement, path)))
+                staged.append((number, self._part_to_store(placement, path)))
             else:
                 results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         stored = self._store([one for _, one in staged])
-        done: list[_Staged] = []
+        done: list[_PartToStore] = []
         for (number, one), failure in zip(staged, stored, strict=True):
             results[number] = failure
             if failure is None:
@@ -443,7 +445,7 @@ class BucketStore(HeldParts, BucketFiles):
                 self.drop_part(one.part)
         return results
 
-    def _staged(self, one: Placement, path: str) -> _Staged:
+    def _part_to_store(self, one: Placement, path: str) -> _PartToStore:
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
@@ -452,9 +454,9 @@ class BucketStore(HeldParts, BucketFiles):
             with self.open_part(one.part) as file:
                 body = file.read()
         sha256 = b"" if body is None else hashlib.sha256(body).digest()
-        return _Staged(one.part, path, one.replace, entry[1], entry[0], body, sha256, copy)
+        return _PartToStore(one.part, path, one.replace, entry[1], entry[0], body, sha256, copy)
 
-    def _store(self, staged: Sequence[_Staged]) -> list[Failure | None]:
+    def _store(self, staged: Sequence[_PartToStore]) -> list[Failure | None]:
         """Store objects; for each, return why not: another is there, or a copy is not what it must be.
 
         Raises:
@@ -476,7 +478,7 @@ class BucketStore(HeldParts, BucketFiles):
         )
         return [stored[one.part] for one in staged]
 
-    def _without_those_that_are_there(self, short: Sequence[_Staged]) -> Sequence[_Staged]:
+    def _without_those_that_are_there(self, short: Sequence[_PartToStore]) -> Sequence[_PartToStore]:
         """Look for objects first where the bucket ignores conditions; leave out what is there."""
         if not short or self._is_conditional:
             return short
@@ -491,10 +493,10 @@ class BucketStore(HeldParts, BucketFiles):
         }
         return [one for one in short if one.part not in found]
 
-    def _condition(self, one: _Staged) -> Mapping[str, str]:
+    def _condition(self, one: _PartToStore) -> Mapping[str, str]:
         return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
 
-    def _stored_alone(self, one: _Staged) -> Failure | None:
+    def _stored_alone(self, one: _PartToStore) -> Failure | None:
         """Store one object, by boto3 if need be; return as `_store` does."""
         self._lease.confirm()
         if one.copy is not None:
@@ -515,7 +517,7 @@ class BucketStore(HeldParts, BucketFiles):
                     return self._unless_held(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
 
-    def _copied(self, one: _Staged, copy: HeldCopy) -> Failure | None:
+    def _copied(self, one: _PartToStore, copy: HeldCopy) -> Failure | None:
         """Have an object copied by the service; one that it does not copy passes through this machine."""
         at_service = ServerCopy(
             self.bucket,
@@ -546,7 +548,7 @@ class BucketStore(HeldParts, BucketFiles):
         finally:
             self.drop_part(through)
 
-    def _unless_held(self, one: _Staged) -> Failure | None:
+    def _unless_held(self, one: _PartToStore) -> Failure | None:
         """Return the failure of an object that is in the way, unless it is our own, whose reply was lost."""
         is_own = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
         return None if is_own else foreign_file(one.path)

@@ -63,7 +63,7 @@ class NotedUploads:
         """Abort an upload, and remove its note if it is still of that upload."""
         uploads = [note.upload]
         if not note.upload:
-            uploads = [upload for key, upload in self._bucket.uploads(note.key) if key == note.key]
+            uploads = [upload for key, upload in self._bucket.list_uploads(note.key) if key == note.key]
         for upload in uploads:
             self._bucket.abort(note.key, upload)
         if self.of(note.key) == note:
@@ -181,7 +181,7 @@ class Upload:
     def _begun(self) -> tuple[str, Mapping[int, UploadedPiece]]:
         """Return the upload to continue, and the pieces that it has, by number."""
         known = self._uploads.of(self._key)
-        for key, upload in self._bucket.uploads(self._key):
+        for key, upload in self._bucket.list_uploads(self._key):
             if key == self._key and (known is None or upload != known.upload):
                 self._bucket.abort(key, upload)
         if known is not None and known.upload:

@@ -75,7 +75,7 @@ class HeldParts(StagedParts):
         self._size = 0
         self._counting = threading.Lock()
         self._identities = count(int.from_bytes(os.urandom(7), "big"))
-        """Of another run's parts: others."""
+        """They begin at a random number, so that two runs do not use the same ones."""
 
     @property
     def has_room(self) -> bool:

@@ -8,7 +8,8 @@
     remove     `remove`, `tidy`
 
 The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
-one. `Destination` is a directory; tests have a store in memory. Both pass `tests/store/store_contract.py`.
+one. `Destination` is a directory, `BucketStore` a bucket, and tests have a store in memory. All three pass
+`tests/store/store_contract.py`.
 
 Paths are relative to DEST, with `/` between segments; part names are names without a directory, or
 are in the directory of one worker (`store.own_parts`).

@@ -183,7 +183,7 @@ class S3Bucket:
         """Return the key of a path in DEST."""
         return self.prefix + path
 
-    def place(self, path: str) -> dict[str, str]:
+    def object_args(self, path: str) -> dict[str, str]:
         """Return bucket and key of a path in DEST, as boto3 names them."""
         return {"Bucket": self.location.bucket, "Key": self.key(path)}
 
@@ -193,7 +193,7 @@ class S3Bucket:
         if reply is not None and reply.status == NOT_FOUND:
             return None
         found = object_of(reply.headers) if reply is not None and reply.status == OK else None
-        return found or self.head_by_boto3(self.place(path))
+        return found or self.head_by_boto3(self.object_args(path))
 
     def head_by_boto3(self, place: Mapping[str, str]) -> StoredObject | None:
         """Return an object, which may be in another bucket; None if there is none."""
@@ -286,7 +286,7 @@ class S3Bucket:
             path,
             REFUSED_CONDITIONS if condition else frozenset(),
             lambda: self.s3.put_object(
-                **self.place(path),
+                **self.object_args(path),
                 Body=body.file if isinstance(body, FilePiece) else body,
                 ChecksumSHA256=base64.b64encode(content.sha256).decode(),
                 Metadata=content.noted,
@@ -335,7 +335,7 @@ class S3Bucket:
         (reply,) = self.send([ObjectRequest("DELETE", self.key(path))], "remove")
         if reply is None or reply.status != NO_CONTENT:
             with suppress(FileNotFoundError), self.errors("remove", path):
-                self.s3.delete_object(**self.place(path))
+                self.s3.delete_object(**self.object_args(path))
         self.names.note(self.key(path), is_there=False)
 
     def open(self, place: Mapping[str, str], size: int, etag: str) -> BinaryIO:
@@ -358,12 +358,12 @@ class S3Bucket:
             return Look(found.size)
         if algorithm in found.digests:
             return Look(found.size, found.digests[algorithm])
-        with self.open(self.place(path), found.size, found.etag) as file:
+        with self.open(self.object_args(path), found.size, found.etag) as file:
             return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
 
     # --- uploads in pieces: their keys are whole, not paths in DEST ---------------------------------------
 
-    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+    def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
         """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix.
 
         There are none where the server cannot list them, or does not permit it: all that matters is noted.

@@ -61,7 +61,7 @@ class ServerCopy:
         self._identity = identity
         self._copy = copy
         self._replace = replace
-        self._place = bucket.place(path)
+        self._place = bucket.object_args(path)
         self._source = place_of(copy.source)
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
@@ -113,7 +113,7 @@ class ServerCopy:
         left = self._uploads.of(target)
         if left is not None:
             self._uploads.abort(left)
-        for key, upload in self._bucket.uploads(target):
+        for key, upload in self._bucket.list_uploads(target):
             if key == target:
                 self._bucket.abort(key, upload)
         whole = (

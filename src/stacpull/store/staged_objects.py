@@ -99,7 +99,7 @@ class StagedObjects:
         """Return the key of an object that no other has."""
         return self._bucket.key(f"{_STAGING}{row}.{generation}.{os.urandom(8).hex()}")
 
-    def uploads(self) -> set[Pair]:
+    def noted_uploads(self) -> set[Pair]:
         """Return the rows and generations of the assets whose upload is noted."""
         found = set()
         for directory in (self._parts, self._shared):
@@ -229,7 +229,7 @@ class StagedObjects:
             else:
                 kept.add(staged.key)
         wholes = frozenset(kept)
-        for pair in self.uploads():
+        for pair in self.noted_uploads():
             note = self.upload_of(*pair)
             if note is None or note.key in wholes:
                 self._upload_path(*pair).unlink(missing_ok=True)
@@ -241,7 +241,7 @@ class StagedObjects:
 
     def _remove_all_but(self, kept: set[str]) -> None:
         prefix = self._bucket.key(_STAGING)
-        for key, upload in self._bucket.uploads(prefix):
+        for key, upload in self._bucket.list_uploads(prefix):
             if key not in kept:
                 self._confirm()
                 self._bucket.abort(key, upload)

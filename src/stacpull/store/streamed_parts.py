@@ -168,13 +168,13 @@ class StreamedParts:
         """Find uploads that another process has begun since the notes were read."""
         await self.files.look_again()
         known = await self._index()
-        known |= await _off_loop(self._store, self._store.staged.uploads)
+        known |= await _off_loop(self._store, self._store.staged.noted_uploads)
 
     async def _index(self) -> set[Pair]:
         """Return which uploads are noted, read from the disk once."""
         if self._known is not None:
             return self._known
-        return self._settle(await _off_loop(self._store, self._store.staged.uploads))
+        return self._settle(await _off_loop(self._store, self._store.staged.noted_uploads))
 
     def _settle(self, found: set[Pair]) -> set[Pair]:
         """Take `found` as the index, unless another task was first, and has parked something since."""
@@ -206,9 +206,9 @@ class StreamedParts:
         stored = self._store.bucket.pieces(note.key, note.upload)
         whole = staged.whole(note) if stored is None else None
         if stored is not None:
-            part.has(stored)
+            part.keep_stored(stored)
         elif whole is not None and whole.size == note.total:
-            part.is_completed(whole.etag)
+            part.mark_completed(whole.etag)
         else:
             staged.drop_upload(row, generation, note)
             return None
@@ -245,9 +245,9 @@ class _StreamedPart:
         """What is held of the budget for it."""
         self._pieces: dict[int, UploadedPiece] = {}
         self._sending: list[asyncio.Future[None]] = []
-        self._is_hashed = threading.Event()
+        self._last_hashed = threading.Event()
         """Set once the last piece that was sent is hashed: then it is the turn of the next."""
-        self._is_hashed.set()
+        self._last_hashed.set()
         self._beginning = threading.Lock()
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._etag: str | None = None
@@ -275,8 +275,8 @@ class _StreamedPart:
         """True if there are bytes that are in memory only."""
         return bool(self._tail)
 
-    def has(self, stored: Sequence[UploadedPiece]) -> None:
-        """Take it that the service has these pieces, and nothing else is there."""
+    def keep_stored(self, stored: Sequence[UploadedPiece]) -> None:
+        """Keep the pieces that the service has, up to the first gap, and forget all other bytes."""
         self._pieces, self.size, self._tail = {}, 0, bytearray()
         for one in sorted(stored):
             is_last = self.size + one.size == self.total
@@ -286,8 +286,8 @@ class _StreamedPart:
             self.size += one.size
         self._is_hashed_later = self._is_hashed_later or self.hashed != self.size
 
-    def is_completed(self, etag: str) -> None:
-        """Take it that the upload has become an object."""
+    def mark_completed(self, etag: str) -> None:
+        """Note that the upload has become an object."""
         self._etag, self.size, self._is_hashed_later = etag, self.total or 0, True
 
     def drop_tail(self) -> None:
@@ -352,9 +352,9 @@ class _StreamedPart:
         number = (self.size - 1) // self._note.piece + 1
         body, self._tail = self._tail, bytearray()
         room, self._room = self._room, 0
-        before, self._is_hashed = self._is_hashed, threading.Event()
+        before, self._last_hashed = self._last_hashed, threading.Event()
         loop = asyncio.get_running_loop()
-        sent = loop.run_in_executor(self._store.threads, self._send, number, body, before, self._is_hashed)
+        sent = loop.run_in_executor(self._store.threads, self._send, number, body, before, self._last_hashed)
         sent.add_done_callback(partial(self._make_room, room))
         self._sending = [one for one in self._sending if not one.done() or one.exception() is not None]
         failed = [one for one in self._sending if one.done()]
@@ -366,9 +366,7 @@ class _StreamedPart:
         self._budget.release(room)
         self._ahead.release()
 
-    def _send(
-        self, number: int, body: bytearray, before: threading.Event, is_hashed: threading.Event
-    ) -> None:
+    def _send(self, number: int, body: bytearray, before: threading.Event, hashed: threading.Event) -> None:
         """Hash a piece after the one before it, and send it. Runs in a thread.
 
         Raises:
@@ -378,11 +376,11 @@ class _StreamedPart:
             before.wait()
             self._hash_on((number - 1) * self._note.piece, body)
         finally:
-            is_hashed.set()
+            hashed.set()
         sha256 = hashlib.sha256(body).hexdigest()
         with self._beginning:
             if not self._note.upload:
-                self._note = _done(self._store, self._staged.begin, *self.pair, self._note)
+                self._note = _with_disk_errors(self._store, self._staged.begin, *self.pair, self._note)
         self._pieces[number] = self._staged.send_piece(self._note, number, body, sha256)
 
     def _hash_on(self, offset: int, data: bytearray) -> None:
@@ -482,7 +480,7 @@ class _StreamedPart:
             await self.discard()
             return
         if any(one.exception() is not None for one in self._sending):
-            self.has([self._pieces[number] for number in sorted(self._pieces)])
+            self.keep_stored([self._pieces[number] for number in sorted(self._pieces)])
         self._sending = []
         self._on_end(self, is_kept=True)
 
@@ -506,11 +504,11 @@ class _StreamedPart:
 async def _off_loop(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Do `work` in a thread of the bucket's."""
     return await asyncio.get_running_loop().run_in_executor(
-        store.threads, lambda: _done(store, work, *values, **named)
+        store.threads, lambda: _with_disk_errors(store, work, *values, **named)
     )
 
 
-def _done(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+def _with_disk_errors(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Do `work`; errors of the disk are raised as those of the destination."""
     try:
         return work(*values, **named)

@@ -19,7 +19,7 @@ from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
 from stacpull.store.protocol import Store
 from stacpull.store.wholes import whole_name
 
-_Staged = tuple[IncomingPart, str]
+_WrittenPart = tuple[IncomingPart, str]
 """A whole part, and the name that it has now."""
 _BATCH = 64
 _GATHER = 0.002
@@ -95,7 +95,7 @@ class BodyWriter:
             batch.append(more)
         return batch
 
-    def _stage(self, job: Job, received: Received) -> _Staged:
+    def _stage(self, job: Job, received: Received) -> _WrittenPart:
         """Write a body: under its final name, unless it must be durable before it has that.
 
         What the service of DEST copies has no part: its name is empty.
