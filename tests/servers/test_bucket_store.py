@@ -210,6 +210,32 @@ class TestRadosgw(BucketContract):
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
         assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
 
+    @pytest.mark.parametrize("is_stored", [True, False])
+    def test_the_reply_to_the_end_of_an_upload_is_lost(
+        self,
+        store: Store,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        is_stored: bool,
+    ) -> None:
+        sent_pieces(store, monkeypatch)
+        own: Any = store
+        complete = own.bucket.s3.complete_multipart_upload
+
+        def lost(**arguments: Any) -> None:
+            if is_stored:
+                complete(**arguments)
+            raise ClientError({"Error": {"Code": "NoSuchUpload"}}, "CompleteMultipartUpload")
+
+        monkeypatch.setattr(own.bucket.s3, "complete_multipart_upload", lost)
+        if is_stored:
+            assert put(store, "c/long", LONG) is None
+            assert store.read("c/long") == LONG
+            assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
+        else:
+            with pytest.raises(DestinationError, match="NoSuchUpload"):
+                put(store, "c/long", LONG)
+
     @pytest.mark.parametrize("is_named", [True, False])
     def test_an_upload_that_nothing_continues_is_aborted_at_the_next_start(
         self,

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 import msgspec
 
+from stacpull.errors import DestinationError
 from stacpull.store.bucket_requests import Body, FilePiece
-from stacpull.store.s3_bucket import READ, ConditionRefusedError, S3Bucket, UploadedPiece
+from stacpull.store.s3_bucket import PART, READ, SHA256, ConditionRefusedError, S3Bucket, UploadedPiece
 
 PIECE = 16 << 20
 _PIECES_AT_ONCE = 4
@@ -147,7 +148,20 @@ class Upload:
             self._bucket.abort(self._key, upload)
             self._uploads.remove(self._key)
             raise
+        except DestinationError:
+            if not self._is_there():
+                raise
         self._uploads.remove(self._key)
+
+    def _is_there(self) -> bool:
+        """Return True if the upload has become an object, and only the reply was lost."""
+        found = self._bucket.head(self._key.removeprefix(self._bucket.prefix))
+        if found is None or found.size != self._size:
+            return False
+        noted = {SHA256: found.digests.get("sha256", b"").hex()}
+        if found.identity:
+            noted[PART] = str(found.identity)
+        return noted == dict(self._noted)
 
     def _sent(
         self, upload: str, numbers: Sequence[int], stored: Mapping[int, UploadedPiece]
