@@ -54,6 +54,10 @@ BUILT_AT_RUN_TIME = {
 EXAMPLES: dict[str, str] = {
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
     "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
+    "store/bucket_requests.py:_CHUNK_SIZE": "1f;name=value\r\n",
+    "store/s3_bucket.py:_UPLOAD_ID": "<UploadId>2~abc-1</UploadId>",
+    "store/s3_bucket.py:_KEY": "<Key>a/b</Key>",
+    "store/s3_bucket.py:_IS_TRUNCATED": "<IsTruncated>true</IsTruncated>",
     "catalog/collection.py:_CURRENT": "1.0.0",
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
     "catalog/collection.py:_VERSION": "1.0.0-beta.2",

@@ -68,7 +68,6 @@ _REFUSED_KEYS = frozenset(
 )
 _STRETCHES = 16
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_UPLOAD = re.compile("<Upload>(.*?)</Upload>", re.DOTALL)
 _UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
 _KEY = re.compile("<Key>([^<]+)</Key>")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
@@ -375,7 +374,7 @@ class S3Bucket:
         if text is not None and "<IsTruncated>false</IsTruncated>" in text:
             return [
                 (unescape(one[1]), unescape(two[1]))
-                for each in _UPLOAD.findall(text)
+                for each in text.split("<Upload>")[1:]
                 if (one := _KEY.search(each)) and (two := _UPLOAD_ID.search(each))
             ]
         more: dict[str, str] = {}
