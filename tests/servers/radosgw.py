@@ -61,6 +61,8 @@ osd_pool_default_pg_autoscale_mode = off
 rgw_data = {work}/rgw
 rgw_sts_key = {sts_key}
 rgw_s3_auth_use_sts = true
+rgw_gc_obj_min_wait = 1
+rgw_gc_processor_period = 2
 rgw_s3_auth_order = local, external, sts
 """
 
@@ -99,12 +101,12 @@ class Radosgw:
 
 
 @contextmanager
-def radosgw(work: Path, *, memory: int = 2 << 30) -> Iterator[Radosgw]:
+def radosgw(work: Path, *, memory: int = 4 << 30) -> Iterator[Radosgw]:
     """Start the cluster in `work`; its parts end in the order that lets each take its leave.
 
     Args:
         work: Its directory.
-        memory: Bytes that it can store.
+        memory: Bytes that it can store: when it is full, writes wait for ever.
     """
     for program in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):
         found(program)
