@@ -16,7 +16,7 @@ from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.engine import store_messages as messages
 from stacpull.engine.child_process import spawn
-from stacpull.engine.messages import framed
+from stacpull.engine.messages import IncomingParts, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
@@ -190,7 +190,7 @@ def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: 
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            store._channel.send(messages.IncomingParts([part], 1))
+            store._channel.send(IncomingParts([part]))
             await until(lambda: heard.broken)
 
     run(course)
@@ -242,7 +242,7 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     )
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
-    ours.sendall(framed(messages.IncomingParts([part], 1)))
+    ours.sendall(framed(IncomingParts([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)

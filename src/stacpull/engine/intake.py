@@ -1,9 +1,17 @@
-"""Limits how many assets are not safe on the disk yet: each has a slot.
+"""Limits how much may wait on the way of an asset from the network to its final name.
 
-A worker takes a slot before it fetches, and the slot is free again when what came in is on disk as a whole
-part (or the asset has failed). So what is in flight and what waits in memory to be written are never more
-than there are slots. Handing in costs no thread hop; slots run out only when the disk is behind, or when too
-many whole parts wait to be published.
+Three limits hold:
+
+- Slots (`Intake`): assets that are received, or wait in the memory of this process. A transfer takes a slot
+  before it begins. The slot is free again when the asset is a whole part on the disk, when the store process
+  has its body, or when the asset has failed.
+- Bytes (`engine.part_sender`): bodies that a process has sent and the store process does not have yet. The
+  first process passes on the bodies of its workers, so it holds at most that much for each of them. The store
+  process takes no more bodies while it holds 64 MiB that are not published (`store.held_parts`).
+- Parts (`Backlog`): whole parts that wait to be published, whoever received them. While there are too many,
+  the first process takes no slot, and gives no jobs to workers.
+
+So a slow disk or bucket slows the transfers down, in all processes.
 """
 
 from __future__ import annotations
@@ -21,7 +29,7 @@ class Publishes(Protocol):
     """Where outcomes go (`engine.store_client.StoreClient`)."""
 
     def put(self, job: Job, received: Received) -> None:
-        """Take what came in; `Intake.written` is called when it is on the disk."""
+        """Take what came in; `Intake.written` is called when it is safe from the end of this process."""
         ...
 
     def confirm(self, job: Job) -> None:

@@ -22,7 +22,6 @@ it is taken only if its sha256 agrees, and never removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -35,9 +34,8 @@ from stacpull.ledger.outcomes import Arrival
 from stacpull.models import Checksum, IncomingPart, Job, Received, Validator, incoming_part
 from stacpull.store.protocol import Look, PartEntry, Store
 from stacpull.store.wholes import WholeName, parse_whole
-from stacpull.system import is_linux
+from stacpull.system import boot_id
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
 """How parts end that are published at once or never."""
 
@@ -47,16 +45,6 @@ class Leftovers(msgspec.Struct, frozen=True):
 
     wholes: Sequence[IncomingPart]
     in_place: Sequence[Arrival]
-
-
-def boot_id() -> str:
-    """Return the name of this boot of the machine ("" where the system gives none)."""
-    if not is_linux():
-        return ""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""
 
 
 def recover(

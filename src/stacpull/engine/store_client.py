@@ -1,8 +1,6 @@
 """The network process's side of the store: it starts the store process, and sends it what came in.
 
-Bodies of small files go through the socket, in batches; longer ones are written as whole parts by a thread of
-this process, and only their names are sent. How much may wait here is bounded by the slots of
-`engine.intake`, which are free again when the store process says that a part is on the disk.
+`engine.part_sender` decides what is sent with its body.
 """
 
 from __future__ import annotations
@@ -11,9 +9,9 @@ import asyncio
 import os
 import socket
 import subprocess
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -22,36 +20,22 @@ from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.child_process import Started, reap, spawn
-from stacpull.engine.messages import (
-    ErrorReport,
-    encoded,
-    error_of,
-    framed,
-)
+from stacpull.engine.messages import ErrorReport, IncomingParts, PartsWritten, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.part_sender import LONGEST_TO_BUCKET, LONGEST_TO_DIRECTORY, PartSender
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Run, RunFlags
-from stacpull.models import BucketLocation, Failure, FailureKind, IncomingPart, Job, Received, incoming_part
+from stacpull.models import BucketLocation, Failure, FailureKind, IncomingPart, Job, Received
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import Store, remote_store
-from stacpull.store.writer import BodyWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_BODY_OVER_SOCKET = 32 << 10
-"""Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
-_SMALL_FOR_BUCKET = 1 << 20
-"""The same where the store process sends it on: it needs no file then."""
-_BATCH = 64
-_BATCH_SIZE = 1 << 20
-"""Bytes."""
-_GATHER = 0.002
-"""Seconds that a body waits for others: each message costs both processes a system call."""
 _ENDED = (
     "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
     "Run `stacpull resume`."
@@ -127,22 +111,21 @@ class StoreClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._small = _MAX_BODY_OVER_SOCKET if destination.is_local else _SMALL_FOR_BUCKET
-        self._batch: list[IncomingPart] = []
-        self._batch_size = 0
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
-        self._writer = BodyWriter(
+        self._sender = PartSender(
             destination,
+            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_TO_BUCKET,
             checksum=checksum,
-            deliver=partial(self._on_loop, self._deliver_written),
-            on_error=partial(self._on_loop, on.broken),
+            send=lambda parts: self.deliver(parts, self._sender.confirmed),
+            on_safe=on.written,
+            on_error=on.broken,
         )
-
-    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
-        """Call a function on the loop, from the writer's thread."""
-        self._loop.call_soon_threadsafe(function, value)
+        self.put: Callable[[Job, Received], None] = self._sender.put
+        """Have an asset that came in published."""
+        self._confirmations: deque[Callable[[int], None]] = deque()
+        """Who is told next that the store process has bodies."""
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -170,12 +153,11 @@ class StoreClient:
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
-        self._writer.start()
+        self._sender.start()
 
     async def flush(self) -> None:
         """Send everything that was put in; nothing may be put in after that."""
-        await asyncio.to_thread(self._writer.close)
-        self._send_batch()
+        await self._sender.close()
 
     def stop(self) -> None:
         """Have operations end early that take long."""
@@ -203,29 +185,16 @@ class StoreClient:
 
     # --- what came in ------------------------------------------------------------------------------------
 
-    def put(self, job: Job, received: Received) -> None:
-        """Have an asset that came in published."""
-        if received.body is None or received.size > self._small:
-            self._writer.put(job, received)
-            return
-        self._batch.append(incoming_part(job, received, received.body))
-        self._batch_size += received.size
-        if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
-            self._send_batch()
-        elif len(self._batch) == 1:
-            self._loop.call_later(_GATHER, self._send_batch)
+    def deliver(self, parts: list[IncomingPart], confirmed: Callable[[int], None]) -> None:
+        """Have assets published that this process or a worker process has received.
 
-    def _send_batch(self) -> None:
-        if self._batch:
-            batch, self._batch, self._batch_size = self._batch, [], 0
-            self._channel.send(messages.IncomingParts(batch, len(batch)))
-
-    def deliver(self, parts: list[IncomingPart]) -> None:
-        """Have whole parts published that a worker process has written."""
-        self._channel.send(messages.IncomingParts(parts, 0))
-
-    def _deliver_written(self, batch: list[IncomingPart]) -> None:
-        self._channel.send(messages.IncomingParts(batch, len(batch)))
+        Args:
+            parts: The assets.
+            confirmed: Called with how many bodies there were, when the store process has them.
+        """
+        if any(part.body is not None for part in parts):
+            self._confirmations.append(confirmed)
+        self._channel.send(IncomingParts(parts))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
@@ -285,8 +254,8 @@ class StoreClient:
             case messages.OperationResult():
                 self._take_counters(message.counters)
                 self._answer(message)
-            case messages.PartsWritten(count):
-                self._on.written(count)
+            case PartsWritten(count):
+                self._confirmations.popleft()(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
                 self._on.published(count)

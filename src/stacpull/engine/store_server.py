@@ -26,7 +26,15 @@ from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.heap import collect_seldom, give_back_large_blocks
-from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
+from stacpull.engine.messages import (
+    ErrorReport,
+    IncomingParts,
+    MessageFrames,
+    PartsWritten,
+    encoded,
+    error_report,
+    framed,
+)
 from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
 from stacpull.engine.publisher import Publisher, WholePart, arrival_of
 from stacpull.engine.workspace import opened_ledger
@@ -148,8 +156,8 @@ class StoreServer:
 
     def _take(self, message: messages.ToStore) -> None:
         match message:
-            case messages.IncomingParts(parts, counted):
-                self._write(parts, counted)
+            case IncomingParts(parts):
+                self._write(parts)
             case messages.OperationCall() if self._operations is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
             case messages.OperationCall():
@@ -164,7 +172,7 @@ class StoreServer:
             case messages.StopEarly():
                 self._stopped.set()
 
-    def _write(self, parts: list[IncomingPart], counted: int) -> None:
+    def _write(self, parts: list[IncomingPart]) -> None:
         """Write the bodies as whole parts, and have them published."""
         if self._failed is not None or self._operations is None:
             return
@@ -176,8 +184,8 @@ class StoreServer:
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
         else:
-            if counted:
-                self._send(messages.PartsWritten(counted))
+            if bodies := sum(part.body is not None for part in parts):
+                self._send(PartsWritten(bodies))
 
     def _written(self, one: IncomingPart, store: Store) -> WholePart:
         if one.body is not None or one.source is not None:
