@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
+from stacpull.config.environment import all_variables
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.sigv4 import Credentials
@@ -274,7 +275,7 @@ class AwsCredentials:
             self._settings = AwsSettings(options.region, options.endpoint_url)
             return self._settings
         metadata = self._allow_instance_metadata
-        static = await _in_thread(static_setup, options, os.environ, allow_instance_metadata=metadata)
+        static = await _in_thread(static_setup, options, all_variables(), allow_instance_metadata=metadata)
         if static is not None:
             self._settings, self._last = static
             self._source = _STATIC
