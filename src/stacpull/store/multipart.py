@@ -165,7 +165,7 @@ class MultipartUploads:
         if text is not None and (created := _UPLOAD_ID.search(text)):
             upload = unescape(created[1])
         else:
-            with self._bucket.errors("write", self._path_in_dest(note)):
+            with self._bucket.errors("write", self._bucket.path(note.key)):
                 upload = self._bucket.s3.create_multipart_upload(
                     **self._bucket.at(note.key), Metadata=note.metadata, **_arguments(checksums)
                 )["UploadId"]
@@ -179,7 +179,7 @@ class MultipartUploads:
 
         pieces: list[UploadedPiece] = []
         marker = 0
-        with self._bucket.errors("read", self._path_in_dest(note)):
+        with self._bucket.errors("read", self._bucket.path(note.key)):
             while note.upload:
                 try:
                     page = self._bucket.s3.list_parts(
@@ -216,7 +216,7 @@ class MultipartUploads:
         for (number, (body, _)), reply in zip(pieces.items(), replies, strict=True):
             etag = reply.headers.get("etag") if reply is not None and reply.status == OK else None
             if etag is None:
-                with self._bucket.errors("write", self._path_in_dest(note)):
+                with self._bucket.errors("write", self._bucket.path(note.key)):
                     etag = self._bucket.s3.upload_part(
                         **self._bucket.at(note.key),
                         UploadId=note.upload,
@@ -264,7 +264,7 @@ class MultipartUploads:
         text = self._bucket.document("POST", note.key, query, condition, body.encode())
         if text is not None and (found := _ETAG.search(text)):
             return '"' + unescape(found[1]).strip('"') + '"'
-        path = self._path_in_dest(note)
+        path = self._bucket.path(note.key)
         try:
             with self._bucket.errors("write", path):
                 etag: str = self._bucket.s3.complete_multipart_upload(
@@ -333,9 +333,6 @@ class MultipartUploads:
                 if not page.get("IsTruncated"):
                     return found
                 more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
-
-    def _path_in_dest(self, note: UploadNote) -> str:
-        return note.key.removeprefix(self._bucket.prefix)
 
     # --- under a final key -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from html import unescape
@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
 
-from stacpull.errors import CredentialsError, DestinationError, StacpullError
+from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
@@ -34,7 +34,6 @@ from stacpull.store.bucket_requests import (
     bucket_requests,
 )
 from stacpull.store.inspection import digest_by
-from stacpull.store.object_reader import ObjectReader
 from stacpull.store.protocol import Look
 
 T = TypeVar("T")
@@ -175,6 +174,10 @@ class S3Bucket:
         """Return the key of a path in DEST."""
         return self.prefix + path
 
+    def path(self, key: str) -> str:
+        """Return the path in DEST of a key."""
+        return key.removeprefix(self.prefix)
+
     def object_args(self, path: str) -> dict[str, str]:
         """Return bucket and key of a path in DEST, as boto3 names them."""
         return {"Bucket": self.location.bucket, "Key": self.key(path)}
@@ -190,7 +193,7 @@ class S3Bucket:
     def head_by_boto3(self, place: Mapping[str, str]) -> StoredObject | None:
         """Return an object, which may be in another bucket; None if there is none."""
         try:
-            with self.errors("look at", place["Key"].removeprefix(self.prefix)):
+            with self.errors("look at", self.path(place["Key"])):
                 found = self.s3.head_object(**place, ChecksumMode="ENABLED")
         except FileNotFoundError:
             return None
@@ -288,7 +291,7 @@ class S3Bucket:
 
     def put_own(self, key: str, content: ObjectContent) -> str:
         """Store an object under a key that no other writer has; return its ETag."""
-        path = key.removeprefix(self.prefix)
+        path = self.path(key)
         (reply,) = self.send([self.put_request(path, content, {})], "write")
         if reply is not None and reply.status == OK and "etag" in reply.headers:
             return reply.headers["etag"]
@@ -395,6 +398,102 @@ class S3Bucket:
     def at(self, key: str) -> dict[str, str]:
         """Return bucket and key, as boto3 names them."""
         return {"Bucket": self.location.bucket, "Key": key}
+
+
+class ObjectReader(io.RawIOBase):
+    """An object, read from any place on; it stays the version that it was when it was opened."""
+
+    def __init__(
+        self,
+        s3: Any,
+        errors: Callable[[str, str], AbstractContextManager[None]],
+        place: Mapping[str, str],
+        size: int,
+        etag: str,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            s3: A client of boto3.
+            errors: Raises what that raises as errors of the destination (`S3Bucket.errors`).
+            place: Bucket and key.
+            size: In bytes.
+            etag: Of the version.
+        """
+        super().__init__()
+        self._s3 = s3
+        self._errors = errors
+        self._place = place
+        self._size = size
+        self._etag = etag
+        self._at = 0
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def seekable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Read on from another place; nothing is sent before that."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset != self._at:
+            self._drop()
+            self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """See `io.IOBase`."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes."""
+        if self._at >= self._size:
+            return 0
+        try:
+            with self._errors("read", self._place["Key"]):
+                if self._body is None:
+                    self._body = self._opened()
+                data = self._body.read(len(buffer))
+        except FileNotFoundError as error:
+            raise self._changed() from error
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _changed(self) -> ObjectChangedError:
+        where = f"s3://{self._place['Bucket']}/{self._place['Key']}"
+        return ObjectChangedError(
+            f"{where} was replaced or removed while it was read: run the command again."
+        )
+
+    def _opened(self) -> Any:
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        asked = {"Range": f"bytes={self._at}-"} if self._at else {}
+        try:
+            answer = self._s3.get_object(**self._place, IfMatch=self._etag, **asked)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
+                raise
+            raise self._changed() from error
+        body = answer["Body"]
+        if asked and "ContentRange" not in answer:  # a server that ignores ranges
+            body.read(self._at)
+        return body
+
+    def _drop(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def close(self) -> None:
+        """Give up the response that is open."""
+        self._drop()
+        super().close()
 
 
 class ListedNames:

@@ -91,7 +91,7 @@ class StagedObjects:
 
     def whole(self, note: UploadNote) -> StoredObject | None:
         """Return the object that an upload has become."""
-        return self._bucket.head(self._in_dest(note.key))
+        return self._bucket.head(self._bucket.path(note.key))
 
     def send_whole(self, note: UploadNote, body: bytearray) -> str:
         """Store an object that is one piece; return its ETag."""
@@ -107,7 +107,7 @@ class StagedObjects:
         """Remove an upload that is not to be continued, or the object that it has become."""
         self._confirm()
         self._uploads.abort(note)
-        self._bucket.delete(self._in_dest(note.key))
+        self._bucket.delete(self._bucket.path(note.key))
 
     # --- whole objects -----------------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class StagedObjects:
         found = load_note(path, StagedObject)
         if found is not None and self._is_staged(found.key):
             self._confirm()
-            self._bucket.delete(self._in_dest(found.key))
+            self._bucket.delete(self._bucket.path(found.key))
         path.unlink(missing_ok=True)
         return True
 
@@ -191,11 +191,8 @@ class StagedObjects:
             for key in keys:
                 if key not in kept:
                     self._confirm()
-                    self._bucket.delete(self._in_dest(key))
+                    self._bucket.delete(self._bucket.path(key))
             after, is_last = keys[-1] if keys else "", is_last or not keys
-
-    def _in_dest(self, key: str) -> str:
-        return key.removeprefix(self._bucket.prefix)
 
     def _is_staged(self, key: str) -> bool:
         return key.startswith(self._bucket.key(_STAGING))
