@@ -62,6 +62,7 @@ _SUFFIX, _NEW = ".upload", ".new"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
+_COMPLETED = "<CompleteMultipartUploadResult"
 _ETAG = re.compile("<ETag>([^<]+)</ETag>")
 _SHA256 = {"x-amz-checksum-algorithm": "SHA256"}
 _CHECKSUMS = ("ChecksumSHA256", "ChecksumCRC64NVME")
@@ -262,25 +263,28 @@ class MultipartUploads:
         body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
         query = _upload_query(note.upload)
         text = self._bucket.document("POST", note.key, query, condition, body.encode())
-        if text is not None and (found := _ETAG.search(text)):
+        if text is not None and (found := _ETAG.search(text)):  # radosgw states none
             return '"' + unescape(found[1]).strip('"') + '"'
-        path = self._bucket.path(note.key)
-        try:
-            with self._bucket.errors("write", path):
-                etag: str = self._bucket.s3.complete_multipart_upload(
-                    **self._bucket.at(note.key),
-                    UploadId=note.upload,
-                    MultipartUpload={"Parts": fields},
-                    **_arguments(condition),
-                )["ETag"]
-                return etag
-        except (OSError, DestinationError) as error:
-            made, size = self._bucket.head(path), sum(one.size for one in pieces)
-            if made is not None and made.size == size and made.has_metadata(note.metadata):
-                return made.etag
-            if condition and code_behind(error) in REFUSED_CONDITIONS:
-                self.abort(note)
-            raise
+        path, refusal = self._bucket.path(note.key), None
+        if text is None or _COMPLETED not in text:
+            try:
+                with self._bucket.errors("write", path):
+                    self._bucket.s3.complete_multipart_upload(
+                        **self._bucket.at(note.key),
+                        UploadId=note.upload,
+                        MultipartUpload={"Parts": fields},
+                        **_arguments(condition),
+                    )
+            except (OSError, DestinationError) as error:
+                refusal = error
+        made, size = self._bucket.head(path), sum(one.size for one in pieces)
+        if made is not None and made.size == size and made.has_metadata(note.metadata):
+            return made.etag
+        if refusal is None:
+            raise DestinationError(f"{self._bucket.name} has lost pieces of {note.key}.")
+        if condition and code_behind(refusal) in REFUSED_CONDITIONS:
+            self.abort(note)
+        raise refusal
 
     def abort(self, note: UploadNote) -> None:
         """Remove what is stored of an upload, as far as the service does that now, and its note."""
