@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from stacpull.child_process import discard, spawn
 from stacpull.config.environment import all_variables
-from stacpull.engine.child_process import discard, spawn
 from stacpull.engine.messages import WholeEnvironment, framed
 from stacpull.store.own_parts import token_in
 from stacpull.system import boot_id
