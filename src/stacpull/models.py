@@ -338,12 +338,12 @@ class CopySource(NamedTuple):
 class Received(msgspec.Struct, frozen=True):
     """An asset that came in whole: its `body` in memory (small) or a finished part file (`part`).
 
-    Neither, if there is a `source`: then `sha256` is the digest that its content must have.
+    Neither, if there is a `source`: then `digest` is the one that its content must have.
     """
 
     size: int
-    sha256: bytes | None
-    """The digest to record: SHA-256, or CRC-64/NVME with `--checksum crc64nvme`."""
+    digest: bytes | None
+    """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
     filename: str
     """Base name of the resolved URL, percent-decoded, unsafe as it came: `planning.names` makes it safe."""
     validator: Validator = Validator()
@@ -374,7 +374,7 @@ class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
     """A view of the message that it came with: copying all bodies would take as long as decoding the rest."""
     part: str = ""
     """Name of the whole part, if there is no body."""
-    inode: int = 0
+    identity: int = 0
     sha256: bytes | None = None
     """The digest to record, as in `Received`; None with a body: the store process computes it."""
     own: str = ""
@@ -388,7 +388,7 @@ def incoming_part(
     received: Received,
     body: bytes | None = None,
     part: str = "",
-    inode: int = 0,
+    identity: int = 0,
     sha256: bytes | None = None,
 ) -> IncomingPart:
     """Return a received asset as it is sent to the publisher.
@@ -398,7 +398,7 @@ def incoming_part(
         received: What its transfer brought.
         body: Its bytes, if they are sent as well.
         part: Otherwise the name of its whole part.
-        inode: The inode of that part.
+        identity: The identity of that part.
         sha256: The digest of that part.
     """
     etag, modified = received.validator  # the first of them is kept (`Validator.kept`)
@@ -416,7 +416,7 @@ def incoming_part(
         received.verified,
         None if body is None else memoryview(body),
         part,
-        inode,
+        identity,
         sha256,
         source=received.source,
     )

@@ -26,7 +26,7 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
-from stacpull.store.wholes import whole_name
+from stacpull.store.complete_parts import complete_part_name
 
 T = TypeVar("T")
 
@@ -118,10 +118,10 @@ def _parts(
 ) -> Iterator[IncomingPart]:
     validator = Validator('"6560a1b2-1d88"')
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
-        name = whole_name(job.row, job.generation, len(body), validator.etag, "f.tif")
-        inode = destination.write_part(name, body)
+        name = complete_part_name(job.row, job.generation, len(body), validator.etag, "f.tif")
+        identity = destination.write_part(name, body)
         received = Received(len(body), digest, "f.tif", validator)
-        yield incoming_part(job, received, part=name, inode=inode, sha256=digest)
+        yield incoming_part(job, received, part=name, identity=identity, sha256=digest)
 
 
 def _publish(bench: Bench, parts: Sequence[IncomingPart]) -> None:

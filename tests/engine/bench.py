@@ -27,7 +27,7 @@ from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import Sync
-from stacpull.store.wholes import whole_name
+from stacpull.store.complete_parts import complete_part_name
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), "{collection}/{item}/{key}{ext}")
@@ -97,18 +97,18 @@ class Bench:
         self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif"
     ) -> IncomingPart:
         """Write the whole part of `job`, as the writer thread does."""
-        name = whole_name(job.row, job.generation, len(body), etag, filename)
-        inode = self.destination.write_part(name, body)
+        name = complete_part_name(job.row, job.generation, len(body), etag, filename)
+        identity = self.destination.write_part(name, body)
         received = Received(len(body), None, filename, Validator(etag))
         digest = hashlib.sha256(body).digest()
-        return incoming_part(job, received, part=name, inode=inode, sha256=digest)
+        return incoming_part(job, received, part=name, identity=identity, sha256=digest)
 
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
         recovery.accept(self.db, self.destination)
         self.publisher.take_in_place(left.in_place)
-        self.publisher.take(left.wholes)
+        self.publisher.take(left.complete)
         self.publisher.publish_all()
         self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()
@@ -123,7 +123,7 @@ class Bench:
 
 def recorded_as(part: IncomingPart) -> Arrival:
     """Return the ledger's view of a whole part."""
-    return arrival_of(part, part.inode, part.sha256)
+    return arrival_of(part, part.identity, part.sha256)
 
 
 def tree(dest: Path) -> dict[str, bytes]:

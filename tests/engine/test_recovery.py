@@ -197,7 +197,7 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
         with pytest.raises(DestinationError, match="failed to store"):
             bench.publisher.publish()
     assert sync.calls == 2  # the second was not tried again
-    assert meta.is_tainted(bench.db)
+    assert meta.had_sync_error(bench.db)
     assert bench.states() == {"a": 1, "b": 1, "c": 0}
     bench.arrive(jobs["c"], BODIES["c"])
     bench.close()
@@ -205,7 +205,7 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
     bench.take_up()
     assert "c" in {job.key for job in bench.pending()}
     assert set(tree(tmp_path)) <= {"c/i/a.tif", "c/i/b.tif"}
-    assert not meta.is_tainted(bench.db)  # what is there now is in order
+    assert not meta.had_sync_error(bench.db)  # what is there now is in order
     assert parts(tmp_path) == []
     bench.close()
 
@@ -442,7 +442,7 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
     if is_link:
         (bench.destination.parts / arrived.part).unlink()
         (bench.destination.parts / arrived.part).hardlink_to(mine)
-        arrived = replace(arrived, inode=mine.stat().st_ino)
+        arrived = replace(arrived, identity=mine.stat().st_ino)
     if not checksum:
         arrived = replace(arrived, sha256=None)
     bench.publisher.take([arrived])
@@ -462,7 +462,7 @@ def test_a_file_that_was_adopted_is_never_removed(
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
-        meta.set_tainted(bench.db, "it failed")
+        meta.set_sync_error(bench.db, "it failed")
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"

@@ -134,7 +134,7 @@ class _Intake:
 
     def put(self, job: Job, received: Received) -> None:
         name = None if received.part is None else received.part.name
-        self.jobs[job.row] = (replace(received, part=None, sha256=None), name, job.href)
+        self.jobs[job.row] = (replace(received, part=None, digest=None), name, job.href)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)

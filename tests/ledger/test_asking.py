@@ -251,6 +251,6 @@ def test_nothing_is_left_of_what_is_forgotten(tmp_path: Path) -> None:
         runs.end(db, 1, "complete", None, NOW)
         run, planner = started(db)
         commit(planner, item("i", updated="2"))
-        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM unchecked").fetchone() == (1,)
         pruning.forget(db, run.id, [1])
-        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM unchecked").fetchone() == (0,)

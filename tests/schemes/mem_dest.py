@@ -11,7 +11,7 @@ from tests.store.memory_store import MemoryDisk, MemoryStore
 
 from stacpull.models import BucketLocation, CopySource, Failure
 from stacpull.redact import Secret
-from stacpull.store.held_parts import HeldParts
+from stacpull.store.buffered_parts import BufferedParts
 from stacpull.store.lease import LeaseCheck
 from stacpull.store.protocol import Note, Placement
 
@@ -37,7 +37,7 @@ class MemDest(Mem):
         return self.buckets.setdefault(location.url, MemoryDisk())
 
 
-class MemBucket(HeldParts, MemoryStore):
+class MemBucket(BufferedParts, MemoryStore):
     """Objects in memory; parts as every bucket has them."""
 
     is_local = covers_ledger = False
@@ -45,7 +45,7 @@ class MemBucket(HeldParts, MemoryStore):
     def __init__(
         self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, own: str
     ) -> None:
-        HeldParts.__init__(self, work, own, in_memory=publishes)
+        BufferedParts.__init__(self, work, own, in_memory=publishes)
         self.name = location.url
         self.warning = None
         self.disk = disk

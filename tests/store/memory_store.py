@@ -14,7 +14,7 @@ from stacpull.digests import digest_of
 from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, Look, PartEntry, Placement, StoredFiles
-from stacpull.store.wholes import parse_whole
+from stacpull.store.complete_parts import parse_complete_part
 
 
 @dataclass
@@ -180,7 +180,7 @@ class MemoryStore:
         """Remove all unfinished parts: none can be resumed here."""
         del keep
         for name in list(self.disk.parts):
-            if is_part_name(name) and parse_whole(name) is None:
+            if is_part_name(name) and parse_complete_part(name) is None:
                 self.drop_part(name)
 
     # --- publishing --------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ class StoreContract:
         store.write_part("2", b"long and old")
         second = store.write_part("2", b"new")
         first = store.write_part("1", b"")
-        assert [(e.name, e.inode, e.size) for e in store.list_parts()] == [("1", first, 0), ("2", second, 3)]
+        assert [(e.name, e.identity, e.size) for e in store.list_parts()] == [("1", first, 0), ("2", second, 3)]
         assert store.rename_part("2", "3") == second
         assert store.part_identity("3") == (second, 3)
         assert store.part_identity("2") is None

@@ -217,7 +217,7 @@ class MirrorOperations:
         accept(db, self.store)
         self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
-        self.publisher.take(left.wholes)
+        self.publisher.take(left.complete)
         self.write_final_items()
         return Recovered(runs.layout_before(db, self._run.id), self.store.warning)
 

@@ -11,7 +11,7 @@ In a bucket, step 4 sends the files. It continues while the next group gathers, 
 that group is done.
 
 So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
-under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
+under a final name is whole and reserved or recorded. When nothing more comes, a last sync completes the last
 group. The JSON of an item travels the same way, after the last of its assets.
 """
 
@@ -93,12 +93,12 @@ WholePart = tuple[Arrival, str]
 """An asset whose bytes are a whole part, and the part's name."""
 
 
-def arrival_of(incoming: IncomingPart, inode: int, sha256: bytes | None) -> Arrival:
+def arrival_of(incoming: IncomingPart, identity: int, sha256: bytes | None) -> Arrival:
     """Return the ledger's view of a whole part: its name is known now, `{filename}` included.
 
     Args:
         incoming: The asset.
-        inode: The inode of its part.
+        identity: The identity of its part.
         sha256: The digest to record.
     """
     name, directory, etag = incoming.name, incoming.directory, incoming.etag
@@ -112,7 +112,7 @@ def arrival_of(incoming: IncomingPart, inode: int, sha256: bytes | None) -> Arri
         directory,
         name,
         incoming.size,
-        inode,
+        identity,
         sha256,
         None if etag is None else etag.decode() if etag.isascii() else _stored_text(etag),
         None if incoming.verified else 1,
@@ -197,7 +197,7 @@ class Publisher:
 
     def take(self, batch: Sequence[IncomingPart]) -> None:
         """Add whole parts to the group."""
-        self._group.parts.extend((arrival_of(one, one.inode, one.sha256), one.part) for one in batch)
+        self._group.parts.extend((arrival_of(one, one.identity, one.sha256), one.part) for one in batch)
 
     def take_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""
@@ -307,14 +307,14 @@ class Publisher:
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
-        """Return the arrival without its inode where a file of the user is in its place, to be adopted.
+        """Return the arrival without its identity where a file of the user is in its place, to be adopted.
 
-        The part may be a hard link of that file: by the inode a later start would take it for ours, and
-        remove it where it cannot be believed.
+        The part may be a hard link of that file. By its identity a later start would take it for a file of the
+        mirror, and might remove it.
         """
         if arrival.generation or not self._store.has(arrival.path, unknown=False):
             return arrival
-        return replace(arrival, inode=None)
+        return replace(arrival, identity=None)
 
     def _sync_all(self, parts: Sequence[str]) -> None:
         """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.
@@ -342,7 +342,7 @@ class Publisher:
         self._failed_sync = error
         self._store.withdraw_trust()  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
-            meta.set_tainted(self._db, str(error))
+            meta.set_sync_error(self._db, str(error))
 
     def _judge_pace(self, seconds: float) -> None:
         """Sync file by file after several slow group syncs in a row: they wait for what others write."""
@@ -387,7 +387,7 @@ class Publisher:
                 arrival.name,
                 # an earlier version, or a file of the user's with the same content
                 arrival.generation > 0
-                or (arrival.inode is None and holds_same(part, arrival.directory, arrival.name)),
+                or (arrival.identity is None and holds_same(part, arrival.directory, arrival.name)),
             )
             for arrival, part in assets
         ]

@@ -35,10 +35,10 @@ from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.models import Checksum, IncomingPart
 from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
-from stacpull.store.held_parts import HeldCopy
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
-from stacpull.store.wholes import whole_name
+from stacpull.store.complete_parts import complete_part_name
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
@@ -183,7 +183,7 @@ class StoreServer:
         if one.body is not None or one.source is not None:
             filename = one.filename.decode("utf-8", "surrogatepass")
             etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
-            part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
+            part = complete_part_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if one.body is None:
                 return arrival_of(one, self._held_copy(one, part), None), part
             sha256 = None if self._checksum is None else digest_of(self._checksum, one.body)
@@ -195,14 +195,14 @@ class StoreServer:
             if not is_name(one.own):
                 raise ValueError(f"{one.own!r} is not the directory of a worker")
             part = f"{one.own}/{part}"
-        return arrival_of(one, one.inode, one.sha256), part
+        return arrival_of(one, one.identity, one.sha256), part
 
     def _held_copy(self, one: IncomingPart, part: str) -> int:
         """Make a part of an object that the service of DEST is to copy; return its identity."""
         if self._remote is None or one.source is None:
             raise ValueError(f"{part} has no bytes")
         algorithm = None if self._checksum is None else self._checksum.algorithm
-        return self._remote.hold_copy(part, HeldCopy(one.source, one.size, one.sha256, algorithm))
+        return self._remote.add_copy(part, PendingCopy(one.source, one.size, one.sha256, algorithm))
 
     # --- the store's thread ------------------------------------------------------------------------------
 

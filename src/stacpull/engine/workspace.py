@@ -134,9 +134,9 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
 
 
 def _close_log(db: Connection, destination: Store) -> None:
-    """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
+    """Write the whole ledger to the disk; if that fails, nothing that is not recorded is trusted.
 
-    A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.
+    A log that lost a page looks complete, and what a later run appends to it would be lost with the power.
 
     Raises:
         DestinationError: the disk fails.

@@ -9,8 +9,8 @@ from typing import Any
 from stacpull.models import Failure, FailureKind
 from stacpull.store.bucket_upload import NotedUploads
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.held_parts import HeldCopy
-from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, place_of
+from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, object_address
 
 _PIECES_AT_ONCE = 4
 _SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
@@ -39,7 +39,7 @@ class ServerCopy:
         uploads: NotedUploads,
         path: str,
         identity: int,
-        copy: HeldCopy,
+        copy: PendingCopy,
         *,
         replace: bool,
     ) -> None:
@@ -62,7 +62,7 @@ class ServerCopy:
         self._copy = copy
         self._replace = replace
         self._place = bucket.object_args(path)
-        self._source = place_of(copy.source)
+        self._source = object_address(copy.source)
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
             self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()

@@ -5,7 +5,7 @@
              parts/<row>.<generation>.<size>….sent         a whole object (`StagedObject`)
 
 A note is there before the first piece is sent. A kill may leave an upload or an object that no note names:
-`sweep` removes it. The note of a whole object takes the place of a part (`store.wholes`): whoever asks for
+`sweep` removes it. The note of a whole object takes the place of a part (`store.complete_parts`): whoever asks for
 the part gets the object.
 """
 
@@ -23,12 +23,12 @@ import msgspec
 from stacpull.errors import DestinationError
 from stacpull.models import CopySource
 from stacpull.store.bucket_requests import Body, ObjectRequest
-from stacpull.store.held_parts import HeldCopy
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.part_files import Pair
 from stacpull.store.protocol import PartEntry
 from stacpull.store.regular import open_regular, read_regular
 from stacpull.store.s3_bucket import NOT_FOUND, ObjectContent, S3Bucket, StoredObject, UploadedPiece
-from stacpull.store.wholes import parse_whole
+from stacpull.store.complete_parts import parse_complete_part
 
 T = TypeVar("T")
 
@@ -171,14 +171,14 @@ class StagedObjects:
 
     # --- whole objects -----------------------------------------------------------------------------------
 
-    def copy_of(self, part: str) -> tuple[int, HeldCopy] | None:
+    def copy_of(self, part: str) -> tuple[int, PendingCopy] | None:
         """Return identity and source of a part that is an object, None if it is not."""
         found = _read(self._path(part), StagedObject)
         if found is None:
             return None
         source = CopySource(f"s3://{self._bucket.location.bucket}/{found.key}", found.etag)
         is_own = self._is_staged(found.key)
-        return found.identity, HeldCopy(source, found.size, found.digest, found.algorithm, is_staged=is_own)
+        return found.identity, PendingCopy(source, found.size, found.digest, found.algorithm, is_staged=is_own)
 
     def rename(self, old: str, new: str) -> bool:
         """Give a part another name; return False if it is not an object."""
@@ -205,7 +205,7 @@ class StagedObjects:
         found = []
         for path in self._parts.glob(f"*{_SENT}"):
             staged, name = _read(path, StagedObject), path.stem + _WHOLE
-            if staged is not None and parse_whole(name) is not None:
+            if staged is not None and parse_complete_part(name) is not None:
                 found.append((path, staged, PartEntry(name, staged.identity, staged.size)))
         heads = [ObjectRequest("HEAD", staged.key) for _, staged, _ in found]
         there = []
@@ -224,7 +224,7 @@ class StagedObjects:
         kept = set()
         for path in self._parts.glob(f"*{_SENT}"):
             staged = _read(path, StagedObject)
-            if staged is None or parse_whole(path.stem + _WHOLE) is None:
+            if staged is None or parse_complete_part(path.stem + _WHOLE) is None:
                 path.unlink(missing_ok=True)
             else:
                 kept.add(staged.key)

@@ -39,7 +39,7 @@ from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
 from stacpull.store.s3_bucket import READ, UploadedPiece
 from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
-from stacpull.store.wholes import whole_name
+from stacpull.store.complete_parts import complete_part_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -466,7 +466,7 @@ class _StreamedPart:
         staged = StagedObject(
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
         )
-        name = whole_name(*self.pair, self.size, etag, filename, unproven=unproven)
+        name = complete_part_name(*self.pair, self.size, etag, filename, unproven=unproven)
         await self._off_loop(self._staged.finish, *self.pair, name, staged)
         self._on_end(self, is_kept=False)
         return FinishedPart(self._store.parts / name, self.size, digests.get("sha256"))

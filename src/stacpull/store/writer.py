@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
 from stacpull.store.protocol import Store
-from stacpull.store.wholes import whole_name
+from stacpull.store.complete_parts import complete_part_name
 
 _WrittenPart = tuple[IncomingPart, str]
 """A whole part, and the name that it has now."""
@@ -101,8 +101,8 @@ class BodyWriter:
         What the service of DEST copies has no part: its name is empty.
         """
         if received.source is not None:
-            return incoming_part(job, received, sha256=received.sha256), ""
-        name = whole_name(
+            return incoming_part(job, received, sha256=received.digest), ""
+        name = complete_part_name(
             job.row,
             job.generation,
             received.size,
@@ -111,18 +111,18 @@ class BodyWriter:
             unproven=not received.verified,
         )
         if received.body is None:
-            part = incoming_part(job, received, part=name, sha256=received.sha256)
+            part = incoming_part(job, received, part=name, sha256=received.digest)
             return part, _part_name(received.part)
-        sha256 = received.sha256
+        sha256 = received.digest
         if self._checksum is not None:
             sha256 = digest_of(Checksum(self._checksum, b""), received.body)
         staged = f"{job.row}.{job.generation}.tmp" if self._durable else name
-        inode = self._destination.write_part(staged, received.body)
-        return incoming_part(job, received, part=name, inode=inode, sha256=sha256), staged
+        identity = self._destination.write_part(staged, received.body)
+        return incoming_part(job, received, part=name, identity=identity, sha256=sha256), staged
 
     def _named(self, part: IncomingPart, staged: str) -> IncomingPart:
-        if staged and (staged != part.part or not part.inode):
-            return replace(part, inode=self._destination.rename_part(staged, part.part))
+        if staged and (staged != part.part or not part.identity):
+            return replace(part, identity=self._destination.rename_part(staged, part.part))
         return part
 
 
