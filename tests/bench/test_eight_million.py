@@ -13,8 +13,8 @@ from tests.bench.eight_million import STEPS, Bounds, Result, main
 from tests.bench.simulated_patches import ASSETS, ITEMS, LABELS, PER_PATCH, SLOTS, Patches, content
 from tests.bench.simulated_store import SimulatedStore, make_bits
 
-from stacpull.store.protocol import Entry
 from stacpull.store.complete_parts import complete_part_name
+from stacpull.store.protocol import Entry
 
 FEW = 6000
 LENIENT = Bounds(memory_mb=160, growth=100, ledger_bytes=1000, judged_from=1)

@@ -10,11 +10,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
+    Arrival,
     Asset,
     AssetProblem,
     Checksum,
@@ -118,7 +118,7 @@ def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int 
         name=name or job.name or "late.tif",
         size=size,
         identity=identity if identity is not None else 1000 + job.row,
-        sha256=bytes(32),
+        digest=bytes(32),
         etag='"e"',
     )
 

@@ -137,7 +137,7 @@ def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
-        done, _ = outcomes.reserve(db, [replace(arrival(job), sha256=came)])
+        done, _ = outcomes.reserve(db, [replace(arrival(job), digest=came)])
         outcomes.record(db, done, [], [], NOW)
         assert runs.changes_of(db, run) == told
         assert row(db) == (2, 10, came, '"e"')

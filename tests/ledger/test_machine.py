@@ -32,10 +32,10 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import asset_directory_of, true_name
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.pruning import forget_unwanted
-from stacpull.models import Asset
+from stacpull.models import Arrival, Asset
 from stacpull.planning.names import fold, path_hash
 from stacpull.selection import Selection
 

@@ -13,7 +13,7 @@ from stacpull.models import BucketLocation, CopySource, Failure
 from stacpull.redact import Secret
 from stacpull.store.buffered_parts import BufferedParts
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Note, Placement
+from stacpull.store.protocol import Note, StagedFile
 
 
 class MemDest(Mem):
@@ -56,9 +56,9 @@ class MemBucket(BufferedParts, MemoryStore):
     def sync(self, parts: Sequence[str]) -> None:
         """What is stored in memory stays there."""
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         self._lease.confirm()
-        return [self.place(one.part, one.directory, one.name, replace=one.replace) for one in placements]
+        return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     # --- what only a store on the network has ------------------------------------------------------------
 

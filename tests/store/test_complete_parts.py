@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.store.complete_parts import CompletePartName, parse_complete_part, complete_part_name
+from stacpull.store.complete_parts import CompletePartName, complete_part_name, parse_complete_part
 
 NUMBERS = st.integers(0, 2**62)
 TEXTS = st.text(st.characters(), max_size=60)  # lone surrogates included

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stacpull.models import FinishedPart, Validator
-from stacpull.store.parts import PartStore
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
+from stacpull.store.parts import PartStore
 
 
 def finished(

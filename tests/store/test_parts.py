@@ -18,9 +18,9 @@ from tests.transfer.origin import Origin, Thing, client, origin
 from stacpull.errors import DestinationError
 from stacpull.models import Job, ResumePoint, Validator
 from stacpull.net.transport import TransferError
+from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.part_files import sweep
 from stacpull.store.parts import PartStore
-from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.part_writer import Parts
 

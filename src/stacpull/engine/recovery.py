@@ -29,14 +29,14 @@ from pathlib import Path
 import msgspec
 
 from stacpull.digests import recorded
+from stacpull.engine.in_flight import arrival_of
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
-from stacpull.ledger.outcomes import Arrival
-from stacpull.models import Checksum, IncomingPart, Job, Received, Validator, incoming_part
-from stacpull.store.protocol import Look, PartEntry, Store
+from stacpull.models import Arrival, Checksum, Job, Received, Validator
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
+from stacpull.store.protocol import Look, PartEntry, Store
 from stacpull.system import is_linux
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -47,7 +47,7 @@ _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 class RecoveredAssets(msgspec.Struct, frozen=True):
     """What an earlier run left, and this one publishes first."""
 
-    complete: Sequence[IncomingPart]
+    complete: Sequence[Arrival]
     """Complete parts."""
     in_place: Sequence[Arrival]
     """Files under their final names that are not recorded as done yet."""
@@ -95,7 +95,7 @@ def recover(
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
-    complete: list[IncomingPart] = []
+    complete: list[Arrival] = []
     if not evidence.had_sync_error:
         rows = {a.row for a in in_place}
         complete = _complete_parts(db, store, rows, hashed, trusted=evidence.is_trusted, checksum=checksum)
@@ -172,7 +172,7 @@ def _is_in_place(
     if found is None or found[1] != arrival.size:
         return False
     is_ours = found[0] == arrival.identity
-    is_unverified = arrival.sha256 is None and checksum is not None and not store.is_local
+    is_unverified = arrival.digest is None and checksum is not None and not store.is_local
     if is_ours and evidence.is_trusted and not is_unverified:
         return True
     may_be_ours = is_ours or not is_staged
@@ -185,10 +185,10 @@ def _is_in_place(
 
 def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
-    if arrival.sha256 is None:
+    if arrival.digest is None:
         return False
-    algorithm = recorded(arrival.sha256).algorithm
-    if hashed(store.look_at, arrival.path, algorithm) != arrival.sha256:
+    algorithm = recorded(arrival.digest).algorithm
+    if hashed(store.look_at, arrival.path, algorithm) != arrival.digest:
         return False
     try:
         store.sync_file(arrival.path)
@@ -205,9 +205,9 @@ def _complete_parts(
     *,
     trusted: bool,
     checksum: str | None,
-) -> list[IncomingPart]:
+) -> list[Arrival]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
-    found: dict[int, IncomingPart] = {}
+    found: dict[int, Arrival] = {}
     for entry in store.list_parts():
         name = parse_complete_part(entry.name)
         if name is None or name.row in in_place or name.row in found:
@@ -215,15 +215,15 @@ def _complete_parts(
         job = jobs.job_of(db, name.row, name.generation)
         if job is None or not _is_complete(entry, name, job):
             continue
-        sha256 = None
+        digest = None
         if not trusted:
             known = _known(job, proven.get(name.row))
             if known is None or hashed(store.look_at_part, entry.name, known.algorithm) != known.digest:
                 continue
-            sha256 = known.digest
+            digest = known.digest
         elif checksum is not None:
-            sha256 = hashed(store.look_at_part, entry.name, checksum)
-        found[name.row] = _taken_up(job, name, entry, sha256)
+            digest = hashed(store.look_at_part, entry.name, checksum)
+        found[name.row] = _arrival(job, name, entry, digest)
     return list(found.values())
 
 
@@ -239,21 +239,23 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
     return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
 
 
-def _taken_up(job: Job, name: CompletePartName, entry: PartEntry, sha256: bytes | None) -> IncomingPart:
+def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes | None) -> Arrival:
     """Return a complete part as the writer would have reported it."""
     received = Received(
         size=name.size,
-        digest=None,
+        digest=digest,
         filename=name.filename or "",
         validator=Validator(etag=name.etag),
         verified=not name.unproven,
     )
-    return incoming_part(job, received, part=entry.name, identity=entry.identity, sha256=sha256)
+    arrival = arrival_of(job, received)
+    arrival.part, arrival.identity = entry.name, entry.identity
+    return arrival
 
 
 def parts_of_lost_worker(
     db: Connection, store: Store, rows: Collection[int], *, checksum: str | None
-) -> list[IncomingPart]:
+) -> list[Arrival]:
     """Return the complete parts of pending assets that a worker process wrote and did not report.
 
     Only the process was lost and not the machine: a part of the right size is complete. Others are removed.
@@ -278,10 +280,10 @@ def parts_of_lost_worker(
         if not _is_complete(entry, name, job):
             store.drop_part(entry.name)
             continue
-        sha256 = None
+        digest = None
         if checksum is not None:
-            sha256 = store.look_at_part(entry.name, hashed=True, algorithm=checksum).sha256
-        found.append(_taken_up(job, name, entry, sha256))
+            digest = store.look_at_part(entry.name, hashed=True, algorithm=checksum).sha256
+        found.append(_arrival(job, name, entry, digest))
     return found
 
 

@@ -6,8 +6,8 @@ later get a hard link to its file, or its bytes where it is not in place yet (or
 the way of every part from there. Hrefs with a query are left alone: most are signed, and differ.
 
 A link is made only to what is proven to be the file of the first: by its identity, or by its SHA-256. An
-older version may be in that place, or a file of the user's. Only recent hrefs are remembered, 2 MiB of bodies;
-of a run in several processes each remembers its own.
+older version may be in that place, or a file of the user's. Only recent hrefs are remembered, and 2 MiB of
+bodies; of a run in several processes each remembers its own.
 """
 
 from __future__ import annotations

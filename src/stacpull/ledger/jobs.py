@@ -21,7 +21,7 @@ from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.compact import asset_directory_of, href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.outcomes import Arrival, update_item_states
+from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -31,7 +31,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Checksum, FailureKind, ItemId, Job
+from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job
 from stacpull.planning.statements import STATEMENTS
 
 _ORDERED = (
@@ -102,14 +102,16 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.identity, a.sha256, "
-        "a.etag, iif(a.id IN (SELECT asset FROM unproven), 1, NULL), a.key "
+        "a.etag, a.id IN (SELECT asset FROM unproven), a.key "
         "FROM open_assets o JOIN assets a ON a.id = o.asset "
         "LEFT JOIN reservations r ON r.asset = a.id "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
-        one, key = Arrival(*row[:-1]), row[-1]
-        yield replace(one, name=true_name(one.name, one.directory, key), etag=true_etag(one.etag))
+        arrival, key = Arrival(*row[:-1]), row[-1]
+        arrival.name = true_name(arrival.name, arrival.directory, key)
+        arrival.etag = true_etag(arrival.etag)
+        yield arrival
 
 
 def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:

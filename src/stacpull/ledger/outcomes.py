@@ -31,30 +31,8 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Clip, Failure, FailureKind, path_in_dest
+from stacpull.models import Arrival, Clip, Failure, FailureKind
 from stacpull.planning.names import path_hash
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """An asset that is complete in a part file: where it will go, and what proves it."""
-
-    row: int
-    item_row: int
-    generation: int
-    directory: str
-    name: str
-    size: int
-    identity: int | None
-    """None where a file of the user is adopted: what is in place is not a renamed part."""
-    sha256: bytes | None = None
-    etag: str | None = None
-    unproven: int | None = None
-    """1 if nothing proved its length, else None."""
-
-    @property
-    def path(self) -> str:
-        """Where it goes, relative to DEST."""
-        return path_in_dest(self.directory, self.name)
 
 
 class AssetFailure(msgspec.Struct, frozen=True):
@@ -256,15 +234,15 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return what a reservation notes of the file."""
     etag = arrival.etag
     kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
-    return arrival.size, arrival.sha256, kept
+    return arrival.size, arrival.digest, kept
 
 
-def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
+def note_digest(db: sqlite3.Connection, row: int, generation: int, digest: bytes | None) -> None:
     """Note the digest of a reserved asset that was not known when it was reserved."""
     with transaction(db):
         db.execute(
             f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
-            (sha256, row, generation),
+            (digest, row, generation),
         )
 
 

@@ -43,11 +43,11 @@ from stacpull.models import BucketLocation, Checksum, CopySource, Failure, Failu
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
 from stacpull.store.bucket_upload import NotedUploads, Upload
+from stacpull.store.buffered_parts import LONGEST_HELD, BufferedParts, PendingCopy
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.buffered_parts import LONGEST_HELD, PendingCopy, BufferedParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement
+from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement, StagedFile
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
     EXISTS,
@@ -420,16 +420,16 @@ class BucketStore(BufferedParts, BucketFiles):
         """See `Store.place`."""
         return self.place_all([Placement(part, directory, name, replace)])[0]
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         """See `Store.place_all`: many at a time."""
-        results: list[Failure | None] = [None] * len(placements)
+        results: list[Failure | None] = [None] * len(files)
         staged: list[tuple[int, _PartToStore]] = []
-        for number, placement in enumerate(placements):
-            directory, name = placement.directory, placement.name
+        for number, file in enumerate(files):
+            directory, name = file.directory, file.name
             path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self.bucket.key(path))
             if reason is None:
-                staged.append((number, self._part_to_store(placement, path)))
+                staged.append((number, self._part_to_store(file, path)))
             else:
                 results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         stored = self._store([one for _, one in staged])
@@ -445,7 +445,7 @@ class BucketStore(BufferedParts, BucketFiles):
                 self.drop_part(one.part)
         return results
 
-    def _part_to_store(self, one: Placement, path: str) -> _PartToStore:
+    def _part_to_store(self, one: StagedFile, path: str) -> _PartToStore:
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
@@ -454,7 +454,7 @@ class BucketStore(BufferedParts, BucketFiles):
             with self.open_part(one.part) as file:
                 body = file.read()
         sha256 = b"" if body is None else hashlib.sha256(body).digest()
-        return _PartToStore(one.part, path, one.replace, entry[1], entry[0], body, sha256, copy)
+        return _PartToStore(one.part, path, one.may_replace, entry[1], entry[0], body, sha256, copy)
 
     def _store(self, staged: Sequence[_PartToStore]) -> list[Failure | None]:
         """Store objects; for each, return why not: another is there, or a copy is not what it must be.

@@ -3,7 +3,7 @@
     parts/<row>.<generation>.part             the bytes so far
     parts/<row>.<generation>.json             what they belong to: ETag, Last-Modified, total size
     parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
-    parts/<row>.<generation>.<size>.whole     complete and checked, waiting for the publisher (`store.complete_parts`)
+    parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
 
 The description is in place before the first byte, so a part without one is removed; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
@@ -34,11 +34,11 @@ import orjson
 from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
 from stacpull.store.part_log import PartLog, log_of
 from stacpull.store.regular import open_regular, opener
-from stacpull.store.complete_parts import complete_part_name
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -22,8 +22,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
 
-import msgspec
-
 from stacpull.models import BucketLocation, CopySource, Failure
 from stacpull.redact import Secret
 
@@ -58,13 +56,37 @@ class PartEntry(NamedTuple):
     size: int | None
 
 
-class Placement(msgspec.Struct, frozen=True):
-    """What `place` takes."""
+class StagedFile(Protocol):
+    """A part, and where it goes (`models.Arrival`, for example)."""
+
+    @property
+    def part(self) -> str:
+        """The name of the part."""
+        ...
+
+    @property
+    def directory(self) -> str:
+        """Where it goes."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its final name."""
+        ...
+
+    @property
+    def may_replace(self) -> bool:
+        """True if a regular file of that name is this mirror's and may be replaced."""
+        ...
+
+
+class Placement(NamedTuple):
+    """A `StagedFile` without anything else."""
 
     part: str
     directory: str
     name: str
-    replace: bool
+    may_replace: bool
 
 
 class Note(NamedTuple):
@@ -330,7 +352,7 @@ class Store(StoredFiles, Protocol):
         """
         ...
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         """Do the same as `place` with several parts, each with a path of its own; results in their order."""
         ...
 

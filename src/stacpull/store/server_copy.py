@@ -8,8 +8,8 @@ from typing import Any
 
 from stacpull.models import Failure, FailureKind
 from stacpull.store.bucket_upload import NotedUploads
-from stacpull.store.disk_errors import foreign_file
 from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.disk_errors import foreign_file
 from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, object_address
 
 _PIECES_AT_ONCE = 4

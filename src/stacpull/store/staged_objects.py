@@ -5,8 +5,8 @@
              parts/<row>.<generation>.<size>….sent         a whole object (`StagedObject`)
 
 A note is there before the first piece is sent. A kill may leave an upload or an object that no note names:
-`sweep` removes it. The note of a whole object takes the place of a part (`store.complete_parts`): whoever asks for
-the part gets the object.
+`sweep` removes it. The note of a whole object takes the place of a part (`store.complete_parts`): whoever
+asks for the part gets the object.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from stacpull.errors import DestinationError
 from stacpull.models import CopySource
 from stacpull.store.bucket_requests import Body, ObjectRequest
 from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.part_files import Pair
 from stacpull.store.protocol import PartEntry
 from stacpull.store.regular import open_regular, read_regular
 from stacpull.store.s3_bucket import NOT_FOUND, ObjectContent, S3Bucket, StoredObject, UploadedPiece
-from stacpull.store.complete_parts import parse_complete_part
 
 T = TypeVar("T")
 
@@ -178,7 +178,9 @@ class StagedObjects:
             return None
         source = CopySource(f"s3://{self._bucket.location.bucket}/{found.key}", found.etag)
         is_own = self._is_staged(found.key)
-        return found.identity, PendingCopy(source, found.size, found.digest, found.algorithm, is_staged=is_own)
+        return found.identity, PendingCopy(
+            source, found.size, found.digest, found.algorithm, is_staged=is_own
+        )
 
     def rename(self, old: str, new: str) -> bool:
         """Give a part another name; return False if it is not an object."""

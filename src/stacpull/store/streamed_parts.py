@@ -34,12 +34,12 @@ from stacpull.errors import DestinationError
 from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
 from stacpull.store.s3_bucket import READ, UploadedPiece
 from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
-from stacpull.store.complete_parts import complete_part_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
