@@ -87,7 +87,8 @@ def recover(
     if evidence.had_sync_error:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
-    names = [parse_complete_part(entry.name) for entry in store.list_parts()]
+    parts = store.list_parts()
+    names = [parse_complete_part(entry.name) for entry in parts]
     staged = {(name.row, name.generation) for name in names if name is not None}
     for arrival in jobs.reservations(db):
         is_staged = (arrival.row, arrival.generation) in staged
@@ -98,10 +99,11 @@ def recover(
     complete: list[Arrival] = []
     if not evidence.had_sync_error:
         rows = {a.row for a in in_place}
-        complete = _complete_parts(db, store, rows, hashed, trusted=evidence.is_trusted, checksum=checksum)
+        trusted = evidence.is_trusted
+        complete = _complete_parts(db, store, parts, rows, hashed, trusted=trusted, checksum=checksum)
     outcomes.release(db, lost)
     kept = {part.part for part in complete}
-    _sweep(db, store, kept, trusted=evidence.is_trusted)
+    _sweep(db, store, parts, kept, trusted=evidence.is_trusted)
     return RecoveredAssets(complete, in_place)
 
 
@@ -200,6 +202,7 @@ def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool
 def _complete_parts(
     db: Connection,
     store: Store,
+    parts: Sequence[PartEntry],
     in_place: set[int],
     hashed: _FileHasher,
     *,
@@ -208,7 +211,7 @@ def _complete_parts(
 ) -> list[Arrival]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     found: dict[int, Arrival] = {}
-    for entry in store.list_parts():
+    for entry in parts:
         name = parse_complete_part(entry.name)
         if name is None or name.row in in_place or name.row in found:
             continue
@@ -287,13 +290,15 @@ def parts_of_lost_worker(
     return found
 
 
-def _sweep(db: Connection, store: Store, kept: set[str], *, trusted: bool) -> None:
+def _sweep(
+    db: Connection, store: Store, parts: Sequence[PartEntry], kept: set[str], *, trusted: bool
+) -> None:
     """Remove what cannot be resumed: all but the complete parts that are `kept`, and parts of open assets."""
 
     def can_resume(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
-    for entry in store.list_parts():
+    for entry in parts:
         if entry.name.endswith(_NOT_RESUMED) and entry.name not in kept:
             store.drop_part(entry.name)
     store.sweep_parts(can_resume)

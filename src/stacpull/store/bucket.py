@@ -293,11 +293,7 @@ class BucketStore(BufferedParts, BucketFiles):
     # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
 
     def read_note(self, path: str) -> Note | None:
-        """Return a small object that the mirror itself has written, None if there is none.
-
-        Raises:
-            CredentialsError, DestinationError: As any request.
-        """
+        """See `RemoteStore.read_note`."""
         (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
         if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
             return None
@@ -315,17 +311,9 @@ class BucketStore(BufferedParts, BucketFiles):
         return Note(body, headers.get("etag", ""), max(0.0, age))
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
-        """Write such an object, and return True; False if another program has written it meanwhile.
+        """See `RemoteStore.write_note`.
 
         A server that ignores conditions is asked for the object first, which leaves a moment.
-
-        Args:
-            path: Of the object.
-            body: Its content.
-            replaces: What was read there; None: nothing.
-
-        Raises:
-            CredentialsError, DestinationError: As any request.
         """
         return self._written_over(
             path,
@@ -336,20 +324,7 @@ class BucketStore(BufferedParts, BucketFiles):
         )
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
-        """Store a file of the mirror itself, in place of an earlier one.
-
-        Args:
-            path: Of the object.
-            file: Its content.
-            size: In bytes.
-            sha256: Of the content.
-
-        Returns:
-            False if another program has replaced the object meanwhile; it is kept then.
-
-        Raises:
-            CredentialsError, DestinationError: As any request; or another mirror has the lease.
-        """
+        """See `RemoteStore.store_own`."""
         self._lease.confirm()
         content = ObjectContent(FilePiece(file, 0, size), sha256, {SHA256: sha256.hex()})
         send = self._upload if size > _SINGLE_PUT else self.bucket.put
@@ -651,6 +626,8 @@ class BucketStore(BufferedParts, BucketFiles):
         """See `Store.sweep_parts`."""
         super().sweep_parts(keep)
         self.staged.sweep(keep)
+        if not self._left_uploads:  # to list the parts takes requests
+            return
         parts = {str(one.identity) for one in self.list_parts()}
         for upload in self._left_uploads:
             if upload.metadata.get(PART) not in parts and self._uploads.of(upload.key) == upload:
