@@ -24,7 +24,6 @@ import msgspec
 from stacpull.caches import LONGEST_KEY
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastHost
-from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, StreamedResponse
 from stacpull.fastpath.web_transport import WebTransport
@@ -284,13 +283,8 @@ class FastPath:
 
     def begin(self, job: Job) -> bool:
         """Begin to fetch an asset. Return False if the general path must do it."""
-        size, href = job.size, job.href
-        if (
-            job.stale
-            or job.present is not None
-            or job.sha256 is not None
-            or (size is not None and size > MAX_BODY_IN_MEMORY)
-        ):
+        href = job.href
+        if job.stale or job.present is not None or job.sha256 is not None:
             return False
         origin = self.origin(href)
         if origin is None or (origin.gate.closed_until and origin.gate.closed_for()):

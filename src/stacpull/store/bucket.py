@@ -42,11 +42,11 @@ from stacpull.errors import CredentialsError, DestinationError, ObjectChangedErr
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
-from stacpull.store.bucket_upload import NotedUploads, Upload
 from stacpull.store.buffered_parts import LONGEST_HELD, BufferedParts, PendingCopy
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
+from stacpull.store.multipart import MultipartUploads
 from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement, StagedFile
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
@@ -56,9 +56,9 @@ from stacpull.store.s3_bucket import (
     OK,
     PART,
     READ,
+    REFUSED_CONDITIONS,
     SHA256,
     THREADS,
-    ConditionRefusedError,
     ObjectContent,
     S3Bucket,
     object_address,
@@ -237,9 +237,10 @@ class BucketStore(BufferedParts, BucketFiles):
         BufferedParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
-        self.staged = StagedObjects(self.bucket, self._lease.confirm, self.parts, self.shared_parts)
-        self._uploads = NotedUploads(self.bucket, self.work / ".stacpull" / "uploads")
-        self._left_uploads = self._uploads.list()
+        confirm = self._lease.confirm
+        self.uploads = MultipartUploads(self.bucket, confirm, self.parts, self.shared_parts)
+        self.staged = StagedObjects(self.bucket, self.uploads, confirm, self.parts)
+        self._left_uploads = self.uploads.of_final_keys()
         """Those of earlier runs."""
         self._unreadable: set[str] = set()
         """Buckets that refuse to let the credentials of DEST read an object."""
@@ -356,22 +357,8 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
         """Store a long object in pieces; return as `S3Bucket.put` does."""
-        piece = cast("FilePiece", content.body)
-        upload = Upload(
-            self.bucket,
-            self._lease.confirm,
-            self._uploads,
-            path,
-            piece.file,
-            piece.size,
-            content.noted,
-            condition,
-        )
-        try:
-            upload.run()
-        except ConditionRefusedError as error:
-            return str(error)
-        return ""
+        codes = REFUSED_CONDITIONS if condition else frozenset[str]()
+        return self.bucket.refused(path, codes, lambda: self.uploads.upload_file(path, content, condition))
 
     def sync(self, parts: Sequence[str]) -> None:
         """See `Store.sync`: an object is durable when its PUT was confirmed."""
@@ -497,7 +484,7 @@ class BucketStore(BufferedParts, BucketFiles):
         at_service = ServerCopy(
             self.bucket,
             self._lease.confirm,
-            self._uploads,
+            self.uploads,
             one.path,
             one.identity,
             copy,
@@ -630,9 +617,9 @@ class BucketStore(BufferedParts, BucketFiles):
             return
         parts = {str(one.identity) for one in self.list_parts()}
         for upload in self._left_uploads:
-            if upload.metadata.get(PART) not in parts and self._uploads.of(upload.key) == upload:
+            if upload.metadata.get(PART) not in parts and self.uploads.noted(upload.name) == upload:
                 self._lease.confirm()
-                self._uploads.abort(upload)
+                self.uploads.abort(upload)
         self._left_uploads = []
 
     # --- what is there -----------------------------------------------------------------------------------
