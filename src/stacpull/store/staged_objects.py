@@ -4,8 +4,8 @@
     disk     parts/<row>.<generation>.upload               an unfinished upload (`store.multipart`)
              parts/<row>.<generation>.<size>….sent         a whole object (`StagedObject`)
 
-The note of a whole object takes the place of a complete part: whoever asks for the part gets the object. A kill
-may leave an upload or an object that no note names: `sweep` removes it.
+The note of a whole object takes the place of a complete part: whoever asks for the part gets the object. A
+kill may leave an upload or an object that no note names: `sweep` removes it.
 """
 
 from __future__ import annotations
