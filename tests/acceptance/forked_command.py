@@ -271,8 +271,8 @@ def _run(
 
 def _fork_store() -> None:
     """Fork the process that becomes the first store, instead of one that `spawn` would start."""
-    from stacpull import python_process  # noqa: PLC0415 - as the next line
-    from stacpull.engine import child_process, store_client  # noqa: PLC0415 - they are imported by then
+    from stacpull import child_process, python_process  # noqa: PLC0415 - as the next line
+    from stacpull.engine import store_client  # noqa: PLC0415 - they are imported by then
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()

@@ -95,19 +95,32 @@ class Transport(Protocol):
 
 
 class Rewritten(NamedTuple):
-    """The http request that a transport sends for another one, for example a signed one."""
+    """The http GET that a transport sends for another one, for example a signed one."""
 
-    request: Request
-    resume: Callable[[AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
-    """Converts the context of the http response to the context that `Transport.open` would return."""
+    url: str
+    headers: Mapping[str, str]
+    """The header fields except `Authorization`. Equal fields are the same object."""
+    authorization: str
+    """The value of the field `Authorization`; empty if there is none."""
+    resume: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
+    """Converts the original request, and the context of the http response, to the context that
+    `Transport.open` would return."""
 
 
 @runtime_checkable
 class Rewrites(Protocol):
     """A transport that converts requests to http requests (S3: signed ones)."""
 
-    def ready(self, request: Request) -> Rewritten | None:
-        """Return the http request that `open` would send, or None if it would have to wait first."""
+    def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
+        """Return the http request that `open` would send for a plain GET; None if it would have to wait first."""
+        ...
+
+    async def prepare(self, url: str) -> None:
+        """Wait, so that `ready` returns a request from now on.
+
+        Raises:
+            StacpullError: The credentials cannot be obtained.
+        """
         ...
 
 
