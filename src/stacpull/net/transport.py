@@ -112,7 +112,7 @@ class Rewrites(Protocol):
     """A transport that converts requests to http requests (S3: signed ones)."""
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
-        """Return the http request that `open` would send for a plain GET; None if it would have to wait first."""
+        """Return the http request that `open` would send for a plain GET, or None if it must wait."""
         ...
 
     async def prepare(self, url: str) -> None:
