@@ -31,7 +31,7 @@ from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
 
 import stacpull
-from stacpull.engine.messages import IncomingParts
+from stacpull.engine.messages import Arrivals
 from stacpull.engine.worker_messages import FromWorker
 from stacpull.engine.workers import WorkerProcess, Workers
 from stacpull.models import BucketLocation, Validator
@@ -199,8 +199,8 @@ def count_bodies_of_workers(patch: pytest.MonkeyPatch) -> list[int]:
     count, hear = [0], Workers._hear
 
     def heard(workers: Workers, worker: WorkerProcess, message: FromWorker) -> None:
-        if isinstance(message, IncomingParts):
-            count[0] += sum(part.body is not None for part in message.parts)
+        if isinstance(message, Arrivals):
+            count[0] += sum(part.body is not None for part in message.arrivals)
         hear(workers, worker, message)
 
     patch.setattr(Workers, "_hear", heard)

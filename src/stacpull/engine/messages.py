@@ -15,7 +15,7 @@ import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
-from stacpull.models import IncomingPart
+from stacpull.models import Arrival
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -101,10 +101,10 @@ class MessageFrames(Generic[M]):
                 self._buffer = bytearray(_ROOM)
 
 
-class IncomingParts(msgspec.Struct, tag=2, array_like=True):
+class Arrivals(msgspec.Struct, tag=2, array_like=True):
     """Publish these assets. Those that have bodies are confirmed by a `PartsWritten`."""
 
-    parts: list[IncomingPart]
+    arrivals: list[Arrival]
 
 
 class PartsWritten(msgspec.Struct, tag=11, array_like=True):

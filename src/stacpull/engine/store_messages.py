@@ -1,6 +1,6 @@
 """The messages between the network process and the store process, and the operations that they name.
 
-    network ─▶ OpenMirror, then OperationCall, IncomingParts, RecordFailure, RecordUnchanged, …, CloseMirror
+    network ─▶ OpenMirror, then OperationCall, Arrivals, RecordFailure, RecordUnchanged, …, CloseMirror
     store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
 
 They are sent as `engine.messages` says.
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from stacpull.engine.messages import ErrorReport, IncomingParts, PartsWritten
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
@@ -122,7 +122,7 @@ class MirrorClosed(msgspec.Struct, tag=16, array_like=True):
 ToStore = (
     OpenMirror
     | OperationCall
-    | IncomingParts
+    | Arrivals
     | RecordFailure
     | RecordUnchanged
     | LearnedSecrets

@@ -1,7 +1,7 @@
 """The messages between the first network process and a worker process (`engine.messages`).
 
     first process ─▶ Start, then Jobs, PartsWritten, ItemRead, Granted, Throttled, LookAgain, …, Stop or End
-    worker        ─▶ Ready, then IncomingParts, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
+    worker        ─▶ Ready, then Arrivals, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
 
 A worker of Dask (`engine.dask_cluster`) is on another machine, and these messages are all that it learns.
 
@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import ErrorReport, IncomingParts, PartsWritten, WholeEnvironment
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, WholeEnvironment
 from stacpull.engine.network import SourceAddress
 from stacpull.events import HostProgress
 from stacpull.models import Failure, Job
@@ -195,7 +195,7 @@ ToWorker = (
 )
 FromWorker = (
     Ready
-    | IncomingParts
+    | Arrivals
     | JobUnchanged
     | JobFailed
     | RequestItem

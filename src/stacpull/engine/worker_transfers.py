@@ -1,4 +1,4 @@
-"""The work of a worker process: it transfers the assets of the jobs that it is sent."""
+"""The work of a worker process: jobs from its socket become whole parts, and their names go back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pickle
 import platform
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +20,7 @@ from stacpull.engine import worker_messages as messages
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching, open_parts
-from stacpull.engine.intake import Backlog, Intake
-from stacpull.engine.messages import IncomingParts, PartsWritten, WholeEnvironment, error_report
+from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.part_sender import LONGEST_TO_BUCKET, PartSender
 from stacpull.engine.pool import Pool
@@ -29,7 +28,7 @@ from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError
 from stacpull.events import Notice
-from stacpull.models import Failure, Job, Received
+from stacpull.models import Arrival, Failure, Job
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
@@ -180,7 +179,7 @@ class FirstProcess:
             future.set_result(message)
 
 
-class Worker:
+class Worker(PartSender):
     """The transfers of a worker process. It takes outcomes as a `StoreClient` does, and reports them."""
 
     def __init__(
@@ -192,6 +191,14 @@ class Worker:
         parts: PartStore | StreamedParts,
     ) -> None:
         options, clock = settings.options, SystemClock()
+        super().__init__(
+            settings.slots,
+            destination,
+            longest=0 if destination.is_local else LONGEST_TO_BUCKET,
+            checksum=options.recorded_checksum,
+            on_broken=first.fail,
+            durable=settings.durable,
+        )
         self._first = first
         self._network = network
         self._clock = clock
@@ -201,19 +208,6 @@ class Worker:
         self._limits: int | None = None
         """A limit per host that is not reported yet to be kept to."""
         self._end = asyncio.Event()
-        self._backlog = Backlog()  # the first process has that of all workers
-        self._intake = Intake(self, self._backlog, slots=settings.slots)
-        self._sender = PartSender(
-            destination,
-            longest=0 if destination.is_local else LONGEST_TO_BUCKET,
-            checksum=options.recorded_checksum,
-            send=lambda parts: first.send(IncomingParts(parts)),
-            on_safe=self._safe,
-            on_error=first.fail,
-            durable=settings.durable,
-        )
-        self.put: Callable[[Job, Received], None] = self._sender.put
-        """Report an asset that came in."""
         fetching = open_fetching(
             network,
             self._parts,
@@ -228,9 +222,8 @@ class Worker:
         )
         self._pool = Pool(
             self._queue,
-            self._intake,
+            self,
             tools,
-            slots=settings.slots,
             held=0,  # failures are held back where those of all processes meet
             fast=fetching.fast,
         )
@@ -241,7 +234,7 @@ class Worker:
         Raises:
             BaseException: An error that ends the run.
         """
-        self._sender.start()
+        self.start_writer()
         self._network.events.listen(self._pass_on)
         async with asyncio.TaskGroup() as group:
             ticking = group.create_task(self._tick())
@@ -250,7 +243,7 @@ class Worker:
             self._first.send(messages.Ready(self._clock.monotonic()))
             await self._until(working, group.create_task(self._end.wait()))
             await asyncio.wait([working])
-            await self._until(group.create_task(self._sender.all_sent()))
+            await self._until(group.create_task(self.all_sent()))
             for task in (ticking, hearing):
                 task.cancel()
         if self._first.broken.done():
@@ -271,7 +264,7 @@ class Worker:
 
     async def close(self) -> None:
         """Report everything that has come in."""
-        await self._sender.close()
+        await self.flush()
         if self._durable is not None:
             await asyncio.to_thread(mark_synced, self._durable)
         self._first.send(self._spent())
@@ -284,15 +277,14 @@ class Worker:
                     for job in jobs:
                         self._queue.put_nowait(job)
                 case PartsWritten(count):
-                    self._sender.confirmed(count)
+                    self.confirmed(count)
                 case messages.LookAgain():
                     await self._parts.look_again()
                 case messages.Throttled(host, seconds):
                     self._network.client.gates[host].throttled(seconds, hearsay=True)
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
-                    self._pool.resize(slots)
-                    self._intake.resize(slots)
+                    self.resize(slots)
                     self._network.client.gates.bound(per_host)
                 case messages.Stop():
                     self._pool.stop()
@@ -301,12 +293,16 @@ class Worker:
 
     # --- outcomes ----------------------------------------------------------------------------------------
 
-    def _safe(self, count: int) -> None:
-        self._intake.written(count)
-        self._backlog.published(count)
+    def send_arrivals(self, arrivals: list[Arrival]) -> None:
+        """See `PartSender.send_arrivals`."""
+        self._first.send(Arrivals(arrivals))
+
+    def written(self, count: int) -> None:
+        """Free the slots; the first process counts what all workers have to publish."""
+        self.give_back(count)
 
     def confirm(self, job: Job) -> None:
-        """Report an asset that has not changed."""
+        """See `PartSender.confirm`."""
         self._first.send(messages.JobUnchanged(job.row))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:

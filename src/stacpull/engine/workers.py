@@ -41,7 +41,6 @@ from types import TracebackType
 from typing import Self
 
 import attrs
-from msgspec.structs import replace
 
 from stacpull.child_process import Started, discard, reap, spawn
 from stacpull.clock import Clock
@@ -49,9 +48,8 @@ from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
-from stacpull.engine.messages import IncomingParts, PartsWritten, error_of
+from stacpull.engine.messages import Arrivals, PartsWritten, error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
@@ -184,7 +182,6 @@ class Workers:
         supply: Where workers come from.
         network: The network of this process.
         store: The store process.
-        backlog: Counts parts that wait to be published.
         items: Reads items again for all processes.
         clock: Where time comes from.
         emit: Called with notices for the user.
@@ -198,7 +195,6 @@ class Workers:
         *,
         network: Network,
         store: StoreClient,
-        backlog: Backlog,
         items: ItemReader,
         clock: Clock,
         emit: Listener,
@@ -208,7 +204,6 @@ class Workers:
         self._supply = supply
         self._network = network
         self._store = store
-        self._backlog = backlog
         self._items = items
         self._clock = clock
         self._emit = emit
@@ -334,7 +329,7 @@ class Workers:
     async def _feed(self) -> None:
         """Give out jobs until there are none left, neither here nor with a worker, or until a stop."""
         while not self._stopping:
-            await self._backlog.wait_until_short()
+            await self._store.may_continue()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)
@@ -369,14 +364,12 @@ class Workers:
 
     def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
         match message:
-            case IncomingParts(parts):
+            case Arrivals(arrivals):
                 self._lost_in_vain = 0
-                if worker.own:
-                    parts = [replace(part, own=worker.own) for part in parts]
-                self._backlog.wrote(len(parts))
-                for part in parts:
-                    worker.close(part.row)
-                self._store.deliver(parts, lambda count: worker.send(PartsWritten(count)))
+                for arrival in arrivals:
+                    arrival.own = worker.own
+                    worker.close(arrival.row)
+                self._store.deliver(arrivals, lambda count: worker.send(PartsWritten(count)))
             case messages.JobUnchanged(row):
                 self._lost_in_vain = 0
                 self._store.confirm(worker.close(row))
