@@ -1,4 +1,4 @@
-"""Headers of TIFF and COG assets as a table (`stacpull headers`), read with a few range requests each."""
+"""`stacpull headers`: a table of TIFF and COG headers, read with a few range requests per file."""
 
 from stacpull.system import require_posix
 

@@ -1,11 +1,11 @@
-"""The rows of a header job: collected from the pool and saved to the file of results in groups.
+"""Collects the rows of a header job from the pool and saves them to the file of results in groups.
 
     walk ─▶ `HeaderPlans.save` ─▶ queue ─▶ pool ─▶ `HeaderBook.put`/`fail` ─▶ results, in one transaction
                                                                               with the position
 
-The saved position advances to the end of a page only when every row up to there is saved. After a kill the
-walk reads the page again, and only those of its assets that have no row. A worker's slot is released when its
-row is saved, so a kill loses at most as many headers as there are slots.
+The saved position advances to the end of a page only when every row up to there is saved. After a kill, the
+walk reads the page again, and the job reads only the headers without a row. A slot is released when its row
+is saved, so a kill loses at most one header per slot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stacpull_headers.header_rows import HeaderJob, UnwritableError, failed_row,
 from stacpull_headers.ranged import HeaderRead
 
 _PACE = 0.01
-"""Seconds in which rows gather before they are saved together."""
+"""Seconds to collect rows before they are saved together."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class RowBatch:
 
 
 def key_prefix(item: ItemId) -> str:
-    """Return what the keys of all assets of an item begin with."""
+    """Return the common prefix of the keys of an item's assets."""
     return f"{_quoted(item.collection)}/{_quoted(item.item)}/"
 
 
@@ -55,12 +55,12 @@ class HeaderBook:
     """Collects outcomes on the event loop and saves them in a thread. An `engine.pool.OutcomeSink`.
 
     Args:
-        results: where rows go; only `record` writes to it.
-        secrets: values that must not be written.
-        slots: rows that may be open at once.
-        clock: paces the saving.
-        counts: rows that are there: answered, failed.
-        on_failed: called for every row that failed.
+        results: The file of results; only `record` writes to it.
+        secrets: Values that must not be written.
+        slots: The most rows that may be open at once.
+        clock: Times the saving.
+        counts: The existing rows: those with a header, and failed ones.
+        on_failed: Called for every failed row.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class HeaderBook:
         try:
             row = header_row(job, received, self._secrets)
         except UnwritableError as error:
-            message = f"Asset {job.key} has a header that cannot be written down: {error}."
+            message = f"The header of asset {job.key} cannot be written as a row: {error}."
             self.give_up(job, Failure(FailureKind.FORMAT, message))
             return
         self.done += 1
         self._take(job, row, ok=True)
 
     def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - the pool passes it
-        """Add an asset that failed for good; its slot is already released."""
+        """Add an asset that failed and is not retried; its slot is already released."""
         self.give_up(job, failure)
 
     def give_back(self, count: int = 1) -> None:
@@ -120,29 +120,29 @@ class HeaderBook:
 
     @property
     def open_rows(self) -> int:
-        """Rows that were planned and are not saved yet."""
+        """Number of rows that are planned but not saved."""
         return sum(batch.open for batch in self._batches)
 
     # Called by the walk.
 
     def begin(self, batch: RowBatch) -> None:
-        """Add the next batch of the walk; all of its rows are already counted in `open`."""
+        """Add the next batch of the walk; its `open` counts all of its rows."""
         self._batches.append(batch)
         self._unsaved += batch.open
         self._news.set()
 
     async def all_saved(self) -> None:
-        """Wait until every row that was planned is saved."""
+        """Wait until all planned rows are saved."""
         while self._unsaved:
             self._saved.clear()
             await self._saved.wait()
 
     def is_open(self, item: ItemId) -> bool:
-        """Return True if an item was planned, and its rows or earlier ones are not saved yet."""
+        """Return True if an item is planned, and its rows or earlier rows are not saved."""
         return any(item in batch.items for batch in self._batches)
 
     def give_up(self, job: HeaderJob, failure: Failure) -> None:
-        """Add an asset or item that is not tried at all."""
+        """Add a failed asset or item."""
         self.failed += 1
         self._on_failed(AssetFailed(job.item, job.key, failure.kind, failure.message))
         self._take(job, failed_row(job, failure, self._secrets), ok=False)
@@ -155,10 +155,10 @@ class HeaderBook:
     # Saving.
 
     async def record(self) -> None:
-        """Save what comes in, in groups, until `close`.
+        """Save rows in groups, until `close`.
 
         Raises:
-            DestinationError: it cannot be written.
+            DestinationError: The file cannot be written.
         """
         while not self._over:
             await self._news.wait()

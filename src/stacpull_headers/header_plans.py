@@ -1,6 +1,6 @@
 """The headers to read: the TIFFs among the selected assets, numbered in the order of the walk.
 
-All counts are saved with the position, so that a resumed job reports the whole.
+All counts are saved with the position, so that a resumed job reports totals.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8
 class TiffAssets:
     """Keeps the assets of the selection that are TIFFs, by media type or suffix.
 
-    With --asset or --media-type the user names the assets, and nothing is guessed.
+    With --asset or --media-type, all matching assets are kept.
     """
 
     def __init__(self, selection: Selection) -> None:
         self.others = 0
-        """Number of assets that the selection keeps but that are not TIFFs."""
+        """Number of assets in the selection that are not TIFFs."""
         self._chosen: AssetFilter = compile_assets(selection)
         self._guesses = not (selection.assets or selection.media_types)
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return True if the asset's header is wanted."""
+        """Return True if the asset's header is to be read."""
         if not self._chosen.keeps(key, asset):
             return False
         if self._guesses and not is_tiff(asset):
@@ -62,7 +62,7 @@ class HeaderCounts:
     """The counts up to a position."""
 
     place: int = 0
-    """Rows, numbered in the walk's order."""
+    """The number of the next row, in the walk's order."""
     items_seen: int = 0
     items_matched: int = 0
     items_without_label: int = 0
@@ -70,7 +70,7 @@ class HeaderCounts:
     assets_not_tiff: int = 0
 
     def to_json(self, walk: Position, *, ended: bool) -> Json:
-        """Return it with the position, as saved."""
+        """Return the JSON to save: the counts and the position."""
         return {"walk": walk.to_json(), "ended": ended, **asdict(self)}
 
     @classmethod
@@ -94,7 +94,7 @@ class HeaderPlans:
         *,
         sample_size: int | None = None,
     ) -> None:
-        """Create it; `sample_size` is the number of items to draw before any is planned, if any."""
+        """Create the sink. With `sample_size`, draw that many items and plan them after the walk."""
         self._sample = MemorySample(sample_size) if sample_size else None
         self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
@@ -107,11 +107,11 @@ class HeaderPlans:
 
     @property
     def items_seen(self) -> int:
-        """Items that the walk met."""
+        """Number of items that the walk has read."""
         return self.tally.items_seen
 
     async def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return those of `ids` that are already planned, on this page or on a complete one."""
+        """Return the `ids` that are already planned, on this page or on a complete one."""
         book, before = self._book, self._saved_place
         found = {item for item in ids if book.is_open(item)}
         prefixes = {key_prefix(item): item for item in ids if item not in found}
@@ -122,9 +122,9 @@ class HeaderPlans:
         return found
 
     async def take(self, selected: Selected, reached: WalkProgress) -> int:
-        """Plan a batch and queue the assets that have no row yet. Waits while the queue is full.
+        """Plan a batch and queue the assets without a row. Waits while the queue is full.
 
-        While a sample is drawn nothing is planned or saved; a stopped job draws again.
+        While a sample is drawn, nothing is planned or saved; a stopped job draws again.
         """
         if reached.announced is not None:
             self.announced = reached.announced
@@ -164,12 +164,12 @@ class HeaderPlans:
         return len(selected.seen)
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
-        """Return the places of those of `jobs` that have a row."""
+        """Return the places of the `jobs` that have a row."""
         keys = {key_of(job.item, job.key): job.place for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
     async def restart(self) -> int:
-        """Reset all counts; rows that exist stay.
+        """Reset all counts, and keep the existing rows.
 
         Waits until open rows are saved, so that items with rows can be recognized.
         """
@@ -182,7 +182,7 @@ class HeaderPlans:
     def _planned(
         self, selected: Selected, batch: RowBatch
     ) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
-        """Return the headers of a batch, and what cannot be read at all, numbered in the walk's order."""
+        """Return the jobs of a batch and its failures, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
         failures: list[tuple[HeaderJob, Failure]] = []
         place = self.tally.place
@@ -221,7 +221,7 @@ def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
 
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
-    """Return a job that is not tried but names the row."""
+    """Return a job that only names the row of a failure."""
     return HeaderJob(place, item, key, "", None, batch)
 
 

@@ -1,6 +1,6 @@
-"""One row of a table of headers: the asset, its header, the bytes read, or why it failed.
+"""The rows of a table of headers: the asset, its header and the bytes read, or the reason why it failed.
 
-Bands, tags and overviews are lists and objects: columns of kind `json`.
+Bands, tags and overviews are lists and objects, in columns of kind `json`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _HEADER = (
 _EFFORT = (Column("reads", "integer"), Column("bytes_read", "integer"), Column("failure"), Column("error"))
 
 COLUMNS = (*_ASSET, *_HEADER, *_EFFORT)
-"""The columns of the table; `failure` is a `FailureKind` and `error` its sentence, where a row failed."""
+"""The columns of the table. In a failed row, `failure` is a `FailureKind` and `error` its message."""
 TILE_COLUMNS = (
     Column("fill_order", "integer"),
     Column("tile_offsets", "integers"),
@@ -97,14 +97,14 @@ class HeaderJob(NamedTuple):
     stale: bool = False
     alternates: tuple[str, ...] = ()
     unready: str = ""
-    """The words of its item if the asset is not ready yet."""
+    """The reason that the item states if the asset is not ready yet."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these hrefs (at least one), after its item was read again or an href failed."""
         return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
 
     def stating(self, size: int | None, _checksum: Checksum | None) -> Self:
-        """Return the job with the size that its item states when read again. A header has no checksum."""
+        """Return the job with the size that its item states now. Headers are not checked by a checksum."""
         return self._replace(size=size)
 
 
@@ -123,24 +123,24 @@ def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
 
 
 def failed_row(job: HeaderJob, failure: Failure, secrets: Secrets) -> bytes:
-    """Return the row of an asset (or of an item: its `key` is empty) that failed."""
+    """Return the row of a failed asset, or of a failed item (its `key` is empty)."""
     effort = (None, None, failure.kind.value, secrets.scrub(failure.message))
     return _encoded((*_asset(job, job.size, secrets), *_NO_HEADER, *effort))
 
 
 def row_values(row: bytes, columns: Sequence[Column]) -> list[Any]:
-    """Return the values of a row in the order of `columns`; a failed row has none of its tiles."""
+    """Return the values of a row in the order of `columns`; the tile columns of a failed row are None."""
     values: list[Any] = orjson.loads(row)
     return values + [None] * (len(columns) - len(values))
 
 
 def as_mapping(row: bytes, columns: Sequence[Column] = COLUMNS) -> Mapping[str, Any]:
-    """Return a row by the names of its columns."""
+    """Return the values of a row by column name."""
     return dict(zip((column.name for column in columns), row_values(row, columns), strict=True))
 
 
 def _tiles(header: Header) -> tuple[Any, ...]:
-    """Return the values of the columns of tiles; none if the header was read without them."""
+    """Return the values of the tile columns; none if the header was read without them."""
     if header.tile_offsets is None:
         return ()
     return tuple(getattr(header, column.name) for column in TILE_COLUMNS)
@@ -163,7 +163,7 @@ def _encoded(row: tuple[Any, ...]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can represent it: named tuples as objects, mappings as dicts."""
+    """Convert a value to one that JSON can represent: named tuples and mappings become dicts."""
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "_asdict"):

@@ -2,7 +2,7 @@
 
     walk ─▶ selected ─▶ HeaderPlans ─▶ queue ─▶ pool (fetcher: RangedReader) ─▶ HeaderBook ─▶ results
 
-After a stop the walk ends and reads in progress finish. An error ends the job after what was read is saved.
+After a stop, the walk ends and reads in progress finish. After an error, the job saves its rows and ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TICK = 0.25
 
 
 class HeadersRun:
-    """One job of headers on an open file of results, from where it stands to its end."""
+    """One job of headers on an open file of results, which may have been begun before."""
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class HeadersRun:
         """Run to the end, or until stopped.
 
         Args:
-            before: The saved position, None if there is none.
+            before: The saved position; None if there is none.
 
         Raises:
-            StacpullError: The error that stopped the job; what was read is saved.
+            StacpullError: The error that stopped the job; the rows are saved.
         """
         done, failed = await asyncio.to_thread(_counts, self._results)
         self._book = HeaderBook(
@@ -98,7 +98,7 @@ class HeadersRun:
             group.create_task(self._record())
             try:
                 await self._read(before)
-            except BaseException as caught:  # noqa: BLE001 -- what was read is saved, then it is raised again
+            except BaseException as caught:  # noqa: BLE001 -- raised again after the rows are saved
                 error = cause(caught)
             self._book.close()
         if error is None and self._broken.done():
@@ -118,10 +118,10 @@ class HeadersRun:
             self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
         )
         reader = ItemReader(self._source.item, self._clock)
-        # prefixes are not TIFFs: they are skipped, and not listed
-        asked = attrs.evolve(self._selection, expand_prefix=False)
+        # prefixes are not TIFFs, so they are skipped and not listed
+        unexpanded = attrs.evolve(self._selection, expand_prefix=False)
         lookups = Lookups(
-            self._source, self._network, asked, self._clock, request_payer=self._options.s3.request_payer
+            self._source, self._network, unexpanded, self._clock, request_payer=self._options.s3.request_payer
         )
         selector = Selector(
             self._selection,
@@ -184,8 +184,8 @@ class HeadersRun:
         if error is not None:
             raise error
         progress, tally = self._progress(), self._plans.tally
-        whole = self._plans.ended and not progress.assets_pending
-        state: Literal["complete", "interrupted"] = "complete" if whole else "interrupted"
+        is_complete = self._plans.ended and not progress.assets_pending
+        state: Literal["complete", "interrupted"] = "complete" if is_complete else "interrupted"
         self._emit(progress)
         report = HeadersReport(
             state=state,
@@ -207,7 +207,7 @@ class HeadersRun:
             reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
             missing_ok=self._options.missing == "ok",
         )
-        if whole and (warning := _of_nothing(report)) is not None:
+        if is_complete and (warning := _warning_if_empty(report)) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(1, state))
         return report
@@ -222,7 +222,7 @@ class HeadersRun:
 
 
 class _HeaderFetcher:
-    """One attempt at the header of a job's asset (`engine.asset_transfer.AssetFetcher`)."""
+    """Makes one attempt at the header of a job's asset (`engine.asset_transfer.AssetFetcher`)."""
 
     def __init__(self, reader: RangedReader) -> None:
         self._reader = reader
@@ -233,8 +233,8 @@ class _HeaderFetcher:
         )
 
 
-def _of_nothing(report: HeadersReport) -> str | None:
-    """Return the warning for a job that found no header to read."""
+def _warning_if_empty(report: HeadersReport) -> str | None:
+    """Return the warning for a job that found no header to read, otherwise None."""
     if report.headers_done or report.headers_failed:
         return None
     if not report.items_matched:

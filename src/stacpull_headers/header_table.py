@@ -2,9 +2,9 @@
 
     HeadersRun ─▶ OUT.stacpull ─▶ OUT
 
-Everything that was read is kept in a file of results beside OUT. OUT itself is written from it at the end, in
-the order of the walk. A job that was interrupted or killed resumes. A complete job retries only what failed,
-unless a refresh is requested.
+All rows are kept in a file of results beside OUT. OUT itself is written from it at the end, in the order of
+the walk. A job that was interrupted or killed resumes. A complete job retries only failed rows, unless a
+refresh is requested.
 """
 
 from __future__ import annotations
@@ -58,24 +58,25 @@ async def headers(
 ) -> HeadersReport:
     """Read the headers of the TIFF assets of `source` that match `selection`, and write them as a table.
 
-    A job for `out` that was stopped resumes; a complete one only retries failed rows.
+    If a job for `out` was stopped, it resumes; if it is complete, only failed rows are retried.
 
     Args:
         source: As for `mirror`.
-        out: The table: `.parquet`, `.csv` or `.ndjson`; None writes none. Results are kept in
+        out: The table: a `.parquet`, `.csv` or `.ndjson` file; None for no table. Rows are kept in
             `<out>.stacpull`.
         selection: The items and assets to read. Without `assets` and `media_types`, TIFFs are recognised by
             media type or suffix.
-        options: How to transfer.
+        options: Limits, retries and other settings of the transfer.
         refresh: True to read everything again and replace `out`.
         tiles: True to also store the offsets of the tiles or strips of each file's first image.
-        on_row: Called with each row, by column name, in the order of the walk, when all are read (in another
-            thread). Without `out`, also with the rows of a job that was stopped.
+        on_row: Called with each row (a mapping by column name) in the order of the walk, in another thread,
+            after all rows are read. Without `out`, it also gets the rows of a stopped job.
         on_event: Called with progress, notices and failures.
         stop: Set it to end the job gracefully; it can be resumed.
 
     Raises:
-        UsageError: The selection is wrong, `out` cannot be such a table, or belongs to another selection.
+        UsageError: The selection is invalid, `out` cannot be written as a table, or it belongs to another
+            selection.
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
         DestinationError: `out` cannot be written, or another process is using it.
@@ -124,7 +125,7 @@ async def _headers(
     async with _opened_results(table, question, refresh=refresh) as results:
         before = await asyncio.to_thread(_saved_position, results)
         if before is not None and before["ended"]:
-            report = await asyncio.to_thread(_report_of_before, results, before, address.url)
+            report = await asyncio.to_thread(_stored_report, results, before, address.url)
         else:
             async with opened_source(address, options, clock, stop, on_event=on_event) as (network, opened):
                 run = HeadersRun(
@@ -143,7 +144,7 @@ async def _headers(
 
 
 def _changed_options(selection: Selection) -> dict[str, Any]:
-    """Return the options of a selection that are not defaults, so that options added later change nothing."""
+    """Return the options that differ from the default, so that new options do not change stored ones."""
     default = attrs.asdict(Selection())
     return {name: value for name, value in attrs.asdict(selection).items() if value != default[name]}
 
@@ -152,7 +153,7 @@ def _changed_options(selection: Selection) -> dict[str, Any]:
 async def _opened_results(
     out: Path | None, question: Mapping[str, Any], *, refresh: bool
 ) -> AsyncIterator[Results]:
-    """Open the file of results beside OUT; without OUT, one that is gone at the end."""
+    """Open the file of results beside OUT; without OUT, a temporary one."""
     with ExitStack() as stack:
         results = await asyncio.to_thread(_open_results, stack, out, question, refresh=refresh)
         try:
@@ -178,7 +179,7 @@ def _open_results(
 
 
 def _saved_position(results: Results) -> Json | None:
-    """Return the position to resume from. A job that ended with failures starts again, for these only."""
+    """Return the position to resume from. A complete job with failures starts again, only for these."""
     position = results.position
     if position is not None and position["ended"] and results.count(ok=False):
         results.forget_failed(_BEGINNING)
@@ -186,8 +187,8 @@ def _saved_position(results: Results) -> Json | None:
     return position
 
 
-def _report_of_before(results: Results, position: Json, source: str) -> HeadersReport:
-    """Return the report of a job that was already complete; no request is sent."""
+def _stored_report(results: Results, position: Json, source: str) -> HeadersReport:
+    """Return the report of a job that was already complete, without a request."""
     tally, done = HeaderCounts.from_json(position), results.count(ok=True)
     return HeadersReport(
         state="complete",
@@ -210,7 +211,7 @@ def _publish(
     columns: Sequence[Column],
     on_row: OnRow | None,
 ) -> HeadersReport:
-    """Write OUT if the job is complete, and hand on the rows. Off the loop."""
+    """Write OUT if the job is complete, and pass the rows to `on_row`. Blocks."""
     if out is not None and report.state == "complete":
         position = results.position or _BEGINNING
         if not (position.get("written") and out.exists()):

@@ -10,9 +10,10 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Table, count, duration, size
+from stacpull.cli.printing import count, duration, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Scope
+from stacpull_headers.text_table import TextTable
 
 if TYPE_CHECKING:
     from stacpull_headers.headers_report import HeadersReport
@@ -37,7 +38,7 @@ _UNUSED = (
     click.Option(
         ["--tiles"],
         is_flag=True,
-        help="Store where the tiles of each file are, too; `export -f kerchunk` reads it from OUT.",
+        help="Also store the offset and size of each tile; `export -f kerchunk` reads them from OUT.",
     ),
     *parameters.options(*_SCOPES, unused=_UNUSED),
     parameters.config(),
@@ -55,12 +56,12 @@ def headers_command(
 ) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
-    Uses range requests, a few kB per asset. SOURCE and the selection are those of mirror. Results are kept
-    in OUT.stacpull: an interrupted command resumes when it is run again, a finished one retries failures.
+    Uses range requests of a few kB per asset. SOURCE and the selection are the same as for mirror. Rows are
+    kept in OUT.stacpull: run an interrupted command again to resume it, or a finished one to retry failures.
     """
     from stacpull_headers.header_table import headers
 
-    table = Table(_SHOWN, lambda line: printing.lines([line]))
+    table = TextTable(_SHOWN, lambda line: printing.lines([line]))
     is_shown = output is None and not (session.output.json or session.output.quiet)
 
     def on_row(row: Mapping[str, Any]) -> None:
@@ -110,15 +111,15 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
     done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
     where = f" in {report.out}" if report.out else ""
-    broken = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
-    state = "" if report.state == "complete" and broken else f"{report.state}: "
+    failures = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
+    state = "" if report.state == "complete" and failures else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
-    yield f"{state}{done}{where}{broken}"
-    here = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
+    yield f"{state}{done}{where}{failures}"
+    before = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
     yield (
         f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
-        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{here}"
+        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{before}"
     )
     yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
     if report.assets_not_tiff:

@@ -1,4 +1,4 @@
-"""The report of a job of headers: the result of `stacpull.headers`, printed by `stacpull headers --json`."""
+"""The report of a job of headers: `stacpull.headers` returns it, and `stacpull headers --json` prints it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from stacpull.reports import ReportTable
 
 
 class HeadersReport(ReportTable, frozen=True):
-    """The result of a job. Requests, bytes and seconds refer to this command, all others to the whole job."""
+    """The result of a job. Only requests, retries, bytes and seconds refer to this command alone."""
 
     state: Literal["complete", "interrupted"]
     items_seen: int
     items_matched: int
     headers_done: int
     headers_failed: int
-    """Rows that failed: headers that could not be read, source items too."""
+    """Rows that failed: headers and source items that could not be read."""
     headers_skipped: int = 0
     """Headers of `headers_done` that were read before this command."""
     headers_missing: int = 0
@@ -37,7 +37,7 @@ class HeadersReport(ReportTable, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 finished but some rows failed or some items were not reached, 130 interrupted."""
+        """0: all done; 1: some rows failed or some items were not reached; 130: interrupted."""
         if self.state == "interrupted":
             return 130
         failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)

@@ -1,9 +1,9 @@
 """Read the header of one TIFF with range requests: only the bytes that the parser needs, all of one version.
 
 The first read has the size that the item states (`file:header_size`; BYOC calls it `headerSize`), otherwise
-16 KiB, which is the whole header of most COGs; `transfer.file_version` does the reading. If the object has
-changed, what was read is dropped and the header is read once more from the start. At most 1 MiB is read
-(4 MiB with the lists of tiles), whatever the file claims.
+16 KiB, which is the whole header of most COGs; `transfer.file_version` sends the requests. If the object
+changes in between, the header is read again from the start, once. At most 1 MiB is read (4 MiB with the lists
+of tiles), regardless of the file's content.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class HeaderRead(NamedTuple):
     size: int | None
     """Size of the whole file in bytes, as the server states it; None if it does not."""
     reads: int
-    """Requests for pieces of the file; hops of redirects are not counted."""
+    """Requests for ranges of the file, without redirects."""
     bytes_read: int
-    """Bytes of the file that were received."""
+    """Bytes received of the file."""
 
 
 class RangedReader:
     """Reads headers through a client. It keeps no state between files.
 
     Args:
-        client: sends the requests.
-        most_bytes: how much of a file is read at most; None for 1 MiB, with tiles 4 MiB.
-        tiles: True to read where the tiles or strips of the first image are, too.
+        client: Sends the requests.
+        most_bytes: The most bytes to read of a file; None for 1 MiB, or 4 MiB with tiles.
+        tiles: True to also read the offsets of the tiles or strips of the first image.
     """
 
     def __init__(self, client: Opener, *, most_bytes: int | None = None, tiles: bool = False) -> None:
@@ -58,14 +58,14 @@ class RangedReader:
         """Make one attempt at the header of the file at `href`.
 
         Args:
-            href: where the file is: http, https or s3; used as it is.
+            href: The URL of the file (http, https or s3), used unchanged.
             header_size: Size of the header in bytes, as the item states it.
             media_type: The media type that the item states, to recognize a web page in its place.
             count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
 
         Raises:
-            TransferError: the attempt failed; the failure says if another may succeed. FORMAT: the file is
-                not a TIFF, or its header is larger than the reader goes; CHANGED: it changed again and again.
+            TransferError: The attempt failed; the failure says whether another may succeed. FORMAT: the file
+                is not a TIFF, or its header is larger than the limit; CHANGED: it changed repeatedly.
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
         stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
@@ -97,7 +97,7 @@ async def read_header(
 ) -> HeaderRead | Failure:
     """Read the header of the file at `href`, with retries by `policy`. A failure is returned, not raised.
 
-    For hrefs without an item; those of items are retried by `engine.asset_transfer`.
+    This is for hrefs without an item; `engine.asset_transfer` retries those of items.
 
     Raises:
         CredentialsError: Credentials are refused, or cannot be obtained.

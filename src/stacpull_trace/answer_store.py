@@ -1,7 +1,7 @@
-"""The responses of the service, stored in a file beside OUT or in memory, so that none is requested twice.
+"""Stores the responses of the service in a file beside OUT or in memory, so that none is requested twice.
 
-The file survives a kill at any moment. A key has everything that an answer depends on (day, area, tile and
-the time when the tile was made).
+The file survives a kill at any moment. A key contains everything that an answer depends on: day, area, tile
+and the creation time of the tile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Kept = tuple[Json, bool]
 
 
 class AnswerStore(Protocol):
-    """Answers by key."""
+    """Stores answers by key."""
 
     async def get(self, key: str) -> Kept | None:
         """Return the answer and whether it is complete; None if there is none."""
@@ -42,7 +42,7 @@ class AnswerStore(Protocol):
 
 
 class MemoryAnswers:
-    """Answers of this run only."""
+    """Keeps the answers of one run in memory."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Kept] = {}
@@ -65,7 +65,7 @@ class MemoryAnswers:
 
 
 class FileAnswers:
-    """Answers in a file of results. It is written in a thread, one transaction per call."""
+    """Keeps answers in a file of results. Each call writes one transaction, in a thread."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
@@ -89,7 +89,7 @@ class FileAnswers:
             return await asyncio.to_thread(self._read, list(keys))
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Store an answer; it replaces one of the same key. One that JSON cannot represent is not stored.
+        """Store an answer; it replaces one of the same key. Answers that JSON cannot represent are skipped.
 
         Raises:
             DestinationError: The file cannot be written.
@@ -97,7 +97,7 @@ class FileAnswers:
         await self.put_all({key: (answer, whole)})
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Store answers, all or none of them. One that JSON cannot represent is requested again.
+        """Store answers, all or none of them. Answers that JSON cannot represent are skipped.
 
         Raises:
             DestinationError: The file cannot be written.
@@ -115,7 +115,7 @@ class FileAnswers:
 
 
 def _encoded(answer: Json) -> bytes | None:
-    """Return an answer as JSON; None if JSON cannot represent it (a lone surrogate in a file)."""
+    """Return an answer as JSON; None if JSON cannot represent it, for example a lone surrogate."""
     try:
         return orjson.dumps(answer)
     except orjson.JSONEncodeError:
@@ -123,7 +123,7 @@ def _encoded(answer: Json) -> bytes | None:
 
 
 def tile_to_json(tile: ByocTile) -> Json:
-    """Return a tile as JSON."""
+    """Return a tile as JSON, which `tile_from_json` reads."""
     return {
         "id": tile.id,
         "path": tile.path,
@@ -137,7 +137,7 @@ def tile_to_json(tile: ByocTile) -> Json:
 
 
 def tile_from_json(stored: Json) -> ByocTile:
-    """Return what `tile_to_json` wrote."""
+    """Return the tile that `tile_to_json` wrote."""
     return ByocTile(
         id=stored["id"],
         path=stored["path"],

@@ -1,7 +1,8 @@
-"""From the tiles of a period to the statistics requests, and their cost. Pure.
+"""Plan the statistics requests for the tiles of a period, and estimate their cost. Pure.
 
-One request asks a window of the grid over a stretch of days on which it is read from the same part of the
-area: a year of one tile is one request. Days in between may be without that part, but not show another one.
+One request covers one window of the grid and a range of days on which the same part of the area is read: a
+year of one tile is one request. The range may include days without that part, but no day on which another
+part overlaps it.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Ask:
     days: Days
     window: PixelWindow
     mask: BaseGeometry | None
-    """The part of the window that is meant, in degrees; None for all of it."""
+    """The requested part of the window, in degrees; None for all of it."""
     tiles: Mapping[date, str]
-    """The expected tile of each day; other days of the period are empty."""
+    """The expected tile of each day; the other days have no data."""
 
     @property
     def geometry(self) -> Json | None:
@@ -46,23 +47,23 @@ class Ask:
         return None if self.mask is None else dict(mapping(self.mask))
 
     def on(self, some: Sequence[date]) -> Ask:
-        """Return the same for a part of its days, in order."""
+        """Return the same request for some of its days, in order."""
         return replace(self, days=Days(some[0], some[-1]), tiles={day: self.tiles[day] for day in some})
 
     def halves(self) -> tuple[Ask, Ask]:
-        """Return the same for the earlier and for the later half of its days; it has two or more."""
+        """Return one request for the earlier and one for the later half of its days (at least two)."""
         days = sorted(self.tiles)
         middle = len(days) // 2
         return self.on(days[:middle]), self.on(days[middle:])
 
     def lacking(self, known: Container[date]) -> Iterator[Ask]:
-        """Yield the same for the days that are not known, each stretch between known ones by itself."""
-        for lacks, some in groupby(sorted(self.tiles), key=lambda day: day not in known):
-            if lacks:
+        """Yield a request for each consecutive range of days that are not in `known`."""
+        for is_missing, some in groupby(sorted(self.tiles), key=lambda day: day not in known):
+            if is_missing:
                 yield self.on(list(some))
 
     def keys(self, created: Mapping[str, str]) -> dict[date, str]:
-        """Return for each day a key that only the same pixels have: day, area, tile and when it was made.
+        """Return a key for each day. Two keys are equal if day, area, tile and its creation time are.
 
         Args:
             created: By tile id, a text that changes with the tile.
@@ -89,9 +90,9 @@ def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]])
     """Yield the requests for a period: each day's pieces exactly once.
 
     Args:
-        area: With the grid that all requests lie on.
+        area: The area, with the grid of all requests.
         period: The period; days outside of it are skipped.
-        pieces: By day, as `pieces_by_day` gives them.
+        pieces: By day, from `pieces_by_day`.
     """
     for year in period.years():
         known = {day: pieces[day] for day in sorted(pieces) if day in year}
@@ -100,12 +101,12 @@ def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]])
 
 
 def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
-    """Yield requests for the area as one grid, whatever tiles there are (`--method median`).
+    """Yield requests for the whole area, independent of its tiles (`--method median`).
 
     Args:
-        area: With the grid.
+        area: The area, with its grid.
         period: The period; days outside of it are skipped.
-        tiles: By day, the ids of all its tiles in one word.
+        tiles: By day, the ids of all its tiles, joined.
     """
     known = sorted(day for day in tiles if day in period)
     for year in period.years():
@@ -117,14 +118,14 @@ def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -
 
 @dataclass(slots=True)
 class _Run:
-    """Days on which one part of the area is read from one tile each."""
+    """Days on which one part of the area is read, from one tile per day."""
 
     piece: Piece
     tiles: dict[date, str]
 
 
 def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_Run]:
-    """Join days with the same piece, as long as no day between them shows another one there."""
+    """Join days with the same piece, unless another piece overlaps it on a day between them."""
     runs: list[_Run] = []
     open_runs: dict[bytes, _Run] = {}
     for day, todays in pieces.items():
@@ -169,14 +170,14 @@ def _windows(area: TracedArea, run: _Run) -> Iterator[Ask]:
 
 
 def _polygons(geometry: BaseGeometry) -> BaseGeometry:
-    """Return the polygons of a geometry: lines and points hold no pixel."""
+    """Return the polygons of a geometry, without lines and points, which contain no pixel."""
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"])
 
 
 def processing_units(ask: Ask, bands: int) -> float:
-    """Estimate what a request costs in processing units, days without a tile being free.
+    """Estimate the cost of a request in processing units. Days without a tile are free.
 
-    Sentinel Hub's rule for a day: (width · height / 512²) · (bands / 3), at least 0.01.
+    Sentinel Hub's rule for one day: (width · height / 512²) · (bands / 3), at least 0.01.
     """
     one = ask.window.width * ask.window.height / _TILE_PIXELS * bands / _TILE_BANDS
     return len(ask.tiles) * max(one, LEAST_UNITS)

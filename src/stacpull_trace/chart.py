@@ -1,10 +1,10 @@
 """The chart of a trace: the index at its acquisition times, the clear part of the area, the times of day.
 
-Three panels share one axis, which is the period that was asked for. Top: the mean of each day at the time of
-its main scene, with the standard deviation over the area as a band. The smaller the clear part of the area,
-the paler the day; days whose main scene is not known are hollow; days without a mean are marked at the foot.
-Middle: the clear part of the area as a bar, divided by scene, largest first. Bottom: the time of day of each
-scene; the size of a dot is the scene's share of the day's valid pixels.
+Three panels share one axis, which spans the requested period. Top: the mean of each day at the time of its
+main scene, with the standard deviation over the area as a band. Days with a small clear part are pale; days
+whose main scene is not known are hollow; days without a mean are marked at the bottom. Middle: the clear part
+of the area as a bar, divided by scene, largest first. Bottom: the time of day of each scene; the size of a
+dot is the scene's share of the day's valid pixels.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LEGEND_COLUMNS: Final = 4
 _WIDEST_BAR: Final = 0.8
 _ROOM_FOR_TIMES: Final = 0.2
 _LEAST_HOURS: Final = 0.5
-"""Height of the panel of times: labels are to the minute."""
+"""Smallest height of the panel of times; its labels have minutes."""
 _PALEST: Final = 0.25
 _PALE_BELOW: Final = 0.5
 """Days with a smaller clear part of the area than this are pale."""
@@ -63,7 +63,7 @@ def chart_bytes(report: TraceReport, kind: ChartFormat) -> bytes:
         kind: The format: PNG (1920 by 1520 pixels), SVG or PDF.
 
     Returns:
-        The file's content. It depends on the report only: it holds no time of writing.
+        The file's content. It depends only on the report and contains no time of creation.
     """
     import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow to load
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
@@ -96,7 +96,7 @@ def _period(report: TraceReport) -> Days:
 
 
 def _place(day: TraceDay) -> datetime:
-    """Return where a day is on the axis: its acquisition time, or noon where that is not known."""
+    """Return the position of a day on the axis: its acquisition time, or noon if that is not known."""
     return day.acquired or day.weighted or datetime.combine(day.date, time.min, tzinfo=UTC) + _NOON
 
 
@@ -157,7 +157,7 @@ def _mark_means(axes: Any, days: Sequence[TraceDay], size: float) -> None:
                 edgecolor=[_tint(edge, day) for day in some],
                 label=label,
             )
-    if pale:  # an entry of the legend alone
+    if pale:  # only an entry in the legend
         axes.scatter([], [], s=size, color=_LINE, alpha=_PALEST, label=_PALE)
 
 
@@ -175,7 +175,7 @@ def _write_times(axes: Any, days: Sequence[TraceDay]) -> None:
 
 
 def _mark_days_without_mean(axes: Any, days: Sequence[TraceDay]) -> None:
-    """Mark at the foot of the panel the days that have no mean."""
+    """Mark the days without a mean at the bottom of the panel."""
     for failed, marker, color, label in (
         (False, "|", _FAINT, _EMPTY),
         (True, "x", _WARNING, _FAILED),
@@ -210,7 +210,7 @@ def bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]
     """Yield the parts of all days' bars from the bottom up: scenes by size, then pixels without a scene.
 
     Yields:
-        A row whose `share` is of the day's valid pixels, its label in the legend, and its colour.
+        A row, its label in the legend, and its colour. Its `share` is of the day's valid pixels.
     """
     for rows in _valid_rows_by_day(scenes):
         some = sorted(rows, key=lambda row: (row.kind is not OriginKind.SCENE, -row.pixels, row.name))
@@ -267,7 +267,7 @@ def _thickness(period: Days) -> float:
 
 
 def _bar_width(period: Days) -> float:
-    """Return the width of a bar in days: narrow in a short period, wide enough to be seen in a long one."""
+    """Return the width of a bar in days: narrow in a short period, wide enough to see in a long one."""
     return min(max(_WIDEST_BAR, len(period) / 320), 2.0) if len(period) > 1 else _WIDEST_BAR / 4
 
 

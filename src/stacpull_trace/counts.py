@@ -1,7 +1,7 @@
-"""From a reply's statistics to counts: pixels per scene index, and the index of the image over them. Pure.
+"""Convert the statistics of a reply to counts: pixels per scene index, and the image index over them. Pure.
 
-The counts of one request for one day are a `Count`. Counts of a tile's windows, and of a day's tiles, add up:
-numbers of pixels by addition, means and deviations weighted by the pixels they were taken over.
+A `Count` has the counts of one request for one day. The counts of a tile's windows, and of a day's tiles, can
+be merged: numbers of pixels are added, means and deviations are weighted by their pixels.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Count:
 
     @property
     def agrees(self) -> bool:
-        """Whether the histogram holds as many pixels as are valid."""
+        """True if the histogram holds exactly the valid pixels."""
         return self.counted == self.valid
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return a JSON object, which `from_json` reads."""
         v = self.value
         return {
             "samples": self.samples,
@@ -75,7 +75,7 @@ class Count:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Count:
-        """Return what `to_json` wrote."""
+        """Return the counts that `to_json` wrote."""
         return cls(
             **{
                 **stored,
@@ -90,7 +90,7 @@ EMPTY = Count()
 
 
 def count_of(found: IntervalStatistics) -> Count:
-    """Return the counts of an interval. It never raises: what is missing is in the count's `error`."""
+    """Return the counts of an interval. It never raises; `error` says what is missing."""
     if found.error is not None:
         more = f": {found.error.message}" if found.error.message else ""
         return Count(error=f"the service answers {found.error.kind}{more}")
@@ -105,7 +105,7 @@ def count_of(found: IntervalStatistics) -> Count:
 
 
 def _band(found: IntervalStatistics, output: str) -> BandStatistics | None:
-    """Return the first band of an output: each has one."""
+    """Return the only band of an output."""
     return next(iter(found.outputs.get(output, {}).values()), None)
 
 
@@ -121,7 +121,7 @@ def _median(band: BandStatistics) -> float | None:
 
 
 def merged(counts: Iterable[Count]) -> Count:
-    """Return the sum of counts of different pixels. An error stays: the sum is not whole."""
+    """Return the sum of counts of different pixels. If one has an error, the sum has it too."""
     some = list(counts)
     scenes: Counter[int] = Counter()
     for count in some:
@@ -139,9 +139,9 @@ def merged(counts: Iterable[Count]) -> Count:
 
 
 def sum_of(summaries: Sequence[Summary]) -> Summary:
-    """Return the statistics over all pixels of these (Chan et al. 1983: parallel variance, population's)."""
+    """Return the statistics over all pixels of these (Chan et al. 1983: parallel population variance)."""
     some = [s for s in summaries if s.pixels and s.mean is not None]
-    if len(some) < 2:  # noqa: PLR2004 - one is its own sum, to the last digit
+    if len(some) < 2:  # noqa: PLR2004 - the sum of one is exactly that one
         return some[0] if some else Summary()
     pixels = sum(s.pixels for s in some)
     mean = math.fsum(s.pixels * (s.mean or 0.0) for s in some) / pixels

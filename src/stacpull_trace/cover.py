@@ -1,11 +1,11 @@
-"""The division of the area over the tiles of one day.
+"""Divide the area over the tiles of one day.
 
-The service lays tiles over each other, the most recent on top (on a tie, the one made later). So the area
-goes, tile by tile in that order, to the tiles whose cover (the part that has data) holds it. What no cover
-holds goes to the tiles in whose rectangle it is: covers are drawn roughly, and pixels beyond their line
-still count. Where rectangles do not overlap, as in the grid of one UTM zone, a tile's part never changes.
+The service draws tiles over each other, with the most recent on top (on a tie, the one created later). In
+that order, each tile gets the part of the area that its cover (the part with data) contains. Parts that are
+in no cover go to the tiles whose rectangle contains them: covers are approximate, and pixels beyond their
+outline still count. If rectangles do not overlap, as in the grid of one UTM zone, a tile's part is constant.
 
-All geometry is in degrees; `stacpull_trace.traced_area` says how parts become pixels.
+All geometry is in degrees; `stacpull_trace.traced_area` converts parts to pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stacpull_trace.utm_projection import is_utm, to_degrees
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _THINNEST: Final = 1e-3
-"""Of a pixel's side: parts thinner than twice this are where two lines that should be one differ."""
+"""In pixels: parts thinner than twice this are artefacts of two lines that should coincide."""
 _DEGREES: Final = 4326
 
 
@@ -53,13 +53,13 @@ class Piece:
     tile: str
     outline: BaseGeometry
     whole: bool
-    """True if it is all of the area."""
+    """True if it is the whole area."""
 
 
 def tile_of(found: CatalogTile, details: ByocTile | None, area: TracedArea) -> Tile:
-    """Return a tile with its footprint: the cover if there are details, else that of the catalog.
+    """Return a tile with its footprint: the cover if there are details, otherwise that of the catalog.
 
-    Where neither can be understood the tile is taken to hold the whole area.
+    If neither can be read, the tile counts as covering the whole area.
     """
     rough = _outline(found.footprint) or area.outline
     rectangle = (details and _outline(details.tile_geometry)) or rough
@@ -80,10 +80,10 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
 
 
 def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
-    """Divide the area over the tiles of one day: no two pieces overlap; what no tile holds is left out.
+    """Divide the area over the tiles of one day. Pieces do not overlap; parts without a tile are left out.
 
     Returns:
-        The pieces from the most recent tile down; a tile that is hidden by others has none.
+        The pieces, the most recent tile first; a tile that is hidden by others has none.
     """
     ranked = sorted(tiles, key=_rank, reverse=True)
     thin = _THINNEST * min(area.grid.pixel)
@@ -100,7 +100,7 @@ def _overlap(one: BaseGeometry, other: BaseGeometry, thin: float) -> bool:
 
 
 def _contest(outline: BaseGeometry, tiles: Sequence[Tile], thin: float) -> list[BaseGeometry]:
-    """Return what each of these tiles, the first on top, shows of the outline: by covers, then rectangles."""
+    """Return the part of the outline that each tile shows: by covers, then by rectangles."""
     parts: list[list[BaseGeometry]] = [[] for _ in tiles]
     rest = outline
     for footprints in ([tile.cover for tile in tiles], [tile.rectangle for tile in tiles]):
@@ -115,7 +115,7 @@ def _rank(tile: Tile) -> tuple[datetime, datetime, str]:
 def _deal(
     rest: BaseGeometry, outlines: Sequence[BaseGeometry], parts: list[list[BaseGeometry]]
 ) -> BaseGeometry:
-    """Assign to each outline in turn its part of `rest`; return what is left."""
+    """Assign its part of `rest` to each outline in turn; return the remainder."""
     for outline, mine in zip(outlines, parts, strict=True):
         if rest.is_empty:
             break
@@ -127,7 +127,7 @@ def _deal(
 
 
 def _without_slivers(geometry: BaseGeometry, thinnest: float) -> BaseGeometry:
-    """Return the polygons of a geometry that are more than a line."""
+    """Return the polygons of a geometry that are not as thin as a line."""
     polygons = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
     return shapely.union_all([part for part in polygons if not part.buffer(-thinnest).is_empty])
 

@@ -1,6 +1,6 @@
 """Statistics by day: each day is requested once and stored; requests that are too large are halved.
 
-The key of a day is its area, its tile and the time when the tile was made, independent of the request. So a
+The key of a day depends on its area, its tile and the creation time of the tile, but not on the request. So a
 longer period, or the next run after a stop or a failure, requests only the missing days.
 """
 
@@ -22,8 +22,8 @@ from stacpull_trace.question import TraceQuestion
 _TOO_MUCH: Final = frozenset({FailureKind.STALLED, FailureKind.SERVER, FailureKind.OVERLONG})
 """Failures that a shorter period may avoid."""
 _MOST_FAILURES: Final = 16
-"""Consecutive failed requests after which the service counts as unavailable. Halving a year down to the
-first of its days takes nine; the next one then shows whether it was that day.
+"""Consecutive failed requests after which the service counts as unavailable. Halving a year down to its
+first day takes nine; the next request then shows whether only that day fails.
 """
 
 
@@ -47,9 +47,9 @@ class DayCounts:
 
     Args:
         service: The service.
-        question: What to compute.
-        answers: Where days are stored.
-        made: By tile id, a text that changes with the tile.
+        question: The index to compute, and the area.
+        answers: Stores the days.
+        created: By tile id, a text that changes with the tile.
         stopped: Called before each request; True ends the requests.
     """
 
@@ -58,7 +58,7 @@ class DayCounts:
         service: Counting,
         question: TraceQuestion,
         answers: AnswerStore,
-        made: Mapping[str, str],
+        created: Mapping[str, str],
         stopped: Callable[[], bool],
     ) -> None:
         self.asked = 0
@@ -66,17 +66,17 @@ class DayCounts:
         self._service = service
         self._question = question
         self._answers = answers
-        self._made = made
+        self._created = created
         self._stopped = stopped
 
     async def of(self, ask: Ask) -> dict[date, Count]:
-        """Return the counts of the days of `ask` with a tile or valid pixels; after a stop, of some days.
+        """Return the counts of the days of `ask` with a tile or valid pixels; after a stop, only of some.
 
         Raises:
             CredentialsError, SourceError, UsageError: Errors of the service.
             DestinationError: Answers cannot be stored.
         """
-        keys = ask.keys(self._made)
+        keys = ask.keys(self._created)
         kept = await self._answers.get_all(keys.values())
         before = {day: Count.from_json(kept[key][0]) for day, key in keys.items() if key in kept}
         counts = {day: count for day, count in before.items() if count.error is None}
@@ -90,22 +90,22 @@ class DayCounts:
         waiting, failures = [ask], 0
         while waiting and not self._stopped():
             one = waiting.pop()
-            said = await self._once(one)
-            if not isinstance(said, _Refused):
+            result = await self._once(one)
+            if not isinstance(result, _Refused):
                 failures = 0
-                counts |= said
-                await self._keep(said, keys)
-                repeated = _by_themselves(one, said) - again
+                counts |= result
+                await self._keep(result, keys)
+                repeated = _failed_alone(one, result) - again
                 again |= repeated
                 waiting += [one.on([day]) for day in sorted(repeated, reverse=True)]
                 continue
             failures += 1
             if failures == _MOST_FAILURES:
-                return counts | _failed([one, *waiting], said.reason)
-            if said.divide and len(one.tiles) > 1:
+                return counts | _failed([one, *waiting], result.reason)
+            if result.divide and len(one.tiles) > 1:
                 waiting += reversed(one.halves())
             else:
-                counts |= _failed([one], said.reason)
+                counts |= _failed([one], result.reason)
         return counts
 
     async def _once(self, ask: Ask) -> dict[date, Count] | _Refused:
@@ -119,9 +119,9 @@ class DayCounts:
         if reply.error is not None:
             reason = f"the service answers {reply.error.kind} {reply.error.message}".strip()
             return _Refused(reason, divide=True)
-        said = {found.interval.start.date(): count_of(found) for found in reply.intervals}
-        expected = {day: said.get(day, EMPTY) for day in ask.tiles}
-        return expected | {day: count for day, count in said.items() if count.counted}
+        received = {found.interval.start.date(): count_of(found) for found in reply.intervals}
+        expected = {day: received.get(day, EMPTY) for day in ask.tiles}
+        return expected | {day: count for day, count in received.items() if count.counted}
 
     async def _keep(self, counts: Mapping[date, Count], keys: Mapping[date, str]) -> None:
         await self._answers.put_all(
@@ -137,7 +137,7 @@ def _failed(some: Iterable[Ask], reason: str) -> dict[date, Count]:
     return {day: Count(error=reason) for ask in some for day in ask.tiles}
 
 
-def _by_themselves(ask: Ask, counts: Mapping[date, Count]) -> set[date]:
-    """Return the days that failed while others did not. If all of several failed, the service failed."""
+def _failed_alone(ask: Ask, counts: Mapping[date, Count]) -> set[date]:
+    """Return the days that failed although other days did not; if all of several failed, none."""
     failed = {day for day in ask.tiles if counts[day].error is not None}
     return set() if len(failed) == len(ask.tiles) > 1 else failed

@@ -1,7 +1,7 @@
 """Make the rows of a trace from counts and scene maps: one row per scene, one row per day. Pure.
 
-Scene indices are looked up in the header of their own tile, because they have a meaning only there. The mode
-is taken over all tiles, by scene, because a scene can appear in several tiles.
+Scene indices are looked up in the header of their own tile, because they are valid only there. The mode is
+computed per scene over all tiles, because a scene can appear in several tiles.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from stacpull_trace.report import DayState, ScenePixels, TraceDay
 from stacpull_trace.scene_map import OriginKind, PixelOrigin, SceneMap
 
 _NAMED: Final = (OriginKind.SCENE, OriginKind.FOREIGN)
-"""Kinds of pixels whose header names what they were taken from."""
+"""Kinds of pixels whose origin the header names."""
 _NO_TILE: Final = "the catalog has no tile for these pixels"
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class TileDay:
-    """What is known of one tile on one day."""
+    """The counts and scenes of one tile on one day."""
 
     day: date
     tile: str
@@ -36,11 +36,7 @@ class TileDay:
 
 
 def scene_rows(tiles: Sequence[TileDay]) -> list[ScenePixels]:
-    """Return the rows of one day's tiles: most pixels first in each tile, masked pixels last.
-
-    Args:
-        tiles: Those of one day.
-    """
+    """Return the rows of one day's tiles: in each tile, most pixels first and masked pixels last."""
     valid = sum(tile.count.counted for tile in tiles)
     return [row for tile in tiles for row in _tile_rows(tile, valid)]
 
@@ -93,7 +89,7 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], ar
         day: The UTC day.
         tiles: The tiles of the day.
         rows: The rows of these tiles, from `scene_rows`.
-        area_pixels: Number of pixels in the area, each counted once however many tiles hold it.
+        area_pixels: Number of pixels in the area, each counted once even if several tiles contain it.
     """
     count = merged(tile.count for tile in tiles)
     origins = by_origin(row for row in rows if row.kind is not OriginKind.MASKED)
@@ -134,7 +130,7 @@ def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
     """Join the rows of each scene over all tiles of a day.
 
     A joined row has the tile, index and solar angles of the row with the most pixels (on a tie, the first
-    tile by id). Pixels without a named scene are not joined: an index has a meaning in its own tile only.
+    tile by id). Pixels without a named scene are not joined, because an index is valid only in its own tile.
 
     Args:
         rows: The unmasked rows of one day; each has a share.
@@ -154,7 +150,7 @@ def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
 
 
 def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
-    """Most pixels first; on a tie the earlier scene, scenes before other origins, then by name and tile."""
+    """Return the sort key of the mode: most pixels; on a tie, the earlier scene, then other origins."""
     return -row.pixels, row.acquired or _LATEST, row.name, row.tile
 
 

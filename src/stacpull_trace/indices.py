@@ -1,7 +1,7 @@
-"""The evalscripts: what the service computes of each pixel.
+"""The evalscripts, which define what the service computes for each pixel.
 
-Three outputs: `default`, the index as FLOAT32; `scenes`, the value of the scene mask as INT16; `dataMask`, 1
-where there are data and the cloud mask says clear. Bands hold surface reflectance times 10,000.
+They have three outputs: `default`, the index as FLOAT32; `scenes`, the value of the scene mask as INT16; and
+`dataMask`, 1 where there are data and the cloud mask is clear. Bands hold surface reflectance times 10,000.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from stacpull.errors import UsageError
 DEFAULT, SCENES = "default", "scenes"
 """Output ids."""
 EDGES: Final = tuple(range(602))
-"""Edges of the histogram of scenes, 0 to 601: a bin for each value to 600, the last one closed at 601.
+"""Edges of the histogram of scenes, 0 to 601: one bin for each value up to 600; the last one includes 601.
 
-Whole numbers: the service takes no others for an output of whole numbers.
+They are integers, because the service accepts no others for an integer output.
 """
 
 _TEMPLATE: Final = """//VERSION=3
@@ -57,18 +57,18 @@ _WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What is computed of each pixel."""
+    """An index and the evalscript that computes it."""
 
     name: str
     evalscript: str
     bands: int
     """Input bands that the service counts: all but `dataMask`."""
     formula: str
-    """Formula and source, for people."""
+    """Formula and its source, for display."""
 
     @property
     def digest(self) -> str:
-        """A name of the evalscript's text."""
+        """A digest of the evalscript."""
         return hashlib.sha256(self.evalscript.encode()).hexdigest()[:16]
 
 
@@ -140,9 +140,9 @@ def index_of_script(text: str, name: str) -> Index:
     """Return the index that an evalscript computes.
 
     Args:
-        text: The script: its outputs must hold `default`, `scenes` (the scene mask, wide enough a type) and
-            `dataMask`.
-        name: What to call it.
+        text: The script. Its outputs must include `default`, `scenes` (the scene mask, in a type that holds
+            600) and `dataMask`.
+        name: The name of the index.
 
     Raises:
         UsageError: An output is missing, or `scenes` would be cut to 8 bits.

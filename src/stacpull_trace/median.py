@@ -1,7 +1,7 @@
-"""`--method median`: trace days as Planet's notebook on scene traceability does, to compare with. Pure.
+"""`--method median`: trace days as Planet's notebook on scene traceability does, for comparison. Pure.
 
 The notebook takes each day's median scene index over the whole area and looks it up in the header of the
-day's first tile. A median of indices can belong to a scene which gave few pixels, or none. The series has
+day's first tile. A median of indices can belong to a scene with few pixels, or with none. The series has
 every day with a tile; the notebook's own table has only the days for which the median's scene is known.
 """
 
@@ -16,17 +16,17 @@ from stacpull_trace.scene_map import OriginKind, PixelOrigin
 
 
 def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> tuple[TraceDay, ...]:
-    """Return a row for each day, by date.
+    """Return one row per day, by date.
 
     Args:
-        days: By day its first tile, with the statistics of the whole area.
+        days: For each day its first tile, with the statistics of the whole area.
         area_pixels: Number of pixels in the area.
     """
     return tuple(_row(days[day][0], area_pixels) for day in sorted(days))
 
 
 def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tuple[str, ...]]:
-    """Return the notebook's table, and a sentence for each day that it does not have.
+    """Return the notebook's table, and a message for each day that is not in it.
 
     Args:
         series: The rows of `median_series`.

@@ -1,7 +1,7 @@
 """The period of a trace in whole UTC days, and its division into years.
 
-The service computes one figure per day, counted from the start of a request, and drops a last day that is
-cut. Requests therefore begin and end at midnight UTC. Long periods are requested year by year.
+The service computes one figure per day, counted from the start of a request, and drops an incomplete last
+day. Requests therefore begin and end at midnight UTC. Long periods are requested year by year.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Days:
 
     @property
     def interval(self) -> TimeRange:
-        """From midnight to midnight, without the end."""
+        """The range from midnight to midnight, without its end."""
         return TimeRange(midnight(self.first), midnight(self.last + _DAY))
 
     def years(self) -> Iterator[Days]:
-        """Divide it at the turns of the years."""
+        """Yield the part of each calendar year."""
         for year in range(self.first.year, self.last.year + 1):
             yield Days(max(self.first, date(year, 1, 1)), min(self.last, date(year, 12, 31)))
 
@@ -53,7 +53,7 @@ def midnight(day: date) -> datetime:
 
 
 def days_between(start: datetime | None, end: datetime | None) -> Days:
-    """Return the UTC days that an interval touches; midnight at its end touches no further day.
+    """Return the UTC days that an interval touches. An end at midnight does not touch the day it begins.
 
     Raises:
         UsageError: The interval is open, or out of range.

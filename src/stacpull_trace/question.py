@@ -23,12 +23,12 @@ from stacpull_trace.traced_area import TracedArea
 Method = Literal["mode", "median"]
 _MEDIAN = 50.0
 _FORMAT = 2
-"""Version of the stored answers and their keys. Increase it when they change."""
+"""Version of the stored answers and their keys. Increase it when their format changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceQuestion:
-    """The question of a trace: collection, area, period, and what to compute for each pixel."""
+    """The checked arguments of a trace: collection, area, period, and the index to compute."""
 
     collection: str
     """Without `byoc-`."""
@@ -41,11 +41,11 @@ class TraceQuestion:
     base_url: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON, the evalscript by its digest."""
+        """Return a JSON object, with a digest in place of the evalscript."""
         return {**self.identity(), "period": str(self.period), "index": self.index.name}
 
     def identity(self) -> dict[str, Any]:
-        """Return what stored results depend on, without the period: the key of each result has its day."""
+        """Return everything that stored results depend on, except the period: each key contains its day."""
         grid = self.area.grid
         return {
             "format": _FORMAT,
@@ -88,14 +88,14 @@ def question(
     method: Method,
     base_url: str,
 ) -> TraceQuestion:
-    """Return a question, checked as a whole.
+    """Check the arguments together and return the question.
 
     Raises:
         UsageError: There is no collection, or a median needs more pixels than one request can have.
     """
     bare = collection.strip().removeprefix("byoc-")
     if not bare or "/" in bare:
-        raise UsageError(f"COLLECTION is the id of a collection of your own, not {collection!r}.")
+        raise UsageError(f"COLLECTION must be the id of your own collection, not {collection!r}.")
     grid = area.grid
     if method == "median" and max(grid.width, grid.height) > MOST_PIXELS:
         raise UsageError(

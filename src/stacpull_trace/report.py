@@ -1,6 +1,6 @@
 """The results of a trace: one row per day, one row per scene, and a report of the run. Frozen values.
 
-Times are aware, in UTC; shares are of the day's valid pixels, 0 to 1.
+Times are timezone-aware (UTC). Shares are of the day's valid pixels, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class DayState(enum.StrEnum):
     """The quality of a day: the first state that applies."""
 
     FAILED = "failed"  # part of its statistics, or the scenes of a tile, are missing
-    EMPTY = "empty"  # no valid pixel: cloud, or nothing there
-    MISMATCH = "mismatch"  # the histogram does not hold as many pixels as are valid
+    EMPTY = "empty"  # no valid pixel: cloud, or no data
+    MISMATCH = "mismatch"  # the histogram does not hold exactly the valid pixels
     UNMAPPED = "unmapped"  # no scene is known for more than half of the valid pixels
     OK = "ok"
 
@@ -31,13 +31,13 @@ class ScenePixels:
     date: date
     tile: str
     index: int | None
-    """Value of the scene mask; None for pixels that have none."""
+    """Value of the scene mask; None for pixels without one."""
     kind: OriginKind
     name: str
     """The scene's id, or a description if there is none."""
     acquired: datetime | None
     precision: float | None
-    """In seconds: the true time is within `acquired` plus or minus this."""
+    """Seconds: the true time is within `acquired` ± `precision`."""
     satellite: str | None
     pixels: int
     share: float | None
@@ -48,7 +48,7 @@ class ScenePixels:
 
 @dataclass(frozen=True, slots=True)
 class TraceDay:
-    """One day: the index over the area, and the scenes that its valid pixels were taken from.
+    """One day: the index over the area, and the scenes of its valid pixels.
 
     The mode is the scene with the most pixels over all tiles (on a tie, the earlier one). With `--method
     median`, the mode's fields describe the scene of the median index instead, and fields that need a
@@ -64,7 +64,7 @@ class TraceDay:
     samples: int
     """Pixels of the area."""
     valid: int
-    """Pixels that are neither clouded nor without data."""
+    """Pixels that are clear and have data."""
     clear_share: float
     """`valid` divided by `samples`."""
     tiles: int
@@ -72,7 +72,7 @@ class TraceDay:
     mode: str | None
     """Name of the most frequent origin: a scene's id, or a description if there is none."""
     mode_tile: str | None
-    """The tile that gave the most of the mode's pixels."""
+    """The tile with the most pixels of the mode."""
     mode_index: int | None
     """The mode's scene index in `mode_tile`."""
     mode_share: float | None
@@ -106,9 +106,9 @@ class MedianRow:
 class TraceEstimate:
     """The requests and cost of a trace (`--dry-run`).
 
-    The number of requests is not an upper limit: failed and divided requests add to it. Usually there are
-    fewer: cloudy days need no header. The catalog has only covers, so some areas look divided but need one
-    request once the rectangles of the tiles are known.
+    The number of requests is not an upper limit, because failed and divided requests add to it. Usually there
+    are fewer, because cloudy days need no header. The catalog has only covers, so an area can look divided
+    although it needs only one request.
     """
 
     collection: str
@@ -161,20 +161,20 @@ class TraceReport:
     table: tuple[MedianRow, ...] = ()
     """With `--method median` only."""
     notes: tuple[str, ...] = ()
-    """Messages for the user: unreadable lines of headers, days that were dropped."""
+    """Messages for the user: unreadable lines of headers, days that are not in the table."""
     files: tuple[str, ...] = ()
-    """The files that were written."""
+    """The files written."""
     question: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 some day failed, 130 interrupted."""
+        """0: all done; 1: some days failed; 130: interrupted."""
         if self.state == "interrupted":
             return 130
         return 1 if self.days_failed else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints: all but the rows of scenes."""
+        """Return the object that `--json` prints: everything except the rows of scenes."""
         plain = {
             f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("days", "scenes", "table")
         }

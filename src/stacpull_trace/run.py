@@ -1,9 +1,10 @@
-"""One run of a trace: catalog, tiles, statistics, headers, and the days made of them.
+"""One run of a trace: catalog, tiles, statistics, headers, and the days that result.
 
     search ─▶ tiles ─▶ pieces of the area ─▶ statistics ─▶ headers of the tiles that had pixels ─▶ days
 
 Each stage sends many requests at once. Responses are stored (`answer_store.py`) and never requested again. A
-failure is reported for its days, and the rest continues. Refused credentials and a spent quota stop the run.
+failure is reported for its days, and the other days continue. Refused credentials and an exhausted quota stop
+the run.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from stacpull_trace.scene_map import SceneMap, read_scene_map
 
 _QA_FILE = "analysis_ready_ps_qa"
 _AT_ONCE = 8
-"""Default number of requests at once; the service allows few per client."""
+"""Default number of simultaneous requests; the service allows few per client."""
 
 T = TypeVar("T")
 
 
 class TraceSource(Counting, Protocol):
-    """What a run asks of Sentinel Hub (`stacpull_trace.hub.hub_client.Hub`)."""
+    """The requests of a run to Sentinel Hub (`stacpull_trace.hub.hub_client.Hub`)."""
 
     def search(
         self,
@@ -75,10 +76,10 @@ class TraceRun:
     Args:
         service: The service.
         question: The question.
-        answers: Where responses are stored.
+        answers: Stores the responses.
         on_event: Called for each stage.
         stop: Set it to end gracefully: no more requests are sent, and `stopped` is True.
-        at_once: Requests at once.
+        at_once: The number of simultaneous requests.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class TraceRun:
         return self._stop is not None and self._stop.is_set()
 
     async def tiles(self) -> list[CatalogTile]:
-        """Return the tiles of the period and area, in the catalog's order, each once; after a stop, some.
+        """Return the tiles of the period and area, each once, in the catalog's order; after a stop, some.
 
         Raises:
             CredentialsError, SourceError, UsageError: Errors of the service.
@@ -128,7 +129,7 @@ class TraceRun:
         ):
             if tile.time.date() in asked.period:
                 found.setdefault(tile.id, tile)
-            self._tell("catalog", len(found), None)
+            self._report("catalog", len(found), None)
             if self.stopped:
                 break
         self._found.tiles = len(found)
@@ -144,8 +145,8 @@ class TraceRun:
         details = await self._details(catalog)
         placed = [tile_of(tile, details.get(tile.id), self._question.area) for tile in catalog]
         planned = await asyncio.to_thread(self._planned, placed)
-        made = {tile.id: tile.created.isoformat() if tile.created else "" for tile in placed}
-        counts = await self._statistics(planned, made)
+        created = {tile.id: tile.created.isoformat() if tile.created else "" for tile in placed}
+        counts = await self._statistics(planned, created)
         by_tile = _by_tile(planned, counts)
         wanted = {tile for (_, tile), count in by_tile.items() if tile and count.counted}
         maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
@@ -202,10 +203,12 @@ class TraceRun:
         await self._each("tiles", catalog, ask)
         return details
 
-    async def _statistics(self, planned: Sequence[Ask], made: Mapping[str, str]) -> list[dict[date, Count]]:
+    async def _statistics(
+        self, planned: Sequence[Ask], created: Mapping[str, str]
+    ) -> list[dict[date, Count]]:
         """Return the counts of each request by day."""
         counts: list[dict[date, Count]] = [{} for _ in planned]
-        days = DayCounts(self._service, self._question, self._answers, made, lambda: self.stopped)
+        days = DayCounts(self._service, self._question, self._answers, created, lambda: self.stopped)
 
         async def ask(place: int) -> None:
             try:
@@ -252,12 +255,12 @@ class TraceRun:
         return {name: text for name, text in header.tags.items() if "LAYER_2_VALUE" in name}, None
 
     async def _each(self, stage: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-        """Do `work` for all items concurrently, until done or stopped."""
+        """Call `work` for all items concurrently, until done or stopped."""
         waiting = list(items)
         total = len(waiting)
         queue = iter(waiting)
         done = 0
-        self._tell(stage, done, total)
+        self._report(stage, done, total)
 
         async def worker() -> None:
             nonlocal done
@@ -266,13 +269,13 @@ class TraceRun:
                     return
                 await work(item)
                 done += 1
-                self._tell(stage, done, total)
+                self._report(stage, done, total)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._at_once, total)):
                 group.create_task(worker())
 
-    def _tell(self, stage: str, done: int, total: int | None) -> None:
+    def _report(self, stage: str, done: int, total: int | None) -> None:
         if self._on_event is not None:
             self._on_event(Stage(stage, done, total))
 
@@ -281,16 +284,16 @@ class TraceRun:
 
 
 def _qa_file(tile: ByocTile) -> str | None:
-    """Return the name of a tile's QA file; the usual one where the service does not list files."""
+    """Return the name of a tile's QA file; the usual name if the service does not list files."""
     if not tile.files or _QA_FILE in tile.files:
         return _QA_FILE
     return next((name for name in sorted(tile.files) if "qa" in name.lower().split("_")), None)
 
 
 def _by_tile(planned: Sequence[Ask], counts: Sequence[Mapping[date, Count]]) -> dict[tuple[date, str], Count]:
-    """Return the counts of each tile and day; pixels of a day without a tile are those of the tile ''."""
+    """Return the counts of each tile and day; pixels of a day without a tile are under the tile ''."""
     parts: dict[tuple[date, str], list[Count]] = {}
-    for ask, said in zip(planned, counts, strict=True):
-        for day, count in said.items():
+    for ask, by_day in zip(planned, counts, strict=True):
+        for day, count in by_day.items():
             parts.setdefault((day, ask.tiles.get(day, "")), []).append(count)
     return {key: merged(some) for key, some in parts.items()}

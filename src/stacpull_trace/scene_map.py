@@ -1,14 +1,14 @@
-"""The scenes of a tile: which scene each value of its scene mask stands for, and when it was acquired.
+"""The scenes of a tile: the scene of each value of its scene mask, and its acquisition time.
 
 The header of a tile's QA file has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and
 `SCENE_SOLAR_ELEVATION[…]`, each also with the prefix `PS_`. Their lines are `value[index]`, where a value may
-be the word None. A header may leave out indices that pixels have; these are counted under a name of their
-own. A line that cannot be read is reported in `problems` and does not stop the others.
+be the word None. Pixels can have an index that is not in the header; such an index is counted separately. A
+line that cannot be read is reported in `problems`, and the others are used.
 
-A scene id is `YYYYMMDD_HHMMSS[_part]_satellite`, in UTC, perhaps below its item type (`PSScene/…`) and with a
-product name behind it (Planet, PSScene: item naming). The optional part is hundredths of a second where it
-has two digits, truncated and not rounded; one digit counts scenes within the second. Names that are not
-PlanetScope scenes are kept as names. Reading an id never raises.
+A scene id is `YYYYMMDD_HHMMSS[_part]_satellite`, in UTC. It may have an item type in front (`PSScene/…`) and
+a product name at the end (Planet, PSScene: item naming). If the optional part has two digits, they are
+hundredths of a second, truncated and not rounded; one digit counts scenes within the second. Names that are
+not PlanetScope scenes are kept as names. Reading an id never raises.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Scene:
     id: str
     """Without its item type."""
     acquired: datetime
-    """UTC, aware. Where hundredths are stated, the middle of the hundredth that they cut off at."""
+    """UTC, timezone-aware. If hundredths are stated, the middle of that hundredth."""
     precision: float
-    """Seconds: 0.005 where hundredths are stated, else 1."""
+    """Seconds: 0.005 if hundredths are stated, otherwise 1."""
     satellite: str
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ def read_scene(text: str) -> Scene | NoScene:
     """Read a scene id, with or without its item type.
 
     Args:
-        text: As a header writes it: `PSScene/20240601_183012_07_24b1`.
+        text: The id as in a header: `PSScene/20240601_183012_07_24b1`.
     """
     if text == "None":
         return NoScene(text, "the header names no scene")
@@ -105,11 +105,11 @@ class OriginKind(enum.StrEnum):
     """What is known about the pixels with one index."""
 
     SCENE = "scene"
-    NONE = "none"  # the header says None
+    NONE = "none"  # the header states None
     FOREIGN = "foreign"  # a name that is not a PlanetScope scene
     UNMAPPED = "unmapped"  # the header does not have the index
     NO_HEADER = "no-header"  # the QA file, or its tags, are missing
-    OUTSIDE = "outside"  # a value below 0 or above 601: no index (601 itself counts as 600, `indices.EDGES`)
+    OUTSIDE = "outside"  # below 0 or above 601, not an index (601 itself counts as 600, `indices.EDGES`)
     MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
 
 
@@ -119,7 +119,7 @@ class PixelOrigin:
 
     kind: OriginKind
     name: str
-    """The scene's id, or a few words: `scene index 5 is not in the header`."""
+    """The scene's id, or a short reason: `scene index 5 is not in the header`."""
     scene: Scene | None = None
     solar_azimuth: float | None = None
     """Degrees, clockwise from north."""
@@ -138,7 +138,7 @@ class SceneMap:
     """False if the header has no scene ids at all."""
 
     def origin(self, index: int) -> PixelOrigin:
-        """Return where the pixels of `index` come from."""
+        """Return the origin of the pixels with `index`."""
         if not self.has_ids:
             return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_IDS}")
         found = self.origins.get(index)
@@ -146,7 +146,7 @@ class SceneMap:
 
 
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
-    """Read the scene map from the tags of a QA file; without scene ids it is empty, with a problem."""
+    """Return the scene map in the tags of a QA file; without scene ids it is empty, with a problem."""
     problems: list[str] = []
     has_ids = any(name in tags for name in _spellings(_IDS))
     if not has_ids:
@@ -163,12 +163,12 @@ def _spellings(tag: str) -> tuple[str, str]:
 
 
 def _read(tags: Mapping[str, str], tag: str, problems: list[str]) -> dict[int, str]:
-    """Return the values of a tag by index, of both of its spellings; the first that names an index wins."""
+    """Return the values of both spellings of a tag by index; the first value of an index wins."""
     found: dict[int, str] = {}
     for spelling in _spellings(tag):
         for value, index in _lines(tags.get(spelling, ""), spelling, problems):
             if found.setdefault(index, value) != value:
-                problems.append(f"{spelling} says {value!r} of index {index}, before it was {found[index]!r}")
+                problems.append(f"{spelling} has {value!r} for index {index}, but before {found[index]!r}")
     return found
 
 

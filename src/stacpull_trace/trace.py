@@ -35,7 +35,7 @@ from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometr
 
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
-"""Default number of requests at once: services of this kind allow few per client."""
+"""Default number of simultaneous requests: the service allows few per client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +62,26 @@ async def trace(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> TraceReport:
-    """Trace the scenes behind the pixels of an area, day by day.
+    """Find the scene and the acquisition time of each pixel of an area, day by day.
 
     Args:
         collection: The id of your ARPS collection, with or without `byoc-`.
-        datetime: A date, text as STAC writes it ("2024-06-01/2024-06-30"), or (start, end) of dates. Both
-            ends belong to the period.
-        bbox: West, south, east, north in degrees. Give this or `geometry`.
+        datetime: A date, an interval as in STAC ("2024-06-01/2024-06-30"), or (start, end) of dates. Both
+            ends are included.
+        bbox: West, south, east, north in degrees. Pass either this or `geometry`.
         geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a GeoJSON file,
             or a shapely geometry.
         resolution: Metres per pixel.
-        index: What to compute: a name in `stacpull_trace.indices.INDICES`; ndwi by default.
-        evalscript: The path of an evalscript to compute instead.
+        index: The name of an index in `stacpull_trace.indices.INDICES`; ndwi by default.
+        evalscript: The path of an evalscript that computes another index.
         method: `mode` counts the pixels of every scene; `median` gives the table of the median index.
-        out: The output: a folder, or a file `.csv`, `.parquet` or `.png`. Responses are stored there, so the
-            same call resumes after any stop.
+        out: The output: a folder, or a file `.csv`, `.parquet`, `.ndjson`, `.png`, `.svg` or `.pdf`.
+        Responses
+            are stored beside it, so the same call resumes after any stop.
         base_url: The Sentinel Hub deployment.
-        options: How to transfer.
-        on_event: Called with the stages and with notices.
-        stop: Set it to end gracefully; nothing is written, and the same call resumes.
+        options: Limits, retries and other settings of the transfer.
+        on_event: Called with stages and notices.
+        stop: Set it to end gracefully. Nothing is written, and the same call resumes.
 
     Raises:
         UsageError: An argument is invalid, or the service rejects the evalscript.
@@ -136,8 +137,7 @@ async def trace_estimate(
 ) -> TraceEstimate:
     """Estimate the requests and the cost of `trace` with one search of the catalog.
 
-    Args and Raises:
-        As for `trace`.
+    Arguments and exceptions are those of `trace`.
     """
     asked = await asyncio.to_thread(
         _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
@@ -217,7 +217,7 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 
 @asynccontextmanager
 async def _answers(output: TraceOutput | None, asked: TraceQuestion) -> AsyncIterator[AnswerStore]:
-    """Open the file of answers beside OUT; without OUT they are stored in memory."""
+    """Open the file of answers beside OUT; without OUT, store them in memory."""
     if output is None:
         yield MemoryAnswers()
         return

@@ -46,10 +46,10 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
 def trace_command(session: CommandSession, collection: str, out: Path | None, dry_run: bool) -> int:
     """Trace the scenes behind the pixels of an area, day by day.
 
-    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. For each day
-    it gives the index over the area, the scenes behind its pixels, and when these were acquired. Credentials
-    are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
-    resumes when it is run again.
+    COLLECTION is the id of your Analysis-Ready PlanetScope collection in Sentinel Hub. For each day, the
+    command reports the index over the area, the scenes of its pixels, and their acquisition times.
+    Credentials are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An
+    interrupted command resumes when it is run again.
     """
     from stacpull_trace import trace as tracing
 
@@ -67,7 +67,7 @@ def trace_command(session: CommandSession, collection: str, out: Path | None, dr
 
 
 def _question(session: CommandSession) -> dict[str, Any]:
-    """Return what to trace, as the library takes it."""
+    """Return the arguments of the library function `trace`."""
     if session.selection.datetime is None:
         raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
     return {
@@ -79,7 +79,7 @@ def _question(session: CommandSession) -> dict[str, Any]:
 
 
 def trace_lines(report: TraceReport) -> Iterator[str]:
-    """Yield the lines of a trace: its days as a table, problems, what was written, and the costs."""
+    """Yield the lines of a trace: its days as a table, problems, files written, and the costs."""
     if report.table:
         yield f"{'date':<20}  {report.index:>10}"
         yield from (f"{row.date:%Y-%m-%d %H:%M:%S}   {row.value:>10.6f}" for row in report.table)
@@ -110,7 +110,7 @@ def _day_line(day: TraceDay) -> str:
 
 
 def _time(moment: datetime | None, precision: float | None) -> str:
-    """Write a time of day as precisely as it is known."""
+    """Return a time of day as text, as precise as it is known."""
     if moment is None:
         return "-"
     if precision is None or precision > _HUNDREDTH_SECOND:
@@ -134,7 +134,7 @@ def _counts(report: TraceReport) -> str:
 
 
 def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
-    """Yield the lines of an estimate."""
+    """Yield the lines that `--dry-run` prints."""
     yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {count(estimate.tiles, 'tile')}"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
     yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"

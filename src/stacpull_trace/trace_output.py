@@ -8,8 +8,8 @@ OUT is a folder for all of them, or one file chosen by its suffix.
 | `x.csv`, `x.parquet`, `x.ndjson` | the series: one row per day |
 | `x.png`, `x.svg`, `x.pdf` | the chart |
 
-With `--method median` a folder holds the notebook's table, `median.csv` and `median.parquet`, in place of the
-scenes and the chart. A file gets its name when it is complete, never before.
+With `--method median`, a folder holds the notebook's table, `median.csv` and `median.parquet`, in place of
+the scenes and the chart. A file gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TraceOutput(NamedTuple):
 
 
 def output_at(path: Path, method: Method) -> TraceOutput:
-    """Return the outputs for OUT, after checking that they can be written. No request is sent before.
+    """Check that OUT can be written, before any request is sent, and return the output.
 
     Raises:
         UsageError: The suffix is unknown, a required package is not installed, or OUT exists and was not
@@ -81,11 +81,11 @@ def _check_file(path: Path, method: Method) -> None:
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         known = ", ".join(_SUFFIXES)
-        raise UsageError(f"{path} is neither a folder nor a file of a kind that can be written ({known}).")
+        raise UsageError(f"Cannot write {path}: name a folder, or a file with one of the suffixes {known}.")
     if suffix not in _CHARTS:
         check_table(path)
     elif method == "median":
-        raise UsageError("--method median makes tables and no chart: name a folder, .csv or .parquet.")
+        raise UsageError("--method median makes no chart: name a folder, or a .csv or .parquet file.")
     else:
         _check_installed(path, ("matplotlib", "plot"))
         if not path.parent.is_dir():
@@ -93,7 +93,7 @@ def _check_file(path: Path, method: Method) -> None:
 
 
 def _check_free(output: TraceOutput, method: Method) -> None:
-    """Refuse what would write over files that are not a trace's: only beside its answers they are."""
+    """Refuse to overwrite files that no trace wrote: those without a file of answers beside them."""
     if output.folder and ledger_path(output.path).exists():
         raise UsageError(f"{output.path} is a mirror: name another folder for the trace.")
     if output.answers.exists():
@@ -107,7 +107,7 @@ def _check_free(output: TraceOutput, method: Method) -> None:
 
 
 def _names(method: Method) -> list[str]:
-    """Return the names of what a folder holds, the document of all last."""
+    """Return the names of the files in a folder, `trace.json` last."""
     tables, chart = (
         (["series", "median"], []) if method == "median" else (["series", "scenes"], ["chart.png"])
     )
@@ -125,10 +125,10 @@ def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
 
 
 def write_all(output: TraceOutput, report: TraceReport) -> tuple[str, ...]:
-    """Write what OUT is to hold and return the paths; blocks.
+    """Write all files of OUT and return their paths. Blocks.
 
     Raises:
-        DestinationError: It cannot be written.
+        DestinationError: A file cannot be written.
     """
     return tuple(str(path) for path in _written(output, report))
 
@@ -165,14 +165,14 @@ def _write_rows(path: Path, kind: type[Any], rows: Sequence[Any], index: str) ->
 
 
 def _column(kind: type[Any], name: str, index: str) -> Column:
-    """Return the column of a field; a median's table has those of the notebook: `date` and the index."""
+    """Return the column of a field. The median's table has the notebook's columns: `date` and the index."""
     if kind is MedianRow:
         return Column(name, "time") if name == "date" else Column(index, "real")
     return Column(name, next((found for found, some in _KINDS.items() if name in some), "real"))
 
 
 def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value  # members of an enum are more than text
+    return str(value) if isinstance(value, str) else value  # a member of an enum becomes plain text
 
 
 def _write_bytes(path: Path, data: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""The report of a run, and the estimate from the tiles alone."""
+"""The report of a run, and the estimate from only the tiles."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NOTHING: Final = (
     "Check --datetime, and --bbox (W,S,E,N: longitude comes first)."
 )
 _PAGE: Final = 100
-"""Tiles on a page of the catalog."""
+"""Tiles per page of the catalog."""
 
 
 def trace_report(
     asked: TraceQuestion, found: TraceResult, hub: Hub, seconds: float, stopped: bool
 ) -> TraceReport:
-    """Return the report of a run; a run that was stopped has no days in it. Blocks: it makes the rows."""
+    """Return the report of a run; a stopped run has no days. Blocks: it makes the rows."""
     known = {} if stopped else found.days
     pixels = asked.area.count_pixels()
     scenes: tuple[ScenePixels, ...] = ()
@@ -69,7 +69,7 @@ def trace_report(
 
 
 def estimate_of(asked: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEstimate:
-    """Return the requests and cost of a trace of these tiles. Blocks: it divides the area."""
+    """Estimate the requests and cost of a trace of these tiles. Blocks: it divides the area."""
     tiles = [tile_of(tile, None, asked.area) for tile in catalog]
     days = sorted({tile.day for tile in tiles})
     if asked.method == "median":

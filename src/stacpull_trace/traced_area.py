@@ -1,8 +1,8 @@
 """The area of a trace and its grid of pixels.
 
-All requests of a run use one grid: the box of the area in longitude and latitude, divided into as many pixels
-as the resolution gives. A part of the area is requested as a window of that grid, with a geometry as mask
-where the window holds more than the part. A pixel belongs where its centre is, so parts add up.
+All requests of a run use one grid: the box of the area in longitude and latitude, divided into pixels by the
+resolution. A part of the area is requested as a window of that grid, with a geometry as mask if the window is
+larger than the part. A pixel belongs to the part that contains its centre, so counts of parts can be added.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from stacpull_trace.utm_projection import project, utm_zone
 
 
 def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Size:
-    """Return the pixels of a box of longitudes and latitudes at `resolution` metres a pixel.
+    """Return the size of a box of longitudes and latitudes at `resolution` metres per pixel.
 
-    As `bbox_to_dimensions` of sentinelhub-py 3.12: south-west and north-east corner are projected to the UTM
-    zone of the box's middle, and the rounded differences are the size. A side of less than half a pixel
-    gives 0.
+    As in `bbox_to_dimensions` of sentinelhub-py 3.12, the south-west and north-east corners are projected to
+    the UTM zone of the box's centre, and their differences are rounded to pixels. A side of less than half a
+    pixel gives 0.
 
     Raises:
         UsageError: The resolution is not greater than 0.
@@ -56,7 +56,7 @@ _AREAL: Final = ("Polygon", "MultiPolygon")
 
 
 class PixelWindow(NamedTuple):
-    """A rectangle of a grid: columns from the west, rows from the north, ends not part of it."""
+    """A rectangle of a grid: columns from the west, rows from the north, without the ends."""
 
     left: int
     top: int
@@ -84,7 +84,7 @@ class PixelGrid:
 
     @property
     def whole(self) -> PixelWindow:
-        """All of it."""
+        """The window of the whole grid."""
         return PixelWindow(0, 0, self.width, self.height)
 
     @property
@@ -94,7 +94,7 @@ class PixelGrid:
         return (east - west) / self.width, (north - south) / self.height
 
     def box(self, window: PixelWindow) -> Box:
-        """Return the box of a window; that of the whole is the grid's own, to the last digit."""
+        """Return the box of a window. The box of the whole window is exactly the grid's own."""
         west, south, east, north = self.bbox
         across, down = self.pixel
         return (
@@ -105,7 +105,7 @@ class PixelGrid:
         )
 
     def around(self, bounds: Box) -> PixelWindow:
-        """Return the smallest window that holds the part of `bounds` inside of the grid."""
+        """Return the smallest window that contains the part of `bounds` inside the grid."""
         west, south, east, north = bounds
         across, down = self.pixel
         left = math.floor((west - self.bbox[0]) / across)
@@ -115,7 +115,7 @@ class PixelGrid:
         return PixelWindow(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
 
     def blocks(self, window: PixelWindow, most: int = MOST_PIXELS) -> Iterator[PixelWindow]:
-        """Divide a window into windows of equal size, as near as can be, none with a side above `most`."""
+        """Divide a window into windows of nearly equal size, none with a side above `most` pixels."""
         for top, bottom in _stretches(window.top, window.bottom, most):
             for left, right in _stretches(window.left, window.right, most):
                 yield PixelWindow(left, top, right, bottom)
@@ -134,7 +134,7 @@ class TracedArea:
     outline: BaseGeometry
     grid: PixelGrid
     is_box: bool
-    """True if the outline is the grid's own box: then no mask is needed."""
+    """True if the outline is the grid's own box, so that no mask is needed."""
 
     @property
     def geometry(self) -> Json:
@@ -142,7 +142,7 @@ class TracedArea:
         return dict(mapping(self.outline))
 
     def count_pixels(self) -> int:
-        """Return the number of pixels whose centre is in the outline; takes some 20 µs per row."""
+        """Return the number of pixels whose centre is in the outline. Takes about 20 µs per row."""
         grid = self.grid
         if self.is_box:
             return grid.width * grid.height
@@ -160,7 +160,7 @@ class TracedArea:
 
 
 def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates, Coordinates]:
-    """Return the edges of all rings: x and y of their starts, x and y of their ends."""
+    """Return the edges of all rings: x and y of their starts, then x and y of their ends."""
     rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(outline))]
     starts, ends = np.concatenate([ring[:-1] for ring in rings]), np.concatenate([ring[1:] for ring in rings])
     return starts[:, 0], starts[:, 1], ends[:, 0], ends[:, 1]
@@ -185,11 +185,11 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
 
 
 def area_of_geometry(text: str, resolution: float) -> TracedArea:
-    """Return the area of a GeoJSON geometry, feature or collection of them, in longitude and latitude.
+    """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude.
 
     Args:
-        text: GeoJSON, or the path of a file of it.
-        resolution: Metres a pixel.
+        text: GeoJSON, or the path of a GeoJSON file.
+        resolution: Metres per pixel.
 
     Raises:
         UsageError: It cannot be read or is not a polygon.
@@ -234,7 +234,7 @@ def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _grid(bbox: Box, resolution: float) -> PixelGrid:
     if not (math.isfinite(resolution) and resolution > 0):
-        raise UsageError(f"--resolution must be metres a pixel, above 0, not {resolution:g}.")
+        raise UsageError(f"--resolution must be metres per pixel, above 0, not {resolution:g}.")
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
         raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")

@@ -1,10 +1,10 @@
-"""Universal Transverse Mercator on WGS 84: from degrees to metres and back, and the zone of a place. Pure.
+"""Universal Transverse Mercator on WGS 84: from degrees to metres and back, and the zone of a point. Pure.
 
 The projection is Krüger's series in the third flattening n: C. F. F. Karney, "Transverse Mercator with an
-accuracy of a few nanometers", Journal of Geodesy 85 (2011). One way, for sizes, to n⁶ (equations 7 to 11
-and 35), far better than a millimetre within a zone; the way back, for footprints, to n³ (equations 12 to 17),
-good to a few millimetres in a zone and those beside it. Zones, their exceptions off Norway and around
-Svalbard, and the false origins are those of DMA TM 8358.2 (1989).
+accuracy of a few nanometers", Journal of Geodesy 85 (2011). Forward, for sizes, it goes to n⁶ (equations 7 to
+11 and 35), far better than a millimetre within a zone. Inverse, for footprints, it goes to n³ (equations 12
+to 17), with an error of a few millimetres in a zone and its neighbours. Zones, their exceptions off Norway
+and around Svalbard, and the false origins are those of DMA TM 8358.2 (1989).
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _DELTA: Final = (2 * _N - 2 * _N**2 / 3 - 2 * _N**3, 7 * _N**2 / 3 - 8 * _N**3 /
 
 _SVALBARD = ((0.0, 9.0, 31), (9.0, 21.0, 33), (21.0, 33.0, 35), (33.0, 42.0, 37))
 _LONGEST_EDGE: Final = 500.0
-"""Metres: a straight edge of UTM is a curve in degrees; in steps this long it is off by millimetres."""
+"""Metres. A straight edge in UTM is a curve in degrees; divided into such steps, its error is millimetres."""
 
 
 def utm_zone(longitude: float, latitude: float) -> int:
-    """Return the EPSG code of the zone of a place in degrees: 32601 to 32660 north, 32701 to 32760 south."""
+    """Return the EPSG code of the zone of a point in degrees: 32601 to 32660 north, 32701 to 32760 south."""
     return (_NORTH if latitude >= 0 else _SOUTH) + _zone_number(longitude, latitude)
 
 
 def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]:
-    """Return easting and northing in metres of a place in degrees, in the UTM zone `epsg`.
+    """Return easting and northing in metres of a point in degrees, in the UTM zone `epsg`.
 
     Raises:
         ValueError: `epsg` is not a UTM zone on WGS 84.
@@ -69,7 +69,7 @@ def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]
 
 
 def _on_sphere(latitude: float, from_meridian: float) -> tuple[float, float]:
-    """Return the coordinates of the conformal sphere's transverse Mercator, in radians."""
+    """Return the transverse Mercator coordinates on the conformal sphere, in radians."""
     tau = math.tan(latitude)
     sigma = math.sinh(_ECCENTRICITY * math.atanh(_ECCENTRICITY * math.sin(latitude)))
     conformal = tau * math.hypot(1, sigma) - sigma * math.hypot(1, tau)
@@ -94,7 +94,7 @@ def is_utm(epsg: int) -> bool:
 
 
 def to_degrees(geometry: BaseGeometry, epsg: int) -> BaseGeometry:
-    """Return a geometry of eastings and northings (metres) in longitude and latitude, its edges bent right.
+    """Convert a geometry of eastings and northings (metres) to longitude and latitude, with curved edges.
 
     Args:
         geometry: In the CRS of `epsg`.

@@ -428,8 +428,7 @@ def _spawn(
     waiting: list[_Waiting], module: str, *inherited: int, arguments: Sequence[str] = ()
 ) -> tuple[Any, socket.socket]:
     """Do what `child_process.spawn` does, with a child that waits, if there is one."""
-    from stacpull import python_process  # noqa: PLC0415 - as the next line
-    from stacpull.engine import child_process  # noqa: PLC0415 - they are imported by then
+    from stacpull import child_process, python_process  # noqa: PLC0415 - they are imported by then
 
     child = next((one for one in waiting if one.module == module), None)
     if child is None:

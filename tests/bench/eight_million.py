@@ -270,7 +270,8 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
     )
     from tests.bench.simulated_store import SimulatedStore  # noqa: PLC0415
 
-    from stacpull.engine import child_process, mirror, store_client  # noqa: PLC0415
+    from stacpull import child_process  # noqa: PLC0415
+    from stacpull.engine import mirror, store_client  # noqa: PLC0415
     from stacpull.engine.fetching import Fetching, open_fetching  # noqa: PLC0415
     from stacpull.engine.network import Network  # noqa: PLC0415
     from stacpull.schemes import SCHEMES  # noqa: PLC0415

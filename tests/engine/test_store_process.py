@@ -14,8 +14,8 @@ import pytest
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import Heard, opened, received, until
 
+from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
-from stacpull.engine.child_process import spawn
 from stacpull.engine.messages import framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE

@@ -153,17 +153,24 @@ def env(server: tuple[str, Keys], tmp_path: Path, act_as: Callable[[Keys], None]
     return environment(AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"), **server[1].environment())
 
 
-@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
-    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
+def kill_during_upload(
+    work: Path, location: BucketLocation, stac: StacApi, files: LongFiles, env: dict[str, str]
 ) -> None:
-    work = tmp_path / "work"
+    """Mirror one long file, and kill the run when two pieces of it have come in and a third has begun."""
     remember_bucket(work, location)
     stac.put("a", {"long": files.put("long", LONG)})
     files.rate = 8e6
     with Running(command_for(stac, work), env) as process:
         assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
         assert process.kill_with_store()
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
+    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
+) -> None:
+    work = tmp_path / "work"
+    kill_during_upload(work, location, stac, files, env)
     assert len(left(s3, location)) == 1
     assert [name for name in parts_of(work) if name.endswith(".upload")] == ["1.0.upload"]
     files.rate = 0
@@ -181,12 +188,7 @@ def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
 ) -> None:
     work = tmp_path / "work"
-    remember_bucket(work, location)
-    stac.put("a", {"long": files.put("long", LONG)})
-    files.rate = 8e6
-    with Running(command_for(stac, work), env) as process:
-        assert wait_until(lambda: files.sent["/long"] > 18 << 20, 30), process.ended().err
-        assert process.kill_with_store()
+    kill_during_upload(work, location, stac, files, env)
     files.rate = 0
     changed = LONG[::-1]
     files.put("long", changed)
@@ -272,7 +274,7 @@ def test_a_file_of_too_many_pieces_goes_through_the_work_directory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streamed_parts, "_MOST_PIECES", 1)
+    monkeypatch.setattr(streamed_parts, "MOST_PIECES", 1)
     files.cut_after = 11_000_000
     stac.put("a", {"long": files.put("long", LONG)})
     with Watch(tmp_path) as watch:
@@ -294,7 +296,7 @@ def test_a_file_that_is_too_long_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
     is_framed: bool,
 ) -> None:
-    monkeypatch.setattr(streamed_parts, "_LONGEST_OBJECT" if is_framed else "_MOST_PIECES", 1)
+    monkeypatch.setattr(streamed_parts, "_LONGEST_OBJECT" if is_framed else "MOST_PIECES", 1)
     files.is_framed = is_framed
     stac.put("a", {"long": files.put("long", LONG), "small": files.put("small", b"small")})
     assert mirror(stac, tmp_path, location, retries=0).exit_code == 1

@@ -17,11 +17,11 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stacpull.child_process import Started
 from stacpull.clock import Clock
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.child_process import Started
 from stacpull.engine.fetching import open_fetching, open_parts
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.item_writer import clean_document

@@ -158,6 +158,10 @@ class Pool(Generic[J, T]):
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
         self.spawn(self._run_transfer(AssetTransfer(job, self._tools, StartedAttempt(attempt, since))))
 
+    def fetch(self, job: J) -> None:
+        """Have an asset fetched by the general path: the fast path does not take it after all."""
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""
         try:
@@ -212,7 +216,7 @@ class Pool(Generic[J, T]):
     def _begin(self, job: J) -> None:
         self._open += 1
         if self._fast is None or not self._fast.begin(job):
-            self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
+            self.fetch(job)
 
     def _end(self) -> None:
         self._open -= 1

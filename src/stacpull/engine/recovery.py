@@ -83,7 +83,8 @@ def recover(
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
-    names = [parse_whole(entry.name) for entry in store.list_parts()]
+    parts = store.list_parts()
+    names = [parse_whole(entry.name) for entry in parts]
     staged = {(name.row, name.generation) for name in names if name is not None}
     for arrival in jobs.reservations(db):
         is_staged = (arrival.row, arrival.generation) in staged
@@ -94,10 +95,10 @@ def recover(
     wholes: list[IncomingPart] = []
     if not belief.tainted:
         rows = {a.row for a in in_place}
-        wholes = _wholes(db, store, rows, hashed, trusted=belief.trusted, checksum=checksum)
+        wholes = _wholes(db, store, parts, rows, hashed, trusted=belief.trusted, checksum=checksum)
     outcomes.release(db, lost)
     kept = {whole.part for whole in wholes}
-    _sweep(db, store, kept, trusted=belief.trusted)
+    _sweep(db, store, parts, kept, trusted=belief.trusted)
     return Leftovers(wholes, in_place)
 
 
@@ -196,6 +197,7 @@ def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool
 def _wholes(
     db: Connection,
     store: Store,
+    parts: Sequence[PartEntry],
     in_place: set[int],
     hashed: _FileHasher,
     *,
@@ -204,7 +206,7 @@ def _wholes(
 ) -> list[IncomingPart]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     found: dict[int, IncomingPart] = {}
-    for entry in store.list_parts():
+    for entry in parts:
         name = parse_whole(entry.name)
         if name is None or name.row in in_place or name.row in found:
             continue
@@ -281,13 +283,15 @@ def parts_of_lost_worker(
     return found
 
 
-def _sweep(db: Connection, store: Store, kept: set[str], *, trusted: bool) -> None:
+def _sweep(
+    db: Connection, store: Store, parts: Sequence[PartEntry], kept: set[str], *, trusted: bool
+) -> None:
     """Remove what cannot be continued: all but the whole parts that are `kept`, and parts of open assets."""
 
     def can_resume(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
-    for entry in store.list_parts():
+    for entry in parts:
         if entry.name.endswith(_LEFT) and entry.name not in kept:
             store.drop_part(entry.name)
     store.sweep_parts(can_resume)

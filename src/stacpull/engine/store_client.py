@@ -18,10 +18,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.child_process import Started, reap, spawn
 from stacpull.engine.messages import (
     ErrorReport,
     encoded,

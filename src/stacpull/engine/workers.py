@@ -37,12 +37,12 @@ from typing import Protocol, Self
 import attrs
 from msgspec.structs import replace
 
+from stacpull.child_process import Started, discard, reap, spawn
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.child_process import Started, discard, reap, spawn
 from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.messages import error_of

@@ -36,7 +36,7 @@ from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
 from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, present, stored_name, true_name
-from stacpull.ledger.database import insert_rows, marks, pieces
+from stacpull.ledger.database import exists, insert_rows, marks, number, pieces
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
@@ -212,7 +212,7 @@ class AssetPlanner:
 
     def forget(self) -> None:
         """Drop what is remembered of rows that were rolled back."""
-        self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM assets").fetchone()[0]
+        self._last = number(self._db, "SELECT max(id) FROM assets")
 
     def _new_row(self) -> int:
         self._last += 1
@@ -223,8 +223,8 @@ class AssetPlanner:
     def existing(self, items: Sequence[int]) -> dict[int, dict[str, Existing]]:
         """Return the asset rows of these items, by item and key."""
         found: dict[int, dict[str, Existing]] = {item: {} for item in items}
-        has_unasked = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM unasked)").fetchone()[0]
-        has_clips = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]
+        has_unasked = items and exists(self._db, "SELECT 1 FROM unasked")
+        has_clips = items and exists(self._db, "SELECT 1 FROM clips")
         for some in pieces(items):
             at = marks(len(some))
             for row in self._db.execute(_EXISTING.format(items=at), some):

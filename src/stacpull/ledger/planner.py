@@ -21,7 +21,7 @@ import orjson
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
-from stacpull.ledger.database import marks, pieces, transaction
+from stacpull.ledger.database import exists, marks, number, pieces, transaction
 from stacpull.ledger.outcomes import put_failure, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
@@ -226,7 +226,7 @@ class Planner:
         if not batch.items and not batch.failed_items:
             return []
         self._known = self._load(_ids_in(batch))
-        self._last_item = self._db.execute("SELECT coalesce(max(id), 0) FROM items").fetchone()[0]
+        self._last_item = number(self._db, "SELECT max(id) FROM items")
         planned = [found for row in batch.items if (found := self._planned(row)) is not None]
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
@@ -239,7 +239,7 @@ class Planner:
         fresh = [(one.place, asset) for one in new for asset in one.given.item.assets]
         self._assets.prepare(fresh, hashes)
         self._insert_items(new, [row for row, _ in directories])
-        if self._db.execute("SELECT EXISTS (SELECT 1 FROM failures WHERE key = '')").fetchone()[0]:
+        if exists(self._db, "SELECT 1 FROM failures WHERE key = ''"):
             self._drop_stand_ins(planned)
             self._db.executemany(
                 "DELETE FROM failures WHERE item = ? AND key = ''", [(one.place.row,) for one in planned]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
-from stacpull.ledger.database import marks, transaction
+from stacpull.ledger.database import marks, number, transaction
 from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.paths import (
     IS_ITEM,
@@ -417,8 +417,7 @@ def has_failed(asset: ShardAsset) -> bool:
 
 def items_in(db: sqlite3.Connection) -> int:
     """Return how many items a ledger has."""
-    found = db.execute("SELECT count(*) FROM items").fetchone()
-    return int(found[0])
+    return number(db, "SELECT count(*) FROM items")
 
 
 def _rows(db: sqlite3.Connection, table: str) -> list[dict[str, Any]]:

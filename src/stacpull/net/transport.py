@@ -95,19 +95,32 @@ class Transport(Protocol):
 
 
 class Rewritten(NamedTuple):
-    """A request as it goes over http, and how to continue once it is sent."""
+    """A GET as it goes over http in place of another one, and how to continue once it is sent."""
 
-    request: Request
-    resume: Callable[[AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
-    """Takes what gives the response to it, returns what `Transport.open` would have given."""
+    url: str
+    headers: Mapping[str, str]
+    """Its fields but for `authorization`: the same object for as long as they are the same."""
+    authorization: str
+    """The value of its field `Authorization`; empty if it has none."""
+    resume: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
+    """Takes the request that was asked for, and what gives the response to the one that was sent; returns
+    what `Transport.open` would have given."""
 
 
 @runtime_checkable
 class Rewrites(Protocol):
     """A transport that sends other requests over http than it is given (S3: signed ones)."""
 
-    def ready(self, request: Request) -> Rewritten | None:
-        """Return what `open` would send, None if it would have to wait for something before."""
+    def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
+        """Return what `open` would send for a plain GET; None if it would have to wait for something."""
+        ...
+
+    async def prepare(self, url: str) -> None:
+        """Wait for that, so that `ready` knows it from now on.
+
+        Raises:
+            StacpullError: It cannot be obtained.
+        """
         ...
 
 

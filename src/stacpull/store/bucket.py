@@ -42,11 +42,11 @@ from stacpull.errors import CredentialsError, DestinationError, ObjectChangedErr
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
-from stacpull.store.bucket_upload import NotedUploads, Upload
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
+from stacpull.store.multipart import MultipartUploads
 from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
@@ -56,9 +56,9 @@ from stacpull.store.s3_bucket import (
     OK,
     PART,
     READ,
+    REFUSED_CONDITIONS,
     SHA256,
     THREADS,
-    ConditionRefusedError,
     ObjectContent,
     S3Bucket,
     place_of,
@@ -237,9 +237,10 @@ class BucketStore(HeldParts, BucketFiles):
         HeldParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
-        self.staged = StagedObjects(self.bucket, self._lease.confirm, self.parts, self.shared_parts)
-        self._uploads = NotedUploads(self.bucket, self.work / ".stacpull" / "uploads")
-        self._left_uploads = self._uploads.list()
+        confirm = self._lease.confirm
+        self.uploads = MultipartUploads(self.bucket, confirm, self.parts, self.shared_parts)
+        self.staged = StagedObjects(self.bucket, self.uploads, confirm, self.parts)
+        self._left_uploads = self.uploads.of_final_keys()
         """Those of earlier runs."""
         self._unreadable: set[str] = set()
         """Buckets that refuse to let the credentials of DEST read an object."""
@@ -293,11 +294,7 @@ class BucketStore(HeldParts, BucketFiles):
     # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
 
     def read_note(self, path: str) -> Note | None:
-        """Return a small object that the mirror itself has written, None if there is none.
-
-        Raises:
-            CredentialsError, DestinationError: As any request.
-        """
+        """See `RemoteStore.read_note`."""
         (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
         if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
             return None
@@ -315,17 +312,9 @@ class BucketStore(HeldParts, BucketFiles):
         return Note(body, headers.get("etag", ""), max(0.0, age))
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
-        """Write such an object, and return True; False if another program has written it meanwhile.
+        """See `RemoteStore.write_note`.
 
         A server that ignores conditions is asked for the object first, which leaves a moment.
-
-        Args:
-            path: Of the object.
-            body: Its content.
-            replaces: What was read there; None: nothing.
-
-        Raises:
-            CredentialsError, DestinationError: As any request.
         """
         return self._written_over(
             path,
@@ -336,20 +325,7 @@ class BucketStore(HeldParts, BucketFiles):
         )
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
-        """Store a file of the mirror itself, in place of an earlier one.
-
-        Args:
-            path: Of the object.
-            file: Its content.
-            size: In bytes.
-            sha256: Of the content.
-
-        Returns:
-            False if another program has replaced the object meanwhile; it is kept then.
-
-        Raises:
-            CredentialsError, DestinationError: As any request; or another mirror has the lease.
-        """
+        """See `RemoteStore.store_own`."""
         self._lease.confirm()
         content = ObjectContent(FilePiece(file, 0, size), sha256, {SHA256: sha256.hex()})
         send = self._upload if size > _SINGLE_PUT else self.bucket.put
@@ -381,22 +357,8 @@ class BucketStore(HeldParts, BucketFiles):
 
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
         """Store a long object in pieces; return as `S3Bucket.put` does."""
-        piece = cast("FilePiece", content.body)
-        upload = Upload(
-            self.bucket,
-            self._lease.confirm,
-            self._uploads,
-            path,
-            piece.file,
-            piece.size,
-            content.noted,
-            condition,
-        )
-        try:
-            upload.run()
-        except ConditionRefusedError as error:
-            return str(error)
-        return ""
+        codes = REFUSED_CONDITIONS if condition else frozenset[str]()
+        return self.bucket.refused(path, codes, lambda: self.uploads.upload_file(path, content, condition))
 
     def sync(self, parts: Sequence[str]) -> None:
         """See `Store.sync`: an object is durable when its PUT was confirmed."""
@@ -522,7 +484,7 @@ class BucketStore(HeldParts, BucketFiles):
         at_service = ServerCopy(
             self.bucket,
             self._lease.confirm,
-            self._uploads,
+            self.uploads,
             one.path,
             one.identity,
             copy,
@@ -651,11 +613,13 @@ class BucketStore(HeldParts, BucketFiles):
         """See `Store.sweep_parts`."""
         super().sweep_parts(keep)
         self.staged.sweep(keep)
+        if not self._left_uploads:  # to list the parts takes requests
+            return
         parts = {str(one.inode) for one in self.list_parts()}
         for upload in self._left_uploads:
-            if upload.metadata.get(PART) not in parts and self._uploads.of(upload.key) == upload:
+            if upload.metadata.get(PART) not in parts and self.uploads.noted(upload.name) == upload:
                 self._lease.confirm()
-                self._uploads.abort(upload)
+                self.uploads.abort(upload)
         self._left_uploads = []
 
     # --- what is there -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
 """The most bytes that one hop reads again for the checksums: others wait for its thread, as does a stop."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
+"""Threads of their own: those that wait for them are the loop's."""
 
 
 class PartStore:
@@ -261,12 +264,27 @@ class _Sink(io.FileIO):
             self._hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its place; what is noted as present is in the file then."""
+        """Write each piece at its place, while another thread hashes those that are next.
+
+        What is noted as present is in the file then.
+        """
         with self._lock:
-            for offset, data in pieces:
-                self._write_at(offset, data)
+            hashing = _hashing.submit(self._hash, pieces) if self._hashers else None
+            try:
+                for offset, data in pieces:
+                    self._write_at(offset, data)
+            finally:
+                if hashing is not None:
+                    hashing.result()
             self._catch_up()
         return sum(len(data) for _, data in pieces)
+
+    def _hash(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        for offset, data in pieces:
+            if offset == self.hashed:
+                for hasher in self._hashers:
+                    hasher.update(data)
+                self.hashed += len(data)
 
     def _write_at(self, offset: int, data: bytes) -> None:
         if self._log is None and offset != beginning(self.have):
@@ -279,10 +297,6 @@ class _Sink(io.FileIO):
         if self._log is not None:
             self._log.note(span)
         self.have = added(self.have, span)
-        if offset == self.hashed:
-            for hasher in self._hashers:
-                hasher.update(data)
-            self.hashed = at
 
     def catch_up(self) -> None:
         """Hash some of what is there and was not hashed yet.

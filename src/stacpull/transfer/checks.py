@@ -1,13 +1,13 @@
-"""What an asset must be: what the item and the response state about the content, and whether it agrees.
+"""Compare the content of an asset with the sizes and checksums that its item and the response state.
 
-Where the meaning of a statement is sure, content that disagrees is a failure. An ETag of 32 hexadecimal
-digits is an MD5 on S3 (unless encrypted or sent in parts); anywhere else it only looks like one: then a match
-is proof, and a mismatch says nothing.
+If the meaning of a statement is certain, content that differs is a failure. An ETag of 32 hexadecimal digits
+is an MD5 on S3 (unless the object is encrypted or was uploaded in parts). Elsewhere it only looks like one: a
+match is proof, and a mismatch proves nothing.
 
-Most statements are taken from whole responses (200) only, since in a 206 they may be of the range.
+Most statements are used only from whole responses (200), because in a 206 they may describe the range.
 `Repr-Digest` (RFC 9530) and the ETag describe the whole object in any response. docs/meaning.md has a table.
 
-Nothing here does I/O, but for the hashing of a small body.
+Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DIGEST_BYTES = {
 }  # fmt: skip
 _AMAZON = tuple((f"x-amz-checksum-{algorithm}", algorithm) for algorithm in _DIGEST_BYTES)
 _RFC_9530 = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "crc32c": "crc32c"}
-"""By the names that RFC 9530 registers (section 5, and 6.3 for those that are out of use)."""
+"""Algorithms by the names that RFC 9530 registers (section 5, and 6.3 for deprecated ones)."""
 _STATING = frozenset(
     {b"repr-digest", b"content-digest", b"content-md5", b"x-goog-hash", b"content-encoding"}
     | {name.encode() for name, _ in _AMAZON}
@@ -47,28 +47,28 @@ _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _SNIFFED = 1024
 
 EARLIER = "an earlier fetch"
-"""Source of the check for a second fetch, after an ETag was in doubt."""
+"""Source of the check for a second fetch, after an uncertain ETag did not match."""
 
 
-# --- what is stated --------------------------------------------------------------------------------------
+# --- statements of the item and the response --------------------------------------------------------------
 
 
 class Check(NamedTuple):
-    """One statement to hold the content against. `source` names it in messages."""
+    """One statement to compare the content with. `source` names it in messages."""
 
     checksum: Checksum
     source: str
     sure: bool = True
-    """False if a mismatch may mean that the statement was misread."""
+    """False if the statement may mean something else, so that a mismatch proves nothing."""
 
 
 def may_state(fields: Mapping[bytes, bytes]) -> bool:
-    """Return False if the fields of a response state nothing of its content, nor of its coding.
+    """Return False if no field of a response describes its content or its coding.
 
-    Nearly all servers only send an ETag, which is not an MD5: one look at the names is enough then.
+    This is a fast path: nearly all servers send only an ETag that is not an MD5.
 
     Args:
-        fields: The fields, names in lower case.
+        fields: The fields, with names in lower case.
     """
     return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
@@ -80,13 +80,13 @@ def expected_checks(
     *,
     is_s3: bool,
 ) -> tuple[Check, ...]:
-    """Return what the content of a response must be checked against, the surest first.
+    """Return the checks for the content of a response, the most certain first.
 
     Args:
-        stated: the checksum that the item states (`file:checksum`), if it does.
-        status: status of the response, 200 or 206.
-        headers: its header fields, looked up in any case.
-        is_s3: True if S3 answered, so that ETags have the meaning they have there.
+        stated: The checksum that the item states (`file:checksum`), if any.
+        status: The status of the response, 200 or 206.
+        headers: Its header fields, with names in any case.
+        is_s3: True if the server is S3, whose ETags can be MD5 digests.
 
     Returns:
         At most one check for each digest; empty if nothing is stated.
@@ -102,13 +102,13 @@ def expected_checks(
 
 
 def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
-    """Return True if ETags have the meaning that they have on S3, also when S3 is asked over HTTP."""
+    """Return True if ETags have the meaning that they have on S3. This includes S3 over HTTP."""
     rules = rules_of(url)
     return (rules is not None and rules.has_md5_etags) or headers.get("Server") == "AmazonS3"
 
 
 def _distinct(checks: list[Check]) -> list[Check]:
-    """Keep the first check of each digest: `Content-MD5` and ETag mostly say the same."""
+    """Keep the first check of each digest. `Content-MD5` and ETag, for example, are mostly equal."""
     return list({check.checksum: check for check in reversed(checks)}.values())[::-1]
 
 
@@ -121,7 +121,7 @@ def _whole_body_checks(headers: Mapping[str, str]) -> list[Check]:
         return checks  # a checksum of the parts' checksums: the part sizes are not known here
     for name, algorithm in _AMAZON:
         value = headers.get(name)
-        # "…-3" is the composite form of three parts: no base64, so it falls out here
+        # "…-3" is the composite form of three parts: it is not base64 and is therefore left out
         if value and (digest := _base64(value, _DIGEST_BYTES[algorithm])):
             checks.append(Check(Checksum(algorithm, digest), name))
     return checks
@@ -143,10 +143,10 @@ def _digest_fields(name: str, headers: Mapping[str, str]) -> list[Check]:
 
 
 def _google_checks(headers: Mapping[str, str]) -> list[Check]:
-    """Read `x-goog-hash: crc32c=…,md5=…`, which is of the object as it is stored.
+    """Read `x-goog-hash: crc32c=…,md5=…`, which describes the object as it is stored.
 
-    Google stores objects gzipped and sends them without the coding if it is not accepted: then the field does
-    not describe what is sent.
+    Google may store an object gzipped and decode it when it sends it. The field then does not describe the
+    body.
     """
     value = headers.get("x-goog-hash")
     if not value:
@@ -172,7 +172,7 @@ def _base64(text: str, size: int) -> bytes | None:
 
 
 def _etag_check(headers: Mapping[str, str], *, is_s3: bool) -> Check | None:
-    """Read the ETag as an MD5 where it can be one: 32 hex digits, strong."""
+    """Read the ETag as an MD5 if it can be one: 32 hex digits, strong."""
     etag = headers.get("ETag", "").strip('"')
     if len(etag) != _MD5_HEX:
         return None
@@ -186,7 +186,7 @@ def _etag_check(headers: Mapping[str, str], *, is_s3: bool) -> Check | None:
 
 
 def _etag_is_opaque(headers: Mapping[str, str]) -> bool:
-    """Tell if S3 made the ETag from something else: SSE-KMS, SSE-C, parts, or a directory bucket."""
+    """Return True if S3 computed the ETag differently: SSE-KMS, SSE-C, parts, or a directory bucket."""
     return (
         headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
         or "x-amz-server-side-encryption-customer-algorithm" in headers
@@ -195,11 +195,11 @@ def _etag_is_opaque(headers: Mapping[str, str]) -> bool:
     )
 
 
-# --- what was received -----------------------------------------------------------------------------------
+# --- received bodies --------------------------------------------------------------------------------------
 
 
 class ResponseInfo(NamedTuple):
-    """What is kept of a response after it was closed."""
+    """The properties of a response that are needed after it is closed."""
 
     url: str
     validator: Validator
@@ -207,15 +207,15 @@ class ResponseInfo(NamedTuple):
     keep: bool
     """True if an unfinished part may be kept for a later attempt."""
     total: int | None
-    """Size of the whole in bytes as the server states it."""
+    """Size of the whole object in bytes, as the server states it."""
     framed: bool
-    """True if the end of the body showed in the transfer: by a length, or by chunks."""
+    """True if the end of the body is marked, by a length or by chunks."""
     coding: str = ""
-    """A content coding that cannot be undone: the bytes as sent must be proven to be the asset."""
+    """A content coding that cannot be decoded. A check must prove that the bytes are the asset."""
 
 
 class Body(NamedTuple):
-    """All bytes of an asset: in memory (`content`), or hashed in a part that is still open (`writer`)."""
+    """All bytes of an asset: in memory (`content`), or hashed in an open part (`writer`)."""
 
     info: ResponseInfo
     content: bytes = b""
@@ -224,7 +224,7 @@ class Body(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of bytes, those of earlier attempts included."""
+        """Number of bytes, including those of earlier attempts."""
         return len(self.content) if self.writer is None else self.writer.size
 
     @property
@@ -233,14 +233,14 @@ class Body(NamedTuple):
         return any(check.source != EARLIER and self.agrees(check) for check in self.info.checks)
 
     def agrees(self, check: Check) -> bool:
-        """Return True if the content is what `check` states."""
+        """Return True if the content has the digest that `check` states."""
         return self.digest(check.checksum) == check.checksum.digest
 
     def digest(self, checksum: Checksum) -> bytes:
         """Return the digest of the content by the algorithm of `checksum`.
 
         Raises:
-            RuntimeError: it would be of a prefix: the part is not all hashed (`PartWriter.caught_up`).
+            RuntimeError: The part is not completely hashed (`PartWriter.caught_up`).
         """
         if self.writer is None:
             return digest_of(checksum, self.content)
@@ -250,7 +250,7 @@ class Body(NamedTuple):
 
 
 def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Hasher]:
-    """Return the hashers of a part: one for each algorithm stated, and that of the digest to record."""
+    """Return the hashers of a part: one for each stated algorithm, and one for the digest to record."""
     hashers = {check.checksum.algorithm: new_hasher(check.checksum) for check in checks}
     if checksum is not None and checksum not in hashers:
         hashers[checksum] = new_hasher(Checksum(checksum, b""))
@@ -258,7 +258,7 @@ def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Ha
 
 
 def shortfall(job: Job, body: Body) -> Failure | None:
-    """Return the failure if bytes are missing, or if there are more than the whole has."""
+    """Return the failure if there are fewer or more bytes than stated, otherwise None."""
     info, size = body.info, body.size
     if info.total is not None and size != info.total:
         kind = FailureKind.TRUNCATED if size < info.total else FailureKind.OVERLONG
@@ -269,11 +269,11 @@ def shortfall(job: Job, body: Body) -> Failure | None:
 
 
 def disagreement(job: Job, body: Body) -> Failure | Check | None:
-    """Return what disagrees with what the item or the response states.
+    """Compare the body with all statements of the item and the response.
 
     Returns:
-        The failure; or, if only a statement disagrees that may have been misread, what the content really is,
-        as a check for a second fetch; or None if all agrees.
+        None if all agree; a failure; or, if only an uncertain statement differs, a check for the digest of
+        this body, to compare with a second fetch.
     """
     info = body.info
     if job.size is not None and body.size != job.size:
@@ -287,14 +287,14 @@ def disagreement(job: Job, body: Body) -> Failure | Check | None:
     if not unsure or any(map(body.agrees, unsure)):
         return None
     if any(check.source == EARLIER for check in unsure):
-        what = "sent other content than just before, and its ETag agrees with neither"
+        what = "sent different content twice, and its ETag matches neither"
         return failed(FailureKind.CHECKSUM, info.url, what)
     stated = unsure[0].checksum
     return Check(Checksum(stated.algorithm, body.digest(stated)), EARLIER, sure=False)
 
 
 def unproven_coding(info: ResponseInfo) -> Failure:
-    """Return the failure of a body that nothing proves to be the asset behind its unknown coding."""
+    """Return the failure of a body with an unknown coding that no check proves to be the asset."""
     what = (
         f"sent it in the content coding {info.coding[:50]!r}, which was not requested and cannot be decoded"
     )
@@ -302,7 +302,7 @@ def unproven_coding(info: ResponseInfo) -> Failure:
 
 
 def wrong_size(url: str, size: int, stated: int) -> Failure:
-    """Return the failure of an asset that is whole, but not of the size that the item states."""
+    """Return the failure of a complete asset whose size differs from the one that the item states."""
     what = f"sent {size} bytes, but the item states {stated} (file:size)"
     return failed(FailureKind.CHECKSUM, url, what, again=True)
 
@@ -310,7 +310,7 @@ def wrong_size(url: str, size: int, stated: int) -> Failure:
 def failed(
     kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
 ) -> Failure:
-    """Return a failure of whoever answered at `url`. Its message names the host, never the URL."""
+    """Return a failure of the host of `url`. The message names the host, never the URL."""
     host = host_of(url)
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)
 
@@ -324,10 +324,10 @@ def too_long(url: str, error: TooLongError) -> Failure:
 
 
 def promised(media_type: str | None, href: str) -> str | None:
-    """Return what the item promises: the asset's media type, else by its name ("a .tif file"); None: nothing.
+    """Return the kind of file to expect: the stated media type, or one from the suffix ("a .tif file").
 
-    Many items state no type at all (CMR-STAC), and then a page to log in at would pass for the asset. Names
-    without a suffix, or with one that pages have, promise nothing.
+    Many items state no type (CMR-STAC), and a login page would otherwise be taken for the asset. The result
+    is None for names without a suffix, and for suffixes of web pages.
     """
     if media_type is not None:
         return media_type
@@ -338,15 +338,14 @@ def promised(media_type: str | None, href: str) -> str | None:
 
 
 def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: bytes) -> bool:
-    """Tell if a web page came where the item promises something else: a login form with status 200.
+    """Return True if the response is a web page instead of the asset, for example a login form.
 
-    The markup must show, since clumsy servers send images as `text/html`.
+    The body must begin with markup, because some servers send images as `text/html`.
 
     Args:
-        media_type: `type` of the asset or what its name promises (`promised`), None for nothing: then nothing
-            is suspected.
-        headers: of the response.
-        start: the first bytes of the body.
+        media_type: The expected kind of file, from `promised`; None never counts as a page instead.
+        headers: The header fields of the response.
+        start: The first bytes of the body.
     """
     if media_type is None or media_type.lower().startswith(_MAY_BE_A_PAGE):
         return False

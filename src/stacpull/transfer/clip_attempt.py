@@ -1,17 +1,18 @@
-"""One attempt at the part of a raster that `--clip` asks for: its header, then the tiles in the area.
+"""`--clip`: one attempt at the tiles of a raster that are in the area. The header is read first.
 
-    header (`transfer.file_version`) ─▶ what to read (`tiff.clipped_file`) ─▶ ranges, several at once ─▶ part
+    header (`transfer.file_version`) ─▶ reads (`tiff.clipped_file`) ─▶ ranges, several at once ─▶ part
 
-All ranges are of one version of the file: a server that does not name the version (no ETag, no date) is not
-asked for tiles. If the file changes in between, what came in is dropped and the attempt starts again, once.
+All ranges are of one version of the file. If the server sends no validator (ETag or date), the file is
+fetched whole. If the file changes in between, the received ranges are dropped and the attempt starts again,
+once.
 
-A file that cannot be clipped is fetched whole, by the fetcher within, and the reason is reported. A raster
-that has nothing in the area is the asset's failure (`FailureKind.OUTSIDE`), which is not an error.
+A file that cannot be clipped is fetched whole by another fetcher, and the reason is reported. If a raster has
+no pixel in the area, the asset gets `FailureKind.OUTSIDE`, which is not an error.
 
-After a kill or a failed attempt, ranges that came in are not requested again if the server names a strong
-ETag: the part is described by a digest of that ETag and of the head of the clipped file, so that nothing is
-continued after the source or the area has changed, and never as a part of the whole file. A checksum that
-the item states is of the whole file and cannot be compared; the size is, with what the server states.
+After a kill or a failed attempt, received ranges are not requested again if the server sends a strong ETag.
+The part has a digest of that ETag and of the head of the clipped file as its validator. It is therefore not
+resumed after the source or the area has changed, and never as a part of the whole file. The item's checksum
+describes the whole file and cannot be compared; its size is compared with the one that the server states.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
-"""Ranges of one file that are requested at once."""
+"""Simultaneous range requests per file."""
 _MOST_HEADER = 8 << 20
-"""Bytes of a file that are read, at most, to know where its tiles are."""
+"""The most bytes of a header to read."""
 _SUFFIXES = (".tif", ".tiff", ".gtiff")
 
 
 class NotClippableError(Exception):
-    """A file cannot be clipped; the message says why, as the end of a sentence."""
+    """A file cannot be clipped; the message is the reason, as the end of a sentence."""
 
 
 class FetchesWhole(Protocol):
@@ -64,7 +65,7 @@ class FetchesWhole(Protocol):
 
 
 def may_be_tiff(media_type: str | None, href: str) -> bool:
-    """Return True if an asset is a TIFF by its name or its media type, or if neither says what it is."""
+    """Return True if an asset is a TIFF by its name or media type, or if it has neither suffix nor type."""
     name = filename_of(href).lower()
     if name.endswith(_SUFFIXES):
         return True
@@ -72,12 +73,12 @@ def may_be_tiff(media_type: str | None, href: str) -> bool:
 
 
 async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
-    """Read what is needed of a file to know which of its bytes are in the area.
+    """Read the header of a file and determine which of its bytes are in the area.
 
     Raises:
-        TransferError: OUTSIDE, if nothing of it is in the area; or an answer cannot be used.
+        TransferError: OUTSIDE if no pixel is in the area; or a response is unusable.
         NotClippableError: The file must be fetched whole.
-        ChangedError, NotModifiedError: As `FileVersion.parsed`.
+        ChangedError, NotModifiedError: As in `FileVersion.parsed`.
     """
     try:
         tiled = await version.parsed(FIRST_READ, parse_tiles)
@@ -99,19 +100,19 @@ async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
 
 
 class ClipSize(NamedTuple):
-    """What it would take to fetch the part of an asset that is in an area."""
+    """The cost of the clipped file of an asset."""
 
     size: int
-    """Bytes of the part; 0 if nothing of it is in the area."""
+    """Bytes of the clipped file; 0 if no pixel is in the area."""
     requests: int
     """Requests for its tiles."""
 
 
 async def clip_size(client: Opener, href: str, media_type: str | None, area: ClipArea) -> ClipSize | None:
-    """Return what it would take to fetch the part of an asset that is in an area.
+    """Return the size of the clipped file of an asset, and the requests that it needs.
 
     Returns:
-        None if all of the asset would be fetched.
+        None if the asset would be fetched whole.
 
     Raises:
         TransferError: Its header cannot be read.
@@ -131,14 +132,14 @@ async def clip_size(client: Opener, href: str, media_type: str | None, area: Cli
 
 
 class ClipFetcher:
-    """Makes one attempt at the part of an asset that is in an area, or at all of it where that cannot be.
+    """Makes one attempt at an asset, clipped to an area if possible, otherwise whole.
 
     Args:
-        fetcher: Has what an attempt needs.
+        fetcher: Provides the client, parts and limits of an attempt.
         within: Fetches whole assets.
         area: The area.
-        parts: Where long clipped files are written: their tiles come in any order.
-        on_whole: Called with why an asset is fetched whole.
+        parts: Stores long clipped files, whose tiles arrive in any order.
+        on_whole: Called with the reason why an asset is fetched whole.
     """
 
     def __init__(
@@ -160,8 +161,8 @@ class ClipFetcher:
         """Make one attempt at `job`.
 
         Raises:
-            TransferError: OUTSIDE, if nothing of it is in the area; else as the fetcher within.
-            DestinationError, CredentialsError: As the fetcher within.
+            TransferError: OUTSIDE if no pixel is in the area; otherwise as in `within`.
+            DestinationError, CredentialsError: As in `within`.
         """
         if not job.clip:
             return await self._within.fetch(job, count_refusal=count_refusal)
@@ -204,7 +205,7 @@ class ClipFetcher:
         return await self._into_part(job, version, file, name, validator)
 
     def _kept(self, validator: Validator) -> Validator:
-        """Return what may be written down of a validator: nothing, if it echoes a secret."""
+        """Return the validator to record; it is empty if a field contains a secret."""
         secrets = self._fetcher.secrets
         clean = all(secrets.scrub(field) == field for field in validator if field)
         return validator if clean else Validator()
@@ -235,7 +236,7 @@ class ClipFetcher:
 
 
 def _part_validator(validator: Validator, file: ClippedFile) -> Validator:
-    """Return what describes a part: nothing, if it cannot be continued."""
+    """Return the validator of a part; it is empty if the part cannot be resumed."""
     if validator.strong_etag is None:
         return Validator()
     digest = hashlib.sha256(validator.strong_etag.encode("utf-8", "surrogateescape"))
@@ -244,7 +245,7 @@ def _part_validator(validator: Validator, file: ClippedFile) -> Validator:
 
 
 def _without(file: ClippedFile, have: Spans) -> ClippedFile:
-    """Return the file with those reads only whose tiles are not all there."""
+    """Return the file with only the reads whose tiles are not all in `have`."""
 
     def is_there(read: TileRead) -> bool:
         first, end = int(read.tiles[:, 2].min()), int((read.tiles[:, 2] + read.tiles[:, 1]).max())
@@ -261,7 +262,7 @@ class _MemoryFile:
         self.data[: len(file.head)] = file.head
 
     async def put(self, found: Sequence[Piece]) -> None:
-        """Take pieces, each at its place."""
+        """Write pieces at their offsets."""
         for at, data in found:
             self.data[at : at + len(data)] = data
 
@@ -269,11 +270,11 @@ class _MemoryFile:
 async def _copy(
     version: FileVersion, file: ClippedFile, put: Callable[[Sequence[Piece]], Awaitable[None]]
 ) -> None:
-    """Read all tiles, several ranges at once, and put them into their places.
+    """Read all tiles, several ranges at once, and write them at their offsets.
 
     Raises:
-        TransferError, ChangedError: As `FileVersion.range`.
-        DestinationError: As `put`.
+        TransferError, ChangedError: As in `FileVersion.range`.
+        DestinationError: As in `put`.
     """
     reads = iter(file.reads)
     try:

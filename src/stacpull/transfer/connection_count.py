@@ -1,13 +1,13 @@
-"""How many connections one long file gets: decided from counters every half second or so. Pure.
+"""Decide how many connections to use for one long file, from counters, every half second or so. Pure.
 
-A connection may be slower than the way to its host: capped by the server, or by its window on a long round
-trip. That looks the same as a host that is slow as a whole, so it is tried: twice as many connections, and
-they stay only if the sum grows by a fair part of what was hoped for. Where it does not, the former number
-stands, and one more is tried five seconds later, then ten, up to some minutes: links are shared, and what
-brought nothing now may do so later. After a refusal, a reset or a throttle no more than are left are used for
-a while (additive increase, multiplicative decrease, as `net.gate`).
+A connection can be slower than the link: the server limits it, or its window does on a long round trip. A
+host that is slow as a whole looks the same, so a trial decides: the number of connections is doubled, and
+kept only if the total rate grows by a fair part of the expected growth. Otherwise the former number is
+restored, and one more connection is tried five seconds later, then ten, up to some minutes, because the load
+on a link changes. After a refusal, a reset or a throttle, only the remaining connections are used for a while
+(additive increase, multiplicative decrease, as in `net.gate`).
 
-Nothing is tried for a file that is nearly there, and none gets more than `Growth.most`.
+There is no trial for a file that is nearly complete, and never more than `Growth.most` connections.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from msgspec.structs import replace
 MIB = 1 << 20
 SAMPLE_SECONDS = 0.5
 SAMPLE_BYTES = 2 * MIB
-"""Least time between two samples, and least bytes for each connection: bytes arrive in lumps."""
+"""Least time between two samples, and least bytes per connection, because bytes arrive in bursts."""
 
 _WORTHWHILE_SECONDS = 4.0
 _WORTHWHILE_BYTES = 16 * MIB
 _FAIR_PART = 0.3
-"""Of the growth that was hoped for: less, on average, brought nothing."""
+"""Share of the expected growth; with less, on average, a trial gained nothing."""
 _GOOD_PART = 0.7
-"""With so much there is no need to wait for the average."""
+"""With this share, a trial is accepted without waiting for the average."""
 _JUDGED_SAMPLES = 3
 _AFTER_NO_GAIN = 5.0
 _MOST_DOUBLINGS = 5
@@ -39,54 +39,54 @@ _SMALLEST, _LARGEST = 4 * MIB, 64 * MIB
 
 
 class Phase(enum.Enum):
-    """Where a trial stands."""
+    """The phase of a trial."""
 
     OPENING = enum.auto()
-    """The first bytes are received. They do not count: many servers begin with a burst."""
+    """The first bytes arrive. They are ignored, because many servers begin with a burst."""
     STEADY = enum.auto()
     SETTLING = enum.auto()
-    """New connections are being made: the rate says nothing yet."""
+    """New connections are being opened, so the rate is not meaningful yet."""
     JUDGING = enum.auto()
 
 
 class Growth(msgspec.Struct, frozen=True):
-    """What is known of one file. Rates in bytes a second, times in seconds of one monotonic clock."""
+    """The state of one file. Rates are in bytes per second, times in seconds of a monotonic clock."""
 
     most: int
     """The most connections."""
     connections: int = 1
-    """How many there should be."""
+    """The number of connections to use."""
     phase: Phase = Phase.OPENING
     before: int = 1
-    """How many there were before the trial that is under way, and `rate` what they brought."""
+    """The number of connections before the current trial; their rate is `rate`."""
     rate: float = 0.0
     judged: tuple[float, ...] = ()
-    """What came since the trial had settled, one for each sample."""
+    """The rate of each sample since the trial has settled."""
     not_before: float = 0.0
-    """When the next trial may begin."""
+    """The earliest time of the next trial."""
     without_gain: int = 0
-    """Trials in a row that brought nothing."""
+    """Trials in a row that gained nothing."""
     cautious: bool = False
-    """True once something went wrong: one more at a time."""
+    """True after the first trouble: trials then add one connection."""
 
 
 class RateSample(NamedTuple):
-    """What was counted since the last sample."""
+    """The counters since the last sample."""
 
     now: float
     rate: float
     active: int
-    """Connections there are now."""
+    """Open connections."""
     rest: int
-    """Bytes that are missing."""
+    """Missing bytes."""
     troubled: bool = False
     """True if a connection failed or was throttled."""
     refused: bool = False
-    """True if the host had no permit for another one."""
+    """True if the host's gate had no permit for another connection."""
 
 
 def decide(growth: Growth, sample: RateSample) -> Growth:
-    """Return what should be from now on."""
+    """Return the state after a sample, with the number of connections to use."""
     if sample.troubled or sample.refused:
         wait = _AFTER_TROUBLE if sample.troubled else _AFTER_NO_PERMIT
         return replace(
@@ -102,16 +102,16 @@ def decide(growth: Growth, sample: RateSample) -> Growth:
         return replace(growth, phase=Phase.JUDGING, judged=())
     if growth.phase is Phase.JUDGING:
         return _judge(replace(growth, judged=(*growth.judged, sample.rate)), sample)
-    # rates jump: remember some of the last ones
+    # rates vary, so they are averaged
     rate = (growth.rate + sample.rate) / 2 if growth.rate else sample.rate
     return _try_more(replace(growth, rate=rate), sample)
 
 
 def _judge(growth: Growth, sample: RateSample) -> Growth:
-    """Return what becomes of a trial after one more sample."""
-    hoped = (growth.connections - growth.before) / growth.before
+    """Return the state of a trial after another sample."""
+    expected = (growth.connections - growth.before) / growth.before
     rate = sum(growth.judged) / len(growth.judged)
-    gained = (rate / growth.rate - 1) / hoped if growth.rate else 1.0
+    gained = (rate / growth.rate - 1) / expected if growth.rate else 1.0
     if gained < _GOOD_PART and len(growth.judged) < _JUDGED_SAMPLES:
         return growth
     if gained >= _FAIR_PART:
@@ -127,7 +127,7 @@ def _judge(growth: Growth, sample: RateSample) -> Growth:
 
 
 def _try_more(growth: Growth, sample: RateSample) -> Growth:
-    """Return a trial of more connections, if there is anything to gain."""
+    """Begin a trial with more connections, if it is worthwhile and allowed."""
     steady = replace(growth, phase=Phase.STEADY)
     worthwhile = sample.rest >= max(_WORTHWHILE_BYTES, growth.rate * _WORTHWHILE_SECONDS)
     if not worthwhile or growth.connections >= growth.most or sample.now < growth.not_before:
@@ -139,16 +139,16 @@ def _try_more(growth: Growth, sample: RateSample) -> Growth:
 
 
 def piece_size(rate: float, connections: int, rest: int) -> int:
-    """Return how many bytes to ask for at once: some seconds' worth, less towards the end of the file.
+    """Return the number of bytes per request: a few seconds of data, less towards the end of the file.
 
-    So the connections end at about the same time (guided self-scheduling: C. Polychronopoulos and D. Kuck,
+    All connections then end at about the same time (guided self-scheduling: C. Polychronopoulos and D. Kuck,
     1987).
 
     Args:
-        rate: of all connections together, in bytes a second.
-        connections: how many share it.
-        rest: bytes that are missing.
+        rate: The rate of all connections together, in bytes per second.
+        connections: The number of connections.
+        rest: The missing bytes.
     """
     connections = max(1, connections)
-    wished = min(rate / connections * _PIECE_SECONDS, rest / (2 * connections))
-    return int(min(max(wished, _SMALLEST), _LARGEST))
+    size = min(rate / connections * _PIECE_SECONDS, rest / (2 * connections))
+    return int(min(max(size, _SMALLEST), _LARGEST))

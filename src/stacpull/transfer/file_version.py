@@ -1,15 +1,15 @@
-"""One version of a remote file, read with range requests: the one that the first request found.
+"""Read one version of a remote file with range requests: the version of the first response.
 
     first read ─▶ parse ─▶ result
                    │  ▲
-              Needs│  │read exactly that
+              Needs│  │the needed bytes
                    ▼  │
                   next read, only if the object is still the same
 
-Later reads name what identifies the object (`If-Range`, on S3 `If-Match`), and the validator and total of
-each answer are compared with those of the first.
+Later reads send the validator (`If-Range`, on S3 `If-Match`), and the validator and total of each response
+are compared with those of the first.
 
-A server that does not serve ranges answers 200: its body is read only as far as the parser needs, then the
+A server that does not serve ranges answers 200. Its body is read only as far as the parser needs, then the
 connection is closed.
 
 Source: RFC 9110, 13.1.5 (If-Range), 14.2 (Range), 15.3.7 (206), 15.5.17 (416).
@@ -38,7 +38,7 @@ _OK, _PARTIAL, _NOT_MODIFIED, _PRECONDITION, _UNSATISFIABLE = 200, 206, 304, 412
 
 T = TypeVar("T")
 Parse = Callable[[Segments], T | Needs]
-"""Makes something of the known bytes of a file, or says which are missing."""
+"""Parses the known bytes of a file, or returns the bytes that it needs."""
 
 
 class Opener(Protocol):
@@ -52,11 +52,11 @@ class Opener(Protocol):
 
 
 class ChangedError(Exception):
-    """The object is not the one of the previous read."""
+    """The object has changed since the previous read."""
 
 
 class NotModifiedError(Exception):
-    """The server says that the file is the one that the condition of the first request names."""
+    """The server answered 304: the file still matches the condition of the first request."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         super().__init__("not modified")
@@ -74,16 +74,16 @@ class ReadCounts:
 
 
 class FileVersion:
-    """One version of a file: the one that the first request found.
+    """Reads one version of a file: that of the first response.
 
     Args:
-        client: sends the requests.
-        href: where the file is.
-        used: counted into.
-        most_bytes: how much of the file is read at most.
+        client: Sends the requests.
+        href: The URL of the file.
+        used: Counts requests and bytes.
+        most_bytes: The most bytes to read.
         media_type: The media type that the item states.
         count_refusal: False if a refusal does not concern credentials.
-        condition: Fields of the first request, which ask for the file only if it is another version.
+        condition: Header fields for the first request, which request the file only if it has changed.
     """
 
     __slots__ = (
@@ -111,9 +111,9 @@ class FileVersion:
         self._validator: Validator | None = None
         self._condition = condition
         self.served_ranges = False
-        """True once the server has answered with the range that was asked for."""
+        """True once the server has sent a requested range."""
         self.url = href
-        """The URL that answered last."""
+        """The URL of the last response."""
 
     @property
     def total(self) -> int | None:
@@ -122,23 +122,23 @@ class FileVersion:
 
     @property
     def validator(self) -> Validator:
-        """What identifies this version; empty before the first answer."""
+        """The validator of this version; empty before the first response."""
         return self._validator or Validator()
 
     async def parsed(self, first: int, parse: Parse[T]) -> T:
-        """Read `first` bytes, then what `parse` names, until it has all that it needs.
+        """Read `first` bytes, then the bytes that `parse` needs, until it returns a result.
 
         Raises:
-            TransferError: An answer cannot be used.
-            TiffError: As `parse`.
-            ChangedError: An answer is of another version of the file.
-            NotModifiedError: The file is the one that the condition names.
+            TransferError: A response is unusable.
+            TiffError: From `parse`.
+            ChangedError: A response is of another version of the file.
+            NotModifiedError: The file still matches the condition.
         """
         wanted = Needs(0, first)
-        came = 0
+        requested = 0
         for _ in range(_MOST_READS):
-            came += wanted.stop - wanted.start
-            if came > self._most_bytes:
+            requested += wanted.stop - wanted.start
+            if requested > self._most_bytes:
                 raise self._too_large()
             found = await self._ask(wanted, parse)
             if not isinstance(found, Needs):
@@ -152,11 +152,11 @@ class FileVersion:
 
     @asynccontextmanager
     async def range(self, start: int, stop: int) -> AsyncGenerator[AsyncIterator[bytes]]:
-        """Request the bytes `start` to `stop` (half-open) and give them as they arrive: these and no others.
+        """Request the bytes `start` to `stop` (half-open) and yield exactly these bytes as they arrive.
 
         Raises:
-            TransferError: The answer cannot be used, or ends early.
-            ChangedError: It is of another version of the file, or ranges are not served any more.
+            TransferError: The response is unusable, or ends early.
+            ChangedError: It is of another version of the file, or ranges are no longer served.
         """
         request = Request(self._href, headers=self._fields(Needs(start, stop)))
         self._used.reads += 1
@@ -217,12 +217,12 @@ class FileVersion:
         return fields
 
     def _compare(self, response: Response) -> None:
-        """Hold the answer's validator against that of the first one; a 206 must repeat it (RFC 9110, 15.3.7).
+        """Compare the validator with that of the first response; a 206 must repeat it (RFC 9110, 15.3.7).
 
-        If the first answer had no validator, only the size of the whole can be compared.
+        If the first response had no validator, only the total size can be compared.
 
         Raises:
-            ChangedError: They do not agree.
+            ChangedError: The validators differ.
         """
         known, headers = self._validator, response.headers
         if known is None:
@@ -233,7 +233,7 @@ class FileVersion:
             raise ChangedError
 
     async def _take_piece(self, response: Response, wanted: Needs) -> None:
-        """Take the body of a 206: exactly the range that its fields name, from where it was asked for."""
+        """Read the body of a 206, which must begin at the requested offset and be as long as it states."""
         start = wanted.start
         end = self._check_range(response, start)
         self.served_ranges = True
@@ -245,21 +245,21 @@ class FileVersion:
         self._add(start, body, response)
 
     def _check_range(self, response: Response, wanted: int) -> int:
-        """Return the last byte of a 206 that must begin at `wanted`, and learn the size of the file."""
+        """Return the last byte of a 206, which must begin at `wanted`, and record the size of the file."""
         start, end, total = content_range(response.headers)
         if start != wanted or end is None:
             raise TransferError(
-                failed(FailureKind.HTTP, response.url, "sent another part of the file than was asked for")
+                failed(FailureKind.HTTP, response.url, "sent another range of the file than requested")
             )
         coding = coding_of(response.headers)
         if coding is not None and can_decode(coding):
-            what = f"serves ranges of the file in the coding {coding} only, of which no header can be read"
+            what = f"serves ranges only in the coding {coding}, from which no header can be read"
             raise TransferError(failed(FailureKind.HTTP, response.url, what))
         self._set_total(total)
         return end
 
     async def _body(self, response: Response, size: int, *, whole: bool) -> bytes:
-        """Return `size` bytes of the body, of which more may come than was asked for."""
+        """Return the first `size` bytes of the body, which may be longer than requested."""
         if whole and content_length(response.headers) in {None, size}:
             body = await response.read(self._most_bytes)
             self._used.bytes += len(body)
@@ -273,16 +273,16 @@ class FileVersion:
         return taken[:size]
 
     async def _take_prefix(self, response: Response, wanted: Needs, parse: Parse[T]) -> T | Needs:
-        """Take the body of a 200 as far as the parser needs it.
+        """Read the body of a 200 as far as the parser needs it.
 
         Raises:
-            ChangedError: it answers a further read: the object changed, or ranges are not served any more.
+            ChangedError: This is not the first read: the object changed, or ranges are no longer served.
         """
         if wanted.start:
             raise ChangedError
         coding = coding_of(response.headers)
         chunks = response.chunks(_CHUNK)
-        if coding is None or not can_decode(coding):  # an unknown name is often wrong: the header shows that
+        if coding is None or not can_decode(coding):  # unknown codings are often not applied; parsing decides
             self._set_total(content_length(response.headers))
         else:
             chunks = decoded(chunks, coding)
@@ -311,7 +311,7 @@ class FileVersion:
         return parse(self._segments)
 
     def _take_end(self, response: Response) -> None:
-        """Learn from a 416 where the file ends."""
+        """Record the size of the file from a 416."""
         total = content_range(response.headers).total
         if total is None:
             what = "does not serve the range of the file where the header continues"
@@ -319,10 +319,10 @@ class FileVersion:
         self._set_total(total)
 
     def _set_total(self, total: int | None) -> None:
-        """Take note of the size of the file.
+        """Record the size of the file.
 
         Raises:
-            ChangedError: it had another one before.
+            ChangedError: It had another size before.
         """
         if total is None:
             return

@@ -1,8 +1,8 @@
-"""Lists what is under a prefix of an S3 bucket: all pages of ListObjectsV2.
+"""List the objects under a prefix of an S3 bucket: all pages of ListObjectsV2.
 
-Source: Amazon S3 API Reference, ListObjectsV2. Keys are requested URL-encoded (`encoding-type=url`), since
-XML 1.0 cannot hold all characters of a key. A server that ignores this does not repeat `EncodingType` in its
-answer: then its keys are not decoded.
+Source: Amazon S3 API Reference, ListObjectsV2. Keys are requested URL-encoded (`encoding-type=url`), because
+XML 1.0 cannot represent all characters of a key. A server that ignores this does not repeat `EncodingType` in
+its response, and its keys are not decoded.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from stacpull.planning.prefixes import ListedObject
 from stacpull.transfer.s3_transport import split_s3_url
 
 MOST_OBJECTS: Final = 100_000
-"""Objects of one prefix at most: all of them are planned at once."""
+"""The most objects of one prefix, because all of them are planned at once."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 _MOST_DIGITS: Final = 18
-"""Of a size in bytes: what SQLite and Parquet hold."""
+"""Digits of a size in bytes that SQLite and Parquet can store."""
 _FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
 _OBJECT_FIELDS: Final = frozenset({"Key", "Size"})
 _OBJECT_DEPTH: Final = 3
-"""Of `<Key>` in `<ListBucketResult><Contents><Key>`."""
+"""The depth of `<Key>` in `<ListBucketResult><Contents><Key>`."""
 
 
 class ListedPage(NamedTuple):
@@ -37,14 +37,14 @@ class ListedPage(NamedTuple):
 
 
 async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
-    """Return the objects whose URLs begin with `url`, named by what follows it.
+    """Return the objects whose URLs begin with `url`, with names relative to it.
 
-    An object of the very name of the prefix, and empty ones whose names end with a slash, stand for
-    directories and are left out.
+    Placeholders for directories are left out: an object with exactly the name of the prefix, and empty
+    objects whose names end with a slash.
 
     Raises:
-        TransferError: the bucket cannot be listed; PREFIX if there is nothing, or more than `MOST_OBJECTS`.
-        CredentialsError: credentials are configured but cannot be loaded.
+        TransferError: The bucket cannot be listed; PREFIX if it is empty, or has more than `MOST_OBJECTS`.
+        CredentialsError: Credentials are configured but cannot be loaded.
     """
     bucket, prefix = split_s3_url(url, bare=True)
     found: list[ListedObject] = []
@@ -71,7 +71,7 @@ def listed_page(document: bytes) -> ListedPage | None:
     """Read one page of a listing.
 
     Args:
-        document: the XML. A document type declaration is refused, so there are no entities that could grow.
+        document: The XML. A document type declaration is refused, so there are no entities to expand.
 
     Returns:
         The page, or None if the document is not a listing.
@@ -81,7 +81,7 @@ def listed_page(document: bytes) -> ListedPage | None:
     try:
         parser.feed(document)
         parser.close()
-    except (ET.ParseError, ValueError, LookupError):  # LookupError: an encoding that Python does not know
+    except (ET.ParseError, ValueError, LookupError):  # LookupError: unknown encoding
         return None
     if reader.root != "ListBucketResult":
         return None
@@ -100,7 +100,7 @@ def listed_page(document: bytes) -> ListedPage | None:
 
 
 class _ListingReader:
-    """A target for `XMLParser` that keeps the few elements of interest and builds no tree."""
+    """A target for `XMLParser` that keeps the few needed elements and builds no tree."""
 
     def __init__(self) -> None:
         self.root = ""
@@ -111,7 +111,7 @@ class _ListingReader:
         self._text: list[str] | None = None
 
     def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
-        """Refuse the declaration, before anything in it is read."""
+        """Refuse a document type declaration before its content is read."""
         raise ValueError(f"{name} is declared")
 
     def start(self, tag: str, _attributes: dict[str, str]) -> None:
@@ -131,12 +131,12 @@ class _ListingReader:
             self._text = []
 
     def data(self, text: str) -> None:
-        """Take a piece of text."""
+        """Add text to the current element."""
         if self._text is not None:
             self._text.append(text)
 
     def end(self, tag: str) -> None:
-        """Leave an element; of several with one name the first counts."""
+        """Leave an element; of several with the same name, the first is kept."""
         if self._text is not None:
             kept = self.objects[-1] if self._depth == _OBJECT_DEPTH else self.fields
             kept.setdefault(tag.rpartition("}")[2], "".join(self._text))
@@ -144,14 +144,14 @@ class _ListingReader:
         self._depth -= 1
 
     def close(self) -> None:
-        """End: what was found stays in the attributes."""
+        """Do nothing; the parser requires this method."""
 
 
 async def _page(client: Client, bucket: str, prefix: str, token: str | None) -> ListedPage:
-    asked = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+    parameters = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
     if token is not None:
-        asked["continuation-token"] = token
-    query = "&".join(f"{name}={quote(asked[name], safe='-_.~')}" for name in sorted(asked))
+        parameters["continuation-token"] = token
+    query = "&".join(f"{name}={quote(parameters[name], safe='-_.~')}" for name in sorted(parameters))
     async with client.open(Request(f"s3://{bucket}/", query=query)) as response:
         body = await response.read(_PAGE_LIMIT)
     page = listed_page(body)

@@ -1,11 +1,11 @@
-"""Files of a local SOURCE as a transport: those in its directory and below, and no others.
+"""A transport for the files of a local SOURCE: only those in its directory and below.
 
-A catalog is data from elsewhere even if it is stored here: `file:///etc/passwd` in it, a path that leads out
-of its directory and a symlink that does so are refused. Only a run whose SOURCE is local has this transport;
-no redirect leads to it (`net.redirects`).
+A local catalog can still contain untrusted data. An href such as `file:///etc/passwd`, a path out of the
+directory and a symlink out of it are refused. Only a run whose SOURCE is local has this transport; no
+redirect leads to it (`net.redirects`).
 
-It answers as an object store does (RFC 9110, 13 and 14): with a strong ETag made of what the file system says
-about a version, and with ranges under `If-Range` and `If-Match`. So resuming works as with any server.
+It answers as an object store does (RFC 9110, 13 and 14): with a strong ETag made of inode, time and size, and
+with ranges under `If-Range` and `If-Match`. Resuming therefore works as with any server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 
 INDEX_NAMES: Final = ("catalog.json", "collection.json")
-"""The document that a directory as SOURCE stands for: the first of these in it."""
+"""If SOURCE is a directory, the first of these documents in it is read."""
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _SHOWN = 300
@@ -34,7 +34,7 @@ _OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
 
 
 def path_of(url: str) -> Path:
-    """Return the path that a `file:///` URL names (RFC 8089); a query does not belong to it."""
+    """Return the path that a `file:///` URL names (RFC 8089), without its query."""
     return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
 
 
@@ -42,7 +42,7 @@ class LocalTransport:
     """Opens files below the directory of SOURCE.
 
     Args:
-        source: SOURCE, a `file:///` URL of a document, or of a directory that holds one.
+        source: SOURCE: the `file:///` URL of a document, or of a directory with one of `INDEX_NAMES`.
     """
 
     def __init__(self, source: str) -> None:
@@ -50,7 +50,7 @@ class LocalTransport:
         self._root: Path | None = None
 
     def host_of(self, _url: str) -> str:
-        """Return the name under which reads are limited and counted."""
+        """Return the name of the gate and the counters for local files."""
         return "this disk"
 
     @asynccontextmanager
@@ -88,11 +88,11 @@ class LocalTransport:
         return _File(path, stream, status)
 
     def _allowed(self, url: str) -> Path:
-        """Return the file to open, symlinks followed, if it may be read."""
+        """Return the file to open if it may be read; symlinks are resolved for the check."""
         if self._root is None:
             self._root = (self._source if self._source.is_dir() else self._source.parent).resolve()
         path = path_of(url)
-        if not path.exists():  # hrefs in files are mostly plain paths: `?` and `#` may be part of one
+        if not path.exists():  # hrefs in files are mostly plain paths, which may contain `?` and `#`
             path = Path(unquote(url.removeprefix("file://")))
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
@@ -102,21 +102,21 @@ class LocalTransport:
 
 
 class OneFileTransport:
-    """One file, whatever is asked for: the one that holds standard input. No href in it opens another."""
+    """Opens one file for every request: the one that holds standard input. Its hrefs open no other file."""
 
     def __init__(self, path: Path) -> None:
         self._url = path.as_uri()
         self._files = LocalTransport(self._url)
 
     def host_of(self, url: str) -> str:
-        """Return the name under which reads are limited and counted."""
+        """Return the name of the gate and the counters for local files."""
         return self._files.host_of(url)
 
     def open(self, request: Request) -> AbstractAsyncContextManager[LocalResponse]:
         """Open the file.
 
         Raises:
-            TransferError: GONE; HTTP where it cannot be read.
+            TransferError: GONE; HTTP if it cannot be read.
         """
         return self._files.open(Request(self._url, request.method, request.headers))
 
@@ -146,7 +146,7 @@ class LocalResponse:
         """Return the whole body.
 
         Raises:
-            TransferError: OVERLONG when it exceeds `limit` bytes; TRUNCATED, HTTP.
+            TransferError: OVERLONG if it exceeds `limit` bytes; TRUNCATED or HTTP as in `chunks`.
         """
         if self._length > limit:
             raise _failed(FailureKind.OVERLONG, f"{path_of(self.url)} has more than {limit} bytes.")
@@ -174,14 +174,14 @@ class LocalResponse:
 
 def _response(request: Request, file: _File) -> LocalResponse:
     """Return the response to a request for `file`: the whole file, a range of it, or a refusal."""
-    asked = {name.lower(): value for name, value in request.headers.items()}
+    sent = {name.lower(): value for name, value in request.headers.items()}
     size = file.status.st_size
     headers = _fields(file.status)
     start, end, status = 0, size, _OK
-    if "if-match" in asked and asked["if-match"] not in {headers["ETag"], "*"}:
+    if "if-match" in sent and sent["if-match"] not in {headers["ETag"], "*"}:
         status, end = _CHANGED, 0
-    elif asked.get("if-range") in {None, headers["ETag"], headers["Last-Modified"]}:
-        start, end, status = _ranged(asked.get("range", ""), size)
+    elif sent.get("if-range") in {None, headers["ETag"], headers["Last-Modified"]}:
+        start, end, status = _ranged(sent.get("range", ""), size)
     if status == _PARTIAL:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     elif status == _UNSATISFIABLE:
@@ -189,7 +189,7 @@ def _response(request: Request, file: _File) -> LocalResponse:
     headers["Content-Length"] = str(end - start)
     file.stream.seek(start)
     length = 0 if request.method == "HEAD" else end - start
-    # a directory answers as the document that it stands for: links are relative to that
+    # for a directory, the URL is that of its document, because links are relative to the document
     url = request.url if file.path == path_of(request.url) else file.path.as_uri()
     fields = HeaderFields({name.lower().encode(): value.encode() for name, value in headers.items()})
     return LocalResponse(url, status, fields, file.stream, length)
@@ -224,7 +224,7 @@ def _index(directory: Path) -> Path:
 
 
 def _shown(url: str) -> str:
-    """Return a path for a message, shortened: a catalog may name one of any length."""
+    """Return a path for a message, shortened because a catalog may contain long ones."""
     path = str(path_of(url))
     return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
 

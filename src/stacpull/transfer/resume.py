@@ -1,19 +1,19 @@
-"""Whether a part may be resumed: what to ask for, and what the response means. Pure.
+"""Decide whether a part can be resumed: the fields of the request, and the meaning of the response. Pure.
 
 A part is resumed only if the server proves that it still has the same object. The request has `Range` and
-`If-Range`, with a strong ETag, or a strong date if there is none (RFC 9110, 13.1.5). Some servers ignore
-`If-Range` (all of S3), so the validator and the total of the response are compared with those of the part,
-too: a 206 of another version must not be appended, nor one that does not say of which version it is (a 206
-repeats the ETag that a 200 would have: RFC 9110, 15.3.7).
+`If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). Some servers ignore
+`If-Range` (all of S3), so the validator and the total of the response are also compared with those of the
+part. A 206 of another version must not be appended, nor one without a validator (a 206 repeats the ETag that
+a 200 would have: RFC 9110, 15.3.7).
 
-    200  the object changed, or ranges are not served here   take this body, from the start
-    206  from where the part ends, same object                append
-    206  in a content coding that the part is not in          ask again, from the start
-    206  from where the part ends, no validator in common     ask again, from the start
+    200  the object changed, or ranges are not served here    use this body, from the start
+    206  begins at the end of the part, same object           append
+    206  in a content coding that the part does not have      request again, from the start
+    206  begins at the end of the part, no common validator   request again, from the start
     206  anything else                                        CHANGED: never appended
-    412  the object changed                                   ask again, from the start
-    416  its length is that of the part                       the part is whole
-    416  otherwise                                            ask again, from the start
+    412  the object changed                                   request again, from the start
+    416  the object is as long as the part                    the part is complete
+    416  otherwise                                            request again, from the start
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from stacpull.net.fields import content_range
 from stacpull.net.status import moment_of
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
-_BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
-"""Seconds that Last-Modified must be in the past: by the server's clock, and by ours, which may differ."""
+_SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
+"""Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
 
 class ResumeVerdict(enum.Enum):
-    """What is done with a part and the response to the request for its rest."""
+    """How to continue after the response to the request for the rest of a part."""
 
     APPEND = "append"
     WHOLE = "whole"
     REPLACE = "replace"
     """The body of this response is the object, from its start."""
     AGAIN = "again"
-    """This response is of no use: ask for the whole object."""
+    """This response is unusable: request the whole object."""
     CHANGED = "changed"
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:
-    """Return what identifies this version of the object (RFC 9110, 8.8), without fields that are not text."""
+    """Return the validator of an object (RFC 9110, 8.8); fields that are not text are None."""
     return Validator(_as_text(headers.get("ETag")), _as_text(headers.get("Last-Modified")))
 
 
@@ -56,25 +56,25 @@ def _as_text(value: str | None) -> str | None:
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
-    """Return `validator` without a date that two versions may share: one of the very second of the response.
+    """Return `validator` without its date if two versions may share that date.
 
-    A date is strong only if it is at least a second older than the response, as `Date` says (RFC 9110,
-    8.8.2.2). A response without `Date` is of the time at which it was received (RFC 9110, 6.6.1); the older
-    rule of a minute (RFC 7232, 2.2.2) then allows for two clocks that differ.
+    A date is strong only if it is at least one second older than `Date` of the response (RFC 9110, 8.8.2.2).
+    A response without `Date` counts as sent when it was received (RFC 9110, 6.6.1). The older rule of one
+    minute (RFC 7232, 2.2.2) then allows for a difference between the clocks.
 
     Args:
-        validator: what the response names.
-        headers: of the response.
-        now: when it was received, in seconds since the epoch.
+        validator: The validator of the response.
+        headers: The header fields of the response.
+        now: The time at which it was received, in seconds since the epoch.
     """
     modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
-    latest = now - _BY_OURS if sent is None else sent - _BY_ITS_CLOCK
+    latest = now - _LOCAL_CLOCK_MARGIN if sent is None else sent - _SERVER_CLOCK_MARGIN
     is_strong = modified is not None and modified <= latest
     return validator if is_strong else validator._replace(last_modified=None)
 
 
 def range_headers(size: int, validator: Validator) -> dict[str, str]:
-    """Return the header fields that ask for all past `size` bytes of the object that `validator` names."""
+    """Return the header fields that request everything after the first `size` bytes of the same object."""
     headers = {"Range": f"bytes={size}-"}
     condition = validator.strong_etag or validator.last_modified
     if condition:
@@ -83,21 +83,22 @@ def range_headers(size: int, validator: Validator) -> dict[str, str]:
 
 
 def change_headers(kept: str) -> dict[str, str]:
-    """Return the header fields that ask for an object only if it is another than `Validator.kept` names.
+    """Return the header fields that request an object only if it differs from the one that `kept` names.
 
-    By the ETag, compared weakly (RFC 9110, 13.1.2); where there was none by the date (13.1.3), which is one
-    that `provable` has let pass.
+    Args:
+        kept: From `Validator.kept`: an ETag, which is compared weakly (RFC 9110, 13.1.2), or a date (13.1.3)
+            that `provable` accepted.
     """
     is_date = not kept.endswith('"') and moment_of(kept) is not None
     return {"If-Modified-Since" if is_date else "If-None-Match": kept}
 
 
 def denies(kept: str, headers: Mapping[str, str]) -> bool:
-    """Return True if a 304 to `change_headers` names another version than `Validator.kept` does.
+    """Return True if the 304 to `change_headers` names another version than `kept`.
 
-    A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). Of tags only what they enclose is
-    compared (8.8.3.2): a server may call weak in one answer what it calls strong in another. Nor may a date
-    be another: `If-Modified-Since` is answered with 304 also where an older file took a newer one's place.
+    A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). ETags are compared without `W/`
+    (8.8.3.2), because a server may send the same tag as weak or strong. Dates must be equal, because a server
+    also answers 304 to `If-Modified-Since` if an older file has replaced a newer one.
     """
     answer = validator_of(headers)
     if "If-Modified-Since" in change_headers(kept):
@@ -110,7 +111,12 @@ def verdict(
 ) -> ResumeVerdict:
     """Return what the response to `range_headers` means for the part at `point`.
 
-    `stated` is the size that the item states: that of a coded asset, if a part may be in a content coding.
+    Args:
+        point: The end of the part, and its validator.
+        status: The status of the response.
+        headers: Its header fields.
+        stated: The size that the item states. A 206 with a content coding is accepted only if it has this
+            total, so that the asset is stored in that coding.
     """
     if status == _OK:
         return ResumeVerdict.REPLACE
@@ -124,7 +130,7 @@ def verdict(
 
 
 def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> ResumeVerdict:
-    """Return what a 206 means: it must begin where the part ends, and prove to be of the same object."""
+    """Return what a 206 means. It must begin at the end of the part, and be proven to be the same object."""
     start, _, total = content_range(headers)
     if start != point.size or is_another(point.validator, headers):
         return ResumeVerdict.CHANGED
@@ -134,24 +140,24 @@ def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> ResumeVerdict
 
 
 def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:
-    """Return True if a 416 says that the object ends where the part ends."""
+    """Return True if a 416 states that the object ends where the part ends."""
     if point.total is not None and point.total != point.size:
         return False
     return content_range(headers).total == point.size and not is_another(point.validator, headers)
 
 
 def same_object(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Return True if `headers` prove that the object is the one that `known` names."""
+    """Return True if `headers` prove that the object is the one with the validator `known`."""
     return _compared(known, headers) is True
 
 
 def is_another(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Return True if `headers` are of another object than `known` names."""
+    """Return True if `headers` prove that the object is not the one with the validator `known`."""
     return _compared(known, headers) is False
 
 
 def _compared(known: Validator, headers: Mapping[str, str]) -> bool | None:
-    """Compare the ETags and, where they are not strong on both sides, the dates; None if neither exists."""
+    """Compare the ETags and, unless both are strong, the dates; None if neither can be compared."""
     answer = validator_of(headers)
     tags = None if known.etag is None or answer.etag is None else known.etag == answer.etag
     if tags is False or (tags and known.strong_etag is not None):
@@ -162,5 +168,5 @@ def _compared(known: Validator, headers: Mapping[str, str]) -> bool | None:
 
 
 def same_version(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Return True if `headers` repeat the strong ETag of `known`: such ranges may be combined (15.3.7.3)."""
+    """Return True if `headers` have the strong ETag of `known`, so that ranges can be combined (15.3.7.3)."""
     return known.strong_etag is not None and validator_of(headers).etag == known.strong_etag

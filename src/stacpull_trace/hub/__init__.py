@@ -1,1 +1,1 @@
-"""The client of Sentinel Hub: token, catalog, statistics, own collections (BYOC)."""
+"""A client of Sentinel Hub: token, catalog, statistics, and your own collections (BYOC)."""

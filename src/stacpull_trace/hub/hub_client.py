@@ -1,9 +1,9 @@
-"""The client of Sentinel Hub, with typed requests and replies.
+"""A client of Sentinel Hub, with typed requests and replies.
 
     Hub ─▶ paths of the service ─▶ Session (token) ─▶ net.client.Client (gate of the host) ─▶ transport
 
 A failure of one tile, file or request raises `TransferError`, so a run can report the day and continue. A
-failure of the whole run raises one of `stacpull.errors`. Collections are named with or without `byoc-`.
+failure of the whole run raises one of `stacpull.errors`. Collection ids may have the prefix `byoc-` or not.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _ANSWERS = frozenset({200, *range(400, 500)}) - _RETRIED
 class _Answer(NamedTuple):
     status: int
     body: object
-    """The JSON of a 200; the bytes of anything else."""
+    """The decoded JSON of a 200; the bytes of any other response."""
     processing_units: float
 
 
@@ -84,14 +84,14 @@ async def open_hub(
     policy: RetryPolicy | None = None,
     per_host: int = 8,
 ) -> AsyncIterator[Hub]:
-    """Open a client on `transport`, which is closed with it.
+    """Open a client that uses `transport` and closes it at the end.
 
     Args:
         settings: The deployment and the credentials.
         transport: Sends over http and https.
         clock: The clock for waiting and for the age of tokens.
         policy: How to retry failures.
-        per_host: The most requests at once.
+        per_host: The most simultaneous requests.
     """
     policy = policy or RetryPolicy()
     secrets = Secrets((settings.client_secret,))
@@ -113,7 +113,7 @@ async def open_hub(
 
 
 def _counting_milliseconds(settings: HubSettings) -> set[str]:
-    """Return the hosts whose 429 counts milliseconds: those of Sentinel Hub itself."""
+    """Return the hosts whose Retry-After is in milliseconds: those of Sentinel Hub itself."""
     hosts = {host_of(settings.base_url), host_of(settings.token_url)}
     return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
 
@@ -133,7 +133,7 @@ class Hub:
         self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
     ) -> None:
         self.session = session
-        """For other code that reads through a client."""
+        """The session, for code that needs a client."""
         self._reader = RangedReader(session)
         self._host = host_of(settings.base_url)
         self._paths = Paths(settings.base_url)
@@ -146,7 +146,7 @@ class Hub:
 
     @property
     def processing_units(self) -> float:
-        """The cost of all replies so far, as they state it."""
+        """The cost that all replies so far have stated."""
         return self.session.processing_units
 
     async def search(
@@ -161,7 +161,7 @@ class Hub:
 
         Args:
             collection: Its id.
-            interval: Tiles at its very end are left out.
+            interval: The period, without its end.
             bbox: West, south, east, north in degrees.
             intersects: A GeoJSON geometry in degrees.
 
@@ -187,7 +187,7 @@ class Hub:
                     yield tile
 
     async def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
-        """Yield all tiles of an own collection, in the service's order, each once.
+        """Yield all tiles of a BYOC collection, each once, in the service's order.
 
         Raises:
             UsageError: There is no such collection.
@@ -211,7 +211,7 @@ class Hub:
                 return
 
     async def tile(self, collection: str, tile: str) -> ByocTile:
-        """Return the description of a tile of an own collection.
+        """Return the description of a tile of a BYOC collection.
 
         Raises:
             TransferError: GONE if there is none; the last failure after retries.
@@ -223,7 +223,7 @@ class Hub:
         return parse_tile(document.get("data") if isinstance(document, dict) else None)
 
     async def files(self, collection: str, tile: str) -> tuple[str, ...]:
-        """Return the names of all files of a tile of an own collection.
+        """Return the names of all files of a tile of a BYOC collection.
 
         Raises:
             TransferError: GONE if there is no such tile; the last failure after retries.
@@ -234,12 +234,12 @@ class Hub:
         return parse_files(await self._json(asked, file_path(collection, tile)))
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
-        """Return the statistics of an area over a period; days that failed have their error in the reply.
+        """Return the statistics of an area over a period; failed days have their error in the reply.
 
-        A request of several days that stalls is not retried: the caller divides it.
+        A request for several days that stalls is not retried: the caller divides it.
 
         Raises:
-            UsageError: The request, or its evalscript, is rejected; the message is that of the service.
+            UsageError: The request, or its evalscript, is rejected; the message is the service's.
             TransferError: The last failure after retries.
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: The reply cannot be read; the quota is spent.
@@ -251,15 +251,15 @@ class Hub:
         return await asyncio.to_thread(parse_statistics, answer.body, answer.processing_units)
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
-        """Return the header of a file of a tile, by ranged reads: at once where its size is known.
+        """Return the header of a file of a tile, with range requests; with one if its size is known.
 
         Args:
-            collection: The own collection.
-            tile: As `tile` gives it.
-            file: The name of the file (`analysis_ready_ps_qa`), whether the tile lists it or not.
+            collection: The BYOC collection.
+            tile: The tile, from `tile`.
+            file: The name of the file (`analysis_ready_ps_qa`); the tile need not list it.
 
         Raises:
-            TransferError: GONE if there is no such file; FORMAT if it is not a TIFF; else the last failure.
+            TransferError: GONE if there is no such file; FORMAT if it is not a TIFF; or the last failure.
             CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: The quota is spent.
         """
@@ -276,11 +276,11 @@ class Hub:
             return found.header
         if found.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
             raise TransferError(found)
-        said = ServiceError(found.status, "", found.message.rstrip("."))
-        raise refusal(said, self._host, HubQuestion(HubService.BYOC, collection, tile.id, name))
+        error = ServiceError(found.status, "", found.message.rstrip("."))
+        raise refusal(error, self._host, HubQuestion(HubService.BYOC, collection, tile.id, name))
 
     async def _page(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
-        """Return a page. A page that cannot be read ends the run, because tiles would be missing."""
+        """Return a page. If it cannot be read, the run ends, because tiles would be missing."""
         try:
             return await self._json(asked, rest, body)
         except TransferError as error:
@@ -295,18 +295,18 @@ class Hub:
         """Return the answer, or raise the error for a refusal. `final` failures are not retried."""
 
         async def ask(url: str) -> _Answer:
-            return await self._patiently(_request(url, body), final)
+            return await self._with_retries(_request(url, body), final)
 
         answers = await self._located(asked.service, rest, ask)
         answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
         if answer.status == HTTPStatus.OK:
             return answer
-        said_of_it = answer.body if isinstance(answer.body, bytes) else b""
-        said = parse_error(answer.status, self._secrets.scrub_bytes(said_of_it))  # before it is shortened
-        raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
+        error_body = answer.body if isinstance(answer.body, bytes) else b""
+        error = parse_error(answer.status, self._secrets.scrub_bytes(error_body))  # before it is shortened
+        raise refusal(error._replace(message=self._secrets.scrub(error.message)), self._host, asked)
 
     async def _located(self, service: HubService, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
-        """Try each family of paths until one is found; return all answers, that one last."""
+        """Try each family of paths until one answers other than 404; return all answers, that one last."""
         answers = []
         for family in self._paths.candidates(service):
             answers.append(await ask(self._paths.url(service, family, rest)))
@@ -315,7 +315,7 @@ class Hub:
                 break
         return answers
 
-    async def _patiently(self, request: Request, final: frozenset[FailureKind]) -> _Answer:
+    async def _with_retries(self, request: Request, final: frozenset[FailureKind]) -> _Answer:
         async def attempt() -> _Answer:
             try:
                 return await self._attempt(request)

@@ -1,10 +1,10 @@
-"""The errors for refusals of Sentinel Hub. Pure.
+"""Map the refusals of Sentinel Hub to exceptions. Pure.
 
 | status | meaning | error |
 |---|---|---|
-| 400 | the request, often its evalscript | `UsageError` with the message of the service |
+| 400 | the request is invalid, often its evalscript | `UsageError` with the service's message |
 | 401 | see `hub_session` | `CredentialsError` |
-| 403 | the quota is spent | `SourceError`: try again later |
+| 403 | the quota is exhausted | `SourceError`: try again later |
 | 403 | the collection belongs to another account | `CredentialsError` |
 | 404 | no such tile or file | `TransferError`, GONE: one day fails, not the run |
 | 404 | no such collection | `UsageError` |
@@ -33,7 +33,7 @@ _LONGEST = 400
 
 
 class HubQuestion(NamedTuple):
-    """The subject of a request; `tile` and `file` are empty if it does not concern one."""
+    """The service and resource that a request is for; `tile` and `file` can be empty."""
 
     service: HubService
     collection: str
@@ -46,9 +46,9 @@ class ServiceError(NamedTuple):
 
     status: int
     code: str
-    """Its code (COMMON_BAD_PAYLOAD), empty if there is none."""
+    """For example COMMON_BAD_PAYLOAD; empty if there is none."""
     message: str
-    """One line, with the details that stand under `errors`."""
+    """One line, with the details in `errors`."""
 
 
 def parse_error(status: int, body: bytes) -> ServiceError:
@@ -67,42 +67,42 @@ def parse_error(status: int, body: bytes) -> ServiceError:
 
 def refusal(error: ServiceError, host: str, asked: HubQuestion) -> StacpullError | TransferError:
     """Return the exception for `error`, which `host` answered to `asked`."""
-    said = f" ({error.message})" if error.message else ""
+    reason = f" ({error.message})" if error.message else ""
     if error.status == HTTPStatus.BAD_REQUEST:
         return UsageError(f"{host} rejects the request{_of_script(error)}: {error.message or error.code}")
     if error.status == HTTPStatus.FORBIDDEN:
-        return _forbidden(error, host, asked, said)
+        return _forbidden(error, host, asked, reason)
     if error.status == HTTPStatus.NOT_FOUND:
-        return _missing(host, asked, said)
-    return SourceError(f"{host} answered {error.status}{said}: try again later.")
+        return _missing(host, asked, reason)
+    return SourceError(f"{host} answered {error.status}{reason}: try again later.")
 
 
-def _forbidden(error: ServiceError, host: str, asked: HubQuestion, said: str) -> StacpullError:
+def _forbidden(error: ServiceError, host: str, asked: HubQuestion, reason: str) -> StacpullError:
     words = error.message.lower()
     if _SPENT_CODE in error.code or any(word in words for word in _SPENT_WORDS):
         return SourceError(
-            f"The processing units of your account at {host} are spent{said}: "
+            f"The processing units of your account at {host} are spent{reason}: "
             "resume when they are renewed, at the beginning of the month, or buy more."
         )
     if _EXPIRED_CODE in error.code:
-        return CredentialsError(f"Your account at {host} has expired{said}: renew it there.")
+        return CredentialsError(f"Your account at {host} has expired{reason}: renew it there.")
     if asked.service is HubService.BYOC:
         return CredentialsError(
             f"{host} shows tiles and files only to the owner of a collection, and {asked.collection} is not "
-            f"yours{said}: use a collection of your own account, or the client id of its owner."
+            f"yours{reason}: use a collection of your own account, or the client id of its owner."
         )
     return CredentialsError(
-        f"{host} does not let you read the collection {asked.collection}{said}: "
-        "ask its owner to share it, or use the client id of an account that may."
+        f"{host} does not let you read the collection {asked.collection}{reason}: "
+        "ask its owner to share it, or use the client id of an account that has access."
     )
 
 
-def _missing(host: str, asked: HubQuestion, said: str) -> StacpullError | TransferError:
+def _missing(host: str, asked: HubQuestion, reason: str) -> StacpullError | TransferError:
     if asked.tile:
         what = f"file {asked.file} of the tile" if asked.file else "tile"
-        message = f"{host} has no {what} {asked.tile}{said}."
+        message = f"{host} has no {what} {asked.tile}{reason}."
         return TransferError(Failure(FailureKind.GONE, message, HTTPStatus.NOT_FOUND, host))
-    return UsageError(f"{host} has no collection {asked.collection}{said}: check its id, and --base-url.")
+    return UsageError(f"{host} has no collection {asked.collection}{reason}: check its id, and --base-url.")
 
 
 def _of_script(error: ServiceError) -> str:
@@ -110,13 +110,13 @@ def _of_script(error: ServiceError) -> str:
 
 
 def _details(errors: object, message: str) -> list[str]:
-    """Return what `errors` (a list or one object) adds to `message`, one line each."""
+    """Return the details that `errors` (a list or one object) adds to `message`, one line each."""
     entries = errors if isinstance(errors, list) else [errors] if isinstance(errors, dict) else []
     return [_detail(entry, message) if isinstance(entry, dict) else str(entry) for entry in entries]
 
 
 def _detail(entry: Json, message: str) -> str:
-    """Return one entry, usually `{parameter, invalidValue, violation}`, without the words of `message`."""
+    """Return one entry, usually `{parameter, invalidValue, violation}`, without text that `message` has."""
     place = str(entry.get("parameter") or "")
     what = str(entry.get("violation") or entry.get("description") or entry.get("message") or "")
     if not (place or what):

@@ -1,8 +1,8 @@
 """The paths of the services on a deployment, which has one or both of two families of paths.
 
-The first answer other than 404 shows which family a service has, and this is remembered. Until then a 404 may
-mean either, so the other family is tried too. `/api/v1/…` comes first: sentinelhub-py 3.12 uses no other, so
-every deployment has it.
+The first answer other than 404 shows which family a service has; it is remembered. Until then, a 404 can mean
+that the service has the other family, so that one is tried too. `/api/v1/…` comes first: sentinelhub-py 3.12
+uses no other, so every deployment has it.
 """
 
 from __future__ import annotations

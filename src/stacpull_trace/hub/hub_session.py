@@ -1,10 +1,9 @@
-"""Requests to Sentinel Hub with a shared token, which is renewed early, and when it is refused.
+"""Requests to Sentinel Hub with a shared token, which is renewed before it expires and when it is refused.
 
-A `Session` opens requests as `net.client.Client` does, so the ranged header reader can read through it. The
-token is sent to the deployment's own host only; a redirect to another host removes it. The cost of each reply
-is added up. `net.logins.tokens` decides when a token is renewed and by which task. Client id and secret are
-sent in the body of a POST to the token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is
-not followed with them.
+A `Session` opens requests as `net.client.Client` does, so the ranged header reader can use it. The token is
+sent only to the deployment's own host; a redirect to another host removes it. The session adds up the cost of
+all replies. `net.logins.tokens` decides when a token is renewed and by which task. Client id and secret are
+sent only in the body of a POST to the token URL (RFC 6749, 4.4.2), and not across a redirect to another host.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class Tokens:
 
     Args:
         settings: The credentials and the token URL.
-        client: Sends the requests, without credentials of its own.
+        client: Sends the requests; it adds no credentials.
         policy: How to retry failures.
         clock: The clock for the age of a token.
-        secrets: Gets each new token, so that none is ever written.
+        secrets: Each new token is added to it, so that none is ever written.
     """
 
     def __init__(
@@ -55,32 +54,32 @@ class Tokens:
         self._clock = clock
         self._secrets = secrets
         self._url = settings.token_url
-        self._lease = CachedToken(self._renew, clock)
+        self._cached = CachedToken(self._renew, clock)
 
     def __repr__(self) -> str:
-        return f"<Tokens of {self._url}: {'one' if self._lease.held else 'none'} held>"
+        return f"<Tokens of {self._url}: {'one' if self._cached.held else 'none'} held>"
 
     async def current(self) -> Secret:
-        """Return a token that is valid for some time.
+        """Return a token that does not expire soon.
 
         Raises:
             CredentialsError: The client id or secret is refused.
-            SourceError: The token service cannot be reached, or answers no token.
+            SourceError: The token service cannot be reached, or answers without a token.
         """
-        return await self._lease.current()
+        return await self._cached.current()
 
     async def instead_of(self, refused: Secret) -> Secret:
         """Return a token other than `refused`: a new one, unless another task has already renewed it.
 
         Raises:
             CredentialsError: The client id or secret is refused.
-            SourceError: The token service cannot be reached, or answers no token.
+            SourceError: The token service cannot be reached, or answers without a token.
         """
-        return await self._lease.instead_of(refused)
+        return await self._cached.instead_of(refused)
 
     async def _renew(self) -> TimedToken[Secret]:
         try:
-            status, body = await self._patiently()
+            status, body = await self._requested()
         except TransferError as error:
             raise SourceError(f"No token could be obtained: {error.failure.message}") from error
         if status in _REFUSED:
@@ -89,8 +88,8 @@ class Tokens:
             raise SourceError(f"{self._url} is not a token service. Check --base-url and sh_token_url.")
         return self._token_in(body)
 
-    async def _patiently(self) -> tuple[int, bytes]:
-        """Request a token, with retries; after a 404, once at the path of old deployments."""
+    async def _requested(self) -> tuple[int, bytes]:
+        """Request a token, with retries; after a 404, also at the path of old deployments."""
         status, body = await self._retried()
         if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
             newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
@@ -127,9 +126,9 @@ class Tokens:
 
     def _refusal(self, status: int, body: bytes) -> str:
         reason = reason_in(body, self._secrets)
-        said = f"{status}: {reason}" if reason else str(status)
+        answer = f"{status}: {reason}" if reason else str(status)
         return (
-            f"{host_of(self._url)} refuses the client id and secret ({said}): "
+            f"{host_of(self._url)} refuses the client id and secret ({answer}): "
             "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
         )
 
@@ -151,7 +150,7 @@ class Session:
     """A client that sends a token.
 
     Args:
-        client: Sends the requests, without credentials of its own.
+        client: Sends the requests; it adds no credentials.
         tokens: The source of tokens.
         base_url: The deployment. Requests to other hosts are sent without the token.
     """
@@ -161,7 +160,7 @@ class Session:
         self._tokens = tokens
         self._base_url = base_url
         self.processing_units = 0.0
-        """The cost of the replies so far, as they state it."""
+        """The cost that the replies so far have stated."""
 
     @property
     def counters(self) -> Counters:
@@ -175,13 +174,13 @@ class Session:
         """Send `request` with the token.
 
         Args:
-            request: What to ask for.
-            accept: The statuses that are a response and not a failure.
+            request: The request.
+            accept: The statuses that are not a failure.
             count_refusal: As in `net.client.Client.open`.
 
         Raises:
             TransferError: As in `net.client.Client.open`.
-            CredentialsError: A new token is refused too, or there is none.
+            CredentialsError: A new token is refused too, or none can be obtained.
             SourceError: The token service cannot be reached.
         """
         if not same_site(self._base_url, request.url):

@@ -1,14 +1,14 @@
-"""Credentials and addresses of Sentinel Hub, from the same places as in its own Python package.
+"""Credentials and addresses of Sentinel Hub, from the same sources as in sentinelhub-py.
 
 | setting | the first of these that is set |
 |---|---|
 | profile | `profile`, `SH_PROFILE`, `default-profile` |
 | client id, client secret | `SH_CLIENT_ID`, `SH_CLIENT_SECRET`; the profile |
 | base URL | `base_url` (`--base-url`), `SH_BASE_URL`; the profile's `sh_base_url`; the main deployment |
-| token URL | implied by `base_url`; `SH_TOKEN_URL`; the profile's, if the base URL is its own too; implied |
+| token URL | implied by `base_url`; `SH_TOKEN_URL`; the profile's, if the base URL is too; implied |
 
-The file is `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), one table per profile, as
-sentinelhub-py 3.12 writes it. The `sh_auth_base_url` of older versions is read too.
+The profiles are tables in `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), as sentinelhub-py
+3.12 writes it. The `sh_auth_base_url` of older versions is read too.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def hub_settings(
 
     Args:
         base_url: The deployment (`--base-url`); it implies the token URL.
-        profile: The profile of the config file.
-        environ: The environment; by default that of the process.
+        profile: The profile in the config file.
+        environ: The environment variables; by default those of the process.
 
     Raises:
         UsageError: The file is invalid, has no such profile, or a URL is invalid.
@@ -87,7 +87,7 @@ def _config_file(variables: Mapping[str, str]) -> Path:
 
 
 def _profile(path: Path, asked: str | None) -> Mapping[str, str]:
-    """Return a profile. The default one may be missing, a requested one may not."""
+    """Return a profile. Only the default profile may be missing."""
     profiles = _profiles(path)
     name = asked or _DEFAULT_PROFILE
     table = profiles.get(name)

@@ -1,11 +1,11 @@
-"""The replies of Sentinel Hub as frozen values, and the reply of the statistics service read into them. Pure.
+"""The replies of Sentinel Hub as frozen values, and a parser for those of the statistics service. Pure.
 
 Times are timezone-aware (UTC). Coordinates are x, y in the CRS that is named beside them: longitude and
-latitude for 4326, easting and northing for UTM. A field of another type than expected raises `SourceError`,
-which names its place in the document.
+latitude for 4326, easting and northing for UTM. A field with an unexpected type raises `SourceError`, which
+names the path of the field in the document.
 
-In statistics, the text "NaN" stands where a day had no valid sample. A day that failed has an `error` (a word
-in the plain service, an object in the batch service) while the other days are complete (`status` PARTIAL).
+In statistics, the text "NaN" means that a day has no valid sample. A failed day has an `error` (a word in the
+plain service, an object in the batch service), while the other days are complete (`status` PARTIAL).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stacpull.errors import SourceError
 from stacpull.models import Json
 
 BAND_MARK = "(BAND)"
-"""Stands for the name of a file in the path of a tile."""
+"""Placeholder for the name of a file in the path of a tile."""
 
 
 class TimeRange(NamedTuple):
-    """A range of time without its end."""
+    """A range of time, without its end."""
 
     start: datetime
     end: datetime
@@ -59,11 +59,11 @@ class TileFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ByocTile:
-    """A tile of an own collection."""
+    """A tile of a BYOC collection."""
 
     id: str
     path: str
-    """Its path in the bucket; `(BAND)` stands for the name of a file."""
+    """Its path in the bucket, with `(BAND)` in place of the name of a file."""
     status: str
     """INGESTED if it can be used."""
     sensing_time: datetime | None
@@ -76,13 +76,13 @@ class ByocTile:
     """By name (`analysis_ready_ps_qa`); empty if the service does not list them."""
 
     def filename(self, file: str) -> str:
-        """Return the name under which the service serves `file`: the last part of the path."""
+        """Return the name of `file` at the service: the last part of the path."""
         return self.path.rpartition("/")[2].replace(BAND_MARK, file)
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One bin of a histogram: `low` is part of it; `high` only of the last bin."""
+    """One bin of a histogram. It includes `low`; only the last bin includes `high`."""
 
     low: float
     high: float
@@ -147,35 +147,35 @@ _LONGITUDE_LATITUDE = 4326
 
 
 def unreadable(where: str, value: object, wanted: str) -> SourceError:
-    """Return the error for `value` at `where`, which should be `wanted`."""
+    """Return the error for a `value` at `where` that should be `wanted`."""
     shown = repr(value)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
     return SourceError(f"A reply of Sentinel Hub cannot be read: {where} is {shown}, not {wanted}.")
 
 
 def mapping(value: object, where: str) -> Json:
-    """Return `value`, a JSON object."""
+    """Return `value` if it is a JSON object, otherwise raise `SourceError`."""
     if not isinstance(value, dict):
         raise unreadable(where, value, "an object")
     return value
 
 
 def array(value: object, where: str) -> list[object]:
-    """Return `value`, a JSON array."""
+    """Return `value` if it is a JSON array, otherwise raise `SourceError`."""
     if not isinstance(value, list):
         raise unreadable(where, value, "an array")
     return value
 
 
 def text(value: object, where: str) -> str:
-    """Return `value`, a text that is not empty."""
+    """Return `value` if it is a text and not empty, otherwise raise `SourceError`."""
     if not isinstance(value, str) or not value:
         raise unreadable(where, value, "a text")
     return value
 
 
 def number(value: object, where: str) -> float | None:
-    """Return `value`, a finite number, or None for the text "NaN"."""
+    """Return `value` if it is a finite number, None for the text "NaN", otherwise raise `SourceError`."""
     if value == "NaN":
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -184,7 +184,7 @@ def number(value: object, where: str) -> float | None:
 
 
 def count(value: object, where: str) -> int:
-    """Return `value`, a whole number that is not negative (`112.0` is whole too)."""
+    """Return `value` if it is a whole number of at least 0 (also `112.0`), otherwise raise `SourceError`."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -193,7 +193,7 @@ def count(value: object, where: str) -> int:
 
 
 def moment(value: object, where: str) -> datetime:
-    """Return `value`, a time of RFC 3339, as UTC; one without an offset counts as UTC."""
+    """Return the RFC 3339 time `value` in UTC (also if it has no offset), otherwise raise `SourceError`."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
         if time is not None:
@@ -204,9 +204,9 @@ def moment(value: object, where: str) -> datetime:
 
 
 def footprint_code(crs: object, where: str) -> int:
-    """Return the EPSG code that an old `crs` member names (GeoJSON of 2008, section 3); without one 4326.
+    """Return the EPSG code that an old `crs` member names (GeoJSON 2008, section 3); without one, 4326.
 
-    `urn:ogc:def:crs:EPSG::32628` names it by its number; OGC's CRS84 is 4326 with the longitude first.
+    `urn:ogc:def:crs:EPSG::32628` ends with the code; OGC's CRS84 is 4326 with the longitude first.
     """
     if crs is None:
         return _LONGITUDE_LATITUDE
@@ -223,8 +223,8 @@ def parse_statistics(document: object, processing_units: float = 0.0) -> Statist
     """Return the statistics of a reply.
 
     Args:
-        document: Its JSON.
-        processing_units: What it cost.
+        document: The decoded JSON.
+        processing_units: The cost of the reply.
 
     Raises:
         SourceError: A field is invalid; the message names it.

@@ -1,4 +1,4 @@
-"""Statistics requests as values, and the JSON documents made of them. Pure.
+"""Statistics requests as values, and their JSON documents. Pure.
 
 Field names are those of the service's API reference (Statistical API, POST /statistics).
 """
@@ -25,14 +25,14 @@ _LONGITUDE_LATITUDE = 4326
 
 
 class Size(NamedTuple):
-    """A grid by its pixels; each side at most `MOST_PIXELS`."""
+    """A grid, given as its number of pixels; each side has at most `MOST_PIXELS`."""
 
     width: int
     height: int
 
 
 class Resolution(NamedTuple):
-    """A grid by the size of a pixel, in units of the bounds' CRS."""
+    """A grid, given as the size of a pixel in units of the bounds' CRS."""
 
     x: float
     y: float
@@ -40,14 +40,14 @@ class Resolution(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestBounds:
-    """Where: a box, a GeoJSON geometry, or both (then the geometry is a mask), in the CRS of `epsg`."""
+    """A box, a GeoJSON geometry, or both (the geometry is then a mask), in the CRS of `epsg`."""
 
     bbox: tuple[float, float, float, float] | None = None
     geometry: Json | None = None
     epsg: int = _LONGITUDE_LATITUDE
 
     def body(self) -> Json:
-        """Return it as the service expects it.
+        """Return the JSON that the service expects.
 
         Raises:
             UsageError: There is neither box nor geometry, or the box has no area.
@@ -66,15 +66,15 @@ class RequestBounds:
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """The statistics of an output's bands beyond min, max, mean and standard deviation."""
+    """The statistics of an output's bands in addition to min, max, mean and standard deviation."""
 
     percentiles: tuple[float, ...] = ()
     edges: tuple[float, ...] = ()
-    """Edges of a histogram's bins, ascending: n edges give n - 1 bins, the last one closed."""
+    """Edges of a histogram's bins, ascending: n edges give n - 1 bins; the last one includes both edges."""
     band: str = "default"
 
     def body(self) -> Json:
-        """Return it as the service expects it.
+        """Return the JSON that the service expects.
 
         Raises:
             UsageError: The edges do not ascend.
@@ -95,7 +95,7 @@ def _most_recent() -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRequest:
-    """One request: statistics of an area, a figure for each step of a period."""
+    """A request for the statistics of an area, for each step of a period."""
 
     collection: str
     """With or without `byoc-`."""
@@ -106,7 +106,7 @@ class StatisticsRequest:
     step: str = "P1D"
     """ISO 8601 duration."""
     last_step: Literal["SKIP", "SHORTEN", "EXTEND"] = "SKIP"
-    """What to do with a last step that the period cuts."""
+    """How to handle an incomplete last step."""
     calculations: Mapping[str, Calculation] = field(default_factory=dict)
     """By output id."""
     resampling: Literal["NEAREST", "BILINEAR", "BICUBIC"] = "NEAREST"
@@ -116,7 +116,7 @@ class StatisticsRequest:
         """Return the JSON document to post.
 
         Raises:
-            UsageError: A grid that is empty or too large, no area, edges that do not ascend.
+            UsageError: The grid is empty or too large, there is no area, or the edges do not ascend.
         """
         data = {
             "type": collection_type(self.collection),
@@ -136,12 +136,12 @@ class StatisticsRequest:
 
 
 def collection_type(collection: str) -> str:
-    """Return the name of a collection in searches and statistics: a bare id is one of BYOC."""
+    """Return the name of a collection in searches and statistics: a bare UUID gets the prefix `byoc-`."""
     return _PREFIX + collection if _UUID.fullmatch(collection) else collection
 
 
 def bare_collection(collection: str) -> str:
-    """Return the id of an own collection, without `byoc-`."""
+    """Return the id of a collection without `byoc-`."""
     return collection.removeprefix(_PREFIX)
 
 
@@ -164,7 +164,7 @@ def _grid_body(grid: Size | Resolution) -> Json:
 
 
 def _crs_uri(epsg: int) -> str:
-    """Return the name of a CRS (OGC 09-048r5); 4326 means longitude before latitude here: CRS84."""
+    """Return the URI of a CRS (OGC 09-048r5). 4326 has longitude first here, so it becomes CRS84."""
     if epsg == _LONGITUDE_LATITUDE:
         return "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
     return f"http://www.opengis.net/def/crs/EPSG/0/{epsg}"

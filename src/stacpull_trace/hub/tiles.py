@@ -1,4 +1,4 @@
-"""Tiles of a collection: searched in the catalog, or described by the BYOC service to their owner. Pure."""
+"""Requests and replies for tiles, from the catalog and from the BYOC service (only for the owner). Pure."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def parse_catalog_tile(feature: object, where: str = "the item") -> CatalogTile:
 
 
 def parse_footprint(geometry: object, where: str) -> Footprint | None:
-    """Return a geometry and its CRS, apart; None for none."""
+    """Return a geometry and its CRS; None if there is no geometry."""
     if geometry is None:
         return None
     document = mapping(geometry, where)
@@ -85,12 +85,11 @@ def parse_footprint(geometry: object, where: str) -> Footprint | None:
 
 
 def next_search(body: Json, document: object) -> Json | None:
-    """Return the document that asks for the page after this one; None at the end.
+    """Return the search document for the next page; None at the end.
 
-    It is named by `context.next`, to be sent back with the search (Sentinel Hub's own way), or by a `next`
-    link for POST whose body is the whole of it, or with `merge` what is to be replaced (STAC API 1.0.0, item
-    search, "Pagination"). The search is always posted to where it was posted first, whatever the address of
-    the link.
+    Sentinel Hub itself states a `context.next`, which is sent back with the search. Otherwise there is a
+    `next` link for POST: its body is the whole document or, with `merge`, the members to replace (STAC API
+    1.0.0, item search, "Pagination"). The search is always posted to its first URL, not to that of the link.
 
     Raises:
         SourceError: There is a next page, but no way to request it.
@@ -119,7 +118,7 @@ _BYOC_PAGE_SIZE = 100
 
 
 def tiles_path(collection: str, token: str | None = None) -> str:
-    """Return path and query of a page of tiles; `token` is from the previous page."""
+    """Return the path and query of a page of tiles; `token` is from the previous page."""
     more = f"&viewtoken={quote(token, safe='')}" if token else ""
     return f"/collections/{quote(bare_collection(collection), safe='')}/tiles?count={_BYOC_PAGE_SIZE}{more}"
 
@@ -130,7 +129,7 @@ def tile_path(collection: str, tile: str) -> str:
 
 
 def file_path(collection: str, tile: str, name: str | None = None) -> str:
-    """Return the path of a file of a tile, or of the list of them."""
+    """Return the path of a file of a tile, or of the list of its files."""
     files = f"{tile_path(collection, tile)}/files"
     return files if name is None else f"{files}/{quote(name)}"
 
