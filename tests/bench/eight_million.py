@@ -269,7 +269,8 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
     )
     from tests.bench.simulated_store import SimulatedStore  # noqa: PLC0415
 
-    from stacpull.engine import child_process, mirror, store_client  # noqa: PLC0415
+    from stacpull import child_process  # noqa: PLC0415
+    from stacpull.engine import mirror, store_client  # noqa: PLC0415
     from stacpull.engine.fetching import Fetching, open_fetching  # noqa: PLC0415
     from stacpull.engine.network import Network  # noqa: PLC0415
     from stacpull.schemes import SCHEMES  # noqa: PLC0415
@@ -301,7 +302,7 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
 def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]], None]) -> None:
     """Run a step in this process and pass its rows and figures to `say`."""
     import stacpull  # noqa: PLC0415 -- the parent process does not need it
-    from stacpull.engine.loop import run_on_loop  # noqa: PLC0415
+    from stacpull.engine.runtime import run_on_loop  # noqa: PLC0415
     from stacpull.events import Event, Progress, RunEnded  # noqa: PLC0415
     from stacpull.ledger.database import ledger_path  # noqa: PLC0415
 

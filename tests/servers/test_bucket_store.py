@@ -21,7 +21,7 @@ from tests.store.store_contract import Reopen, StoreContract, paths, put
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, FailureKind
 from stacpull.store import bucket as room
-from stacpull.store import bucket_upload
+from stacpull.store import multipart
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.protocol import Look, Store
@@ -33,8 +33,8 @@ LONG = bytes(range(256)) * (12 << 12)
 def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have long parts sent in pieces, two at a time, and return the list that their numbers will be in."""
     monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-    monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
-    monkeypatch.setattr(bucket_upload, "_PIECES_AT_ONCE", 2)
+    monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
+    monkeypatch.setattr(multipart, "_AT_ONCE", 2)
     sent: list[int] = []
     bucket = store.bucket  # type: ignore[attr-defined]
     send = bucket.send
@@ -47,6 +47,11 @@ def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(bucket, "send", count)
     return sent
+
+
+def notes_of(work: Path) -> list[Path]:
+    """Return the notes of uploads."""
+    return list((work / ".stacpull" / "parts").glob("*.upload"))
 
 
 def break_off(store: Store, data: bytes) -> None:
@@ -136,7 +141,7 @@ class BucketContract(StoreContract):
         self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-        monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
+        monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
         data = bytes(range(256)) * (12 << 12)
         assert put(store, "c/long", data) is None
         assert store.look_at("c/long", hashed=True) == Look(len(data), hashlib.sha256(data).digest())
@@ -196,7 +201,7 @@ class TestRadosgw(BucketContract):
         sent = sent_pieces(store, monkeypatch)
         break_off(store, LONG)
         if not is_noted:
-            (note,) = (tmp_path / "work" / ".stacpull" / "uploads").iterdir()
+            (note,) = notes_of(tmp_path / "work")
             note.write_bytes(note.read_bytes()[:9])
         sent.clear()
         changed = LONG[:-1] + b"x"
@@ -208,7 +213,7 @@ class TestRadosgw(BucketContract):
         assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(changed).digest()
         assert store.identity("c", "long") == part
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
-        assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
+        assert notes_of(tmp_path / "work") == []
 
     @pytest.mark.parametrize("is_stored", [True, False])
     def test_the_reply_to_the_end_of_an_upload_is_lost(
@@ -228,10 +233,11 @@ class TestRadosgw(BucketContract):
             raise ClientError({"Error": {"Code": "NoSuchUpload"}}, "CompleteMultipartUpload")
 
         monkeypatch.setattr(own.bucket.s3, "complete_multipart_upload", lost)
+        monkeypatch.setattr(own.bucket, "document", lambda *_: None)
         if is_stored:
             assert put(store, "c/long", LONG) is None
             assert store.read("c/long") == LONG
-            assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
+            assert notes_of(tmp_path / "work") == []
         else:
             with pytest.raises(DestinationError, match="NoSuchUpload"):
                 put(store, "c/long", LONG)
@@ -255,14 +261,14 @@ class TestRadosgw(BucketContract):
             assert len(s3.list_multipart_uploads(Bucket=location.bucket)["Uploads"]) == 2
             store.drop_part("1.0.1.whole")
         if not is_named:  # killed before the reply came
-            (path,) = (work / ".stacpull" / "uploads").iterdir()
-            note = msgspec.json.decode(path.read_bytes(), type=bucket_upload.NotedUpload)
+            (path,) = notes_of(work)
+            note = msgspec.json.decode(path.read_bytes(), type=multipart.UploadNote)
             path.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, upload="")))
         with BucketStore(work, location, publishes=True) as store:
             store.sweep_parts(lambda *_: True)
         left = s3.list_multipart_uploads(Bucket=location.bucket)["Uploads"]
         assert [one["UploadId"] for one in left] == [foreign]
-        assert list((work / ".stacpull" / "uploads").iterdir()) == []
+        assert notes_of(work) == []
 
     @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
     def test_an_upload_whose_condition_is_refused_leaves_nothing(
@@ -282,6 +288,7 @@ class TestRadosgw(BucketContract):
             raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
 
         monkeypatch.setattr(own.bucket.s3, "complete_multipart_upload", refused)
+        monkeypatch.setattr(own.bucket, "document", lambda *_: None)
         if code == "PreconditionFailed":
             failure = put(store, "c/long", LONG)
             assert failure is not None
@@ -290,7 +297,7 @@ class TestRadosgw(BucketContract):
             with pytest.raises(DestinationError, match="other writers are at work there"):
                 put(store, "c/long", LONG)
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
-        assert list((tmp_path / "work" / ".stacpull" / "uploads").iterdir()) == []
+        assert notes_of(tmp_path / "work") == []
 
     def test_credentials_that_may_not_write_are_named(
         self, bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]

@@ -30,8 +30,8 @@ from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation, ResumePoint, Validator
 from stacpull.store import bucket as room
-from stacpull.store import bucket_upload
 from stacpull.store import lease as leases
+from stacpull.store import multipart
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.lease import Lease
@@ -168,8 +168,8 @@ def test_a_long_upload_ends_when_the_lease_is_lost(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-    monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
-    monkeypatch.setattr(bucket_upload, "_PIECES_AT_ONCE", 1)
+    monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
+    monkeypatch.setattr(multipart, "_AT_ONCE", 1)
     machines.lease("one").__enter__()
     one = machines.store("one")
     send = one.bucket.send
@@ -211,11 +211,11 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
 
     asyncio.run(scenario())
     key = one.bucket.key(".stacpull/parts/")
-    assert len(one.bucket.list_uploads(key)) == 1
+    assert len(one.uploads.listed(key)) == 1
     monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
     two = machines.store("two")
     two.sweep_parts(lambda _row, _generation: True)
-    assert two.bucket.list_uploads(key) == []
+    assert two.uploads.listed(key) == []
 
 
 def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
     machines: Machines, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
-    monkeypatch.setattr(bucket_upload, "PIECE", 5 << 20)
+    monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
     store = machines.store("one")
     for filler in (b"a", b"b"):
         data = filler * (12 << 20)

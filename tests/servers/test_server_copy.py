@@ -28,10 +28,11 @@ from stacpull.reports import MirrorReport
 from stacpull.store import s3_bucket
 from stacpull.store import server_copy as room
 from stacpull.store.bucket import BucketStore
-from stacpull.store.held_parts import HeldCopy
+from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.multipart import UploadNote
 from stacpull.store.protocol import Entry
-from stacpull.store.s3_bucket import place_of
-from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
+from stacpull.store.s3_bucket import object_address
+from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
 from stacpull.store.store_choice import remember_bucket
 
 LONG = random.Random(1).randbytes(3_000_000)
@@ -170,7 +171,7 @@ def store(location: BucketLocation, tmp_path: Path) -> Iterator[BucketStore]:
 def placed(
     store: BucketStore, source: CopySource, data: bytes, digest: bytes | None = None
 ) -> Failure | None:
-    store.hold_copy("1.0.whole", HeldCopy(source, len(data), digest, "sha256"))
+    store.add_copy("1.0.whole", PendingCopy(source, len(data), digest, "sha256"))
     return store.place("1.0.whole", "c", "copy", replace=False)
 
 
@@ -192,7 +193,7 @@ def test_a_very_long_object_is_copied_in_pieces(
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
-    assert store.bucket.list_uploads(place["Key"]) == []
+    assert store.uploads.listed(place["Key"]) == []
     assert store.list_parts() == []
 
 
@@ -210,6 +211,7 @@ def test_the_lost_reply_to_the_end_of_a_copy_in_pieces(
         raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
 
     monkeypatch.setattr(store.bucket.s3, "complete_multipart_upload", lost)
+    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     assert placed(store, found, VERY_LONG) is None
@@ -230,14 +232,14 @@ def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     with monkeypatch.context() as patch:
         patch.setattr(store.bucket.s3, "upload_part_copy", interrupted)
-        patch.setattr(store.bucket, "abort", interrupted)
+        patch.setattr(store.uploads, "abort", interrupted)
         with pytest.raises(KeyboardInterrupt):
             placed(store, found, VERY_LONG)
-    uploads = store.bucket.list_uploads(store.bucket.prefix)
+    uploads = store.uploads.listed(store.bucket.prefix)
     assert [key for key, _ in uploads] == [store.bucket.key("c/copy")]
     with BucketStore(tmp_path / "work", location, publishes=True) as after:
         after.sweep_parts(lambda *_: True)
-    assert store.bucket.list_uploads(store.bucket.prefix) == []
+    assert store.uploads.listed(store.bucket.prefix) == []
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
@@ -255,7 +257,7 @@ def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
-    assert store.bucket.list_uploads(store.bucket.key("c/copy")) == []
+    assert store.uploads.listed(store.bucket.key("c/copy")) == []
 
 
 def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, source: Bucket) -> None:
@@ -305,7 +307,7 @@ def test_a_staged_object_that_the_service_does_not_copy_passes_through(
     stage(store, name, VERY_LONG)
     with monkeypatch.context() as patch:
         patch.setattr(store.bucket, "put", interrupted)
-        patch.setattr(store.bucket, "complete_upload", interrupted)
+        patch.setattr(store.uploads, "complete", interrupted)
         with pytest.raises(KeyboardInterrupt):
             store.place(name, "c", "copy", replace=False)
     assert name in [one.name for one in store.list_parts()]
@@ -319,10 +321,10 @@ def test_a_staged_object_that_the_service_does_not_copy_passes_through(
 def stage(store: BucketStore, name: str, data: bytes) -> None:
     """Make a part that is an object, as a transfer does that streams."""
     staged = store.staged
-    note = UploadNote(staged.new_key(1, 0), "", 8 << 20, None, None, len(data))
+    note = UploadNote(upload_name((1, 0)), staged.new_key((1, 0)), 8 << 20, len(data))
     etag = staged.send_whole(note, bytearray(data))
     whole = StagedObject(note.key, etag, len(data), "sha256", sha256(data), new_identity())
-    staged.finish(1, 0, name, whole)
+    staged.finish(note, name, whole)
 
 
 def interrupted(*_: object, **__: object) -> str:
@@ -336,7 +338,7 @@ def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any)
     stage(store, gone, b"there")
     copy = store.staged.copy_of(gone)
     assert copy is not None
-    s3.delete_object(**place_of(copy[1].source))
+    s3.delete_object(**object_address(copy[1].source))
     names = [one.name for one in store.list_parts()]
     assert (name in names, gone in names) == (True, False)
     assert store.part_identity(gone) is None

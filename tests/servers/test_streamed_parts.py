@@ -274,7 +274,7 @@ def test_a_file_of_too_many_pieces_goes_through_the_work_directory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streamed_parts, "_MOST_PIECES", 1)
+    monkeypatch.setattr(streamed_parts, "MOST_PIECES", 1)
     files.cut_after = 11_000_000
     stac.put("a", {"long": files.put("long", LONG)})
     with Watch(tmp_path) as watch:
@@ -296,7 +296,7 @@ def test_a_file_that_is_too_long_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
     is_framed: bool,
 ) -> None:
-    monkeypatch.setattr(streamed_parts, "_LONGEST_OBJECT" if is_framed else "_MOST_PIECES", 1)
+    monkeypatch.setattr(streamed_parts, "_LONGEST_OBJECT" if is_framed else "MOST_PIECES", 1)
     files.is_framed = is_framed
     stac.put("a", {"long": files.put("long", LONG), "small": files.put("small", b"small")})
     assert mirror(stac, tmp_path, location, retries=0).exit_code == 1

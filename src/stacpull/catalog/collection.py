@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.models import Json, MirroredFile
@@ -244,23 +244,25 @@ def _boxes(boxes: object) -> list[list[float]]:
     """Return usable bboxes; of two make three, the first around both: two alone are invalid."""
     if not isinstance(boxes, list):
         return []
-    usable = [boxes] if _is_bbox(boxes) else [box for box in boxes if _is_bbox(box)]
+    usable = [boxes] if is_bbox(boxes) else [box for box in boxes if is_bbox(box)]
     return [_enclosing(usable), *usable] if len(usable) == 2 else usable  # noqa: PLR2004  # as documented
 
 
 def _enclosing(boxes: list[list[float]]) -> list[float]:
     """Return west, south, east, north around all boxes; one over the antimeridian makes it all longitudes."""
-    west, south, east, north = zip(*(_flat(box) for box in boxes), strict=True)
+    west, south, east, north = zip(*(flat_bbox(box) for box in boxes), strict=True)
     if any(w > e for w, e in zip(west, east, strict=True)):
         return [-180.0, min(south), 180.0, max(north)]
     return [min(west), min(south), max(east), max(north)]
 
 
-def _flat(box: list[float]) -> list[float]:
+def flat_bbox(box: list[float]) -> list[float]:
+    """Return west, south, east, north of a bbox that may have heights (RFC 7946, 5)."""
     return box if len(box) == _BBOX_LENGTHS[0] else [box[0], box[1], box[3], box[4]]
 
 
-def _is_bbox(box: object) -> bool:
+def is_bbox(box: object) -> TypeGuard[list[float]]:
+    """Return True for a list of four numbers, or six with heights."""
     return (
         isinstance(box, list)
         and len(box) in _BBOX_LENGTHS

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from stacpull.catalog.item_assets import without_items_parquet
-from stacpull.catalog.stored import path_named
+from stacpull.catalog.references import path_named
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
 from stacpull.store.protocol import StoredFiles
@@ -36,8 +36,7 @@ class ListedCollection(msgspec.Struct, frozen=True):
     @property
     def document(self) -> bytes:
         """The document without what ties it into the tree: the source's, as it was stored."""
-        links = [link for link in _links(self.file.document) if link.get("rel") not in _OF_THE_TREE]
-        return orjson.dumps({**without_items_parquet(self.file.document), "links": links})
+        return orjson.dumps(without_tree(without_items_parquet(self.file.document)))
 
     @property
     def has_items_parquet(self) -> bool:
@@ -132,6 +131,12 @@ def _named(file: ListedFile, rel: str) -> Iterator[str]:
         path = path_named(link.get("href"), directory) if link.get("rel") == rel else None
         if path is not None:
             yield path
+
+
+def without_tree(collection: Json) -> Json:
+    """Return a collection without the links that make it part of a catalog: one for each of its items."""
+    links = [link for link in _links(collection) if link.get("rel") not in _OF_THE_TREE]
+    return {**collection, "links": links}
 
 
 def _links(document: Json) -> list[Json]:

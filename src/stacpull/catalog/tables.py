@@ -117,7 +117,7 @@ def _as_csv(value: Any) -> Any:
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, str):
         return _harmless(value)
-    return _as_text(value)
+    return as_text(value)
 
 
 def _harmless(text: str) -> str:
@@ -126,7 +126,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def _as_text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
     """Return what holds several values as JSON text, everything else as it is."""
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
@@ -160,7 +160,7 @@ def _as_parquet(value: Any) -> Any:
     """Return a value as Parquet holds it; None for a number that 64 bits cannot (only a lie is so large)."""
     if isinstance(value, int) and value > _LARGEST:
         return None
-    return _as_text(value)
+    return as_text(value)
 
 
 def _batches(rows: Iterable[Row], lists: Sequence[int]) -> Iterator[list[Row]]:

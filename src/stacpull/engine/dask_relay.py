@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from stacpull.child_process import discard, spawn
 from stacpull.config.environment import all_variables
-from stacpull.engine.child_process import discard, spawn
 from stacpull.engine.messages import framed
 from stacpull.engine.recovery import boot_id
 from stacpull.engine.worker_messages import WholeEnvironment

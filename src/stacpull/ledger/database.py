@@ -291,7 +291,7 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
     try:
         _refuse_unfinished(path, check_version(db))
         for name, table in ADDED.items():
-            if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is None:
+            if not exists(db, "SELECT 1 FROM sqlite_master WHERE name = ?", (name,)):
                 db.execute(table.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
     except BaseException:
         db.close()
@@ -310,6 +310,17 @@ def _refuse_unfinished(path: Path, version: int) -> None:
         raise NotAMirrorError(
             f"{dest} holds no mirror yet: a run was killed at its very start. Run `stacpull mirror` again."
         )
+
+
+def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
+    """Return the number that a query gives, 0 for NULL."""
+    found: int | None = db.execute(query, values).fetchone()[0]
+    return found or 0
+
+
+def exists(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> bool:
+    """Return True if a query finds a row."""
+    return db.execute(query, values).fetchone() is not None
 
 
 def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -51,8 +51,6 @@ class MirroredItem(NamedTuple):
     path: str
     """Its document, relative to DEST. The relative hrefs of the document start in its directory."""
     document: Json
-    is_linked: bool = False
-    """True for an item that was reached through a link of another one, as source imagery is."""
 
 
 class MirrorContents:
@@ -116,7 +114,7 @@ class MirrorContents:
             if document is None:
                 self.note_unreadable(item.path)
             else:
-                yield MirroredItem(item.collection, item.id, item.path, document, item.is_linked)
+                yield MirroredItem(item.collection, item.id, item.path, document)
 
     def listed(
         self,

@@ -3,7 +3,7 @@
     parts/<row>.<generation>.part             the bytes so far
     parts/<row>.<generation>.json             what they belong to: ETag, Last-Modified, total size
     parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
-    parts/<row>.<generation>.<size>.whole     complete and checked, waiting for the publisher (`store.wholes`)
+    parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
 
 The description is in place before the first byte, so a part without one is removed; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
@@ -24,6 +24,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,11 @@ import orjson
 from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
 from stacpull.store.part_log import PartLog, log_of
 from stacpull.store.regular import open_regular, opener
-from stacpull.store.wholes import whole_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +48,8 @@ _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
 """The most bytes that one hop reads again for the checksums: others wait for its thread, as does a stop."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
+"""Threads of their own: those that wait for them are the loop's."""
 
 
 class PartStore:
@@ -122,12 +125,12 @@ class PartStore:
         if self._known is not None:
             return self._known
         found = await asyncio.to_thread(self._scan)
-        return self._settle(found)
+        return self._set_index(found)
 
     def _scan(self) -> set[Pair]:
         return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
 
-    def _settle(self, found: set[Pair]) -> set[Pair]:
+    def _set_index(self, found: set[Pair]) -> set[Pair]:
         """Take `found` as the index, unless another task was first, and has parked something since."""
         if self._known is None:
             self._known = found
@@ -216,7 +219,7 @@ class FilePart:
         await self.caught_up()
         row, generation = self._pair
         whole = self._sink.path.with_name(
-            whole_name(row, generation, self.size, etag, filename, unproven=unproven)
+            complete_part_name(row, generation, self.size, etag, filename, unproven=unproven)
         )
         await _off_loop(self._sink.path.parent, self._sink.finish, whole)
         self._known.discard(self._pair)
@@ -261,12 +264,27 @@ class _Sink(io.FileIO):
             self._hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its place; what is noted as present is in the file then."""
+        """Write each piece at its place, while another thread hashes those that are next.
+
+        What is noted as present is in the file then.
+        """
         with self._lock:
-            for offset, data in pieces:
-                self._write_at(offset, data)
+            hashing = _hashing.submit(self._hash, pieces) if self._hashers else None
+            try:
+                for offset, data in pieces:
+                    self._write_at(offset, data)
+            finally:
+                if hashing is not None:
+                    hashing.result()
             self._catch_up()
         return sum(len(data) for _, data in pieces)
+
+    def _hash(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        for offset, data in pieces:
+            if offset == self.hashed:
+                for hasher in self._hashers:
+                    hasher.update(data)
+                self.hashed += len(data)
 
     def _write_at(self, offset: int, data: bytes) -> None:
         if self._log is None and offset != beginning(self.have):
@@ -279,10 +297,6 @@ class _Sink(io.FileIO):
         if self._log is not None:
             self._log.note(span)
         self.have = added(self.have, span)
-        if offset == self.hashed:
-            for hasher in self._hashers:
-                hasher.update(data)
-            self.hashed = at
 
     def catch_up(self) -> None:
         """Hash some of what is there and was not hashed yet.

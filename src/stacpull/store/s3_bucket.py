@@ -13,16 +13,16 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
-from html import escape, unescape
+from html import unescape
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
 
-from stacpull.errors import CredentialsError, DestinationError, StacpullError
+from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
 from stacpull.store.bucket_requests import (
@@ -32,10 +32,8 @@ from stacpull.store.bucket_requests import (
     ObjectReply,
     ObjectRequest,
     bucket_requests,
-    size_of,
 )
 from stacpull.store.inspection import digest_by
-from stacpull.store.object_reader import ObjectReader
 from stacpull.store.protocol import Look
 
 T = TypeVar("T")
@@ -47,12 +45,17 @@ SHA256, PART = "stacpull-sha256", "stacpull-part"
 """Metadata of an object: its digest, and the identity of the part that it was."""
 ATTEMPTS = 8
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
-_NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
-_DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
+NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
+DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 OK, NO_CONTENT, NOT_FOUND, FAILED_CONDITION = 200, 204, 404, 412
 EXISTS = frozenset({"412", "PreconditionFailed"})
 REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
-PARAMETERS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
+PARAMETERS = {
+    "if-match": "IfMatch",
+    "if-none-match": "IfNoneMatch",
+    "x-amz-checksum-algorithm": "ChecksumAlgorithm",
+    "x-amz-checksum-type": "ChecksumType",
+}
 """Header fields as boto3 names them."""
 _DIGEST_BYTES = {"sha256": 32, "crc64nvme": 8}
 """Algorithms whose digests are noted with an object, or stated by the service."""
@@ -67,9 +70,7 @@ _REFUSED_KEYS = frozenset(
     }
 )
 _STRETCHES = 16
-_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
-_KEY = re.compile("<Key>([^<]+)</Key>")
+KEY = re.compile("<Key>([^<]+)</Key>")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 _NO_METADATA = ("iam-role", "container-role")
 """Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
@@ -86,6 +87,11 @@ class StoredObject(NamedTuple):
     identity: int
     """Of the part that it was."""
 
+    def has_metadata(self, noted: Mapping[str, str]) -> bool:
+        """Return True if it was stored with this metadata of ours."""
+        own = {f"stacpull-{name}": digest.hex() for name, digest in self.digests.items()}
+        return noted.items() <= {**own, PART: str(self.identity)}.items()
+
 
 class ObjectContent(NamedTuple):
     """The content of an object, and its metadata."""
@@ -93,20 +99,6 @@ class ObjectContent(NamedTuple):
     body: Body
     sha256: bytes
     noted: Mapping[str, str] = {}
-
-
-class UploadedPiece(NamedTuple):
-    """A piece of an upload, as the service knows it."""
-
-    number: int
-    etag: str
-    size: int
-    sha256: str
-    """In Base64; empty if the service does not state it."""
-
-
-class ConditionRefusedError(Exception):
-    """The service does not store an object under that condition. Its argument is the code of the error."""
 
 
 class _locked_property(cached_property[T]):  # noqa: N801 - as its base class
@@ -182,6 +174,10 @@ class S3Bucket:
         """Return the key of a path in DEST."""
         return self.prefix + path
 
+    def path(self, key: str) -> str:
+        """Return the path in DEST of a key."""
+        return key.removeprefix(self.prefix)
+
     def object_args(self, path: str) -> dict[str, str]:
         """Return bucket and key of a path in DEST, as boto3 names them."""
         return {"Bucket": self.location.bucket, "Key": self.key(path)}
@@ -197,7 +193,7 @@ class S3Bucket:
     def head_by_boto3(self, place: Mapping[str, str]) -> StoredObject | None:
         """Return an object, which may be in another bucket; None if there is none."""
         try:
-            with self.errors("look at", place["Key"].removeprefix(self.prefix)):
+            with self.errors("look at", self.path(place["Key"])):
                 found = self.s3.head_object(**place, ChecksumMode="ENABLED")
         except FileNotFoundError:
             return None
@@ -295,7 +291,7 @@ class S3Bucket:
 
     def put_own(self, key: str, content: ObjectContent) -> str:
         """Store an object under a key that no other writer has; return its ETag."""
-        path = key.removeprefix(self.prefix)
+        path = self.path(key)
         (reply,) = self.send([self.put_request(path, content, {})], "write")
         if reply is not None and reply.status == OK and "etag" in reply.headers:
             return reply.headers["etag"]
@@ -315,16 +311,15 @@ class S3Bucket:
         return ObjectRequest("PUT", self.key(path), headers, content.body, content.sha256.hex())
 
     def refused(self, path: str, codes: frozenset[str], write: Callable[[], object]) -> str:
-        """Write by boto3, and return "", or the code of the error if it is one of these."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
-        with self.errors("write", path):
-            try:
+        """Call `write`, and return "", or the code of its error if that is one of these."""
+        try:
+            with self.errors("write", path):
                 write()
-            except ClientError as error:
-                if error_code(error) not in codes:
-                    raise
-                return error_code(error)
+        except (StacpullError, OSError) as error:
+            code = code_behind(error)
+            if code not in codes:
+                raise
+            return code
         return ""
 
     # --- publishing --------------------------------------------------------------------------------------
@@ -360,155 +355,6 @@ class S3Bucket:
         with self.open(self.object_args(path), found.size, found.etag) as file:
             return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
 
-    # --- uploads in pieces: their keys are whole, not paths in DEST ---------------------------------------
-
-    def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
-        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix.
-
-        There are none where the server cannot list them, or does not permit it: all that matters is noted.
-        """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
-        found: list[tuple[str, str]] = []
-        text = self._document("GET", "", f"prefix={quote(prefix, safe='')}&uploads=")
-        if text is not None and "<IsTruncated>false</IsTruncated>" in text:
-            return [
-                (unescape(one[1]), unescape(two[1]))
-                for each in text.split("<Upload>")[1:]
-                if (one := _KEY.search(each)) and (two := _UPLOAD_ID.search(each))
-            ]
-        more: dict[str, str] = {}
-        with self.errors("list", ""):
-            while True:
-                try:
-                    page = self.s3.list_multipart_uploads(Bucket=self.location.bucket, Prefix=prefix, **more)
-                except ClientError as error:
-                    if error_code(error) not in _NO_UPLOADS | _DENIALS:
-                        raise
-                    return found
-                found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
-                if not page.get("IsTruncated"):
-                    return found
-                more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
-
-    def create_upload(self, key: str, noted: Mapping[str, str] = {}) -> str:
-        """Begin an upload of an object with this metadata."""
-        headers = {f"x-amz-meta-{name}": value for name, value in noted.items()}
-        text = self._document("POST", key, "uploads=", {**headers, "x-amz-checksum-algorithm": "SHA256"})
-        if text is not None and (begun := _UPLOAD_ID.search(text)):
-            return unescape(begun[1])
-        with self.errors("write", key.removeprefix(self.prefix)):
-            upload: str = self.s3.create_multipart_upload(
-                **self._at(key), Metadata=noted, ChecksumAlgorithm="SHA256"
-            )["UploadId"]
-        return upload
-
-    def pieces(self, key: str, upload: str) -> list[UploadedPiece] | None:
-        """Return the pieces that the service has of an upload, None if it does not have or show that."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
-        pieces: list[UploadedPiece] = []
-        marker = 0
-        with self.errors("read", key.removeprefix(self.prefix)):
-            while True:
-                try:
-                    page = self.s3.list_parts(**self._at(key), UploadId=upload, PartNumberMarker=marker)
-                except ClientError as error:
-                    if error_code(error) not in _NO_UPLOADS | NOT_THERE | _DENIALS:
-                        raise
-                    return None
-                for one in page.get("Parts", ()):
-                    checksum = one.get("ChecksumSHA256", "")
-                    pieces.append(UploadedPiece(one["PartNumber"], one["ETag"], one["Size"], checksum))
-                if not page.get("IsTruncated"):
-                    return pieces
-                marker = page["NextPartNumberMarker"]
-
-    def store_pieces(
-        self, key: str, upload: str, pieces: Mapping[int, tuple[Body, str]]
-    ) -> list[UploadedPiece]:
-        """Store pieces of an upload at a time.
-
-        Args:
-            key: Of the object.
-            upload: The upload.
-            pieces: Each by its number, with its SHA-256 in hex.
-        """
-        checksums = {
-            number: base64.b64encode(bytes.fromhex(sha256)).decode() for number, (_, sha256) in pieces.items()
-        }
-        requests = [
-            ObjectRequest(
-                "PUT",
-                key,
-                {"x-amz-checksum-sha256": checksums[number]},
-                body,
-                sha256,
-                f"partNumber={number}&{_upload_query(upload)}",
-            )
-            for number, (body, sha256) in pieces.items()
-        ]
-        found = []
-        for (number, (body, _)), reply in zip(pieces.items(), self.send(requests, "write"), strict=True):
-            etag = reply.headers.get("etag") if reply is not None and reply.status == OK else None
-            if etag is None:
-                with self.errors("write", key.removeprefix(self.prefix)):
-                    etag = self.s3.upload_part(
-                        **self._at(key),
-                        UploadId=upload,
-                        PartNumber=number,
-                        Body=body.read() if isinstance(body, FilePiece) else body,
-                        ChecksumSHA256=checksums[number],
-                    )["ETag"]
-            found.append(UploadedPiece(number, etag, size_of(body), checksums[number]))
-        return found
-
-    def complete_upload(
-        self,
-        key: str,
-        upload: str,
-        pieces: Sequence[UploadedPiece],
-        condition: Mapping[str, str] = {},
-    ) -> None:
-        """Have the service make an object of all pieces.
-
-        Raises:
-            ConditionRefusedError: The service refuses `condition`.
-            CredentialsError, DestinationError: As any request.
-        """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
-        parts = [
-            {"PartNumber": one.number, "ETag": one.etag}
-            | ({"ChecksumSHA256": one.sha256} if one.sha256 else {})
-            for one in pieces
-        ]
-        with self.errors("write", key.removeprefix(self.prefix)):
-            try:
-                self.s3.complete_multipart_upload(
-                    **self._at(key),
-                    UploadId=upload,
-                    MultipartUpload={"Parts": parts},
-                    **{PARAMETERS[name]: value for name, value in condition.items()},
-                )
-            except ClientError as error:
-                if condition and error_code(error) in REFUSED_CONDITIONS:
-                    raise ConditionRefusedError(error_code(error)) from error
-                raise
-
-    def complete_own(self, key: str, upload: str, pieces: Sequence[UploadedPiece]) -> None:
-        """Do the same with a key of the mirror alone: if the reply is lost, the object shows it."""
-        parts = "".join(
-            f"<Part><PartNumber>{one.number}</PartNumber><ETag>{escape(one.etag)}</ETag>"
-            + (f"<ChecksumSHA256>{one.sha256}</ChecksumSHA256>" if one.sha256 else "")
-            + "</Part>"
-            for one in pieces
-        )
-        body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
-        text = self._document("POST", key, _upload_query(upload), body=body.encode())
-        if text is None or "<CompleteMultipartUploadResult" not in text:
-            self.complete_upload(key, upload, pieces)
-
     def copy_own(self, path: str, source: CopySource, noted: Mapping[str, str]) -> bool:
         """Have the service copy an object; return False if boto3 is to do that."""
         headers = {
@@ -518,7 +364,7 @@ class S3Bucket:
             "x-amz-tagging-directive": "REPLACE",
             **{f"x-amz-meta-{name}": value for name, value in noted.items()},
         }
-        text = self._document("PUT", self.key(path), "", headers)
+        text = self.document("PUT", self.key(path), "", headers)
         return text is not None and "<CopyObjectResult" in text
 
     def listed(self, prefix: str, after: str = "") -> tuple[list[str], bool]:
@@ -529,16 +375,16 @@ class S3Bucket:
             after: Only keys behind this one.
         """
         query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='')}"
-        text = self._document("GET", "", f"{query}&start-after={quote(after, safe='')}" if after else query)
+        text = self.document("GET", "", f"{query}&start-after={quote(after, safe='')}" if after else query)
         truncated = None if text is None else _IS_TRUNCATED.search(text)
         if text is not None and truncated is not None:
-            keys = [unescape(key) for key in _KEY.findall(text)]
+            keys = [unescape(key) for key in KEY.findall(text)]
             is_encoded = "<EncodingType>url</EncodingType>" in text
             return [unquote_plus(key) if is_encoded else key for key in keys], truncated[1] == "false"
         page = self.call("list_objects_v2", Prefix=prefix, **({"StartAfter": after} if after else {}))
         return [one["Key"] for one in page.get("Contents", ())], not page.get("IsTruncated")
 
-    def _document(
+    def document(
         self, method: str, key: str, query: str, headers: Mapping[str, str] = {}, body: bytes = b""
     ) -> str | None:
         """Send a request whose reply is a document; return that, None if boto3 is to send it."""
@@ -549,22 +395,105 @@ class S3Bucket:
         text = reply.body.decode("utf-8", "replace")
         return None if "<Error" in text else text
 
-    def abort(self, key: str, upload: str) -> None:
-        """Remove what is stored of an upload, as far as the service does that now."""
-        (reply,) = self.send([ObjectRequest("DELETE", key, query=_upload_query(upload))], "remove")
-        if reply is not None and reply.status == NO_CONTENT:
-            return
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
-
-        with suppress(BotoCoreError, ClientError):
-            self.s3.abort_multipart_upload(**self._at(key), UploadId=upload)
-
-    def _at(self, key: str) -> dict[str, str]:
+    def at(self, key: str) -> dict[str, str]:
+        """Return bucket and key, as boto3 names them."""
         return {"Bucket": self.location.bucket, "Key": key}
 
 
-def _upload_query(upload: str) -> str:
-    return f"uploadId={quote(upload, safe='')}"
+class ObjectReader(io.RawIOBase):
+    """An object, read from any place on; it stays the version that it was when it was opened."""
+
+    def __init__(
+        self,
+        s3: Any,
+        errors: Callable[[str, str], AbstractContextManager[None]],
+        place: Mapping[str, str],
+        size: int,
+        etag: str,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            s3: A client of boto3.
+            errors: Raises what that raises as errors of the destination (`S3Bucket.errors`).
+            place: Bucket and key.
+            size: In bytes.
+            etag: Of the version.
+        """
+        super().__init__()
+        self._s3 = s3
+        self._errors = errors
+        self._place = place
+        self._size = size
+        self._etag = etag
+        self._at = 0
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def seekable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Read on from another place; nothing is sent before that."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset != self._at:
+            self._drop()
+            self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """See `io.IOBase`."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes."""
+        if self._at >= self._size:
+            return 0
+        try:
+            with self._errors("read", self._place["Key"]):
+                if self._body is None:
+                    self._body = self._opened()
+                data = self._body.read(len(buffer))
+        except FileNotFoundError as error:
+            raise self._changed() from error
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _changed(self) -> ObjectChangedError:
+        where = f"s3://{self._place['Bucket']}/{self._place['Key']}"
+        return ObjectChangedError(
+            f"{where} was replaced or removed while it was read: run the command again."
+        )
+
+    def _opened(self) -> Any:
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        asked = {"Range": f"bytes={self._at}-"} if self._at else {}
+        try:
+            answer = self._s3.get_object(**self._place, IfMatch=self._etag, **asked)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
+                raise
+            raise self._changed() from error
+        body = answer["Body"]
+        if asked and "ContentRange" not in answer:  # a server that ignores ranges
+            body.read(self._at)
+        return body
+
+    def _drop(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def close(self) -> None:
+        """Give up the response that is open."""
+        self._drop()
+        super().close()
 
 
 class ListedNames:
@@ -602,7 +531,7 @@ class ListedNames:
         return None
 
 
-def place_of(source: CopySource) -> dict[str, str]:
+def object_address(source: CopySource) -> dict[str, str]:
     """Return bucket and key of an object, as boto3 names them."""
     bucket, _, key = source.url.removeprefix("s3://").partition("/")
     return {"Bucket": bucket, "Key": key}
@@ -651,12 +580,19 @@ def error_code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def code_behind(error: BaseException) -> str:
+    """Return the code of the `ClientError` that an error was raised from, "" if there is none."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+    return error_code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
+
+
 def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> StacpullError:
     """Return the refusal of a bucket with a sentence for the user."""
     code = error_code(error)
     if code == "NoSuchBucket":
         return DestinationError(f"There is no bucket {location.bucket}: create it, or check its name.")
-    if code in _DENIALS:
+    if code in DENIALS:
         return DestinationError(
             f"{location.url} denies stacpull to {what} objects ({code}): it needs s3:ListBucket, "
             "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "

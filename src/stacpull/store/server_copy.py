@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 from stacpull.models import Failure, FailureKind
-from stacpull.store.bucket_upload import NotedUploads
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.held_parts import HeldCopy
-from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, place_of
+from stacpull.store.multipart import MultipartUploads, final_note
+from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, object_address
 
 _PIECES_AT_ONCE = 4
 _SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
 """Bytes: longer objects are copied in pieces. Amazon keeps the connection alive while it copies."""
 _COPIED_PIECE = 1 << 29
-_OF_PIECES = ("ETag", "ChecksumSHA256", "ChecksumCRC64NVME")
 _COPY_REFUSALS = frozenset({"AccessDenied", "InvalidRequest", "InvalidArgument", "NotImplemented"})
 
 
@@ -36,10 +35,10 @@ class ServerCopy:
         self,
         bucket: S3Bucket,
         confirm: Callable[[], None],
-        uploads: NotedUploads,
+        uploads: MultipartUploads,
         path: str,
         identity: int,
-        copy: HeldCopy,
+        copy: PendingCopy,
         *,
         replace: bool,
     ) -> None:
@@ -48,7 +47,7 @@ class ServerCopy:
         Args:
             bucket: DEST.
             confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
-            uploads: The notes of uploads.
+            uploads: The uploads of the mirror.
             path: Of the copy.
             identity: Of the part.
             copy: What is copied.
@@ -62,7 +61,7 @@ class ServerCopy:
         self._copy = copy
         self._replace = replace
         self._place = bucket.object_args(path)
-        self._source = place_of(copy.source)
+        self._source = object_address(copy.source)
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
             self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
@@ -98,69 +97,32 @@ class ServerCopy:
                 MetadataDirective="REPLACE",
                 TaggingDirective="REPLACE",
                 Metadata=self._noted,
-                **self._algorithm,
+                **({} if self._algorithm is None else {"ChecksumAlgorithm": self._algorithm}),
             )
 
     @property
-    def _algorithm(self) -> dict[str, str]:
-        """What the service is to compute of the copy; of what was received here, that is known."""
-        algorithm = None if self._copy.is_staged else self._copy.algorithm
-        return {} if algorithm is None else {"ChecksumAlgorithm": algorithm.upper()}
+    def _algorithm(self) -> str | None:
+        """What the service is to compute of the copy. That of a staged object is known."""
+        return None if self._copy.is_staged or self._copy.algorithm is None else self._copy.algorithm.upper()
 
     def _copied_in_pieces(self) -> None:
-        """Copy a very long object; what an upload has that broke off may be of another version of it."""
-        s3, size, place, target = self._bucket.s3, self._copy.size, self._place, self._place["Key"]
-        left = self._uploads.of(target)
-        if left is not None:
-            self._uploads.abort(left)
-        for key, upload in self._bucket.list_uploads(target):
-            if key == target:
-                self._bucket.abort(key, upload)
-        whole = (
-            {"ChecksumType": "FULL_OBJECT"} if self._algorithm.get("ChecksumAlgorithm") == "CRC64NVME" else {}
-        )
-
-        def create() -> str:
-            begun = s3.create_multipart_upload(**place, Metadata=self._noted, **self._algorithm, **whole)
-            return str(begun["UploadId"])
-
-        upload = self._uploads.begin(target, self._noted, create)
-
-        def copied(number: int) -> dict[str, Any]:
-            self._confirm()
-            first = (number - 1) * _COPIED_PIECE
-            found = s3.upload_part_copy(
-                **place,
-                UploadId=upload,
-                PartNumber=number,
-                CopySource=self._source,
-                CopySourceIfMatch=self._copy.source.etag,
-                CopySourceRange=f"bytes={first}-{min(first + _COPIED_PIECE, size) - 1}",
-            )["CopyPartResult"]
-            return {"PartNumber": number, **{name: found[name] for name in _OF_PIECES if name in found}}
-
+        """Copy a very long object. What an interrupted copy has left may be of another version of it."""
+        uploads, copy = self._uploads, self._copy
+        checksums = {} if self._algorithm is None else {"x-amz-checksum-algorithm": self._algorithm}
+        if self._algorithm == "CRC64NVME":
+            checksums["x-amz-checksum-type"] = "FULL_OBJECT"
+        note = final_note(self._bucket.key(self._path), _COPIED_PIECE, copy.size, self._noted)
+        uploads.remove_others(note)
+        note = uploads.begin(note, checksums)
         try:
             with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
-                pieces = list(threads.map(copied, range(1, -(-size // _COPIED_PIECE) + 1)))
-            self._confirm()
-            self._complete(upload, pieces)
+                numbers = range(1, -(-copy.size // _COPIED_PIECE) + 1)
+                pieces = list(threads.map(partial(uploads.copy, note, copy.source, copy.size), numbers))
+            uploads.complete(note, pieces)
         except BaseException:
-            self._bucket.abort(target, upload)
-            self._uploads.remove(target)
+            uploads.abort(note)
             raise
-        self._uploads.remove(target)
-
-    def _complete(self, upload: str, pieces: Sequence[Mapping[str, Any]]) -> None:
-        """Have the service make the object. If its reply is lost, the object is there nevertheless."""
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
-
-        parts = {"Parts": pieces}
-        try:
-            self._bucket.s3.complete_multipart_upload(**self._place, UploadId=upload, MultipartUpload=parts)
-        except (BotoCoreError, ClientError):
-            found = self._bucket.head(self._path)
-            if found is None or (found.identity, found.size) != (self._identity, self._copy.size):
-                raise
+        uploads.forget(note.name)
 
     def _verified(self) -> Failure | None:
         bucket, copy = self._bucket, self._copy

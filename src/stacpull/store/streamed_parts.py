@@ -34,23 +34,23 @@ from stacpull.errors import DestinationError
 from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
+from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
-from stacpull.store.s3_bucket import READ, UploadedPiece
-from stacpull.store.staged_objects import StagedObject, UploadNote, new_identity
-from stacpull.store.wholes import whole_name
+from stacpull.store.s3_bucket import READ
+from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PIECE = 8 << 20
-"""Bytes of a piece, unless a file has more than `_MOST_PIECES` of them."""
+"""Bytes of a piece, unless a file has more than `MOST_PIECES` of them."""
 _LONGEST_PIECE = 16 << 20
 """Also of a file whose length is not known."""
-_MOST_PIECES = 10_000
 _LONGEST_OBJECT = 5 << 40
-"""Both are limits of S3."""
+"""A limit of S3."""
 MOST_HELD = 128 << 20
 _UNIT = 1 << 20
 _AHEAD = 4
@@ -153,11 +153,14 @@ class StreamedParts:
             left = left or await _off_loop(self._store, self._taken_up, row, generation)
             if left is not None:
                 await left.discard()
-        piece = _LONGEST_PIECE if total is None else max(PIECE, -(-total // _MOST_PIECES))
+        piece = _LONGEST_PIECE if total is None else max(PIECE, -(-total // MOST_PIECES))
         if piece > _LONGEST_PIECE:
             return await self.files.create(row, generation, validator, total)
-        key = self._store.staged.new_key(row, generation)
-        return self._part(pair, UploadNote(key, "", piece, validator.etag, validator.last_modified, total))
+        key = self._store.staged.new_key(pair)
+        note = UploadNote(
+            upload_name(pair), key, piece, total, etag=validator.etag, last_modified=validator.last_modified
+        )
+        return self._part(pair, note)
 
     async def resume(self, row: int, generation: int) -> _StreamedPart | FilePart:
         """Continue the part that `point` describes."""
@@ -198,19 +201,19 @@ class StreamedParts:
 
     def _taken_up(self, row: int, generation: int) -> _StreamedPart | None:
         """Read how much the service has of an upload; None if it cannot be continued."""
-        staged = self._store.staged
-        note = staged.upload_of(row, generation)
+        staged, uploads = self._store.staged, self._store.uploads
+        note = uploads.noted(upload_name((row, generation)))
         if note is None:
             return None
         part = self._part((row, generation), note)
-        stored = self._store.bucket.pieces(note.key, note.upload)
+        stored = uploads.stored(note)
         whole = staged.whole(note) if stored is None else None
         if stored is not None:
             part.keep_stored(stored)
         elif whole is not None and whole.size == note.total:
             part.mark_completed(whole.etag)
         else:
-            staged.drop_upload(row, generation, note)
+            staged.drop_upload(note)
             return None
         return part
 
@@ -232,6 +235,7 @@ class _StreamedPart:
         self.hashed = 0
         self._store = store
         self._staged = store.staged
+        self._uploads = store.uploads
         self._budget = budget
         self._checksum = checksum
         self._note = note
@@ -323,7 +327,7 @@ class _StreamedPart:
             while rest:
                 if len(self._tail) == self._note.piece:  # all that was announced, and more comes
                     await self._send_tail()
-                if self.size >= (most := self._note.piece * _MOST_PIECES):
+                if self.size >= (most := self._note.piece * MOST_PIECES):
                     raise TooLongError(most)
                 if not self._room:
                     self._room = await self._budget.acquire(self._piece_size())
@@ -377,11 +381,11 @@ class _StreamedPart:
             self._hash_on((number - 1) * self._note.piece, body)
         finally:
             hashed.set()
-        sha256 = hashlib.sha256(body).hexdigest()
+        sha256 = hashlib.sha256(body).digest()
         with self._beginning:
             if not self._note.upload:
-                self._note = _with_disk_errors(self._store, self._staged.begin, *self.pair, self._note)
-        self._pieces[number] = self._staged.send_piece(self._note, number, body, sha256)
+                self._note = _with_disk_errors(self._store, self._uploads.begin, self._note)
+        (self._pieces[number],) = self._uploads.send(self._note, {number: (body, sha256)})
 
     def _hash_on(self, offset: int, data: bytearray) -> None:
         """Have the hashers take in what they have not of these bytes."""
@@ -436,9 +440,14 @@ class _StreamedPart:
                 await self._send_tail()
             await self._sent()
             pieces = [self._pieces[number] for number in sorted(self._pieces)]
-            self._etag = await self._off_loop(self._staged.complete, *self.pair, self._note, pieces)
+            self._etag = await self._off_loop(self._complete_upload, pieces)
         self._tail = bytearray()
         self._give_back()
+
+    def _complete_upload(self, pieces: list[UploadedPiece]) -> str:
+        if not self._uploads.is_noted(self._note):
+            raise DestinationError(f"Another worker has taken over the upload of {self._note.key}.")
+        return self._uploads.complete(self._note, pieces)
 
     def _read_back(self) -> None:
         bucket, self.hashed = self._store.bucket, 0
@@ -466,8 +475,8 @@ class _StreamedPart:
         staged = StagedObject(
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
         )
-        name = whole_name(*self.pair, self.size, etag, filename, unproven=unproven)
-        await self._off_loop(self._staged.finish, *self.pair, name, staged)
+        name = complete_part_name(*self.pair, self.size, etag, filename, unproven=unproven)
+        await self._off_loop(self._staged.finish, self._note, name, staged)
         self._on_end(self, is_kept=False)
         return FinishedPart(self._store.parts / name, self.size, digests.get("sha256"))
 
@@ -491,7 +500,7 @@ class _StreamedPart:
         self._give_back()
         self._on_end(self, is_kept=False)
         if self._note.upload or self._etag is not None:
-            await self._off_loop(self._staged.drop_upload, *self.pair, self._note)
+            await self._off_loop(self._staged.drop_upload, self._note)
 
     def _give_back(self) -> None:
         room, self._room = self._room, 0

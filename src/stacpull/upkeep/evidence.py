@@ -16,14 +16,11 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import orjson
 
@@ -36,7 +33,7 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.store.inspection import digest_in
 from stacpull.store.protocol import Look, StoredFiles
-from stacpull.system import available_processors
+from stacpull.upkeep.mirror_check import in_threads
 
 
 class FileTrust(enum.Enum):
@@ -166,7 +163,6 @@ DOCUMENT_DEPTH = 3
 _OWN = ".stacpull"
 _UNIT = 16
 """Items that a thread is given at once."""
-_THREADS = min(16, 2 * available_processors())
 
 
 class Found(NamedTuple):
@@ -181,20 +177,11 @@ _Work = Callable[[], Found]
 
 
 class Finder:
-    """Finds the items of a mirror; to be used as a context, which ends its threads."""
+    """Finds the items of a mirror."""
 
     def __init__(self, files: StoredFiles, is_stopped: Callable[[], bool]) -> None:
         self._files = files
         self._is_stopped = is_stopped
-        self._threads = ThreadPoolExecutor(_THREADS, "stacpull-rebuild")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._threads.shutdown(cancel_futures=True)
 
     def listed(self, collection: ListedCollection) -> Iterator[Found]:
         """Yield the items that a collection lists, in its order."""
@@ -239,15 +226,9 @@ class Finder:
 
     def _in_order(self, work: Iterator[_Work]) -> Iterator[Found]:
         """Have threads do the work, and yield what comes of it in its order; less than all if stopped."""
-        under_way: deque[Future[list[Found]]] = deque()
-        while unit := list(islice(work, _UNIT)):
-            if self._is_stopped():
-                return
-            under_way.append(self._threads.submit(_done, unit))
-            if len(under_way) > 2 * _THREADS:
-                yield from under_way.popleft().result()
-        while under_way and not self._is_stopped():
-            yield from under_way.popleft().result()
+        units = iter(lambda: list(islice(work, _UNIT)), [])
+        for found in in_threads((partial(_done, unit) for unit in units), self._is_stopped):
+            yield from found
 
 
 def _done(unit: list[_Work]) -> list[Found]:

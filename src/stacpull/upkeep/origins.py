@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from stacpull.catalog.stored import as_sent
+from stacpull.catalog.stored import as_sent, origin_of
 from stacpull.engine.item_writer import stored_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
@@ -39,9 +39,7 @@ def source_href(asset: object, base: str | None) -> str | None:
     """Return the remote href of an asset as a mirror stores it, or as a source has it."""
     if not isinstance(asset, dict):
         return None
-    alternates = asset.get("alternate")
-    origin = alternates.get("origin") if isinstance(alternates, dict) else None
-    named: Json = origin if isinstance(origin, dict) else asset
+    named = origin_of(asset) or asset
     stated = named.get("href")
     # what was copied from this disk may be copied again, if the run's source still gives it out
     local = stated if isinstance(stated, str) and is_local(stated) else None

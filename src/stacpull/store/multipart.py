@@ -1,0 +1,447 @@
+"""Multipart uploads to a bucket: how one begins, continues after a kill, becomes an object, or is removed.
+
+    pieces come from        key of the object                       used by
+    memory                  among the parts of the mirror           store.streamed_parts
+    a file                  the final one                           store.bucket (`upload_file`)
+    another object          the final one                           store.server_copy
+
+Every upload has a note among the parts, `<name>.upload`, from before it is created until its object is taken
+over. So an upload that a kill leaves is found by the next start, and is continued or aborted.
+
+The service may complete an upload although its reply is lost, so the object itself is looked at before an
+error counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from html import escape, unescape
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import quote
+
+import msgspec
+
+from stacpull.errors import DestinationError
+from stacpull.models import CopySource
+from stacpull.store.bucket_requests import Body, FilePiece, ObjectRequest, size_of
+from stacpull.store.regular import open_regular, read_regular
+from stacpull.store.s3_bucket import (
+    DENIALS,
+    KEY,
+    NO_CONTENT,
+    NO_UPLOADS,
+    NOT_THERE,
+    OK,
+    PARAMETERS,
+    READ,
+    REFUSED_CONDITIONS,
+    ObjectContent,
+    S3Bucket,
+    code_behind,
+    error_code,
+    object_address,
+)
+
+Note = TypeVar("Note", bound=msgspec.Struct)
+
+MOST_PIECES = 10_000
+"""A limit of S3."""
+FILE_PIECE = 16 << 20
+"""Bytes of a piece of a file, unless it has more than `MOST_PIECES` of them."""
+_AT_ONCE = 4
+"""Pieces of one file that are sent at once."""
+_LIMIT = 1 << 16
+"""Bytes of a note."""
+_SUFFIX, _NEW = ".upload", ".new"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
+_COMPLETED = "<CompleteMultipartUploadResult"
+_ETAG = re.compile("<ETag>([^<]+)</ETag>")
+_SHA256 = {"x-amz-checksum-algorithm": "SHA256"}
+_CHECKSUMS = ("ChecksumSHA256", "ChecksumCRC64NVME")
+
+
+class UploadNote(msgspec.Struct, frozen=True):
+    """An upload that was begun."""
+
+    name: str
+    """Of the note: row and generation of an asset, or the hash of a final key."""
+    key: str
+    piece: int
+    """Bytes of each piece but the last."""
+    total: int | None = None
+    """Bytes of the object, if known."""
+    metadata: dict[str, str] = {}
+    """Of the object. It is fixed when the upload is created."""
+    etag: str | None = None
+    last_modified: str | None = None
+    """The version of the source that the bytes belong to (`models.Validator`)."""
+    upload: str = ""
+    """As the service names it. Empty until it has."""
+
+
+class UploadedPiece(NamedTuple):
+    """A piece of an upload, as the service knows it."""
+
+    number: int
+    etag: str
+    size: int
+    checksums: Mapping[str, str] = {}
+    """In Base64, by the name of their field. Empty if the service does not state them."""
+
+
+class MultipartUploads:
+    """The uploads of one mirror. Any thread may call any method.
+
+    Methods that send requests raise `CredentialsError` and `DestinationError`.
+    """
+
+    def __init__(
+        self, bucket: S3Bucket, confirm: Callable[[], None], notes: Path, shared: Path | None = None
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            bucket: DEST.
+            confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
+            notes: The directory of the notes.
+            shared: That of other processes, if `notes` is the directory of one worker.
+        """
+        self._bucket = bucket
+        self._confirm = confirm
+        self._notes = notes
+        self._shared = shared
+
+    # --- notes -------------------------------------------------------------------------------------------
+
+    def names(self) -> set[str]:
+        """Return the names of all notes."""
+        directories = (self._notes, self._shared)
+        return {path.stem for one in directories if one is not None for path in one.glob(f"*{_SUFFIX}")}
+
+    def noted(self, name: str) -> UploadNote | None:
+        """Return the note of that name, which is this process's from now on; None if there is none."""
+        path = self._path(name)
+        if self._shared is not None:
+            with suppress(FileNotFoundError):
+                (self._shared / path.name).rename(path)
+        return load_note(path, UploadNote)
+
+    def is_noted(self, note: UploadNote) -> bool:
+        """Return False if another process has taken an upload over."""
+        return self._path(note.name).exists()
+
+    def forget(self, name: str) -> None:
+        """Remove the note of an upload that has become an object, or that cannot be read."""
+        self._path(name).unlink(missing_ok=True)
+
+    def of_final_keys(self) -> list[UploadNote]:
+        """Return the noted uploads under final keys, whose notes have no dot in their names."""
+        paths = [path for path in self._notes.glob(f"*{_SUFFIX}") if "." not in path.stem]
+        return [note for path in paths if (note := load_note(path, UploadNote)) is not None]
+
+    def _path(self, name: str) -> Path:
+        return self._notes / f"{name}{_SUFFIX}"
+
+    # --- from the first piece to the object --------------------------------------------------------------
+
+    def begin(self, note: UploadNote, checksums: Mapping[str, str] = _SHA256) -> UploadNote:
+        """Create an upload, noted before and after that.
+
+        Args:
+            note: Of the upload, which has no name yet.
+            checksums: Header fields that say what the service computes.
+        """
+        self._confirm()
+        save_note(self._path(note.name), note)
+        metadata = {f"x-amz-meta-{name}": value for name, value in note.metadata.items()}
+        text = self._bucket.document("POST", note.key, "uploads=", {**metadata, **checksums})
+        if text is not None and (created := _UPLOAD_ID.search(text)):
+            upload = unescape(created[1])
+        else:
+            with self._bucket.errors("write", self._bucket.path(note.key)):
+                upload = self._bucket.s3.create_multipart_upload(
+                    **self._bucket.at(note.key), Metadata=note.metadata, **_arguments(checksums)
+                )["UploadId"]
+        note = msgspec.structs.replace(note, upload=upload)
+        save_note(self._path(note.name), note)
+        return note
+
+    def stored(self, note: UploadNote) -> list[UploadedPiece] | None:
+        """Return the pieces that the service has, None if it does not have the upload, or does not say."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        pieces: list[UploadedPiece] = []
+        marker = 0
+        with self._bucket.errors("read", self._bucket.path(note.key)):
+            while note.upload:
+                try:
+                    page = self._bucket.s3.list_parts(
+                        **self._bucket.at(note.key), UploadId=note.upload, PartNumberMarker=marker
+                    )
+                except ClientError as error:
+                    if error_code(error) not in NO_UPLOADS | NOT_THERE | DENIALS:
+                        raise
+                    break
+                pieces += [_piece(one["PartNumber"], one["Size"], one) for one in page.get("Parts", ())]
+                if not page.get("IsTruncated"):
+                    return pieces
+                marker = page["NextPartNumberMarker"]
+        return None
+
+    def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
+        """Store some pieces at once, each given by its number, with its SHA-256."""
+        self._confirm()
+        query = f"&{_upload_query(note.upload)}"
+        checksums = {number: base64.b64encode(sha256).decode() for number, (_, sha256) in pieces.items()}
+        requests = [
+            ObjectRequest(
+                "PUT",
+                note.key,
+                {"x-amz-checksum-sha256": checksums[number]},
+                body,
+                sha256.hex(),
+                f"partNumber={number}{query}",
+            )
+            for number, (body, sha256) in pieces.items()
+        ]
+        found = []
+        replies = self._bucket.send(requests, "write")
+        for (number, (body, _)), reply in zip(pieces.items(), replies, strict=True):
+            etag = reply.headers.get("etag") if reply is not None and reply.status == OK else None
+            if etag is None:
+                with self._bucket.errors("write", self._bucket.path(note.key)):
+                    etag = self._bucket.s3.upload_part(
+                        **self._bucket.at(note.key),
+                        UploadId=note.upload,
+                        PartNumber=number,
+                        Body=body.read() if isinstance(body, FilePiece) else body,
+                        ChecksumSHA256=checksums[number],
+                    )["ETag"]
+            found.append(UploadedPiece(number, etag, size_of(body), {"ChecksumSHA256": checksums[number]}))
+        return found
+
+    def copy(self, note: UploadNote, source: CopySource, size: int, number: int) -> UploadedPiece:
+        """Have the service make a piece of the bytes of an object that has `size` of them."""
+        self._confirm()
+        first = (number - 1) * note.piece
+        end = min(first + note.piece, size)
+        found = self._bucket.s3.upload_part_copy(
+            **self._bucket.at(note.key),
+            UploadId=note.upload,
+            PartNumber=number,
+            CopySource=object_address(source),
+            CopySourceIfMatch=source.etag,
+            CopySourceRange=f"bytes={first}-{end - 1}",
+        )["CopyPartResult"]
+        return _piece(number, end - first, found)
+
+    def complete(
+        self, note: UploadNote, pieces: list[UploadedPiece], condition: Mapping[str, str] = {}
+    ) -> str:
+        """Have the service make an object of all pieces; return its ETag. The note stays.
+
+        Args:
+            note: Of the upload.
+            pieces: In order.
+            condition: Under which the object is made. If the service refuses it, nothing is left of the
+                upload, and `code_behind` has the code of the error.
+        """
+        self._confirm()
+        fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
+        parts = "".join(
+            f"<Part>{''.join(f'<{name}>{escape(str(value))}</{name}>' for name, value in one.items())}</Part>"
+            for one in fields
+        )
+        body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
+        query = _upload_query(note.upload)
+        text = self._bucket.document("POST", note.key, query, condition, body.encode())
+        if text is not None and (found := _ETAG.search(text)):  # radosgw states none
+            return '"' + unescape(found[1]).strip('"') + '"'
+        path, refusal = self._bucket.path(note.key), None
+        if text is None or _COMPLETED not in text:
+            try:
+                with self._bucket.errors("write", path):
+                    self._bucket.s3.complete_multipart_upload(
+                        **self._bucket.at(note.key),
+                        UploadId=note.upload,
+                        MultipartUpload={"Parts": fields},
+                        **_arguments(condition),
+                    )
+            except (OSError, DestinationError) as error:
+                refusal = error
+        made, size = self._bucket.head(path), sum(one.size for one in pieces)
+        if made is not None and made.size == size and made.has_metadata(note.metadata):
+            return made.etag
+        if refusal is None:
+            raise DestinationError(f"{self._bucket.name} has lost pieces of {note.key}.")
+        if condition and code_behind(refusal) in REFUSED_CONDITIONS:
+            self.abort(note)
+        raise refusal
+
+    def abort(self, note: UploadNote) -> None:
+        """Remove what is stored of an upload, as far as the service does that now, and its note."""
+        uploads = [note.upload]
+        if not note.upload:  # a kill before the service had named it, or before that was noted
+            uploads = [upload for key, upload in self.listed(note.key) if key == note.key]
+        for upload in uploads:
+            self.abort_unnoted(note.key, upload)
+        if load_note(self._path(note.name), UploadNote) == note:
+            self.forget(note.name)
+
+    def abort_unnoted(self, key: str, upload: str) -> None:
+        """Remove what is stored of an upload, as far as the service does that now."""
+        request = ObjectRequest("DELETE", key, query=_upload_query(upload))
+        (reply,) = self._bucket.send([request], "remove")
+        if reply is not None and reply.status == NO_CONTENT:
+            return
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
+
+        with suppress(BotoCoreError, ClientError):
+            self._bucket.s3.abort_multipart_upload(**self._bucket.at(key), UploadId=upload)
+
+    def listed(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix.
+
+        There are none where the server cannot list them, or does not permit it: all that matters is noted.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+
+        bucket, found = self._bucket, list[tuple[str, str]]()
+        text = bucket.document("GET", "", f"prefix={quote(prefix, safe='')}&uploads=")
+        if text is not None and "<IsTruncated>false</IsTruncated>" in text:
+            return [
+                (unescape(one[1]), unescape(two[1]))
+                for each in text.split("<Upload>")[1:]
+                if (one := KEY.search(each)) and (two := _UPLOAD_ID.search(each))
+            ]
+        more: dict[str, str] = {}
+        with bucket.errors("list", ""):
+            while True:
+                try:
+                    page = bucket.s3.list_multipart_uploads(
+                        Bucket=bucket.location.bucket, Prefix=prefix, **more
+                    )
+                except ClientError as error:
+                    if error_code(error) not in NO_UPLOADS | DENIALS:
+                        raise
+                    return found
+                found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
+                if not page.get("IsTruncated"):
+                    return found
+                more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    # --- under a final key -------------------------------------------------------------------------------
+
+    def remove_others(self, note: UploadNote) -> None:
+        """Abort all uploads of a final key but this one."""
+        left = self.noted(note.name)
+        if left is not None and left != note:
+            self.abort(left)
+        for key, upload in self.listed(note.key):
+            if key == note.key and upload != note.upload:
+                self.abort_unnoted(key, upload)
+
+    def upload_file(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> None:
+        """Store a long file in pieces. What an upload that broke off has stored is not sent again.
+
+        An upload is continued only for the same content, with the same metadata; others are aborted.
+
+        Args:
+            path: Of the object.
+            content: A `FilePiece` that is the whole file, and its metadata.
+            condition: As for `complete`.
+        """
+        file = cast("FilePiece", content.body)
+        piece = max(FILE_PIECE, -(-file.size // MOST_PIECES))
+        note = final_note(self._bucket.key(path), piece, file.size, content.noted)
+        left = self.noted(note.name)
+        is_same = left is not None and msgspec.structs.replace(left, upload="") == note
+        stored = self.stored(left) if left is not None and is_same else None
+        if left is not None and stored is not None:
+            note = left
+        self.remove_others(note)
+        if stored is None:
+            note = self.begin(note)
+        there = {one.number: one for one in stored or ()}
+        pieces: list[UploadedPiece] = []
+        count = -(-file.size // piece)
+        for first in range(0, count, _AT_ONCE):
+            numbers = range(first + 1, min(first + _AT_ONCE, count) + 1)
+            pieces += self._send_of_file(note, file, numbers, there)
+        self.complete(note, pieces, condition)
+        self.forget(note.name)
+
+    def _send_of_file(
+        self, note: UploadNote, file: FilePiece, numbers: Sequence[int], there: Mapping[int, UploadedPiece]
+    ) -> list[UploadedPiece]:
+        """Send some pieces of a file at once, unless the service has them."""
+        found: dict[int, UploadedPiece] = {}
+        missing: dict[int, tuple[Body, bytes]] = {}
+        for number in numbers:
+            offset = (number - 1) * note.piece
+            piece = FilePiece(file.file, offset, min(note.piece, file.size - offset))
+            known = there.get(number)
+            sha256, md5 = _digests(piece, with_md5=known is not None)
+            if known is not None and (known.etag.strip('"'), known.size) == (md5, piece.size):
+                checksum = {"ChecksumSHA256": base64.b64encode(sha256).decode()}
+                found[number] = known._replace(checksums=checksum)
+            else:
+                missing[number] = piece, sha256
+        for one in self.send(note, missing) if missing else ():
+            found[one.number] = one
+        return [found[number] for number in numbers]
+
+
+def final_note(key: str, piece: int, total: int, metadata: Mapping[str, str]) -> UploadNote:
+    """Return the note of an upload under a final key, before it is begun."""
+    return UploadNote(hashlib.sha256(key.encode()).hexdigest(), key, piece, total, dict(metadata))
+
+
+def load_note(path: Path, kind: type[Note]) -> Note | None:
+    """Return what a note says. None if there is none, or a loss of power has left it unfinished."""
+    try:
+        return msgspec.json.decode(read_regular(path, _LIMIT), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def save_note(path: Path, note: msgspec.Struct) -> None:
+    """Write a note, whole or not at all."""
+    new = path.with_name(f"{os.urandom(8).hex()}{_NEW}")
+    with os.fdopen(open_regular(new, _CREATE), "wb") as file:
+        file.write(msgspec.json.encode(note))
+    new.replace(path)
+
+
+def _digests(piece: FilePiece, *, with_md5: bool) -> tuple[bytes, str]:
+    """Return the SHA-256 of a piece of a file, and its MD5 in hex if that is wanted."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    end = piece.offset + piece.size
+    for offset in range(piece.offset, end, READ):
+        data = os.pread(piece.file.fileno(), min(READ, end - offset), offset)
+        sha256.update(data)
+        if with_md5:
+            md5.update(data)
+    return sha256.digest(), md5.hexdigest()
+
+
+def _piece(number: int, size: int, fields: Mapping[str, Any]) -> UploadedPiece:
+    checksums = {name: str(fields[name]) for name in _CHECKSUMS if name in fields}
+    return UploadedPiece(number, fields["ETag"], size, checksums)
+
+
+def _arguments(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return header fields as boto3 names them."""
+    return {PARAMETERS[name]: value for name, value in headers.items()}
+
+
+def _upload_query(upload: str) -> str:
+    return f"uploadId={quote(upload, safe='')}"
