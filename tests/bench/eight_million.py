@@ -303,7 +303,7 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
 def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]], None]) -> None:
     """Carry out a step in this process; `say` hears its rows and figures."""
     import stacpull  # noqa: PLC0415 -- not in the process that waits
-    from stacpull.engine.loop import run_on_loop  # noqa: PLC0415
+    from stacpull.engine.runtime import run_on_loop  # noqa: PLC0415
     from stacpull.events import Event, Progress, RunEnded  # noqa: PLC0415
     from stacpull.ledger.database import ledger_path  # noqa: PLC0415
 

@@ -50,7 +50,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
 
         def record(some: list[Job]) -> None:
             there = [
-                replace(arrival(job, size=_SIZE), etag=etag(job), inode=None, sha256=random.randbytes(32))
+                replace(arrival(job, size=_SIZE), etag=etag(job), identity=None, digest=random.randbytes(32))
                 for job in some
             ]
             final = outcomes.record(db, outcomes.reserve(db, there)[0], [], [], 0).final_items

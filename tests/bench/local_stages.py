@@ -13,6 +13,7 @@ import orjson
 from tests.bench.mixes import COLLECTION, File
 from tests.engine.bench import Bench
 
+from stacpull.engine.in_flight import arrival_of
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import compile_assets
@@ -20,13 +21,12 @@ from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.planner import ItemRow
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import IncomingPart, Job, Json, PlannedItem, Received, Validator, incoming_part
+from stacpull.models import Arrival, Job, Json, PlannedItem, Received, Validator
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
-from stacpull.store.wholes import whole_name
 
 T = TypeVar("T")
 
@@ -115,16 +115,15 @@ def _jobs(bench: Bench, rows: Sequence[ItemRow]) -> Iterator[Job]:
 
 def _parts(
     destination: Destination, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
-) -> Iterator[IncomingPart]:
+) -> Iterator[Arrival]:
     validator = Validator('"6560a1b2-1d88"')
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
-        name = whole_name(job.row, job.generation, len(body), validator.etag, "f.tif")
-        inode = destination.write_part(name, body)
-        received = Received(len(body), digest, "f.tif", validator)
-        yield incoming_part(job, received, part=name, inode=inode, sha256=digest)
+        arrival = arrival_of(job, Received(len(body), digest, "f.tif", validator))
+        arrival.identity = destination.write_part(arrival.part, body)
+        yield arrival
 
 
-def _publish(bench: Bench, parts: Sequence[IncomingPart]) -> None:
+def _publish(bench: Bench, parts: Sequence[Arrival]) -> None:
     for group in _cut(parts, GROUP):
         bench.publisher.take(group)
         bench.publisher.publish()

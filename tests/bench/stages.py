@@ -32,8 +32,9 @@ from tests.bench.origins import Origin, origin
 
 from stacpull.clock import SystemClock
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.loop import run_on_loop
+from stacpull.engine.in_flight import InFlight
 from stacpull.engine.pool import Pool
+from stacpull.engine.runtime import run_on_loop
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
@@ -59,20 +60,14 @@ class Stage(NamedTuple):
     microseconds: float
 
 
-class _Sink:
-    """Takes what a pool hands in, and forgets it."""
-
-    async def slots(self, most: int) -> int:
-        return most
+class _Sink(InFlight):
+    """Takes the outcomes of a pool, and forgets them."""
 
     def put(self, _job: Job, _received: Received) -> None:
-        """Forget it."""
+        self.give_back()
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)
-
-    def give_back(self, count: int = 1) -> None:
-        """Nothing is counted."""
 
 
 class _NoItems:
@@ -162,7 +157,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
         sharing = SharingFetcher(fetcher, destination, checksum=None)
         tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
         path = partial(FastPath, client, web, sharing)
-        pool = Pool(queue, _Sink(), tools, slots=WORKERS, fast=path if fast else None)
+        pool = Pool(queue, _Sink(WORKERS), tools, fast=path if fast else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             for job in jobs:

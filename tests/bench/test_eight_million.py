@@ -13,8 +13,8 @@ from tests.bench.eight_million import STEPS, Bounds, Result, main
 from tests.bench.simulated_patches import ASSETS, ITEMS, LABELS, PER_PATCH, SLOTS, Patches, content
 from tests.bench.simulated_store import SimulatedStore, make_bits
 
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.protocol import Entry
-from stacpull.store.wholes import whole_name
 
 FEW = 6000
 LENIENT = Bounds(memory_mb=160, growth=100, ledger_bytes=1000, judged_from=1)
@@ -74,7 +74,7 @@ def store(tmp_path: Path) -> SimulatedStore:
 
 def test_a_file_is_there_once_it_is_in_place(store: SimulatedStore) -> None:
     item = f"{LABELS}_{Patches.of(1000).name(3)}"
-    directory, part = f"{LABELS}/{item}", whole_name(1, 0, 1300, None, None)
+    directory, part = f"{LABELS}/{item}", complete_part_name(1, 0, 1300, None, None)
     body = content(3, SLOTS["labels"])
     identity = store.write_part(part, body)
     assert not store.has(f"{directory}/labels.json")
@@ -95,7 +95,7 @@ def test_a_file_is_there_once_it_is_in_place(store: SimulatedStore) -> None:
 
 
 def test_the_content_of_another_file_is_refused(store: SimulatedStore) -> None:
-    part = whole_name(1, 0, 1300, None, None)
+    part = complete_part_name(1, 0, 1300, None, None)
     store.write_part(part, content(4, SLOTS["labels"]))
     with pytest.raises(ValueError, match="another file"):
         store.place(part, f"{LABELS}/{LABELS}_{Patches.of(1000).name(3)}", "labels.json", replace=False)

@@ -19,7 +19,7 @@ from stacpull.engine.network import SourceAddress
 from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
-from stacpull.models import Checksum, Failure, FailureKind, IncomingPart, Job, Present
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Present
 from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secret
 
@@ -55,7 +55,7 @@ TO_WORKER: list[ToWorker] = [
 FROM_WORKER: list[FromWorker] = [
     messages.Ready(1.5),
     messages.WholeParts(
-        [IncomingPart(7, 3, 1, "c/i", None, "{filename}", 12, b"x\xff.tif", b'"e"', True, None, "7.1", 99)]
+        [Arrival(7, 3, 1, "c/i", "x.tif", 12, 99, b"digest", '"e"', True, "7.1.12;%22e%22;x%FF.tif.whole")]
     ),
     messages.JobUnchanged(7),
     messages.JobFailed(7, REFUSED, 6),

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from stacpull.child_process import kill_all
 from stacpull.cli.entry import begun
 from stacpull.cli.progress import Display
-from stacpull.engine.loop import run_on_loop
+from stacpull.engine.runtime import run_on_loop
 from stacpull.errors import InterruptedRunError
 
 T = TypeVar("T")

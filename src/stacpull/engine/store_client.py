@@ -1,8 +1,7 @@
 """The network process's side of the store: it starts the store process, and sends it what came in.
 
-Bodies of small files go through the socket, in batches; longer ones are written as whole parts by a thread of
-this process, and only their names are sent. How much may wait here is bounded by the slots of
-`engine.intake`, which are free again when the store process says that a part is on the disk.
+Bodies of small files go through the socket, in batches. Longer ones are written as complete parts by a thread
+of this process, and only their names are sent. The slots of `engine.in_flight` limit how much may wait here.
 """
 
 from __future__ import annotations
@@ -22,18 +21,14 @@ from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.messages import (
-    ErrorReport,
-    encoded,
-    error_of,
-    framed,
-)
+from stacpull.engine.in_flight import InFlight, arrival_of
+from stacpull.engine.messages import ErrorReport, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed, Stage
+from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Run, RunFlags
-from stacpull.models import BucketLocation, Failure, FailureKind, IncomingPart, Job, Received, incoming_part
+from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job, Received
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
@@ -85,25 +80,19 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
         await asyncio.to_thread(reap, process)
 
 
-class StoreEvents(msgspec.Struct, frozen=True):
-    """What the network process does about what the store process reports; all are called on the loop."""
-
-    written: Callable[[int], None]
-    """So many parts are on the disk."""
-    published: Callable[[int], None]
-    """So many parts are under their final names."""
-    failed: Callable[[list[AssetFailed]], None]
-    warned: Callable[[str], None]
-    stage: Callable[[Stage], None]
-    broken: Callable[[BaseException], None]
-    """Nothing can be written any more."""
-
-
-class StoreClient:
+class StoreClient(InFlight):
     """The store process, as the network process sees it. To be used on one event loop."""
 
     def __init__(
-        self, destination: Store, run: Run, secrets: Secrets, checksum: str | None, on: StoreEvents
+        self,
+        destination: Store,
+        run: Run,
+        secrets: Secrets,
+        *,
+        checksum: str | None,
+        slots: int,
+        on_event: Listener,
+        on_broken: Callable[[BaseException], None],
     ) -> None:
         """Prepare; `open` opens the mirror.
 
@@ -112,8 +101,11 @@ class StoreClient:
             run: The run.
             secrets: Removed from everything that is written.
             checksum: Algorithm of the digest that is recorded; None: none.
-            on: Called with what happens.
+            slots: Assets that may be in flight.
+            on_event: Called on the loop with what the store process reports to the user.
+            on_broken: Called on the loop with the reason why nothing can be written any more.
         """
+        super().__init__(slots)
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
         self._destination = destination
@@ -121,14 +113,15 @@ class StoreClient:
         self._secrets = secrets
         self._known_there: frozenset[str] | None = None
         self._checksum = checksum
-        self._on = on
+        self._on_event = on_event
+        self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(messages.decode_to_network, self._hear, on.broken, self._on_lost)
+        self._channel = Channel(messages.decode_to_network, self._hear, on_broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
         self._small = _MAX_BODY_OVER_SOCKET if destination.is_local else _SMALL_FOR_BUCKET
-        self._batch: list[IncomingPart] = []
+        self._batch: list[Arrival] = []
         self._batch_size = 0
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
@@ -137,7 +130,7 @@ class StoreClient:
             destination,
             checksum=checksum,
             deliver=partial(self._on_loop, self._deliver_written),
-            on_error=partial(self._on_loop, on.broken),
+            on_error=partial(self._on_loop, on_broken),
         )
 
     def _on_loop(self, function: Callable[[T], None], value: T) -> None:
@@ -205,10 +198,15 @@ class StoreClient:
 
     def put(self, job: Job, received: Received) -> None:
         """Have an asset that came in published."""
-        if received.body is None or received.size > self._small:
-            self._writer.put(job, received)
+        if received.unchanged:
+            self.confirm(job)
+            self.give_back()
             return
-        self._batch.append(incoming_part(job, received, received.body))
+        arrival = arrival_of(job, received)
+        if received.body is None or received.size > self._small:
+            self._writer.put(arrival, received.part)
+            return
+        self._batch.append(arrival)
         self._batch_size += received.size
         if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
@@ -218,14 +216,15 @@ class StoreClient:
     def _send_batch(self) -> None:
         if self._batch:
             batch, self._batch, self._batch_size = self._batch, [], 0
-            self._channel.send(messages.IncomingParts(batch, len(batch)))
+            self._channel.send(messages.Arrivals(batch, len(batch)))
 
-    def deliver(self, parts: list[IncomingPart]) -> None:
-        """Have whole parts published that a worker process has written."""
-        self._channel.send(messages.IncomingParts(parts, 0))
+    def deliver(self, parts: list[Arrival]) -> None:
+        """Have complete parts published that a worker process has written."""
+        self._unpublished += len(parts)
+        self._channel.send(messages.Arrivals(parts, 0))
 
-    def _deliver_written(self, batch: list[IncomingPart]) -> None:
-        self._channel.send(messages.IncomingParts(batch, len(batch)))
+    def _deliver_written(self, batch: list[Arrival]) -> None:
+        self._channel.send(messages.Arrivals(batch, len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
@@ -275,7 +274,7 @@ class StoreClient:
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
             self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
-            self._on.broken(self._failure)
+            self._on_broken(self._failure)
         for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(self._failure or DestinationError("The mirror is closed."))
@@ -286,18 +285,19 @@ class StoreClient:
                 self._take_counters(message.counters)
                 self._answer(message)
             case messages.PartsWritten(count):
-                self._on.written(count)
+                self.written(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
-                self._on.published(count)
+                self.published(count)
             case messages.AssetsFailed(failed):
-                self._on.failed(failed)
+                for event in failed:
+                    self._on_event(event)
             case messages.StoreWarning(text):
-                self._on.warned(text)
+                self._on_event(Notice("warning", text))
             case messages.StoreStage(stage):
-                self._on.stage(stage)
+                self._on_event(stage)
             case messages.StoreBroken(error):
-                self._on.broken(error_of(error, _PROCESS))
+                self._on_broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):
                 self._closed.set_result(error)
 

@@ -1,6 +1,6 @@
 """The messages between the network process and the store process, and the operations that they name.
 
-    network ─▶ OpenMirror, then OperationCall, IncomingParts, RecordFailure, RecordUnchanged, …, CloseMirror
+    network ─▶ OpenMirror, then OperationCall, Arrivals, RecordFailure, RecordUnchanged, …, CloseMirror
     store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
 
 They are sent as `engine.messages` says.
@@ -19,7 +19,7 @@ from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import RunFlags
-from stacpull.models import IncomingPart
+from stacpull.models import Arrival
 
 Counters = dict[str, int | None]
 
@@ -47,10 +47,10 @@ class OperationCall(msgspec.Struct, tag=1, array_like=True):
     arguments: msgspec.Raw
 
 
-class IncomingParts(msgspec.Struct, tag=2, array_like=True):
+class Arrivals(msgspec.Struct, tag=2, array_like=True):
     """Write and publish these assets; `counted` of them are reported as `PartsWritten`."""
 
-    parts: list[IncomingPart]
+    parts: list[Arrival]
     counted: int
 
 
@@ -136,7 +136,7 @@ class MirrorClosed(msgspec.Struct, tag=16, array_like=True):
 ToStore = (
     OpenMirror
     | OperationCall
-    | IncomingParts
+    | Arrivals
     | RecordFailure
     | RecordUnchanged
     | LearnedSecrets

@@ -21,7 +21,7 @@ from stacpull.config.options import Options
 from stacpull.engine.messages import ErrorReport
 from stacpull.engine.network import SourceAddress
 from stacpull.events import HostProgress
-from stacpull.models import Failure, IncomingPart, Job
+from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -131,7 +131,7 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
 class WholeParts(msgspec.Struct, tag=11, array_like=True):
     """Assets that have come in: their whole parts are on disk."""
 
-    parts: list[IncomingPart]
+    parts: list[Arrival]
 
 
 class JobUnchanged(msgspec.Struct, tag=12, array_like=True):

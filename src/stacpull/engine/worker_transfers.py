@@ -21,7 +21,7 @@ from stacpull.engine import worker_messages as messages
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching, open_parts
-from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.in_flight import InFlight, arrival_of
 from stacpull.engine.messages import error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.pool import Pool
@@ -29,7 +29,7 @@ from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError
 from stacpull.events import Notice
-from stacpull.models import Failure, IncomingPart, Job, Received
+from stacpull.models import Arrival, Failure, Job, Received
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
@@ -183,7 +183,7 @@ class FirstProcess:
             future.set_result(message)
 
 
-class Worker:
+class Worker(InFlight):
     """The transfers of a worker process. It takes outcomes as a `StoreClient` does, and reports them."""
 
     def __init__(
@@ -194,6 +194,7 @@ class Worker:
         destination: Store,
         parts: PartStore | StreamedParts,
     ) -> None:
+        super().__init__(settings.slots)
         options, clock = settings.options, SystemClock()
         self._first = first
         self._network = network
@@ -204,12 +205,10 @@ class Worker:
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._limits: int | None = None
         """A limit per host that is not reported yet to be kept to."""
-        self._backlog = Backlog()  # the first process has that of all workers
-        self._intake = Intake(self, self._backlog, slots=settings.slots)
         self._writer = BodyWriter(
             destination,
             checksum=options.recorded_checksum,
-            deliver=partial(self._on_loop, self._written),
+            deliver=partial(self._on_loop, self._report_written),
             on_error=partial(self._on_loop, first.fail),
             durable=settings.durable,
         )
@@ -227,9 +226,8 @@ class Worker:
         )
         self._pool = Pool(
             self._queue,
-            self._intake,
+            self,
             tools,
-            slots=settings.slots,
             held=0,  # failures are held back where those of all processes meet
             fast=fetching.fast,
         )
@@ -278,8 +276,7 @@ class Worker:
                     self._network.client.gates[host].throttled(seconds, hearsay=True)
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
-                    self._pool.resize(slots)
-                    self._intake.resize(slots)
+                    self.resize(slots)
                     self._network.client.gates.bound(per_host)
                 case messages.Stop():
                     self._pool.stop()
@@ -289,17 +286,16 @@ class Worker:
     # --- outcomes ----------------------------------------------------------------------------------------
 
     def put(self, job: Job, received: Received) -> None:
-        """Write an asset that came in."""
-        self._writer.put(job, received)
+        """Write an asset that came in, or report that it has not changed."""
+        if received.unchanged:
+            self._first.send(messages.JobUnchanged(job.row))
+            self.give_back()
+        else:
+            self._writer.put(arrival_of(job, received), received.part)
 
-    def _written(self, batch: list[IncomingPart]) -> None:
+    def _report_written(self, batch: list[Arrival]) -> None:
         self._first.send(messages.WholeParts(batch))
-        self._intake.written(len(batch))
-        self._backlog.published(len(batch))
-
-    def confirm(self, job: Job) -> None:
-        """Report an asset that has not changed."""
-        self._first.send(messages.JobUnchanged(job.row))
+        self.give_back(len(batch))  # the first process counts what all workers have to publish
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Report an asset that failed."""

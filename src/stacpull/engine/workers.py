@@ -43,7 +43,6 @@ from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.messages import error_of
 from stacpull.engine.mirror_operations import MirrorOperations
@@ -258,7 +257,6 @@ class Workers:
         supply: Where workers come from.
         network: The network of this process.
         store: The store process.
-        backlog: Counts parts that wait to be published.
         items: Reads items again for all processes.
         clock: Where time comes from.
         emit: Called with notices for the user.
@@ -272,7 +270,6 @@ class Workers:
         *,
         network: Network,
         store: StoreClient,
-        backlog: Backlog,
         items: ItemReader,
         clock: Clock,
         emit: Listener,
@@ -282,7 +279,6 @@ class Workers:
         self._supply = supply
         self._network = network
         self._store = store
-        self._backlog = backlog
         self._items = items
         self._clock = clock
         self._emit = emit
@@ -408,7 +404,7 @@ class Workers:
     async def _feed(self) -> None:
         """Give out jobs until there are none left, neither here nor with a worker, or until a stop."""
         while not self._stopping:
-            await self._backlog.wait_until_short()
+            await self._store.may_continue()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)
@@ -446,7 +442,6 @@ class Workers:
                 self._lost_in_vain = 0
                 if worker.own:
                     parts = [replace(part, own=worker.own) for part in parts]
-                self._backlog.wrote(len(parts))
                 for part in parts:
                     worker.close(part.row)
                 self._store.deliver(parts)

@@ -21,19 +21,19 @@ def boot_of_last_run(db: sqlite3.Connection) -> str | None:
 
 
 def set_boot(db: sqlite3.Connection, boot: str) -> None:
-    """Record the boot under which a run starts, once what an earlier run left has been put in order."""
+    """Record the boot under which a run begins to work; what an earlier run left is in order."""
     _set(db, "boot", boot)
-    _set(db, "tainted", "")
+    _set(db, "sync_error", "")
 
 
-def is_tainted(db: sqlite3.Connection) -> bool:
-    """Return True if a sync of the last run failed: unrecorded files may be lost, even complete ones."""
-    return bool(_get(db, "tainted"))
+def had_sync_error(db: sqlite3.Connection) -> bool:
+    """Return True if a sync of the last run failed: what it did not record may be lost."""
+    return bool(_get(db, "sync_error"))
 
 
-def set_tainted(db: sqlite3.Connection, reason: str) -> None:
-    """Remember that a sync failed."""
-    _set(db, "tainted", reason)
+def set_sync_error(db: sqlite3.Connection, reason: str) -> None:
+    """Record that a sync failed."""
+    _set(db, "sync_error", reason)
 
 
 def is_adopting(db: sqlite3.Connection) -> bool:

@@ -276,7 +276,7 @@ class _Open(NamedTuple):
     directory: str | None
     name: str | None
     run: int
-    was: bytes | None
+    previous_digest: bytes | None
     """The digest of the version that is in the mirror (b"": it is not known); None if there is none."""
 
 
@@ -354,7 +354,7 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return what these runs left open; not of items that `run` wanted and could not read."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.was "
+        f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
         "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
         f"WHERE a.run IN ({marks(len(replaced))}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
@@ -366,12 +366,12 @@ def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> l
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:
     """Forget an open asset; if an earlier version of it is in the mirror, that one stays, as done."""
-    stays = asset.was is not None and _has_file(asset, is_there)
+    stays = asset.previous_digest is not None and _has_file(asset, is_there)
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
     if stays:
-        restore(db, asset.row, asset.was, asset.run)
-        db.execute("INSERT OR IGNORE INTO unasked VALUES (?)", (asset.row,))
+        restore(db, asset.row, asset.previous_digest, asset.run)
+        db.execute("INSERT OR IGNORE INTO unchecked VALUES (?)", (asset.row,))
     else:
         paths.disown(db, asset.row)
         db.execute("DELETE FROM assets WHERE id = ?", (asset.row,))

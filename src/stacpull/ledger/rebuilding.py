@@ -337,16 +337,16 @@ _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
     WHERE p.item = items.id AND s.parent <> items.id)
 """
-_SETTLE_OWN = """
+_COUNT_ASSETS = """
 UPDATE items SET remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
 """
-_SETTLE_PARENTS = """
+_COUNT_SOURCE_ITEMS = """
 UPDATE items SET remaining = remaining
     + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0)
 WHERE id IN (SELECT parent FROM items)
 """
 _RUN = "UPDATE runs SET walk_ended = 1, items_matched = (SELECT count(*) FROM items WHERE parent IS NULL)"
-_DERIVED = (_LINK, _SETTLE_OWN, _SETTLE_PARENTS, _RUN)
+_DERIVED = (_LINK, _COUNT_ASSETS, _COUNT_SOURCE_ITEMS, _RUN)
 
 
 _AT_ONCE = 512
@@ -539,7 +539,7 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
 
 
 _OLD_DIRECTORY = asset_directory_of("temp.old_")
-_DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
+_DIGEST = "coalesce(a.sha256, nullif(o.previous_digest, x''))"
 _OLD_ASSET = (
     f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, "
     "iif(a.id IN (SELECT asset FROM temp.old_unproven), 1, NULL), a.origin "
