@@ -56,7 +56,7 @@ class _JobArray(NamedTuple):
     task: str
     """Holds the number of this task."""
     tasks: str | None
-    """Holds how many tasks there are; None if the scheduler does not say it."""
+    """Holds how many tasks there are; None if the scheduler does not state it."""
     first: int = 0
     """The number of the first task."""
     lowest: str | None = None
