@@ -298,11 +298,7 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
 
 
 def _refuse_unfinished(path: Path, version: int) -> None:
-    """Refuse a ledger that has no tables yet.
-
-    Raises:
-        NotAMirrorError: its version is 0.
-    """
+    """Refuse a ledger that has no tables yet."""
     if version == 0:
         dest = path.parent.parent
         raise NotAMirrorError(
