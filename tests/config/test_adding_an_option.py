@@ -54,9 +54,7 @@ def test_the_help_shows_it_with_its_default_and_group(copy: Path) -> None:
     assert "Begin the output with this word. [default: hello]" in " ".join(section.split())
 
 
-def test_it_is_read_from_the_flag_the_environment_the_file_and_its_default(
-    copy: Path, tmp_path: Path
-) -> None:
+def test_the_option_is_read_from_all_its_origins(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     (tmp_path / "c.toml").write_text('greeting = "from the file"\n')
     plan = ["plan", str(tmp_path / "items.json")]
@@ -69,7 +67,7 @@ def test_it_is_read_from_the_flag_the_environment_the_file_and_its_default(
     )
 
 
-def test_a_bad_value_is_named_where_it_was_given(copy: Path, tmp_path: Path) -> None:
+def test_an_invalid_value_is_reported_with_its_origin(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("\ngreeting = 7\n")
     said = run(copy, "plan", "x", "--config", str(tmp_path / "c.toml"))
     assert "c.toml, line 2, greeting must be text in quotes, not 7" in said
@@ -78,7 +76,7 @@ def test_a_bad_value_is_named_where_it_was_given(copy: Path, tmp_path: Path) -> 
     )
 
 
-def test_python_and_the_reference_have_it(copy: Path) -> None:
+def test_python_and_the_reference_have_the_option(copy: Path) -> None:
     code = (
         "import stacpull; from stacpull.config.options import BY_NAME\n"
         "option = BY_NAME['greeting']\n"

@@ -30,7 +30,7 @@ def told(_flags: dict[str, object] | None = None, source: str | None = None, **e
     return resolve(_flags or {}, source=source, environ=environ)
 
 
-def test_nothing_said_gives_the_defaults() -> None:
+def test_defaults() -> None:
     assert told() == Resolved(Selection(), Options(), Output())
 
 
@@ -139,7 +139,7 @@ def held(resolved: Resolved, option: Option) -> object:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_option_is_the_same_as_a_flag_and_in_a_file(option: Option, tmp_path: Path) -> None:
+def test_every_option_has_the_same_value_as_a_flag_and_in_a_file(option: Option, tmp_path: Path) -> None:
     flag, written, expected = EXAMPLES[option.name]
     assert held(told(), option) != expected
     assert held(told({option.name: flag}), option) == expected
@@ -153,7 +153,7 @@ def fields_of(holder: type):
     return attrs.fields(holder) if attrs.has(holder) else dataclasses.fields(holder)
 
 
-def test_the_table_sets_every_field_there_is() -> None:
+def test_the_table_sets_every_field() -> None:
     targets = {option.target for option in OPTIONS}
     holders = (Selection, Output, Options, TraceOptions)
     fields = {field.name for holder in holders for field in fields_of(holder)}
@@ -180,7 +180,7 @@ def test_flag_over_environment_over_config_over_default(tmp_path: Path) -> None:
     assert told({"config": file, "retries": "1"}, STACPULL_RETRIES="2").options.retries == 1
 
 
-def test_a_false_flag_and_a_zero_are_said(tmp_path: Path) -> None:
+def test_a_false_flag_and_a_zero_are_set(tmp_path: Path) -> None:
     file = config(tmp_path, "source-links = true\nseasonal-snow = true\nretries = 3\n")
     resolved = told({"config": file, "source-links": False, "seasonal-snow": False, "retries": "0"})
     assert resolved.selection.source_links is False
@@ -188,7 +188,7 @@ def test_a_false_flag_and_a_zero_are_said(tmp_path: Path) -> None:
     assert resolved.options.retries == 0
 
 
-def test_lists_replace_and_never_add(tmp_path: Path) -> None:
+def test_lists_replace_each_other(tmp_path: Path) -> None:
     file = config(tmp_path, 'exclude-asset = ["B10", "B01"]\n')
     assert told({"config": file, "exclude-asset": ("B02",)}).selection.exclude_assets == ("B02",)
     assert told({"config": file, "exclude-asset": ()}).selection.exclude_assets == ("B10", "B01")
@@ -209,7 +209,7 @@ NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type
 
 @pytest.mark.parametrize("name", NARROWING)
 @pytest.mark.parametrize("value", [("",), ("a=b", ""), ("", "")])
-def test_an_empty_text_that_would_keep_everything_is_refused(
+def test_an_empty_text_that_would_keep_everything_is_rejected(
     tmp_path: Path, name: str, value: tuple[str, ...]
 ) -> None:
     """A variable of a script that is not set: `--ids "$ID"`."""
@@ -220,7 +220,7 @@ def test_an_empty_text_that_would_keep_everything_is_refused(
 
 
 @pytest.mark.parametrize("name", NARROWING)
-def test_an_empty_text_undoes_what_a_file_narrows(tmp_path: Path, name: str) -> None:
+def test_an_empty_text_overrides_a_filter_in_a_file(tmp_path: Path, name: str) -> None:
     file = config(tmp_path, f"{name} = 'a=b'\n")
     assert told({"config": file}).selection != Selection()
     assert told({"config": file, name: ("",)}).selection == Selection()
@@ -228,7 +228,7 @@ def test_an_empty_text_undoes_what_a_file_narrows(tmp_path: Path, name: str) -> 
         told({"config": file, name: ("c=d", "")})
 
 
-def test_a_selection_with_nothing_in_its_file_is_refused(tmp_path: Path) -> None:
+def test_an_empty_file_of_a_selection_is_rejected(tmp_path: Path) -> None:
     long = tmp_path / "long"
     long.write_text("i" * 131_073)
     with pytest.raises(UsageError, match=f"^--ids finds no list of ids in {long}: field larger than"):
@@ -244,7 +244,7 @@ def test_a_selection_with_nothing_in_its_file_is_refused(tmp_path: Path) -> None
     "name",
     ["label-property", "datetime", "bbox", "intersects", "filter", "max-items", "prefer", "shard", "layout"],
 )
-def test_an_empty_value_is_refused(name: str) -> None:
+def test_an_empty_value_is_rejected(name: str) -> None:
     with pytest.raises(UsageError, match=f"^--{name} must"):
         told({name: ""})
 
@@ -264,7 +264,7 @@ def test_an_expression_is_read_from_a_file_or_a_table(tmp_path: Path) -> None:
     assert told({"config": table}).selection.filter == '{"op": "=", "args": [{"property": "a"}, 1]}'
 
 
-def test_a_box_with_heights_is_taken() -> None:
+def test_a_box_with_heights_is_accepted() -> None:
     assert told({"bbox": "1,2,-9,3,4,9"}).selection.bbox == (1, 2, -9, 3, 4, 9)
 
 
@@ -326,7 +326,7 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ),
     ],
 )
-def test_a_bad_value_is_named_where_it_stands(
+def test_an_invalid_value_is_reported_with_its_place(
     flags: dict[str, object], environ: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -334,17 +334,17 @@ def test_a_bad_value_is_named_where_it_stands(
     assert str(caught.value).startswith(message)
 
 
-def test_a_bad_value_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
+def test_an_invalid_value_in_a_file_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"c\.toml, line 2, label-mode must be one of any, all, not 'some'"):
         told({"config": config(tmp_path, "retries = 1\nlabel-mode = 'some'\n")})
 
 
-def test_a_source_that_is_no_url() -> None:
+def test_an_invalid_source_url() -> None:
     with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
         told(source="http://[::1/stac")
 
 
-def test_a_command_takes_only_its_scopes() -> None:
+def test_a_command_uses_only_its_scopes() -> None:
     resolved = resolve(
         {"config": str(BIGEARTHNET)},
         environ={"MLHUB_API_KEY": "k", "STACPULL_LAYOUT": "{key}"},
@@ -369,13 +369,13 @@ def test_the_config_of_bigearthnet_without_a_key() -> None:
     assert caught.value.exit_code == 3
 
 
-def test_a_key_in_the_source_goes_before_the_config() -> None:
+def test_a_key_in_source_takes_precedence_over_the_config() -> None:
     options = told({"config": str(BIGEARTHNET)}, f"{MLHUB}?key=other", MLHUB_API_KEY="k").options
     assert (options.query, options.credential_names) == ({}, ())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
-def test_every_shipped_config_is_understood(path: Path) -> None:
+def test_every_shipped_config_is_valid(path: Path) -> None:
     assert told({"config": str(path)}, MLHUB_API_KEY="k") != told()
 
 
@@ -400,7 +400,7 @@ def test_a_shipped_config_is_found_by_its_name(
         ("configs/bigearthnet", "the config file configs/bigearthnet cannot be read"),
     ],
 )
-def test_a_config_that_is_not_there_is_named(
+def test_a_missing_config_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -408,7 +408,7 @@ def test_a_config_that_is_not_there_is_named(
         told({"config": name})
 
 
-def test_variables_that_set_nothing_are_named() -> None:
+def test_variables_without_effect_are_reported() -> None:
     warnings = told({}, STACPULL_CONCURENCY="4", STACPULL_LABEL="Airports", STACPULL_XYZ="planted").warnings
     assert warnings == (
         "The environment variable STACPULL_CONCURENCY matches no option; did you mean STACPULL_CONCURRENCY?",
@@ -420,12 +420,12 @@ def test_variables_that_set_nothing_are_named() -> None:
     )
 
 
-def test_the_built_in_key_stands_back_for_any_other() -> None:
+def test_other_keys_take_precedence_over_the_built_in_one() -> None:
     assert told({}, MLHUB, MLHUB_API_KEY="k").options.query == {"key": Secret("k")}
     assert told({"header": ("Authorization: x",)}, MLHUB, MLHUB_API_KEY="k").options.query == {}
 
 
-def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
+def test_no_representation_contains_secrets(tmp_path: Path) -> None:
     file = config(tmp_path, '[credentials]\nquery = { a = "planted-one", b = "${TWO}" }\n')
     resolved = told({"config": file, "header": ("X: planted-three",)}, TWO="planted-two")
     assert set(resolved.options.query) == {"a", "b"}

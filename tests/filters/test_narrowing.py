@@ -34,7 +34,7 @@ def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
         (Selection(max_cloud_cover=20.0), Narrowing(condition=property_is("eo:cloud_cover", 20.0, "<="))),
     ],
 )
-def test_what_is_asked(selection: Selection, asked: Narrowing) -> None:
+def test_what_is_pushed_down(selection: Selection, asked: Narrowing) -> None:
     assert narrowing(selection) == asked
     assert bool(narrowing(selection)) == (asked != Narrowing())
 
@@ -51,11 +51,11 @@ def test_what_is_asked(selection: Selection, asked: Narrowing) -> None:
         ("0001-01-01/..", "0001-01-01T00:00:00Z/.."),
     ],
 )
-def test_times_are_asked_in_whole_seconds_that_hold_them(interval: str, asked: str) -> None:
+def test_times_are_rounded_outwards_to_whole_seconds(interval: str, asked: str) -> None:
     assert narrowing(Selection(datetime=interval)).datetime == asked
 
 
-def test_a_box_across_the_antimeridian_is_asked_as_an_area() -> None:
+def test_a_box_across_the_antimeridian_becomes_an_area() -> None:
     found = narrowing(Selection(bbox=(170, -10, -170, 10)))
     assert found.bbox is None
     assert found.area == {
@@ -87,7 +87,7 @@ def test_a_box_across_the_antimeridian_is_asked_as_an_area() -> None:
         ),
     ],
 )
-def test_an_area_is_asked_as_one_geometry_or_as_its_box(
+def test_an_area_becomes_one_geometry_or_its_box(
     text: bytes, kind: str | None, bounds: tuple[float, ...]
 ) -> None:
     found = narrowing(Selection(intersects=text.decode(), bbox=(0, 0, 1, 1)))
@@ -95,7 +95,7 @@ def test_an_area_is_asked_as_one_geometry_or_as_its_box(
     assert (found.area or {}).get("type") == kind
 
 
-def test_an_area_beyond_180_degrees_is_not_asked() -> None:
+def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
     assert not narrowing(Selection(intersects='{"type": "Point", "coordinates": [185, 1]}'))
 
 
@@ -136,11 +136,11 @@ def test_an_area_beyond_180_degrees_is_not_asked() -> None:
         ('{"property": "flag"}', None),
     ],
 )
-def test_what_of_a_filter_is_asked(text: str, asked: dict[str, Any] | None) -> None:
+def test_parts_of_a_filter_that_are_pushed_down(text: str, asked: dict[str, Any] | None) -> None:
     assert narrowing(Selection(filter=text)).condition == asked
 
 
-def test_cloud_cover_and_filter_are_asked_together() -> None:
+def test_cloud_cover_and_filter_are_combined() -> None:
     found = narrowing(Selection(filter="a = 1", max_cloud_cover=5.0)).condition
     assert found == {"op": "and", "args": [property_is("eo:cloud_cover", 5.0, "<="), property_is("a", 1)]}
     assert filter_names(found) == ["eo:cloud_cover", "a"]
@@ -212,7 +212,7 @@ selections = st.builds(
 
 
 @given(selection=selections, item=items)
-def test_what_is_asked_loses_nothing(selection: Selection, item: dict[str, Any]) -> None:
+def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) -> None:
     """An item that the selection keeps answers the question, read by the same rules.
 
     But for a cloud cover written as text, which docs/sources.md names.

@@ -45,6 +45,6 @@ def test_a_new_filter_is_compiled_applied_and_reported(monkeypatch: pytest.Monke
     assert not compile_items(Selection()).checks
 
 
-def test_a_field_without_a_rule_of_its_own_counts_as_narrower_unless_it_is_equal() -> None:
+def test_a_field_without_a_rule_must_be_equal() -> None:
     assert covers(Selection(), Selection(intersects='{"type":"Point","coordinates":[1,2]}'))
     assert not covers(Selection(seasonal_snow=True), Selection())

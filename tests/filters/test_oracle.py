@@ -86,7 +86,5 @@ def is_meant(item: dict[str, Any], asked: Selection) -> bool:
 
 
 @given(item=items(), asked=selections())
-def test_an_item_matches_if_and_only_if_every_filter_is_meant_to_let_it_pass(
-    item: dict[str, Any], asked: Selection
-) -> None:
+def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], asked: Selection) -> None:
     assert (compile_items(asked).judge(item) is Verdict.MATCH) == is_meant(item, asked)

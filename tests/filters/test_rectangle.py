@@ -74,7 +74,7 @@ def test_known_cases(geometry, box, expected):
 @pytest.mark.parametrize(
     "geometry", [None, [], {}, {"type": "Circle", "coordinates": []}, {"type": ["Point"]}]
 )
-def test_what_is_no_geometry_raises(geometry):
+def test_invalid_geometries_raise(geometry):
     with pytest.raises((TypeError, KeyError)):
         simple_parts(geometry)
 

@@ -54,10 +54,10 @@ def test_a_layout_is_recognised_by_its_own_tree(layout: str) -> None:
     "layout",
     ["{collection}-{item}/{key}{ext}", "{year}{month}/{item}_{key}{ext}", "{item|removeprefix:l}/{key}"],
 )
-def test_what_is_not_recognised_is_told_as_unknown(layout: str) -> None:
+def test_unknown_layouts_are_not_recognised(layout: str) -> None:
     assert recognised(samples(layout)) is None
 
 
-def test_nothing_and_different_depths_tell_nothing() -> None:
+def test_no_samples_and_different_depths_are_not_recognised() -> None:
     mixed = samples("{collection}/{item}/{key}{ext}")[:1] + samples("{item}/{key}{ext}")[:1]
     assert (recognised([]), recognised(mixed)) == (None, None)

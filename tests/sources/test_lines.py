@@ -113,7 +113,7 @@ def ids(pages: list[Page]) -> list[str]:
     st.integers(1, 60),
     st.booleans(),
 )
-def test_every_line_comes_once_over_breaks_and_stops(
+def test_every_line_is_read_once_despite_interruptions(
     count: int, size: int, ranges: bool, etag: str, breaks: list[int], piece: int, zipped: bool
 ) -> None:
     names = [str(n) for n in range(count)]
@@ -129,7 +129,7 @@ def test_every_line_comes_once_over_breaks_and_stops(
         assert ids(pages_of(reader(breaks[:1]), size, page.next)) == ids(pages[number:])
 
 
-def test_going_on_asks_for_the_rest_only_of_the_same_file() -> None:
+def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
     data = lines(*"abcdef")
     first = pages_of(LinesReader(data))[0]
     reader = LinesReader(data)
@@ -141,7 +141,7 @@ def test_going_on_asks_for_the_rest_only_of_the_same_file() -> None:
     assert "has changed" in told[0].text
 
 
-def test_lines_that_are_no_items_are_told_by_their_number() -> None:
+def test_invalid_lines_are_reported_by_number() -> None:
     data = b"\xef\xbb\xbf" + lines("a") + b"\n{broken\n[1]\n" + b"\x1e" + lines("b", 7) + b'{"id": ""}\n'
     data += orjson.dumps({"type": "FeatureCollection", "features": []}) + b"\n" + lines("last").rstrip()
     (page,) = pages_of(LinesReader(data), 100)
@@ -150,7 +150,7 @@ def test_lines_that_are_no_items_are_told_by_their_number() -> None:
 
 
 @pytest.mark.parametrize("form", [{"type": "FeatureCollection"}, None], ids=["ItemCollection", "list"])
-def test_several_items_on_one_line_are_taken_as_they_are_piped(form: dict[str, Any] | None) -> None:
+def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None:
     items = [{"id": "a"}, {"id": "b"}, {"no": "item"}]
     line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
     (page,) = pages_of(LinesReader(line + lines("c")), 100)
@@ -159,25 +159,25 @@ def test_several_items_on_one_line_are_taken_as_they_are_piped(form: dict[str, A
 
 
 @pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])
-def test_a_document_over_several_lines_is_one_sentence(opening: bytes) -> None:
+def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
     with pytest.raises(SourceError, match="is not NDJSON, which has one item per line"):
         pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
 
 
-def test_a_number_of_a_line_is_true_after_going_on() -> None:
+def test_line_numbers_are_right_after_resuming() -> None:
     data = lines("a", "b") + b"{broken\n"
     first = pages_of(LinesReader(data), 2)[0]
     (rest,) = pages_of(LinesReader(data), 2, first.next)
     assert rest.unread[0].name == f"line 3 of {URL}"
 
 
-def test_only_the_collections_asked_for() -> None:
+def test_only_selected_collections() -> None:
     rows = [{"id": "a", "collection": "x"}, {"id": "b", "collection": "y"}, {"id": "c"}]
     data = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     assert ids(pages_of(LinesReader(data), selection=Selection(collections=("y",)))) == ["b"]
 
 
-def test_several_gzip_members_are_one_file() -> None:
+def test_a_gzip_file_may_have_many_members() -> None:
     data = gzip.compress(lines("a")) + gzip.compress(lines("b", "c"))
     assert ids(pages_of(LinesReader(data))) == ["a", "b", "c"]
 
@@ -190,11 +190,11 @@ def test_several_gzip_members_are_one_file() -> None:
     ],
     ids=["broken off", "damaged"],
 )
-def test_gzip_that_is_not_whole_is_no_end(data: bytes, said: str) -> None:
+def test_truncated_or_damaged_gzip_is_an_error(data: bytes, said: str) -> None:
     with pytest.raises(SourceError, match=said):
         pages_of(LinesReader(data))
 
 
-def test_a_file_that_always_breaks_at_one_place_ends_the_walk() -> None:
+def test_a_file_that_always_fails_at_one_position_ends_the_walk() -> None:
     with pytest.raises(SourceError, match="could not be read after line 1"):
         pages_of(LinesReader(lines("a", "b"), breaks=[60] * 20, ranges=False))

@@ -87,7 +87,7 @@ def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[Mir
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("odd", "read", "said"), VALUES)
-def test_an_item_that_is_not_strict_json_is_mirrored_and_named(
+def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
     tmp_path: Path, place: str, odd: str, read: object, said: str
 ) -> None:
     path, documents = served(place, odd)
@@ -101,7 +101,7 @@ def test_an_item_that_is_not_strict_json_is_mirrored_and_named(
     assert said in warning
 
 
-def test_every_item_of_a_page_is_named_up_to_ten(tmp_path: Path) -> None:
+def test_up_to_ten_items_of_a_page_are_named(tmp_path: Path) -> None:
     items = [item(f"i{number}", odd=[float("nan")]) for number in range(12)]
     page = json.dumps({"type": "FeatureCollection", "features": items, "links": []}).encode()
     _, documents = served("API", "0")
@@ -112,7 +112,7 @@ def test_every_item_of_a_page_is_named_up_to_ten(tmp_path: Path) -> None:
     assert warning.endswith("in the first one, properties.odd.0 is NaN and is read as null.")
 
 
-def test_a_source_of_nothing_else_gives_a_bounded_number_of_warnings(tmp_path: Path) -> None:
+def test_the_number_of_warnings_is_bounded(tmp_path: Path) -> None:
     lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
     report, warnings = mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
     assert report.items_done == 80
@@ -133,14 +133,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_cannot_be_read_leniently_is_refused_quickly(name: str) -> None:
+def test_documents_that_cannot_be_read_leniently_are_rejected_quickly(name: str) -> None:
     started = time.process_time()
     with pytest.raises(ValueError, match="line 1"):
         decode(HOSTILE[name])
     assert time.process_time() - started < 1
 
 
-def test_what_is_nested_too_deeply_becomes_null_and_nothing_else() -> None:
+def test_only_values_nested_too_deeply_become_null() -> None:
     found = decode(b'[NaN, 1, {"a": ' + b"[" * 300 + b"]" * 300 + b"}]")
     assert [repair.what for repair in found.repairs] == [
         "is NaN and is read as null",
@@ -183,7 +183,7 @@ def test_a_megabyte_takes_less_than_a_second_and_reports_a_bounded_number(body: 
         ("true", True),
     ],
 )
-def test_what_is_strict_is_read_alike_in_a_document_that_is_not(text: str, value: object) -> None:
+def test_strict_values_are_read_equally_in_lenient_documents(text: str, value: object) -> None:
     assert decode(f"[{text}]".encode()).value == [value]
     lenient = decode(f"[{text}, NaN]".encode())
     assert lenient.value == [value, None]

@@ -88,7 +88,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_every_item_once_in_order_and_ends(form: str) -> None:
+def test_every_form_yields_every_item_once_in_order_and_ends(form: str) -> None:
     model = FORMS[form]
     pages, _ = pages_of(model)
     assert names_of(pages) == model.names
@@ -96,7 +96,7 @@ def test_every_form_gives_every_item_once_in_order_and_ends(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_goes_on_from_each_of_its_cursors(form: str) -> None:
+def test_every_form_resumes_at_each_of_its_cursors(form: str) -> None:
     model = FORMS[form]
     pages, _ = pages_of(model)
     for number, one in enumerate(pages):
@@ -112,7 +112,7 @@ def test_docs_name_every_form(form: str) -> None:
     assert f"| {form} |" in DOCS.read_text()
 
 
-def test_an_expired_cursor_is_an_error_at_the_first_page_from_which_the_engine_begins_again() -> None:
+def test_an_expired_cursor_is_an_error_at_the_first_page() -> None:
     """The fresh walk itself is proven by `tests/acceptance/test_unsettled.py`."""
     model = Model(style="token")
     pages, _ = pages_of(model)
@@ -131,7 +131,7 @@ def test_more_than_3_empty_pages_in_a_row_end_the_walk_with_a_warning() -> None:
     assert "4 pages in a row had no new items" in warnings[0]
 
 
-def test_an_inner_host_is_reported_once_and_only_its_first_page_asked_for_there() -> None:
+def test_an_internal_host_is_reported_once_and_requested_once() -> None:
     model = replace(FORMS["an inner host"], total=60, asked=[])
     pages, notices = pages_of(model)
     assert names_of(pages) == model.names
@@ -142,7 +142,7 @@ def test_an_inner_host_is_reported_once_and_only_its_first_page_asked_for_there(
     assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))
 
 
-def test_a_host_that_is_neither_there_nor_at_home_is_the_error_that_is_told() -> None:
+def test_a_page_on_neither_host_reports_the_first_error() -> None:
     model = Model(style="whole", host=INNER)
     first = model.answer(model.start)
     reader = MemoryReader(lambda request: first if len(reader.asked) == 1 else model.answer(elsewhere))
@@ -172,7 +172,7 @@ models = st.builds(
 
 @given(model=models, size=st.sampled_from([3, 10, 33, 100, 1000]), cut=st.integers(0, 200))
 @example(model=Model(total=2, style="startIndex", last="empty page"), size=3, cut=0)
-def test_random_services_lose_nothing_repeat_nothing_and_end(model: Model, size: int, cut: int) -> None:
+def test_walks_of_random_services_are_complete_and_end(model: Model, size: int, cut: int) -> None:
     """Whatever the form, the faults and where a run was stopped: every item, in order, and an end.
 
     Where pages shrink on the way (`fragile`), a page counted in pages may come again in part, and a circle is

@@ -146,7 +146,7 @@ def as_read(one: Json) -> Json:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_recorded_items_are_read_as_they_were(writer: str, shared_data: Path) -> None:
+def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) -> None:
     files = recorded_items(shared_data)
     compared = 0
     step = 1 if writer == "export" else 3
@@ -179,7 +179,7 @@ def test_geometries_and_boxes_are_read(writer: str) -> None:
 
 
 @pytest.mark.usefixtures("started_decoder")
-def test_values_that_export_keeps_as_json_text_are_read_as_they_were() -> None:
+def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
     items = [
         item("a", properties={"flag": True, "empty": {}}),
         item("b", properties={"flag": "true", "empty": {}}),
@@ -194,7 +194,7 @@ def test_values_that_export_keeps_as_json_text_are_read_as_they_were() -> None:
     assert found["d"]["bbox"] == [1, 2, 3, 1, 2, 3]
 
 
-def test_relative_hrefs_start_at_the_file() -> None:
+def test_relative_hrefs_are_relative_to_the_file() -> None:
     assets = {
         "near": {"href": "./a/near.tif"},
         "far": {"href": "https://host/far.tif", "alternate": {"s3": {"href": "s3://bucket/far.tif"}}},
@@ -228,7 +228,7 @@ def test_relative_hrefs_start_at_the_file() -> None:
         ("https://h/items?f=a.parquet", False),
     ],
 )
-def test_the_name_says_what_it_is(url: str, expected: bool) -> None:
+def test_parquet_is_recognised_by_its_name(url: str, expected: bool) -> None:
     assert is_parquet(url) is expected
 
 
@@ -344,7 +344,7 @@ def test_a_file_that_has_changed_is_read_from_its_start() -> None:
     assert ["has changed" in notice.text for notice in notices] == [True]
 
 
-def test_a_file_that_changes_under_the_walk_ends_it() -> None:
+def test_a_file_that_changes_during_the_walk_ends_it() -> None:
     class Changing(FileServer):
         def stream(self, url: str, headers: Any) -> Any:
             if len(self.asked) == 3:
@@ -355,7 +355,7 @@ def test_a_file_that_changes_under_the_walk_ends_it() -> None:
         pages_of(Changing(by_export(many(250), rows=60)))
 
 
-def test_responses_that_break_off_are_continued() -> None:
+def test_interrupted_responses_are_resumed() -> None:
     breaks = [100, None, 10, None, 7000, 1, 20_000]  # the footer is read twice
     server = FileServer(by_export(many(1500), rows=1500), breaks=breaks)
     assert len(items_of(server)) == 1500
@@ -419,7 +419,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
         (b"PAR1" + b"x" * 50 + struct.pack("<I", 50) + b"PAR1", "its footer cannot be decoded"),
     ],
 )
-def test_what_is_not_parquet_is_refused(data: bytes, why: str) -> None:
+def test_files_that_are_not_parquet_are_refused(data: bytes, why: str) -> None:
     assert why in failure_of(data)
 
 
@@ -442,7 +442,7 @@ def test_geometries_that_are_not_wkb_are_refused() -> None:
         ("_COLUMNS_LIMIT", 2, "3 columns; at most 2 are read"),
     ],
 )
-def test_sizes_that_the_footer_states_are_limited(
+def test_sizes_in_the_footer_are_limited(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
 ) -> None:
     monkeypatch.setattr(parquet_file, limit, value)
@@ -521,7 +521,7 @@ def test_damage_is_an_error_or_harmless() -> None:
             pages_of(FileServer(broken))
 
 
-def test_pyarrow_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_source, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
         pages_of(FileServer(b""))

@@ -13,7 +13,7 @@ from stacpull.sources.source_url import source_url
 @pytest.mark.parametrize(
     "url", ["https://x.test/c.json?a=%2F#f", "s3://b/c d.json", "http://x.test", "stdin:0123"]
 )
-def test_urls_stay_as_they_are(url: str) -> None:
+def test_urls_are_unchanged(url: str) -> None:
     assert source_url(url) == url
     scheme, _, rest = url.partition(":")
     assert source_url(f"{scheme.upper()}:{rest}") == url
@@ -50,6 +50,6 @@ def test_relative_paths_are_relative_to_the_working_directory(
         ("ftp://x/c", "unsupported URL scheme ftp"),
     ],
 )
-def test_what_is_not_read_is_named(source: str, said: str) -> None:
+def test_unsupported_sources_are_reported(source: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         source_url(source)

@@ -49,7 +49,7 @@ def test_borders(period: Interval, unit: str, expected: list[datetime]) -> None:
     assert list(borders(period, unit)) == expected
 
 
-def test_parts_join_without_a_gap_and_keep_open_ends() -> None:
+def test_parts_have_no_gaps_and_keep_open_ends() -> None:
     assert parts(Interval(None, None), [day(2, 1), day(3, 1)]) == [
         "../2020-02-01T00:00:00Z",
         "2020-02-01T00:00:00Z/2020-03-01T00:00:00Z",
@@ -66,7 +66,7 @@ def test_parts_join_without_a_gap_and_keep_open_ends() -> None:
         ("nonsense", None, (None, END)),
     ],
 )
-def test_the_time_that_is_cut(interval: object, asked: str | None, expected: tuple[Any, Any]) -> None:
+def test_the_time_range_of_a_walk(interval: object, asked: str | None, expected: tuple[Any, Any]) -> None:
     collection = {"extent": {"temporal": {"interval": [interval]}}}
     assert period_of_collection(collection, asked, END.timestamp()) == Interval(*expected)
     assert period_of_collection({}, None, END.timestamp()) == Interval(None, END)
@@ -156,7 +156,7 @@ apis = st.builds(
 
 
 @given(api=apis, selection=selections, size=st.sampled_from([3, 10, 100]), cut=st.integers(0, 100))
-def test_the_same_items_come_in_the_same_order_also_over_a_stop(
+def test_items_and_their_order_are_the_same_after_a_stop(
     api: Dated, selection: Selection, size: int, cut: int
 ) -> None:
     whole = Selection(bbox=selection.bbox, datetime=selection.datetime)
@@ -201,7 +201,7 @@ class Spread(Dated):
 
 
 @pytest.mark.parametrize("announced", [None, 80, 80_000])
-def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announced: int | None) -> None:
+def test_the_parts_after_a_stop_are_the_same(announced: int | None) -> None:
     """Whatever is left of the time: shorter parts would put the items behind the stop into another order."""
     api = Spread(count=40)
     api.announced = announced
@@ -225,7 +225,7 @@ def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announce
         (80_000, 2, "day"),
     ],
 )
-def test_parts_are_the_longest_that_are_enough(announced: int | None, at_once: int, longest: str) -> None:
+def test_the_longest_sufficient_unit_is_used(announced: int | None, at_once: int, longest: str) -> None:
     api = Spread(count=6)
     api.announced = announced
     pages, _, _ = walked(api, Selection(split_walk=at_once), after=2)
@@ -237,7 +237,7 @@ def test_parts_are_the_longest_that_are_enough(announced: int | None, at_once: i
 
 
 @pytest.mark.parametrize("at_once", [2, 5])
-def test_so_many_parts_are_read_at_once(at_once: int) -> None:
+def test_the_number_of_parts_read_at_once(at_once: int) -> None:
     pages, reader, told = walked(Dated(count=80), Selection(split_walk=at_once))
     assert reader.most_at_once == at_once
     assert told == []
@@ -245,14 +245,14 @@ def test_so_many_parts_are_read_at_once(at_once: int) -> None:
     assert all(page.items for page in pages[:-1]), "empty pages would end the walk of the engine"
 
 
-def test_a_service_that_cannot_tell_times_apart_is_walked_in_one_piece() -> None:
+def test_a_service_that_does_not_filter_by_time_is_not_split() -> None:
     pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
     assert told == ["The walk is not split by time: the source does not filter by time."]
     assert {datetime_of(page.request) for page in pages} == {None}
 
 
 @pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
-def test_an_api_that_takes_no_time_is_walked_in_one_piece(classes: tuple[str, ...]) -> None:
+def test_an_api_without_datetime_is_not_split(classes: tuple[str, ...]) -> None:
     pages, _, told = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
     assert told == ["The walk is not split by time: the API does not support datetime."]
     assert len(pages) == 4
@@ -277,13 +277,13 @@ class Timeless(Dated):
         (0, []),
     ],
 )
-def test_items_without_a_time_are_walked_in_one_piece_with_a_warning(count: int, warned: list[str]) -> None:
+def test_items_without_a_time_are_not_split(count: int, warned: list[str]) -> None:
     pages, _, told = walked(Timeless(count=count), Selection(split_walk=3))
     assert told == warned
     assert sum(len(page.items) for page in pages) == count
 
 
-def test_a_url_that_asks_for_a_time_itself_is_walked_in_one_piece_with_a_warning() -> None:
+def test_a_url_with_a_datetime_is_not_split() -> None:
     async def work() -> list[str]:
         source = await open_source(
             f"{API}/collections/a/items?datetime=2020-01-03T00:00:00Z/..", MemoryReader(Dated().answer)
@@ -299,7 +299,7 @@ def test_a_url_that_asks_for_a_time_itself_is_walked_in_one_piece_with_a_warning
     assert asyncio.run(work()) == ["The walk is not split by time: the URL has a datetime itself."]
 
 
-def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
+def test_an_error_in_a_later_part_is_raised_in_order() -> None:
     class Failing(Dated):
         def answer(self, request: PageRequest) -> object:
             broken = (datetime_of(request) or "").startswith("2020-01-10")
@@ -322,7 +322,7 @@ def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
         ("file:///data/items.ndjson", Selection(split_walk=2), "which SOURCE is not: leave it out"),
     ],
 )
-def test_what_cannot_be_split(url: str, selection: Selection, said: str) -> None:
+def test_sources_that_cannot_be_split(url: str, selection: Selection, said: str) -> None:
     async def starts() -> None:
         local = {
             "file:///data/catalog.json": {"type": "Catalog", "id": "c", "links": []},

@@ -82,7 +82,7 @@ def test_three_pages() -> None:
     assert found.notices == []
 
 
-def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
+def test_a_walk_resumes_at_the_next_of_any_page() -> None:
     table = {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"])}
     first, _ = walked(table)
     assert first.pages[0].next is not None
@@ -124,7 +124,7 @@ def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
         ),
     ],
 )
-def test_walks_that_would_never_end(table: dict[str, object], names: str, said: str) -> None:
+def test_endless_walks_end(table: dict[str, object], names: str, said: str) -> None:
     found, _ = walked(table, most=10)
     assert found.names == list(names)
     assert found.pages[-1].next is None
@@ -134,7 +134,7 @@ def test_walks_that_would_never_end(table: dict[str, object], names: str, said: 
 
 
 @pytest.mark.parametrize("link", [{"href": "file:///etc/passwd"}, {"href": ITEMS, "method": "PUT"}])
-def test_a_next_that_cannot_be_followed_loses_no_item(link: dict[str, Any]) -> None:
+def test_an_invalid_next_link_loses_no_item(link: dict[str, Any]) -> None:
     found, _ = walked({at(): page(["a"], link)})
     assert found.names == ["a"]
     assert found.pages[0].next is None
@@ -142,7 +142,7 @@ def test_a_next_that_cannot_be_followed_loses_no_item(link: dict[str, Any]) -> N
     assert "next page cannot be requested" in found.warnings[0]
 
 
-def test_items_that_come_twice_do_not_count_towards_the_total() -> None:
+def test_repeated_items_do_not_count_towards_the_total() -> None:
     matched = {"context": {"matched": 2}}
     table = {at(): page(["a"], at("t"), **matched), at("t"): page(["a"], at("t"), **matched)}
     found, _ = walked(table)
@@ -150,7 +150,7 @@ def test_items_that_come_twice_do_not_count_towards_the_total() -> None:
     assert found.pages[-1].cut_short is not None
 
 
-def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
+def test_a_circle_after_the_last_announced_item_is_not_a_warning() -> None:
     table = {at(): page(["a"], at("t")), at("t"): page(["b"], at("t"), context={"matched": 2})}
     found, _ = walked(table)
     assert found.names == ["a", "b"]
@@ -182,7 +182,7 @@ def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
         ),
     ],
 )
-def test_walks_that_end_well(table: dict[str, object], names: str) -> None:
+def test_complete_walks(table: dict[str, object], names: str) -> None:
     found, _ = walked(table)
     assert found.names == list(names)
     assert found.notices == []
@@ -200,14 +200,14 @@ def test_items_without_id_are_left_out_and_counted() -> None:
     ]
 
 
-def test_the_same_id_in_two_collections_is_no_repeat() -> None:
+def test_the_same_id_in_two_collections_is_not_a_repetition() -> None:
     first, second = page(["a"], at("t")), page(["a"])
     first["features"][0]["collection"], second["features"][0]["collection"] = "x", "y"
     found, _ = walked({at(): first, at("t"): second})
     assert found.names == ["a", "a"]
 
 
-def test_pages_on_another_host_are_read_and_told_of_once() -> None:
+def test_pages_on_another_host_are_read_and_reported_once() -> None:
     other = "https://other.test/items?token="
     table: dict[str, object] = {
         at(): page(["a"], f"{other}1&key=SECRET"),
@@ -221,7 +221,7 @@ def test_pages_on_another_host_are_read_and_told_of_once() -> None:
     ]
 
 
-def test_relative_links_start_from_where_redirects_led() -> None:
+def test_relative_links_are_relative_to_the_redirected_url() -> None:
     moved = "https://api.test/v2/items"
     first = Document(page(["a"], "?token=t"), 9, f"{moved}?limit=10", {})
     found, _ = walked({at(): first, f"{moved}?token=t&limit=10": page(["b"])})
@@ -229,7 +229,7 @@ def test_relative_links_start_from_where_redirects_led() -> None:
 
 
 @pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])
-def test_what_is_no_page_is_named(body: object) -> None:
+def test_documents_that_are_not_pages_are_reported(body: object) -> None:
     found, _ = walked({at(): body})
     assert isinstance(found.error, SourceError)
     assert "is not a page of items" in str(found.error)
@@ -259,7 +259,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
         (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 10, 20, 20, 20, 20, 20]),
     ],
 )
-def test_a_page_that_fails_is_asked_for_again_smaller(
+def test_a_failing_page_is_requested_again_with_fewer_items(
     size: PageSize, limit: int, error: Exception, asked: list[int]
 ) -> None:
     found, reader = walked(breaking_above(limit, error), size=size)
@@ -278,7 +278,7 @@ def test_a_page_that_fails_is_asked_for_again_smaller(
         (failed(FailureKind.NETWORK), 1),
     ],
 )
-def test_a_page_that_cannot_be_had_stops_the_walk_with_its_first_failure(
+def test_an_unreadable_page_stops_the_walk_with_its_first_failure(
     error: TransferError, requests: int
 ) -> None:
     def answer(request: PageRequest) -> object:
@@ -293,13 +293,13 @@ def test_a_page_that_cannot_be_had_stops_the_walk_with_its_first_failure(
     assert len(reader.asked) == 1 + requests
 
 
-def test_of_several_failures_the_first_is_told() -> None:
+def test_the_first_of_several_failures_is_reported() -> None:
     errors = iter([failed(FailureKind.SERVER, 500), failed(FailureKind.SERVER, 502)])
     found, _ = walked(lambda _: next(errors), size=PageSize(20))
     assert "500" in str(found.error)
 
 
-def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
+def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
     """It says `limit=100` and gives 30; page 2 breaks over 30, and is asked for by what it truly gives."""
 
     def answer(request: PageRequest) -> object:
@@ -315,21 +315,21 @@ def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
     assert [limit_of(request) for request in reader.asked] == [100, 30, 10, 15, 15, 15, 15]
 
 
-def test_broken_json_is_asked_for_twice_more_smaller() -> None:
+def test_invalid_json_is_requested_twice_again_with_fewer_items() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert isinstance(found.error, SourceError)
     assert str(found.error) == f"The page {ITEMS} could not be read: What api.test sent is not JSON."
     assert [limit_of(request) for request in reader.asked] == [1000, 500, 250]
 
 
-def test_a_host_that_wants_to_be_left_alone_is_left_alone() -> None:
+def test_a_long_retry_after_stops_the_walk() -> None:
     told = SourceError("api.test asks to wait for 60 minutes.")
     found, reader = walked(lambda _: told)
     assert found.error is told
     assert len(reader.asked) == 1
 
 
-def test_missing_credentials_come_through_as_they_are() -> None:
+def test_missing_credentials_are_raised_unchanged() -> None:
     found, reader = walked({at(): CredentialsError("api.test wants a key.")})
     assert isinstance(found.error, CredentialsError)
     assert len(reader.asked) == 1
@@ -412,9 +412,7 @@ services = st.builds(
 
 
 @given(services, st.sampled_from([1, 7, 10, 100, 1000]), st.booleans())
-def test_every_item_comes_exactly_once_in_order_and_the_walk_ends(
-    service: Service, items: int, fixed: bool
-) -> None:
+def test_every_item_is_read_exactly_once_in_order(service: Service, items: int, fixed: bool) -> None:
     if fixed:
         items = min(items, service.most)
     found, _ = walked(service.answer, size=PageSize(items, fixed=fixed))
@@ -432,7 +430,7 @@ def test_every_item_comes_exactly_once_in_order_and_the_walk_ends(
     first=st.integers(0, 1),
     echoes=st.booleans(),
 )
-def test_services_that_count_in_pages_lose_nothing_when_pages_shrink(
+def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     total: int, cap: int, size: int, fragile: frozenset[int], first: int, echoes: bool
 ) -> None:
     """Pages from 0 or 1 on, a limit that is silently capped, and items that break pages of 20 and more."""
@@ -460,7 +458,7 @@ def test_services_that_count_in_pages_lose_nothing_when_pages_shrink(
         max_size=13,
     )
 )
-def test_a_walk_through_any_maze_ends(maze: dict[int, tuple[list[int], int]]) -> None:
+def test_a_walk_through_random_links_ends(maze: dict[int, tuple[list[int], int]]) -> None:
     """Pages that name one another at random: no page is read twice."""
 
     def answer(request: PageRequest) -> object:
@@ -472,7 +470,7 @@ def test_a_walk_through_any_maze_ends(maze: dict[int, tuple[list[int], int]]) ->
     assert len(reader.asked) <= 14
 
 
-def test_a_token_that_is_signed_by_its_length_is_left_alone() -> None:
+def test_a_token_is_never_changed() -> None:
     token = "MTcyMTY0MDk0OTAyNA%3D%3D"
     table = {at(): page(["a"], f"{ITEMS}?token={token}"), f"{ITEMS}?token={token}&limit=10": page(["b"])}
     found, _ = walked(table)

@@ -162,9 +162,7 @@ def on_quirks(scenario: Callable[[Quirks, str], Coroutine[None, None, None]]) ->
         ("repeat", "4 pages in a row", 1),
     ],
 )
-def test_every_item_comes_once_whatever_the_service_does(
-    quirk: str, warned: str | None, notices: int
-) -> None:
+def test_every_item_is_read_once_despite_faults(quirk: str, warned: str | None, notices: int) -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
         told: list[Notice] = []
         url = f"{root}/collections/{quirk.replace(' ', '%20')}/items"
@@ -193,7 +191,7 @@ def test_the_largest_limit_is_found() -> None:
     on_quirks(scenario)
 
 
-def test_a_redirect_that_adds_the_key_again_never_gets_it_into_a_cursor() -> None:
+def test_a_key_added_by_a_redirect_is_not_in_the_cursor() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
         told: list[Notice] = []
         async with opened(f"{root}/old/collections/moved/items") as source:
@@ -207,7 +205,7 @@ def test_a_redirect_that_adds_the_key_again_never_gets_it_into_a_cursor() -> Non
     on_quirks(scenario)
 
 
-def test_a_walk_that_broke_goes_on_from_its_last_page() -> None:
+def test_a_failed_walk_resumes_at_its_last_page() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
         seen: list[Page] = []
         async with opened(f"{root}/collections/dead/items") as source:
@@ -228,7 +226,7 @@ def test_a_walk_that_broke_goes_on_from_its_last_page() -> None:
 
 
 @pytest.mark.parametrize("key", [None, "wrong"])
-def test_a_refused_key_is_a_matter_of_credentials(key: str | None) -> None:
+def test_a_refused_key_is_a_credentials_error(key: str | None) -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
         async with opened(f"{root}/collections/x/items", key) as source:
             with pytest.raises(CredentialsError):
@@ -247,7 +245,7 @@ def test_a_refused_key_is_a_matter_of_credentials(key: str | None) -> None:
         ("2021", True, 75, 10, 9),
     ],
 )
-def test_mlhub_is_walked_whole(era: str, echo_key: bool, items: int, size: int, pages: int) -> None:
+def test_mlhub_is_walked_completely(era: str, echo_key: bool, items: int, size: int, pages: int) -> None:
     async def scenario() -> None:
         async with MlhubReplica(items=items, seed=7, era=era, echo_key=echo_key) as hub:
             told: list[Notice] = []

@@ -98,7 +98,7 @@ ITEM = {
         ("S_INTERSECTS(geometry, BBOX(170, 0, -170, 5))", False, True),
     ],
 )
-def test_where_the_library_is_not_asked_and_why(text, right, wrong):
+def test_known_errors_of_the_library(text, right, wrong):
     """A version of the library that is right here makes this fail: then look whether it can be used."""
     assert ours(text, ITEM) is right
     assert theirs(text, ITEM) is wrong
