@@ -1,4 +1,4 @@
-"""A new option is declared in one file and takes effect in another, as shown on a copy of the code."""
+"""A new option is declared in one file and used in another. A copy of the code proves it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EFFECT = f'    print(f"greeting: {{session.options.greeting}}")\n{PLACE}'
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with one more option, `--greeting`, for which two files were changed."""
+    """A copy of the package with the new option `--greeting`, for which two files were changed."""
     top = tmp_path_factory.mktemp("copy")
     package = top / "stacpull"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))

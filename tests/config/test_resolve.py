@@ -165,8 +165,8 @@ def test_the_table_sets_every_field() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
-        "provider",  # what --credentials names, if it is not an AWS profile
-        "s3.keys",  # likewise
+        "provider",  # the profile of --credentials, if it is not an AWS profile
+        "s3.keys",  # the same
         "s3.addressing_style",
         "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only
     }
@@ -212,7 +212,7 @@ NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type
 def test_an_empty_text_that_would_keep_everything_is_rejected(
     tmp_path: Path, name: str, value: tuple[str, ...]
 ) -> None:
-    """A variable of a script that is not set: `--ids "$ID"`."""
+    """An unset variable in a script: `--ids "$ID"`."""
     with pytest.raises(UsageError, match=f"^--{name} must not be empty"):
         told({name: value})
     with pytest.raises(UsageError, match=rf"{name} .*must not be empty|{name} must not be empty"):
@@ -387,7 +387,7 @@ def test_a_shipped_config_is_found_by_its_name(
     expected = told({"config": str(path)}, MLHUB_API_KEY="k")
     assert told({"config": path.stem}, MLHUB_API_KEY="k") == expected
     assert told({"config": path.name}, MLHUB_API_KEY="k") == expected
-    Path(path.stem).write_text("retries = 99\n")  # a file of the user's own goes first
+    Path(path.stem).write_text("retries = 99\n")  # a user's file takes precedence
     assert told({"config": path.stem}).options.retries == 99
 
 

@@ -1,4 +1,4 @@
-"""`--intersects`, and `--bbox` beside it: shapely itself is the oracle."""
+"""`--intersects` and `--bbox`, compared with shapely."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_boxes_agree_with_shapely_and_with_the_same_area(west, south, width, hei
     east, north = west + width / 4, south + height / 4
     found = shape(geometry)
     assume(found.is_valid)
-    # a box without width or height is no sound polygon, and shapely's answers about it are none
+    # a box without width or height is not a valid polygon for shapely
     there = (
         box(west, south, east, north)
         if width and height

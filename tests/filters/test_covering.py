@@ -1,4 +1,4 @@
-"""Which selections are at least as wide as others."""
+"""Comparison of selections: at least as wide, or not."""
 
 from __future__ import annotations
 

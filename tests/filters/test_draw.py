@@ -41,7 +41,7 @@ def test_an_invalid_shard_is_rejected(shard):
 
 
 def drawn(ids, size, seed, before=()):
-    """Return what a draw has kept in the end: of all that it took, those of smallest rank."""
+    """Return the final sample: the ids with the lowest ranks."""
     draw = Draw(size, seed, before)
     taken = {name: rank for name in ids if (rank := draw.offer(name)) is not None}
     return sorted(taken, key=taken.__getitem__)[:size], len(taken)

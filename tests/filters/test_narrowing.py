@@ -1,4 +1,4 @@
-"""What is asked of a service: a table, and the property that it never loses an item."""
+"""Filters that are pushed down: a table, and the property that no item is lost."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_box_across_the_antimeridian_becomes_an_area() -> None:
                     ],
                 }
             ),
-            None,  # services refuse collections of geometries: the box around it is asked
+            None,  # services reject geometry collections: the bounding box is pushed down
             (0, 0, 5, 5),
         ),
     ],
@@ -113,7 +113,7 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ),
         ("NOT a = 1", {"op": "not", "args": [property_is("a", 1)]}),
         ("a = 1 OR b = 2", {"op": "or", "args": [property_is("a", 1), property_is("b", 2)]}),
-        # of an AND what can be asked; of anything else all or nothing
+        # the supported parts of an AND; of anything else all or nothing
         ("a = 1 AND b LIKE 'x%'", property_is("a", 1)),
         (
             "(a = 1 AND b IS NULL) AND c = 2",
@@ -123,7 +123,7 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ("NOT (a = 1 AND b IS NULL)", None),
         ("a IN (1, DATE('2020-01-01'))", None),
         ("NOT a IN (1, 2)", None),
-        # what services may read otherwise
+        # conditions that services may interpret differently
         ("datetime > TIMESTAMP('2020-01-01T00:00:00Z')", None),
         ("updated = '2020-01-01T00:00:00Z'", None),
         ("a < 'x'", None),
@@ -213,9 +213,9 @@ selections = st.builds(
 
 @given(selection=selections, item=items)
 def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) -> None:
-    """An item that the selection keeps answers the question, read by the same rules.
+    """An item that the selection keeps also matches the pushed-down filters, by the same rules.
 
-    But for a cloud cover written as text, which docs/sources.md names.
+    The exception is a cloud cover as a string, which docs/sources.md mentions.
     """
     if selection.max_cloud_cover is not None and isinstance(item["properties"].get("eo:cloud_cover"), str):
         item["properties"]["eo:cloud_cover"] = 1

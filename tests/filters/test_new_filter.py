@@ -1,6 +1,6 @@
 """A new filter is one class with the interface of `ItemCheck`.
 
-It takes a module for the class, its row in `filters/item_filter.py`, a member of `Verdict`
+It needs a module for the class, its row in `filters/item_filter.py`, a member of `Verdict`
 (`filters/check.py`) and a field of `Selection` (`selection.py`): four files.
 """
 
@@ -19,7 +19,7 @@ from stacpull.selection import Selection
 
 
 class PlatformCheck(ItemCheck):
-    """Keeps the items of one platform; `label_property` stands for the field that it would have."""
+    """Keeps the items of one platform; `label_property` is used instead of a new field."""
 
     def __init__(self, platform: str) -> None:
         self._platform = platform

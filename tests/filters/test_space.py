@@ -96,7 +96,7 @@ def test_a_stray_vertex_is_compared_by_geometry_and_not_by_bbox(shared_data: Pat
     page = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_items_page1.json").read_text())
     item = page["features"][0]
     assert item["bbox"][2] - item["bbox"][0] > 40  # a patch of 1.2 km
-    south_east = (60.0, 30.0, 73.0, 60.0)  # within the bbox, off the sliver that the vertex makes
+    south_east = (60.0, 30.0, 73.0, 60.0)  # inside the bbox, but outside the sliver of the stray vertex
     assert judge(item, south_east) is Verdict.BBOX
     assert judge({**item, "geometry": None}, south_east) is Verdict.MATCH
     assert judge(item, (24.9, 65.9, 25.0, 66.1)) is Verdict.MATCH

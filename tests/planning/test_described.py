@@ -1,4 +1,4 @@
-"""Filters on assets that are silent, and whose collection is not."""
+"""Filters on assets without type and roles whose collection describes them."""
 
 from __future__ import annotations
 

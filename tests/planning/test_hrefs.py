@@ -193,7 +193,7 @@ def test_without_a_usable_href_the_own_one_is_reported(asset: object) -> None:
 
 
 def test_blanks_around_the_hrefs_of_links_are_stripped():
-    """As the URL standard says (section 4.4): of controls and spaces around, of tabs and newlines within."""
+    """By the URL standard (section 4.4): surrounding controls and spaces, and tabs and newlines within."""
     links = [{"rel": "self", "href": " https://h/i.json\n"}, {"rel": "source", "href": "\n ../s.json "}]
     item = {"id": "i", "links": links}
     assert self_href(item) == "https://h/i.json"

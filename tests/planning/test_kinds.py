@@ -1,4 +1,4 @@
-"""Files, pages and prefixes, told apart by media type and href."""
+"""Files, pages and prefixes, recognised by media type and href."""
 
 from __future__ import annotations
 

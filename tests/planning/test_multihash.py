@@ -45,7 +45,7 @@ def test_verifiable_checksums(prefix, algorithm, digest):
         "1220",
         "1220" + "00" * 31,
         "1220" + "00" * 33,
-        "d50120" + "00" * 32,  # a real one says so: the code of MD5, the length of SHA-256
+        "d50120" + "00" * 32,  # from a real service: the code of MD5, the length of SHA-256
         "d50120" + "00" * 16,
         "9911" + "00" * 17,
         "80e40200",

@@ -17,7 +17,7 @@ ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_siz
 
 
 def assert_safe(name):
-    assert 1 <= len(name.encode("utf-8")) <= 255  # which lone surrogates would not let through
+    assert 1 <= len(name.encode("utf-8")) <= 255  # which fails for lone surrogates
     assert not set(name) & set('/\\:*?"<>|')
     assert not any(unicodedata.category(char) == "Cc" for char in name)
     assert name.strip(" .") == name

@@ -1,4 +1,4 @@
-"""Prefixes taken apart: names, places, and the item's document."""
+"""Expanded prefixes: names, paths, and the item's document."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_document_has_the_objects_instead_of_their_prefix() -> None:
         "href": "s3://b/tiles/39/B02.jp2",
         "file:size": 4,
     }
-    assert ITEM["assets"]["data"] is DIRECTORY  # what was read is left as it is
+    assert ITEM["assets"]["data"] is DIRECTORY  # the original is unchanged
 
 
 def test_a_prefix_with_excluded_objects_is_kept() -> None:
@@ -131,7 +131,7 @@ def test_an_object_never_has_the_key_of_another_asset(own: Json, first: bool) ->
     apart = by_href["s3://b/tiles/39/B02.jp2"]
     assert apart.key.startswith("data/B02~")
     assert apart.key.endswith(".jp2")
-    assert (apart.directory, apart.name) == ("c/i/data", "B02.jp2")  # the place was free
+    assert (apart.directory, apart.name) == ("c/i/data", "B02.jp2")  # the path was free
     assert len({asset.key for asset in planned.assets}) == len(planned.assets)
     assert planned.document["assets"][apart.key]["href"] == apart.href
     assert planned.document["assets"]["data/B02.jp2"] is own

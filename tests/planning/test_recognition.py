@@ -1,4 +1,4 @@
-"""Layouts told from where files lie: every layout puts its own samples where it is recognised by."""
+"""Layouts recognised by the paths of files: every layout is recognised by its own samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stacpull.planning.recognition import Sample, recognised
 
 
 def samples(layout: str) -> list[Sample]:
-    """Two assets of four items in two collections, source items behind label items, laid out."""
+    """Return samples: two assets of four items in two collections, with source items of label items."""
     parsed = Layout.parse(layout)
     made = []
     for number in range(4):

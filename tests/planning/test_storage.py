@@ -1,4 +1,4 @@
-"""Where assets are stored, as both versions of the storage extension say it."""
+"""The storage of assets in both versions of the storage extension."""
 
 from __future__ import annotations
 

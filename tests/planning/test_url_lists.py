@@ -1,4 +1,4 @@
-"""Lists of URLs for other tools: what is escaped, and what is refused."""
+"""Lists of URLs for other tools: escaped and refused entries."""
 
 from __future__ import annotations
 

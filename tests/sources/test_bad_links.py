@@ -1,4 +1,4 @@
-"""One link that leads nowhere good is one failure: it must not end a walk of a million items."""
+"""A bad link is one failure: it must not end a walk of a million items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HALF = Answer(body=b'{"type": "Feature", "id": ', headers={"Content-Type": "appl
 
 
 def read(href: str, answer: Answer) -> Json:
-    """Follow a link as a run does: an API source on the real reader, over a server in memory."""
+    """Follow a link like a run: an API source with the real reader and a server in memory."""
     clock = VirtualClock()
     client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
     reader = ApiReader(client, RetryPolicy(retries=1), clock, source=SOURCE)
@@ -66,7 +66,7 @@ def test_a_refusal_by_another_host_is_one_failure(status: int) -> None:
     ids=["401", "403", "a login page"],
 )
 def test_a_refused_item_of_the_api_is_one_failure(answer: Answer, status: int) -> None:
-    """Some items are not for everybody; fifty in a row are a matter of credentials (net.gate)."""
+    """Some items are restricted; 50 refusals in a row mean wrong credentials (net.gate)."""
     failure = failure_of(OWN, answer)
     assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
 

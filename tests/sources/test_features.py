@@ -1,4 +1,4 @@
-"""One item, and the items of one document, as a source."""
+"""One item, or the items of one document, as a source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NDJSON: read as it comes in, broken lines named, gone on with from any line over any break."""
+"""NDJSON: read as it arrives, with invalid lines reported, and resumed at any line after any interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ URL = "https://files.test/items.ndjson"
 
 
 class Body:
-    """A response whose body comes in small pieces, and may break off."""
+    """A response with a body in small pieces that may be truncated."""
 
     def __init__(self, data: bytes, status: int, etag: str, breaks: int | None, piece: int) -> None:
         self.url, self.status = URL, status
@@ -45,7 +45,7 @@ class Body:
 
 
 class LinesReader:
-    """Serves one file; breaks off after so many bytes, one number a request."""
+    """Serves one file; `breaks` lists for each request the bytes after which it is truncated."""
 
     def __init__(
         self,

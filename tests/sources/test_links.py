@@ -1,4 +1,4 @@
-"""Reading items by href: who asks whom, and how often."""
+"""Reading items by href: sharing of requests, and the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stacpull.sources.item_reader import ItemReader
 
 
 class HandClock:
-    """A clock that stands until it is moved."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -32,7 +32,7 @@ class HandClock:
 
 
 class Shelf:
-    """Items by href. Each reading waits until the gate is open; `gone` and `locked` are refused."""
+    """Items by href. Each read waits until the gate is open; `gone` and `locked` are refused."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -55,7 +55,7 @@ class Shelf:
 
 
 async def settle() -> None:
-    """Let every task run as far as it gets."""
+    """Let every task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 

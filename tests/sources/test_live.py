@@ -1,4 +1,4 @@
-"""APIs that a static catalog links to: walked in their place, gone on with, each once, and bounded."""
+"""APIs that a static catalog links to: walked in document order, resumed, each once, and bounded."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def catalog(*links: dict[str, str]) -> dict[str, Any]:
 
 
 def beside(static: Mapping[str, object], api: ModelApi) -> Answers:
-    """Answer with the documents of a tree, and for the rest as the API does."""
+    """Answer with the documents of a tree, or else like the API."""
     return lambda request: static[request.url] if request.url in static else api.answer(request)
 
 
 class Walked:
-    """All pages of a walk, to its end, and what was said."""
+    """All pages of a walk, and its messages."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Walked:
 
 
 def stored(request: PageRequest) -> PageRequest:
-    """Return a place as a later run reads it from the ledger."""
+    """Return a position as a later run reads it from the ledger."""
     found = Position.from_json(Position("x", request).to_json()).request
     assert found is not None
     return found
@@ -140,7 +140,7 @@ def test_an_api_item_without_a_collection_belongs_to_the_nearest_above() -> None
 
 @given(tree=trees, api=st.integers(0, 5), count=st.integers(0, 12), size=st.sampled_from([1, 4, 100]))
 def test_a_walk_resumes_at_any_position(tree: Tree, api: int, count: int, size: int) -> None:
-    """In a tree with an API among its links: the rest, the same, from each place as it is stored."""
+    """In a tree with a linked API, each stored position leads to the same rest."""
     static = documents(tree)
     links = static[ROOT]["links"]
     static[ROOT] = static[ROOT] | {"links": [*links[:api], link(API), *links[api:]]}
@@ -185,7 +185,7 @@ def test_resuming_inside_an_api_reads_nothing_before_the_page() -> None:
     ],
 )
 def test_circles_between_a_tree_and_an_api_end(links: tuple[dict[str, str], ...]) -> None:
-    """The API's own landing page leads back to the tree, and the tree to the API by several ways."""
+    """The API's landing page links back to the tree, and the tree links to the API in different ways."""
 
     class Back(ModelApi):
         def _landing(self) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def test_an_unknown_collection_is_reported_with_similar_ones() -> None:
 
 
 class Failing(ModelApi):
-    """An API that answers some requests for pages with what `broken` gives."""
+    """An API that answers some requests for pages with the result of `broken`."""
 
     broken: Callable[[str, int], object | None]
 

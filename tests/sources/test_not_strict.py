@@ -1,4 +1,4 @@
-"""Items that are not strict JSON, such as Python's `json.dumps` writes: from every kind of source."""
+"""Items that are not strict JSON, like those of Python's `json.dumps`, from every kind of source."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def item(name: str, **properties: Any) -> dict[str, Any]:
 
 
 def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
-    """Return the path that is SOURCE, and the documents by path: item `b` of `a`, `b`, `c` has `odd`."""
+    """Return the path of SOURCE, and the documents by path: of the items `a`, `b`, `c`, `b` has `odd`."""
     items = [item("a"), item("b", odd=json.loads(ODD)), item("c")]
     links = [{"rel": "item", "href": f"./{one['id']}.json"} for one in items]
     collection = {"type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "x",
@@ -66,7 +66,7 @@ def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
 
 
 def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
-    """Mirror a server that has these documents; return the report and the warnings."""
+    """Mirror a server with these documents. Return the report and the warnings."""
     said: list[str] = []
 
     def hear(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Next requests: a table of the recorded pages of eleven services, and one of what links may hold."""
+"""Next requests: tables of the recorded pages of eleven services, and of forms of links."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ def test_the_true_limit(request_: PageRequest, given_items: int, expected: PageR
     page=st.integers(1, 500), held=st.integers(1, 2000), limit=st.integers(1, 2000), base=st.integers(0, 1)
 )
 def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, limit: int, base: int) -> None:
-    """Whether the service counts its pages from 1 or from 0 is unknown: neither may lose an item."""
+    """A service may count its pages from 1 or from 0. No item may be lost either way."""
     changed = with_limit(get(f"{HERE}?page={page}&limit={held}"), limit)
     new_page, new_limit = page_number(changed), limit_of(changed)
     assert new_page is not None

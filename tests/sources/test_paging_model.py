@@ -1,6 +1,6 @@
-"""The paging model against a model server: a table of every form known, and random services.
+"""Paging with a model server: a table of all known forms, and random services.
 
-docs/sources.md shows the table to users; `test_docs_name_every_form` holds the two together.
+docs/sources.md shows the table to users; `test_docs_name_every_form` compares both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INNER = "http://inner:8080"
 def pages_of(
     model: Model, start: PageRequest | None = None, size: int = 10, *, most: int = 2000
 ) -> tuple[list[Page], list[Notice]]:
-    """Walk to the end; a walk of more than `most` pages is taken for one without end."""
+    """Walk to the end; fail after more than `most` pages."""
     notices: list[Notice] = []
 
     async def run() -> list[Page]:
@@ -49,7 +49,7 @@ def names_of(pages: list[Page]) -> list[str]:
 
 
 def stored(request: PageRequest) -> PageRequest:
-    """Return a cursor as a later run reads it from the ledger."""
+    """Return a cursor like a later run reads it from the ledger."""
     found = Position.from_json(Position("x", request).to_json()).request
     assert found is not None
     return found
@@ -113,7 +113,7 @@ def test_docs_name_every_form(form: str) -> None:
 
 
 def test_an_expired_cursor_is_an_error_at_the_first_page() -> None:
-    """The fresh walk itself is proven by `tests/acceptance/test_unsettled.py`."""
+    """The restart of the walk is tested by `tests/acceptance/test_unsettled.py`."""
     model = Model(style="token")
     pages, _ = pages_of(model)
     cursor = pages[0].next
@@ -173,17 +173,17 @@ models = st.builds(
 @given(model=models, size=st.sampled_from([3, 10, 33, 100, 1000]), cut=st.integers(0, 200))
 @example(model=Model(total=2, style="startIndex", last="empty page"), size=3, cut=0)
 def test_walks_of_random_services_are_complete_and_end(model: Model, size: int, cut: int) -> None:
-    """Whatever the form, the faults and where a run was stopped: every item, in order, and an end.
+    """For all forms, faults and stops, a walk yields every item in order and ends.
 
-    Where pages shrink on the way (`fragile`), a page counted in pages may come again in part, and a circle is
-    known a round later: the engine plans such items once. So it does with one item whose position is unclear.
-    Nothing else repeats.
+    If pages shrink (`fragile`), a part of a page may be repeated where positions are page numbers, and a
+    circle is detected a round later. The engine plans repeated items once. The same holds for one item whose
+    position is ambiguous. Nothing else is repeated.
     """
     pages, _ = pages_of(model, size=size)
     found = names_of(pages)
     assert list(dict.fromkeys(found)) == model.names
     if not model.fragile:
-        # two of three items, and the next position is 3: counted from 0 one was left out, from 1 none was
+        # two of three items, and the next position is 3: counted from 0 one item is missing, from 1 none
         unclear = model.style == "startIndex" and model.last == "empty page" and model.total == size - 1
         assert found == model.names + model.names[-1:] * (unclear and model.total <= model.cap)
     kept = pages[: cut % len(pages) + 1]

@@ -1,4 +1,4 @@
-"""Parquet files of items as sources: what is read of them, resumed, skipped and refused."""
+"""Parquet files of items as sources: reading, resuming, skipping and rejecting."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture
 def started_decoder() -> None:
-    """For tests that start a decoder as a run does."""
+    """For tests that start a decoder like a run."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def item(name: str, **members: Any) -> Json:
 
 
 def many(count: int) -> list[Json]:
-    """Return items that are sorted by place and time, so that row groups differ."""
+    """Return items sorted by location and time, so that row groups differ."""
     draws = random.Random(7)
     items = []
     for number in range(count):
@@ -110,11 +110,11 @@ def many(count: int) -> list[Json]:
     return items
 
 
-# --- what is read -----------------------------------------------------------------------------------------
+# --- contents ---------------------------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """Return JSON without null members, times as seconds."""
+    """Return JSON without null members, with times as seconds."""
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
@@ -133,7 +133,7 @@ def has_relative_hrefs(items: list[Json]) -> bool:
 
 
 def as_read(one: Json) -> Json:
-    """Return a recorded item as it should be read: known members, hrefs made absolute."""
+    """Return a recorded item as it should be read: known members, absolute hrefs."""
     known = {
         name: one.get(name) for name in ("type", "stac_extensions", "id", "bbox", "properties", "collection")
     }
@@ -232,7 +232,7 @@ def test_parquet_is_recognised_by_its_name(url: str, expected: bool) -> None:
     assert is_parquet(url) is expected
 
 
-# --- how it is read ---------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------
 
 
 def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
@@ -242,7 +242,7 @@ def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
     assert found
     assert server.asked[0] == (len(server.data) - parquet_source.TAIL, len(server.data))
     groups = [one for one in server.asked[1:] if one[1] < len(server.data)]
-    assert len(groups) <= 9  # of 30: two have such a place, seven a row without a box
+    assert len(groups) <= 9  # of 30: two have such a location, seven a row without a box
 
 
 SELECTIONS = [
@@ -297,7 +297,7 @@ _FILES: dict[str, bytes] = {}
 
 def items_for(writer: str) -> list[Json]:
     items = many(3000)
-    # the others cannot hold boxes that are null, or of another order
+    # the others do not support null boxes or boxes of another order
     return items if writer == "export" else [one for one in items[:-1] if one["bbox"] is not None]
 
 
@@ -490,7 +490,7 @@ def test_a_decoder_that_watches_its_memory_ends_itself() -> None:
 
 def test_one_long_text_repeated_is_read_a_few_rows_at_a_time() -> None:
     rows = pa.array([0] * 200, pa.int32())
-    texts = pa.DictionaryArray.from_arrays(rows, ["x" * 900_000])  # else pyarrow hashes each of them
+    texts = pa.DictionaryArray.from_arrays(rows, ["x" * 900_000])  # otherwise pyarrow hashes each of them
     options = {"dictionary_pagesize_limit": 1 << 24, "store_schema": False}
     data = parquet(table_of(200, note=texts), compression="zstd", **options)
     assert len(data) < 1_000_000
@@ -515,7 +515,7 @@ def damaged(data: bytes, count: int) -> Iterator[bytes]:
 
 
 def test_damage_is_an_error_or_harmless() -> None:
-    """A byte that is changed may change a value, and pyarrow ends its process on some of them."""
+    """A changed byte may change a value, or crash pyarrow."""
     for broken in damaged(by_export(many(40), rows=20), 30):
         with suppress(SourceError):
             pages_of(FileServer(broken))

@@ -1,4 +1,4 @@
-"""What SOURCE names: URLs, and paths of every kind."""
+"""SOURCE as URLs and as paths of every kind."""
 
 from __future__ import annotations
 

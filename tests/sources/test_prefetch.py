@@ -10,7 +10,7 @@ from stacpull.sources.pages import prefetch
 
 
 class Tape:
-    """An upstream of numbers that remembers how far it was read, and whether it was closed."""
+    """An upstream of numbers that records how far it was read, and whether it was closed."""
 
     def __init__(self, length: int, error: Exception | None = None) -> None:
         self.length = length

@@ -1,4 +1,4 @@
-"""Every recorded document, and the jobs that it comes to: `recorded_documents.tsv`, reviewed by eye."""
+"""Every recorded document and its jobs: `recorded_documents.tsv`, which is reviewed by hand."""
 
 from __future__ import annotations
 

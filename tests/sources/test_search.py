@@ -1,4 +1,4 @@
-"""Asking a source to filter: how it is asked, that the same items come, and what is done with bad answers."""
+"""Filters pushed down to a source: the queries, equal results, and wrong answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDE = {"type": "MultiPoint", "coordinates": [[n / 100, 0.5] for n in range(600)
 
 
 class Walked:
-    """The items that a selection keeps of a source, and what was said on the way."""
+    """The items of a source that a selection keeps, and the messages of the walk."""
 
     def __init__(self, api: ModelApi, selection: Selection, url: str = API, size: int = 10) -> None:
         self.names: list[str] = []
@@ -101,7 +101,7 @@ ITEMS = f"{API}/collections/a/items"
             Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
             PageRequest(f"{API}/search", "POST", {"collections": ["a"], "intersects": WIDE}),
         ),
-        (  # no POST: the box around the area is all that fits
+        (  # no POST: only the bounding box fits
             ModelApi(post=False),
             Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
             PageRequest(f"{API}/search?collections=a&bbox=0.0,0.4999,5.99,0.5001"),
@@ -131,7 +131,7 @@ ITEMS = f"{API}/collections/a/items"
             Selection(collections=ONE, ids=("a_3", "a_7")),
             PageRequest(f"{API}/search?collections=a&ids=a_3,a_7"),
         ),
-        (  # an ending: no service looks for those
+        (  # an ending of an id, which no service searches
             ModelApi(),
             Selection(collections=ONE, ids=("a_3", "7")),
             PageRequest(f"{API}/collections/a/items"),
@@ -210,7 +210,7 @@ def test_pushing_down_does_not_change_the_items(
 
 @given(api=apis, selection=asked_of)
 def test_a_pushed_down_walk_resumes_at_any_cursor(api: ModelApi, selection: Selection) -> None:
-    """Also from the one that leads from an answer that was not believed to everything."""
+    """Also at the cursor from a result that is not trusted to the walk of all items."""
     selection = Selection(collections=("a",), bbox=selection.bbox, filter=selection.filter)
     whole = Walked(api, selection)
     for _, cursor in whole.cursors:
@@ -262,7 +262,7 @@ def test_a_result_is_trusted_only_if_the_source_proves_that_it_filters(
 @pytest.mark.parametrize("fault", ["fails", "refuses"])
 @pytest.mark.parametrize("size", [1000, 50])
 def test_a_failing_filter_is_tried_with_two_sizes_before_walking_everything(fault: str, size: int) -> None:
-    """Each request is tried again for a while, so not for all sizes between the usual and the least."""
+    """Each request is retried for a while, so sizes between the usual and the smallest are not tried."""
     api = ModelApi(fault=fault)
     found = Walked(api, NOWHERE, size=size)
     asked = [parameter(request.url, "limit") for request in api.searched]
@@ -307,7 +307,7 @@ def test_a_failure_of_a_later_page_suggests_no_push_down() -> None:
             Selection(collections=("b", "a")),
             [("b", "?collections=b&limit=5"), ("a", "?collections=a&limit=5")],
         ),
-        (  # what the query asks already is left to it
+        (  # the query already contains these members
             f"{API}/search?bbox=2,0,8,1",
             Selection(bbox=(0, 0, 3, 1), datetime="2020-01-05T00:00:00Z/.."),
             [("no-collection", "?bbox=2,0,8,1&datetime=2020-01-05T00:00:00Z/..")],

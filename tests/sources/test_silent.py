@@ -1,4 +1,4 @@
-"""A host that takes connections and never answers: named within seconds, and given up in a bounded time."""
+"""A host that accepts connections but never answers is reported soon, and given up in a bounded time."""
 
 from __future__ import annotations
 

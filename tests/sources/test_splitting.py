@@ -1,4 +1,4 @@
-"""Walks split by time: how they are cut, that the same items come in one order, and who is not asked so."""
+"""Walks split by time: the parts, the order of items, and services that are not split."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_time_range_of_a_walk(interval: object, asked: str | None, expected:
 
 @dataclass
 class Dated(ModelApi):
-    """The model API with a stated extent; every fifth item is of a range of days."""
+    """The model API with an extent; every fifth item has a range of days."""
 
     tells: bool = True
 
@@ -97,7 +97,7 @@ class Dated(ModelApi):
 
 
 class Uneven(MemoryReader):
-    """Answers in another order than it was asked, and counts how many were under way at once."""
+    """Answers in a different order, and counts the requests in flight."""
 
     at_once = most_at_once = 0
 
@@ -118,7 +118,7 @@ def walked(
     after: int = 0,
     cursor: PageRequest | None = None,
 ) -> tuple[list[Page], Uneven, list[str]]:
-    """Walk collection `a`, from a cursor if one is given; stop after so many pages, if told."""
+    """Walk collection `a`, optionally from a cursor and up to a number of pages."""
     reader, told, found = Uneven(api.answer), list[str](), list[Page]()
 
     async def walk() -> None:
@@ -173,7 +173,7 @@ def test_items_and_their_order_are_the_same_after_a_stop(
 
 
 class Spread(Dated):
-    """Items all over three years, not in the order of time; it may announce what total it likes."""
+    """Items of three years, not in the order of time; the announced total may be wrong."""
 
     announced: int | None = None
 
@@ -202,7 +202,7 @@ class Spread(Dated):
 
 @pytest.mark.parametrize("announced", [None, 80, 80_000])
 def test_the_parts_after_a_stop_are_the_same(announced: int | None) -> None:
-    """Whatever is left of the time: shorter parts would put the items behind the stop into another order."""
+    """Shorter parts of the remaining time would change the order of the items after the stop."""
     api = Spread(count=40)
     api.announced = announced
     split = Selection(split_walk=2)
@@ -260,7 +260,7 @@ def test_an_api_without_datetime_is_not_split(classes: tuple[str, ...]) -> None:
 
 
 class Timeless(Dated):
-    """Its items have no time, which STAC does not allow and services have."""
+    """Its items have no time, which STAC does not allow but which occurs."""
 
     def _found(self, query: Any) -> list[dict[str, Any]]:
         asked = {name: value for name, value in query.items() if name != "datetime"}

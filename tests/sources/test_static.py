@@ -1,4 +1,4 @@
-"""Static sources: which collections a tree has, where one begins, and single items."""
+"""Static sources: collections of a tree, starts of walks, and single items."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_collection_is_found_at_any_level(asked: tuple[str, ...], expected: di
     source, reader = source_of(TREE)
     assert mirrored(source, Selection(collections=asked)) == expected
     if asked == ("a",):
-        assert f"{BASE}/sub/b.json" not in reader.urls  # found on the level above: nothing deeper is read
+        assert f"{BASE}/sub/b.json" not in reader.urls  # found one level above: nothing deeper is read
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
     asked = len(reader.asked)
     with pytest.raises(UsageError):
         asyncio.run(source.collection("none either"))
-    assert len(reader.asked) == asked  # all of the tree was looked at once
+    assert len(reader.asked) == asked  # the whole tree was read once
 
 
 def test_the_root_catalog_is_the_collection_of_items_without_one() -> None:

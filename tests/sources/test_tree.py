@@ -1,4 +1,4 @@
-"""The walk of a tree: document order, places to go on from, circles, and documents that cannot be read."""
+"""The walk of a tree: document order, positions, circles, and unreadable documents."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_many_paths_to_one_catalog_only_cost_reads() -> None:
 
 
 class Endless(MemoryReader):
-    """A server that makes up a child below each catalog."""
+    """A server that generates a child for each catalog."""
 
     def __init__(self) -> None:
         super().__init__(lambda request: catalog(link("child", f"{len(request.url)}/c.json")))
@@ -188,7 +188,7 @@ def test_servers_that_are_down_end_the_walk() -> None:
         source = StaticSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
         size = PageSize(10, fixed=True)
         async for page in source.pages(PageRequest(ROOT), page_size=size, on_notice=lambda _: None):
-            found.append(page)  # noqa: PERF401 -- what was read before the error counts
+            found.append(page)  # noqa: PERF401 -- keeps the pages before the error
 
     found: list[Page] = []
     with pytest.raises(SourceError, match="10 documents in a row"):

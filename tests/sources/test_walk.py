@@ -1,4 +1,4 @@
-"""Walks over services in memory: tables of what they do wrong, and a property over random ones."""
+"""Walks over services in memory: tables of their faults, and properties over random services."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def walked(
     size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
     most: int = 1000,
 ) -> tuple[Walked, MemoryReader]:
-    """Walk to the end; a walk of more than `most` pages is taken for one without end."""
+    """Walk to the end; fail after more than `most` pages."""
     reader, found = MemoryReader(answer), Walked()
 
     async def run() -> None:
@@ -236,7 +236,7 @@ def test_documents_that_are_not_pages_are_reported(body: object) -> None:
 
 
 def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], object]:
-    """A service of a hundred items, paged by number, that fails where more than `limit` are asked for."""
+    """A service of 100 items with page numbers that fails if more than `limit` items are requested."""
 
     def answer(request: PageRequest) -> object:
         asked, number = limit_of(request) or 10, page_number(request) or 1
@@ -300,7 +300,7 @@ def test_the_first_of_several_failures_is_reported() -> None:
 
 
 def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
-    """It says `limit=100` and gives 30; page 2 breaks over 30, and is asked for by what it truly gives."""
+    """Its link has `limit=100`, but it returns 30 items. Page 2 fails above 30 and is requested with 30."""
 
     def answer(request: PageRequest) -> object:
         number, length = page_number(request) or 1, min(limit_of(request) or 0, 30)
@@ -347,24 +347,24 @@ def test_pages_shrink_to_fit_eight_megabytes() -> None:
 
 @dataclass
 class Service:
-    """A model of a service: pages of these lengths, and what it does wrong."""
+    """A model of a service: pages of these lengths, and its faults."""
 
     lengths: list[int]
     style: str = "token"
-    """`token`: only the position · `whole`: the limit as well · `relative` · `post`: by POST, body alone."""
+    """`token`: only the position · `whole`: also the limit · `relative` · `post`: by POST, only the body."""
     last: str = "none"
-    """What the last page says: `none` no link · `null` · `empty` leads to an empty page · `self`."""
+    """The last page: `none` has no link · `null` · `empty` links to an empty page · `self`."""
     most: int = 10_000
-    """The largest limit it takes."""
+    """The largest accepted limit."""
     broken: frozenset[int] = frozenset()
-    """Positions at which it fails unless fewer than 20 items are asked for."""
+    """Positions at which it fails if 20 or more items are requested."""
 
     @property
     def names(self) -> list[str]:
         return [f"item {n}" for n in range(sum(self.lengths))]
 
     def answer(self, request: PageRequest) -> object:
-        """Give the items from a position on: at most as many as asked for, and as the page there has."""
+        """Return the items from a position on: at most the limit and the length of its page."""
         held = request.body or {}
         token = held.get("token") if request.method == "POST" else parameter(request.url, "token")
         position = int(str(token or 0))
@@ -433,7 +433,7 @@ def test_every_item_is_read_exactly_once_in_order(service: Service, items: int, 
 def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     total: int, cap: int, size: int, fragile: frozenset[int], first: int, echoes: bool
 ) -> None:
-    """Pages from 0 or 1 on, a limit that is silently capped, and items that break pages of 20 and more."""
+    """Page numbers from 0 or 1, a silently capped limit, and items that break pages of 20 and more."""
 
     def answer(request: PageRequest) -> object:
         asked = limit_of(request) or 10
@@ -459,7 +459,7 @@ def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     )
 )
 def test_a_walk_through_random_links_ends(maze: dict[int, tuple[list[int], int]]) -> None:
-    """Pages that name one another at random: no page is read twice."""
+    """Pages with random next links: no page is read twice."""
 
     def answer(request: PageRequest) -> object:
         names, following = maze.get(int(parameter(request.url, "token") or 0), ([], 0))

@@ -1,4 +1,4 @@
-"""Sources on real sockets: a service that can do everything wrong, and the replica of MLHub."""
+"""Sources on real sockets: a service with all known faults, and the replica of MLHub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ITEMS = 95
 
 @asynccontextmanager
 async def opened(url: str, key: str | None = KEY) -> AsyncIterator[Source]:
-    """Open the source at `url` as a run does: credentials apart, retries without long waits."""
+    """Open the source at `url` like a run: with separate credentials, and retries without long waits."""
     given = split_credentials(url if key is None else f"{url}{'&' if '?' in url else '?'}key={key}")
     clock = SystemClock()
     client = Client(
@@ -72,7 +72,7 @@ def names(pages: list[Page]) -> list[str]:
 
 @dataclass
 class Quirks:
-    """A service with one collection for every way of doing it wrong, all with the same items."""
+    """A service with one collection per fault, all with the same items."""
 
     hits: Counter[str] = field(default_factory=Counter)
     keys: list[list[str]] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Quirks:
         return web.json_response(page(listed, self._next(request, quirk, position, limit)))
 
     async def moved(self, request: web.Request) -> web.StreamResponse:
-        """Redirect as MLHub did from http to https: with one more key."""
+        """Redirect like MLHub from http to https, adding the key again."""
         query = f"{request.query_string}&key={KEY}"
         raise web.HTTPTemporaryRedirect(f"/collections/{request.match_info['quirk']}/items?{query}")
 

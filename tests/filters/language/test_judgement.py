@@ -1,4 +1,4 @@
-"""What expressions say of an item: a table for each kind of operator. None is unknown, which is no match."""
+"""Results of expressions: a table for each kind of operator. None is unknown, which is not a match."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ TREES = st.recursive(
 
 
 def by_cases(text, values):
-    """Three-valued logic by its definition: true (false) if it is so for whatever the unknown parts are."""
+    """Three-valued logic by definition: true (false) if it is so for all values of the unknown parts."""
     known = {name: value for name, value in values.items() if value is not None}
 
     def leaf(one, guess):
@@ -389,7 +389,7 @@ def by_cases(text, values):
 
 
 def taken_apart(text):
-    """Return the tree of a text of TREES as nested lists."""
+    """Return a text of TREES as nested lists."""
     if text in LEAVES:
         return text
     inner = text[1:-1]

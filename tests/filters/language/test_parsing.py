@@ -1,4 +1,4 @@
-"""Expressions that are wrong: one sentence, the line, and a mark under the place."""
+"""Invalid expressions: one sentence, the line, and a mark under the position."""
 
 from __future__ import annotations
 
