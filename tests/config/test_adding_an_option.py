@@ -69,8 +69,8 @@ def test_the_option_is_read_from_all_its_origins(copy: Path, tmp_path: Path) -> 
 
 def test_an_invalid_value_is_reported_with_its_origin(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("\ngreeting = 7\n")
-    said = run(copy, "plan", "x", "--config", str(tmp_path / "c.toml"))
-    assert "c.toml, line 2, greeting must be text in quotes, not 7" in said
+    output = run(copy, "plan", "x", "--config", str(tmp_path / "c.toml"))
+    assert "c.toml, line 2, greeting must be text in quotes, not 7" in output
     assert "greetin: there is no such option; did you mean greeting?" in run(
         copy, "plan", "x", "--config", written(tmp_path, "greetin = 'x'\n")
     )

@@ -64,7 +64,7 @@ def test_the_first_complete_login_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "environ", "says"),
+    ("name", "environ", "message"),
     [
         ("cdse", {}, "set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY"),
         ("cdse", {"CDSE_USERNAME": "planted"}, "set CDSE_USERNAME and CDSE_PASSWORD"),
@@ -72,8 +72,10 @@ def test_the_first_complete_login_is_used() -> None:
         ("planet", {"PL_API_KEY": ""}, "set PL_API_KEY"),
     ],
 )
-def test_missing_variables_are_reported_without_values(name: str, environ: dict[str, str], says: str) -> None:
-    with pytest.raises(CredentialsError, match=says) as caught:
+def test_missing_variables_are_reported_without_values(
+    name: str, environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(CredentialsError, match=message) as caught:
         provider_of(name, **environ)
     assert "planted" not in str(caught.value)
 
@@ -84,16 +86,16 @@ def test_s3_settings_come_from_the_profile_unless_set() -> None:
     assert found.s3.endpoint_url == "https://eodata.dataspace.copernicus.eu"
     assert (found.s3.addressing_style, found.s3.keys) == ("path", (Secret("a"), Secret("s")))
     assert found.credential_names == ("--credentials cdse",)
-    told = profile_options(Options(s3=S3Options(endpoint_url="https://own")), "cdse", environ)
-    assert told.s3.endpoint_url == "https://own"
+    given = profile_options(Options(s3=S3Options(endpoint_url="https://own")), "cdse", environ)
+    assert given.s3.endpoint_url == "https://own"
     usgs = profile_options(Options(), "usgs", ALONE).s3
     assert (usgs.request_payer, usgs.region, usgs.buckets) == (True, "us-west-2", ("usgs-landsat",))
 
 
-@pytest.mark.parametrize(("told", "limit"), [(64, 4), (2, 2), (8, 4)])
-def test_a_profile_limits_requests_per_host(told: int, limit: int) -> None:
+@pytest.mark.parametrize(("given", "limit"), [(64, 4), (2, 2), (8, 4)])
+def test_a_profile_limits_requests_per_host(given: int, limit: int) -> None:
     environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "p"}
-    assert profile_options(Options(per_host=told), "cdse", environ).per_host == limit
+    assert profile_options(Options(per_host=given), "cdse", environ).per_host == limit
 
 
 def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, brok
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ('kind = "bearer"\ntoken = "${T}"\n', "token: its value contains a line break"),
         ('kind = "token"\ntoken-url = "ftp://x"\nclient-id = "${OK}"\n', "token-url: must be like https"),
@@ -191,10 +193,10 @@ def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, brok
         ),
     ],
 )
-def test_an_unusable_value_is_reported_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_an_unusable_value_is_reported_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "p.toml"
     path.write_text('[login.x]\nhosts = ["h.example"]\n' + text)
-    with pytest.raises(UsageError, match=says) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         provider_of(str(path), T="planted\r\nX: 1", OK="ok")
     assert "planted" not in str(caught.value)
 

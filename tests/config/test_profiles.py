@@ -136,7 +136,7 @@ LOGIN = '[login.x]\nhosts = ["h.example"]\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", r"a profile has \[login.NAME\] or \[s3\]"),
         ("abuot = 'x'\n" + TOKEN, "line 1, abuot: there is no such key; did you mean about"),
@@ -166,8 +166,8 @@ LOGIN = '[login.x]\nhosts = ["h.example"]\n'
         (TOKEN + "\n[s3\n", "line 6: this is not TOML"),
     ],
 )
-def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
+def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         read(tmp_path, text)
     assert "planted-secret" not in str(caught.value)
     assert "p.toml" in str(caught.value)
@@ -180,7 +180,7 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         *((HEADER.format(name), "name: must be the name of a") for name in ("X Y", "X:Y", "Schlüssel")),
         (HEADER.format(""), "line 4, name: must not be empty"),
@@ -209,10 +209,10 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
         (TOKEN.replace("[login.t]", 'check = ["https://u:planted-secret@h/"]\n[login.t]'), "line 1, check"),
     ],
 )  # fmt: skip
-def test_invalid_logins_are_rejected(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_logins_are_rejected(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(tmp_path, text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "planted-secret" not in str(caught.value)
 
 

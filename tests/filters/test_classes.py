@@ -84,7 +84,7 @@ def test_known_labels_pass(selection, classes):
 
 
 @pytest.mark.parametrize(
-    ("selection", "classes", "said"),
+    ("selection", "classes", "message"),
     [
         (
             Selection(labels=("Conifer forest",)),
@@ -120,8 +120,8 @@ def test_known_labels_pass(selection, classes):
         ),
     ],
 )
-def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, said):
-    with pytest.raises(UsageError, match=said):
+def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, message):
+    with pytest.raises(UsageError, match=message):
         check_labels(selection, classes)
 
 

@@ -311,9 +311,9 @@ def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
     if isinstance(planned, Problem):
         assert planned.failure.kind is FailureKind.ITEM
         return
-    told = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]
+    keys = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]
     assets = item.get("assets")
     if isinstance(assets, dict):
-        assert sorted([*told, *planned.excluded]) == sorted(assets)
+        assert sorted([*keys, *planned.excluded]) == sorted(assets)
     paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets if asset.name is not None]
     assert len({fold(path) for path in paths}) == len(paths)

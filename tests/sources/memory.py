@@ -43,7 +43,7 @@ class MemoryReader:
 
 def broken_json() -> SourceError:
     """Return the exception of a reader for a body that is not JSON."""
-    error = SourceError("What api.test sent is not JSON.")
+    error = SourceError("The response of api.test is not JSON.")
     error.__cause__ = orjson.JSONDecodeError("unexpected end", "{", 1)
     return error
 

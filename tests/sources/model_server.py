@@ -43,7 +43,7 @@ class Model:
     last: str = "none"
     cap: int = 1000
     host: str = HOST
-    told: bool = True
+    announces_total: bool = True
     gaps: frozenset[int] = frozenset()
     repeats: frozenset[int] = frozenset()
     fragile: frozenset[int] = frozenset()
@@ -87,7 +87,7 @@ class Model:
             names, there, again = [], position, 1
         elif position in self.repeats and turn < 2 and names:
             there, again = position, 2
-        members = {"numberMatched": self.total} if self.told else {}
+        members = {"numberMatched": self.total} if self.announces_total else {}
         context = {"context": {"next": f"{there}.{again}"}}
         ends = there >= self.total and not again
         if ends and not (self.last == "empty page" and names):

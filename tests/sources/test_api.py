@@ -134,7 +134,7 @@ def test_all_collections_start_in_the_order_of_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "selection", "said"),
+    ("url", "selection", "message"),
     [
         (
             API,
@@ -152,11 +152,11 @@ def test_all_collections_start_in_the_order_of_the_list() -> None:
         (LABELS, Selection(all_collections=True), "leave --all-collections out"),
     ],
 )
-def test_selections_without_a_valid_collection(url: str, selection: Selection, said: str) -> None:
+def test_selections_without_a_valid_collection(url: str, selection: Selection, message: str) -> None:
     api, _ = source(url)
     with pytest.raises(UsageError) as caught:
         asyncio.run(api.starts(selection))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_long_list_of_collections_is_truncated() -> None:
@@ -167,7 +167,7 @@ def test_a_long_list_of_collections_is_truncated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "error", "said"),
+    ("table", "error", "message"),
     [
         (
             {f"{API}/collections/x": failed(FailureKind.SERVER, 500)},
@@ -179,9 +179,9 @@ def test_a_long_list_of_collections_is_truncated() -> None:
         ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
     ],
 )
-def test_an_unreadable_collection(table: dict[str, object], error: type[Exception], said: str) -> None:
+def test_an_unreadable_collection(table: dict[str, object], error: type[Exception], message: str) -> None:
     api, _ = source(table=table)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         asyncio.run(api.starts(Selection(collections=("x",))))
 
 

@@ -91,9 +91,9 @@ def pages_of(
     async def main() -> list[Page]:
         source = LinesSource(URL, reader)
         (begin,) = await source.starts(selection or Selection())
-        told = notices if notices is not None else []
+        heard = notices if notices is not None else []
         pages = source.pages(
-            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=told.append
+            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=heard.append
         )
         return [page async for page in pages]
 
@@ -135,10 +135,10 @@ def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
     reader = LinesReader(data)
     assert ids(pages_of(reader, start=first.next)) == ["d", "e", "f"]
     assert reader.asked[0]["Range"] == f"bytes={len(lines(*'abc'))}-"
-    told: list[Notice] = []
+    heard: list[Notice] = []
     changed = LinesReader(lines(*"xabcdef"), etag='"v2"')
-    assert ids(pages_of(changed, start=first.next, notices=told)) == list("xabcdef")
-    assert "has changed" in told[0].text
+    assert ids(pages_of(changed, start=first.next, notices=heard)) == list("xabcdef")
+    assert "has changed" in heard[0].text
 
 
 def test_invalid_lines_are_reported_by_number() -> None:
@@ -183,15 +183,15 @@ def test_a_gzip_file_may_have_many_members() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (gzip.compress(lines(*"abc"), mtime=0)[:-5], "is truncated"),
         (gzip.compress(lines("a"), mtime=0)[:10] + b"\xff" * 40, "damaged"),
     ],
     ids=["broken off", "damaged"],
 )
-def test_truncated_or_damaged_gzip_is_an_error(data: bytes, said: str) -> None:
-    with pytest.raises(SourceError, match=said):
+def test_truncated_or_damaged_gzip_is_an_error(data: bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
         pages_of(LinesReader(data))
 
 

@@ -52,7 +52,7 @@ class Walked:
         fixed: bool = True,
     ) -> None:
         self.reader = MemoryReader(answers)
-        self.told: list[Notice] = []
+        self.notices: list[Notice] = []
         self.collections: list[str] = []
         self.pages: list[Page] = asyncio.run(self._walk(start, selection, PageSize(size, fixed=fixed)))
 
@@ -61,7 +61,7 @@ class Walked:
         starts = [one.request for one in await source.starts(selection)]
         found: list[Page] = []
         for request in [start] if start is not None else starts:
-            async for one in source.pages(request, page_size=size, on_notice=self.told.append):
+            async for one in source.pages(request, page_size=size, on_notice=self.notices.append):
                 found.append(one)
                 assert len(found) < 500, "the walk does not end"
         return found
@@ -195,7 +195,7 @@ def test_circles_between_a_tree_and_an_api_end(links: tuple[dict[str, str], ...]
     static = {ROOT: catalog(*links, link("catalog.json"))}
     found = Walked(beside(static, Back()))
     assert found.names == of("a", "b")
-    assert "already walked" in found.told[-1].text
+    assert "already walked" in found.notices[-1].text
 
 
 def test_links_to_one_collection_with_different_queries_are_distinct() -> None:
@@ -297,7 +297,7 @@ def test_a_forgotten_cursor_restarts_its_collection_once(status: int, resumed: b
     found = Walked(beside(static, api_that(broken)), place, size=10)
     assert set(of("b")) <= set(found.names)
     assert found.unread == []
-    assert [one.level for one in found.told if "no longer knows the saved position" in one.text] == [
+    assert [one.level for one in found.notices if "no longer knows the saved position" in one.text] == [
         "warning"
     ]
 

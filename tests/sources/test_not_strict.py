@@ -67,11 +67,11 @@ def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
 
 def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
     """Mirror a server with these documents. Return the report and the warnings."""
-    said: list[str] = []
+    found: list[str] = []
 
     def hear(event: Event) -> None:
         if isinstance(event, Notice) and event.level == "warning":
-            said.append(event.text)
+            found.append(event.text)
 
     async def course() -> MirrorReport:
         answers: dict[str, list[Scripted]] = {"/data": [Answer(body=b"data")]}
@@ -82,13 +82,13 @@ def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[Mir
                 answers[name] = [Answer(body=text.replace(b"{host}", host), headers=headers)]
             return await mirror(server.url(path), dest, on_event=hear)
 
-    return asyncio.run(course()), said
+    return asyncio.run(course()), found
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("odd", "read", "said"), VALUES)
+@pytest.mark.parametrize(("odd", "read", "message"), VALUES)
 def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
-    tmp_path: Path, place: str, odd: str, read: object, said: str
+    tmp_path: Path, place: str, odd: str, read: object, message: str
 ) -> None:
     path, documents = served(place, odd)
     report, warnings = mirrored(tmp_path / "m", path, documents)
@@ -98,7 +98,7 @@ def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
     assert written["properties"]["odd"] == read
     (warning,) = [text for text in warnings if "strict JSON" in text]
     assert warning.startswith("The item b of ")
-    assert said in warning
+    assert message in warning
 
 
 def test_up_to_ten_items_of_a_page_are_named(tmp_path: Path) -> None:
@@ -116,10 +116,10 @@ def test_the_number_of_warnings_is_bounded(tmp_path: Path) -> None:
     lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
     report, warnings = mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
     assert report.items_done == 80
-    said = [text for text in warnings if "strict JSON" in text]
-    assert [text for text in said if text.startswith("The item i49 of line 50 of ")]
-    assert len(said) == 51
-    assert said[-1] == "More documents are not strict JSON; their items are no longer named."
+    found = [text for text in warnings if "strict JSON" in text]
+    assert [text for text in found if text.startswith("The item i49 of line 50 of ")]
+    assert len(found) == 51
+    assert found[-1] == "More documents are not strict JSON; their items are no longer named."
 
 
 HOSTILE = {

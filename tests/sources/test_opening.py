@@ -56,18 +56,18 @@ def test_an_items_url_is_recognised_without_a_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "body", "error", "said"),
+    ("url", "body", "error", "message"),
     [
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
         (API, ["hello"], SourceError, "is a JSON list without items"),
         (API, [COLLECTION], SourceError, "is a JSON list without items"),
         (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
-        (API, SourceError("What api.test sent is not JSON."), SourceError, "is not JSON"),
+        (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )
-def test_unsupported_sources(url: str, body: object, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_unsupported_sources(url: str, body: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
 
 
@@ -117,7 +117,7 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 
 @pytest.mark.parametrize("url", ["file:///data/landing.json", "s3://bucket/landing.json"])
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (LANDING, "a saved document of an API and contains no items: use the URL of the API"),
         (
@@ -128,8 +128,8 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
         ({"collections": []}, "use the URL of the API"),
     ],
 )
-def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
 
 

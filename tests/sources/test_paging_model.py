@@ -80,7 +80,7 @@ FORMS = {
     "a next link back to the first page": Model(last="first"),
     "an empty page with a next": Model(gaps=frozenset({0, 10})),
     "the same page twice": Model(repeats=frozenset({0, 10})),
-    "no total": Model(told=False),
+    "no total": Model(announces_total=False),
     "no items at all": Model(total=0),
     "an inner host": Model(style="whole", host=INNER),
     "an inner host, by POST": Model(style="post no merge", host=INNER),
@@ -151,8 +151,8 @@ def test_a_page_on_neither_host_reports_the_first_error() -> None:
         asyncio.run(_to_end(reader, model.start, []))
 
 
-async def _to_end(reader: MemoryReader, start: PageRequest, told: list[str]) -> None:
-    async for _ in walk(reader, start, PageSize(10), lambda notice: told.append(notice.text), home=SEARCH):
+async def _to_end(reader: MemoryReader, start: PageRequest, heard: list[str]) -> None:
+    async for _ in walk(reader, start, PageSize(10), lambda notice: heard.append(notice.text), home=SEARCH):
         pass
 
 
@@ -163,7 +163,7 @@ models = st.builds(
     last=st.sampled_from(LASTS),
     cap=st.sampled_from([3, 7, 10, 64, 1000]),
     host=st.sampled_from([HOST, HOST, HOST, INNER]),
-    told=st.booleans(),
+    announces_total=st.booleans(),
     gaps=st.frozensets(st.integers(0, 6).map(lambda n: n * 10), max_size=3),
     repeats=st.frozensets(st.integers(0, 6).map(lambda n: n * 10), max_size=3),
     fragile=st.frozensets(st.integers(0, 60), max_size=3),

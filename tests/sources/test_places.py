@@ -42,7 +42,7 @@ def test_relative_paths_are_relative_to_the_working_directory(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("", "empty"),
         ("-", "mirror, plan and headers"),
@@ -50,6 +50,6 @@ def test_relative_paths_are_relative_to_the_working_directory(
         ("ftp://x/c", "unsupported URL scheme ftp"),
     ],
 )
-def test_unsupported_sources_are_reported(source: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_unsupported_sources_are_reported(source: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         source_url(source)

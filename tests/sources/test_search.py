@@ -254,9 +254,9 @@ def test_a_result_is_trusted_only_if_the_source_proves_that_it_filters(
 ) -> None:
     found = Walked(ModelApi(fault=fault), selection)
     assert found.names == kept(selection)
-    told = [text for text in found.warnings if "walking everything" in text]
-    assert len(told) == (warned is not None)
-    assert warned is None or warned in told[0]
+    matching = [text for text in found.warnings if "walking everything" in text]
+    assert len(matching) == (warned is not None)
+    assert warned is None or warned in matching[0]
 
 
 @pytest.mark.parametrize("fault", ["fails", "refuses"])

@@ -119,13 +119,13 @@ def walked(
     cursor: PageRequest | None = None,
 ) -> tuple[list[Page], Uneven, list[str]]:
     """Walk collection `a`, optionally from a cursor and up to a number of pages."""
-    reader, told, found = Uneven(api.answer), list[str](), list[Page]()
+    reader, notices, found = Uneven(api.answer), list[str](), list[Page]()
 
     async def walk() -> None:
         source = await open_source(f"{API}/collections/a", reader)
         (start,) = await source.starts(selection)
         pages = source.pages(
-            cursor or start.request, page_size=PageSize(size), on_notice=lambda n: told.append(n.text)
+            cursor or start.request, page_size=PageSize(size), on_notice=lambda n: notices.append(n.text)
         )
         async with aclosing(pages):
             async for page in pages:
@@ -134,7 +134,7 @@ def walked(
                     return
 
     asyncio.run(walk())
-    return found, reader, told
+    return found, reader, notices
 
 
 def names_of(pages: list[Page], selection: Selection) -> list[str]:
@@ -238,23 +238,23 @@ def test_the_longest_sufficient_unit_is_used(announced: int | None, at_once: int
 
 @pytest.mark.parametrize("at_once", [2, 5])
 def test_the_number_of_parts_read_at_once(at_once: int) -> None:
-    pages, reader, told = walked(Dated(count=80), Selection(split_walk=at_once))
+    pages, reader, notices = walked(Dated(count=80), Selection(split_walk=at_once))
     assert reader.most_at_once == at_once
-    assert told == []
+    assert notices == []
     assert len({datetime_of(page.request) for page in pages}) >= 4 * at_once
     assert all(page.items for page in pages[:-1]), "empty pages would end the walk of the engine"
 
 
 def test_a_service_that_does_not_filter_by_time_is_not_split() -> None:
-    pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
-    assert told == ["The walk is not split by time: the source does not filter by time."]
+    pages, _, notices = walked(Dated(count=20, tells=False), Selection(split_walk=3))
+    assert notices == ["The walk is not split by time: the source does not filter by time."]
     assert {datetime_of(page.request) for page in pages} == {None}
 
 
 @pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
 def test_an_api_without_datetime_is_not_split(classes: tuple[str, ...]) -> None:
-    pages, _, told = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
-    assert told == ["The walk is not split by time: the API does not support datetime."]
+    pages, _, notices = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    assert notices == ["The walk is not split by time: the API does not support datetime."]
     assert len(pages) == 4
     assert {page.request.url.partition("?")[0] for page in pages} == {f"{API}/collections/a/items"}
 
@@ -278,8 +278,8 @@ class Timeless(Dated):
     ],
 )
 def test_items_without_a_time_are_not_split(count: int, warned: list[str]) -> None:
-    pages, _, told = walked(Timeless(count=count), Selection(split_walk=3))
-    assert told == warned
+    pages, _, notices = walked(Timeless(count=count), Selection(split_walk=3))
+    assert notices == warned
     assert sum(len(page.items) for page in pages) == count
 
 
@@ -289,12 +289,12 @@ def test_a_url_with_a_datetime_is_not_split() -> None:
             f"{API}/collections/a/items?datetime=2020-01-03T00:00:00Z/..", MemoryReader(Dated().answer)
         )
         (start,) = await source.starts(Selection(split_walk=2))
-        told: list[str] = []
+        notices: list[str] = []
         async for _ in source.pages(
-            start.request, page_size=PageSize(), on_notice=lambda one: told.append(one.text)
+            start.request, page_size=PageSize(), on_notice=lambda one: notices.append(one.text)
         ):
             pass
-        return told
+        return notices
 
     assert asyncio.run(work()) == ["The walk is not split by time: the URL has a datetime itself."]
 
@@ -313,7 +313,7 @@ def test_an_error_in_a_later_part_is_raised_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "selection", "said"),
+    ("url", "selection", "message"),
     [
         (f"{API}/search", Selection(split_walk=2), "use the API's root and -C"),
         (f"{API}/collections/a", Selection(split_walk=2, push_down=False), "leave --no-push-down out"),
@@ -322,7 +322,7 @@ def test_an_error_in_a_later_part_is_raised_in_order() -> None:
         ("file:///data/items.ndjson", Selection(split_walk=2), "which SOURCE is not: leave it out"),
     ],
 )
-def test_sources_that_cannot_be_split(url: str, selection: Selection, said: str) -> None:
+def test_sources_that_cannot_be_split(url: str, selection: Selection, message: str) -> None:
     async def starts() -> None:
         local = {
             "file:///data/catalog.json": {"type": "Catalog", "id": "c", "links": []},
@@ -331,5 +331,5 @@ def test_sources_that_cannot_be_split(url: str, selection: Selection, said: str)
         source = await open_source(url, MemoryReader(lambda one: local.get(one.url) or Dated().answer(one)))
         await source.starts(selection)
 
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         asyncio.run(starts())

@@ -86,11 +86,11 @@ def test_a_collection_is_found_at_any_level(asked: tuple[str, ...], expected: di
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
+    ("asked", "message"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
 )
-def test_a_missing_collection_is_reported_with_similar_ones(asked: str, said: str) -> None:
+def test_a_missing_collection_is_reported_with_similar_ones(asked: str, message: str) -> None:
     source, _ = source_of(TREE)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         asyncio.run(source.starts(Selection(collections=(asked,))))
 
 

@@ -91,7 +91,7 @@ def test_a_walk_resumes_at_the_next_of_any_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "names", "said"),
+    ("table", "names", "message"),
     [
         pytest.param({at(): page(["a"], ITEMS)}, "a", "links to itself", id="next to itself"),
         pytest.param(
@@ -124,12 +124,12 @@ def test_a_walk_resumes_at_the_next_of_any_page() -> None:
         ),
     ],
 )
-def test_endless_walks_end(table: dict[str, object], names: str, said: str) -> None:
+def test_endless_walks_end(table: dict[str, object], names: str, message: str) -> None:
     found, _ = walked(table, most=10)
     assert found.names == list(names)
     assert found.pages[-1].next is None
     (warning,) = found.warnings
-    assert said in warning
+    assert message in warning
     assert found.pages[-1].cut_short == warning
 
 
@@ -318,14 +318,14 @@ def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
 def test_invalid_json_is_requested_twice_again_with_fewer_items() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert isinstance(found.error, SourceError)
-    assert str(found.error) == f"The page {ITEMS} could not be read: What api.test sent is not JSON."
+    assert str(found.error) == f"The page {ITEMS} could not be read: The response of api.test is not JSON."
     assert [limit_of(request) for request in reader.asked] == [1000, 500, 250]
 
 
 def test_a_long_retry_after_stops_the_walk() -> None:
-    told = SourceError("api.test asks to wait for 60 minutes.")
-    found, reader = walked(lambda _: told)
-    assert found.error is told
+    error = SourceError("api.test asks to wait for 60 minutes.")
+    found, reader = walked(lambda _: error)
+    assert found.error is error
     assert len(reader.asked) == 1
 
 

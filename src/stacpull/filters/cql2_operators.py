@@ -81,7 +81,7 @@ RELATIONS: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {
     "t_startedby": lambda a, b: a.start == b.start and a.end > b.end,
     "t_starts": lambda a, b: a.start == b.start and a.end < b.end,
 }
-"""The temporal operators (7.10)."""
+"""The temporal operators (table 9)."""
 
 
 Truth = bool | None

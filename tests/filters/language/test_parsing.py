@@ -50,8 +50,8 @@ def message(text):
     ],
 )
 def test_an_error_points_at_its_position(text, problem, marked):
-    told = message(text)
-    first, line, mark = told.split("\n")
+    text_of_error = message(text)
+    first, line, mark = text_of_error.split("\n")
     assert first.startswith("--filter: ")
     assert problem in first
     assert line == f"  {text}"
