@@ -311,7 +311,7 @@ def test_a_part_goes_on_under_a_condition_that_s3_obeys(
         parts.park(1, LARGE[:20_000], validator or its_date, len(LARGE))
         received = await Fetcher(opened, parts, small_limit=1000).fetch(LARGE_JOB)
         assert parts.finished[1, 1] == LARGE
-        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.digest == hashlib.sha256(LARGE).digest()
         assert received.filename == "big.tif"
         _, *asked = replica.requests
         assert [record.status for record in asked] == statuses

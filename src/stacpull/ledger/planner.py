@@ -333,7 +333,7 @@ class Planner:
         committed.files_lost += lost
         renewed = opened.any or touched or lost or before.written == DAMAGED
         if renewed:
-            self._leave_unasked(one.given, existing, touched=touched)
+            self._note_unchecked(one.given, existing, touched=touched)
         if not item.of_collection:
             committed.items_changed += touched or opened.changed
             if renewed:
@@ -342,12 +342,12 @@ class Planner:
         href = self._href(item.href, item.id)
         return self._run, one.parent, item.updated, *href, walk, row
 
-    def _leave_unasked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
+    def _note_unchecked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
         """Note the assets of an item that this run leaves out although they may have changed.
 
-        The next run that plans one asks for it if the item's `updated` is another now, since only this run
-        can tell that; or if the renewed document does not list it (a prefix that was not listed in this run),
-        so that the document gets it back.
+        The next run that plans one asks the source about it: if the item's `updated` has changed, which only
+        this run can see; or if the renewed document does not list it (a prefix that was not listed in this
+        run), so that the document gets it back.
         """
         planned = {one.key for one in given.item.assets}.union(given.item.spread)
         assets = orjson.loads(given.document).get("assets")
@@ -357,7 +357,7 @@ class Planner:
             for key, old in existing.items()
             if key not in planned and (touched or key not in listed)
         ]
-        self._db.executemany("INSERT OR IGNORE INTO unasked VALUES (?)", left)
+        self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
 
     def _renew_document(self, item_row: int, document: bytes) -> None:
         """Have the item's JSON written again; a file that is there is ours if it ever was written."""

@@ -102,10 +102,10 @@ class FoundAsset(NamedTuple):
 
 
 def left_ledger(dest: Path) -> Path:
-    """Return the ledger to be replaced, or the last one put aside where there is none any more.
+    """Return the ledger to be replaced, or the last one that was renamed if there is no other.
 
-    So it is after a kill while old and new changed places. One put aside long ago may be all there is, too:
-    what is read of it counts only where the files agree.
+    There is no other after a kill while old and new changed places. The last one may be old: what is read of
+    it counts only where the files agree.
     """
     ledger = ledger_path(dest)
     last = _last_aside(ledger)
@@ -337,16 +337,16 @@ _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
     WHERE p.item = items.id AND s.parent <> items.id)
 """
-_SETTLE_OWN = """
+_COUNT_ASSETS = """
 UPDATE items SET remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
 """
-_SETTLE_PARENTS = """
+_COUNT_SOURCE_ITEMS = """
 UPDATE items SET remaining = remaining
     + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0)
 WHERE id IN (SELECT parent FROM items)
 """
 _RUN = "UPDATE runs SET walk_ended = 1, items_matched = (SELECT count(*) FROM items WHERE parent IS NULL)"
-_DERIVED = (_LINK, _SETTLE_OWN, _SETTLE_PARENTS, _RUN)
+_DERIVED = (_LINK, _COUNT_ASSETS, _COUNT_SOURCE_ITEMS, _RUN)
 
 
 _AT_ONCE = 512
@@ -362,7 +362,7 @@ _COPIED: dict[str, Sequence[str]] = {
         *("id", "item", "key", "state", "directory", "name"),
         *("size", "sha256", "etag", "origin"),
     ),
-    "open_assets": ("asset", "was"),
+    "open_assets": ("asset", "previous_digest"),
     "unproven": ("asset",),
 }
 
@@ -539,7 +539,7 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
 
 
 _OLD_DIRECTORY = asset_directory_of("temp.old_")
-_DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
+_DIGEST = "coalesce(a.sha256, nullif(o.previous_digest, x''))"
 _OLD_ASSET = (
     f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, "
     "iif(a.id IN (SELECT asset FROM temp.old_unproven), 1, NULL), a.origin "

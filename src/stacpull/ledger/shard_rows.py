@@ -42,7 +42,7 @@ _OF_THE_WALK = {
     "position": None,
     "walk_ended": 0,
 }
-_OPEN = "href, stale, name_template, size, media_type, alternates, was, wanted"
+_OPEN = "href, stale, name_template, size, media_type, alternates, previous_digest, wanted"
 _FAILURE = "kind, message, status, attempts, at"
 
 
@@ -241,7 +241,7 @@ class ShardRows:
         for item in items:
             rows = self._db.execute(
                 f"SELECT a.key, a.id, a.state, {asset_directory_of()}, a.name, a.size, a.sha256, "
-                "o.was IS NOT NULL FROM items i JOIN collections c ON c.id = i.collection "
+                "o.previous_digest IS NOT NULL FROM items i JOIN collections c ON c.id = i.collection "
                 "JOIN assets a ON a.item = i.id LEFT JOIN open_assets o ON o.asset = a.id "
                 f"WHERE {IS_ITEM}",
                 id_values(item.id),

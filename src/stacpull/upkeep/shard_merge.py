@@ -21,7 +21,7 @@ from typing import NamedTuple
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.removal import remove_listed
+from stacpull.engine.publisher import remove_listed
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
