@@ -5,7 +5,7 @@
   being fetched, and those that wait in memory, are never more than there are slots.
 - Bytes (`engine.part_sender`): a process has at most 4 MiB of bodies under way to the store process. The
   first process passes on those of its workers, so it holds no more than that for each. The store process
-  takes no further bodies while it holds 64 MiB that are to be published (`store.held_parts`).
+  takes no further bodies while it holds 64 MiB that are to be published (`store.buffered_parts`).
 - Complete parts: while too many wait to be published, no slot is given, and no job to a worker.
 
 So all processes wait for a slow disk or bucket.

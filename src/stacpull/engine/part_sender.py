@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from stacpull.engine.in_flight import InFlight
-from stacpull.engine.publisher import arrival_of
+from stacpull.engine.messages import arrival_of
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.protocol import Store
 from stacpull.store.writer import BodyWriter

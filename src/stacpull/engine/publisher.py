@@ -35,9 +35,7 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import AssetFailure, Confirmed, Written
-from stacpull.models import Arrival, Clip, Failure, Job, Received
-from stacpull.planning.layout import final_name
-from stacpull.store.complete_parts import complete_part_name
+from stacpull.models import Arrival, Clip, Failure
 from stacpull.store.protocol import StagedFile, Store
 
 if TYPE_CHECKING:
@@ -86,40 +84,6 @@ class _Placing(NamedTuple):
     assets: Sequence[Arrival]
     items: Sequence[WrittenItem]
     delivered: int
-
-
-def arrival_of(job: Job, received: Received) -> Arrival:
-    """Return an asset that came in as it is sent to the store process: its names are final now.
-
-    Args:
-        job: The job of the asset.
-        received: The result of its transfer.
-    """
-    filename, (etag, modified) = received.filename, received.validator
-    etag = modified if etag is None else etag  # as `Validator.kept`
-    name, directory = job.name, job.directory
-    if name is None:
-        name = final_name(None, job.name_template, filename, directory)
-    part = complete_part_name(
-        job.row, job.generation, received.size, etag, filename, unproven=not received.verified
-    )
-    if etag is not None and not etag.isascii():  # it may not be valid Unicode
-        etag = etag.encode("utf-8", "backslashreplace").decode()
-    return Arrival(  # by position, for speed
-        job.row,
-        job.item_row,
-        job.generation,
-        directory,
-        name,
-        received.size,
-        0,
-        received.digest,
-        etag,
-        not received.verified,
-        part,
-        None if received.body is None else memoryview(received.body),
-        source=received.source,
-    )
 
 
 class Publisher:
