@@ -1,4 +1,4 @@
-"""The stages of a small file that need no network: its item, its part on disk, its rows in the ledger."""
+"""Measure the stages of a small file that need no network: item, part on disk, ledger rows."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from stacpull.store.destination import Destination
 T = TypeVar("T")
 
 _STRETCH = 100
-"""Items a batch, as the producer commits them."""
+"""Items per batch, as the producer commits them."""
 _LAYOUT = "{collection}/{item}/{key}{ext}"
 _NAME = "items, disk and ledger"
 
 
 class NoParts:
-    """Stands for the parts of a mirror: there are none."""
+    """A mirror without partial downloads."""
 
     async def point(self, _row: int, _generation: int) -> None:
-        """Return None: nothing is there to go on from."""
+        """Return None: there is nothing to resume."""
 
     async def load(self) -> None:
-        """There is nothing to read."""
+        """Do nothing."""
 
     def is_fresh(self, _row: int, _generation: int) -> bool:
         return True
 
 
 class _Timer:
-    """Keeps the processor time of steps by their names."""
+    """Measures the processor time of named steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -64,7 +64,7 @@ class _Timer:
 
 
 def measured(documents: Path, files: Sequence[File], work: Path, rounds: int) -> list[tuple[str, str, float]]:
-    """Return table, name and microseconds of CPU a file of each stage, the least of some rounds."""
+    """Return table, name and CPU microseconds per file of each stage, the least of all rounds."""
     text = documents.read_bytes()
     of_size = {size: bytes(size) for size in {file.size for file in files}}
     bodies = [of_size[file.size] for file in files]

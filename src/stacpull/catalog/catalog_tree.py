@@ -84,7 +84,7 @@ def write_catalogs(
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
         remove: Removes one file: a sub-catalog, where fewer are needed now.
-        is_recorded: Tells if a file is known to be the mirror's; one that is not is written even where its
+        is_recorded: Returns True if a file is known to be the mirror's. Others are written even where their
             content is right, so that `write` records it.
         is_stopped: Asked before each item and each file.
 
@@ -245,7 +245,7 @@ def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Js
 
 
 class _Links(NamedTuple):
-    """Links to items, as they stand in a document between commas."""
+    """Links to items, as they are written in a document, separated by commas."""
 
     items: int
     encoded: bytearray

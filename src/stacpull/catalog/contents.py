@@ -93,7 +93,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     if not is_ours and files.has(_CATALOG, unknown=False):
         return False
     data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
-    file = _parsed(path, data)
+    file = parsed_file(path, data)
     directory = path.rpartition("/")[0]
     roots = [] if file is None else [link for link in _links(file.document) if link.get("rel") == "root"]
     return [path_named(link.get("href"), directory) for link in roots] == [_CATALOG]
@@ -105,7 +105,7 @@ def read_json(files: StoredFiles, path: str) -> ListedFile | None:
     Raises:
         OSError: the disk fails.
     """
-    return _parsed(path, files.read(path))
+    return parsed_file(path, files.read(path))
 
 
 def _first_line(files: StoredFiles, path: str) -> bytes | None:
@@ -115,7 +115,8 @@ def _first_line(files: StoredFiles, path: str) -> bytes | None:
         return file.readline()
 
 
-def _parsed(path: str, data: bytes | None) -> ListedFile | None:
+def parsed_file(path: str, data: bytes | None) -> ListedFile | None:
+    """Return the JSON object that is in a file, None if `data` is not one."""
     try:
         document = orjson.loads(data) if data is not None else None
     except orjson.JSONDecodeError:

@@ -2,7 +2,7 @@
 
 Promise: `reference` gives what pystac, and the clients that do as it does, open as the file named.
 
-What a relative `href` means is said twice. By RFC 3986 it is a URI reference, so a `%` in a file's name is
+A relative `href` is read in two ways. By RFC 3986 it is a URI reference, so a `%` in a file's name is
 written `%25`. pystac takes it for a path: it joins the text as it stands to the document's directory and
 never decodes it, so `%25` in the text must be `%25` in the name on disk. Both agree on every name without
 `%`; on the others (`plan` makes unsafe names safe with `%XX`) pystac, rasterio and GDAL are the ones who read

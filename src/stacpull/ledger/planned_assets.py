@@ -332,7 +332,7 @@ class AssetPlanner:
     def _open_again(
         self, item: ItemPlace, asset: Asset, old: Existing, *, is_lost: bool, changed: bool
     ) -> Opened:
-        """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
+        """Make an asset pending, whatever its state; about one that is done the source may only be asked."""
         was_done = old.state == STATE_DONE
         etag = old.etag if was_done or old.is_asked else None
         previous = None if is_lost else old.sha256 or b"" if was_done else old.previous_digest

@@ -1,4 +1,4 @@
-"""Forgetting what a mirror no longer needs: what its source no longer has, and what no run asks for any more.
+"""Delete rows that a mirror no longer needs: items that left its source, and assets that no run asks for.
 
 `forget` goes through a list, so that a kill leaves neither a row without its file nor a file that no row
 knows: the rows are deleted and the paths are listed in one transaction; when that is durable the files are
@@ -109,7 +109,7 @@ def met_examples(
 def unread(db: sqlite3.Connection, run: int) -> int:
     """Return how many links and items the walk of `run` met and could not read or use.
 
-    A known source item whose URL says 404 or 410 is none of them: that is an answer, about it alone.
+    A known source item whose URL answers 404 or 410 is not counted: that answer concerns this item only.
     """
     return number(
         db,
@@ -310,7 +310,8 @@ def forget_unwanted(
     with transaction(db):
         if exists(db, "SELECT 1 FROM unread WHERE run = ?", (run,)):
             return
-        replaced = _replaced(_asked(db), run, covers)
+        rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
+        replaced = _replaced([_Asked(*row) for row in rows], run, covers)
         if not replaced:
             return
         touched: set[int] = set()
@@ -322,11 +323,6 @@ def forget_unwanted(
         update_item_states(db, _delete_empty(db, run, touched))
         db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
-
-
-def _asked(db: sqlite3.Connection) -> list[_Asked]:
-    rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
-    return [_Asked(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 
 def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Selection], bool]) -> list[int]:

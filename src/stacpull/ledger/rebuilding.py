@@ -102,10 +102,10 @@ class FoundAsset(NamedTuple):
 
 
 def left_ledger(dest: Path) -> Path:
-    """Return the ledger to be replaced, or the last one put aside where there is none any more.
+    """Return the ledger to be replaced, or the last one that was renamed if there is no other.
 
-    So it is after a kill while old and new changed places. One put aside long ago may be all there is, too:
-    what is read of it counts only where the files agree.
+    There is no other after a kill while old and new changed places. The last one may be old: what is read of
+    it counts only where the files agree.
     """
     ledger = ledger_path(dest)
     last = _last_aside(ledger)
@@ -362,7 +362,7 @@ _COPIED: dict[str, Sequence[str]] = {
         *("id", "item", "key", "state", "directory", "name"),
         *("size", "sha256", "etag", "origin"),
     ),
-    "open_assets": ("asset", "was"),
+    "open_assets": ("asset", "previous_digest"),
     "unproven": ("asset",),
 }
 

@@ -1,4 +1,4 @@
-"""What the ledger keeps of a walk: the candidates of its sample, and the links that it could not read.
+"""The state of a walk in the ledger: the candidates of its sample, and the links that could not be read.
 
 Candidates are kept in the transaction that saves the position of the walk (`ledger.planner`), at most as
 many as the sample has, so that a draw continues after a kill. When the walk has ended the run is `drawn`; the

@@ -185,7 +185,7 @@ class Dashboard:
         self._since = now
 
     def end(self) -> None:
-        """Take note that the run has ended."""
+        """Note that the run has ended."""
         if self._run["state"] == "running":
             self._run["state"] = "failed"  # before it could be recorded
         self._made = -_EVERY
@@ -274,7 +274,7 @@ class _Site:
         return _plain(404, "There is no such page.")
 
     def _is_for_us(self, request: web.BaseRequest) -> bool:
-        """Tell if the browser meant this machine, and no page of another site made it ask."""
+        """Return True if a request names this machine and was not made by a page of another site."""
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1:
             return False
@@ -287,7 +287,7 @@ class _Site:
     def _is_known(self, request: web.BaseRequest) -> bool:
         if self._token is None:
             return True
-        with suppress(ValueError):  # a cookie that is none
+        with suppress(ValueError):  # not a valid cookie
             if _is_same(request.cookies.get(self.cookie, ""), self._session):
                 return True
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")

@@ -115,11 +115,11 @@ class _Build:
         }  # fmt: skip
 
     def notes(self, contents: MirrorContents, *, missing: bool = True) -> tuple[str, ...]:
-        """Return sentences about what the file does not hold as the items have it.
+        """Return sentences about data that the file does not hold as the items state it.
 
         Args:
             contents: What was written.
-            missing: False to say nothing of documents that are not in the mirror (yet).
+            missing: False to leave out the note about documents that are not in the mirror (yet).
         """
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."

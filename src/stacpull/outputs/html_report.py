@@ -25,6 +25,7 @@ from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
+from stacpull.ledger import rates, views
 from stacpull.models import FailureKind, Json
 from stacpull.outputs.html_page import PageTemplate, rate_series, shown
 from stacpull.outputs.item_batches import Work, batch_results
@@ -125,13 +126,11 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         spool.add(contents.state(position), data)
         on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = contents.totals(), _runs(contents)
+    totals, runs = views.totals(contents.db), _runs(contents)
     latest: Mapping[str, Any] = runs[-1] if runs else {}
-    named, more = (
-        list(map(shown, contents.collections))[:_MOST_NAMED],
-        len(contents.collections) - _MOST_NAMED,
-    )
-    title = f"Mirror of {', '.join(named) or 'nothing yet'}" + (f" and {more} more" if more > 0 else "")
+    named, more = [*map(shown, contents.collections)], len(contents.collections) - _MOST_NAMED
+    title = f"Mirror of {', '.join(named[:_MOST_NAMED]) or 'nothing yet'}"
+    title += f" and {more} more" if more > 0 else ""
     return {
         "title": title,
         "source": latest.get("source", ""),
@@ -145,7 +144,7 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         **tally.charts(contents.collections),
         "checksum": checksum.hexdigest() if tally.is_proven else "",
         "runs": runs[-_MOST_ROWS:],
-        "rates": rate_series(contents.rates()),
+        "rates": rate_series(rates.intervals(contents.db)),
         "failures": _failures(contents),
         "notes": contents.notes(),
     }
@@ -334,7 +333,7 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
 
 def _runs(contents: MirrorContents) -> list[Json]:
     """Return the runs as they are shown. One that was killed is still "running" in the ledger."""
-    runs = contents.runs()
+    runs = views.run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
         if run["state"] == "running" and not (number == len(runs) and is_held(contents.dest)):
@@ -346,7 +345,7 @@ def _failures(contents: MirrorContents) -> list[Json]:
     counts: Counter[str] = Counter()
     keys: defaultdict[str, set[str]] = defaultdict(set)
     examples: dict[str, str] = {}
-    for failure in contents.failures():
+    for failure in views.failures(contents.db):
         counts[failure.kind] += 1
         examples.setdefault(failure.kind, failure.message)
         if len(keys[failure.kind]) < 20:  # noqa: PLR2004 - names in a cell of a table

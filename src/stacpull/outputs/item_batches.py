@@ -38,19 +38,19 @@ MOST_PROCESSES = 2
 FEWEST_ITEMS = 20_000
 """Items of a mirror for which starting processes is worth the time."""
 OBJECTS = 100_000
-"""Objects that are made between two searches for cycles: JSON has none, and looking takes much time."""
+"""Objects that are made between two searches for cycles: JSON has no cycles, and searching takes long."""
 _LIST = msgspec.msgpack.Decoder(list[ListedItem])
 
 Work = Callable[[Iterator[ListedItem]], bytes]
-"""What is made of a batch: it takes the items with their texts (None if there is none), and has no state."""
+"""Takes the items of a batch, each with its text (None if it is missing), and returns the result."""
 
 
 class BatchResult(NamedTuple):
-    """What was made of a batch of items.
+    """The result for a batch of items.
 
     Attributes:
-        position: How many items of the mirror were passed with it.
-        data: What was made.
+        position: The number of items of the mirror up to the end of the batch.
+        data: The result.
     """
 
     position: int
@@ -74,7 +74,7 @@ def batch_results(
     collections: Container[str] | None = None,
     linked: bool = True,
 ) -> Iterator[BatchResult]:
-    """Yield what is made of each batch of items, in the order of the items.
+    """Yield the result for each batch of items, in the order of the items.
 
     Args:
         contents: The mirror.
@@ -159,7 +159,7 @@ class BatchWorker:
             raise self._ended() from error
 
     def receive(self) -> bytes:
-        """Return what it made of the batch.
+        """Return the result for the batch.
 
         Raises:
             DestinationError: A document cannot be read.

@@ -201,7 +201,7 @@ class Inspection:
         return look if look.obstacle is not None else Look()
 
     def _parts(self) -> None:
-        """Look at unfinished downloads: what a next run takes up or sweeps is none of a user's files."""
+        """Check unfinished downloads: the next run resumes or removes them."""
         try:
             names = self._files.names(PARTS)
         except OSError:

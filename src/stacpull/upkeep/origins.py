@@ -1,4 +1,4 @@
-"""Where the assets of a mirror came from, as its own item JSON says: for what is fetched again."""
+"""The source of each asset, as the item JSON of the mirror states it: for assets that are fetched again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stacpull.urls import is_local
 
 
 def origins(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
-    """Return the source's href of each of these asset rows, None where nothing in the mirror says it.
+    """Return the source's href of each of these asset rows, None where the mirror does not state it.
 
     Credentials and signatures are cut from them, as everywhere in a mirror.
     """

@@ -5,7 +5,7 @@
     items.ndjson ─▶ items without a file each  ┘                                        ▲
     what can be read of the old ledger ─────────────────────────────────────────────────┘
 
-Only `.stacpull` changes: the old ledger is put aside there, under another name, when the new one is complete.
+Only `.stacpull` changes: the old ledger is renamed there when the new one is complete.
 What no item names and no old ledger proves is left to the next mirror: it fetches what it does not find, and
 adopts a file that is in the way if its content is the same.
 """
@@ -170,7 +170,7 @@ class _Rebuild:
         self._salvage.read(left_ledger(self._dest))
         top = top_catalog(self._files)
         spec = self._salvage.spec
-        self._source = spec.source if spec is not None else self._told_source(top)
+        self._source = spec.source if spec is not None else self._stated_source(top)
         self._ledger.fill()
         finder = Finder(self._files, self._reporter.is_stopped)
         if top is not None:
@@ -359,7 +359,7 @@ class _Rebuild:
 
     # --- what is known of the mirror as a whole ----------------------------------------------------------
 
-    def _told_source(self, top: ListedFile | None) -> str:
+    def _stated_source(self, top: ListedFile | None) -> str:
         """Return where the mirror came from, as its catalog or its log says; "" if neither does."""
         description = top.document.get("description") if top is not None else None
         if isinstance(description, str) and description.startswith(MIRRORED_FROM):
