@@ -139,7 +139,6 @@ OWN_FILES = {
     "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
     "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
-    "engine/recovery.py": "reads the name of this boot from /proc",
     "upkeep/rebuild.py": "reads the log beside the ledger",
     "engine/url_list.py": "writes a list to a file of the user's",
     "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",

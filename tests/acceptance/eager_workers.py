@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -34,6 +36,26 @@ def _fork(_module: str, *inherited: int) -> tuple[ForkedProcess, socket.socket]:
 def start_early(patch: pytest.MonkeyPatch) -> None:
     """Start workers as soon as a single job waits."""
     patch.setattr(workers, "_WORTH_IT", 1)
+
+
+_SITE = """import sys, types
+if "mirror" in sys.orig_argv:
+    from tests.acceptance.eager_workers import leave_all_to_workers
+    leave_all_to_workers(types.SimpleNamespace(setattr=setattr))
+"""
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment_with_eager_workers(env: Mapping[str, str], place: Path) -> dict[str, str]:
+    """Return an environment in which the command leaves all jobs to workers (`--processes`).
+
+    Args:
+        env: The environment otherwise.
+        place: A directory for what Python reads at its start.
+    """
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(_SITE)
+    return {**env, "PYTHONPATH": os.pathsep.join([str(place), str(_ROOT), env["PYTHONPATH"]])}
 
 
 def leave_all_to_workers(patch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tests.engine.opened_store import Heard, opened, received, until
 from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
 from stacpull.engine.in_flight import arrival_of
-from stacpull.engine.messages import framed
+from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
@@ -191,7 +191,7 @@ def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: 
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            store._channel.send(messages.Arrivals([part], 1))
+            store._channel.send(Arrivals([part]))
             await until(lambda: heard.broken)
 
     run(course)
@@ -241,7 +241,7 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     part = arrival_of(one, received(b"x", "f"))
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
-    ours.sendall(framed(messages.Arrivals([part], 1)))
+    ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)

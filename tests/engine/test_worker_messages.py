@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from stacpull.config.options import Options
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.messages import ErrorReport, MessageFrames, error_of, error_report, framed
+from stacpull.engine.messages import (
+    Arrivals,
+    ErrorReport,
+    MessageFrames,
+    PartsWritten,
+    WholeEnvironment,
+    error_of,
+    error_report,
+    framed,
+)
 from stacpull.engine.network import SourceAddress
 from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
@@ -42,9 +51,10 @@ REFUSED = Failure(FailureKind.REFUSED, "No.", retryable=True, free=True, reached
 TO_WORKER: list[ToWorker] = [
     messages.Start(b"settings"),
     messages.Jobs([JOB, PLAIN]),
+    PartsWritten(2),
     messages.LookAgain(),
     messages.NewLimits(4, 2),
-    messages.WholeEnvironment({"A": "b"}),
+    WholeEnvironment({"A": "b"}),
     messages.Stop(),
     messages.End(),
     messages.ItemRead(1, b'{"assets": {"a": {"href": "x"}}}', 1.5),
@@ -54,7 +64,7 @@ TO_WORKER: list[ToWorker] = [
 ]
 FROM_WORKER: list[FromWorker] = [
     messages.Ready(1.5),
-    messages.WholeParts(
+    Arrivals(
         [Arrival(7, 3, 1, "c/i", "x.tif", 12, 99, b"digest", '"e"', True, "7.1.12;%22e%22;x%FF.tif.whole")]
     ),
     messages.JobUnchanged(7),

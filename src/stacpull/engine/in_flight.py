@@ -1,9 +1,14 @@
-"""Assets in flight: the limit on those between a host and the ledger, and what is sent of one that came in.
+"""Assets in flight: the limits on those between a host and the ledger, and what is sent of one that came in.
 
-An asset takes a slot before it is fetched. The slot is free again when its bytes are on the disk as a
-complete part, or if it has failed. So assets that are being fetched, and those that wait in memory to be
-written, are never more than there are slots. No slot is given while too many complete parts wait to be
-published.
+- Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
+  on the disk as a complete part, when the store process has them, or if it has failed. So assets that are
+  being fetched, and those that wait in memory, are never more than there are slots.
+- Bytes (`engine.part_sender`): a process has at most 4 MiB of bodies under way to the store process. The
+  first process passes on those of its workers, so it holds no more than that for each. The store process
+  takes no further bodies while it holds 64 MiB that are to be published (`store.held_parts`).
+- Complete parts: while too many wait to be published, no slot is given, and no job to a worker.
+
+So all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ is taken only if its sha256 agrees, and never removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -37,9 +36,8 @@ from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
 from stacpull.models import Arrival, Checksum, Job, Received, Validator
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import Look, PartEntry, Store
-from stacpull.system import is_linux
+from stacpull.system import boot_id
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 """Suffixes of parts that are either published at once or removed."""
 
@@ -51,16 +49,6 @@ class RecoveredAssets(msgspec.Struct, frozen=True):
     """Complete parts."""
     in_place: Sequence[Arrival]
     """Files under their final names that are not recorded as done yet."""
-
-
-def boot_id() -> str:
-    """Return the name of this boot of the machine ("" where the system gives none)."""
-    if not is_linux():
-        return ""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""
 
 
 def recover(

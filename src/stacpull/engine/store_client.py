@@ -1,7 +1,6 @@
 """The network process's side of the store: it starts the store process, and sends it what came in.
 
-Bodies of small files go through the socket, in batches. Longer ones are written as complete parts by a thread
-of this process, and only their names are sent. The slots of `engine.in_flight` limit how much may wait here.
+`engine.part_sender` decides what is sent with its body.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ import asyncio
 import os
 import socket
 import subprocess
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -21,32 +20,22 @@ from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.in_flight import InFlight, arrival_of
-from stacpull.engine.messages import ErrorReport, encoded, error_of, framed
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.part_sender import LONGEST_TO_BUCKET, LONGEST_TO_DIRECTORY, PartSender
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Run, RunFlags
-from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job, Received
+from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import Store, remote_store
-from stacpull.store.writer import BodyWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_BODY_OVER_SOCKET = 32 << 10
-"""Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
-_SMALL_FOR_BUCKET = 1 << 20
-"""The same where the store process sends it on: it needs no file then."""
-_BATCH = 64
-_BATCH_SIZE = 1 << 20
-"""Bytes."""
-_GATHER = 0.002
-"""Seconds that a body waits for others: each message costs both processes a system call."""
 _ENDED = (
     "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
     "Run `stacpull resume`."
@@ -80,7 +69,7 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
         await asyncio.to_thread(reap, process)
 
 
-class StoreClient(InFlight):
+class StoreClient(PartSender):
     """The store process, as the network process sees it. To be used on one event loop."""
 
     def __init__(
@@ -105,7 +94,13 @@ class StoreClient(InFlight):
             on_event: Called on the loop with what the store process reports to the user.
             on_broken: Called on the loop with the reason why nothing can be written any more.
         """
-        super().__init__(slots)
+        super().__init__(
+            slots,
+            destination,
+            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_TO_BUCKET,
+            checksum=checksum,
+            on_broken=on_broken,
+        )
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
         self._destination = destination
@@ -115,27 +110,15 @@ class StoreClient(InFlight):
         self._checksum = checksum
         self._on_event = on_event
         self._on_broken = on_broken
-        self._loop = asyncio.get_running_loop()
         self._channel = Channel(messages.decode_to_network, self._hear, on_broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._small = _MAX_BODY_OVER_SOCKET if destination.is_local else _SMALL_FOR_BUCKET
-        self._batch: list[Arrival] = []
-        self._batch_size = 0
+        self._confirmations: deque[Callable[[int], None]] = deque()
+        """What to call when the store process has the bodies of a message, in their order."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
-        self._writer = BodyWriter(
-            destination,
-            checksum=checksum,
-            deliver=partial(self._on_loop, self._deliver_written),
-            on_error=partial(self._on_loop, on_broken),
-        )
-
-    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
-        """Call a function on the loop, from the writer's thread."""
-        self._loop.call_soon_threadsafe(function, value)
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -163,12 +146,7 @@ class StoreClient(InFlight):
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
-        self._writer.start()
-
-    async def flush(self) -> None:
-        """Send everything that was put in; nothing may be put in after that."""
-        await asyncio.to_thread(self._writer.close)
-        self._send_batch()
+        self.start_writer()
 
     def stop(self) -> None:
         """Have operations end early that take long."""
@@ -196,35 +174,24 @@ class StoreClient(InFlight):
 
     # --- what came in ------------------------------------------------------------------------------------
 
-    def put(self, job: Job, received: Received) -> None:
-        """Have an asset that came in published."""
-        if received.unchanged:
-            self.confirm(job)
-            self.give_back()
-            return
-        arrival = arrival_of(job, received)
-        if received.body is None or received.size > self._small:
-            self._writer.put(arrival, received.part)
-            return
-        self._batch.append(arrival)
-        self._batch_size += received.size
-        if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
-            self._send_batch()
-        elif len(self._batch) == 1:
-            self._loop.call_later(_GATHER, self._send_batch)
+    def send_arrivals(self, arrivals: list[Arrival]) -> None:
+        """See `PartSender.send_arrivals`."""
+        self._send_on(arrivals, self.confirmed)
 
-    def _send_batch(self) -> None:
-        if self._batch:
-            batch, self._batch, self._batch_size = self._batch, [], 0
-            self._channel.send(messages.Arrivals(batch, len(batch)))
+    def deliver(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
+        """Have assets published that a worker process has received.
 
-    def deliver(self, parts: list[Arrival]) -> None:
-        """Have complete parts published that a worker process has written."""
-        self._unpublished += len(parts)
-        self._channel.send(messages.Arrivals(parts, 0))
+        Args:
+            arrivals: The assets.
+            confirmed: Called with how many bodies there were, when the store process has them.
+        """
+        self._unpublished += len(arrivals)
+        self._send_on(arrivals, confirmed)
 
-    def _deliver_written(self, batch: list[Arrival]) -> None:
-        self._channel.send(messages.Arrivals(batch, len(batch)))
+    def _send_on(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
+        if any(one.body is not None for one in arrivals):
+            self._confirmations.append(confirmed)
+        self._channel.send(Arrivals(arrivals))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
@@ -284,8 +251,8 @@ class StoreClient(InFlight):
             case messages.OperationResult():
                 self._take_counters(message.counters)
                 self._answer(message)
-            case messages.PartsWritten(count):
-                self.written(count)
+            case PartsWritten(count):
+                self._confirmations.popleft()(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
                 self.published(count)

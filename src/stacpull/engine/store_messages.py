@@ -14,12 +14,11 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from stacpull.engine.messages import ErrorReport
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import RunFlags
-from stacpull.models import Arrival
 
 Counters = dict[str, int | None]
 
@@ -45,13 +44,6 @@ class OperationCall(msgspec.Struct, tag=1, array_like=True):
     number: int
     operation: str
     arguments: msgspec.Raw
-
-
-class Arrivals(msgspec.Struct, tag=2, array_like=True):
-    """Write and publish these assets; `counted` of them are reported as `PartsWritten`."""
-
-    parts: list[Arrival]
-    counted: int
 
 
 class RecordFailure(msgspec.Struct, tag=3, array_like=True):
@@ -88,12 +80,6 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     result: msgspec.Raw
     error: ErrorReport | None
     counters: Counters
-
-
-class PartsWritten(msgspec.Struct, tag=11, array_like=True):
-    """So many parts are on disk, and a kill does not lose them any more."""
-
-    count: int
 
 
 class PartsPublished(msgspec.Struct, tag=12, array_like=True):

@@ -25,7 +25,15 @@ import msgspec
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
-from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
+from stacpull.engine.messages import (
+    Arrivals,
+    ErrorReport,
+    MessageFrames,
+    PartsWritten,
+    encoded,
+    error_report,
+    framed,
+)
 from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.runtime import collect_seldom, give_back_large_blocks
@@ -147,8 +155,8 @@ class StoreServer:
 
     def _take(self, message: messages.ToStore) -> None:
         match message:
-            case messages.Arrivals(parts, counted):
-                self._write(parts, counted)
+            case Arrivals(arrivals):
+                self._write(arrivals)
             case messages.OperationCall() if self._operations is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
             case messages.OperationCall():
@@ -163,20 +171,20 @@ class StoreServer:
             case messages.StopEarly():
                 self._stopped.set()
 
-    def _write(self, parts: list[Arrival], counted: int) -> None:
+    def _write(self, arrivals: list[Arrival]) -> None:
         """Write the bodies as complete parts, and have them published."""
         if self._failed is not None or self._operations is None:
             return
-        store = self._operations.store
+        store, bodies = self._operations.store, sum(one.body is not None for one in arrivals)
         while not store.has_room and self._failed is None:
             time.sleep(_PAUSE)  # the store's thread makes room by publishing
         try:
-            self._queue.put([self._staged(part, store) for part in parts])
+            self._queue.put([self._staged(one, store) for one in arrivals])
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
         else:
-            if counted:
-                self._send(messages.PartsWritten(counted))
+            if bodies:
+                self._send(PartsWritten(bodies))
 
     def _staged(self, arrival: Arrival, store: Store) -> Arrival:
         """Write the body of an asset as a complete part, or take the part that holds it."""

@@ -362,7 +362,7 @@ _COPIED: dict[str, Sequence[str]] = {
         *("id", "item", "key", "state", "directory", "name"),
         *("size", "sha256", "etag", "origin"),
     ),
-    "open_assets": ("asset", "was"),
+    "open_assets": ("asset", "previous_digest"),
     "unproven": ("asset",),
 }
 
