@@ -53,18 +53,15 @@ class SignedFields(NamedTuple):
     """That field, without the signature itself at its end."""
     rest: bytes
     """What follows the query in the canonical request."""
-    text: bytes
-    """What precedes the hash of the canonical request in the text that is signed."""
-    key: bytes
-
-    def __repr__(self) -> str:
-        return f"<SignedFields {self.headers['x-amz-date']}>"  # without the key
+    mac: hmac.HMAC
+    """Has taken in the text that is signed up to the hash of the canonical request."""
 
     def authorize(self, method: str, path: str, query: str = "") -> str:
         """Return the value of `Authorization`; arguments as those of `Signer.sign`."""
         request = f"{method}\n{path}\n{_ordered(query)}".encode() + self.rest
-        digest = hashlib.sha256(request).hexdigest().encode()
-        return self.authorization + hmac.digest(self.key, self.text + digest, "sha256").hex()
+        mac = self.mac.copy()  # a third of the time of `hmac.digest`
+        mac.update(hashlib.sha256(request).hexdigest().encode())
+        return self.authorization + mac.hexdigest()
 
 
 class Signer:
@@ -124,8 +121,11 @@ class Signer:
             f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed_names}, Signature=",
             f"\n{lines}\n\n{signed_names}\n{body_hash}".encode(),
-            f"{_ALGORITHM}\n{date}\n{scope}\n".encode(),
-            self._key(day, region, credentials.secret_key),
+            hmac.new(
+                self._key(day, region, credentials.secret_key),
+                f"{_ALGORITHM}\n{date}\n{scope}\n".encode(),
+                "sha256",
+            ),
         )
 
     def _key(self, day: str, region: str, secret: str) -> bytes:

@@ -186,6 +186,7 @@ ENVIRONMENTS = {
     "expiring": {**KEYS_IN_ENVIRONMENT, "AWS_CREDENTIAL_EXPIRATION": "2099-01-01T00:00:00Z"},
     "a profile": {**KEYS_IN_ENVIRONMENT, "AWS_PROFILE": "p"},
     "another default": {"AWS_DEFAULT_PROFILE": "p"},
+    "no effect": {**KEYS_IN_ENVIRONMENT, "AWS_CA_BUNDLE": "/nonexistent", "AWS_MAX_ATTEMPTS": "9"},
     "ignoring": {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
 }
 CONFIGS = {
@@ -237,6 +238,7 @@ IN_ANY_CASE = {
     ("nothing", "none", "none", "plain"),
     ("keys", "none", "none", "plain"),
     ("session", "none", "none", "plain"),
+    ("no effect", "none", "none", "plain"),
     ("keys", "none", "none", "given"),
     ("nothing", "keys", "none", "plain"),
     ("nothing", "none", "keys", "profile"),

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from stacpull.engine.in_flight import InFlight, arrival_of
+from stacpull.engine.in_flight import InFlight
+from stacpull.engine.messages import arrival_of
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.protocol import Store
 from stacpull.store.writer import BodyWriter

@@ -38,9 +38,12 @@ _UNDERSTOOD_VARIABLES = frozenset(
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN",
         "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
         "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED",
-        "AWS_DEFAULT_OUTPUT", "AWS_PAGER",
+        "AWS_CA_BUNDLE", "AWS_DEFAULT_OUTPUT", "AWS_EXECUTION_ENV", "AWS_MAX_ATTEMPTS", "AWS_PAGER",
+        "AWS_RETRY_MODE", "AWS_SDK_LOAD_CONFIG", "AWS_STS_REGIONAL_ENDPOINTS",
+        "AWS_HTTPS", "AWS_NO_SIGN_REQUEST", "AWS_REQUEST_PAYER", "AWS_S3_ENDPOINT", "AWS_VIRTUAL_HOSTING",
     }
 )  # fmt: skip
+"""Variables that are read here, and those (also of GDAL) that have no effect on settings and keys."""
 _PROFILE_VARIABLES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
 _ACCESS_KEY, _SECRET_KEY = "aws_access_key_id", "aws_secret_access_key"
 _TOKEN_KEYS = ("aws_security_token", "aws_session_token")

@@ -37,6 +37,7 @@ from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
+from stacpull.ledger import meta
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.rebuilding import (
@@ -196,20 +197,21 @@ class _Rebuild:
 
     def _listed(self, top: ListedFile, finder: ItemFinder) -> None:
         """Add the items that the catalogs list, in their order, so that the next catalogs are identical."""
-        self._ledger.claim_file(top.path, top.sha256)
+        meta.claim_file(self._ledger.db, top.path, top.sha256)
         for collection in listed_collections(self._files, top):
             document = self._salvage.document(collection.id) or collection.document
             self._ledger.collection(collection.id, document)
             if collection.has_items_parquet:
-                self._ledger.keep_items_parquet(ITEMS_PARQUET)
+                meta.keep_items_parquet(self._ledger.db, kept=True)
+                meta.claim_file(self._ledger.db, ITEMS_PARQUET)
             for file in collection.files():
-                self._ledger.claim_file(file.path, file.sha256)
+                meta.claim_file(self._ledger.db, file.path, file.sha256)
             self._take_all(finder.listed(collection))
 
     def _lines(self, finder: ItemFinder) -> None:
         for path in finder.files_of_lines():
             self._has_lines = True
-            self._ledger.claim_file(path, self._files.look_at(path, hashed=True).sha256 or b"")
+            meta.claim_file(self._ledger.db, path, self._files.look_at(path, hashed=True).sha256 or b"")
             self._take_all(finder.lines(path))
 
     # --- adding items and assets -------------------------------------------------------------------------

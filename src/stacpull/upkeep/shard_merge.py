@@ -113,11 +113,7 @@ def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeRepor
 
 
 def _refuse_same(paths: Sequence[Path]) -> None:
-    """Refuse a mirror that is named twice.
-
-    Raises:
-        UsageError: One is.
-    """
+    """Refuse a mirror that is named twice."""
     seen: set[Path] = set()
     for path in (path.resolve() for path in paths):
         if path in seen:
