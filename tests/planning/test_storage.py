@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.models import Json
-from stacpull.planning.statements import Storage, storage_at, storage_of
+from stacpull.planning.statements import Storage, states_storage, storage_at, storage_of
 
 AWS = {"type": "aws-s3", "region": "us-west-2", "requester_pays": True}
 OWN = {"type": "custom-s3", "platform": "https://s3.h.test", "requester_pays": False}
@@ -62,3 +62,4 @@ def test_storage_of_recorded_items(
     ]
     href = next(one for one in hrefs if one.startswith(scheme))
     assert storage_at(item, asset, href) == expected
+    assert expected == NOTHING or states_storage(item.get("properties")) or states_storage(asset)
