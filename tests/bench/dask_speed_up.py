@@ -130,9 +130,10 @@ def _measure(count: int, replica: MlhubReplica, place: Path, links: _Links, site
 
 def line(one: SpeedUp, first: SpeedUp) -> str:
     """Return the table row of a run."""
-    gain = one.rate / first.rate
+    gain, whole = one.rate / first.rate, first.total_seconds / one.total_seconds
+    per_worker = first.workers / one.workers
     return (
         f"{one.workers} workers ({one.clients} addresses): {one.files:,} files, {one.megabytes:.1f} MB in "
-        f"{one.seconds:.1f} s (command {one.total_seconds:.1f} s), {one.rate:.2f} MB/s, "
-        f"speed-up {gain:.2f}, {gain / one.workers * first.workers:.2f} per worker"
+        f"{one.seconds:.1f} s, {one.rate:.2f} MB/s, speed-up {gain:.2f}, {gain * per_worker:.2f} per worker; "
+        f"command {one.total_seconds:.1f} s, speed-up {whole:.2f}, {whole * per_worker:.2f} per worker"
     )
