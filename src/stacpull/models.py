@@ -10,7 +10,7 @@ signature and lives in memory only.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -354,6 +354,8 @@ class Received(msgspec.Struct, frozen=True):
     unchanged: bool = False
     """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
     source: CopySource | None = None
+    on_taken: Callable[[], None] | None = None
+    """Called when the store process has a body that counts against a bound on memory."""
 
 
 class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
@@ -376,7 +378,7 @@ class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
     """Name of the whole part, if there is no body."""
     inode: int = 0
     sha256: bytes | None = None
-    """The digest to record, as in `Received`; None with a body: the store process computes it."""
+    """The digest to record, as in `Received`. Where it is None with a body, the store process computes it."""
     own: str = ""
     """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
     source: CopySource | None = None
@@ -445,7 +447,12 @@ class TooLongError(Exception):
 class FinishedPart(NamedTuple):
     """A part that is whole and checked, closed and waiting for the publisher."""
 
-    path: Path
+    path: Path | None
+    """None if it is in memory only."""
     size: int
     sha256: bytes | None
     """None if it was not asked for."""
+    body: bytes | None = None
+    """The part, if it is in memory only."""
+    on_taken: Callable[[], None] | None = None
+    """Called when the store process has such a body: there is room for another one."""

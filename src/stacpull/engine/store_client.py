@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import subprocess
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -45,8 +46,8 @@ T = TypeVar("T")
 
 _MAX_BODY_OVER_SOCKET = 32 << 10
 """Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
-_SMALL_FOR_BUCKET = 1 << 20
-"""The same where the store process sends it on: it needs no file then."""
+_SMALL_FOR_BUCKET = 8 << 20
+"""The same where the store process uploads it: it needs no file then."""
 _BATCH = 64
 _BATCH_SIZE = 1 << 20
 """Bytes."""
@@ -130,6 +131,10 @@ class StoreClient:
         self._small = _MAX_BODY_OVER_SOCKET if destination.is_local else _SMALL_FOR_BUCKET
         self._batch: list[IncomingPart] = []
         self._batch_size = 0
+        self._on_taken: list[Callable[[], None]] = []
+        """What is called when the store process has the bodies of the batch."""
+        self._sent: deque[list[Callable[[], None]]] = deque()
+        """The same of each message that was sent, and that the store process has not reported yet."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
@@ -208,8 +213,10 @@ class StoreClient:
         if received.body is None or received.size > self._small:
             self._writer.put(job, received)
             return
-        self._batch.append(incoming_part(job, received, received.body))
+        self._batch.append(incoming_part(job, received, received.body, sha256=received.sha256))
         self._batch_size += received.size
+        if received.on_taken is not None:
+            self._on_taken.append(received.on_taken)
         if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif len(self._batch) == 1:
@@ -218,6 +225,8 @@ class StoreClient:
     def _send_batch(self) -> None:
         if self._batch:
             batch, self._batch, self._batch_size = self._batch, [], 0
+            on_taken, self._on_taken = self._on_taken, []
+            self._sent.append(on_taken)
             self._channel.send(messages.IncomingParts(batch, len(batch)))
 
     def deliver(self, parts: list[IncomingPart]) -> None:
@@ -225,6 +234,7 @@ class StoreClient:
         self._channel.send(messages.IncomingParts(parts, 0))
 
     def _deliver_written(self, batch: list[IncomingPart]) -> None:
+        self._sent.append([])
         self._channel.send(messages.IncomingParts(batch, len(batch)))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
@@ -286,6 +296,8 @@ class StoreClient:
                 self._take_counters(message.counters)
                 self._answer(message)
             case messages.PartsWritten(count):
+                for taken in self._sent.popleft():
+                    taken()
                 self._on.written(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)

@@ -186,7 +186,9 @@ class StoreServer:
             part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
             if one.body is None:
                 return arrival_of(one, self._held_copy(one, part), None), part
-            sha256 = None if self._checksum is None else digest_of(self._checksum, one.body)
+            sha256 = one.sha256
+            if sha256 is None and self._checksum is not None:
+                sha256 = digest_of(self._checksum, one.body)
             return arrival_of(one, store.write_part(part, one.body), sha256), part
         part = one.part
         if "/" in part:

@@ -43,7 +43,7 @@ from stacpull.models import BucketLocation, Checksum, CopySource, Failure, Failu
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.held_parts import LONGEST_HELD, HeldCopy, HeldParts
+from stacpull.store.held_parts import HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
 from stacpull.store.multipart import MultipartUploads
@@ -147,10 +147,20 @@ class BucketFiles:
 
     def read(self, path: str) -> bytes | None:
         """See `StoredFiles.read`."""
+        found = self._content(path)
+        return None if found is None else found[1]
+
+    def _content(self, path: str) -> tuple[Mapping[str, str], bytes] | None:
+        """Return the header fields and the content of an object, None if there is none."""
+        (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
+        if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
+            return None
+        if reply is not None and reply.status == OK and reply.body is not None:
+            return reply.headers, reply.body
         try:
             with self.bucket.errors("read", path):
-                data: bytes = self.bucket.s3.get_object(**self.bucket.object_args(path))["Body"].read()
-                return data
+                found = self.bucket.s3.get_object(**self.bucket.object_args(path))
+                return found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
         except FileNotFoundError:
             return None
 
@@ -254,7 +264,9 @@ class BucketStore(HeldParts, BucketFiles):
         BucketFiles.close(self)
         HeldParts.close(self)
 
-    def streamed_parts(self, files: PartStore, *, checksum: str | None) -> StreamedParts | None:
+    def streamed_parts(
+        self, files: PartStore, *, checksum: str | None, in_memory: bool = False
+    ) -> StreamedParts | None:
         """See `RemoteStore.streamed_parts`: a Dask worker may have no credentials for the bucket."""
         try:
             self.bucket.secrets  # noqa: B018 - it raises
@@ -262,7 +274,7 @@ class BucketStore(HeldParts, BucketFiles):
             return None
         from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - only where bodies arrive
 
-        return StreamedParts(self, files, checksum=checksum)
+        return StreamedParts(self, files, checksum=checksum, in_memory=in_memory)
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
@@ -295,18 +307,10 @@ class BucketStore(HeldParts, BucketFiles):
 
     def read_note(self, path: str) -> Note | None:
         """See `RemoteStore.read_note`."""
-        (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
-        if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
+        found = self._content(path)
+        if found is None:
             return None
-        if reply is not None and reply.status == OK and reply.body is not None:
-            headers, body = reply.headers, reply.body
-        else:
-            try:
-                with self.bucket.errors("read", path):
-                    found = self.bucket.s3.get_object(**self.bucket.object_args(path))
-                    headers, body = found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
-            except FileNotFoundError:
-                return None
+        headers, body = found
         now, written = time_in(headers, "date"), time_in(headers, "last-modified")
         age = (now or time.time()) - (written or 0.0)
         return Note(body, headers.get("etag", ""), max(0.0, age))
@@ -412,7 +416,7 @@ class BucketStore(HeldParts, BucketFiles):
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
         body, copy = self.held_body(one.part), self._copy_of(one.part)
-        if body is None and copy is None and entry[1] <= LONGEST_HELD:
+        if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
         sha256 = b"" if body is None else hashlib.sha256(body).digest()

@@ -2,6 +2,8 @@
 
     body ─▶ piece in memory ─▶ SHA-256 ─▶ UploadPart ─▶ an object among the parts (`store.staged_objects`)
 
+A body that is one piece goes to the store process instead, which stores it by one PUT to its final key.
+
 Nothing of a body is on the disk. A multipart upload is invisible until it is completed, and even then the
 object is among the parts of the mirror: the publisher has it copied into its place (`store.server_copy`),
 with its digest, and removes it. So bytes that fail a check never have a final name.
@@ -35,6 +37,7 @@ from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
 from stacpull.store.disk_errors import destination_error
+from stacpull.store.held_parts import LONGEST_HELD
 from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
@@ -96,6 +99,7 @@ class StreamedParts:
         files: PartStore,
         *,
         checksum: str | None,
+        in_memory: bool = False,
         budget: PieceBudget | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
@@ -104,11 +108,13 @@ class StreamedParts:
             store: The bucket.
             files: Where bodies are written that do not come in order.
             checksum: Algorithm of the digest that is recorded; None: none.
+            in_memory: True if a body that is one piece may be sent to the store process.
             budget: Of the process.
         """
         self.files = files
         self._store = store
         self._checksum = checksum
+        self._in_memory = in_memory
         self._budget = budget or PieceBudget()
         self._known: set[Pair] | None = None
         self._parked: dict[Pair, _StreamedPart] = {}
@@ -186,7 +192,9 @@ class StreamedParts:
         return self._known
 
     def _part(self, pair: Pair, note: UploadNote) -> _StreamedPart:
-        return _StreamedPart(self._store, self._budget, self._checksum, pair, note, self._ended)
+        return _StreamedPart(
+            self._store, self._budget, self._checksum, pair, note, self._ended, in_memory=self._in_memory
+        )
 
     def _ended(self, part: _StreamedPart, *, is_kept: bool) -> None:
         """Note that a part has ended: it is to be continued, or not."""
@@ -229,6 +237,8 @@ class _StreamedPart:
         pair: Pair,
         note: UploadNote,
         on_end: Callable[..., None],
+        *,
+        in_memory: bool,
     ) -> None:
         self.pair = pair
         self.size = 0
@@ -240,6 +250,7 @@ class _StreamedPart:
         self._checksum = checksum
         self._note = note
         self._on_end = on_end
+        self._in_memory = in_memory
         self._hashers: Mapping[str, Hasher] = {}
         self._is_hashed_later = False
         """True once the hashers lack bytes that the service has: the object is read when it is whole."""
@@ -469,8 +480,14 @@ class _StreamedPart:
             CredentialsError, DestinationError: It cannot be stored.
         """
         await self.caught_up()
-        await self._complete()
         digests = {name: one.digest() for name, one in self._hashers.items()}
+        if self._in_memory and len(self._tail) == self.size <= LONGEST_HELD and not self._note.upload:
+            body, self._tail = bytes(self._tail), bytearray()
+            room, self._room = self._room, 0
+            self._on_end(self, is_kept=False)
+            taken = partial(self._budget.release, room)
+            return FinishedPart(None, self.size, digests.get("sha256"), body, taken)
+        await self._complete()
         digest = None if self._checksum is None else digests[self._checksum]
         staged = StagedObject(
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
