@@ -531,7 +531,7 @@ class ListedNames:
         return None
 
 
-def place_of(source: CopySource) -> dict[str, str]:
+def object_address(source: CopySource) -> dict[str, str]:
     """Return bucket and key of an object, as boto3 names them."""
     bucket, _, key = source.url.removeprefix("s3://").partition("/")
     return {"Bucket": bucket, "Key": key}

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from stacpull.models import Failure, FailureKind
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.held_parts import HeldCopy
 from stacpull.store.multipart import MultipartUploads, final_note
-from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, place_of
+from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, object_address
 
 _PIECES_AT_ONCE = 4
 _SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
@@ -38,7 +38,7 @@ class ServerCopy:
         uploads: MultipartUploads,
         path: str,
         identity: int,
-        copy: HeldCopy,
+        copy: PendingCopy,
         *,
         replace: bool,
     ) -> None:
@@ -61,7 +61,7 @@ class ServerCopy:
         self._copy = copy
         self._replace = replace
         self._place = bucket.object_args(path)
-        self._source = place_of(copy.source)
+        self._source = object_address(copy.source)
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
             self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
