@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import math
@@ -361,6 +360,8 @@ def item_ids(raw: object) -> tuple[str, ...]:
     name = read_text(raw)
     if not name.startswith("@"):
         return (name,)
+    import csv  # noqa: PLC0415 -- few runs have a list: 1 ms
+
     try:
         ids = ids_in(_contents(name[1:]))
     except csv.Error as problem:
@@ -395,6 +396,8 @@ def ids_in(text: str) -> tuple[str, ...]:
     ]
     if not lines:
         return ()
+    import csv  # noqa: PLC0415 -- see above
+
     delimiter = next((sign for sign in "\t;," if sign in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     names = [cell.strip().casefold().replace(" ", "_").replace("-", "_") for cell in rows[0]]

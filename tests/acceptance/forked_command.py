@@ -61,6 +61,12 @@ _MODULES = (
     "stacpull.upkeep.mirror_check",
     "stacpull.upkeep.rebuild",
     "stacpull.upkeep.verify",
+    "stacpull_headers.header_run",
+    "stacpull_headers.headers_command",
+    "stacpull_replicas.serve_command",
+    "stacpull_trace.run",
+    "stacpull_trace.trace_command",
+    "stacpull_trace.trace_output",
     "tomlkit",
     "uvloop",
 )
@@ -166,11 +172,12 @@ class Forker:
         """Fork a command with these standard streams.
 
         Args:
-            command: Its arguments, beginning with that of the program.
+            command: Its arguments, beginning with that of the program. If that is Python, it takes a file, or
+                code with `-c`.
             environment: Its environment.
             cwd: Its directory; None: that of this process.
             streams: Its standard streams.
-            module: Whose `main` it runs. If the command is `python -c CODE …`, it runs that code.
+            module: Whose `main` it runs otherwise.
             traced: True to have it wait until another process traces it.
             session: True to give it a session of its own (setsid(2)).
         """
@@ -222,20 +229,23 @@ sys.exit(code if code >= 0 else 128 - code)
 
 @contextmanager
 def command_for_shells(forker: Forker, folder: Path) -> Iterator[Path]:
-    """Make a program `stacpull` for shells to run, which has the command forked.
+    """Make a program `stacpull` for shells to run, which has the command forked, and likewise a `python`.
+
+    The latter takes a file.
 
     Args:
         forker: What forks it.
         folder: An empty directory.
 
     Yields:
-        The directory of the program.
+        The directory of the programs.
     """
     address, programs = folder / "forker", folder / "bin"
     programs.mkdir()
-    script = programs / "stacpull"
-    script.write_text(_SCRIPT.format(python=sys.executable, address=str(address)))
-    script.chmod(0o755)
+    for name in ("stacpull", "python"):
+        script = programs / name
+        script.write_text(_SCRIPT.format(python=sys.executable, address=str(address)))
+        script.chmod(0o755)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(str(address))
         listening.listen()
@@ -359,10 +369,14 @@ def _run(
             _await_tracer()
         if session:
             os.setsid()
+        is_python = Path(command[0]).name.startswith("python")
         _fork_children(command, module)
-        if command[1:2] == ["-c"]:
-            sys.argv = command[1:2] + command[3:]
-            exec(compile(command[2], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as `-c` does
+        if is_python:
+            if sys.modules.get("tornado", sys) is None:
+                del sys.modules["tornado"]  # only the command hides it
+            text = command[2] if command[1] == "-c" else Path(command[1]).read_text(encoding="utf-8")
+            sys.argv = command[1:2] + command[3:] if command[1] == "-c" else command[1:]
+            exec(compile(text, "<program>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as Python does
         else:
             sys.argv = command
             import_module(module).main()
@@ -390,7 +404,7 @@ def _fork_children(command: Sequence[str], module: str) -> None:
     wanted, users = list[str](), ["store_client", "workers"]
     if module != COMMAND:
         wanted, users = [WORKER] * 2, ["dask_relay"]  # it is a Dask worker
-    elif _MIRRORING & set(command):
+    elif _MIRRORING & set(command) or command[0].endswith("/python"):
         wanted = [_STORE, *[WORKER] * _worker_count(command)]
     waiting: list[_Waiting] = []
     for one in wanted:

@@ -20,8 +20,8 @@ REFUSED = [
     ("s3://a/b", "which is not the URL of a bucket"),
     ("s3://mybucket/a/../b", "DEST is s3://mybucket/a/../b: a prefix"),
     ("s3://mybucket/a?key=planted", "DEST is s3://mybucket/a: a prefix"),
-    ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): name a directory"),
-    ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): name a directory"),
+    ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use a directory"),
+    ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): use a directory"),
     ("127.0.0.1:8801/mlhub/v1", "The order is: stacpull mirror SOURCE DEST"),
     ("gs://bucket", "DEST is a URL (gs://bucket)"),
     ("", "DEST is empty"),
@@ -29,7 +29,7 @@ REFUSED = [
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
 ]
-_REFUSALS = r"name a directory|add --work DIR|name the work directory"
+_REFUSALS = r"use a directory|add --work DIR|use the work directory"
 COMMANDS = ["mirror", "plan", "resume", "retry", "status", "failures", "verify"]
 
 
@@ -136,10 +136,10 @@ WRONG = [
     pytest.param(["-C", LABELS, "--exclude-label", "xyz"], "'xyz' is not a label class", id="no label"),
     pytest.param(["-C", "bigearthnet"], "has no collection bigearthnet", id="a collection"),
     pytest.param([], "Name a collection with -C", id="no collection"),
-    pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a time", id="a time"),
+    pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a valid time", id="a time"),
     pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),
     pytest.param(["-C", LABELS, "--layout", "{itm}"], "{itm}", id="a layout"),
-    pytest.param(["-C", LABELS, "--layout", "{foo}"], "{foo} is not a field", id="no such property"),
+    pytest.param(["-C", LABELS, "--layout", "{foo}"], "{foo} is neither a field", id="no such property"),
     pytest.param(["-C", LABELS, "--layout", "{platfrm}/{key}"], "did you mean {platform}?", id="a property"),
     pytest.param(["-C", LABELS, "--split-walk", "2", "--no-push-down"], "--split-walk", id="a contradiction"),
 ]

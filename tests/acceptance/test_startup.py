@@ -28,7 +28,9 @@ IN_NEITHER = {
     "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "pystac", "shapely", "stacpull.outputs",
     "stacpull.tiff", "stacpull_headers", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
 }  # fmt: skip
-NOT_IN_NETWORK_PROCESS = IN_NEITHER | {"aiohttp", "multidict", "yarl"}
+NOT_IN_NETWORK_PROCESS = IN_NEITHER | {
+    "aiohttp", "csv", "multidict", "stacpull.sigv4", "stacpull.transfer.s3_transport", "yarl",
+}  # fmt: skip
 NOT_IN_STORE_PROCESS = IN_NEITHER | {
     "aiofiles", "aiohttp", "asyncio", "attrs", "click", "concurrent.futures", "html", "http.client",
     "logging", "runpy", "ssl", "stacpull.filters.item_filter", "stacpull.net", "stacpull.reports",

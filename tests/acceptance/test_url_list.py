@@ -180,7 +180,7 @@ def test_what_a_format_cannot_hold_is_named_and_exits_1(host: AssetHost, tmp_pat
     layout = ("--layout", "{collection}/{filename}")
     late = run("plan", source, "--urls", "rclone", PRIVATE, "--asset", "web", *layout)
     assert late.returncode == 1
-    assert "because the name depends on where the URL redirects to" in late.stderr
+    assert "because the name depends on the redirects of the URL" in late.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import orjson
 from tests.bench.mixes import COLLECTION, File
 from tests.engine.bench import Bench
 
-from stacpull.engine.in_flight import arrival_of
 from stacpull.engine.item_writer import clean_item
+from stacpull.engine.messages import arrival_of
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.check import Verdict

@@ -1,4 +1,4 @@
-"""A small mirror made from items: what the engine does with a directory, in twenty lines, for tests."""
+"""A small mirror made from items, for tests: the engine's work on a directory in twenty lines."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from stacpull.redact import Secrets
 from stacpull.store.inspection import DirectoryFiles
 
 BASE = "https://origin.test/items/item.json"
-"""Where the items of a test come from: relative hrefs are relative to it."""
+"""The URL of a test's items, the base of relative hrefs."""
 SCHEMA_VERSION = "1.1.0"
-"""Of the core schemas that pystac carries: nothing is read from the network."""
+"""The core schemas shipped with pystac: nothing is read from the network."""
 
 _VALIDATOR = JsonSchemaSTACValidator()
 
@@ -33,7 +33,7 @@ def core_valid(document: Json, kind: STACObjectType) -> None:
 
 
 def items_in(document: Any) -> Iterator[Json]:
-    """Yield every STAC item in a recorded reply, whatever it is wrapped in."""
+    """Yield every STAC item in a recorded response of any form."""
     if isinstance(document, list):
         for entry in document:
             yield from items_in(entry)
@@ -45,7 +45,7 @@ def items_in(document: Any) -> Iterator[Json]:
 
 
 def collections_in(document: Any) -> Iterator[Json]:
-    """Yield every STAC collection in a recorded reply."""
+    """Yield every STAC collection in a recorded response."""
     if isinstance(document, dict) and "stac_version" in document and "extent" in document:
         yield document
     elif isinstance(document, dict):
@@ -53,19 +53,19 @@ def collections_in(document: Any) -> Iterator[Json]:
 
 
 def recorded(data: Path, *folders: str) -> Iterator[tuple[str, Any]]:
-    """Yield (file, decoded JSON) of the recorded replies in `folders`."""
+    """Yield (file, decoded JSON) of the recorded responses in `folders`."""
     for folder in folders:
         for path in sorted((data / folder).rglob("*.json")):
             yield f"{folder}/{path.name}", orjson.loads(path.read_bytes())
 
 
 def safe(name: str) -> str:
-    """Make a name that pystac can open, as `plan` does: readable, `%` and what is cut at encoded."""
+    """Return a readable name that pystac can open, with `%` and separators encoded, like `planning.names`."""
     return quote(name, safe=" +&=,()[]@!$'~äöüéß:")
 
 
 class Writer:
-    """Writes files below a directory and remembers which."""
+    """Writes files below a directory and records their paths."""
 
     def __init__(self, dest: Path) -> None:
         self.dest = dest
@@ -81,7 +81,7 @@ class Writer:
 
 
 def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> int:
-    """Write the catalogs of a mirror in a directory, which is made."""
+    """Write the catalogs of a mirror in a directory, which is created."""
     dest.mkdir(exist_ok=True)
     defaults = {"write": Writer(dest), "remove": lambda path: (dest / path).unlink(), "secrets": Secrets()}
     with DirectoryFiles(dest) as files:
@@ -89,7 +89,7 @@ def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> i
 
 
 class Mirror:
-    """A directory that holds items and their assets, and its catalogs."""
+    """A directory with items, their assets and catalogs."""
 
     def __init__(self, dest: Path) -> None:
         self.dest = dest
@@ -106,7 +106,7 @@ class Mirror:
         names: Callable[[str], str] = safe,
         local_items: Mapping[str, str] | None = None,
     ) -> Json:
-        """Store an item; those of its assets that `keys` says are here, each a file of a byte."""
+        """Store an item. Its assets with `keys` are mirrored, each as a file of one byte."""
         name = names(item["id"])
         directory = f"{names(collection)}/{name}"
         assets = item.get("assets")
@@ -131,7 +131,7 @@ class Mirror:
         return stored
 
     def catalogs(self, names: Callable[[str], str] = safe) -> int:
-        """Write the catalogs; return how many files were written."""
+        """Write the catalogs. Return the number of written files."""
         entries = [
             CollectionEntry(
                 id=collection,

@@ -1,4 +1,4 @@
-"""The catalogs of a mirror read back: collections and items in the order in which they were written."""
+"""Reading catalogs of a mirror: collections and items in the order in which they were written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOCUMENT = {"id": "c", "description": "d", "license": "CC0", "extent": {}, "link
 
 
 def written(dest: Path, count: int) -> list[tuple[str, str]]:
-    """Write catalogs of two collections with `count` items each; return those of the first."""
+    """Write catalogs of two collections with `count` items each. Return the items of the first."""
     items = {name: [(f"i{n:03}", f"{name}/i{n:03}/i{n:03}.json") for n in range(count)] for name in "cb"}
     entries = [
         CollectionEntry(name, name, {**DOCUMENT, "id": name}, lambda n=name: iter(items[n])) for name in "cb"
@@ -31,7 +31,7 @@ def written(dest: Path, count: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 23])
-def test_what_was_written_is_read_back_in_its_order(
+def test_written_catalogs_are_read_back_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(catalog_tree, "ITEMS_PER_CATALOG", 5)
@@ -50,7 +50,7 @@ def test_what_was_written_is_read_back_in_its_order(
     ]
 
 
-def test_a_collection_document_makes_the_same_file_again(tmp_path: Path) -> None:
+def test_a_collection_document_gives_the_same_file_again(tmp_path: Path) -> None:
     written(tmp_path, 2)
     with DirectoryFiles(tmp_path) as files:
         top = top_catalog(files)
@@ -61,14 +61,14 @@ def test_a_collection_document_makes_the_same_file_again(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"id": "another"}', None])
-def test_a_catalog_of_somebody_else_is_none(tmp_path: Path, content: bytes | None) -> None:
+def test_a_catalog_of_another_program_is_none(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "catalog.json").write_bytes(content)
     with DirectoryFiles(tmp_path) as files:
         assert top_catalog(files) is None
 
 
-def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
+def test_nothing_is_read_through_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_bytes(b"{}")
     (tmp_path / "link.json").symlink_to("real.json")
     with DirectoryFiles(tmp_path) as files:

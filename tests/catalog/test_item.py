@@ -120,7 +120,7 @@ def outward(document: Json) -> list[Json]:
         ("https://a.test", "c/i/a.tif", None),
     ],
 )
-def test_an_asset_here_is_relative_and_one_elsewhere_remote(
+def test_mirrored_assets_are_relative_and_others_remote(
     asset: Any, here: str | None, expected: Json | None
 ) -> None:
     document = stored(item(assets={"a": asset}), here={} if here is None else {"a": here})
@@ -158,7 +158,7 @@ def test_a_remote_asset_stays_among_the_assets_if_its_href_lasts(href: str, last
         assert [bool(document[name]) for name in ("assets", REMOTE_ASSETS) if name in document] == (
             [True] if lasts else [False, True]
         )
-        assert stored(as_sent(document)) == document  # the ledger has forgotten what the source sent
+        assert stored(as_sent(document)) == document  # without the source's document in the ledger
         assert stored(as_sent(document), here={"a": "c/i/a.tif"}).keys() == stored(item()).keys()
 
 
@@ -178,9 +178,7 @@ def test_a_secret_in_the_path_of_an_href_does_not_last() -> None:
         ([EXTENSION.replace("v1.2", "v1.1")], {"a": "c/i/a"}, [EXTENSION.replace("v1.2", "v1.1")]),
     ],
 )
-def test_the_extension_is_listed_where_it_is_used(
-    before: Any, here: dict[str, str], after: list[str]
-) -> None:
+def test_the_extension_is_listed_if_it_is_used(before: Any, here: dict[str, str], after: list[str]) -> None:
     document = item(assets={"a": {"href": CUT}}, stac_extensions=before)
     assert stored(document, here=here)["stac_extensions"] == after
 
@@ -224,7 +222,7 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
             "https://a.test/i",
             {"via": ["https://a.test/i"], "canonical": ["https://b.test/i"]},
         ),
-        # of a mirror that is read from its directory: what it says itself stays
+        # of a mirror that is read from its directory: its own links stay
         ([{"rel": "via", "href": "https://a.test/i"}], "/data/mirror/i.json", {"via": ["https://a.test/i"]}),
         (
             [{"rel": "canonical", "href": "https://c.test/i"}, {"rel": "via", "href": "https://a.test/i"}],
@@ -234,7 +232,7 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
         ([{"rel": "self", "href": "./i.json"}], None, {}),
     ],
 )
-def test_links_say_where_an_item_came_from(links: Any, base: str | None, expected: Json) -> None:
+def test_links_to_the_origin_of_an_item(links: Any, base: str | None, expected: Json) -> None:
     document = stored(item(links=links), base=base)
     found: dict[str, list[str]] = {}
     for link in document["links"]:
@@ -248,7 +246,7 @@ def test_links_say_where_an_item_came_from(links: Any, base: str | None, expecte
 DIGEST = bytes(range(32))
 
 
-def test_an_asset_that_is_here_has_the_size_and_checksum_of_its_file() -> None:
+def test_a_mirrored_asset_has_the_size_and_checksum_of_its_file() -> None:
     stated = {"file:size": 9, "file:checksum": "d50110" + 16 * "00", "file:local_path": "x/a.tif"}
     source = item(assets={"a": {"href": "https://h.test/a.tif", **stated}, "b": {"href": "b.tif", **stated}})
     here = {"a": MirroredFile("c/i/a.tif", 12, DIGEST)}
@@ -304,7 +302,7 @@ def test_a_file_extension_of_another_version_is_enough() -> None:
         [{"rel": ["x"], "href": "y"}, {"rel": "x", "href": ["y"]}, {"rel": None, "href": None}],
     ],
 )
-def test_what_is_no_link_is_left_out(links: Any) -> None:
+def test_invalid_links_are_left_out(links: Any) -> None:
     document = stored(item(links=links))
     assert outward(document) == []
     core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
@@ -358,7 +356,7 @@ def test_relative_hrefs_are_resolved_against_the_items_url(
         ({"geometry": {"type": "Polygon", "coordinates": []}, "bbox": None}, {"geometry": None}),
     ],
 )
-def test_geometry_and_bbox_come_in_pairs(members: Json, expected: Json) -> None:
+def test_geometry_and_bbox_are_valid_together(members: Json, expected: Json) -> None:
     document = stored(item(**members))
     assert {key: document.get(key) for key in expected} == expected
     assert ("bbox" in document) == (document["geometry"] is not None)
@@ -395,7 +393,7 @@ def test_an_item_has_a_time_that_pystac_reads(properties: Any, expected: Json, t
     assert opened.id == "i"
 
 
-def test_little_is_enough_and_the_source_is_not_changed() -> None:
+def test_a_minimal_item_is_enough_and_is_not_changed() -> None:
     source = {"id": "i"}
     document = stored(source)
     assert source == {"id": "i"}
@@ -422,9 +420,7 @@ MEMBERS = st.fixed_dictionaries(
 
 
 @given(source=MEMBERS, base=st.sampled_from([None, "https://h.test/i.json", "s3://b/i.json", "//[", ""]))
-def test_no_document_raises_or_is_changed_and_storing_twice_is_storing_once(
-    source: Json, base: str | None
-) -> None:
+def test_no_document_raises_or_is_changed_and_storing_is_idempotent(source: Json, base: str | None) -> None:
     before = copy.deepcopy(source)
     document = stored(source, here={"a": "c/i/a.tif"}, base=base)
     assert repr(source) == repr(before)
@@ -435,7 +431,7 @@ def test_no_document_raises_or_is_changed_and_storing_twice_is_storing_once(
     assert isinstance(orjson.loads(encode_item(document, Secrets())), dict)
 
 
-def test_known_secrets_are_scrubbed_wherever_they_stand() -> None:
+def test_known_secrets_are_removed_everywhere() -> None:
     document = stored(item(properties={"datetime": "2020-01-01T00:00:00Z", "note": f"ask with {KEY}"}))
     data = encode_item(document, Secrets([Secret(KEY)]))
     assert KEY.encode() not in data
@@ -444,19 +440,19 @@ def test_known_secrets_are_scrubbed_wherever_they_stand() -> None:
 
 @pytest.mark.parametrize("odd", [1, 2**70], ids=["orjson", "json"])
 @pytest.mark.parametrize("secret", ['plan"ted\\key', "plantédkéy", "planted\tkey"])
-def test_secrets_are_known_as_json_writes_them(secret: str, odd: int) -> None:
+def test_secrets_are_removed_in_json_notation(secret: str, odd: int) -> None:
     data = encode_item({"odd": odd, "echo": f"you sent {secret}"}, Secrets([Secret(secret)]))
     assert json.loads(data) == {"odd": odd, "echo": "you sent ***"}
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, -(2**64)])
-def test_what_orjson_refuses_is_written_all_the_same(value: Any) -> None:
+def test_values_that_orjson_rejects_are_written(value: Any) -> None:
     data = encode_item(item(odd=value), Secrets())
     assert json.loads(data)["odd"] == value
     assert b"\n" not in data
 
 
-def test_what_is_no_number_is_null_in_either_writer() -> None:
+def test_nan_and_infinity_are_null_in_both_writers() -> None:
     for odd in (1, 2**70):
         data = encode_item(item(odd=odd, values=[math.nan, {"x": -math.inf}, 1.5]), Secrets())
         assert json.loads(data)["values"] == [None, {"x": None}, 1.5]
@@ -469,7 +465,7 @@ def nested(levels: int) -> list[Any]:
     return value
 
 
-def test_deep_nesting_is_written_or_refused_by_name() -> None:
+def test_deep_nesting_is_written_or_rejected() -> None:
     assert json.loads(encode_item(item(odd=nested(300)), Secrets()))["odd"] == nested(300)
     with pytest.raises(ValueError, match="nested too deeply"):
         encode_item(item(odd=nested(100_000)), Secrets())

@@ -1,4 +1,4 @@
-"""Real items and collections of every recorded service, stored and opened again with pystac."""
+"""Real items and collections of all recorded services, stored and opened with pystac."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_pystac_walks_the_mirror_and_finds_the_assets(shared_data: Path, tmp_pat
 
 
 @pytest.mark.parametrize("folder", ["mlhub", "stac", "sentinelhub"])
-def test_collections_become_valid_and_keep_what_matters(shared_data: Path, folder: str) -> None:
+def test_recorded_collections_become_valid_and_keep_their_content(shared_data: Path, folder: str) -> None:
     seen = 0
     for name, reply in recorded(shared_data, folder):
         for source in collections_in(reply):

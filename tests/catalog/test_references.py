@@ -43,7 +43,7 @@ def test_pystac_opens_the_path_meant(path: str, directory: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b", "a;b", "a\\b"])
-def test_what_pystac_cannot_open_is_right_for_a_web_client(name: str) -> None:
+def test_names_that_pystac_cannot_open_work_for_web_clients(name: str) -> None:
     url = urljoin("http://host.test/c/i/i.json", reference(f"c/i/{name}", "c/i"))
     assert unquote(url) == f"http://host.test/c/i/{name}"
 
@@ -64,7 +64,7 @@ def test_what_pystac_cannot_open_is_right_for_a_web_client(name: str) -> None:
         "-rf",
     ],
 )
-def test_the_file_named_is_there(tmp_path: Path, name: str) -> None:
+def test_the_referenced_file_exists(tmp_path: Path, name: str) -> None:
     place = tmp_path / "c" / "i" / name
     place.parent.mkdir(parents=True)
     place.write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""What is read back of an item's JSON is what was written into it; hostile documents name nothing outside."""
+"""Stored items are read back as written, and hostile documents refer to nothing outside the mirror."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_path_that_is_written_is_read_back(path: str, directory: str) -> N
         ("./../i/./a.tif", "c/i/a.tif"),
     ],
 )
-def test_what_an_href_names(href: object, path: str | None) -> None:
+def test_paths_of_hrefs(href: object, path: str | None) -> None:
     assert path_named(href, "c/i") == path
 
 
@@ -77,7 +77,7 @@ def test_what_an_href_names(href: object, path: str | None) -> None:
         {"type": "Feature", "id": "i"},
     ],
 )
-def test_what_is_no_item(document: object) -> None:
+def test_documents_that_are_not_items(document: object) -> None:
     assert stored_item(document, "c/i/i.json") is None
 
 
@@ -87,14 +87,14 @@ def test_what_is_no_item(document: object) -> None:
 @pytest.mark.parametrize(
     "links", [None, {}, [None], [{"rel": "source"}], [{"rel": "source", "href": "https://h/"}]]
 )
-def test_what_names_nothing_here(assets: Any, links: Any) -> None:
+def test_assets_and_links_without_a_local_file(assets: Any, links: Any) -> None:
     document = {"type": "Feature", "id": "i", "collection": "c", "assets": assets, "links": links}
     found = stored_item(document, "c/i/i.json")
     assert found is not None
     assert (found.assets, found.sources) == ((), ())
 
 
-def test_all_that_an_item_tells() -> None:
+def test_all_parts_of_a_stored_item() -> None:
     digest = bytes(range(32))
     asset = {
         "href": "./a.tif",

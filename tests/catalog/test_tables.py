@@ -1,4 +1,4 @@
-"""Tables as files: what each format holds, and that a file is whole or as it was."""
+"""Tables as files: the content of each format, and atomic writing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def read_back(path: Path) -> list[tuple[Any, ...]]:
-    """The rows of a table, with what text cannot tell apart put right by the column's kind."""
+    """Return the rows of a table, with ambiguous text converted by the column's kind."""
     match path.suffix.lower():
         case ".ndjson":
             return [tuple(json.loads(line).values()) for line in path.read_text().splitlines()]
@@ -65,7 +65,7 @@ def from_json(value: Any, column: Column) -> Any:
     return json.loads(value) if column.kind == "json" and value is not None else value
 
 
-def test_every_value_comes_back(path: Path) -> None:
+def test_every_value_is_read_back(path: Path) -> None:
     write_table(path, COLUMNS, ROWS)
     assert read_back(path) == ROWS
 
@@ -82,7 +82,7 @@ def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
     assert read_back(path) == rows
 
 
-def test_a_table_is_replaced_whole_or_stays_as_it_was(path: Path) -> None:
+def test_a_table_is_replaced_completely_or_unchanged(path: Path) -> None:
     write_table(path, COLUMNS, ROWS)
     before = path.read_bytes()
 
@@ -96,7 +96,7 @@ def test_a_table_is_replaced_whole_or_stays_as_it_was(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_a_kill_left_is_in_nobodys_way(path: Path) -> None:
+def test_leftovers_of_a_kill_are_ignored(path: Path) -> None:
     path.with_name(f".{path.name}.part").write_bytes(b"half")
     write_table(path, COLUMNS, ROWS)
     assert list(path.parent.iterdir()) == [path]
@@ -108,19 +108,19 @@ def test_a_number_that_parquet_cannot_hold_is_left_out(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "t.parquet")["count"].to_pylist() == [None, 7]
 
 
-def test_a_directory_that_went_away_is_said(tmp_path: Path) -> None:
+def test_a_removed_directory_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DestinationError):
         write_table(tmp_path / "gone" / "t.csv", COLUMNS, ROWS)
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.ndjson", "T.NDJSON"])
-def test_what_can_be_written_is_let_pass(tmp_path: Path, name: str) -> None:
+def test_supported_names_are_accepted(tmp_path: Path, name: str) -> None:
     if "parquet" in name:
         pytest.importorskip("pyarrow")
     check_table(tmp_path / name)
 
 
-def test_parquet_without_pyarrow_is_refused_with_what_to_do(
+def test_parquet_without_pyarrow_is_rejected_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
@@ -146,7 +146,9 @@ def test_parquet_without_pyarrow_is_refused_with_what_to_do(
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_a_csv_holds_no_formulas_and_no_control_characters(text: str, written: str, tmp_path: Path) -> None:
+def test_a_csv_contains_no_formulas_and_no_control_characters(
+    text: str, written: str, tmp_path: Path
+) -> None:
     path = tmp_path / "t.csv"
     write_table(path, [Column("name", "text"), Column("size", "integer")], [(text, -4)])
     with path.open(newline="", encoding="utf-8") as file:

@@ -48,7 +48,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def head(path: Path) -> Json:
-    """Read a document with the first of its links only: a schema takes its time over 10,000."""
+    """Read a document with only its first links: validating 10,000 takes too long."""
     document: Json = orjson.loads(path.read_bytes())
     return {**document, "links": document["links"][:10]}
 
@@ -64,7 +64,7 @@ def head(path: Path) -> Json:
         (25_000, [10_000, 10_000, 5_000]),
     ],
 )
-def test_past_10_000_items_there_are_sub_catalogs(tmp_path: Path, count: int, sizes: list[int]) -> None:
+def test_more_than_10_000_items_need_sub_catalogs(tmp_path: Path, count: int, sizes: list[int]) -> None:
     assert write(tmp_path, entry(count)) == 2 + len(sizes)
     names = [f"items-{number:06d}.json" for number in range(1, len(sizes) + 1)]
     assert names_in(tmp_path / "c") == ["collection.json", *names]
@@ -93,7 +93,7 @@ def test_pystac_walks_through_sub_catalogs_up_and_down(
     assert [item.id for item in catalog.get_items(recursive=True)] == [f"i{n}" for n in range(5)]
 
 
-def test_nothing_new_writes_nothing_and_growth_rewrites_the_end(tmp_path: Path) -> None:
+def test_only_changed_files_are_written(tmp_path: Path) -> None:
     write(tmp_path, entry(25_000), entry(2, name="d"))
     before = tree(tmp_path)
     assert write(tmp_path, entry(25_000), entry(2, name="d")) == 0
@@ -104,7 +104,7 @@ def test_nothing_new_writes_nothing_and_growth_rewrites_the_end(tmp_path: Path) 
     assert writer.written == ["c/items-000003.json"]
 
 
-def test_leaves_are_written_before_what_links_to_them(tmp_path: Path) -> None:
+def test_leaves_are_written_before_documents_that_link_to_them(tmp_path: Path) -> None:
     writer = Writer(tmp_path)
     write(tmp_path, entry(10_001), entry(1, name="d"), writer=writer)
     assert writer.written == [
@@ -116,7 +116,7 @@ def test_leaves_are_written_before_what_links_to_them(tmp_path: Path) -> None:
     ]
 
 
-def test_a_smaller_mirror_drops_its_own_sub_catalogs_only(tmp_path: Path) -> None:
+def test_a_smaller_mirror_removes_only_its_own_sub_catalogs(tmp_path: Path) -> None:
     write(tmp_path, entry(35_000))
     strange = tmp_path / "c" / "items-000004.json"
     strange.write_bytes(b'{"type": "FeatureCollection"}')
@@ -146,7 +146,7 @@ def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
         tracemalloc.stop()
         return highest
 
-    peak(10)  # what is imported and cached once
+    peak(10)  # one-time imports and caches
     small, large = peak(40_000), peak(120_000)
     assert large < small * 1.1 + 500_000
     assert large < 32 * 2**20
@@ -178,14 +178,14 @@ def test_a_directory_outside_is_refused(tmp_path: Path, directory: str) -> None:
         write(tmp_path, entry(1, directory=directory))
 
 
-def test_a_file_where_a_directory_belongs_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_directory_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"mine")
     with pytest.raises(DestinationError, match="is a file"):
         write(tmp_path, entry(1))
     assert (tmp_path / "c").read_bytes() == b"mine"
 
 
-def test_a_symlink_under_a_final_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_with_a_final_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
     write(tmp_path, entry(1))
     catalog, outside = tmp_path / "catalog.json", tmp_path / "outside.json"
     catalog.rename(outside)
@@ -196,7 +196,7 @@ def test_a_symlink_under_a_final_name_is_replaced_and_not_followed(tmp_path: Pat
     assert catalog.read_bytes() == outside.read_bytes() == before
 
 
-def test_a_directory_under_a_final_name_is_an_error_of_the_destination(tmp_path: Path) -> None:
+def test_a_directory_with_a_final_name_is_a_destination_error(tmp_path: Path) -> None:
     (tmp_path / "c" / "collection.json").mkdir(parents=True)
     with pytest.raises(DestinationError, match="Is a directory"):
         write(tmp_path, entry(1))
@@ -213,7 +213,7 @@ def test_a_directory_under_a_final_name_is_an_error_of_the_destination(tmp_path:
         (errno.EIO, "reports an error"),
     ],
 )
-def test_errors_of_the_disk_are_one_plain_sentence(tmp_path: Path, code: int, sentence: str) -> None:
+def test_disk_errors_are_one_plain_sentence(tmp_path: Path, code: int, sentence: str) -> None:
     def refusing(path: Path, data: bytes) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
@@ -246,9 +246,7 @@ def test_a_kill_between_two_writes_leaves_no_broken_link(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("looks", [0, 1, 2, 3, 5])
-def test_a_stop_leaves_each_file_old_or_new_and_the_next_run_writes_the_rest(
-    tmp_path: Path, looks: int
-) -> None:
+def test_a_stop_leaves_each_file_old_or_new(tmp_path: Path, looks: int) -> None:
     write(tmp_path / "whole", entry(2, name="c"), entry(2, name="d"))
     dest = tmp_path / "stopped"
     write(dest, entry(1, name="c"))
@@ -262,7 +260,7 @@ def test_a_stop_leaves_each_file_old_or_new_and_the_next_run_writes_the_rest(
     assert tree(dest) == new
 
 
-def test_the_catalog_says_what_it_is_a_mirror_of(tmp_path: Path) -> None:
+def test_the_catalog_states_its_source(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     mirror.add({"type": "Feature", "id": "i", "assets": {}, "links": []}, "fields")
     mirror.catalogs()

@@ -1,4 +1,4 @@
-"""A new option is declared in one file and takes effect in another, as shown on a copy of the code."""
+"""A new option is declared in one file and used in another. A copy of the code proves it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EFFECT = f'    print(f"greeting: {{session.options.greeting}}")\n{PLACE}'
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with one more option, `--greeting`, for which two files were changed."""
+    """A copy of the package with the new option `--greeting`, for which two files were changed."""
     top = tmp_path_factory.mktemp("copy")
     package = top / "stacpull"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -54,9 +54,7 @@ def test_the_help_shows_it_with_its_default_and_group(copy: Path) -> None:
     assert "Begin the output with this word. [default: hello]" in " ".join(section.split())
 
 
-def test_it_is_read_from_the_flag_the_environment_the_file_and_its_default(
-    copy: Path, tmp_path: Path
-) -> None:
+def test_the_option_is_read_from_all_its_origins(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     (tmp_path / "c.toml").write_text('greeting = "from the file"\n')
     plan = ["plan", str(tmp_path / "items.json")]
@@ -69,16 +67,16 @@ def test_it_is_read_from_the_flag_the_environment_the_file_and_its_default(
     )
 
 
-def test_a_bad_value_is_named_where_it_was_given(copy: Path, tmp_path: Path) -> None:
+def test_an_invalid_value_is_reported_with_its_origin(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("\ngreeting = 7\n")
-    said = run(copy, "plan", "x", "--config", str(tmp_path / "c.toml"))
-    assert "c.toml, line 2, greeting must be text in quotes, not 7" in said
+    output = run(copy, "plan", "x", "--config", str(tmp_path / "c.toml"))
+    assert "c.toml, line 2, greeting must be text in quotes, not 7" in output
     assert "greetin: there is no such option; did you mean greeting?" in run(
         copy, "plan", "x", "--config", written(tmp_path, "greetin = 'x'\n")
     )
 
 
-def test_python_and_the_reference_have_it(copy: Path) -> None:
+def test_python_and_the_reference_have_the_option(copy: Path) -> None:
     code = (
         "import stacpull; from stacpull.config.options import BY_NAME\n"
         "option = BY_NAME['greeting']\n"

@@ -38,7 +38,7 @@ def test_a_file_of_header_fields(tmp_path: Path) -> None:
     assert [name for name, _, _ in fields(f"@{file}", "X-B: 2")] == ["X-A", "Authorization", "X-B"]
 
 
-def test_what_was_spelled_out_is_known_for_it(tmp_path: Path) -> None:
+def test_literal_values_are_marked_as_such(tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("X-A: 1\n")
     given = [Setting(text, "--header") for text in (f"@{file}", "X-B: 2", "X-C: ${TOKEN}")]
@@ -47,12 +47,12 @@ def test_what_was_spelled_out_is_known_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["no colon", ": value", "bad name: x", "a\nb: x"])
-def test_what_is_no_header_field(text: str) -> None:
-    with pytest.raises(UsageError, match="--header: a header field is written"):
+def test_invalid_header_fields(text: str) -> None:
+    with pytest.raises(UsageError, match="--header: write a header field as"):
         fields(text)
 
 
-def test_a_wrong_line_of_a_file_is_named(tmp_path: Path) -> None:
+def test_an_invalid_line_of_a_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("X-A: 1\nplanted-token\n")
     with pytest.raises(UsageError, match="headers, line 2: ") as caught:
@@ -66,7 +66,7 @@ def test_a_file_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["MISSING", "EMPTY"])
-def test_a_variable_that_is_not_set_is_named(name: str) -> None:
+def test_an_unset_variable_is_reported(name: str) -> None:
     with pytest.raises(CredentialsError, match=f"the header X needs the environment variable {name}"):
         fields(f"X: ${{{name}}}")
 
@@ -134,5 +134,5 @@ def test_the_built_in_key(source: str, environment: dict[str, str], names: list[
     assert [parameter.name for parameter in builtin_query(urlsplit(source), environment)] == names
 
 
-def test_a_profile_that_is_advised_is_shipped() -> None:
+def test_recommended_profiles_are_shipped() -> None:
     assert set(_WANTED_PROFILES.values()) <= set(profile_names({"XDG_CONFIG_HOME": "/nowhere"}))

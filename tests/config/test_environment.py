@@ -26,11 +26,11 @@ MLHUB = "https://api.radiant.earth/mlhub/v1"
         ({"AWS_EC2_METADATA_DISABLED": "true"}, S3Options()),
     ],
 )
-def test_what_is_unset_comes_from_the_environment(environ: dict[str, str], expected: S3Options) -> None:
+def test_unset_fields_come_from_the_environment(environ: dict[str, str], expected: S3Options) -> None:
     assert completed(Options(), "https://a/", environ).s3 == expected
 
 
-def test_what_was_given_stays() -> None:
+def test_set_fields_are_unchanged() -> None:
     given = Options(s3=S3Options(endpoint_url="http://mine", profile="mine"))
     environ = {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_PROFILE": "work"}
     assert completed(given, "https://a/", environ).s3 == given.s3
@@ -51,7 +51,7 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
     assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
 
 
-def test_a_worker_is_started_with_nothing_that_could_be_a_credential() -> None:
+def test_a_worker_gets_no_credentials_from_the_environment() -> None:
     environ = {
         "PATH": "/bin", "PYTHONPATH": "x", "LC_ALL": "C", "LD_LIBRARY_PATH": "/lib", "HOME": "/h",
         "AWS_SECRET_ACCESS_KEY": "s", "MLHUB_API_KEY": "k", "HTTPS_PROXY": "http://u:p@h", "MY_WORD": "w",
@@ -59,7 +59,7 @@ def test_a_worker_is_started_with_nothing_that_could_be_a_credential() -> None:
     assert set(python_environment(environ)) == {"PATH", "PYTHONPATH", "LC_ALL", "LD_LIBRARY_PATH", "HOME"}
 
 
-def test_the_environment_is_taken_over_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_replaced_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"OLD": "1"})
     take_over({"NEW": "2"})
     assert os.environ == {"NEW": "2"}

@@ -32,7 +32,7 @@ def basic(user: str, password: str) -> Secret:
     return Secret("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
 
 
-def test_the_shipped_profiles_come_to_these_logins(tmp_path: Path) -> None:
+def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine urs.earthdata.nasa.gov login u password p\n")
     pc = provider_of("planetary-computer").logins
     assert [type(one.means) for one in pc] == [SasTokens]
@@ -53,7 +53,7 @@ def test_the_shipped_profiles_come_to_these_logins(tmp_path: Path) -> None:
     assert planet.means == Activation("/data/v1/assets/", {"Authorization": basic("k", "")}, 10, 1800)
 
 
-def test_a_way_that_is_complete_goes_before_one_that_is_not_and_the_first_before_the_next() -> None:
+def test_the_first_complete_login_is_used() -> None:
     found = provider_of("earthdata", EARTHDATA_TOKEN="t", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="p")
     login = found.login_for("https", "data.lpdaac.earthdatacloud.nasa.gov", 443)
     other = found.login_for("https", "e4ftl01.cr.usgs.gov", 443)
@@ -64,7 +64,7 @@ def test_a_way_that_is_complete_goes_before_one_that_is_not_and_the_first_before
 
 
 @pytest.mark.parametrize(
-    ("name", "environ", "says"),
+    ("name", "environ", "message"),
     [
         ("cdse", {}, "set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY"),
         ("cdse", {"CDSE_USERNAME": "planted"}, "set CDSE_USERNAME and CDSE_PASSWORD"),
@@ -72,31 +72,33 @@ def test_a_way_that_is_complete_goes_before_one_that_is_not_and_the_first_before
         ("planet", {"PL_API_KEY": ""}, "set PL_API_KEY"),
     ],
 )
-def test_what_lacks_is_named_and_no_value(name: str, environ: dict[str, str], says: str) -> None:
-    with pytest.raises(CredentialsError, match=says) as caught:
+def test_missing_variables_are_reported_without_values(
+    name: str, environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(CredentialsError, match=message) as caught:
         provider_of(name, **environ)
     assert "planted" not in str(caught.value)
 
 
-def test_the_keys_and_the_endpoint_of_s3_come_from_the_profile_unless_told() -> None:
+def test_s3_settings_come_from_the_profile_unless_set() -> None:
     environ = {**ALONE, "CDSE_S3_ACCESS_KEY": "a", "CDSE_S3_SECRET_KEY": "s"}
     found = profile_options(Options(), "cdse", environ)
     assert found.s3.endpoint_url == "https://eodata.dataspace.copernicus.eu"
     assert (found.s3.addressing_style, found.s3.keys) == ("path", (Secret("a"), Secret("s")))
     assert found.credential_names == ("--credentials cdse",)
-    told = profile_options(Options(s3=S3Options(endpoint_url="https://own")), "cdse", environ)
-    assert told.s3.endpoint_url == "https://own"
+    given = profile_options(Options(s3=S3Options(endpoint_url="https://own")), "cdse", environ)
+    assert given.s3.endpoint_url == "https://own"
     usgs = profile_options(Options(), "usgs", ALONE).s3
     assert (usgs.request_payer, usgs.region, usgs.buckets) == (True, "us-west-2", ("usgs-landsat",))
 
 
-@pytest.mark.parametrize(("told", "limit"), [(64, 4), (2, 2), (8, 4)])
-def test_a_profile_bounds_what_a_host_is_asked_at_once(told: int, limit: int) -> None:
+@pytest.mark.parametrize(("given", "limit"), [(64, 4), (2, 2), (8, 4)])
+def test_a_profile_limits_requests_per_host(given: int, limit: int) -> None:
     environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "p"}
-    assert profile_options(Options(per_host=told), "cdse", environ).per_host == limit
+    assert profile_options(Options(per_host=given), "cdse", environ).per_host == limit
 
 
-def test_the_option_takes_a_profile_or_one_of_aws(tmp_path: Path) -> None:
+def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     environ = {**ALONE, "PL_API_KEY": "k"}
     mine = resolve({"credentials": "planet"}, environ=environ).options
     assert (mine.provider and mine.provider.name, mine.s3.profile) == ("planet", None)
@@ -113,12 +115,12 @@ def test_the_option_takes_a_profile_or_one_of_aws(tmp_path: Path) -> None:
     assert named.provider == mine.provider
 
 
-def test_there_is_no_such_profile() -> None:
+def test_a_missing_profile_is_reported() -> None:
     with pytest.raises(UsageError, match="no credential profile plannet; there are: cdse, "):
         profile_options(Options(), "plannet", ALONE)
 
 
-def test_a_name_that_is_nearly_one_of_a_profile_is_refused_unless_aws_has_it(tmp_path: Path) -> None:
+def test_a_misspelt_profile_is_rejected_unless_aws_has_it(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("[profile planett]\nregion = x\n[earthdatas]\n")
     environ = {
         **ALONE,
@@ -140,7 +142,7 @@ machine data.example.org login ud
 """
 
 
-def test_a_netrc_file_gives_the_hosts_of_the_profile_theirs_and_no_other(tmp_path: Path) -> None:
+def test_netrc_entries_are_used_only_for_hosts_of_the_profile(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text(NETRC)
     path = tmp_path / "p.toml"
     path.write_text('[login.n]\nkind = "netrc"\nhosts = ["data.example.org", "a.example.org", '
@@ -152,7 +154,7 @@ def test_a_netrc_file_gives_the_hosts_of_the_profile_theirs_and_no_other(tmp_pat
     }
 
 
-def test_a_broken_netrc_file_is_named_without_what_stands_in_it(tmp_path: Path) -> None:
+def test_an_invalid_netrc_file_is_reported_without_its_content(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine h.example\nlogin u planted-password\n")
     with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is not a valid netrc file") as caught:
         provider_of("earthdata", NETRC=str(netrc))
@@ -163,7 +165,7 @@ def test_a_broken_netrc_file_is_named_without_what_stands_in_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     "broken", ["machine h.example\nlogin u planted-password\n", "directory", b"\xff\xfe"]
 )
-def test_a_broken_netrc_file_is_no_hindrance_to_who_needs_none(tmp_path: Path, broken: str | bytes) -> None:
+def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, broken: str | bytes) -> None:
     netrc = tmp_path / "netrc"
     if broken == "directory":
         netrc.mkdir()
@@ -180,7 +182,7 @@ def test_a_broken_netrc_file_is_no_hindrance_to_who_needs_none(tmp_path: Path, b
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ('kind = "bearer"\ntoken = "${T}"\n', "token: its value contains a line break"),
         ('kind = "token"\ntoken-url = "ftp://x"\nclient-id = "${OK}"\n', "token-url: must be like https"),
@@ -191,15 +193,15 @@ def test_a_broken_netrc_file_is_no_hindrance_to_who_needs_none(tmp_path: Path, b
         ),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_an_unusable_value_is_reported_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "p.toml"
     path.write_text('[login.x]\nhosts = ["h.example"]\n' + text)
-    with pytest.raises(UsageError, match=says) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         provider_of(str(path), T="planted\r\nX: 1", OK="ok")
     assert "planted" not in str(caught.value)
 
 
-def test_what_holds_secrets_shows_none_and_can_be_sent_to_a_worker() -> None:
+def test_options_show_no_secrets_and_can_be_pickled() -> None:
     environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "planted-word",
                "CDSE_S3_ACCESS_KEY": "planted-a", "CDSE_S3_SECRET_KEY": "planted-s"}  # fmt: skip
     found = profile_options(Options(), "cdse", environ)
@@ -207,7 +209,7 @@ def test_what_holds_secrets_shows_none_and_can_be_sent_to_a_worker() -> None:
     assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 - our own
 
 
-def test_a_list_says_which_are_ready() -> None:
+def test_the_list_states_which_profiles_are_ready() -> None:
     ready = {one.name for one in listed({**ALONE, "PL_API_KEY": "k"}) if one.ready}
     assert ready == {"planet", "planetary-computer", "earth-search", "usgs"}
 
@@ -221,12 +223,12 @@ def test_a_list_says_which_are_ready() -> None:
         ("cdse", "set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY"),
     ],
 )
-def test_what_a_profile_needs_is_said_of_each_way(name: str, needs: str) -> None:
+def test_the_needs_of_each_login_are_listed(name: str, needs: str) -> None:
     (found,) = [one for one in listed(ALONE) if one.name == name]
     assert found.needs == needs
 
 
-def test_only_who_logs_in_by_the_netrc_file_is_told_to_check_it(tmp_path: Path) -> None:
+def test_only_netrc_logins_refer_to_the_netrc_file(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text('[login.s]\nkind = "sas"\nhosts = ["h.example"]\ntoken-url = "https://h/{container}"\n')
     assert [login.sources for login in provider_of(str(path)).logins] == [()]

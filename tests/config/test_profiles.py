@@ -52,19 +52,19 @@ def test_the_examples_show_every_plain_kind() -> None:
     assert any(profile and profile.s3 for profile in found)
 
 
-def test_every_kind_is_used_by_a_file_that_is_shipped() -> None:
+def test_every_kind_is_used_by_a_shipped_file() -> None:
     paths = [*EXAMPLES, *SHIPPED.glob("*.toml")]
     used = {login.kind for path in paths if (p := find_profile(str(path), {})) for login in p.logins}
     assert used == set(KINDS)
 
 
-def test_no_shipped_profile_holds_a_secret_or_a_wide_host() -> None:
+def test_no_shipped_profile_contains_a_secret_or_a_broad_host() -> None:
     for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
         for login in profile.logins:
             assert all(pattern.scheme == "https" and pattern.port == 443 for pattern in login.hosts)
 
 
-def test_a_profile_of_the_user_hides_a_shipped_one(tmp_path: Path) -> None:
+def test_a_users_profile_replaces_a_shipped_one(tmp_path: Path) -> None:
     own = tmp_path / "stacpull" / "providers"
     own.mkdir(parents=True)
     (own / "cdse.toml").write_text(TOKEN)
@@ -76,7 +76,7 @@ def test_a_profile_of_the_user_hides_a_shipped_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nobody", "default", "a/b", "../cdse", "", ".hidden", "examples/bearer"])
-def test_what_names_no_profile_is_left_to_the_aws_tools(name: str, tmp_path: Path) -> None:
+def test_other_names_are_left_to_the_aws_tools(name: str, tmp_path: Path) -> None:
     assert find_profile(name, {"XDG_CONFIG_HOME": str(tmp_path)}) is None
 
 
@@ -110,7 +110,7 @@ def test_a_pattern_of_hosts(text: str, pattern: HostPattern) -> None:
         "*h.org",
     ],
 )
-def test_what_is_no_pattern_of_hosts(text: str) -> None:
+def test_invalid_host_patterns(text: str) -> None:
     with pytest.raises(ValueError, match="must be like"):
         HostPattern.read(text)
 
@@ -128,7 +128,7 @@ def test_what_is_no_pattern_of_hosts(text: str) -> None:
         (("s3", "a.example.org", None), False),
     ],
 )
-def test_a_wildcard_covers_hosts_below_and_nothing_else(origin, covered: bool) -> None:
+def test_a_wildcard_covers_only_subdomains(origin, covered: bool) -> None:
     assert HostPattern.read("*.example.org").covers(*origin) is covered
 
 
@@ -136,7 +136,7 @@ LOGIN = '[login.x]\nhosts = ["h.example"]\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", r"a profile has \[login.NAME\] or \[s3\]"),
         ("abuot = 'x'\n" + TOKEN, "line 1, abuot: there is no such key; did you mean about"),
@@ -166,8 +166,8 @@ LOGIN = '[login.x]\nhosts = ["h.example"]\n'
         (TOKEN + "\n[s3\n", "line 6: this is not TOML"),
     ],
 )
-def test_a_mistake_is_named_with_its_line_and_without_what_is_secret(tmp_path, text: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
+def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         read(tmp_path, text)
     assert "planted-secret" not in str(caught.value)
     assert "p.toml" in str(caught.value)
@@ -180,7 +180,7 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         *((HEADER.format(name), "name: must be the name of a") for name in ("X Y", "X:Y", "Schlüssel")),
         (HEADER.format(""), "line 4, name: must not be empty"),
@@ -209,10 +209,10 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
         (TOKEN.replace("[login.t]", 'check = ["https://u:planted-secret@h/"]\n[login.t]'), "line 1, check"),
     ],
 )  # fmt: skip
-def test_what_no_login_can_be_made_of_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_logins_are_rejected(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(tmp_path, text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "planted-secret" not in str(caught.value)
 
 
@@ -227,20 +227,20 @@ def test_what_no_login_can_be_made_of_is_refused(tmp_path: Path, text: str, says
         VISIT.format("https://l.example"),
     ],
 )
-def test_what_is_no_secret_may_stand_beside_a_variable(tmp_path: Path, text: str) -> None:
+def test_a_label_may_precede_a_variable(tmp_path: Path, text: str) -> None:
     assert len(read(tmp_path, text).logins) == 1
 
 
 @pytest.mark.parametrize(
     "host", ["h.example.", "H.example", "münchen.example", "under_score.example", "[::1]"]
 )
-def test_a_host_is_read_as_urls_have_it(tmp_path: Path, host: str) -> None:
+def test_a_host_is_read_like_in_urls(tmp_path: Path, host: str) -> None:
     (pattern,) = read(tmp_path, TOKEN.replace("h.example", host)).logins[0].hosts
     assert pattern.covers(*origin_of(f"https://{host}/x"))
     assert pattern.covers(*origin_of(f"https://{host.lower().rstrip('.')}/x"))
 
 
-def test_tables_may_be_written_in_any_order(tmp_path: Path) -> None:
+def test_tables_may_be_in_any_order(tmp_path: Path) -> None:
     other = TOKEN.replace("login.t", "login.u")
     found = read(tmp_path, TOKEN + '[s3]\nregion = "x"\n' + other)
     assert [login.name for login in found.logins] == ["t", "u"]
@@ -248,7 +248,7 @@ def test_tables_may_be_written_in_any_order(tmp_path: Path) -> None:
     assert found.s3.options == {"region": "x"}
 
 
-def test_the_documentation_names_every_kind_key_and_shipped_profile() -> None:
+def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
     text = (ROOT / "docs" / "credentials.md").read_text()
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     for name in KINDS:

@@ -26,12 +26,14 @@ def config(folder: Path, text: str) -> str:
     return str(file)
 
 
-def told(_flags: dict[str, object] | None = None, source: str | None = None, **environ: str) -> Resolved:
+def resolve_with(
+    _flags: dict[str, object] | None = None, source: str | None = None, **environ: str
+) -> Resolved:
     return resolve(_flags or {}, source=source, environ=environ)
 
 
-def test_nothing_said_gives_the_defaults() -> None:
-    assert told() == Resolved(Selection(), Options(), Output())
+def test_defaults() -> None:
+    assert resolve_with() == Resolved(Selection(), Options(), Output())
 
 
 POINT = '{"type":"Point","coordinates":[1,2]}'
@@ -139,21 +141,21 @@ def held(resolved: Resolved, option: Option) -> object:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_option_is_the_same_as_a_flag_and_in_a_file(option: Option, tmp_path: Path) -> None:
+def test_every_option_has_the_same_value_as_a_flag_and_in_a_file(option: Option, tmp_path: Path) -> None:
     flag, written, expected = EXAMPLES[option.name]
-    assert held(told(), option) != expected
-    assert held(told({option.name: flag}), option) == expected
+    assert held(resolve_with(), option) != expected
+    assert held(resolve_with({option.name: flag}), option) == expected
     kebab = config(tmp_path, f"{option.name} = {written}\n")
-    assert held(told({"config": kebab}), option) == expected
+    assert held(resolve_with({"config": kebab}), option) == expected
     snake = config(tmp_path, f"{option.name.replace('-', '_')} = {written}\n")
-    assert held(told({"config": snake}), option) == expected
+    assert held(resolve_with({"config": snake}), option) == expected
 
 
 def fields_of(holder: type):
     return attrs.fields(holder) if attrs.has(holder) else dataclasses.fields(holder)
 
 
-def test_the_table_sets_every_field_there_is() -> None:
+def test_the_table_sets_every_field() -> None:
     targets = {option.target for option in OPTIONS}
     holders = (Selection, Output, Options, TraceOptions)
     fields = {field.name for holder in holders for field in fields_of(holder)}
@@ -165,8 +167,8 @@ def test_the_table_sets_every_field_there_is() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
-        "provider",  # what --credentials names, if it is not an AWS profile
-        "s3.keys",  # likewise
+        "provider",  # the profile of --credentials, if it is not an AWS profile
+        "s3.keys",  # the same
         "s3.addressing_style",
         "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only
     }
@@ -174,34 +176,36 @@ def test_the_table_sets_every_field_there_is() -> None:
 
 def test_flag_over_environment_over_config_over_default(tmp_path: Path) -> None:
     file = config(tmp_path, "retries = 3\n")
-    assert told().options.retries == 5
-    assert told({"config": file}).options.retries == 3
-    assert told({"config": file}, STACPULL_RETRIES="2").options.retries == 2
-    assert told({"config": file, "retries": "1"}, STACPULL_RETRIES="2").options.retries == 1
+    assert resolve_with().options.retries == 5
+    assert resolve_with({"config": file}).options.retries == 3
+    assert resolve_with({"config": file}, STACPULL_RETRIES="2").options.retries == 2
+    assert resolve_with({"config": file, "retries": "1"}, STACPULL_RETRIES="2").options.retries == 1
 
 
-def test_a_false_flag_and_a_zero_are_said(tmp_path: Path) -> None:
+def test_a_false_flag_and_a_zero_are_set(tmp_path: Path) -> None:
     file = config(tmp_path, "source-links = true\nseasonal-snow = true\nretries = 3\n")
-    resolved = told({"config": file, "source-links": False, "seasonal-snow": False, "retries": "0"})
+    resolved = resolve_with({"config": file, "source-links": False, "seasonal-snow": False, "retries": "0"})
     assert resolved.selection.source_links is False
     assert resolved.selection.seasonal_snow is False
     assert resolved.options.retries == 0
 
 
-def test_lists_replace_and_never_add(tmp_path: Path) -> None:
+def test_lists_replace_each_other(tmp_path: Path) -> None:
     file = config(tmp_path, 'exclude-asset = ["B10", "B01"]\n')
-    assert told({"config": file, "exclude-asset": ("B02",)}).selection.exclude_assets == ("B02",)
-    assert told({"config": file, "exclude-asset": ()}).selection.exclude_assets == ("B10", "B01")
+    assert resolve_with({"config": file, "exclude-asset": ("B02",)}).selection.exclude_assets == ("B02",)
+    assert resolve_with({"config": file, "exclude-asset": ()}).selection.exclude_assets == ("B10", "B01")
 
 
 @pytest.mark.parametrize("nothing", [("",), ("", "")])
 def test_an_empty_text_is_an_empty_list(nothing: tuple[str, ...]) -> None:
-    resolved = told({"config": str(BIGEARTHNET), "exclude-asset": nothing}, MLHUB_API_KEY="k")
+    resolved = resolve_with({"config": str(BIGEARTHNET), "exclude-asset": nothing}, MLHUB_API_KEY="k")
     assert resolved.selection.exclude_assets == ()
 
 
 def test_an_empty_text_in_a_file_is_an_empty_list(tmp_path: Path) -> None:
-    assert told({"config": config(tmp_path, "exclude-asset = ''\nrole = []\n")}).selection == Selection()
+    assert (
+        resolve_with({"config": config(tmp_path, "exclude-asset = ''\nrole = []\n")}).selection == Selection()
+    )
 
 
 NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type")
@@ -209,63 +213,63 @@ NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type
 
 @pytest.mark.parametrize("name", NARROWING)
 @pytest.mark.parametrize("value", [("",), ("a=b", ""), ("", "")])
-def test_an_empty_text_that_would_keep_everything_is_refused(
+def test_an_empty_text_that_would_keep_everything_is_rejected(
     tmp_path: Path, name: str, value: tuple[str, ...]
 ) -> None:
-    """A variable of a script that is not set: `--ids "$ID"`."""
+    """An unset variable in a script: `--ids "$ID"`."""
     with pytest.raises(UsageError, match=f"^--{name} must not be empty"):
-        told({name: value})
+        resolve_with({name: value})
     with pytest.raises(UsageError, match=rf"{name} .*must not be empty|{name} must not be empty"):
-        told({"config": config(tmp_path, f"{name} = {json.dumps(list(value))}\n")})
+        resolve_with({"config": config(tmp_path, f"{name} = {json.dumps(list(value))}\n")})
 
 
 @pytest.mark.parametrize("name", NARROWING)
-def test_an_empty_text_undoes_what_a_file_narrows(tmp_path: Path, name: str) -> None:
+def test_an_empty_text_overrides_a_filter_in_a_file(tmp_path: Path, name: str) -> None:
     file = config(tmp_path, f"{name} = 'a=b'\n")
-    assert told({"config": file}).selection != Selection()
-    assert told({"config": file, name: ("",)}).selection == Selection()
+    assert resolve_with({"config": file}).selection != Selection()
+    assert resolve_with({"config": file, name: ("",)}).selection == Selection()
     with pytest.raises(UsageError, match="must not be empty"):
-        told({"config": file, name: ("c=d", "")})
+        resolve_with({"config": file, name: ("c=d", "")})
 
 
-def test_a_selection_with_nothing_in_its_file_is_refused(tmp_path: Path) -> None:
+def test_an_empty_file_of_a_selection_is_rejected(tmp_path: Path) -> None:
     long = tmp_path / "long"
     long.write_text("i" * 131_073)
     with pytest.raises(UsageError, match=f"^--ids finds no list of ids in {long}: field larger than"):
-        told({"ids": (f"@{long}",)})
+        resolve_with({"ids": (f"@{long}",)})
     empty = tmp_path / "empty"
     empty.write_text(" \n")
     for flags in ({"ids": (f"@{empty}",)}, {"filter": f"@{empty}"}, {"intersects": f"@{empty}"}):
         with pytest.raises(UsageError, match=r"finds (no id|nothing) in|is not GeoJSON"):
-            told(flags)
+            resolve_with(flags)
 
 
 @pytest.mark.parametrize(
     "name",
     ["label-property", "datetime", "bbox", "intersects", "filter", "max-items", "prefer", "shard", "layout"],
 )
-def test_an_empty_value_is_refused(name: str) -> None:
+def test_an_empty_value_is_rejected(name: str) -> None:
     with pytest.raises(UsageError, match=f"^--{name} must"):
-        told({name: ""})
+        resolve_with({name: ""})
 
 
 @pytest.mark.parametrize("sign", ["@", ""])
 def test_an_area_is_read_from_a_file(tmp_path: Path, sign: str) -> None:
     file = tmp_path / "area.geojson"
     file.write_text('\ufeff{"type": "Point",\n "coordinates": [1, 2]}\n', encoding="utf-8")
-    assert told({"intersects": f"{sign}{file}"}).selection.intersects == POINT
+    assert resolve_with({"intersects": f"{sign}{file}"}).selection.intersects == POINT
 
 
 def test_an_expression_is_read_from_a_file_or_a_table(tmp_path: Path) -> None:
     file = tmp_path / "filter.txt"
     file.write_text("a = 1\n  AND b = 2\n")
-    assert told({"filter": f"@{file}"}).selection.filter == "a = 1\n  AND b = 2"
+    assert resolve_with({"filter": f"@{file}"}).selection.filter == "a = 1\n  AND b = 2"
     table = config(tmp_path, '[filter]\nop = "="\nargs = [{ property = "a" }, 1]\n')
-    assert told({"config": table}).selection.filter == '{"op": "=", "args": [{"property": "a"}, 1]}'
+    assert resolve_with({"config": table}).selection.filter == '{"op": "=", "args": [{"property": "a"}, 1]}'
 
 
-def test_a_box_with_heights_is_taken() -> None:
-    assert told({"bbox": "1,2,-9,3,4,9"}).selection.bbox == (1, 2, -9, 3, 4, 9)
+def test_a_box_with_heights_is_accepted() -> None:
+    assert resolve_with({"bbox": "1,2,-9,3,4,9"}).selection.bbox == (1, 2, -9, 3, 4, 9)
 
 
 @pytest.mark.parametrize(
@@ -289,12 +293,12 @@ def test_a_box_with_heights_is_taken() -> None:
     ],
 )
 def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
-    assert told(**environ).options.s3 == s3
+    assert resolve_with(**environ).options.s3 == s3
 
 
 def test_a_selection_cannot_come_from_the_environment() -> None:
-    resolved = told(STACPULL_LABEL="x", STACPULL_MAX_ITEMS="1", STACPULL_JSON="1")
-    assert replace(resolved, warnings=()) == told()
+    resolved = resolve_with(STACPULL_LABEL="x", STACPULL_MAX_ITEMS="1", STACPULL_JSON="1")
+    assert replace(resolved, warnings=()) == resolve_with()
     assert len(resolved.warnings) == 3
 
 
@@ -326,25 +330,25 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ),
     ],
 )
-def test_a_bad_value_is_named_where_it_stands(
+def test_an_invalid_value_is_reported_with_its_place(
     flags: dict[str, object], environ: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        told(flags, **environ)
+        resolve_with(flags, **environ)
     assert str(caught.value).startswith(message)
 
 
-def test_a_bad_value_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
+def test_an_invalid_value_in_a_file_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"c\.toml, line 2, label-mode must be one of any, all, not 'some'"):
-        told({"config": config(tmp_path, "retries = 1\nlabel-mode = 'some'\n")})
+        resolve_with({"config": config(tmp_path, "retries = 1\nlabel-mode = 'some'\n")})
 
 
-def test_a_source_that_is_no_url() -> None:
+def test_an_invalid_source_url() -> None:
     with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
-        told(source="http://[::1/stac")
+        resolve_with(source="http://[::1/stac")
 
 
-def test_a_command_takes_only_its_scopes() -> None:
+def test_a_command_uses_only_its_scopes() -> None:
     resolved = resolve(
         {"config": str(BIGEARTHNET)},
         environ={"MLHUB_API_KEY": "k", "STACPULL_LAYOUT": "{key}"},
@@ -356,7 +360,7 @@ def test_a_command_takes_only_its_scopes() -> None:
 
 
 def test_the_config_of_bigearthnet() -> None:
-    resolved = told({"config": str(BIGEARTHNET), "label": ("Rice fields",)}, MLHUB, MLHUB_API_KEY="k")
+    resolved = resolve_with({"config": str(BIGEARTHNET), "label": ("Rice fields",)}, MLHUB, MLHUB_API_KEY="k")
     assert resolved.selection == Selection(labels=("Rice fields",), exclude_assets=("B10",))
     assert resolved.options.layout == "bigearthnet/{parent}/{filename}"
     assert resolved.options.query == {"key": Secret("k")}
@@ -365,18 +369,18 @@ def test_the_config_of_bigearthnet() -> None:
 
 def test_the_config_of_bigearthnet_without_a_key() -> None:
     with pytest.raises(CredentialsError, match="MLHUB_API_KEY") as caught:
-        told({"config": str(BIGEARTHNET)}, MLHUB)
+        resolve_with({"config": str(BIGEARTHNET)}, MLHUB)
     assert caught.value.exit_code == 3
 
 
-def test_a_key_in_the_source_goes_before_the_config() -> None:
-    options = told({"config": str(BIGEARTHNET)}, f"{MLHUB}?key=other", MLHUB_API_KEY="k").options
+def test_a_key_in_source_takes_precedence_over_the_config() -> None:
+    options = resolve_with({"config": str(BIGEARTHNET)}, f"{MLHUB}?key=other", MLHUB_API_KEY="k").options
     assert (options.query, options.credential_names) == ({}, ())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
-def test_every_shipped_config_is_understood(path: Path) -> None:
-    assert told({"config": str(path)}, MLHUB_API_KEY="k") != told()
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    assert resolve_with({"config": str(path)}, MLHUB_API_KEY="k") != resolve_with()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
@@ -384,15 +388,15 @@ def test_a_shipped_config_is_found_by_its_name(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    expected = told({"config": str(path)}, MLHUB_API_KEY="k")
-    assert told({"config": path.stem}, MLHUB_API_KEY="k") == expected
-    assert told({"config": path.name}, MLHUB_API_KEY="k") == expected
-    Path(path.stem).write_text("retries = 99\n")  # a file of the user's own goes first
-    assert told({"config": path.stem}).options.retries == 99
+    expected = resolve_with({"config": str(path)}, MLHUB_API_KEY="k")
+    assert resolve_with({"config": path.stem}, MLHUB_API_KEY="k") == expected
+    assert resolve_with({"config": path.name}, MLHUB_API_KEY="k") == expected
+    Path(path.stem).write_text("retries = 99\n")  # a user's file takes precedence
+    assert resolve_with({"config": path.stem}).options.retries == 99
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("bigearthnt", "no config of that name; did you mean bigearthnet?"),
         ("xyz", "no config of that name; there are bigearthnet, full-mirror, torchgeo."),
@@ -400,16 +404,18 @@ def test_a_shipped_config_is_found_by_its_name(
         ("configs/bigearthnet", "the config file configs/bigearthnet cannot be read"),
     ],
 )
-def test_a_config_that_is_not_there_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str
+def test_a_missing_config_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=re.escape(said)):
-        told({"config": name})
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        resolve_with({"config": name})
 
 
-def test_variables_that_set_nothing_are_named() -> None:
-    warnings = told({}, STACPULL_CONCURENCY="4", STACPULL_LABEL="Airports", STACPULL_XYZ="planted").warnings
+def test_variables_without_effect_are_reported() -> None:
+    warnings = resolve_with(
+        {}, STACPULL_CONCURENCY="4", STACPULL_LABEL="Airports", STACPULL_XYZ="planted"
+    ).warnings
     assert warnings == (
         "The environment variable STACPULL_CONCURENCY matches no option; did you mean STACPULL_CONCURRENCY?",
         (
@@ -420,13 +426,13 @@ def test_variables_that_set_nothing_are_named() -> None:
     )
 
 
-def test_the_built_in_key_stands_back_for_any_other() -> None:
-    assert told({}, MLHUB, MLHUB_API_KEY="k").options.query == {"key": Secret("k")}
-    assert told({"header": ("Authorization: x",)}, MLHUB, MLHUB_API_KEY="k").options.query == {}
+def test_other_keys_take_precedence_over_the_built_in_one() -> None:
+    assert resolve_with({}, MLHUB, MLHUB_API_KEY="k").options.query == {"key": Secret("k")}
+    assert resolve_with({"header": ("Authorization: x",)}, MLHUB, MLHUB_API_KEY="k").options.query == {}
 
 
-def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
+def test_no_representation_contains_secrets(tmp_path: Path) -> None:
     file = config(tmp_path, '[credentials]\nquery = { a = "planted-one", b = "${TWO}" }\n')
-    resolved = told({"config": file, "header": ("X: planted-three",)}, TWO="planted-two")
+    resolved = resolve_with({"config": file, "header": ("X: planted-three",)}, TWO="planted-two")
     assert set(resolved.options.query) == {"a", "b"}
     assert "planted" not in repr(resolved)

@@ -58,11 +58,11 @@ def test_keys_in_kebab_and_snake_case(tmp_path: Path) -> None:
         ("a = 1\nb = = 2", "some.toml, line 2: this is not TOML"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(refused, text: str, message: str) -> None:
+def test_mistakes_are_reported_with_their_line(refused, text: str, message: str) -> None:
     assert refused(text).startswith(message)
 
 
-def test_a_key_given_twice_is_no_toml(refused) -> None:
+def test_a_duplicate_key_is_not_valid_toml(refused) -> None:
     assert "not TOML" in refused("retries = 1\nretries = 2")
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         ('retries = 1\ncredentials.query.key = "k"', 2),
     ],
 )
-def test_query_parameters_however_they_are_written(tmp_path: Path, text: str, line: int) -> None:
+def test_notations_of_query_parameters(tmp_path: Path, text: str, line: int) -> None:
     file = write(tmp_path, text)
     assert toml.load(file).query == {"key": ("k", f"{file}, line {line}, key")}
 

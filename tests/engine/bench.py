@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stacpull.clock import SystemClock
 from stacpull.engine import recovery
-from stacpull.engine.in_flight import arrival_of
+from stacpull.engine.messages import arrival_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError

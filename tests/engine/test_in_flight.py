@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine import in_flight
-from stacpull.engine.in_flight import InFlight, arrival_of
+from stacpull.engine.in_flight import InFlight
+from stacpull.engine.messages import arrival_of
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.destination import Destination

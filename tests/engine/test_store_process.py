@@ -16,8 +16,7 @@ from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
-from stacpull.engine.in_flight import arrival_of
-from stacpull.engine.messages import Arrivals, framed
+from stacpull.engine.messages import Arrivals, arrival_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient

@@ -1,4 +1,4 @@
-"""`--intersects`, and `--bbox` beside it: shapely itself is the oracle."""
+"""`--intersects` and `--bbox`, compared with shapely."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def compiled(area):
         (mapping(box(0, -18, 1, -16)), {"geometry": None, "bbox": [178, -18, -178, -16]}, False),
     ],
 )
-def test_verdict_over_area(area, item, matches):
+def test_verdicts_by_area(area, item, matches):
     assert compiled(area).judge(item) is (Verdict.MATCH if matches else Verdict.INTERSECTS)
 
 
@@ -76,54 +76,54 @@ def test_verdict_over_area(area, item, matches):
     [
         ({}, "it is not an object with a type"),
         ([], "it is not an object with a type"),
-        ({"type": "Feature", "geometry": None}, "holds no geometry"),
-        ({"type": "FeatureCollection", "features": []}, "holds no geometry"),
+        ({"type": "Feature", "geometry": None}, "has no geometry"),
+        ({"type": "FeatureCollection", "features": []}, "has no geometry"),
         ({"type": "FeatureCollection"}, r"geometry 1 \(FeatureCollection\) is empty or cannot be read"),
         ({"type": "Polygon", "coordinates": []}, r"geometry 1 \(Polygon\) is empty or cannot be read"),
         (collection(UNIT, {"type": "Circle"}), r"geometry 2 \(Circle\) is empty or cannot be read"),
         (collection(UNIT, 5), r"geometry 2 \(5\) is empty or cannot be read"),
-        (mapping(box(500000, 4649776, 500001, 4649777)), "give longitude and latitude in degrees"),
-        (mapping(box(0, 50, 1, 95)), "give longitude and latitude in degrees"),
+        (mapping(box(500000, 4649776, 500001, 4649777)), "use longitude and latitude in degrees"),
+        (mapping(box(0, 50, 1, 95)), "use longitude and latitude in degrees"),
         ({**UNIT, "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32628"}}}, "32628"),
     ],
 )
-def test_what_is_no_area_is_refused(area, problem):
+def test_invalid_areas_are_rejected(area, problem):
     with pytest.raises(UsageError, match=problem):
         compiled(area)
 
 
-def test_the_old_names_of_wgs_84_are_taken():
+def test_old_names_of_wgs_84_are_accepted():
     for name in ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:EPSG::4326"):
         named = {**UNIT, "crs": {"type": "name", "properties": {"name": name}}}
         assert compiled(named).judge({"geometry": UNIT}) is Verdict.MATCH
 
 
-def test_text_that_is_no_json_is_refused():
+def test_invalid_json_is_rejected():
     with pytest.raises(UsageError, match="--intersects is not GeoJSON"):
         compile_items(Selection(intersects="POINT(1 2)"))
 
 
-def test_what_was_odd_is_counted_and_named():
+def test_unusual_geometries_are_counted_and_reported():
     selected = compiled(BOW_TIE)
     for number in range(7):
         selected.judge({"id": f"i{number}", "geometry": None})
     selected.judge({"id": "tie", "geometry": BOW_TIE})
     selected.judge({"id": "boxed", "geometry": None, "bbox": [0, 0, 1, 1]})
     assert selected.notes({}) == [
-        "The area of --intersects crosses itself: it was made valid.",
-        "1 item (boxed) without a geometry that can be read: the bbox was compared instead.",
-        "7 items (i0, i1, i2, i3, i4, …) left out: neither geometry nor bbox says where.",
-        "1 item (tie) with a geometry that crosses itself: it was made valid.",
+        "The area of --intersects crosses itself: it was repaired.",
+        "1 item (boxed) without a valid geometry: the bbox was compared instead.",
+        "7 items (i0, i1, i2, i3, i4, …) left out: neither geometry nor bbox is valid.",
+        "1 item (tie) with a geometry that crosses itself: it was repaired.",
     ]
 
 
-def test_patches_as_large_as_a_continent_are_named(shared_data: Path):
+def test_patches_as_large_as_a_continent_are_reported(shared_data: Path):
     page = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_items_page1.json").read_text())
     items = page["features"]
     for selected in (compiled(UNIT), compile_items(Selection(bbox=(0, 0, 1, 1)))):
         for item in items:
             selected.judge(item)
-        note = next(note for note in selected.notes({}) if "far off" in note)
+        note = next(note for note in selected.notes({}) if "far from" in note)
         assert note.startswith(f"{len(items)} items ({items[0]['id']}, ")
 
 
@@ -135,7 +135,7 @@ def test_patches_as_large_as_a_continent_are_named(shared_data: Path):
         [[0, 0], [50, 0], [25, 50], [0, 0]],
     ],
 )
-def test_a_large_geometry_is_not_called_broken(ring):
+def test_a_large_geometry_is_not_stray(ring):
     selected = compiled(UNIT)
     selected.judge({"id": "a", "geometry": {"type": "Polygon", "coordinates": [ring]}})
     assert selected.notes({}) == []
@@ -166,7 +166,7 @@ def test_boxes_agree_with_shapely_and_with_the_same_area(west, south, width, hei
     east, north = west + width / 4, south + height / 4
     found = shape(geometry)
     assume(found.is_valid)
-    # a box without width or height is no sound polygon, and shapely's answers about it are none
+    # a box without width or height is not a valid polygon for shapely
     there = (
         box(west, south, east, north)
         if width and height

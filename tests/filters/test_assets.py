@@ -46,7 +46,7 @@ COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "role
         (Selection(media_types=("image/*",), roles=("overview",)), "x", COG, False),
     ],
 )
-def test_which_assets_are_kept(selection, key, asset, kept):
+def test_assets_that_are_kept(selection, key, asset, kept):
     wanted = compile_assets(selection)
     assert [wanted.keeps(key, asset), wanted.keeps(key, asset)] == [kept, kept]
 
@@ -96,7 +96,7 @@ def test_a_recorded_item_without_b10(shared_data: Path):
         ({"media_types": ("image/*",)}, False, set()),
     ],
 )
-def test_what_lies_under_a_prefix(selection: dict[str, Any], held: bool, kept: set[str]) -> None:
+def test_objects_below_a_prefix(selection: dict[str, Any], held: bool, kept: set[str]) -> None:
     assets = compile_assets(Selection(**selection))
     assert assets.may_hold("data", {"type": "inode/directory", "roles": ["data"]}) is held
     names = ("data/B02.jp2", "data/qi/x.gml") if held else ()

@@ -14,7 +14,7 @@ def test_there_are_43_and_19_distinct_names():
     assert dict(NOMENCLATURES) == {"clc43": CLC43, "ben19": tuple(BEN19)}
 
 
-def test_each_of_the_19_is_made_of_names_of_the_43_and_eleven_are_dropped():
+def test_the_19_classes_consist_of_the_43_without_eleven():
     used = [name for names in BEN19.values() for name in names]
     assert len(used) == len(set(used)) == 32
     assert set(used) <= set(CLC43)
@@ -22,7 +22,7 @@ def test_each_of_the_19_is_made_of_names_of_the_43_and_eleven_are_dropped():
     assert "Airports" not in TO_BEN19
 
 
-def test_names_and_map_are_those_of_the_stated_facts(shared_data: Path):
+def test_names_and_mapping_match_the_reference(shared_data: Path):
     facts = shared_data.parent / "facts" / "bigearthnet.json"
     if not facts.is_file():
         pytest.skip(f"no facts at {facts}")

@@ -84,7 +84,7 @@ def test_known_labels_pass(selection, classes):
 
 
 @pytest.mark.parametrize(
-    ("selection", "classes", "said"),
+    ("selection", "classes", "message"),
     [
         (
             Selection(labels=("Conifer forest",)),
@@ -120,12 +120,12 @@ def test_known_labels_pass(selection, classes):
         ),
     ],
 )
-def test_unknown_labels_are_refused_with_the_nearest(selection, classes, said):
-    with pytest.raises(UsageError, match=said):
+def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, message):
+    with pytest.raises(UsageError, match=message):
         check_labels(selection, classes)
 
 
-def test_at_most_three_names_are_offered():
+def test_at_most_three_names_are_suggested():
     with pytest.raises(UsageError) as error:
         check_labels(Selection(labels=("forest",)), {"x": tuple(f"forest {n}" for n in range(9))})
     assert str(error.value).count("'forest ") == 3

@@ -1,4 +1,4 @@
-"""Which selections are at least as wide as others."""
+"""Comparison of selections: at least as wide, or not."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_narrower_selection_is_covered(wide: dict[str, Any], narrow: dict[str,
 
 
 @pytest.mark.parametrize(("one", "other"), APART)
-def test_another_selection_is_not(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_a_different_selection_is_not_covered(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert not covers(Selection(**one), Selection(**other))
 
 

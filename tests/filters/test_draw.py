@@ -26,7 +26,7 @@ def test_every_item_is_in_one_shard(item_id, count):
     assert len(shard_of(item_id, count)) == 1
 
 
-def test_shards_are_of_about_one_size_and_never_change():
+def test_shards_have_similar_sizes_and_never_change():
     sizes = dict.fromkeys(range(1, 5), 0)
     for number in range(2000):
         sizes[shard_of(f"S2A_MSIL2A_{number}", 4)[0]] += 1
@@ -35,20 +35,20 @@ def test_shards_are_of_about_one_size_and_never_change():
 
 
 @pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1,), (-1, -1)])
-def test_a_shard_that_is_none_is_refused(shard):
+def test_an_invalid_shard_is_rejected(shard):
     with pytest.raises(UsageError, match="shard must be"):
         compile_items(Selection(shard=shard))
 
 
 def drawn(ids, size, seed, before=()):
-    """Return what a draw has kept in the end: of all that it took, those of smallest rank."""
+    """Return the final sample: the ids with the lowest ranks."""
     draw = Draw(size, seed, before)
     taken = {name: rank for name in ids if (rank := draw.offer(name)) is not None}
     return sorted(taken, key=taken.__getitem__)[:size], len(taken)
 
 
 @given(ids=IDS, size=st.integers(1, 10), seed=st.integers(0, 3), data=st.data())
-def test_a_sample_is_the_smallest_ranks_whatever_the_order(ids, size, seed, data):
+def test_a_sample_has_the_lowest_ranks_in_any_order(ids, size, seed, data):
     naive = sorted(ids, key=lambda name: rank_of(seed, name))[:size]
     shuffled = data.draw(st.permutations(ids))
     assert drawn(ids, size, seed)[0] == naive
@@ -56,7 +56,7 @@ def test_a_sample_is_the_smallest_ranks_whatever_the_order(ids, size, seed, data
 
 
 @given(ids=IDS, size=st.integers(1, 10), at=st.integers(0, 40))
-def test_a_draw_that_goes_on_takes_what_the_whole_one_would(ids, size, at):
+def test_a_resumed_sample_equals_a_whole_one(ids, size, at):
     first, _ = drawn(ids[:at], size, 0)
     kept = [rank_of(0, name) for name in first]
     draw = Draw(size, 0, kept)
@@ -73,5 +73,5 @@ def test_seeds_draw_differently_and_most_offers_are_declined():
 
 
 def test_a_sample_and_max_items_contradict_each_other():
-    with pytest.raises(UsageError, match="either a sample or max_items"):
+    with pytest.raises(UsageError, match="both a sample and max_items"):
         compile_items(Selection(sample=1, max_items=1))

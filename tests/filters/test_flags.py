@@ -16,7 +16,7 @@ UNREADABLE = ["", "yes", "no", "0", "1", " true", 2, -1, 0.5, float("nan"), [], 
     ("value", "meaning"),
     [*((value, True) for value in TRUE), *((v, False) for v in FALSE), *((v, None) for v in UNREADABLE)],
 )
-def test_a_flag_means(value, meaning):
+def test_values_of_flags(value, meaning):
     assert read_flag(value) is meaning
 
 
@@ -38,7 +38,7 @@ def test_a_flag_means(value, meaning):
         ({"cloud_and_shadow": True, "seasonal_snow": True}, False, False, Verdict.CLOUD),
     ],
 )
-def test_verdict_over_flags(properties, cloud, snow, verdict):
+def test_verdicts_by_flags(properties, cloud, snow, verdict):
     selected = compile_items(Selection(cloud_and_shadow=cloud, seasonal_snow=snow))
     assert selected.judge({"id": "a", "properties": properties}) is verdict
 

@@ -49,7 +49,7 @@ TEXT = st.text(alphabet="ab_-/.:", max_size=8)
 
 
 @given(item_id=TEXT, asked=st.lists(TEXT.filter(bool), min_size=1, max_size=6))
-def test_endings_agree_with_a_naive_reading(item_id, asked):
+def test_endings_agree_with_a_naive_model(item_id, asked):
     naive = item_id in asked or any(
         item_id.endswith(ending) and item_id[: -len(ending)][-1:] in tuple("_-/.:") for ending in asked
     )
@@ -61,18 +61,18 @@ def test_endings_agree_with_a_naive_reading(item_id, asked):
     ("asked", "seen", "note"),
     [
         (("a", "b"), ("a", "x_b"), None),
-        (("a", "b"), ("a",), "No item has 1 of the 2 ids asked for: b."),
-        (("a",), ("b",), "No item has the id asked for: a."),
-        (tuple("abcde"), (), "No item has 5 of the 5 ids asked for: a, b, c, …."),
+        (("a", "b"), ("a",), "No item matches 1 of the 2 ids in --ids: b."),
+        (("a",), ("b",), "No item matches the id in --ids: a."),
+        (tuple("abcde"), (), "No item matches 5 of the 5 ids in --ids: a, b, c, …."),
         (
             ("ids.txt",),
             ("a",),
-            "No item has the id asked for: ids.txt. A file of ids is given as --ids @ids.txt.",
+            "No item matches the id in --ids: ids.txt. To read ids from a file, use --ids @ids.txt.",
         ),
         (("b", "a_b"), ("a_b",), None),
     ],
 )
-def test_ids_of_no_item_are_named_after_a_whole_walk(asked, seen, note):
+def test_ids_without_an_item_are_reported_after_a_whole_walk(asked, seen, note):
     selected = compile_items(Selection(ids=asked, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})

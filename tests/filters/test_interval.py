@@ -37,7 +37,7 @@ from stacpull.selection import Selection
         ("2016-10-08T19:25:32/..", "2016-10-08T19:25:32Z", ".."),
     ],
 )
-def test_what_an_interval_means(text, start, end):
+def test_intervals(text, start, end):
     assert parse_interval(text) == (_instant(start), _instant(end))
 
 
@@ -70,7 +70,7 @@ def _instant(text):
         "2017-06-13T25:00:00Z",
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(text):
+def test_invalid_intervals_are_rejected(text):
     with pytest.raises(UsageError, match="datetime") as error:
         compile_items(Selection(datetime=text))
     assert repr(text) in str(error.value)
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_refused_by_name(text):
         (["2020-01-01"], None),
     ],
 )
-def test_item_times_are_read_kindly(value, instant):
+def test_item_times_are_read_leniently(value, instant):
     assert parse_instant(value) == instant
 
 
@@ -125,7 +125,7 @@ def test_item_times_are_read_kindly(value, instant):
         ),
     ],
 )
-def test_verdict_over_time(properties, matches):
+def test_verdicts_by_time(properties, matches):
     verdict = compile_items(Selection(datetime="2017-06-13/2017-06-14")).judge({"properties": properties})
     assert verdict is (Verdict.MATCH if matches else Verdict.DATETIME)
 
@@ -147,7 +147,7 @@ def _text(hours):
 
 
 @given(asked=st.tuples(HOURS, HOURS).map(sorted), span=st.tuples(HOURS, HOURS).map(sorted))
-def test_overlap_is_having_an_hour_in_common(asked, span):
+def test_intervals_overlap_if_they_share_an_hour(asked, span):
     properties = {"start_datetime": _text(span[0]), "end_datetime": _text(span[1])}
     verdict = compile_items(Selection(datetime="/".join(map(_text, asked)))).judge({"properties": properties})
     common = set(range(asked[0], asked[1] + 1)) & set(range(span[0], span[1] + 1))

@@ -56,7 +56,7 @@ def test_each_condition_has_its_verdict(item, verdict):
     assert compile_items(EVERYTHING).judge(item) is verdict
 
 
-def test_nothing_asked_matches_everything():
+def test_an_empty_selection_matches_everything():
     selected = compile_items(Selection())
     assert selected.checks == ()
     assert selected.judge({}) is Verdict.MATCH
@@ -99,12 +99,12 @@ def test_no_item_however_odd_raises(item, number):
     assert compile_items(selection).judge(item) in Verdict
 
 
-def test_notes_say_how_many_were_left_out_and_why():
+def test_notes_state_how_many_items_were_left_out_and_why():
     selected = compile_items(Selection(nomenclature="ben19", seasonal_snow=False))
     tallies = Counter({Verdict.UNREADABLE_FLAG: 1, Verdict.NO_LABEL_IN_NOMENCLATURE: 1200, Verdict.MATCH: 3})
     assert selected.notes(tallies) == [
-        "1 item left out: cloud_and_shadow or seasonal_snow is not a flag there.",
-        "1,200 items left out: no label there exists in ben19.",
+        "1 item left out: cloud_and_shadow or seasonal_snow is not a valid flag.",
+        "1,200 items left out: they have no label in ben19.",
     ]
     assert selected.notes({}) == []
 

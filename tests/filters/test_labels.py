@@ -49,7 +49,7 @@ def judge(properties, **selection):
         ),
     ],
 )
-def test_labels_are_read_from_where_they_stand(properties, label_property, expected):
+def test_labels_are_read_from_their_properties(properties, label_property, expected):
     assert item_labels(properties, label_property) == expected
 
 
@@ -86,7 +86,7 @@ def test_labels_are_read_from_where_they_stand(properties, label_property, expec
         (["Airports"], {"nomenclature": "clc43"}, Verdict.MATCH),
     ],
 )
-def test_verdict_over_labels(labels, selection, verdict):
+def test_verdicts_by_labels(labels, selection, verdict):
     assert judge({"labels": labels}, **selection) is verdict
 
 
@@ -107,7 +107,7 @@ SPELLED = st.builds(
     nomenclature=st.sampled_from([None, "clc43", "ben19"]),
 )
 @example(labels=[], asked=[], excluded=[], mode="all", nomenclature="ben19")
-def test_agrees_with_a_naive_reading(labels, asked, excluded, mode, nomenclature):
+def test_labels_agree_with_a_naive_model(labels, asked, excluded, mode, nomenclature):
     def same(one, other):
         return one.strip().lower() == other.strip().lower()
 

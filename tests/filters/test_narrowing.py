@@ -1,4 +1,4 @@
-"""What is asked of a service: a table, and the property that it never loses an item."""
+"""Filters that are pushed down: a table, and the property that no item is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
         (Selection(max_cloud_cover=20.0), Narrowing(condition=property_is("eo:cloud_cover", 20.0, "<="))),
     ],
 )
-def test_what_is_asked(selection: Selection, asked: Narrowing) -> None:
+def test_what_is_pushed_down(selection: Selection, asked: Narrowing) -> None:
     assert narrowing(selection) == asked
     assert bool(narrowing(selection)) == (asked != Narrowing())
 
@@ -51,11 +51,11 @@ def test_what_is_asked(selection: Selection, asked: Narrowing) -> None:
         ("0001-01-01/..", "0001-01-01T00:00:00Z/.."),
     ],
 )
-def test_times_are_asked_in_whole_seconds_that_hold_them(interval: str, asked: str) -> None:
+def test_times_are_rounded_outwards_to_whole_seconds(interval: str, asked: str) -> None:
     assert narrowing(Selection(datetime=interval)).datetime == asked
 
 
-def test_a_box_across_the_antimeridian_is_asked_as_an_area() -> None:
+def test_a_box_across_the_antimeridian_becomes_an_area() -> None:
     found = narrowing(Selection(bbox=(170, -10, -170, 10)))
     assert found.bbox is None
     assert found.area == {
@@ -82,12 +82,12 @@ def test_a_box_across_the_antimeridian_is_asked_as_an_area() -> None:
                     ],
                 }
             ),
-            None,  # services refuse collections of geometries: the box around it is asked
+            None,  # services reject geometry collections: the bounding box is pushed down
             (0, 0, 5, 5),
         ),
     ],
 )
-def test_an_area_is_asked_as_one_geometry_or_as_its_box(
+def test_an_area_becomes_one_geometry_or_its_box(
     text: bytes, kind: str | None, bounds: tuple[float, ...]
 ) -> None:
     found = narrowing(Selection(intersects=text.decode(), bbox=(0, 0, 1, 1)))
@@ -95,7 +95,7 @@ def test_an_area_is_asked_as_one_geometry_or_as_its_box(
     assert (found.area or {}).get("type") == kind
 
 
-def test_an_area_beyond_180_degrees_is_not_asked() -> None:
+def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
     assert not narrowing(Selection(intersects='{"type": "Point", "coordinates": [185, 1]}'))
 
 
@@ -113,7 +113,7 @@ def test_an_area_beyond_180_degrees_is_not_asked() -> None:
         ),
         ("NOT a = 1", {"op": "not", "args": [property_is("a", 1)]}),
         ("a = 1 OR b = 2", {"op": "or", "args": [property_is("a", 1), property_is("b", 2)]}),
-        # of an AND what can be asked; of anything else all or nothing
+        # the supported parts of an AND; of anything else all or nothing
         ("a = 1 AND b LIKE 'x%'", property_is("a", 1)),
         (
             "(a = 1 AND b IS NULL) AND c = 2",
@@ -123,7 +123,7 @@ def test_an_area_beyond_180_degrees_is_not_asked() -> None:
         ("NOT (a = 1 AND b IS NULL)", None),
         ("a IN (1, DATE('2020-01-01'))", None),
         ("NOT a IN (1, 2)", None),
-        # what services may read otherwise
+        # conditions that services may interpret differently
         ("datetime > TIMESTAMP('2020-01-01T00:00:00Z')", None),
         ("updated = '2020-01-01T00:00:00Z'", None),
         ("a < 'x'", None),
@@ -136,11 +136,11 @@ def test_an_area_beyond_180_degrees_is_not_asked() -> None:
         ('{"property": "flag"}', None),
     ],
 )
-def test_what_of_a_filter_is_asked(text: str, asked: dict[str, Any] | None) -> None:
+def test_parts_of_a_filter_that_are_pushed_down(text: str, asked: dict[str, Any] | None) -> None:
     assert narrowing(Selection(filter=text)).condition == asked
 
 
-def test_cloud_cover_and_filter_are_asked_together() -> None:
+def test_cloud_cover_and_filter_are_combined() -> None:
     found = narrowing(Selection(filter="a = 1", max_cloud_cover=5.0)).condition
     assert found == {"op": "and", "args": [property_is("eo:cloud_cover", 5.0, "<="), property_is("a", 1)]}
     assert filter_names(found) == ["eo:cloud_cover", "a"]
@@ -212,10 +212,10 @@ selections = st.builds(
 
 
 @given(selection=selections, item=items)
-def test_what_is_asked_loses_nothing(selection: Selection, item: dict[str, Any]) -> None:
-    """An item that the selection keeps answers the question, read by the same rules.
+def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) -> None:
+    """An item that the selection keeps also matches the pushed-down filters, by the same rules.
 
-    But for a cloud cover written as text, which docs/sources.md names.
+    The exception is a cloud cover as a string, which docs/sources.md mentions.
     """
     if selection.max_cloud_cover is not None and isinstance(item["properties"].get("eo:cloud_cover"), str):
         item["properties"]["eo:cloud_cover"] = 1

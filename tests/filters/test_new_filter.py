@@ -1,6 +1,6 @@
 """A new filter is one class with the interface of `ItemCheck`.
 
-It takes a module for the class, its row in `filters/item_filter.py`, a member of `Verdict`
+It needs a module for the class, its row in `filters/item_filter.py`, a member of `Verdict`
 (`filters/check.py`) and a field of `Selection` (`selection.py`): four files.
 """
 
@@ -19,7 +19,7 @@ from stacpull.selection import Selection
 
 
 class PlatformCheck(ItemCheck):
-    """Keeps the items of one platform; `label_property` stands for the field that it would have."""
+    """Keeps the items of one platform; `label_property` is used instead of a new field."""
 
     def __init__(self, platform: str) -> None:
         self._platform = platform
@@ -45,6 +45,6 @@ def test_a_new_filter_is_compiled_applied_and_reported(monkeypatch: pytest.Monke
     assert not compile_items(Selection()).checks
 
 
-def test_a_field_without_a_rule_of_its_own_counts_as_narrower_unless_it_is_equal() -> None:
+def test_a_field_without_a_rule_must_be_equal() -> None:
     assert covers(Selection(), Selection(intersects='{"type":"Point","coordinates":[1,2]}'))
     assert not covers(Selection(seasonal_snow=True), Selection())

@@ -1,4 +1,4 @@
-"""All filters of a selection together, against the sentences of docs/meaning.md read naively."""
+"""All filters of a selection together, compared with a naive model of docs/meaning.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEANT |= {"TRUE": True, "None": False, "absent": False}
 
 @st.composite
 def items(draw: st.DrawFn) -> dict[str, Any]:
-    """A point of whole degrees, on whole hours, with labels and flags as services spell them."""
+    """A point on whole degrees at a whole hour, with labels and flags as services write them."""
     flags = {name: draw(st.sampled_from(FLAGS)) for name in ("cloud_and_shadow", "seasonal_snow")}
     instant = DAY + timedelta(hours=draw(st.integers(-30, 30)))
     labels = draw(st.lists(st.sampled_from(LABELS), max_size=3))
@@ -58,7 +58,7 @@ def selections(draw: st.DrawFn) -> Selection:
 
 
 def is_meant(item: dict[str, Any], asked: Selection) -> bool:
-    """Judge an item without any of the program's own words."""
+    """Judge an item without any code of the program."""
     properties = item["properties"]
     for name, wanted in [
         ("cloud_and_shadow", asked.cloud_and_shadow),
@@ -86,7 +86,5 @@ def is_meant(item: dict[str, Any], asked: Selection) -> bool:
 
 
 @given(item=items(), asked=selections())
-def test_an_item_matches_if_and_only_if_every_filter_is_meant_to_let_it_pass(
-    item: dict[str, Any], asked: Selection
-) -> None:
+def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], asked: Selection) -> None:
     assert (compile_items(asked).judge(item) is Verdict.MATCH) == is_meant(item, asked)

@@ -1,4 +1,4 @@
-"""Checked against a naive oracle in exact arithmetic, and against shapely where it is installed."""
+"""Comparison with a naive model in exact arithmetic, and with shapely if it is installed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_known_cases(geometry, box, expected):
 @pytest.mark.parametrize(
     "geometry", [None, [], {}, {"type": "Circle", "coordinates": []}, {"type": ["Point"]}]
 )
-def test_what_is_no_geometry_raises(geometry):
+def test_invalid_geometries_raise(geometry):
     with pytest.raises((TypeError, KeyError)):
         simple_parts(geometry)
 
@@ -115,7 +115,7 @@ def test_segments_agree_with_exact_clipping(start, end, box):
 
 @st.composite
 def star_polygons(draw):
-    """Simple polygons: one vertex at most on each of eight rays from a centre, in order."""
+    """Simple polygons with at most one vertex on each of eight rays from a centre, in order."""
     rays = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
     lengths = draw(st.lists(st.integers(1, 6), min_size=8, max_size=8))
     centre = draw(POSITION)
@@ -126,7 +126,7 @@ def star_polygons(draw):
 
 
 def inside(point, ring):
-    """Wind around the point: exact for a star-shaped ring with integer vertices."""
+    """Return whether the ring winds around the point: exact for a star-shaped ring with integer vertices."""
     winding = 0
     for (x1, y1), (x2, y2) in itertools.pairwise(ring):
         side = (x2 - x1) * (point[1] - y1) - (point[0] - x1) * (y2 - y1)

@@ -49,7 +49,7 @@ def judge(item, bbox):
         ({"geometry": None, "bbox": {}}, (1, 1, 2, 2), False),
     ],
 )
-def test_verdict_over_place(item, bbox, matches):
+def test_verdicts_by_location(item, bbox, matches):
     assert judge(item, bbox) is (Verdict.MATCH if matches else Verdict.BBOX)
 
 
@@ -57,7 +57,7 @@ def test_verdict_over_place(item, bbox, matches):
     ("text", "numbers"),
     [("1,2,3,4", (1, 2, 3, 4)), (" -1.5, 2 ,3,4", (-1.5, 2, 3, 4)), ("1,2,0,3,4,9", (1, 2, 0, 3, 4, 9))],
 )
-def test_reading_a_box(text, numbers):
+def test_parsing_a_box(text, numbers):
     assert parse_bbox(text) == numbers
 
 
@@ -76,27 +76,27 @@ def test_reading_a_box(text, numbers):
         "1;2;3;4",
     ],
 )
-def test_what_is_no_box_is_refused_by_name(text):
+def test_invalid_boxes_are_rejected(text):
     with pytest.raises(UsageError, match="--bbox"):
         parse_bbox(text)
 
 
-def test_what_was_compared_is_said():
+def test_compared_geometries_are_reported():
     selected = compile_items(Selection(bbox=(0, 0, 1, 1)))
     assert selected.notes({}) == []
     for item in ({"id": "a", "geometry": None, "bbox": [0, 0, 1, 1]}, {"geometry": NULL_ISLAND}, {}):
         selected.judge(item)
     assert selected.notes({}) == [
-        "1 item (a) without a geometry that can be read: the bbox was compared instead.",
-        "1 item (None) left out: neither geometry nor bbox says where.",
+        "1 item (a) without a valid geometry: the bbox was compared instead.",
+        "1 item (None) left out: neither geometry nor bbox is valid.",
     ]
 
 
-def test_a_broken_vertex_is_compared_as_a_geometry_and_not_as_its_bbox(shared_data: Path):
+def test_a_stray_vertex_is_compared_by_geometry_and_not_by_bbox(shared_data: Path):
     page = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_items_page1.json").read_text())
     item = page["features"][0]
     assert item["bbox"][2] - item["bbox"][0] > 40  # a patch of 1.2 km
-    south_east = (60.0, 30.0, 73.0, 60.0)  # within the bbox, off the sliver that the vertex makes
+    south_east = (60.0, 30.0, 73.0, 60.0)  # inside the bbox, but outside the sliver of the stray vertex
     assert judge(item, south_east) is Verdict.BBOX
     assert judge({**item, "geometry": None}, south_east) is Verdict.MATCH
     assert judge(item, (24.9, 65.9, 25.0, 66.1)) is Verdict.MATCH

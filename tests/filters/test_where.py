@@ -70,13 +70,13 @@ def judge(*where, item=ITEM):
         (["gsd=10", "platform=landsat-8"], False),
     ],
 )
-def test_values_of_one_property_are_alternatives_and_properties_add_up(where, matches):
+def test_every_property_must_have_one_of_its_values(where, matches):
     assert judge(*where) is (Verdict.MATCH if matches else Verdict.WHERE)
 
 
 @pytest.mark.parametrize("condition", ["gsd", "=10", "gsd==10", "gsd>=10", "gsd<=10", "gsd!=10", "gsd<>10"])
-def test_what_is_no_condition_is_refused(condition):
-    with pytest.raises(UsageError, match="is not property=value; for other comparisons there is --filter"):
+def test_invalid_conditions_are_rejected(condition):
+    with pytest.raises(UsageError, match="is not property=value; use --filter for other comparisons"):
         compile_items(Selection(where=(condition,)))
 
 
@@ -85,11 +85,11 @@ def test_an_empty_condition_is_refused():
         Selection(where=("",))
 
 
-def test_a_name_that_no_item_has_is_told():
+def test_a_name_that_no_item_has_is_reported():
     selected = compile_items(Selection(where=("gds=10", "platform=x")))
     assert selected.judge(ITEM) is Verdict.WHERE
     notes = selected.notes({Verdict.WHERE: 1})
-    assert notes[0] == "--where names 'gds', which none of the items it judged has."
+    assert notes[0] == "--where contains 'gds', which none of the items it judged has."
 
 
 @pytest.mark.parametrize(
@@ -113,26 +113,26 @@ def test_cloud_cover(cover, verdict):
     assert selected.judge({"properties": {"eo:cloud_cover": cover}}) is verdict
 
 
-def test_items_that_do_not_tell_their_cloud_are_counted():
+def test_items_without_a_cloud_cover_are_counted():
     selected = compile_items(Selection(max_cloud_cover=20.0))
     assert selected.judge({"properties": {}}) is Verdict.UNKNOWN_CLOUD_COVER
     assert selected.notes({Verdict.UNKNOWN_CLOUD_COVER: 2}) == [
-        "2 items left out: eo:cloud_cover is absent there, or not a number."
+        "2 items left out: eo:cloud_cover is absent or not a number."
     ]
 
 
 @pytest.mark.parametrize("most", [-1.0, 100.5, float("nan")])
-def test_no_percentage_is_refused(most):
+def test_an_invalid_percentage_is_rejected(most):
     with pytest.raises(UsageError, match=r"max.cloud.cover"):
         compile_items(Selection(max_cloud_cover=most))
 
 
-def test_an_expression_that_cannot_be_judged_is_counted_and_its_name_told():
+def test_an_unknown_expression_is_counted_and_its_name_reported():
     selected = compile_items(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
     assert selected.judge(ITEM) is Verdict.UNKNOWN_FILTER
     assert selected.notes({Verdict.UNKNOWN_FILTER: 1}) == [
-        "1 item left out: --filter cannot be judged there, a property is absent or of another kind.",
-        "--filter names 'sentinel-2a', which none of the items it judged has (text goes into single quotes).",
+        "1 item left out: --filter cannot be evaluated, because a property is absent or of another type.",
+        "--filter contains 'sentinel-2a', which none of the items it judged has (text needs single quotes).",
     ]
 
 

@@ -155,8 +155,8 @@ class TransportContract:
             async with world.transport.open(Request(world.url("/object"))) as response:
                 return "Content-Length" in response.headers, await response.read(len(BODY))
 
-        told, body = self.in_world({"/object": [Answer(body=BODY, fault=Fault.UNNOTICED)]}, scenario)
-        assert not told
+        framed, body = self.in_world({"/object": [Answer(body=BODY, fault=Fault.UNNOTICED)]}, scenario)
+        assert not framed
         assert body == BODY[: len(BODY) // 2]
 
     def test_a_body_over_the_limit_is_not_read(self) -> None:

@@ -117,10 +117,10 @@ class ObjectContract:
 
     def test_head_returns_the_same_fields_without_body(self) -> None:
         async def scenario(shelf: Shelf) -> None:
-            got, told = await get(shelf, "a"), await get(shelf, "a", "HEAD")
-            assert (told.status, told.body) == (200, b"")
-            assert told.headers["Content-Length"] == got.headers["Content-Length"]
-            assert told.validator == got.validator
+            got, head = await get(shelf, "a"), await get(shelf, "a", "HEAD")
+            assert (head.status, head.body) == (200, b"")
+            assert head.headers["Content-Length"] == got.headers["Content-Length"]
+            assert head.validator == got.validator
 
         self.on_shelf({"a": BODY}, scenario)
 

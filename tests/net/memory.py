@@ -34,7 +34,7 @@ class Fault(enum.Enum):
     TRUNCATED = "the body ends half-way, although its length was stated"
     UNNOTICED = "the body ends half-way, and its length was not stated"
     STALLED = "nothing more comes after half of the body"
-    OVERLONG = "more bytes come than were said"
+    OVERLONG = "more bytes are sent than were stated"
 
 
 @dataclass(frozen=True, slots=True)

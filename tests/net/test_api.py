@@ -41,8 +41,8 @@ class Desk:
             self.clock,
             credentials=HostCredentials(SOURCE, {}, query or {}),
         )
-        told: dict[str, Any] = {"source": SOURCE, "jitter": random.Random(1)}
-        self.reader = ApiReader(self.client, RetryPolicy(), self.clock, **(told | options))
+        defaults: dict[str, Any] = {"source": SOURCE, "jitter": random.Random(1)}
+        self.reader = ApiReader(self.client, RetryPolicy(), self.clock, **(defaults | options))
 
     def read(self, request: PageRequest | str = URL) -> Document:
         asked = PageRequest(request) if isinstance(request, str) else request

@@ -23,8 +23,10 @@ class Bench:
 
     def __init__(self, maximum: int = 64, first: int = 16, *, set_by_user: bool = False) -> None:
         self.clock = VirtualClock()
-        self.told: list[str] = []
-        self.gate = Gate("h", maximum, self.clock, first, set_by_user=set_by_user, on_change=self.told.append)
+        self.reported: list[str] = []
+        self.gate = Gate(
+            "h", maximum, self.clock, first, set_by_user=set_by_user, on_change=self.reported.append
+        )
         self.log: list[tuple[str, float]] = []
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
@@ -267,7 +269,7 @@ def test_large_changes_are_reported() -> None:
     bench = Bench()
     served(bench, 3)
     bench.gate.throttled(7)
-    assert bench.told == [
+    assert bench.reported == [
         "h: 32 at once, 320 answers per second.",
         "h: 64 at once, 640 answers per second.",
         "h throttled: 32 at once, again in 7 s.",
@@ -326,9 +328,9 @@ def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> No
     assert gate.limit == first
     assert len(list(gates)) == 2
     assert f"of {first} in use" in repr(gate)
-    events.listen((told := []).append)
+    events.listen((reported := []).append)
     gate.throttled(1)
-    assert [event.level for event in told if isinstance(event, Notice)] == ["debug"]
+    assert [event.level for event in reported if isinstance(event, Notice)] == ["debug"]
 
 
 def test_throttling_is_reported_but_hearsay_is_not_passed_on() -> None:

@@ -28,8 +28,8 @@ LOCAL = AddressPolicy(allow_private=True)
 
 
 def transport(**options: Any) -> HttpTransport:
-    told: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False}
-    return HttpTransport(**(told | options))
+    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False}
+    return HttpTransport(**(defaults | options))
 
 
 class TestHttpTransport(TransportContract, DecodingContract):

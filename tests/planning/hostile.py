@@ -1,4 +1,4 @@
-"""A corpus of names that someone might use to leave DEST, to hide, or to overwrite."""
+"""Names that an attacker might use to leave DEST, to hide, or to overwrite files."""
 
 from __future__ import annotations
 

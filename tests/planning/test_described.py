@@ -1,4 +1,4 @@
-"""Filters on assets that are silent, and whose collection is not."""
+"""Filters on assets without type and roles whose collection describes them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("selection", "key", "asset", "kept"), TABLE)
-def test_what_an_asset_says_itself_comes_first(
+def test_the_assets_own_members_take_precedence(
     selection: Selection, key: str, asset: Any, kept: bool
 ) -> None:
     assert DescribedAssets(compile_assets(selection), ITEM_ASSETS).keeps(key, asset) is kept
 
 
-def test_item_assets_as_they_were_recorded(shared_data: Path) -> None:
+def test_recorded_item_assets(shared_data: Path) -> None:
     document = json.loads((shared_data / "stac/copernicus_cdse/collection_global_mosaics.json").read_text())
     judge = DescribedAssets(compile_assets(Selection(roles=("reflectance",))), document["item_assets"])
     kept = {key for key in document["item_assets"] if judge.keeps(key, {"href": "s3://eodata/x"})}

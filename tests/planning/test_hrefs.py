@@ -44,27 +44,27 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
 @pytest.mark.parametrize(
     ("asset", "base", "why"),
     [
-        ({}, BASE, "gives no href"),
-        ({"href": None}, BASE, "gives no href"),
-        ({"href": ""}, BASE, "gives no href"),
-        ({"href": " \t"}, BASE, "gives no href"),
-        ({"href": ["https://o/a.tif"]}, BASE, "not a text"),
-        ({"href": 5}, BASE, "not a text"),
-        ("https://o/a.tif", BASE, "gives no href"),
-        (None, BASE, "gives no href"),
+        ({}, BASE, "has no href"),
+        ({"href": None}, BASE, "has no href"),
+        ({"href": ""}, BASE, "has no href"),
+        ({"href": " \t"}, BASE, "has no href"),
+        ({"href": ["https://o/a.tif"]}, BASE, "not a string"),
+        ({"href": 5}, BASE, "not a string"),
+        ("https://o/a.tif", BASE, "has no href"),
+        (None, BASE, "has no href"),
         ({"href": "file:///data/MTDA/x.tif"}, BASE, "a file: URL"),
         ({"href": "ftp://h/x.tif"}, BASE, "a ftp: URL"),
         ({"href": "javascript:alert(1)"}, BASE, "a javascript: URL"),
         ({"href": "C:\\x.tif"}, BASE, "a c: URL"),
         ({"href": "a.tif"}, None, "relative"),
-        ({"href": "a.tif"}, "/data/c/i.json", "path on a disk"),
+        ({"href": "a.tif"}, "/data/c/i.json", "a local path"),
         ({"href": "ftp://h/x.tif"}, "file:///data/c/i.json", "a ftp: URL"),
         ({"href": "//h/x.tif"}, "file:///data/c/i.json", "a file: URL"),
         ({"href": "file:///data/x.tif"}, None, "a file: URL"),
         ({"href": "//[/a.tif"}, BASE, "relative"),
     ],
 )
-def test_unusable_hrefs_are_named(asset, base, why):
+def test_unusable_hrefs_are_reported(asset, base, why):
     found = asset_href(asset, base)
     assert isinstance(found, Failure)
     assert found.kind is FailureKind.SCHEME
@@ -86,7 +86,7 @@ def test_unusable_hrefs_are_named(asset, base, why):
         (None, None),
     ],
 )
-def test_where_an_api_serves_an_item_by_itself(page, href):
+def test_the_url_of_an_item_at_an_api(page, href):
     assert own_href(ItemId("c:1", "a/b"), page) == href
 
 
@@ -122,7 +122,7 @@ def test_self_links_count_if_absolute(links, href):
         ([], None, ()),
     ],
 )
-def test_source_links_in_order_each_once(links, base, sources):
+def test_source_links_are_distinct_and_in_order(links, base, sources):
     item = {"links": [{"rel": rel, "href": href} for rel, href in links]}
     assert source_links(item, base) == sources
 
@@ -141,7 +141,7 @@ def test_a_recorded_label_item_has_141_sources(shared_data: Path):
         ("file:///data/items.json", "file:///data/here/i.json"),
     ],
 )
-def test_a_self_link_to_a_file_counts_only_for_an_item_of_this_disk(page, href):
+def test_a_self_link_to_a_file_counts_only_for_a_local_item(page, href):
     item = {
         "id": "i",
         "links": [{"rel": "self", "href": "file:///data/here/i.json"}],
@@ -180,20 +180,20 @@ ALTERNATES = [
 
 
 @pytest.mark.parametrize(("asset", "prefer", "expected"), ALTERNATES)
-def test_where_an_asset_can_be_fetched(
+def test_hrefs_in_order_of_preference(
     asset: object, prefer: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     assert asset_hrefs(asset, "https://api.test/c/item.json", prefer) == expected
 
 
 @pytest.mark.parametrize("asset", [None, {"href": []}, {"alternate": {"l": {"href": "file:///x"}}}])
-def test_without_any_place_the_assets_own_href_is_named_as_unusable(asset: object) -> None:
+def test_without_a_usable_href_the_own_one_is_reported(asset: object) -> None:
     assert isinstance(asset_hrefs(asset, None, ("s3",)), Failure)
     assert isinstance(asset_hrefs(asset, None), Failure)
 
 
 def test_blanks_around_the_hrefs_of_links_are_stripped():
-    """As the URL standard says (section 4.4): of controls and spaces around, of tabs and newlines within."""
+    """By the URL standard (section 4.4): surrounding controls and spaces, and tabs and newlines within."""
     links = [{"rel": "self", "href": " https://h/i.json\n"}, {"rel": "source", "href": "\n ../s.json "}]
     item = {"id": "i", "links": links}
     assert self_href(item) == "https://h/i.json"

@@ -46,7 +46,7 @@ def names(planned):
     return {asset.key: asset.name for asset in planned.assets}
 
 
-def test_a_whole_item():
+def test_a_complete_item():
     item = {
         "id": "i",
         "collection": "c",
@@ -97,14 +97,14 @@ def test_the_collection_of_an_item(collection, hint, expected):
     [
         ({}, "", "has no id"),
         ({"id": None}, "", "has no id"),
-        ({"id": 5}, "5", "not a text"),
-        ({"id": ["a"]}, "['a']", "not a text"),
+        ({"id": 5}, "5", "not a string"),
+        ({"id": ["a"]}, "['a']", "not a string"),
         ({"id": ""}, "", "is empty"),
         (None, "", "not an object"),
         ([], "", "not an object"),
     ],
 )
-def test_an_item_that_cannot_be_planned_is_named(item, item_id, why):
+def test_an_item_that_cannot_be_planned_is_reported(item, item_id, why):
     problem = plan(item)
     assert isinstance(problem, Problem)
     assert (problem.collection, problem.item, problem.failure.kind) == ("c", item_id, FailureKind.ITEM)
@@ -148,7 +148,7 @@ def test_the_items_own_url(links, item_href, page, href, asset):
         ({"file:checksum": "1114" + "11" * 20}, None, Checksum("sha1", b"\x11" * 20)),
     ],
 )
-def test_sizes_and_checksums_count_where_they_can_be_read(stated, size, checksum):
+def test_valid_sizes_and_checksums_are_used(stated, size, checksum):
     (asset,) = plan({"id": "i", "assets": {"a": {"href": "https://o/a", "type": 5, **stated}}}).assets
     assert (asset.size, asset.checksum, asset.media_type) == (size, checksum, None)
 
@@ -167,18 +167,18 @@ def test_sizes_and_checksums_count_where_they_can_be_read(stated, size, checksum
         ),
     ],
 )
-def test_assets_that_cannot_be_fetched_are_named_beside_the_others(assets, keys, problems):
+def test_assets_that_cannot_be_fetched_are_reported(assets, keys, problems):
     planned = plan({"id": "i", "assets": assets})
     assert [asset.key for asset in planned.assets] == keys
     assert [(problem.key, problem.failure.kind) for problem in planned.problems] == problems
 
 
-def test_nothing_fails_by_what_an_item_lacks():
+def test_missing_members_are_not_failures():
     planned = plan({"id": "i", "geometry": None})
     assert (planned.assets, planned.problems) == ((), ())
 
 
-def test_names_equal_but_for_case_or_form_are_kept_apart_whatever_the_order():
+def test_names_that_differ_only_in_case_or_form_are_made_distinct():
     keys = ["data", "Data", "DATA", "é", "e\u0301"]
     planned = plan(with_assets(*keys))
     found = names(planned)
@@ -197,7 +197,7 @@ def test_an_excluded_asset_does_not_change_the_name_of_another():
     assert names(plan(item, exclude_assets=("DATA",)))["data"] == names(plan(item))["data"]
 
 
-def test_suffixes_that_differ_in_case_are_kept_apart():
+def test_suffixes_that_differ_in_case_are_made_distinct():
     planned = plan({"id": "i", "assets": {"a": {"href": "https://o/x.b"}, "a.B": {"href": "https://o/x"}}})
     assert names(planned)["a"] == "a.b"
     assert re.fullmatch(r"a~[0-9a-f]{12}\.B", names(planned)["a.B"])
@@ -214,7 +214,7 @@ def test_suffixes_that_differ_in_case_are_kept_apart():
         ("{item}/{key}/data{ext}", ["b", "a"], ["b", "a"]),
     ],
 )
-def test_two_assets_that_would_meet_fail_by_name_but_for_the_first(layout, keys, kept):
+def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
     planned = plan(with_assets(*keys), layout=layout)
     assert [asset.key for asset in planned.assets] == kept
     assert [problem.key for problem in planned.problems] == sorted(set(keys) - set(kept))
@@ -222,7 +222,7 @@ def test_two_assets_that_would_meet_fail_by_name_but_for_the_first(layout, keys,
     assert all(repr(kept[0]) in problem.failure.message for problem in planned.problems)
 
 
-def test_an_asset_that_is_excluded_is_in_nobodys_way():
+def test_an_excluded_asset_does_not_collide():
     planned = plan(with_assets("a", "b"), layout="{item}/data{ext}", exclude_assets=("a",))
     assert (names(planned), planned.problems) == ({"b": "data.tif"}, ())
 
@@ -235,7 +235,7 @@ def test_an_asset_that_is_excluded_is_in_nobodys_way():
         (ItemId("c", "a.json"), "c/a.json/a.json.json"),
     ],
 )
-def test_where_the_items_document_lies(item_id, path):
+def test_the_path_of_the_items_document(item_id, path):
     assert item_document_path(item_id) == path
     assert item_directory(item_id) == path.rpartition("/")[0]
 
@@ -306,14 +306,14 @@ ITEM = st.fixed_dictionaries(
 @given(
     item=JSON | ITEM, layout=st.sampled_from([DEFAULT_LAYOUT, "{parent}/{filename}", "{p}/{key}/x", "{year}"])
 )
-def test_no_item_however_odd_raises_and_each_asset_is_told_once(item, layout):
+def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
     planned = plan(item, layout=layout, exclude_assets=("a*",))
     if isinstance(planned, Problem):
         assert planned.failure.kind is FailureKind.ITEM
         return
-    told = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]
+    keys = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]
     assets = item.get("assets")
     if isinstance(assets, dict):
-        assert sorted([*told, *planned.excluded]) == sorted(assets)
+        assert sorted([*keys, *planned.excluded]) == sorted(assets)
     paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets if asset.name is not None]
     assert len({fold(path) for path in paths}) == len(paths)

@@ -1,4 +1,4 @@
-"""Files, pages and prefixes, told apart by media type and href."""
+"""Files, pages and prefixes, recognised by media type and href."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("href", "media_type", "kind"), TABLE)
-def test_what_an_asset_is(href: str, media_type: str | None, kind: AssetKind) -> None:
+def test_kinds_of_assets(href: str, media_type: str | None, kind: AssetKind) -> None:
     assert kind_of(href, media_type) is kind

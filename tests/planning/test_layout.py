@@ -50,7 +50,7 @@ def place(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01
         ("{key|removeprefix:B01}x/{key}", "x", "B01"),
     ],
 )
-def test_where_an_asset_goes(template, directory, name):
+def test_paths_of_assets(template, directory, name):
     assert place(template) == (directory, name, None)
 
 
@@ -87,23 +87,23 @@ def test_keys_with_braces_and_slashes_survive_a_late_name():
         ("a/{key", "character 3"),
         ("a/key}", "character 6"),
         ("a/{{key}", "character 8"),
-        ("a/{}", "names no field"),
-        ("a/{ key}", "names no field"),
-        ("a/{ke/y}", "names no field"),
+        ("a/{}", "is not a field"),
+        ("a/{ key}", "is not a field"),
+        ("a/{ke/y}", "is not a field"),
         ("a/{colection}/{key}", r"character 3.*did you mean \{collection\}"),
         ("a/{key|upper}", "'upper' is not a filter"),
         ("a/{key|removeprefix}", "'removeprefix' is not a filter"),
         ("a/{key|}", "'' is not a filter"),
-        ("../{key}", "'..' cannot be a name"),
-        ("a/./{key}", "'.' cannot be a name"),
-        (".stacpull/{key}", "'.stacpull' cannot"),
-        ("a\\b/{key}", "cannot be a name"),
-        ("C:/{key}", "'C:' cannot"),
-        ("{key}/catalog.json", "'catalog.json' cannot"),
-        ("{filename}/{key}", "filename.* put it last"),
+        ("../{key}", "'..' is not allowed as a name"),
+        ("a/./{key}", "'.' is not allowed as a name"),
+        (".stacpull/{key}", "'.stacpull' is not"),
+        ("a\\b/{key}", "is not allowed as a name"),
+        ("C:/{key}", "'C:' is not"),
+        ("{key}/catalog.json", "'catalog.json' is not"),
+        ("{filename}/{key}", "filename.* only in the file name"),
     ],
 )
-def test_what_is_no_layout_is_refused_with_its_place(template, place_or_word):
+def test_invalid_layouts_are_rejected_with_the_position(template, place_or_word):
     with pytest.raises(UsageError, match=place_or_word) as error:
         Layout.parse(template)
     assert repr(template) in str(error.value)
@@ -118,7 +118,7 @@ def test_what_is_no_layout_is_refused_with_its_place(template, place_or_word):
         ("{key}/data", False, True),
     ],
 )
-def test_what_a_layout_needs_and_tells_apart(template, late, distinguishes):
+def test_properties_of_layouts(template, late, distinguishes):
     layout = Layout.parse(template)
     assert (layout.needs_filename, layout.distinguishes_assets) == (late, distinguishes)
 
@@ -150,7 +150,7 @@ def test_an_asset_never_takes_the_name_of_the_items_document(name):
     assert complete("{filename}", name, "c/other") == name
 
 
-def test_nor_where_the_documents_name_is_itself_a_made_one():
+def test_an_asset_never_takes_a_hashed_name_of_the_document():
     item_id = ItemId("c", "catalog")
     found = place(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")
     assert f"{found.directory}/{found.name}" != item_document_path(item_id)
@@ -170,7 +170,7 @@ VALUES = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_
 
 
 @given(template=TEMPLATES, values=st.lists(VALUES, min_size=5, max_size=5), late=st.booleans())
-def test_no_value_ever_adds_or_leaves_a_directory(template, values, late):
+def test_no_value_adds_or_leaves_a_directory(template, values, late):
     collection, item, key, prop, filename = values
     layout = Layout.parse(template + "{filename}" if late else template)
     found = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}}).place(key, ".tif")
@@ -194,6 +194,6 @@ def test_any_text_is_a_layout_or_a_usage_error(template):
 
 
 @given(key=VALUES, filename=VALUES)
-def test_a_late_name_holds_key_and_filename_as_one_rendered_at_once(key, filename):
+def test_a_late_name_equals_one_rendered_at_once(key, filename):
     found = place("{key}_{filename}", key=key)
     assert complete(found.name_template, filename, "") == safe_segment(f"{key}_{filename}")

@@ -31,7 +31,7 @@ def multihash(prefix, digest):
         ("81e40201", "blake2b", hashlib.blake2b(DATA, digest_size=1)),
     ],
 )
-def test_what_can_be_verified(prefix, algorithm, digest):
+def test_verifiable_checksums(prefix, algorithm, digest):
     expected = Checksum(algorithm, digest.digest())
     assert parse_multihash(multihash(prefix, digest.digest())) == expected
     assert parse_multihash(multihash(prefix, digest.digest()).upper()) == expected
@@ -45,7 +45,7 @@ def test_what_can_be_verified(prefix, algorithm, digest):
         "1220",
         "1220" + "00" * 31,
         "1220" + "00" * 33,
-        "d50120" + "00" * 32,  # a real one says so: the code of MD5, the length of SHA-256
+        "d50120" + "00" * 32,  # from a real service: the code of MD5, the length of SHA-256
         "d50120" + "00" * 16,
         "9911" + "00" * 17,
         "80e40200",
@@ -57,12 +57,12 @@ def test_what_can_be_verified(prefix, algorithm, digest):
         "é",
     ],
 )
-def test_what_cannot_be_verified_is_none(text):
+def test_unverifiable_checksums_are_none(text):
     assert parse_multihash(text) is None
 
 
 @given(raw=st.binary(max_size=70))
-def test_whatever_parses_has_a_digest_that_hashlib_can_make(raw):
+def test_parsed_checksums_are_supported_by_hashlib(raw):
     found = parse_multihash(raw.hex())
     if found is not None:
         size = {"digest_size": len(found.digest)} if found.algorithm == "blake2b" else {}

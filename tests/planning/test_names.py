@@ -17,7 +17,7 @@ ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_siz
 
 
 def assert_safe(name):
-    assert 1 <= len(name.encode("utf-8")) <= 255  # which lone surrogates would not let through
+    assert 1 <= len(name.encode("utf-8")) <= 255  # which fails for lone surrogates
     assert not set(name) & set('/\\:*?"<>|')
     assert not any(unicodedata.category(char) == "Cc" for char in name)
     assert name.strip(" .") == name
@@ -79,12 +79,12 @@ def test_reserved_and_long_names_get_a_hash_and_keep_their_suffix(name, pattern)
     assert_safe(segment)
 
 
-def test_hashes_never_change_because_mirrors_hold_them():
+def test_hashes_never_change_because_mirrors_use_them():
     assert safe_segment("..") == "_~5ec1f7e700f3"
     assert kept_apart("b01.tif", "b01") == "b01~3348ab495b65.tif"
 
 
-def test_the_hostile_corpus_is_safe_and_stays_distinct():
+def test_hostile_names_become_safe_and_distinct():
     assert len(NAMES) >= 500
     segments = [safe_segment(name) for name in NAMES]
     for segment in segments:
@@ -107,14 +107,14 @@ def test_different_names_stay_different(one, other):
 
 
 @given(name=ANY)
-def test_no_name_meets_what_another_was_made_into(name):
+def test_no_name_collides_with_an_encoded_one(name):
     segment = safe_segment(name)
     assume(segment != name)
     assert safe_segment(segment) != segment
 
 
 @given(name=ANY, one=st.text(max_size=3), other=st.text(max_size=3))
-def test_names_kept_apart_are_safe_and_differ_by_their_salt(name, one, other):
+def test_salted_names_are_safe_and_distinct(name, one, other):
     segment = safe_segment(name)
     apart = kept_apart(segment, one)
     assert_safe(apart)
@@ -136,20 +136,20 @@ def test_names_kept_apart_are_safe_and_differ_by_their_salt(name, one, other):
         ("a", "\u0430", False),
     ],
 )
-def test_paths_that_some_file_system_holds_for_one(one, other, meet):
+def test_paths_that_some_file_system_merges(one, other, meet):
     assert (fold(one) == fold(other)) is meet
     assert (path_hash(one) == path_hash(other)) is meet
 
 
 @given(path=ANY)
-def test_forms_and_cases_of_a_path_have_one_hash_that_sqlite_can_hold(path):
+def test_forms_and_cases_of_a_path_have_one_hash_that_fits_sqlite(path):
     assert -(2**63) <= path_hash(path) < 2**63
     for form in ("NFC", "NFD"):
         assert path_hash(unicodedata.normalize(form, path)) == path_hash(path)
     assert path_hash(path.casefold()) == path_hash(path)
 
 
-def test_hashes_of_paths_never_change_because_ledgers_hold_them():
+def test_hashes_of_paths_never_change_because_ledgers_store_them():
     assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == 189401586287178725
 
 

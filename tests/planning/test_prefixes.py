@@ -1,4 +1,4 @@
-"""Prefixes taken apart: names, places, and the item's document."""
+"""Expanded prefixes: names, paths, and the item's document."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan(
         ("{item}-{key}", "i-data/B02.jp2", "i-data/qi/x.gml"),
     ],
 )
-def test_objects_go_under_the_place_of_their_asset(layout: str, first: str, second: str) -> None:
+def test_objects_are_below_the_path_of_their_asset(layout: str, first: str, second: str) -> None:
     assets = plan(LISTING, layout).assets[:2]
     assert [f"{asset.directory}/{asset.name}" for asset in assets] == [first, second]
     assert [(asset.key, asset.href, asset.size) for asset in assets] == [
@@ -58,7 +58,7 @@ def test_objects_go_under_the_place_of_their_asset(layout: str, first: str, seco
     ]
 
 
-def test_the_document_has_the_objects_in_place_of_their_prefix() -> None:
+def test_the_document_has_the_objects_instead_of_their_prefix() -> None:
     planned = plan(LISTING)
     assert planned.spread == ("data",)
     assets = planned.document["assets"]
@@ -69,23 +69,23 @@ def test_the_document_has_the_objects_in_place_of_their_prefix() -> None:
         "href": "s3://b/tiles/39/B02.jp2",
         "file:size": 4,
     }
-    assert ITEM["assets"]["data"] is DIRECTORY  # what was read is left as it is
+    assert ITEM["assets"]["data"] is DIRECTORY  # the original is unchanged
 
 
-def test_what_is_left_out_of_a_prefix_is_counted_and_the_prefix_still_told() -> None:
+def test_a_prefix_with_excluded_objects_is_kept() -> None:
     planned = plan(LISTING._replace(left_out=("qi/y.gml",)))
     assert planned.excluded == ("data/qi/y.gml",)
     assert list(planned.document["assets"]) == ["data", "data/B02.jp2", "data/qi/x.gml", "o"]
 
 
-def test_a_prefix_that_could_not_be_listed_is_named() -> None:
+def test_a_prefix_that_could_not_be_listed_is_reported() -> None:
     failure = Failure(FailureKind.PREFIX, "Nothing is there.")
     planned = plan(failure)
     assert [(problem.key, problem.failure) for problem in planned.problems] == [("data", failure)]
     assert planned.document is ITEM
 
 
-def test_an_object_read_again_is_found_by_the_prefix_that_it_is_of() -> None:
+def test_an_object_read_again_is_found_by_its_prefix() -> None:
     assets = ITEM["assets"]
     assert object_of(assets, "data/qi/x.gml") == {"href": "s3://b/tiles/39/qi/x.gml"}
     assert object_of(assets, "o") == {"href": "https://h.test/o.tif"}
@@ -103,14 +103,12 @@ def test_an_object_read_again_is_found_by_the_prefix_that_it_is_of() -> None:
         pytest.param("s3://b/p/qi/x", "s3://b/p/qi/x", id="of the shorter prefix"),
     ],
 )
-def test_of_prefixes_within_each_other_the_longest_says_where_an_object_is(
-    href: str, found: str, order: int
-) -> None:
+def test_the_longest_of_nested_prefixes_locates_an_object(href: str, found: str, order: int) -> None:
     assets = {"data": {"href": "s3://b/p/"}, "data/qi": {"href": "s3://b/q"}}
     assert object_of(dict([*assets.items()][::order]), "data/qi/x", href) == {"href": found}
 
 
-def test_an_object_whose_key_was_kept_apart_stays_where_it_is() -> None:
+def test_an_object_with_a_hashed_key_keeps_its_path() -> None:
     own = {**ITEM["assets"], "data/B02.jp2": {"href": "https://h.test/own.tif"}}
     planned = plan(LISTING, item={**ITEM, "assets": own}).assets[0]
     assert object_of(own, planned.key, planned.href) == {"href": "s3://b/tiles/39/B02.jp2"}
@@ -126,20 +124,20 @@ def test_an_object_whose_key_was_kept_apart_stays_where_it_is() -> None:
         pytest.param({}, id="nothing to fetch"),
     ],
 )
-def test_an_object_never_has_the_key_of_an_asset_of_the_items_own(own: Json, first: bool) -> None:
+def test_an_object_never_has_the_key_of_another_asset(own: Json, first: bool) -> None:
     assets = {"data/B02.jp2": own, **ITEM["assets"]} if first else {**ITEM["assets"], "data/B02.jp2": own}
     planned = plan(LISTING, item={**ITEM, "assets": assets})
     by_href = {asset.href: asset for asset in planned.assets}
     apart = by_href["s3://b/tiles/39/B02.jp2"]
     assert apart.key.startswith("data/B02~")
     assert apart.key.endswith(".jp2")
-    assert (apart.directory, apart.name) == ("c/i/data", "B02.jp2")  # the place was free
+    assert (apart.directory, apart.name) == ("c/i/data", "B02.jp2")  # the path was free
     assert len({asset.key for asset in planned.assets}) == len(planned.assets)
     assert planned.document["assets"][apart.key]["href"] == apart.href
     assert planned.document["assets"]["data/B02.jp2"] is own
 
 
-def test_objects_of_prefixes_within_each_other_have_keys_of_their_own() -> None:
+def test_objects_of_nested_prefixes_have_distinct_keys() -> None:
     listings = {
         "data": Listing((ListedObject("qi/x", 1),)),
         "data/qi": Listing((ListedObject("x", 2), ListedObject("y", 3))),
@@ -159,7 +157,7 @@ NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max
 
 
 @given(NAMES)
-def test_no_object_goes_out_of_its_place_or_meets_another(names: list[str]) -> None:
+def test_no_object_leaves_its_directory_or_collides(names: list[str]) -> None:
     planned = plan(Listing(tuple(ListedObject(name, 1) for name in names)))
     places = [f"{asset.directory}/{asset.name}" for asset in planned.assets[:-1]]
     assert len(places) + len(planned.problems) == len(names)

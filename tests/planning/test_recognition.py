@@ -1,4 +1,4 @@
-"""Layouts told from where files lie: every layout puts its own samples where it is recognised by."""
+"""Layouts recognised by the paths of files: every layout is recognised by its own samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stacpull.planning.recognition import Sample, recognised
 
 
 def samples(layout: str) -> list[Sample]:
-    """Two assets of four items in two collections, source items behind label items, laid out."""
+    """Return samples: two assets of four items in two collections, with source items of label items."""
     parsed = Layout.parse(layout)
     made = []
     for number in range(4):
@@ -54,10 +54,10 @@ def test_a_layout_is_recognised_by_its_own_tree(layout: str) -> None:
     "layout",
     ["{collection}-{item}/{key}{ext}", "{year}{month}/{item}_{key}{ext}", "{item|removeprefix:l}/{key}"],
 )
-def test_what_is_not_recognised_is_told_as_unknown(layout: str) -> None:
+def test_unknown_layouts_are_not_recognised(layout: str) -> None:
     assert recognised(samples(layout)) is None
 
 
-def test_nothing_and_different_depths_tell_nothing() -> None:
+def test_no_samples_and_different_depths_are_not_recognised() -> None:
     mixed = samples("{collection}/{item}/{key}{ext}")[:1] + samples("{item}/{key}{ext}")[:1]
     assert (recognised([]), recognised(mixed)) == (None, None)

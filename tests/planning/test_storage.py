@@ -1,4 +1,4 @@
-"""Where assets are stored, as both versions of the storage extension say it."""
+"""The storage of assets in both versions of the storage extension."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.models import Json
-from stacpull.planning.statements import Storage, storage_at, storage_of
+from stacpull.planning.statements import Storage, states_storage, storage_at, storage_of
 
 AWS = {"type": "aws-s3", "region": "us-west-2", "requester_pays": True}
 OWN = {"type": "custom-s3", "platform": "https://s3.h.test", "requester_pays": False}
@@ -35,7 +35,7 @@ TABLE: list[tuple[Json, Json, Storage]] = [
 
 
 @pytest.mark.parametrize(("properties", "asset", "expected"), TABLE)
-def test_what_is_said_of_the_storage(properties: Json, asset: Json, expected: Storage) -> None:
+def test_storage_of_assets(properties: Json, asset: Json, expected: Storage) -> None:
     assert storage_of({"properties": properties}, asset) == expected
 
 
@@ -49,7 +49,7 @@ RECORDED = [
 
 
 @pytest.mark.parametrize(("file", "collection", "key", "scheme", "expected"), RECORDED)
-def test_what_recorded_items_say(
+def test_storage_of_recorded_items(
     shared_data: Path, file: str, collection: str, key: str, scheme: str, expected: Storage
 ) -> None:
     document = json.loads((shared_data / file).read_text())
@@ -62,3 +62,4 @@ def test_what_recorded_items_say(
     ]
     href = next(one for one in hrefs if one.startswith(scheme))
     assert storage_at(item, asset, href) == expected
+    assert expected == NOTHING or states_storage(item.get("properties")) or states_storage(asset)

@@ -1,4 +1,4 @@
-"""Lists of URLs for other tools: what is escaped, and what is refused."""
+"""Lists of URLs for other tools: escaped and refused entries."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def test_each_format_has_its_own_form() -> None:
         ("a", "file:///etc/passwd", "not http"),
     ],
 )
-def test_what_could_add_a_line_or_cannot_be_fetched_is_refused(
-    form: str, path: str | None, url: str, why: str
-) -> None:
+def test_unsafe_and_unsupported_entries_are_refused(form: str, path: str | None, url: str, why: str) -> None:
     with pytest.raises(RefusedEntry, match=why):
         entry(form, path, url)
 
@@ -70,7 +68,7 @@ def test_names_that_a_tool_would_change_are_refused() -> None:
             entry("rclone", renamed)
 
 
-def test_csv_holds_everything() -> None:
+def test_csv_supports_every_entry() -> None:
     odd = PlannedUrl('c"\n', "i,\r\n", "k\ud800", "s3://bucket/k", None)
     rows = list(
         csv.reader(io.StringIO(URL_FORMATS["csv"].header + URL_FORMATS["csv"].entry(odd), newline=""))

@@ -11,8 +11,6 @@ from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
 from stacpull_replicas.dataset import MAX_ITEMS
 from stacpull_replicas.http_messages import RequestInfo
 
-pytestmark = pytest.mark.alone
-
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 SECONDS_A_PAGE = 0.5
 SECONDS_A_REQUEST = 1 / 5000

@@ -81,7 +81,7 @@ def test_the_lease_keeps_a_second_mirror_out(mem, tmp_path):
 
 
 def test_a_url_of_it_that_names_no_bucket(mem, tmp_path):
-    with pytest.raises(UsageError, match="write mem://bucket/prefix"):
+    with pytest.raises(UsageError, match="use mem://bucket/prefix"):
         sync.mirror(SOURCE, "mem://", options=Options(work=tmp_path / "work"))
     with pytest.raises(UsageError, match="add --work DIR"):
         sync.mirror(SOURCE, DEST)

@@ -157,8 +157,9 @@ def test_a_mirror_in_a_bucket_survives_kills(
     kills = 0
     for _ in range(8):
         enough = len(keys(s3, location)) + chance.randint(1, 60)
-        with Running([*command, "--limit-rate", "1000000"], env) as process:
-            wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20, 0.05)  # noqa: B023
+        with Running([*command, "--limit-rate", "600000"], env) as process:
+            # moto takes a tenth of a second to list the objects
+            wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20, 0.15)  # noqa: B023
             kills += process.kill_with_store()
     ran = run(command, env)
     assert ran.code == 0, ran.err

@@ -13,18 +13,18 @@ from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 
 
 class ItemListSource:
-    """The items that one list names."""
+    """The items of one list."""
 
     def __init__(self, url: str, reader: JsonReader) -> None:
         self.url = url
         self._reader = reader
 
     async def collections(self) -> list[Json]:
-        """Return none: the items name their own."""
+        """Return no collections: the items state their own."""
         return []
 
     async def collection(self, collection_id: str) -> Json:
-        """Refuse: there are none.
+        """Raise UsageError: there are no collections.
 
         Raises:
             UsageError: Always.
@@ -32,13 +32,13 @@ class ItemListSource:
         raise UsageError(f"{self.url} has no collection {collection_id}.")
 
     async def starts(self, _selection: Selection) -> list[WalkStart]:
-        """Return one start for the list."""
+        """Return the only start."""
         return [WalkStart("listed", PageRequest(self.url))]
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield pages of listed items, from the place on that `start` names."""
+        """Yield pages of listed items, from the position of `start` on."""
         del on_notice
         listed = (await self._reader.read(PageRequest(self.url))).body
         urls: list[str] = listed["items"] if isinstance(listed, dict) else []
@@ -56,5 +56,5 @@ class ItemListSource:
 
 
 def item_list(url: str, reader: JsonReader) -> Source | None:
-    """Recognise a list by its name."""
+    """Return the source if `url` has the file name of a list."""
     return ItemListSource(url, reader) if url.endswith(".itemlist") else None

@@ -1,8 +1,8 @@
 """Decoders of Parquet (`stacpull.sources.parquet_file`) that are forked instead of started.
 
-Starting one takes a quarter of a second, nearly all of it to import pyarrow. One process imports it once,
-and forks a child for each file. The child runs the same code on the same descriptors, within the same limit
-of memory, and pyarrow may end it.
+Starting one takes a quarter of a second, most of it to import pyarrow. One process imports it once and forks
+a child for each file. The child runs the same code on the same descriptors with the same memory limit, and
+pyarrow may crash it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from stacpull.sources import parquet_file
 from stacpull.sources.parquet_source import _Decoder
 
 Decoders = Callable[[str, int], AbstractAsyncContextManager[_Decoder]]
-"""What `parquet_source._decoder` is."""
+"""The type of `parquet_source._decoder`."""
 
 
 @contextmanager
 def forked_decoders() -> Iterator[Decoders]:
-    """Start the process that forks; it ends with the block."""
+    """Start the process that forks. It ends with the context."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tests.sources.forked_decoder", str(theirs.fileno())],
             env={"PYTHONPATH": os.pathsep.join(sys.path)},
             pass_fds=(theirs.fileno(),),
-            stderr=subprocess.DEVNULL,  # as that of a decoder
+            stderr=subprocess.DEVNULL,  # like that of a decoder
         )
         theirs.close()
 
@@ -57,7 +57,7 @@ def forked_decoders() -> Iterator[Decoders]:
 
 
 def serve(control: socket.socket) -> None:
-    """Fork a decoder for each pair of descriptors that comes: its input and output, and the file."""
+    """Fork a decoder for each received set of descriptors: its input, its output, and the file."""
     while True:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         with suppress(ChildProcessError):

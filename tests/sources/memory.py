@@ -1,4 +1,4 @@
-"""A reader in memory: answers from a function or a table, and remembers what it was asked for."""
+"""A reader in memory: answers from a function or a table, and records the requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ API = "https://api.test/v1"
 
 
 class MemoryReader:
-    """Answers a request with a document, or raises what the answer is if that is an exception."""
+    """Answers a request with a document, or raises the answer if it is an exception."""
 
     def __init__(self, answer: Callable[[PageRequest], object] | Mapping[str, object]) -> None:
         self._answer = answer
@@ -42,8 +42,8 @@ class MemoryReader:
 
 
 def broken_json() -> SourceError:
-    """Return what a reader raises for a body that is not JSON."""
-    error = SourceError("What api.test sent is not JSON.")
+    """Return the exception of a reader for a body that is not JSON."""
+    error = SourceError("The response of api.test is not JSON.")
     error.__cause__ = orjson.JSONDecodeError("unexpected end", "{", 1)
     return error
 
@@ -61,7 +61,7 @@ def item(name: object, **properties: Any) -> dict[str, Any]:
 
 
 def page(names: list[Any], following: object = None, **members: Any) -> dict[str, Any]:
-    """A page of items by id; `following` is the href of its next link, or the link without its rel."""
+    """Return a page of items by id; `following` is the href of its next link, or the link without its rel."""
     link = following if isinstance(following, dict) else {"href": following}
     links = [] if following is None else [{"rel": "next", **link}]
     return {"type": "FeatureCollection", "features": [item(n) for n in names], "links": links, **members}

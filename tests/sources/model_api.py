@@ -1,4 +1,4 @@
-"""A model of a STAC API that filters, by the rules of `filters`; honest or in one of the known ways not."""
+"""A model of a STAC API that filters by the rules of `filters`, correctly or with one of the known faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILTERS = frozenset({"bbox", "intersects", "datetime", "ids", "filter"})
 
 
 def item(number: int, collection: str) -> dict[str, Any]:
-    """An item at 1 degree east for each number, a day later each."""
+    """Return an item: with each number one degree further east and one day later."""
     properties = {"eo:cloud_cover": number % 10, "datetime": f"2020-01-{number % 28 + 1:02}T12:00:00Z"}
     place = {"type": "Point", "coordinates": [number, 0.5]}
     name = f"{collection}_{number}"
@@ -43,10 +43,10 @@ def item(number: int, collection: str) -> dict[str, Any]:
 
 @dataclass
 class ModelApi:
-    """Collections `a` and `b` of `count` items; `fault` is what it does when it is asked to filter.
+    """Collections `a` and `b` of `count` items; `fault` is its behaviour for a filter.
 
-    `ignores`: gives everything · `empty`: gives nothing · `fails`: 500 · `refuses`: 400 · `fails later`: 500
-    for the second page.
+    `ignores`: returns everything · `empty`: returns nothing · `fails`: 500 · `refuses`: 400 · `fails later`:
+    500 for the second page.
     """
 
     count: int = 25
@@ -61,8 +61,8 @@ class ModelApi:
         """The requests to `/search`."""
         return [request for request in self.asked if urlsplit(request.url).path == "/v1/search"]
 
-    def answer(self, request: PageRequest) -> object:  # noqa: PLR0911 - one a path
-        """Answer as the API does."""
+    def answer(self, request: PageRequest) -> object:  # noqa: PLR0911 - one per path
+        """Return the answer of the API."""
         self.asked.append(request)
         match urlsplit(request.url).path.split("/")[2:]:
             case []:
@@ -120,7 +120,7 @@ class ModelApi:
 
 
 def _query(request: PageRequest) -> dict[str, Any]:
-    """Return what is asked, whichever way; only what a service takes, once, and in its own language."""
+    """Return the query of a request, which must use only supported members, once, in the right language."""
     if request.method == "POST":
         found: dict[str, Any] = orjson.loads(orjson.dumps(request.body))
         assert found.get("filter-lang", "cql2-json") == "cql2-json"

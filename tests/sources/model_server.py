@@ -1,7 +1,7 @@
-"""A model of a service that pages: items, a selection, one of the known forms of paging, and its faults.
+"""A model of a service with pages: items, a selection, one of the known forms of paging, and its faults.
 
-It keeps what real services keep: who asks without the selection gets what is not selected. So a walk that
-drops the filter on its way brings `other …` items, and a test that compares names sees it.
+Like real services, it returns other items to requests without the selection. So a walk that loses the filter
+reads `other …` items, and a test that compares names notices it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ BY_GET = ("token", "whole", "relative", "page", "offset", "startIndex", "hal", "
 STYLES = (*BY_GET, *BY_POST)
 LASTS = ("none", "null", "empty href", "empty page", "self", "first")
 COUNTED = ("page", "offset", "startIndex")
-"""Styles whose position is a number of pages or of items."""
+"""Styles with positions counted in pages or items."""
 
 
 @dataclass
 class Model:
-    """A service of `total` items that are selected, each page of at most `cap` of them.
+    """A service of `total` selected items, with at most `cap` of them per page.
 
-    `style` is how it names the next page, `last` what its last page says, `host` who it believes to be,
-    `gaps` positions at which an empty page comes first, `repeats` positions whose page comes twice,
+    `style` is the form of its next links, `last` the form of its last page, `host` the host in its links,
+    `gaps` are positions with an empty page before them, `repeats` positions whose page is sent twice, and
     `fragile` positions at which pages of 20 items and more fail.
     """
 
@@ -43,7 +43,7 @@ class Model:
     last: str = "none"
     cap: int = 1000
     host: str = HOST
-    told: bool = True
+    announces_total: bool = True
     gaps: frozenset[int] = frozenset()
     repeats: frozenset[int] = frozenset()
     fragile: frozenset[int] = frozenset()
@@ -62,7 +62,7 @@ class Model:
         return PageRequest(f"{SEARCH}?collections=x&bbox=1,2,3,4")
 
     def answer(self, request: PageRequest) -> object:
-        """Answer as the service does."""
+        """Return the answer of the service."""
         self.asked.append(request)
         if authority(request.url) != authority(HOST):
             return failed(FailureKind.ADDRESS)
@@ -82,12 +82,12 @@ class Model:
         names = (self.names if selected else [f"other {n}" for n in range(10_000)])[position:][:count]
         there, again = position + len(names), 0
         if self.style in COUNTED:
-            pass  # such a position has no room for a turn
+            pass  # such a position cannot include a turn
         elif position in self.gaps and not turn:
             names, there, again = [], position, 1
         elif position in self.repeats and turn < 2 and names:
             there, again = position, 2
-        members = {"numberMatched": self.total} if self.told else {}
+        members = {"numberMatched": self.total} if self.announces_total else {}
         context = {"context": {"next": f"{there}.{again}"}}
         ends = there >= self.total and not again
         if ends and not (self.last == "empty page" and names):
@@ -120,7 +120,7 @@ class Model:
         return {**held, **orjson.loads(orjson.dumps(request.body or {}))}
 
     def _position(self, held: Mapping[str, Any], request: PageRequest) -> tuple[int, int]:
-        """Return the item a page begins with, and how often that position was read before."""
+        """Return the first item of a page, and the number of earlier reads of that position."""
         count = min(int(held.get("limit") or 10), self.cap)
         match self.style:
             case "page":
@@ -137,7 +137,7 @@ class Model:
         position, _, turn = str(text).partition(".")
         return int(position), int(turn or 0)
 
-    def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:  # noqa: C901, PLR0911 - one a form
+    def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:  # noqa: C901, PLR0911 - one per form
         url, token = self.host + PATH, f"{there}.{turn}"
         whole = {"collections": ["x"], "bbox": [1, 2, 3, 4], "limit": limit, "token": token}
         asked = f"collections=x&bbox={quote('1,2,3,4')}"

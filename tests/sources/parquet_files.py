@@ -1,4 +1,4 @@
-"""Parquet files of items as tests make them, and a server of one file in memory."""
+"""Parquet files of items for tests, and a server of one file in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVERYTHING = Selection()
 
 
 class Body:
-    """A part of a file; breaks off after so many bytes."""
+    """A part of a file that may be truncated."""
 
     def __init__(self, data: bytes, status: int, headers: Mapping[str, str], breaks: int | None) -> None:
         self.url, self.status, self.headers = URL, status, CIMultiDict(headers)
@@ -50,7 +50,7 @@ class Body:
 
 
 class FileServer:
-    """Serves one file, with ranges or without; `asked` has the ranges."""
+    """Serves one file, with or without ranges; `asked` lists the requested ranges."""
 
     def __init__(
         self, data: bytes, *, ranges: bool = True, etag: str = '"v1"', breaks: Sequence[int | None] = ()
@@ -80,7 +80,7 @@ class FileServer:
 
 
 class Contents:
-    """Items in place of a mirror's."""
+    """Items instead of those of a mirror."""
 
     def __init__(self, items: Sequence[Json], collections: Mapping[str, Json]) -> None:
         self.dest = Path("/mirror")
@@ -109,7 +109,7 @@ class Contents:
 
 
 def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:
-    """Return the file that `export` writes, with row groups of so many rows."""
+    """Return the file that `export` writes, with row groups of `rows` rows."""
     file = io.BytesIO()
     names = dict.fromkeys(one["collection"] for one in items)
     contents = Contents(items, {name: {"type": "Collection", "id": name, "links": []} for name in names})
@@ -181,14 +181,14 @@ def items_of(server: FileServer, selection: Selection = EVERYTHING) -> list[Json
 
 
 def failure_of(data: bytes) -> str:
-    """Return why a file is not read."""
+    """Return the error for a file."""
     with pytest.raises(SourceError) as caught:
         pages_of(FileServer(data))
     return str(caught.value)
 
 
 def recorded_items(shared_data: Path) -> dict[str, list[Json]]:
-    """Return the recorded items by file, those that are whole."""
+    """Return the complete recorded items by file."""
     found: dict[str, list[Json]] = {}
     for path in sorted((shared_data / "stac").rglob("*.json")):
         if path.name.endswith(".http.json"):

@@ -1,4 +1,4 @@
-"""What becomes of every recorded document: a line an item, to be reviewed by eye (`recorded_documents.tsv`).
+"""The results for all recorded documents: one line per item, to be reviewed (`recorded_documents.tsv`).
 
 python -m tests.sources.recorded_documents ../shared/data > tests/sources/recorded_documents.tsv
 """
@@ -49,18 +49,18 @@ COLUMNS = (
 `read`: documents read beside the file · `next`: the cursor that a page has."""
 PAGE = "https://api.test/v1/search"
 HERE = "file:///recorded/"
-"""Where the documents are said to lie: the table is the same on every machine."""
+"""The assumed directory of the documents, so that the table is the same on every machine."""
 FOLDERS = ("stac", "sentinelhub")
 
 
 class NoItems(NamedTuple):
-    """A document that is no source of items by itself: an API's, or `why` it is no STAC."""
+    """A document that is not a source of items: a document of an API, or not STAC (`why`)."""
 
     why: str
 
 
 def documents_in(data: Path) -> dict[str, Any]:
-    """Return every recorded document by its URL. What was saved as a bare list of items is a page of them."""
+    """Return every recorded document by its URL. A saved list of items becomes a page."""
     found = {}
     for folder in FOLDERS:
         for path in sorted((data / folder).rglob("catalog_*.json" if folder != "stac" else "*.json")):
@@ -73,7 +73,7 @@ def documents_in(data: Path) -> dict[str, Any]:
 
 
 def rows(data: Path) -> Iterator[str]:
-    """Yield the table, its header first. `data` is the folder that holds the recordings."""
+    """Yield the table with its header. `data` is the folder with the recordings."""
     yield _line(*COLUMNS)
     documents = documents_in(data)
     for url, document in documents.items():
@@ -89,7 +89,7 @@ def rows(data: Path) -> Iterator[str]:
 
 
 def items_of(url: str, documents: dict[str, Any]) -> tuple[list[tuple[Json, str, str]], int] | NoItems:
-    """Return items with collection and URL, and how many documents were read beside the first."""
+    """Return items with collection and URL, and the number of documents read after the first."""
     reader = MemoryReader(documents)
 
     async def main() -> list[tuple[Json, str, str]] | NoItems:
@@ -150,7 +150,7 @@ def _row(name: str, item: Json, hint: str, base: str, read: int, cursor: str) ->
 
 
 def _cursor(document: Json) -> str:
-    """Return how the next page would be asked for, if the document is a page of an API."""
+    """Return the request for the next page, if the document is a page of an API."""
     if not isinstance(document.get("features"), list):
         return "-"
 

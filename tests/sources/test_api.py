@@ -53,7 +53,7 @@ def source(url: str = API, table: dict[str, object] | None = None) -> tuple[ApiS
         ("https://h/collections/x/items/y", ApiPlace("https://h/collections/x/items/y")),
     ],
 )
-def test_where_a_url_points(url: str, place: ApiPlace) -> None:
+def test_parts_of_a_url(url: str, place: ApiPlace) -> None:
     assert api_place(url) == place
 
 
@@ -74,20 +74,20 @@ def test_collections_are_listed_over_all_pages() -> None:
     assert len(reader.asked) == 2
 
 
-def test_of_one_collection_only_that_is_listed() -> None:
+def test_a_collection_url_lists_only_that_collection() -> None:
     api, reader = source(f"{LABELS}/items?limit=1")
     assert [c["id"] for c in asyncio.run(api.collections())] == ["bigearthnet_v1_labels"]
     assert reader.urls == [LABELS]
 
 
-def test_one_collection_that_does_not_exist() -> None:
+def test_a_missing_collection() -> None:
     api, _ = source(f"{API}/collections/bigearthnet_v1_label")
     with pytest.raises(UsageError, match="did you mean bigearthnet_v1_labels"):
         asyncio.run(api.collections())
 
 
 @pytest.mark.parametrize("body", [[], {}, {"collections": None}, failed(FailureKind.SERVER, 500)])
-def test_a_list_of_collections_that_cannot_be_read(body: object) -> None:
+def test_an_invalid_list_of_collections(body: object) -> None:
     api, _ = source(table={f"{API}/collections": body})
     with pytest.raises(SourceError, match="collections"):
         asyncio.run(api.collections())
@@ -122,19 +122,19 @@ def test_a_collection_is_read_once() -> None:
         ),
     ],
 )
-def test_where_walks_start(url: str, selection: Selection, expected: list[WalkStart]) -> None:
+def test_starts_of_walks(url: str, selection: Selection, expected: list[WalkStart]) -> None:
     api, _ = source(url)
     assert asyncio.run(api.starts(selection)) == expected
 
 
-def test_all_collections_start_where_they_are_listed() -> None:
+def test_all_collections_start_in_the_order_of_the_list() -> None:
     api, _ = source()
     starts = asyncio.run(api.starts(Selection(all_collections=True)))
     assert [start.collection for start in starts] == NAMES
 
 
 @pytest.mark.parametrize(
-    ("url", "selection", "said"),
+    ("url", "selection", "message"),
     [
         (
             API,
@@ -152,14 +152,14 @@ def test_all_collections_start_where_they_are_listed() -> None:
         (LABELS, Selection(all_collections=True), "leave --all-collections out"),
     ],
 )
-def test_selections_that_name_no_collection(url: str, selection: Selection, said: str) -> None:
+def test_selections_without_a_valid_collection(url: str, selection: Selection, message: str) -> None:
     api, _ = source(url)
     with pytest.raises(UsageError) as caught:
         asyncio.run(api.starts(selection))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_long_list_of_collections_is_cut() -> None:
+def test_a_long_list_of_collections_is_truncated() -> None:
     listed = {"collections": [collection(f"c{n:03}") for n in range(90)]}
     api, _ = source(table={f"{API}/collections": listed})
     with pytest.raises(UsageError, match=r"c000, .*c039 and 50 more \(see stacpull collections\)"):
@@ -167,7 +167,7 @@ def test_a_long_list_of_collections_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "error", "said"),
+    ("table", "error", "message"),
     [
         (
             {f"{API}/collections/x": failed(FailureKind.SERVER, 500)},
@@ -179,15 +179,13 @@ def test_a_long_list_of_collections_is_cut() -> None:
         ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
     ],
 )
-def test_a_collection_that_cannot_be_read(
-    table: dict[str, object], error: type[Exception], said: str
-) -> None:
+def test_an_unreadable_collection(table: dict[str, object], error: type[Exception], message: str) -> None:
     api, _ = source(table=table)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         asyncio.run(api.starts(Selection(collections=("x",))))
 
 
-def test_an_item_is_read_where_its_href_says() -> None:
+def test_an_item_is_read_from_its_href() -> None:
     api, _ = source()
     assert asyncio.run(api.item(f"{LABELS}/items/a%2Fb%3F"))["id"] == "a/b?"
 
@@ -202,7 +200,7 @@ def test_an_item_is_read_where_its_href_says() -> None:
         (page(["a"], id="x"), FailureKind.ITEM),
     ],
 )
-def test_an_item_that_cannot_be_read(body: object, kind: FailureKind) -> None:
+def test_an_unreadable_item(body: object, kind: FailureKind) -> None:
     api, _ = source(table={"https://other/item": body})
     with pytest.raises(TransferError) as caught:
         asyncio.run(api.item("https://other/item"))
@@ -218,7 +216,7 @@ def test_an_item_that_cannot_be_read(body: object, kind: FailureKind) -> None:
         (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
     ],
 )
-def test_the_limit_of_the_users_url(url: str, size: PageSize, asked: str) -> None:
+def test_the_limit_in_source(url: str, size: PageSize, asked: str) -> None:
     reader = MemoryReader(lambda _: page(["a"]))
     api = ApiSource(url, reader)
 

@@ -1,4 +1,4 @@
-"""One link that leads nowhere good is one failure: it must not end a walk of a million items."""
+"""A bad link is one failure: it must not end a walk of a million items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HALF = Answer(body=b'{"type": "Feature", "id": ', headers={"Content-Type": "appl
 
 
 def read(href: str, answer: Answer) -> Json:
-    """Follow a link as a run does: an API source on the real reader, over a server in memory."""
+    """Follow a link like a run: an API source with the real reader and a server in memory."""
     clock = VirtualClock()
     client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
     reader = ApiReader(client, RetryPolicy(retries=1), clock, source=SOURCE)
@@ -47,7 +47,7 @@ def failure_of(href: str, answer: Answer) -> Failure:
         pytest.param(OWN, HALF, id="half a document of the API's own"),
     ],
 )
-def test_a_link_to_what_is_no_json_is_one_failure(href: str, answer: Answer) -> None:
+def test_a_link_to_invalid_json_is_one_failure(href: str, answer: Answer) -> None:
     failure = failure_of(href, answer)
     assert (failure.kind, failure.retryable) == (FailureKind.ITEM, False)
     assert failure.host in href
@@ -55,7 +55,7 @@ def test_a_link_to_what_is_no_json_is_one_failure(href: str, answer: Answer) -> 
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_another_host_that_refuses_is_one_failure(status: int) -> None:
+def test_a_refusal_by_another_host_is_one_failure(status: int) -> None:
     failure = failure_of(OTHER, Answer(status, b"{}"))
     assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
 
@@ -65,16 +65,16 @@ def test_another_host_that_refuses_is_one_failure(status: int) -> None:
     [(Answer(401, b"{}"), 401), (Answer(403, b"{}"), 403), (PAGE, 200)],
     ids=["401", "403", "a login page"],
 )
-def test_an_item_that_is_refused_by_the_apis_own_host_is_one_failure(answer: Answer, status: int) -> None:
-    """Some items are not for everybody; fifty in a row are a matter of credentials (net.gate)."""
+def test_a_refused_item_of_the_api_is_one_failure(answer: Answer, status: int) -> None:
+    """Some items are restricted; 50 refusals in a row mean wrong credentials (net.gate)."""
     failure = failure_of(OWN, answer)
     assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
 
 
-def test_a_host_that_wants_to_be_left_alone_is_no_failure_of_an_item() -> None:
+def test_a_long_retry_after_is_not_a_failure_of_an_item() -> None:
     with pytest.raises(SourceError, match="resume after"):
         read(OWN, Answer(429, headers={"Retry-After": "3600"}))
 
 
-def test_a_link_that_is_sound() -> None:
+def test_a_valid_link() -> None:
     assert read(OTHER, Answer(body=b'{"type": "Feature", "id": "i"}'))["id"] == "i"

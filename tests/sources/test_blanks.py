@@ -1,4 +1,4 @@
-"""Hrefs with blanks around them, through a whole mirror."""
+"""Hrefs with surrounding blanks in a whole mirror."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stacpull.net.transport import Request
 
 
 def test_blanks_around_the_hrefs_of_assets_and_links_are_stripped(tmp_path: Path) -> None:
-    """As the URL standard says: a browser follows such hrefs."""
+    """By the URL standard, browsers follow such hrefs."""
 
     def others(asked: Request) -> Scripted:
         if asked.url == "/s.json":

@@ -41,20 +41,20 @@ def secrets(**values: str) -> dict[str, Secret]:
         ("s3://bucket/catalog.json", SourceUrl("s3://bucket/catalog.json", {})),
     ],
 )
-def test_credentials_are_held_apart(given: str, expected: SourceUrl) -> None:
+def test_credentials_are_separated(given: str, expected: SourceUrl) -> None:
     split = split_credentials(given)
     assert split == expected
     assert split.url == expected.url
 
 
-def test_nothing_secret_shows() -> None:
+def test_no_secret_is_shown() -> None:
     split = split_credentials("https://user:WORD@h/v1?key=KEY&limit=5")
     assert "WORD" not in repr(split)
     assert "KEY" not in repr(split)
 
 
 @pytest.mark.parametrize("given", ["https://", "https://[bad/v1", "http://h:port/v1?key=SECRET"])
-def test_what_is_no_url(given: str) -> None:
+def test_invalid_urls(given: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_credentials(given)
     assert "SECRET" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""One item, and the items of one document, as a source."""
+"""One item, or the items of one document, as a source."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def pages_of(
 ) -> list[Page]:
     async def main() -> list[Page]:
         (begin,) = await source.starts(selection or Selection())
-        told = notices if notices is not None else []
-        pages = source.pages(start or begin.request, page_size=size or PageSize(), on_notice=told.append)
+        heard = notices if notices is not None else []
+        pages = source.pages(start or begin.request, page_size=size or PageSize(), on_notice=heard.append)
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -54,7 +54,7 @@ def ids(pages: list[Page]) -> list[str]:
     return [one["id"] for page in pages for one in page.items]
 
 
-def test_an_item_is_one_page_and_knows_where_it_was_read() -> None:
+def test_an_item_is_one_page_with_its_url() -> None:
     (page,) = pages_of(source_of(item("a", "c", {"rel": "self", "href": "./items.json"})))
     assert page.items == [item("a", "c", {"rel": "self", "href": URL})]
     assert page.next is None
@@ -62,7 +62,7 @@ def test_an_item_is_one_page_and_knows_where_it_was_read() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 12])
 @pytest.mark.parametrize("size", [1, 4, 100])
-def test_items_come_in_order_and_from_any_place(count: int, size: int) -> None:
+def test_items_are_in_order_and_resume_at_any_position(count: int, size: int) -> None:
     body = features(*(item(str(n)) for n in range(count)))
     pages = pages_of(source_of(body), size=PageSize(size, fixed=True))
     assert ids(pages) == [str(n) for n in range(count)]
@@ -86,7 +86,7 @@ def test_a_list_of_items_is_read_as_the_collection_that_it_stands_for() -> None:
     assert [one.name for one in page.unread] == [f"feature 2 of {URL}"]
 
 
-def test_only_the_collections_asked_for() -> None:
+def test_only_selected_collections() -> None:
     body = features(item("a", "x"), item("b", "y"), item("c"))
     assert ids(pages_of(source_of(body), Selection(collections=("y",)))) == ["b"]
     (start,) = asyncio.run(source_of(body).starts(Selection()))
@@ -95,10 +95,10 @@ def test_only_the_collections_asked_for() -> None:
 
 def test_a_saved_page_of_an_api_is_no_walk() -> None:
     body = features(item("a"), links=[{"rel": "next", "href": "https://api.test/search?token=2"}])
-    told: list[Notice] = []
-    pages = pages_of(source_of(body, "file:///data/page.json"), notices=told)
+    heard: list[Notice] = []
+    pages = pages_of(source_of(body, "file:///data/page.json"), notices=heard)
     assert ids(pages) == ["a"]
-    assert "not followed" in told[0].text
+    assert "not followed" in heard[0].text
 
 
 def test_a_page_that_a_server_gives_leads_on() -> None:

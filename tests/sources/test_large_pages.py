@@ -31,7 +31,7 @@ def mirrored(dest: Path, size: int, options: Options) -> MirrorReport:
     return asyncio.run(course())
 
 
-def test_a_page_over_64_mib_needs_the_option(tmp_path: Path) -> None:
+def test_a_page_over_64_mib_requires_the_option(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"more than 67108864 bytes. --max-page-size raises the limit"):
         mirrored(tmp_path / "a", 65 * MIB, Options())
     report = mirrored(tmp_path / "b", 65 * MIB, Options(max_page_size=66 * MIB))

@@ -1,4 +1,4 @@
-"""NDJSON: read as it comes in, broken lines named, gone on with from any line over any break."""
+"""NDJSON: read as it arrives, with invalid lines reported, and resumed at any line after any interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ URL = "https://files.test/items.ndjson"
 
 
 class Body:
-    """A response whose body comes in small pieces, and may break off."""
+    """A response with a body in small pieces that may be truncated."""
 
     def __init__(self, data: bytes, status: int, etag: str, breaks: int | None, piece: int) -> None:
         self.url, self.status = URL, status
@@ -45,7 +45,7 @@ class Body:
 
 
 class LinesReader:
-    """Serves one file; breaks off after so many bytes, one number a request."""
+    """Serves one file; `breaks` lists for each request the bytes after which it is truncated."""
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ def pages_of(
     async def main() -> list[Page]:
         source = LinesSource(URL, reader)
         (begin,) = await source.starts(selection or Selection())
-        told = notices if notices is not None else []
+        heard = notices if notices is not None else []
         pages = source.pages(
-            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=told.append
+            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=heard.append
         )
         return [page async for page in pages]
 
@@ -113,7 +113,7 @@ def ids(pages: list[Page]) -> list[str]:
     st.integers(1, 60),
     st.booleans(),
 )
-def test_every_line_comes_once_over_breaks_and_stops(
+def test_every_line_is_read_once_despite_interruptions(
     count: int, size: int, ranges: bool, etag: str, breaks: list[int], piece: int, zipped: bool
 ) -> None:
     names = [str(n) for n in range(count)]
@@ -129,19 +129,19 @@ def test_every_line_comes_once_over_breaks_and_stops(
         assert ids(pages_of(reader(breaks[:1]), size, page.next)) == ids(pages[number:])
 
 
-def test_going_on_asks_for_the_rest_only_of_the_same_file() -> None:
+def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
     data = lines(*"abcdef")
     first = pages_of(LinesReader(data))[0]
     reader = LinesReader(data)
     assert ids(pages_of(reader, start=first.next)) == ["d", "e", "f"]
     assert reader.asked[0]["Range"] == f"bytes={len(lines(*'abc'))}-"
-    told: list[Notice] = []
+    heard: list[Notice] = []
     changed = LinesReader(lines(*"xabcdef"), etag='"v2"')
-    assert ids(pages_of(changed, start=first.next, notices=told)) == list("xabcdef")
-    assert "has changed" in told[0].text
+    assert ids(pages_of(changed, start=first.next, notices=heard)) == list("xabcdef")
+    assert "has changed" in heard[0].text
 
 
-def test_lines_that_are_no_items_are_told_by_their_number() -> None:
+def test_invalid_lines_are_reported_by_number() -> None:
     data = b"\xef\xbb\xbf" + lines("a") + b"\n{broken\n[1]\n" + b"\x1e" + lines("b", 7) + b'{"id": ""}\n'
     data += orjson.dumps({"type": "FeatureCollection", "features": []}) + b"\n" + lines("last").rstrip()
     (page,) = pages_of(LinesReader(data), 100)
@@ -150,7 +150,7 @@ def test_lines_that_are_no_items_are_told_by_their_number() -> None:
 
 
 @pytest.mark.parametrize("form", [{"type": "FeatureCollection"}, None], ids=["ItemCollection", "list"])
-def test_several_items_on_one_line_are_taken_as_they_are_piped(form: dict[str, Any] | None) -> None:
+def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None:
     items = [{"id": "a"}, {"id": "b"}, {"no": "item"}]
     line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
     (page,) = pages_of(LinesReader(line + lines("c")), 100)
@@ -159,42 +159,42 @@ def test_several_items_on_one_line_are_taken_as_they_are_piped(form: dict[str, A
 
 
 @pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])
-def test_a_document_over_several_lines_is_one_sentence(opening: bytes) -> None:
+def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
     with pytest.raises(SourceError, match="is not NDJSON, which has one item per line"):
         pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
 
 
-def test_a_number_of_a_line_is_true_after_going_on() -> None:
+def test_line_numbers_are_right_after_resuming() -> None:
     data = lines("a", "b") + b"{broken\n"
     first = pages_of(LinesReader(data), 2)[0]
     (rest,) = pages_of(LinesReader(data), 2, first.next)
     assert rest.unread[0].name == f"line 3 of {URL}"
 
 
-def test_only_the_collections_asked_for() -> None:
+def test_only_selected_collections() -> None:
     rows = [{"id": "a", "collection": "x"}, {"id": "b", "collection": "y"}, {"id": "c"}]
     data = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     assert ids(pages_of(LinesReader(data), selection=Selection(collections=("y",)))) == ["b"]
 
 
-def test_several_gzip_members_are_one_file() -> None:
+def test_a_gzip_file_may_have_many_members() -> None:
     data = gzip.compress(lines("a")) + gzip.compress(lines("b", "c"))
     assert ids(pages_of(LinesReader(data))) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (gzip.compress(lines(*"abc"), mtime=0)[:-5], "is truncated"),
         (gzip.compress(lines("a"), mtime=0)[:10] + b"\xff" * 40, "damaged"),
     ],
     ids=["broken off", "damaged"],
 )
-def test_gzip_that_is_not_whole_is_no_end(data: bytes, said: str) -> None:
-    with pytest.raises(SourceError, match=said):
+def test_truncated_or_damaged_gzip_is_an_error(data: bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
         pages_of(LinesReader(data))
 
 
-def test_a_file_that_always_breaks_at_one_place_ends_the_walk() -> None:
+def test_a_file_that_always_fails_at_one_position_ends_the_walk() -> None:
     with pytest.raises(SourceError, match="could not be read after line 1"):
         pages_of(LinesReader(lines("a", "b"), breaks=[60] * 20, ranges=False))

@@ -1,4 +1,4 @@
-"""Reading items by href: who asks whom, and how often."""
+"""Reading items by href: sharing of requests, and the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stacpull.sources.item_reader import ItemReader
 
 
 class HandClock:
-    """A clock that stands until it is moved."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -32,7 +32,7 @@ class HandClock:
 
 
 class Shelf:
-    """Items by href. Each reading waits until the gate is open; `gone` and `locked` are refused."""
+    """Items by href. Each read waits until the gate is open; `gone` and `locked` are refused."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -55,7 +55,7 @@ class Shelf:
 
 
 async def settle() -> None:
-    """Let every task run as far as it gets."""
+    """Let every task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -92,7 +92,7 @@ def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
     asyncio.run(scenario())
 
 
-def test_a_request_that_began_too_early_is_not_waited_for() -> None:
+def test_an_earlier_request_is_not_shared() -> None:
     async def scenario() -> None:
         shelf, clock = Shelf(), HandClock()
         reader = ItemReader(shelf.read, clock)
@@ -111,7 +111,7 @@ def test_a_request_that_began_too_early_is_not_waited_for() -> None:
     asyncio.run(scenario())
 
 
-def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
+def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
     async def scenario() -> None:
         shelf = Shelf()
         reader = ItemReader(shelf.read, HandClock())
@@ -128,7 +128,7 @@ def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
     asyncio.run(scenario())
 
 
-def test_when_the_first_is_cancelled_the_next_in_line_reads() -> None:
+def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
     async def scenario() -> None:
         shelf = Shelf()
         reader = ItemReader(shelf.read, HandClock())
@@ -146,7 +146,7 @@ def test_when_the_first_is_cancelled_the_next_in_line_reads() -> None:
     asyncio.run(scenario())
 
 
-def test_only_the_last_ones_are_kept() -> None:
+def test_only_recent_items_are_cached() -> None:
     async def scenario() -> None:
         shelf = Shelf()
         shelf.gate.set()
@@ -158,7 +158,7 @@ def test_only_the_last_ones_are_kept() -> None:
     asyncio.run(scenario())
 
 
-def test_many_are_read_at_once_and_come_in_order() -> None:
+def test_many_are_read_at_once_and_returned_in_order() -> None:
     async def scenario() -> None:
         shelf = Shelf()
         reader = ItemReader(shelf.read, HandClock())
@@ -178,7 +178,7 @@ def test_many_are_read_at_once_and_come_in_order() -> None:
     asyncio.run(scenario())
 
 
-def test_missing_credentials_end_the_reading_of_many() -> None:
+def test_missing_credentials_stop_read_many() -> None:
     async def scenario() -> None:
         shelf = Shelf()
         shelf.gate.set()
@@ -190,7 +190,7 @@ def test_missing_credentials_end_the_reading_of_many() -> None:
     asyncio.run(scenario())
 
 
-def test_nothing_goes_on_when_the_caller_is_cancelled() -> None:
+def test_no_request_outlives_its_caller() -> None:
     async def scenario() -> None:
         shelf = Shelf()
         reader = ItemReader(shelf.read, HandClock())

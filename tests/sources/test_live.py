@@ -1,4 +1,4 @@
-"""APIs that a static catalog links to: walked in their place, gone on with, each once, and bounded."""
+"""APIs that a static catalog links to: walked in document order, resumed, each once, and bounded."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def catalog(*links: dict[str, str]) -> dict[str, Any]:
 
 
 def beside(static: Mapping[str, object], api: ModelApi) -> Answers:
-    """Answer with the documents of a tree, and for the rest as the API does."""
+    """Answer with the documents of a tree, or else like the API."""
     return lambda request: static[request.url] if request.url in static else api.answer(request)
 
 
 class Walked:
-    """All pages of a walk, to its end, and what was said."""
+    """All pages of a walk, and its messages."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Walked:
         fixed: bool = True,
     ) -> None:
         self.reader = MemoryReader(answers)
-        self.told: list[Notice] = []
+        self.notices: list[Notice] = []
         self.collections: list[str] = []
         self.pages: list[Page] = asyncio.run(self._walk(start, selection, PageSize(size, fixed=fixed)))
 
@@ -61,7 +61,7 @@ class Walked:
         starts = [one.request for one in await source.starts(selection)]
         found: list[Page] = []
         for request in [start] if start is not None else starts:
-            async for one in source.pages(request, page_size=size, on_notice=self.told.append):
+            async for one in source.pages(request, page_size=size, on_notice=self.notices.append):
                 found.append(one)
                 assert len(found) < 500, "the walk does not end"
         return found
@@ -80,7 +80,7 @@ class Walked:
 
 
 def stored(request: PageRequest) -> PageRequest:
-    """Return a place as a later run reads it from the ledger."""
+    """Return a position as a later run reads it from the ledger."""
     found = Position.from_json(Position("x", request).to_json()).request
     assert found is not None
     return found
@@ -102,7 +102,7 @@ def of(*collections: str, count: int = 25) -> list[tuple[str, str]]:
     ],
 )
 @pytest.mark.parametrize("size", [3, 10, 100])
-def test_whatever_of_an_api_a_link_leads_to_its_items_come_in_its_place(
+def test_items_of_a_linked_api_are_in_document_order(
     href: str, rel: str, expected: list[tuple[str, str]], size: int
 ) -> None:
     static = documents([1, 2]) | {}
@@ -116,7 +116,7 @@ def test_whatever_of_an_api_a_link_leads_to_its_items_come_in_its_place(
     assert found.unread == []
 
 
-def test_a_collection_whose_items_are_at_a_path_of_their_own() -> None:
+def test_a_collection_with_items_at_another_path() -> None:
     col = {"type": "Collection", "id": "odd", "links": [link("https://x.test/things?c=odd", "items")]}
     answers: dict[str, object] = {
         ROOT: catalog(link("https://x.test/odd.json")),
@@ -128,7 +128,7 @@ def test_a_collection_whose_items_are_at_a_path_of_their_own() -> None:
     assert found.names == [("c", "1"), ("c", "2"), ("c", "3")]
 
 
-def test_an_item_of_an_api_that_names_no_collection_is_of_the_nearest_above() -> None:
+def test_an_api_item_without_a_collection_belongs_to_the_nearest_above() -> None:
     static = {
         ROOT: catalog(link("https://x.test/collections/n/items", "item")),
         "https://x.test/collections/n/items": page(["1"], "?token=2"),
@@ -139,8 +139,8 @@ def test_an_item_of_an_api_that_names_no_collection_is_of_the_nearest_above() ->
 
 
 @given(tree=trees, api=st.integers(0, 5), count=st.integers(0, 12), size=st.sampled_from([1, 4, 100]))
-def test_a_walk_goes_on_from_any_of_its_places(tree: Tree, api: int, count: int, size: int) -> None:
-    """In a tree with an API among its links: the rest, the same, from each place as it is stored."""
+def test_a_walk_resumes_at_any_position(tree: Tree, api: int, count: int, size: int) -> None:
+    """In a tree with a linked API, each stored position leads to the same rest."""
     static = documents(tree)
     links = static[ROOT]["links"]
     static[ROOT] = static[ROOT] | {"links": [*links[:api], link(API), *links[api:]]}
@@ -157,7 +157,7 @@ def _names(one: Page) -> list[tuple[str, str]]:
     return [(found["collection"], found["id"]) for found in one.items]
 
 
-def test_going_on_amid_an_api_reads_nothing_before_the_page() -> None:
+def test_resuming_inside_an_api_reads_nothing_before_the_page() -> None:
     static = documents([1, 2]) | {}
     static[ROOT] = static[ROOT] | {"links": [*static[ROOT]["links"], link(API)]}
     api = ModelApi()
@@ -184,8 +184,8 @@ def test_going_on_amid_an_api_reads_nothing_before_the_page() -> None:
         (link(f"{API}/collections/a/items"), link(API)),
     ],
 )
-def test_circles_between_a_tree_and_an_api_are_cut(links: tuple[dict[str, str], ...]) -> None:
-    """The API's own landing page leads back to the tree, and the tree to the API by several ways."""
+def test_circles_between_a_tree_and_an_api_end(links: tuple[dict[str, str], ...]) -> None:
+    """The API's landing page links back to the tree, and the tree links to the API in different ways."""
 
     class Back(ModelApi):
         def _landing(self) -> dict[str, Any]:
@@ -195,10 +195,10 @@ def test_circles_between_a_tree_and_an_api_are_cut(links: tuple[dict[str, str], 
     static = {ROOT: catalog(*links, link("catalog.json"))}
     found = Walked(beside(static, Back()))
     assert found.names == of("a", "b")
-    assert "already walked" in found.told[-1].text
+    assert "already walked" in found.notices[-1].text
 
 
-def test_two_parts_of_one_collection_by_their_queries_are_two() -> None:
+def test_links_to_one_collection_with_different_queries_are_distinct() -> None:
     days = [
         f"{API}/collections/a/items?datetime=2020-01-0{day}T00:00:00Z/2020-01-0{day + 1}T00:00:00Z"
         for day in (3, 5)
@@ -208,7 +208,7 @@ def test_two_parts_of_one_collection_by_their_queries_are_two() -> None:
     assert found.ids == ["a_2", "a_4"]
 
 
-def test_what_is_selected_is_asked_of_the_api_and_the_tree_is_walked() -> None:
+def test_the_selection_is_pushed_down_to_a_linked_api() -> None:
     static = documents([1]) | {}
     static[ROOT] = static[ROOT] | {"links": [*static[ROOT]["links"], link(API)]}
     api = ModelApi()
@@ -239,13 +239,13 @@ def test_the_collections_of_an_api_are_listed_and_read() -> None:
     assert document["links"][0] == link(f"{API}/collections/b", "self")
 
 
-def test_a_collection_that_no_api_has_is_named_with_those_near() -> None:
+def test_an_unknown_collection_is_reported_with_similar_ones() -> None:
     with pytest.raises(UsageError, match="has no collection c: there are a, b"):
         Walked(beside({ROOT: catalog(link(API))}, ModelApi()), selection=Selection(collections=("c",)))
 
 
 class Failing(ModelApi):
-    """An API that answers some requests for pages with what `broken` gives."""
+    """An API that answers some requests for pages with the result of `broken`."""
 
     broken: Callable[[str, int], object | None]
 
@@ -269,7 +269,7 @@ def api_that(broken: Callable[[str, int], object | None]) -> Failing:
     ],
 )
 @pytest.mark.parametrize("position", [0, 10])
-def test_a_collection_that_cannot_be_read_is_told_and_the_rest_goes_on(
+def test_an_unreadable_collection_is_reported_and_the_walk_continues(
     error: TransferError, kind: FailureKind, position: int
 ) -> None:
     api = api_that(lambda name, at: error if name == "a" and at >= position else None)
@@ -282,7 +282,7 @@ def test_a_collection_that_cannot_be_read_is_told_and_the_rest_goes_on(
 
 @pytest.mark.parametrize("status", [400, 404, 410, 422])
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_cursor_that_an_api_forgot_begins_its_collection_again_once(status: int, resumed: bool) -> None:
+def test_a_forgotten_cursor_restarts_its_collection_once(status: int, resumed: bool) -> None:
     static = {ROOT: catalog(link(API))}
     place = None
     if resumed:
@@ -297,24 +297,24 @@ def test_a_cursor_that_an_api_forgot_begins_its_collection_again_once(status: in
     found = Walked(beside(static, api_that(broken)), place, size=10)
     assert set(of("b")) <= set(found.names)
     assert found.unread == []
-    assert [one.level for one in found.told if "no longer knows the saved position" in one.text] == [
+    assert [one.level for one in found.notices if "no longer knows the saved position" in one.text] == [
         "warning"
     ]
 
 
-def test_an_api_that_forgets_for_ever_is_told_and_no_walk_without_end() -> None:
+def test_an_api_that_always_forgets_cursors_ends_the_walk() -> None:
     api = api_that(lambda _, at: failed(FailureKind.GONE, 410) if at else None)
     found = Walked(beside({ROOT: catalog(link(API))}, api))
     assert found.unread == [(f"{API}/collections/{name}", FailureKind.GONE) for name in "ab"]
 
 
-def test_a_host_that_wants_to_be_left_alone_ends_the_walk() -> None:
+def test_a_long_retry_after_ends_the_walk() -> None:
     api = api_that(lambda _, at: failed(FailureKind.THROTTLED, 429) if at else None)
     with pytest.raises(SourceError):
         Walked(beside({ROOT: catalog(link(API))}, api))
 
 
-def test_an_api_in_circles_ends() -> None:
+def test_an_api_with_circular_pages_ends() -> None:
     static = {
         ROOT: catalog(link("https://x.test/collections/n/items", "item"), link("x.json", "item")),
         "https://static.test/root/x.json": item("behind"),
@@ -324,7 +324,7 @@ def test_an_api_in_circles_ends() -> None:
     assert found.ids == ["1", "behind"]
 
 
-def test_a_page_that_was_saved_to_a_disk_is_not_gone_on_with() -> None:
+def test_the_next_page_of_a_saved_page_is_not_followed() -> None:
     local = "file:///data/catalog.json"
     pages = {local: catalog(link("page.json", "item")), "file:///data/page.json": page(["1"], "?token=2")}
 

@@ -23,7 +23,7 @@ ITEMS = {f"https://data.test/{name}.json": item(name) for name in "abcde"}
 
 
 class Taken:
-    """Keeps what a walk brings."""
+    """Collects the items of a walk."""
 
     def __init__(self, before: int) -> None:
         self._before = before

@@ -1,4 +1,4 @@
-"""Items that are not strict JSON, such as Python's `json.dumps` writes: from every kind of source."""
+"""Items that are not strict JSON, like those of Python's `json.dumps`, from every kind of source."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def item(name: str, **properties: Any) -> dict[str, Any]:
 
 
 def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
-    """Return the path that is SOURCE, and the documents by path: item `b` of `a`, `b`, `c` has `odd`."""
+    """Return the path of SOURCE, and the documents by path: of the items `a`, `b`, `c`, `b` has `odd`."""
     items = [item("a"), item("b", odd=json.loads(ODD)), item("c")]
     links = [{"rel": "item", "href": f"./{one['id']}.json"} for one in items]
     collection = {"type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "x",
@@ -66,12 +66,12 @@ def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
 
 
 def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
-    """Mirror a server that has these documents; return the report and the warnings."""
-    said: list[str] = []
+    """Mirror a server with these documents. Return the report and the warnings."""
+    found: list[str] = []
 
     def hear(event: Event) -> None:
         if isinstance(event, Notice) and event.level == "warning":
-            said.append(event.text)
+            found.append(event.text)
 
     async def course() -> MirrorReport:
         answers: dict[str, list[Scripted]] = {"/data": [Answer(body=b"data")]}
@@ -82,13 +82,13 @@ def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[Mir
                 answers[name] = [Answer(body=text.replace(b"{host}", host), headers=headers)]
             return await mirror(server.url(path), dest, on_event=hear)
 
-    return asyncio.run(course()), said
+    return asyncio.run(course()), found
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("odd", "read", "said"), VALUES)
-def test_an_item_that_is_not_strict_json_is_mirrored_and_named(
-    tmp_path: Path, place: str, odd: str, read: object, said: str
+@pytest.mark.parametrize(("odd", "read", "message"), VALUES)
+def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
+    tmp_path: Path, place: str, odd: str, read: object, message: str
 ) -> None:
     path, documents = served(place, odd)
     report, warnings = mirrored(tmp_path / "m", path, documents)
@@ -98,10 +98,10 @@ def test_an_item_that_is_not_strict_json_is_mirrored_and_named(
     assert written["properties"]["odd"] == read
     (warning,) = [text for text in warnings if "strict JSON" in text]
     assert warning.startswith("The item b of ")
-    assert said in warning
+    assert message in warning
 
 
-def test_every_item_of_a_page_is_named_up_to_ten(tmp_path: Path) -> None:
+def test_up_to_ten_items_of_a_page_are_named(tmp_path: Path) -> None:
     items = [item(f"i{number}", odd=[float("nan")]) for number in range(12)]
     page = json.dumps({"type": "FeatureCollection", "features": items, "links": []}).encode()
     _, documents = served("API", "0")
@@ -112,14 +112,14 @@ def test_every_item_of_a_page_is_named_up_to_ten(tmp_path: Path) -> None:
     assert warning.endswith("in the first one, properties.odd.0 is NaN and is read as null.")
 
 
-def test_a_source_of_nothing_else_gives_a_bounded_number_of_warnings(tmp_path: Path) -> None:
+def test_the_number_of_warnings_is_bounded(tmp_path: Path) -> None:
     lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
     report, warnings = mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
     assert report.items_done == 80
-    said = [text for text in warnings if "strict JSON" in text]
-    assert [text for text in said if text.startswith("The item i49 of line 50 of ")]
-    assert len(said) == 51
-    assert said[-1] == "More documents are not strict JSON; their items are no longer named."
+    found = [text for text in warnings if "strict JSON" in text]
+    assert [text for text in found if text.startswith("The item i49 of line 50 of ")]
+    assert len(found) == 51
+    assert found[-1] == "More documents are not strict JSON; their items are no longer named."
 
 
 HOSTILE = {
@@ -133,14 +133,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_cannot_be_read_leniently_is_refused_quickly(name: str) -> None:
+def test_documents_that_cannot_be_read_leniently_are_rejected_quickly(name: str) -> None:
     started = time.process_time()
     with pytest.raises(ValueError, match="line 1"):
         decode(HOSTILE[name])
     assert time.process_time() - started < 1
 
 
-def test_what_is_nested_too_deeply_becomes_null_and_nothing_else() -> None:
+def test_only_values_nested_too_deeply_become_null() -> None:
     found = decode(b'[NaN, 1, {"a": ' + b"[" * 300 + b"]" * 300 + b"}]")
     assert [repair.what for repair in found.repairs] == [
         "is NaN and is read as null",
@@ -183,7 +183,7 @@ def test_a_megabyte_takes_less_than_a_second_and_reports_a_bounded_number(body: 
         ("true", True),
     ],
 )
-def test_what_is_strict_is_read_alike_in_a_document_that_is_not(text: str, value: object) -> None:
+def test_strict_values_are_read_equally_in_lenient_documents(text: str, value: object) -> None:
     assert decode(f"[{text}]".encode()).value == [value]
     lenient = decode(f"[{text}, NaN]".encode())
     assert lenient.value == [value, None]

@@ -48,7 +48,7 @@ def test_recorded_apis(shared_data: Path, file: str, url: str) -> None:
     assert reader.urls == [url]
 
 
-def test_an_items_url_is_known_without_asking() -> None:
+def test_an_items_url_is_recognised_without_a_request() -> None:
     reader = MemoryReader({})
     url = f"{API}/collections/x/items?bbox=1,2,3,4"
     assert asyncio.run(open_source(url, reader)).url == url
@@ -56,18 +56,18 @@ def test_an_items_url_is_known_without_asking() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "body", "error", "said"),
+    ("url", "body", "error", "message"),
     [
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
         (API, ["hello"], SourceError, "is a JSON list without items"),
         (API, [COLLECTION], SourceError, "is a JSON list without items"),
         (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
-        (API, SourceError("What api.test sent is not JSON."), SourceError, "is not JSON"),
+        (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )
-def test_what_is_not_read(url: str, body: object, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_unsupported_sources(url: str, body: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
 
 
@@ -91,20 +91,20 @@ def test_what_is_not_read(url: str, body: object, error: type[Exception], said: 
         ("file:///data/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
     ],
 )
-def test_what_the_document_is_says_what_source_is(url: str, body: object, kind: type) -> None:
+def test_the_document_determines_the_kind_of_source(url: str, body: object, kind: type) -> None:
     source = asyncio.run(open_source(url, MemoryReader({url: body})))
     assert isinstance(source, kind)
     assert source.url == url
 
 
 @pytest.mark.parametrize("url", [f"{API}/x.ndjson", "s3://b/x.jsonl.gz", "file:///x.geojsonl", "stdin:ab"])
-def test_lines_are_known_by_their_name(url: str) -> None:
+def test_lines_are_recognised_by_their_name(url: str) -> None:
     reader = MemoryReader({})
     assert isinstance(asyncio.run(open_source(url, reader)), LinesSource)
     assert reader.asked == []
 
 
-def test_a_collection_whose_items_an_api_serves_leads_there() -> None:
+def test_a_collection_with_items_at_an_api_is_an_api() -> None:
     items = "https://other.test/v1/collections/x/items"
     body = COLLECTION | {"links": [{"rel": "items", "href": items}]}
     source = asyncio.run(open_source(f"{API}/x.json", MemoryReader({f"{API}/x.json": body})))
@@ -117,7 +117,7 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 
 @pytest.mark.parametrize("url", ["file:///data/landing.json", "s3://bucket/landing.json"])
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (LANDING, "a saved document of an API and contains no items: use the URL of the API"),
         (
@@ -128,12 +128,12 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
         ({"collections": []}, "use the URL of the API"),
     ],
 )
-def test_a_landing_page_that_was_saved_names_its_api(url: str, body: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
 
 
-def test_a_landing_page_that_was_saved_with_links_down_is_a_tree() -> None:
+def test_a_saved_landing_page_with_child_links_is_a_tree() -> None:
     url = "file:///data/landing.json"
     body = LANDING | {"links": [{"rel": "child", "href": "./x/collection.json"}]}
     assert isinstance(asyncio.run(open_source(url, MemoryReader({url: body}))), StaticSource)

@@ -9,7 +9,7 @@ from stacpull.models import FailureKind
 from stacpull.sources.paging import AUTO_ITEMS, LEAST_ITEMS, PAGE_BYTES, PageSize
 
 
-def test_what_the_option_means() -> None:
+def test_values_of_the_option() -> None:
     assert PageSize.asked(None) == PageSize(AUTO_ITEMS)
     assert PageSize.asked(30) == PageSize(30, fixed=True)
 
@@ -24,7 +24,7 @@ def test_what_the_option_means() -> None:
         (PageSize(30, fixed=True), 10, PageSize(30, fixed=True)),
     ],
 )
-def test_the_limit_of_the_url_is_the_most(size: PageSize, limit: int | None, expected: PageSize) -> None:
+def test_the_limit_of_the_url_is_the_maximum(size: PageSize, limit: int | None, expected: PageSize) -> None:
     assert size.at_most(limit) == expected
 
 
@@ -46,7 +46,7 @@ def test_the_limit_of_the_url_is_the_most(size: PageSize, limit: int | None, exp
         (FailureKind.REDIRECT, 302, False),
     ],
 )
-def test_which_failures_a_smaller_page_may_help(kind: FailureKind, status: int | None, helps: bool) -> None:
+def test_failures_that_a_smaller_page_may_avoid(kind: FailureKind, status: int | None, helps: bool) -> None:
     smaller = PageSize(1000).after_failure(failed(kind, status).failure)
     assert smaller == (PageSize(500) if helps else None)
 
@@ -81,7 +81,7 @@ def test_halving_ends_at_ten(size: PageSize, steps: list[int]) -> None:
         (PageSize(1000, fixed=True), 1000, 9 * PAGE_BYTES, 1000),
     ],
 )
-def test_pages_are_made_to_fit_eight_megabytes(size: PageSize, items: int, read: int, expected: int) -> None:
+def test_pages_shrink_to_eight_megabytes(size: PageSize, items: int, read: int, expected: int) -> None:
     assert size.after_page(items, read) == PageSize(expected, fixed=size.fixed)
 
 

@@ -1,4 +1,4 @@
-"""Next requests: a table of the recorded pages of eleven services, and one of what links may hold."""
+"""Next requests: tables of the recorded pages of eleven services, and of forms of links."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_next_by_get(asked: str, href: str, expected: str) -> None:
     assert next_request(linked(href=href), get(asked)) == get(expected)
 
 
-def test_a_relative_link_starts_from_where_the_redirect_led() -> None:
+def test_a_relative_link_is_relative_to_the_redirected_url() -> None:
     moved = "https://new/v2/collections/x/items"
     assert next_request(linked(href="?page=2"), get(HERE), moved) == get(f"{moved}?page=2")
 
@@ -270,7 +270,7 @@ def test_headers_of_a_next_link(
     assert following.headers == expected
 
 
-def test_of_two_next_links_the_one_of_the_method_in_use() -> None:
+def test_the_next_link_with_the_current_method_is_used() -> None:
     both = {
         "links": [
             {"rel": "next", "href": f"{SEARCH}?token=t"},
@@ -348,7 +348,7 @@ def test_the_true_limit(request_: PageRequest, given_items: int, expected: PageR
     page=st.integers(1, 500), held=st.integers(1, 2000), limit=st.integers(1, 2000), base=st.integers(0, 1)
 )
 def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, limit: int, base: int) -> None:
-    """Whether the service counts its pages from 1 or from 0 is unknown: neither may lose an item."""
+    """A service may count its pages from 1 or from 0. No item may be lost either way."""
     changed = with_limit(get(f"{HERE}?page={page}&limit={held}"), limit)
     new_page, new_limit = page_number(changed), limit_of(changed)
     assert new_page is not None
@@ -357,7 +357,7 @@ def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, l
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "\uff19", "9" * 400, "next:1"])
-def test_a_limit_that_is_no_number_is_none(value: str) -> None:
+def test_an_invalid_limit_is_none(value: str) -> None:
     assert limit_of(get(f"{HERE}?limit={value}")) is None
     assert limit_of(post(SEARCH, {"limit": value})) is None
     assert limit_of(post(SEARCH, {"limit": True})) is None
@@ -392,7 +392,7 @@ def test_the_parameters_of_a_get_become_the_members_of_a_post(query: str) -> Non
     assert next_request(unsaid, get(f"{SEARCH}?{query}")) == post(SEARCH, {**kept, "token": "t"})
 
 
-def test_a_post_after_the_items_of_a_collection_names_the_collection() -> None:
+def test_a_post_after_items_of_a_collection_contains_the_collection() -> None:
     link = linked(href=SEARCH, method="POST", body={"token": "t"}, merge=True)
     items = "https://h/stac/collections/a%20b/items?limit=3"
     assert next_request(link, get(items)) == post(SEARCH, {"collections": ["a b"], "limit": 3, "token": "t"})

@@ -1,6 +1,6 @@
-"""The paging model against a model server: a table of every form known, and random services.
+"""Paging with a model server: a table of all known forms, and random services.
 
-docs/sources.md shows the table to users; `test_docs_name_every_form` holds the two together.
+docs/sources.md shows the table to users; `test_docs_name_every_form` compares both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INNER = "http://inner:8080"
 def pages_of(
     model: Model, start: PageRequest | None = None, size: int = 10, *, most: int = 2000
 ) -> tuple[list[Page], list[Notice]]:
-    """Walk to the end; a walk of more than `most` pages is taken for one without end."""
+    """Walk to the end; fail after more than `most` pages."""
     notices: list[Notice] = []
 
     async def run() -> list[Page]:
@@ -49,7 +49,7 @@ def names_of(pages: list[Page]) -> list[str]:
 
 
 def stored(request: PageRequest) -> PageRequest:
-    """Return a cursor as a later run reads it from the ledger."""
+    """Return a cursor like a later run reads it from the ledger."""
     found = Position.from_json(Position("x", request).to_json()).request
     assert found is not None
     return found
@@ -80,7 +80,7 @@ FORMS = {
     "a next link back to the first page": Model(last="first"),
     "an empty page with a next": Model(gaps=frozenset({0, 10})),
     "the same page twice": Model(repeats=frozenset({0, 10})),
-    "no total": Model(told=False),
+    "no total": Model(announces_total=False),
     "no items at all": Model(total=0),
     "an inner host": Model(style="whole", host=INNER),
     "an inner host, by POST": Model(style="post no merge", host=INNER),
@@ -88,7 +88,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_every_item_once_in_order_and_ends(form: str) -> None:
+def test_every_form_yields_every_item_once_in_order_and_ends(form: str) -> None:
     model = FORMS[form]
     pages, _ = pages_of(model)
     assert names_of(pages) == model.names
@@ -96,7 +96,7 @@ def test_every_form_gives_every_item_once_in_order_and_ends(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_goes_on_from_each_of_its_cursors(form: str) -> None:
+def test_every_form_resumes_at_each_of_its_cursors(form: str) -> None:
     model = FORMS[form]
     pages, _ = pages_of(model)
     for number, one in enumerate(pages):
@@ -112,8 +112,8 @@ def test_docs_name_every_form(form: str) -> None:
     assert f"| {form} |" in DOCS.read_text()
 
 
-def test_an_expired_cursor_is_an_error_at_the_first_page_from_which_the_engine_begins_again() -> None:
-    """The fresh walk itself is proven by `tests/acceptance/test_unsettled.py`."""
+def test_an_expired_cursor_is_an_error_at_the_first_page() -> None:
+    """The restart of the walk is tested by `tests/acceptance/test_unsettled.py`."""
     model = Model(style="token")
     pages, _ = pages_of(model)
     cursor = pages[0].next
@@ -131,7 +131,7 @@ def test_more_than_3_empty_pages_in_a_row_end_the_walk_with_a_warning() -> None:
     assert "4 pages in a row had no new items" in warnings[0]
 
 
-def test_an_inner_host_is_reported_once_and_only_its_first_page_asked_for_there() -> None:
+def test_an_internal_host_is_reported_once_and_requested_once() -> None:
     model = replace(FORMS["an inner host"], total=60, asked=[])
     pages, notices = pages_of(model)
     assert names_of(pages) == model.names
@@ -142,7 +142,7 @@ def test_an_inner_host_is_reported_once_and_only_its_first_page_asked_for_there(
     assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))
 
 
-def test_a_host_that_is_neither_there_nor_at_home_is_the_error_that_is_told() -> None:
+def test_a_page_on_neither_host_reports_the_first_error() -> None:
     model = Model(style="whole", host=INNER)
     first = model.answer(model.start)
     reader = MemoryReader(lambda request: first if len(reader.asked) == 1 else model.answer(elsewhere))
@@ -151,8 +151,8 @@ def test_a_host_that_is_neither_there_nor_at_home_is_the_error_that_is_told() ->
         asyncio.run(_to_end(reader, model.start, []))
 
 
-async def _to_end(reader: MemoryReader, start: PageRequest, told: list[str]) -> None:
-    async for _ in walk(reader, start, PageSize(10), lambda notice: told.append(notice.text), home=SEARCH):
+async def _to_end(reader: MemoryReader, start: PageRequest, heard: list[str]) -> None:
+    async for _ in walk(reader, start, PageSize(10), lambda notice: heard.append(notice.text), home=SEARCH):
         pass
 
 
@@ -163,7 +163,7 @@ models = st.builds(
     last=st.sampled_from(LASTS),
     cap=st.sampled_from([3, 7, 10, 64, 1000]),
     host=st.sampled_from([HOST, HOST, HOST, INNER]),
-    told=st.booleans(),
+    announces_total=st.booleans(),
     gaps=st.frozensets(st.integers(0, 6).map(lambda n: n * 10), max_size=3),
     repeats=st.frozensets(st.integers(0, 6).map(lambda n: n * 10), max_size=3),
     fragile=st.frozensets(st.integers(0, 60), max_size=3),
@@ -172,18 +172,18 @@ models = st.builds(
 
 @given(model=models, size=st.sampled_from([3, 10, 33, 100, 1000]), cut=st.integers(0, 200))
 @example(model=Model(total=2, style="startIndex", last="empty page"), size=3, cut=0)
-def test_random_services_lose_nothing_repeat_nothing_and_end(model: Model, size: int, cut: int) -> None:
-    """Whatever the form, the faults and where a run was stopped: every item, in order, and an end.
+def test_walks_of_random_services_are_complete_and_end(model: Model, size: int, cut: int) -> None:
+    """For all forms, faults and stops, a walk yields every item in order and ends.
 
-    Where pages shrink on the way (`fragile`), a page counted in pages may come again in part, and a circle is
-    known a round later: the engine plans such items once. So it does with one item whose position is unclear.
-    Nothing else repeats.
+    If pages shrink (`fragile`), a part of a page may be repeated where positions are page numbers, and a
+    circle is detected a round later. The engine plans repeated items once. The same holds for one item whose
+    position is ambiguous. Nothing else is repeated.
     """
     pages, _ = pages_of(model, size=size)
     found = names_of(pages)
     assert list(dict.fromkeys(found)) == model.names
     if not model.fragile:
-        # two of three items, and the next position is 3: counted from 0 one was left out, from 1 none was
+        # two of three items, and the next position is 3: counted from 0 one item is missing, from 1 none
         unclear = model.style == "startIndex" and model.last == "empty page" and model.total == size - 1
         assert found == model.names + model.names[-1:] * (unclear and model.total <= model.cap)
     kept = pages[: cut % len(pages) + 1]

@@ -1,4 +1,4 @@
-"""Parquet files of items as sources: what is read of them, resumed, skipped and refused."""
+"""Parquet files of items as sources: reading, resuming, skipping and rejecting."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture
 def started_decoder() -> None:
-    """For tests that start a decoder as a run does."""
+    """For tests that start a decoder like a run."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def item(name: str, **members: Any) -> Json:
 
 
 def many(count: int) -> list[Json]:
-    """Return items that are sorted by place and time, so that row groups differ."""
+    """Return items sorted by location and time, so that row groups differ."""
     draws = random.Random(7)
     items = []
     for number in range(count):
@@ -110,11 +110,11 @@ def many(count: int) -> list[Json]:
     return items
 
 
-# --- what is read -----------------------------------------------------------------------------------------
+# --- contents ---------------------------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """Return JSON without null members, times as seconds."""
+    """Return JSON without null members, with times as seconds."""
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
@@ -133,7 +133,7 @@ def has_relative_hrefs(items: list[Json]) -> bool:
 
 
 def as_read(one: Json) -> Json:
-    """Return a recorded item as it should be read: known members, hrefs made absolute."""
+    """Return a recorded item as it should be read: known members, absolute hrefs."""
     known = {
         name: one.get(name) for name in ("type", "stac_extensions", "id", "bbox", "properties", "collection")
     }
@@ -146,7 +146,7 @@ def as_read(one: Json) -> Json:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_recorded_items_are_read_as_they_were(writer: str, shared_data: Path) -> None:
+def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) -> None:
     files = recorded_items(shared_data)
     compared = 0
     step = 1 if writer == "export" else 3
@@ -179,7 +179,7 @@ def test_geometries_and_boxes_are_read(writer: str) -> None:
 
 
 @pytest.mark.usefixtures("started_decoder")
-def test_values_that_export_keeps_as_json_text_are_read_as_they_were() -> None:
+def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
     items = [
         item("a", properties={"flag": True, "empty": {}}),
         item("b", properties={"flag": "true", "empty": {}}),
@@ -194,7 +194,7 @@ def test_values_that_export_keeps_as_json_text_are_read_as_they_were() -> None:
     assert found["d"]["bbox"] == [1, 2, 3, 1, 2, 3]
 
 
-def test_relative_hrefs_start_at_the_file() -> None:
+def test_relative_hrefs_are_relative_to_the_file() -> None:
     assets = {
         "near": {"href": "./a/near.tif"},
         "far": {"href": "https://host/far.tif", "alternate": {"s3": {"href": "s3://bucket/far.tif"}}},
@@ -228,11 +228,11 @@ def test_relative_hrefs_start_at_the_file() -> None:
         ("https://h/items?f=a.parquet", False),
     ],
 )
-def test_the_name_says_what_it_is(url: str, expected: bool) -> None:
+def test_parquet_is_recognised_by_its_name(url: str, expected: bool) -> None:
     assert is_parquet(url) is expected
 
 
-# --- how it is read ---------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------
 
 
 def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
@@ -242,7 +242,7 @@ def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
     assert found
     assert server.asked[0] == (len(server.data) - parquet_source.TAIL, len(server.data))
     groups = [one for one in server.asked[1:] if one[1] < len(server.data)]
-    assert len(groups) <= 9  # of 30: two have such a place, seven a row without a box
+    assert len(groups) <= 9  # of 30: two have such a location, seven a row without a box
 
 
 SELECTIONS = [
@@ -297,7 +297,7 @@ _FILES: dict[str, bytes] = {}
 
 def items_for(writer: str) -> list[Json]:
     items = many(3000)
-    # the others cannot hold boxes that are null, or of another order
+    # the others do not support null boxes or boxes of another order
     return items if writer == "export" else [one for one in items[:-1] if one["bbox"] is not None]
 
 
@@ -344,7 +344,7 @@ def test_a_file_that_has_changed_is_read_from_its_start() -> None:
     assert ["has changed" in notice.text for notice in notices] == [True]
 
 
-def test_a_file_that_changes_under_the_walk_ends_it() -> None:
+def test_a_file_that_changes_during_the_walk_ends_it() -> None:
     class Changing(FileServer):
         def stream(self, url: str, headers: Any) -> Any:
             if len(self.asked) == 3:
@@ -355,7 +355,7 @@ def test_a_file_that_changes_under_the_walk_ends_it() -> None:
         pages_of(Changing(by_export(many(250), rows=60)))
 
 
-def test_responses_that_break_off_are_continued() -> None:
+def test_interrupted_responses_are_resumed() -> None:
     breaks = [100, None, 10, None, 7000, 1, 20_000]  # the footer is read twice
     server = FileServer(by_export(many(1500), rows=1500), breaks=breaks)
     assert len(items_of(server)) == 1500
@@ -419,7 +419,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
         (b"PAR1" + b"x" * 50 + struct.pack("<I", 50) + b"PAR1", "its footer cannot be decoded"),
     ],
 )
-def test_what_is_not_parquet_is_refused(data: bytes, why: str) -> None:
+def test_files_that_are_not_parquet_are_refused(data: bytes, why: str) -> None:
     assert why in failure_of(data)
 
 
@@ -442,7 +442,7 @@ def test_geometries_that_are_not_wkb_are_refused() -> None:
         ("_COLUMNS_LIMIT", 2, "3 columns; at most 2 are read"),
     ],
 )
-def test_sizes_that_the_footer_states_are_limited(
+def test_sizes_in_the_footer_are_limited(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
 ) -> None:
     monkeypatch.setattr(parquet_file, limit, value)
@@ -490,7 +490,7 @@ def test_a_decoder_that_watches_its_memory_ends_itself() -> None:
 
 def test_one_long_text_repeated_is_read_a_few_rows_at_a_time() -> None:
     rows = pa.array([0] * 200, pa.int32())
-    texts = pa.DictionaryArray.from_arrays(rows, ["x" * 900_000])  # else pyarrow hashes each of them
+    texts = pa.DictionaryArray.from_arrays(rows, ["x" * 900_000])  # otherwise pyarrow hashes each of them
     options = {"dictionary_pagesize_limit": 1 << 24, "store_schema": False}
     data = parquet(table_of(200, note=texts), compression="zstd", **options)
     assert len(data) < 1_000_000
@@ -515,13 +515,13 @@ def damaged(data: bytes, count: int) -> Iterator[bytes]:
 
 
 def test_damage_is_an_error_or_harmless() -> None:
-    """A byte that is changed may change a value, and pyarrow ends its process on some of them."""
+    """A changed byte may change a value, or crash pyarrow."""
     for broken in damaged(by_export(many(40), rows=20), 30):
         with suppress(SourceError):
             pages_of(FileServer(broken))
 
 
-def test_pyarrow_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_source, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
         pages_of(FileServer(b""))

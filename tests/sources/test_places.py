@@ -1,4 +1,4 @@
-"""What SOURCE names: URLs, and paths of every kind."""
+"""SOURCE as URLs and as paths of every kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stacpull.sources.source_url import source_url
 @pytest.mark.parametrize(
     "url", ["https://x.test/c.json?a=%2F#f", "s3://b/c d.json", "http://x.test", "stdin:0123"]
 )
-def test_urls_stay_as_they_are(url: str) -> None:
+def test_urls_are_unchanged(url: str) -> None:
     assert source_url(url) == url
     scheme, _, rest = url.partition(":")
     assert source_url(f"{scheme.upper()}:{rest}") == url
@@ -42,7 +42,7 @@ def test_relative_paths_are_relative_to_the_working_directory(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("", "empty"),
         ("-", "mirror, plan and headers"),
@@ -50,6 +50,6 @@ def test_relative_paths_are_relative_to_the_working_directory(
         ("ftp://x/c", "unsupported URL scheme ftp"),
     ],
 )
-def test_what_is_not_read_is_named(source: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_unsupported_sources_are_reported(source: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         source_url(source)

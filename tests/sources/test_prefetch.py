@@ -10,7 +10,7 @@ from stacpull.sources.pages import prefetch
 
 
 class Tape:
-    """An upstream of numbers that remembers how far it was read, and whether it was closed."""
+    """An upstream of numbers that records how far it was read, and whether it was closed."""
 
     def __init__(self, length: int, error: Exception | None = None) -> None:
         self.length = length
@@ -36,7 +36,7 @@ async def settle() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_it_reads_ahead_as_far_as_told(depth: int) -> None:
+def test_it_reads_ahead_up_to_the_depth(depth: int) -> None:
     async def scenario() -> None:
         tape = Tape(8)
         seen = []
@@ -53,7 +53,7 @@ def test_it_reads_ahead_as_far_as_told(depth: int) -> None:
     asyncio.run(scenario())
 
 
-def test_an_error_comes_out_where_its_element_would_have_come() -> None:
+def test_an_error_is_raised_in_place_of_its_element() -> None:
     async def scenario() -> None:
         tape = Tape(3, SourceError("The page could not be read."))
         seen: list[int] = []
@@ -89,7 +89,7 @@ def test_leaving_early_closes_the_upstream() -> None:
     asyncio.run(scenario())
 
 
-def test_an_error_of_the_block_comes_out_as_it_is() -> None:
+def test_an_error_in_the_block_is_raised_unchanged() -> None:
     async def scenario() -> None:
         tape = Tape(100)
 
@@ -106,7 +106,7 @@ def test_an_error_of_the_block_comes_out_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("steps", range(6))
-def test_being_cancelled_closes_the_upstream(steps: int) -> None:
+def test_cancellation_closes_the_upstream(steps: int) -> None:
     async def scenario() -> None:
         tape, stuck = Tape(100), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Every recorded document, and the jobs that it comes to: `recorded_documents.tsv`, reviewed by eye."""
+"""Every recorded document and its jobs: `recorded_documents.tsv`, which is reviewed by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def of_file(lines: list[str], file: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", sorted({line.partition("\t")[0] for line in TABLE.read_text().splitlines()}))
-def test_a_recorded_document_comes_to_its_jobs(now: list[str], file: str) -> None:
+def test_a_recorded_document_leads_to_its_jobs(now: list[str], file: str) -> None:
     assert of_file(now, file) == of_file(TABLE.read_text().splitlines(), file)
 
 
@@ -38,7 +38,7 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     return planned(item, hint, base, *prefer)
 
 
-def test_checksums_of_every_kind_are_read_and_those_that_cannot_be_verified_are_counted(
+def test_checksums_are_read_and_unverifiable_ones_are_counted(
     shared_data: Path,
 ) -> None:
     plan = plan_of(shared_data, "stac/copernicus_cdse/search_s2l2a_2026.json")
@@ -49,7 +49,7 @@ def test_checksums_of_every_kind_are_read_and_those_that_cannot_be_verified_are_
     assert not plan.problems
 
 
-def test_urls_with_spaces_quotes_and_values_are_alternates_and_name_no_files(shared_data: Path) -> None:
+def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) -> None:
     plan = plan_of(shared_data, "stac/copernicus_cdse/search_global_mosaics.json", "https", "s3")
     band = next(asset for asset in plan.assets if asset.key == "B02")
     assert "', 'n/a', 'n/a', -1, '" in band.href
@@ -58,7 +58,7 @@ def test_urls_with_spaces_quotes_and_values_are_alternates_and_name_no_files(sha
     assert band.name == "B02.tif"
 
 
-def test_a_path_on_the_disk_of_the_provider_is_never_a_place_to_ask(shared_data: Path) -> None:
+def test_a_path_on_the_providers_disk_is_never_fetched(shared_data: Path) -> None:
     for prefer in ((), ("s3", "https")):
         plan = plan_of(shared_data, "stac/terrascope/search_first1.json", *prefer)
         assert len(plan.assets) == 44
@@ -68,7 +68,7 @@ def test_a_path_on_the_disk_of_the_provider_is_never_a_place_to_ask(shared_data:
 
 
 @pytest.mark.parametrize("file", ["catalog_sh_cell15.json", "catalog_cdse_cell12.json"])
-def test_a_prefix_that_poses_as_a_file_is_refused_by_name(shared_data: Path, file: str) -> None:
+def test_a_prefix_listed_as_a_file_is_refused(shared_data: Path, file: str) -> None:
     (problem,) = plan_of(shared_data, f"sentinelhub/{file}").problems
     assert problem.key == "data"
     assert problem.failure.kind is FailureKind.PREFIX

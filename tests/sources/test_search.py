@@ -1,4 +1,4 @@
-"""Asking a source to filter: how it is asked, that the same items come, and what is done with bad answers."""
+"""Filters pushed down to a source: the queries, equal results, and wrong answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDE = {"type": "MultiPoint", "coordinates": [[n / 100, 0.5] for n in range(600)
 
 
 class Walked:
-    """The items that a selection keeps of a source, and what was said on the way."""
+    """The items of a source that a selection keeps, and the messages of the walk."""
 
     def __init__(self, api: ModelApi, selection: Selection, url: str = API, size: int = 10) -> None:
         self.names: list[str] = []
@@ -101,7 +101,7 @@ ITEMS = f"{API}/collections/a/items"
             Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
             PageRequest(f"{API}/search", "POST", {"collections": ["a"], "intersects": WIDE}),
         ),
-        (  # no POST: the box around the area is all that fits
+        (  # no POST: only the bounding box fits
             ModelApi(post=False),
             Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
             PageRequest(f"{API}/search?collections=a&bbox=0.0,0.4999,5.99,0.5001"),
@@ -131,33 +131,33 @@ ITEMS = f"{API}/collections/a/items"
             Selection(collections=ONE, ids=("a_3", "a_7")),
             PageRequest(f"{API}/search?collections=a&ids=a_3,a_7"),
         ),
-        (  # an ending: no service looks for those
+        (  # an ending of an id, which no service searches
             ModelApi(),
             Selection(collections=ONE, ids=("a_3", "7")),
             PageRequest(f"{API}/collections/a/items"),
         ),
     ],
 )
-def test_how_a_source_is_asked(api: ModelApi, selection: Selection, asked: PageRequest) -> None:
+def test_queries(api: ModelApi, selection: Selection, asked: PageRequest) -> None:
     found = Walked(api, selection)
     assert [start.request for start in found.starts] == [asked]
     assert found.names == kept(selection)
     assert found.warnings == []
 
 
-def test_an_api_is_not_asked_what_it_can_do_where_there_is_nothing_to_ask() -> None:
+def test_capabilities_are_not_read_without_filters() -> None:
     api = ModelApi()
     Walked(api, Selection(labels=(), max_items=3), f"{API}/collections/a")
     assert [r.url for r in api.asked if r.url in {API, f"{API}/conformance"}] == []
 
 
-def test_an_api_that_does_not_say_what_it_can_do_is_walked() -> None:
+def test_an_api_without_capabilities_is_walked() -> None:
     selection = Selection(bbox=(2, 0, 8, 1))
     found = Walked(ModelApi(landing_fails=True, classes=()), selection, f"{API}/collections/a")
     assert found.names == kept(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
 
 
-def test_ids_are_asked_of_all_collections_at_once_and_only_those_walked_that_have_them() -> None:
+def test_ids_are_searched_in_all_collections_and_only_matching_ones_are_walked() -> None:
     api = ModelApi()
     found = Walked(api, Selection(all_collections=True, ids=("b_3",)))
     assert found.names == ["b_3"]
@@ -166,7 +166,7 @@ def test_ids_are_asked_of_all_collections_at_once_and_only_those_walked_that_hav
 
 
 @pytest.mark.parametrize("count", [500, 501])
-def test_more_than_500_ids_are_looked_for_among_all_items(count: int) -> None:
+def test_for_more_than_500_ids_all_items_are_walked(count: int) -> None:
     api = ModelApi(count=600)
     selection = Selection(collections=ONE, ids=tuple(f"a_{n}" for n in range(count)))
     assert Walked(api, selection, size=600).names == kept(selection, 600)
@@ -198,7 +198,7 @@ URLS = (API, f"{API}/search", f"{API}/search?limit=7")
 
 
 @given(api=apis, selection=asked_of, url=st.sampled_from(URLS), size=st.sampled_from([3, 10, 100]))
-def test_the_same_items_come_pushed_down_or_not_of_honest_and_of_sloppy_services(
+def test_pushing_down_does_not_change_the_items(
     api: ModelApi, selection: Selection, url: str, size: int
 ) -> None:
     found = Walked(api, selection, url, size)
@@ -209,8 +209,8 @@ def test_the_same_items_come_pushed_down_or_not_of_honest_and_of_sloppy_services
 
 
 @given(api=apis, selection=asked_of)
-def test_a_pushed_down_walk_goes_on_from_any_of_its_cursors(api: ModelApi, selection: Selection) -> None:
-    """Also from the one that leads from an answer that was not believed to everything."""
+def test_a_pushed_down_walk_resumes_at_any_cursor(api: ModelApi, selection: Selection) -> None:
+    """Also at the cursor from a result that is not trusted to the walk of all items."""
     selection = Selection(collections=("a",), bbox=selection.bbox, filter=selection.filter)
     whole = Walked(api, selection)
     for _, cursor in whole.cursors:
@@ -249,20 +249,20 @@ NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
         ("ignores", NOWHERE, None),
     ],
 )
-def test_an_answer_is_believed_only_if_the_source_shows_that_it_can_filter(
+def test_a_result_is_trusted_only_if_the_source_proves_that_it_filters(
     fault: str, selection: Selection, warned: str | None
 ) -> None:
     found = Walked(ModelApi(fault=fault), selection)
     assert found.names == kept(selection)
-    told = [text for text in found.warnings if "walking everything" in text]
-    assert len(told) == (warned is not None)
-    assert warned is None or warned in told[0]
+    matching = [text for text in found.warnings if "walking everything" in text]
+    assert len(matching) == (warned is not None)
+    assert warned is None or warned in matching[0]
 
 
 @pytest.mark.parametrize("fault", ["fails", "refuses"])
 @pytest.mark.parametrize("size", [1000, 50])
-def test_a_service_that_fails_when_asked_is_asked_twice_and_then_walked(fault: str, size: int) -> None:
-    """Each request is tried again for a while, so not for all sizes between the usual and the least."""
+def test_a_failing_filter_is_tried_with_two_sizes_before_walking_everything(fault: str, size: int) -> None:
+    """Each request is retried for a while, so sizes between the usual and the smallest are not tried."""
     api = ModelApi(fault=fault)
     found = Walked(api, NOWHERE, size=size)
     asked = [parameter(request.url, "limit") for request in api.searched]
@@ -271,7 +271,7 @@ def test_a_service_that_fails_when_asked_is_asked_twice_and_then_walked(fault: s
     assert ["its filter fails (" in text for text in found.warnings] == [True]
 
 
-def test_a_service_that_is_down_is_not_asked_for_every_size() -> None:
+def test_a_service_that_is_down_is_not_tried_with_every_size() -> None:
     api = ModelApi(classes=())
     reader = MemoryReader(lambda request: down if request.url.startswith(ITEMS) else api.answer(request))
     down = failed(FailureKind.SERVER, 500)
@@ -287,11 +287,11 @@ def test_a_service_that_is_down_is_not_asked_for_every_size() -> None:
     assert sum(url.startswith(ITEMS) for url in reader.urls) == 2
 
 
-def test_an_empty_collection_is_believed() -> None:
+def test_an_empty_collection_is_trusted() -> None:
     assert Walked(ModelApi(count=0), NOWHERE).warnings == []
 
 
-def test_a_later_page_that_fails_names_the_way_around() -> None:
+def test_a_failure_of_a_later_page_suggests_no_push_down() -> None:
     with pytest.raises(SourceError, match="--no-push-down"):
         Walked(ModelApi(fault="fails later"), Selection(collections=ONE, bbox=(0, 0, 30, 1)))
 
@@ -307,7 +307,7 @@ def test_a_later_page_that_fails_names_the_way_around() -> None:
             Selection(collections=("b", "a")),
             [("b", "?collections=b&limit=5"), ("a", "?collections=a&limit=5")],
         ),
-        (  # what the query asks already is left to it
+        (  # the query already contains these members
             f"{API}/search?bbox=2,0,8,1",
             Selection(bbox=(0, 0, 3, 1), datetime="2020-01-05T00:00:00Z/.."),
             [("no-collection", "?bbox=2,0,8,1&datetime=2020-01-05T00:00:00Z/..")],
@@ -315,21 +315,19 @@ def test_a_later_page_that_fails_names_the_way_around() -> None:
         (f"{API}/search?ids=a_3", Selection(bbox=(0, 0, 3, 1)), [("no-collection", "?ids=a_3")]),
     ],
 )
-def test_where_the_walk_of_a_search_url_starts(
-    url: str, selection: Selection, starts: list[tuple[str, str]]
-) -> None:
+def test_the_start_of_a_search_url(url: str, selection: Selection, starts: list[tuple[str, str]]) -> None:
     found = Walked(ModelApi(), selection, url)
     expected = [WalkStart(name, PageRequest(f"{API}/search{query}")) for name, query in starts]
     assert found.starts == expected
 
 
-def test_the_search_of_the_user_is_kept_on_every_page() -> None:
+def test_the_query_in_source_is_kept_on_every_page() -> None:
     found = Walked(ModelApi(), Selection(), f"{API}/search?collections=a&bbox=2,0,20,1&limit=3")
     assert found.names == [f"a_{n}" for n in range(2, 21)]
     assert all("bbox=2,0,20,1" in cursor.url for _, cursor in found.cursors if cursor is not None)
 
 
-def test_a_collection_that_a_search_is_not_over_is_refused() -> None:
+def test_a_collection_outside_the_search_is_rejected() -> None:
     with pytest.raises(UsageError, match="The search is over a: leave -C b out"):
         Walked(ModelApi(), Selection(collections=("b",)), f"{API}/search?collections=a")
 

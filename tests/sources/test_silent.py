@@ -1,4 +1,4 @@
-"""A host that takes connections and never answers: named within seconds, and given up in a bounded time."""
+"""A host that accepts connections but never answers is reported soon, and given up in a bounded time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stacpull.net import json_reader
 
 def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_reader, "SILENT_AFTER", 0.2)
-    said: list[tuple[float, str]] = []
+    notices: list[tuple[float, str]] = []
     began = 0.0
 
     def hear(event: Event) -> None:
         if isinstance(event, Notice) and event.level == "warning":
-            said.append((time.monotonic() - began, event.text))
+            notices.append((time.monotonic() - began, event.text))
 
     async def course() -> int:
         nonlocal began
@@ -40,9 +40,9 @@ def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path, monkeypatch: p
 
     requests = asyncio.run(course())
     assert requests <= 6, "three for a page of each size: three minutes with the default of 30 s"
-    waiting = [(when, text) for when, text in said if "has not answered for" in text]
+    waiting = [(when, text) for when, text in notices if "has not answered for" in text]
     assert len(waiting) == 1
     assert waiting[0][0] < 2
-    again = [text for _, text in said if "Requesting it again" in text]
+    again = [text for _, text in notices if "Requesting it again" in text]
     assert 1 <= len(again) <= 4
     assert (tmp_path / "c/i/a").exists(), "what was listed before is here"

@@ -1,4 +1,4 @@
-"""Walks split by time: how they are cut, that the same items come in one order, and who is not asked so."""
+"""Walks split by time: the parts, the order of items, and services that are not split."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_borders(period: Interval, unit: str, expected: list[datetime]) -> None:
     assert list(borders(period, unit)) == expected
 
 
-def test_parts_join_without_a_gap_and_keep_open_ends() -> None:
+def test_parts_have_no_gaps_and_keep_open_ends() -> None:
     assert parts(Interval(None, None), [day(2, 1), day(3, 1)]) == [
         "../2020-02-01T00:00:00Z",
         "2020-02-01T00:00:00Z/2020-03-01T00:00:00Z",
@@ -66,7 +66,7 @@ def test_parts_join_without_a_gap_and_keep_open_ends() -> None:
         ("nonsense", None, (None, END)),
     ],
 )
-def test_the_time_that_is_cut(interval: object, asked: str | None, expected: tuple[Any, Any]) -> None:
+def test_the_time_range_of_a_walk(interval: object, asked: str | None, expected: tuple[Any, Any]) -> None:
     collection = {"extent": {"temporal": {"interval": [interval]}}}
     assert period_of_collection(collection, asked, END.timestamp()) == Interval(*expected)
     assert period_of_collection({}, None, END.timestamp()) == Interval(None, END)
@@ -74,7 +74,7 @@ def test_the_time_that_is_cut(interval: object, asked: str | None, expected: tup
 
 @dataclass
 class Dated(ModelApi):
-    """The model API with a stated extent; every fifth item is of a range of days."""
+    """The model API with an extent; every fifth item has a range of days."""
 
     tells: bool = True
 
@@ -97,7 +97,7 @@ class Dated(ModelApi):
 
 
 class Uneven(MemoryReader):
-    """Answers in another order than it was asked, and counts how many were under way at once."""
+    """Answers in a different order, and counts the requests in flight."""
 
     at_once = most_at_once = 0
 
@@ -118,14 +118,14 @@ def walked(
     after: int = 0,
     cursor: PageRequest | None = None,
 ) -> tuple[list[Page], Uneven, list[str]]:
-    """Walk collection `a`, from a cursor if one is given; stop after so many pages, if told."""
-    reader, told, found = Uneven(api.answer), list[str](), list[Page]()
+    """Walk collection `a`, optionally from a cursor and up to a number of pages."""
+    reader, notices, found = Uneven(api.answer), list[str](), list[Page]()
 
     async def walk() -> None:
         source = await open_source(f"{API}/collections/a", reader)
         (start,) = await source.starts(selection)
         pages = source.pages(
-            cursor or start.request, page_size=PageSize(size), on_notice=lambda n: told.append(n.text)
+            cursor or start.request, page_size=PageSize(size), on_notice=lambda n: notices.append(n.text)
         )
         async with aclosing(pages):
             async for page in pages:
@@ -134,7 +134,7 @@ def walked(
                     return
 
     asyncio.run(walk())
-    return found, reader, told
+    return found, reader, notices
 
 
 def names_of(pages: list[Page], selection: Selection) -> list[str]:
@@ -156,7 +156,7 @@ apis = st.builds(
 
 
 @given(api=apis, selection=selections, size=st.sampled_from([3, 10, 100]), cut=st.integers(0, 100))
-def test_the_same_items_come_in_the_same_order_also_over_a_stop(
+def test_items_and_their_order_are_the_same_after_a_stop(
     api: Dated, selection: Selection, size: int, cut: int
 ) -> None:
     whole = Selection(bbox=selection.bbox, datetime=selection.datetime)
@@ -173,7 +173,7 @@ def test_the_same_items_come_in_the_same_order_also_over_a_stop(
 
 
 class Spread(Dated):
-    """Items all over three years, not in the order of time; it may announce what total it likes."""
+    """Items of three years, not in the order of time; the announced total may be wrong."""
 
     announced: int | None = None
 
@@ -201,8 +201,8 @@ class Spread(Dated):
 
 
 @pytest.mark.parametrize("announced", [None, 80, 80_000])
-def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announced: int | None) -> None:
-    """Whatever is left of the time: shorter parts would put the items behind the stop into another order."""
+def test_the_parts_after_a_stop_are_the_same(announced: int | None) -> None:
+    """Shorter parts of the remaining time would change the order of the items after the stop."""
     api = Spread(count=40)
     api.announced = announced
     split = Selection(split_walk=2)
@@ -225,7 +225,7 @@ def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announce
         (80_000, 2, "day"),
     ],
 )
-def test_parts_are_the_longest_that_are_enough(announced: int | None, at_once: int, longest: str) -> None:
+def test_the_longest_sufficient_unit_is_used(announced: int | None, at_once: int, longest: str) -> None:
     api = Spread(count=6)
     api.announced = announced
     pages, _, _ = walked(api, Selection(split_walk=at_once), after=2)
@@ -237,30 +237,30 @@ def test_parts_are_the_longest_that_are_enough(announced: int | None, at_once: i
 
 
 @pytest.mark.parametrize("at_once", [2, 5])
-def test_so_many_parts_are_read_at_once(at_once: int) -> None:
-    pages, reader, told = walked(Dated(count=80), Selection(split_walk=at_once))
+def test_the_number_of_parts_read_at_once(at_once: int) -> None:
+    pages, reader, notices = walked(Dated(count=80), Selection(split_walk=at_once))
     assert reader.most_at_once == at_once
-    assert told == []
+    assert notices == []
     assert len({datetime_of(page.request) for page in pages}) >= 4 * at_once
     assert all(page.items for page in pages[:-1]), "empty pages would end the walk of the engine"
 
 
-def test_a_service_that_cannot_tell_times_apart_is_walked_in_one_piece() -> None:
-    pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
-    assert told == ["The walk is not split by time: the source does not filter by time."]
+def test_a_service_that_does_not_filter_by_time_is_not_split() -> None:
+    pages, _, notices = walked(Dated(count=20, tells=False), Selection(split_walk=3))
+    assert notices == ["The walk is not split by time: the source does not filter by time."]
     assert {datetime_of(page.request) for page in pages} == {None}
 
 
 @pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
-def test_an_api_that_takes_no_time_is_walked_in_one_piece(classes: tuple[str, ...]) -> None:
-    pages, _, told = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
-    assert told == ["The walk is not split by time: the API does not support datetime."]
+def test_an_api_without_datetime_is_not_split(classes: tuple[str, ...]) -> None:
+    pages, _, notices = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    assert notices == ["The walk is not split by time: the API does not support datetime."]
     assert len(pages) == 4
     assert {page.request.url.partition("?")[0] for page in pages} == {f"{API}/collections/a/items"}
 
 
 class Timeless(Dated):
-    """Its items have no time, which STAC does not allow and services have."""
+    """Its items have no time, which STAC does not allow but which occurs."""
 
     def _found(self, query: Any) -> list[dict[str, Any]]:
         asked = {name: value for name, value in query.items() if name != "datetime"}
@@ -277,29 +277,29 @@ class Timeless(Dated):
         (0, []),
     ],
 )
-def test_items_without_a_time_are_walked_in_one_piece_with_a_warning(count: int, warned: list[str]) -> None:
-    pages, _, told = walked(Timeless(count=count), Selection(split_walk=3))
-    assert told == warned
+def test_items_without_a_time_are_not_split(count: int, warned: list[str]) -> None:
+    pages, _, notices = walked(Timeless(count=count), Selection(split_walk=3))
+    assert notices == warned
     assert sum(len(page.items) for page in pages) == count
 
 
-def test_a_url_that_asks_for_a_time_itself_is_walked_in_one_piece_with_a_warning() -> None:
+def test_a_url_with_a_datetime_is_not_split() -> None:
     async def work() -> list[str]:
         source = await open_source(
             f"{API}/collections/a/items?datetime=2020-01-03T00:00:00Z/..", MemoryReader(Dated().answer)
         )
         (start,) = await source.starts(Selection(split_walk=2))
-        told: list[str] = []
+        notices: list[str] = []
         async for _ in source.pages(
-            start.request, page_size=PageSize(), on_notice=lambda one: told.append(one.text)
+            start.request, page_size=PageSize(), on_notice=lambda one: notices.append(one.text)
         ):
             pass
-        return told
+        return notices
 
     assert asyncio.run(work()) == ["The walk is not split by time: the URL has a datetime itself."]
 
 
-def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
+def test_an_error_in_a_later_part_is_raised_in_order() -> None:
     class Failing(Dated):
         def answer(self, request: PageRequest) -> object:
             broken = (datetime_of(request) or "").startswith("2020-01-10")
@@ -313,7 +313,7 @@ def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "selection", "said"),
+    ("url", "selection", "message"),
     [
         (f"{API}/search", Selection(split_walk=2), "use the API's root and -C"),
         (f"{API}/collections/a", Selection(split_walk=2, push_down=False), "leave --no-push-down out"),
@@ -322,7 +322,7 @@ def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
         ("file:///data/items.ndjson", Selection(split_walk=2), "which SOURCE is not: leave it out"),
     ],
 )
-def test_what_cannot_be_split(url: str, selection: Selection, said: str) -> None:
+def test_sources_that_cannot_be_split(url: str, selection: Selection, message: str) -> None:
     async def starts() -> None:
         local = {
             "file:///data/catalog.json": {"type": "Catalog", "id": "c", "links": []},
@@ -331,5 +331,5 @@ def test_what_cannot_be_split(url: str, selection: Selection, said: str) -> None
         source = await open_source(url, MemoryReader(lambda one: local.get(one.url) or Dated().answer(one)))
         await source.starts(selection)
 
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         asyncio.run(starts())

@@ -1,4 +1,4 @@
-"""Static sources: which collections a tree has, where one begins, and single items."""
+"""Static sources: collections of a tree, starts of walks, and single items."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def mirrored(source: StaticSource, selection: Selection) -> dict[str, list[tuple
     return asyncio.run(main())
 
 
-def test_all_of_a_tree_is_one_walk() -> None:
+def test_a_whole_tree_is_one_walk() -> None:
     source, _ = source_of(TREE)
     assert mirrored(source, Selection()) == {"cat": [("a-i", "a"), ("b-i", "b"), ("b-j", "inner")]}
 
@@ -78,19 +78,19 @@ def test_all_of_a_tree_is_one_walk() -> None:
         (("inner",), {"inner": [("b-j", "inner")]}),
     ],
 )
-def test_a_collection_is_found_wherever_it_is(asked: tuple[str, ...], expected: dict[str, Any]) -> None:
+def test_a_collection_is_found_at_any_level(asked: tuple[str, ...], expected: dict[str, Any]) -> None:
     source, reader = source_of(TREE)
     assert mirrored(source, Selection(collections=asked)) == expected
     if asked == ("a",):
-        assert f"{BASE}/sub/b.json" not in reader.urls  # found on the level above: nothing deeper is read
+        assert f"{BASE}/sub/b.json" not in reader.urls  # found one level above: nothing deeper is read
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
+    ("asked", "message"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
 )
-def test_a_collection_that_is_not_there_is_named_with_those_near(asked: str, said: str) -> None:
+def test_a_missing_collection_is_reported_with_similar_ones(asked: str, message: str) -> None:
     source, _ = source_of(TREE)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         asyncio.run(source.starts(Selection(collections=(asked,))))
 
 
@@ -101,7 +101,7 @@ def test_the_source_is_the_collection_itself() -> None:
         asyncio.run(source.starts(Selection(collections=("b",))))
 
 
-def test_collections_come_in_order_without_their_items() -> None:
+def test_collections_are_in_order_and_without_items() -> None:
     source, reader = source_of(TREE)
     found = asyncio.run(source.collections())
     assert [one["id"] for one in found] == ["a", "b", "inner"]
@@ -109,7 +109,7 @@ def test_collections_come_in_order_without_their_items() -> None:
     assert not [url for url in reader.urls if url.endswith(("/i.json", "/j.json"))]
 
 
-def test_a_collection_is_found_that_this_walk_did_not_meet() -> None:
+def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
     source, reader = source_of(TREE)
     assert asyncio.run(source.collection("inner"))["links"][0]["href"] == f"{BASE}/sub/inner.json"
     with pytest.raises(UsageError):
@@ -117,10 +117,10 @@ def test_a_collection_is_found_that_this_walk_did_not_meet() -> None:
     asked = len(reader.asked)
     with pytest.raises(UsageError):
         asyncio.run(source.collection("none either"))
-    assert len(reader.asked) == asked  # all of the tree was looked at once
+    assert len(reader.asked) == asked  # the whole tree was read once
 
 
-def test_the_root_catalog_stands_for_the_collection_of_loose_items() -> None:
+def test_the_root_catalog_is_the_collection_of_items_without_one() -> None:
     source, _ = source_of(TREE)
     assert asyncio.run(source.collection("cat"))["id"] == "cat"
 
@@ -129,14 +129,14 @@ def test_the_root_catalog_stands_for_the_collection_of_loose_items() -> None:
     ("answer", "kind"),
     [(None, FailureKind.GONE), (broken_json(), FailureKind.ITEM), ({"features": []}, FailureKind.ITEM)],
 )
-def test_what_is_no_item_is_refused(answer: object, kind: FailureKind) -> None:
+def test_documents_that_are_not_items_are_refused(answer: object, kind: FailureKind) -> None:
     source, _ = source_of(TREE | ({} if answer is None else {f"{BASE}/x.json": answer}))
     with pytest.raises(TransferError) as caught:
         asyncio.run(source.item(f"{BASE}/x.json"))
     assert caught.value.failure.kind is kind
 
 
-def test_an_item_knows_where_it_was_read() -> None:
+def test_an_item_has_its_url_as_self_link() -> None:
     source, _ = source_of(TREE)
     item = asyncio.run(source.item(f"{BASE}/a/i.json"))
     assert item["links"] == [link("self", f"{BASE}/a/i.json")]

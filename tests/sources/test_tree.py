@@ -1,4 +1,4 @@
-"""The walk of a tree: document order, places to go on from, circles, and documents that cannot be read."""
+"""The walk of a tree: document order, positions, circles, and unreadable documents."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def walked(
         request = start or PageRequest(ROOT)
         root = await reader.read(PageRequest(ROOT))
         source = StaticSource(ROOT, root, reader)
-        told = notices if notices is not None else []
-        pages = source.pages(request, page_size=PageSize(size, fixed=True), on_notice=told.append)
+        heard = notices if notices is not None else []
+        pages = source.pages(request, page_size=PageSize(size, fixed=True), on_notice=heard.append)
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -42,7 +42,7 @@ def ids(pages: list[Page]) -> list[str]:
 
 
 @given(trees, st.integers(1, 7), st.integers(0, 99))
-def test_items_come_in_document_order_each_once(tree: Tree, size: int, seed: int) -> None:
+def test_items_are_in_document_order_and_unique(tree: Tree, size: int, seed: int) -> None:
     pages = walked(UnevenReader(documents(tree), seed), size)
     assert ids(pages) == in_order(tree)
     assert all(len(page.items) <= size for page in pages)
@@ -50,7 +50,7 @@ def test_items_come_in_document_order_each_once(tree: Tree, size: int, seed: int
 
 
 @given(trees, st.integers(1, 4), st.integers(0, 99))
-def test_a_walk_goes_on_from_any_page(tree: Tree, size: int, seed: int) -> None:
+def test_a_walk_resumes_at_any_page(tree: Tree, size: int, seed: int) -> None:
     pages = walked(UnevenReader(documents(tree), seed), size)
     for number, page in enumerate(pages[:-1], 1):
         assert page.next == pages[number].request
@@ -58,7 +58,7 @@ def test_a_walk_goes_on_from_any_page(tree: Tree, size: int, seed: int) -> None:
         assert ids(rest) == ids(pages[number:])
 
 
-def test_going_on_reads_the_way_to_the_place_and_nothing_before_it() -> None:
+def test_resuming_reads_only_the_path_to_the_position() -> None:
     tree = [[1] * 50, [[2] * 50, [3] * 50, [4] * 50], [5] * 50]
     page = walked(MemoryReader(documents(tree)), 125)[0]
     reader = MemoryReader(documents(tree))
@@ -77,7 +77,7 @@ def test_going_on_reads_the_way_to_the_place_and_nothing_before_it() -> None:
     ],
     ids=["link before the place", "links gone before the place", "the link of the place gone"],
 )
-def test_a_document_that_changed_meanwhile_loses_no_item(change: Any, missed: set[str]) -> None:
+def test_a_changed_document_loses_no_item(change: Any, missed: set[str]) -> None:
     tree = [1] * 10
     page = walked(MemoryReader(documents(tree)), 5)[0]
     now = documents(tree)
@@ -87,7 +87,7 @@ def test_a_document_that_changed_meanwhile_loses_no_item(change: Any, missed: se
     assert set(in_order(tree)[5:]) - set(rest) == missed
 
 
-def test_reads_side_by_side_over_the_borders_of_catalogs_within_a_bound() -> None:
+def test_reads_ahead_across_catalogs_within_a_limit() -> None:
     tree = [[1] for _ in range(400)]
     reader = UnevenReader(documents(tree))
     assert ids(walked(reader, 100)) == in_order(tree)
@@ -122,17 +122,17 @@ A, B = "https://static.test/root/a.json", "https://static.test/root/b.json"
     ],
     ids=["itself", "its parent", "two ways and a circle", "itself, written otherwise"],
 )
-def test_circles_are_cut_and_each_catalog_is_walked_once(pages: dict[str, Any], expected: list[str]) -> None:
-    told: list[Notice] = []
+def test_circles_end_and_each_catalog_is_walked_once(pages: dict[str, Any], expected: list[str]) -> None:
+    heard: list[Notice] = []
     found = walked(
-        UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}), notices=told
+        UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}), notices=heard
     )
     assert ids(found) == expected
     assert not [one for page in found for one in page.unread]
-    assert "already walked" in told[-1].text
+    assert "already walked" in heard[-1].text
 
 
-def test_many_ways_to_one_catalog_cost_no_more_than_its_reads() -> None:
+def test_many_paths_to_one_catalog_only_cost_reads() -> None:
     depth = 20
     pages: dict[str, Any] = {ROOT: catalog(link("child", "0.json"))}
     for n in range(depth):
@@ -146,13 +146,13 @@ def test_many_ways_to_one_catalog_cost_no_more_than_its_reads() -> None:
 
 
 class Endless(MemoryReader):
-    """A server that makes up a child below each catalog."""
+    """A server that generates a child for each catalog."""
 
     def __init__(self) -> None:
         super().__init__(lambda request: catalog(link("child", f"{len(request.url)}/c.json")))
 
 
-def test_a_tree_without_end_is_cut_and_told() -> None:
+def test_an_endless_tree_is_cut_and_reported() -> None:
     reader = Endless()
     (page,) = walked(reader)
     assert "more than 32 catalogs deep" in page.unread[0].failure.message
@@ -170,9 +170,7 @@ def test_a_tree_without_end_is_cut_and_told() -> None:
         ({"type": "Feature", "properties": {}}, FailureKind.ITEM),
     ],
 )
-def test_a_document_that_cannot_be_read_is_told_and_the_walk_goes_on(
-    answer: object, kind: FailureKind
-) -> None:
+def test_an_unreadable_document_is_reported_and_the_walk_continues(answer: object, kind: FailureKind) -> None:
     pages = documents([1, 2, 3])
     bad = in_order([1, 2, 3])[1]
     page, *_ = walked(MemoryReader(pages | {bad: answer}))
@@ -180,7 +178,7 @@ def test_a_document_that_cannot_be_read_is_told_and_the_walk_goes_on(
     assert [(one.name, one.failure.kind) for one in page.unread] == [(bad, kind)]
 
 
-def test_servers_that_are_down_end_the_walk_where_it_is() -> None:
+def test_servers_that_are_down_end_the_walk() -> None:
     tree = [1] * 60
     down = failed(FailureKind.NETWORK)
     down = type(down)(down.failure.__class__(FailureKind.NETWORK, "refused", retryable=True))
@@ -190,7 +188,7 @@ def test_servers_that_are_down_end_the_walk_where_it_is() -> None:
         source = StaticSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
         size = PageSize(10, fixed=True)
         async for page in source.pages(PageRequest(ROOT), page_size=size, on_notice=lambda _: None):
-            found.append(page)  # noqa: PERF401 -- what was read before the error counts
+            found.append(page)  # noqa: PERF401 -- keeps the pages before the error
 
     found: list[Page] = []
     with pytest.raises(SourceError, match="10 documents in a row"):
@@ -200,13 +198,13 @@ def test_servers_that_are_down_end_the_walk_where_it_is() -> None:
     assert ids(rest) == in_order(tree)[20:]
 
 
-def test_an_error_that_stops_the_run_comes_out_as_it_is() -> None:
+def test_an_error_that_stops_the_run_is_raised_unchanged() -> None:
     pages: Mapping[str, object] = documents([1, 2]) | {in_order([1, 2])[0]: SourceError("wait till Monday")}
     with pytest.raises(SourceError, match="wait till Monday"):
         walked(MemoryReader(pages))
 
 
-def test_items_are_of_the_nearest_collection_and_know_where_they_are() -> None:
+def test_items_get_the_nearest_collection_and_their_url() -> None:
     pages = {
         ROOT: {"type": "Catalog", "id": "cat", "links": [link("item", "i.json"), link("child", "a/c.json")]},
         "https://static.test/root/i.json": item_document("loose"),
@@ -233,7 +231,7 @@ def test_items_are_of_the_nearest_collection_and_know_where_they_are() -> None:
     ]
 
 
-def test_a_collection_of_items_behind_a_link_is_items() -> None:
+def test_a_feature_collection_behind_a_link_is_its_items() -> None:
     features = {"type": "FeatureCollection", "features": [item_document("a"), item_document("b"), None]}
     pages = {ROOT: catalog(link("item", "all.json")), "https://static.test/root/all.json": features}
     for behind in (features, features["features"]):
@@ -242,7 +240,7 @@ def test_a_collection_of_items_behind_a_link_is_items() -> None:
         assert len(page.unread) == 1
 
 
-def test_links_to_files_and_odd_schemes_are_refused_by_name() -> None:
+def test_links_to_files_and_unknown_schemes_are_refused() -> None:
     hrefs = ["file:///etc/passwd", "ftp://x.test/i.json", "javascript:alert(1)"]
     pages = {ROOT: catalog(*(link("item", href) for href in hrefs))}
     page, *_ = walked(reader := MemoryReader(pages))

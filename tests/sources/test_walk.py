@@ -1,4 +1,4 @@
-"""Walks over services in memory: tables of what they do wrong, and a property over random ones."""
+"""Walks over services in memory: tables of their faults, and properties over random services."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def walked(
     size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
     most: int = 1000,
 ) -> tuple[Walked, MemoryReader]:
-    """Walk to the end; a walk of more than `most` pages is taken for one without end."""
+    """Walk to the end; fail after more than `most` pages."""
     reader, found = MemoryReader(answer), Walked()
 
     async def run() -> None:
@@ -82,7 +82,7 @@ def test_three_pages() -> None:
     assert found.notices == []
 
 
-def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
+def test_a_walk_resumes_at_the_next_of_any_page() -> None:
     table = {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"])}
     first, _ = walked(table)
     assert first.pages[0].next is not None
@@ -91,7 +91,7 @@ def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "names", "said"),
+    ("table", "names", "message"),
     [
         pytest.param({at(): page(["a"], ITEMS)}, "a", "links to itself", id="next to itself"),
         pytest.param(
@@ -124,17 +124,17 @@ def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
         ),
     ],
 )
-def test_walks_that_would_never_end(table: dict[str, object], names: str, said: str) -> None:
+def test_endless_walks_end(table: dict[str, object], names: str, message: str) -> None:
     found, _ = walked(table, most=10)
     assert found.names == list(names)
     assert found.pages[-1].next is None
     (warning,) = found.warnings
-    assert said in warning
+    assert message in warning
     assert found.pages[-1].cut_short == warning
 
 
 @pytest.mark.parametrize("link", [{"href": "file:///etc/passwd"}, {"href": ITEMS, "method": "PUT"}])
-def test_a_next_that_cannot_be_followed_loses_no_item(link: dict[str, Any]) -> None:
+def test_an_invalid_next_link_loses_no_item(link: dict[str, Any]) -> None:
     found, _ = walked({at(): page(["a"], link)})
     assert found.names == ["a"]
     assert found.pages[0].next is None
@@ -142,7 +142,7 @@ def test_a_next_that_cannot_be_followed_loses_no_item(link: dict[str, Any]) -> N
     assert "next page cannot be requested" in found.warnings[0]
 
 
-def test_items_that_come_twice_do_not_count_towards_the_total() -> None:
+def test_repeated_items_do_not_count_towards_the_total() -> None:
     matched = {"context": {"matched": 2}}
     table = {at(): page(["a"], at("t"), **matched), at("t"): page(["a"], at("t"), **matched)}
     found, _ = walked(table)
@@ -150,7 +150,7 @@ def test_items_that_come_twice_do_not_count_towards_the_total() -> None:
     assert found.pages[-1].cut_short is not None
 
 
-def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
+def test_a_circle_after_the_last_announced_item_is_not_a_warning() -> None:
     table = {at(): page(["a"], at("t")), at("t"): page(["b"], at("t"), context={"matched": 2})}
     found, _ = walked(table)
     assert found.names == ["a", "b"]
@@ -182,7 +182,7 @@ def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
         ),
     ],
 )
-def test_walks_that_end_well(table: dict[str, object], names: str) -> None:
+def test_complete_walks(table: dict[str, object], names: str) -> None:
     found, _ = walked(table)
     assert found.names == list(names)
     assert found.notices == []
@@ -200,14 +200,14 @@ def test_items_without_id_are_left_out_and_counted() -> None:
     ]
 
 
-def test_the_same_id_in_two_collections_is_no_repeat() -> None:
+def test_the_same_id_in_two_collections_is_not_a_repetition() -> None:
     first, second = page(["a"], at("t")), page(["a"])
     first["features"][0]["collection"], second["features"][0]["collection"] = "x", "y"
     found, _ = walked({at(): first, at("t"): second})
     assert found.names == ["a", "a"]
 
 
-def test_pages_on_another_host_are_read_and_told_of_once() -> None:
+def test_pages_on_another_host_are_read_and_reported_once() -> None:
     other = "https://other.test/items?token="
     table: dict[str, object] = {
         at(): page(["a"], f"{other}1&key=SECRET"),
@@ -221,7 +221,7 @@ def test_pages_on_another_host_are_read_and_told_of_once() -> None:
     ]
 
 
-def test_relative_links_start_from_where_redirects_led() -> None:
+def test_relative_links_are_relative_to_the_redirected_url() -> None:
     moved = "https://api.test/v2/items"
     first = Document(page(["a"], "?token=t"), 9, f"{moved}?limit=10", {})
     found, _ = walked({at(): first, f"{moved}?token=t&limit=10": page(["b"])})
@@ -229,14 +229,14 @@ def test_relative_links_start_from_where_redirects_led() -> None:
 
 
 @pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])
-def test_what_is_no_page_is_named(body: object) -> None:
+def test_documents_that_are_not_pages_are_reported(body: object) -> None:
     found, _ = walked({at(): body})
     assert isinstance(found.error, SourceError)
     assert "is not a page of items" in str(found.error)
 
 
 def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], object]:
-    """A service of a hundred items, paged by number, that fails where more than `limit` are asked for."""
+    """A service of 100 items with page numbers that fails if more than `limit` items are requested."""
 
     def answer(request: PageRequest) -> object:
         asked, number = limit_of(request) or 10, page_number(request) or 1
@@ -259,7 +259,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
         (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 10, 20, 20, 20, 20, 20]),
     ],
 )
-def test_a_page_that_fails_is_asked_for_again_smaller(
+def test_a_failing_page_is_requested_again_with_fewer_items(
     size: PageSize, limit: int, error: Exception, asked: list[int]
 ) -> None:
     found, reader = walked(breaking_above(limit, error), size=size)
@@ -278,7 +278,7 @@ def test_a_page_that_fails_is_asked_for_again_smaller(
         (failed(FailureKind.NETWORK), 1),
     ],
 )
-def test_a_page_that_cannot_be_had_stops_the_walk_with_its_first_failure(
+def test_an_unreadable_page_stops_the_walk_with_its_first_failure(
     error: TransferError, requests: int
 ) -> None:
     def answer(request: PageRequest) -> object:
@@ -293,14 +293,14 @@ def test_a_page_that_cannot_be_had_stops_the_walk_with_its_first_failure(
     assert len(reader.asked) == 1 + requests
 
 
-def test_of_several_failures_the_first_is_told() -> None:
+def test_the_first_of_several_failures_is_reported() -> None:
     errors = iter([failed(FailureKind.SERVER, 500), failed(FailureKind.SERVER, 502)])
     found, _ = walked(lambda _: next(errors), size=PageSize(20))
     assert "500" in str(found.error)
 
 
-def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
-    """It says `limit=100` and gives 30; page 2 breaks over 30, and is asked for by what it truly gives."""
+def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
+    """Its link has `limit=100`, but it returns 30 items. Page 2 fails above 30 and is requested with 30."""
 
     def answer(request: PageRequest) -> object:
         number, length = page_number(request) or 1, min(limit_of(request) or 0, 30)
@@ -315,21 +315,21 @@ def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
     assert [limit_of(request) for request in reader.asked] == [100, 30, 10, 15, 15, 15, 15]
 
 
-def test_broken_json_is_asked_for_twice_more_smaller() -> None:
+def test_invalid_json_is_requested_twice_again_with_fewer_items() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert isinstance(found.error, SourceError)
-    assert str(found.error) == f"The page {ITEMS} could not be read: What api.test sent is not JSON."
+    assert str(found.error) == f"The page {ITEMS} could not be read: The response of api.test is not JSON."
     assert [limit_of(request) for request in reader.asked] == [1000, 500, 250]
 
 
-def test_a_host_that_wants_to_be_left_alone_is_left_alone() -> None:
-    told = SourceError("api.test asks to wait for 60 minutes.")
-    found, reader = walked(lambda _: told)
-    assert found.error is told
+def test_a_long_retry_after_stops_the_walk() -> None:
+    error = SourceError("api.test asks to wait for 60 minutes.")
+    found, reader = walked(lambda _: error)
+    assert found.error is error
     assert len(reader.asked) == 1
 
 
-def test_missing_credentials_come_through_as_they_are() -> None:
+def test_missing_credentials_are_raised_unchanged() -> None:
     found, reader = walked({at(): CredentialsError("api.test wants a key.")})
     assert isinstance(found.error, CredentialsError)
     assert len(reader.asked) == 1
@@ -347,24 +347,24 @@ def test_pages_shrink_to_fit_eight_megabytes() -> None:
 
 @dataclass
 class Service:
-    """A model of a service: pages of these lengths, and what it does wrong."""
+    """A model of a service: pages of these lengths, and its faults."""
 
     lengths: list[int]
     style: str = "token"
-    """`token`: only the position · `whole`: the limit as well · `relative` · `post`: by POST, body alone."""
+    """`token`: only the position · `whole`: also the limit · `relative` · `post`: by POST, only the body."""
     last: str = "none"
-    """What the last page says: `none` no link · `null` · `empty` leads to an empty page · `self`."""
+    """The last page: `none` has no link · `null` · `empty` links to an empty page · `self`."""
     most: int = 10_000
-    """The largest limit it takes."""
+    """The largest accepted limit."""
     broken: frozenset[int] = frozenset()
-    """Positions at which it fails unless fewer than 20 items are asked for."""
+    """Positions at which it fails if 20 or more items are requested."""
 
     @property
     def names(self) -> list[str]:
         return [f"item {n}" for n in range(sum(self.lengths))]
 
     def answer(self, request: PageRequest) -> object:
-        """Give the items from a position on: at most as many as asked for, and as the page there has."""
+        """Return the items from a position on: at most the limit and the length of its page."""
         held = request.body or {}
         token = held.get("token") if request.method == "POST" else parameter(request.url, "token")
         position = int(str(token or 0))
@@ -412,9 +412,7 @@ services = st.builds(
 
 
 @given(services, st.sampled_from([1, 7, 10, 100, 1000]), st.booleans())
-def test_every_item_comes_exactly_once_in_order_and_the_walk_ends(
-    service: Service, items: int, fixed: bool
-) -> None:
+def test_every_item_is_read_exactly_once_in_order(service: Service, items: int, fixed: bool) -> None:
     if fixed:
         items = min(items, service.most)
     found, _ = walked(service.answer, size=PageSize(items, fixed=fixed))
@@ -432,10 +430,10 @@ def test_every_item_comes_exactly_once_in_order_and_the_walk_ends(
     first=st.integers(0, 1),
     echoes=st.booleans(),
 )
-def test_services_that_count_in_pages_lose_nothing_when_pages_shrink(
+def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     total: int, cap: int, size: int, fragile: frozenset[int], first: int, echoes: bool
 ) -> None:
-    """Pages from 0 or 1 on, a limit that is silently capped, and items that break pages of 20 and more."""
+    """Page numbers from 0 or 1, a silently capped limit, and items that break pages of 20 and more."""
 
     def answer(request: PageRequest) -> object:
         asked = limit_of(request) or 10
@@ -460,8 +458,8 @@ def test_services_that_count_in_pages_lose_nothing_when_pages_shrink(
         max_size=13,
     )
 )
-def test_a_walk_through_any_maze_ends(maze: dict[int, tuple[list[int], int]]) -> None:
-    """Pages that name one another at random: no page is read twice."""
+def test_a_walk_through_random_links_ends(maze: dict[int, tuple[list[int], int]]) -> None:
+    """Pages with random next links: no page is read twice."""
 
     def answer(request: PageRequest) -> object:
         names, following = maze.get(int(parameter(request.url, "token") or 0), ([], 0))
@@ -472,7 +470,7 @@ def test_a_walk_through_any_maze_ends(maze: dict[int, tuple[list[int], int]]) ->
     assert len(reader.asked) <= 14
 
 
-def test_a_token_that_is_signed_by_its_length_is_left_alone() -> None:
+def test_a_token_is_never_changed() -> None:
     token = "MTcyMTY0MDk0OTAyNA%3D%3D"
     table = {at(): page(["a"], f"{ITEMS}?token={token}"), f"{ITEMS}?token={token}&limit=10": page(["b"])}
     found, _ = walked(table)

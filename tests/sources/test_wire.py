@@ -1,4 +1,4 @@
-"""Sources on real sockets: a service that can do everything wrong, and the replica of MLHub."""
+"""Sources on real sockets: a service with all known faults, and the replica of MLHub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ITEMS = 95
 
 @asynccontextmanager
 async def opened(url: str, key: str | None = KEY) -> AsyncIterator[Source]:
-    """Open the source at `url` as a run does: credentials apart, retries without long waits."""
+    """Open the source at `url` like a run: with separate credentials, and retries without long waits."""
     given = split_credentials(url if key is None else f"{url}{'&' if '?' in url else '?'}key={key}")
     clock = SystemClock()
     client = Client(
@@ -72,7 +72,7 @@ def names(pages: list[Page]) -> list[str]:
 
 @dataclass
 class Quirks:
-    """A service with one collection for every way of doing it wrong, all with the same items."""
+    """A service with one collection per fault, all with the same items."""
 
     hits: Counter[str] = field(default_factory=Counter)
     keys: list[list[str]] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Quirks:
         return web.json_response(page(listed, self._next(request, quirk, position, limit)))
 
     async def moved(self, request: web.Request) -> web.StreamResponse:
-        """Redirect as MLHub did from http to https: with one more key."""
+        """Redirect like MLHub from http to https, adding the key again."""
         query = f"{request.query_string}&key={KEY}"
         raise web.HTTPTemporaryRedirect(f"/collections/{request.match_info['quirk']}/items?{query}")
 
@@ -162,20 +162,18 @@ def on_quirks(scenario: Callable[[Quirks, str], Coroutine[None, None, None]]) ->
         ("repeat", "4 pages in a row", 1),
     ],
 )
-def test_every_item_comes_once_whatever_the_service_does(
-    quirk: str, warned: str | None, notices: int
-) -> None:
+def test_every_item_is_read_once_despite_faults(quirk: str, warned: str | None, notices: int) -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
-        told: list[Notice] = []
+        heard: list[Notice] = []
         url = f"{root}/collections/{quirk.replace(' ', '%20')}/items"
         async with opened(url) as source:
-            pages = await walked(source, Selection(), PageSize(20), told)
+            pages = await walked(source, Selection(), PageSize(20), heard)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
-        assert KEY not in repr((pages, told, source.url))
-        assert len(told) == notices
+        assert KEY not in repr((pages, heard, source.url))
+        assert len(heard) == notices
         assert pages[-1].next is None
         assert (pages[-1].cut_short is None) == (warned is None)
-        assert warned is None or warned in told[0].text
+        assert warned is None or warned in heard[0].text
         assert all(keys == [KEY] for keys in quirks.keys)
 
     on_quirks(scenario)
@@ -183,31 +181,31 @@ def test_every_item_comes_once_whatever_the_service_does(
 
 def test_the_largest_limit_is_found() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
-        told: list[Notice] = []
+        heard: list[Notice] = []
         async with opened(f"{root}/collections/small%20limits/items?bbox=1,2,3,4") as source:
-            pages = await walked(source, Selection(), PageSize(), told)
+            pages = await walked(source, Selection(), PageSize(), heard)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
-        assert [notice.text for notice in told][-1] == "A page of 31 items failed; requesting 15 instead."
+        assert [notice.text for notice in heard][-1] == "A page of 31 items failed; requesting 15 instead."
         assert all("bbox=1,2,3,4" in one.request.url and "limit=15" in one.request.url for one in pages)
 
     on_quirks(scenario)
 
 
-def test_a_redirect_that_adds_the_key_again_never_gets_it_into_a_cursor() -> None:
+def test_a_key_added_by_a_redirect_is_not_in_the_cursor() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
-        told: list[Notice] = []
+        heard: list[Notice] = []
         async with opened(f"{root}/old/collections/moved/items") as source:
-            pages = await walked(source, Selection(), PageSize(10), told)
+            pages = await walked(source, Selection(), PageSize(10), heard)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
         assert len(pages) == 10
         assert quirks.keys == [[KEY]] * 10
         assert KEY not in repr(pages)
-        assert told == []
+        assert heard == []
 
     on_quirks(scenario)
 
 
-def test_a_walk_that_broke_goes_on_from_its_last_page() -> None:
+def test_a_failed_walk_resumes_at_its_last_page() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
         seen: list[Page] = []
         async with opened(f"{root}/collections/dead/items") as source:
@@ -228,7 +226,7 @@ def test_a_walk_that_broke_goes_on_from_its_last_page() -> None:
 
 
 @pytest.mark.parametrize("key", [None, "wrong"])
-def test_a_refused_key_is_a_matter_of_credentials(key: str | None) -> None:
+def test_a_refused_key_is_a_credentials_error(key: str | None) -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
         async with opened(f"{root}/collections/x/items", key) as source:
             with pytest.raises(CredentialsError):
@@ -247,18 +245,18 @@ def test_a_refused_key_is_a_matter_of_credentials(key: str | None) -> None:
         ("2021", True, 75, 10, 9),
     ],
 )
-def test_mlhub_is_walked_whole(era: str, echo_key: bool, items: int, size: int, pages: int) -> None:
+def test_mlhub_is_walked_completely(era: str, echo_key: bool, items: int, size: int, pages: int) -> None:
     async def scenario() -> None:
         async with MlhubReplica(items=items, seed=7, era=era, echo_key=echo_key) as hub:
-            told: list[Notice] = []
+            heard: list[Notice] = []
             selection = Selection(collections=("bigearthnet_v1_labels",))
             async with opened(hub.base_url, hub.key) as source:
-                read = await walked(source, selection, PageSize(size, fixed=True), told)
+                read = await walked(source, selection, PageSize(size, fixed=True), heard)
             expected = [f"bigearthnet_v1_labels_{hub.dataset.name(n)}" for n in range(items)]
             assert names(read) == expected
             assert len(read) == pages
             assert read[0].matched == (items if era == "2022" else None)
-            assert told == []
+            assert heard == []
             assert hub.key not in repr([(p.request, p.next) for p in read])
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Static catalogs in memory: a tree written down in a few characters, or drawn at random, as documents."""
+"""Static catalogs in memory: the documents of a short or random description of a tree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stacpull.net.json_reader import Document
 ROOT = "https://static.test/root/catalog.json"
 
 Tree = list[Any]
-"""The links of a catalog in their order: an int is an item, a list a child."""
+"""The links of a catalog in order: an int is an item, a list a child."""
 
 trees = st.recursive(
     st.lists(st.integers(0, 50), max_size=6),
@@ -26,7 +26,7 @@ trees = st.recursive(
 
 
 def documents(tree: Tree, url: str = ROOT) -> dict[str, Any]:
-    """Return the documents of a tree by URL: hrefs relative, each catalog in a directory of its own."""
+    """Return the documents of a tree by URL, with relative hrefs and one directory per catalog."""
     found: dict[str, Any] = {}
     base = url.rpartition("/")[0]
     links = [{"rel": "root", "href": "../../wrong.json"}, {"rel": "parent", "href": "../nowhere.json"}]
@@ -60,7 +60,7 @@ def in_order(tree: Tree, url: str = ROOT) -> list[str]:
 
 
 class UnevenReader(MemoryReader):
-    """Answers in an order of its own: what was asked first need not come first."""
+    """Answers in a different order than that of the requests."""
 
     def __init__(self, answer: Mapping[str, object], seed: int = 0) -> None:
         super().__init__(answer)

@@ -12,7 +12,6 @@ from stacpull.tiff import Header, parse_bytes
 LEAST_PER_SECOND = 2_000  # of processor time, on a busy machine; on a quiet one it is several times that
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("name", ["sparse_cog.tiff", "cog_rio_gdal31_ghost_nodata.tif", "byte_gdal.tif"])
 def test_thousands_of_headers_a_second_on_one_core(shared_data: Path, name: str) -> None:
     [path] = shared_data.rglob(name)

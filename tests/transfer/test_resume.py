@@ -71,7 +71,7 @@ def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
         (Validator(), {"Range": "bytes=7-"}),
     ],
 )
-def test_what_is_asked(validator: Validator, expected: dict[str, str]):
+def test_what_is_pushed_down(validator: Validator, expected: dict[str, str]):
     assert range_headers(7, validator) == expected
 
 

@@ -1,1 +1,1 @@
-"""What a mirror is turned into: its STAC catalog, collections and items, as pystac writes them."""
+"""The STAC documents of a mirror: its catalog, collections and items, in the form that pystac writes."""

@@ -1,13 +1,13 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
-Promises: pystac opens it and walks it; it is core-valid STAC with relative links only; the same mirror gives
-the same bytes, and a file whose bytes would not change is not written; memory is bounded by the bytes of one
-sub-catalog, some 2 MB, whatever the number of items (590,326 links in one collection would be 109 MB, and
-0.9 GB in pystac): links to items are encoded one by one.
+Guarantees: pystac can open and walk the catalog. It is core-valid STAC with only relative links. The same
+mirror gives the same bytes, and a file that would not change is not written. Memory is limited to the bytes
+of one sub-catalog, about 2 MB, for any number of items (590,326 links in one collection would be 109 MB, and
+0.9 GB in pystac), because links to items are encoded one by one.
 
-A sub-catalog is beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
-come in a stable order, new ones last, so a growing mirror rewrites its last sub-catalog only. Files are
-written from the leaves up: at any kill point every link leads to a file that is there.
+A sub-catalog is next to the items that it lists: `<collection>/items-000001.json`, numbered from 1. The order
+of items is stable and new ones are last, so a growing mirror rewrites only its last sub-catalog. Files are
+written from the leaves up, so after a kill at any moment every link leads to an existing file.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from stacpull.store.disk_errors import destination_error
 from stacpull.store.protocol import StoredFiles
 
 ITEMS_PER_CATALOG = 10_000
-"""Links in one document, at most (pystac needs 0.9 GB for 590,326 links in one document)."""
+"""The most links in one document (pystac needs 0.9 GB for 590,326 links in one document)."""
 
 MIRRORED_FROM = "What stacpull has mirrored from "
-"""How the description of a catalog begins; the source follows."""
+"""The beginning of a catalog's description, before the source."""
 _NAMED_COLLECTIONS = 3
 
 T = TypeVar("T")
 Write = Callable[[Path, bytes], None]
-"""Puts bytes at a path relative to DEST: whole or not at all, durable, through no symlink; makes parents."""
+"""Writes a file at a path relative to DEST, atomically and durably. Creates parents, follows no symlinks."""
 
 
 class CollectionEntry(msgspec.Struct, frozen=True):
-    """A collection that the mirror holds items of.
+    """A collection with items in the mirror.
 
-    `items` gives the items that have a JSON file here: (id, path relative to DEST with `/`), in an order that
-    stays the same from run to run, new ones last; nothing for `--metadata ndjson` and `none`.
+    `items` yields the items that have a JSON file: (id, path relative to DEST with `/`), in an order that is
+    the same in all runs, with new ones last; none for `--metadata ndjson` and `none`.
     """
 
     id: str
     directory: str
-    """Relative to DEST, as `plan` names it."""
+    """The planned directory, relative to DEST."""
     document: Json | None
-    """The source's collection document, None if it could not be read."""
+    """The source's collection document; None if it could not be read."""
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
-    """URL of the source's document, against which its relative hrefs are resolved."""
+    """The URL of the source's document, the base of its relative hrefs."""
     here: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
-    """The files of its own assets that are in the mirror, by asset key."""
+    """The mirrored files of its own assets, by asset key."""
     items_parquet: str | None = None
-    """Path, relative to DEST, of the file that holds all items of the mirror, if there is one."""
+    """The path, relative to DEST, of the file with all items of the mirror, if there is one."""
 
 
 def write_catalogs(
@@ -75,22 +75,22 @@ def write_catalogs(
     is_recorded: Callable[[str], bool] = lambda _path: True,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Bring the catalog files of a mirror up to date; return how many were written.
+    """Update the catalog files of a mirror. Return the number of written files.
 
     Args:
-        files: What the mirror has.
-        entries: What it holds, in the order in which `catalog.json` lists it.
-        source: What is mirrored: the catalog's id, title and description say so.
+        files: The files of the mirror.
+        entries: The collections, in the order for `catalog.json`.
+        source: The source, for the catalog's id, title and description.
         write: Writes one file.
-        secrets: Known to this process: none reaches a file.
-        remove: Removes one file: a sub-catalog, where fewer are needed now.
-        is_recorded: Returns True if a file is known to be the mirror's. Others are written even where their
-            content is right, so that `write` records it.
-        is_stopped: Asked before each item and each file.
+        secrets: Removed from all files.
+        remove: Removes one file: a sub-catalog that is no longer needed.
+        is_recorded: Returns whether a file is recorded as the mirror's. One that is not is written even if
+            its content is right, so that `write` records it.
+        is_stopped: Called before each item and each file.
 
     Raises:
-        DestinationError: DEST cannot be read or written, or something is where a directory belongs.
-        InterruptedRunError: It was stopped; every file is as it was, or as it should be.
+        DestinationError: DEST cannot be read or written, or a directory's path is taken.
+        InterruptedRunError: It was stopped. Every file has its old or its new content.
     """
     update = _Update(files, write, secrets, remove, is_recorded)
     try:
@@ -115,7 +115,7 @@ def write_catalogs(
 
 
 def _title(collections: Sequence[str], source: str) -> str:
-    """Return a title that names the collections, or their number where they are many."""
+    """Return a title with the collections, or with their number if there are many."""
     few = ", ".join(collections) if 0 < len(collections) <= _NAMED_COLLECTIONS else ""
     return f"Mirror of {few or f'{len(collections)} collections'} from {source}"
 
@@ -124,7 +124,7 @@ def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
     """Yield the things until stopped.
 
     Raises:
-        InterruptedRunError: it was stopped.
+        InterruptedRunError: It was stopped.
     """
     for thing in things:
         if is_stopped():
@@ -133,7 +133,7 @@ def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
 
 
 class _Update:
-    """Writes the documents that differ from the files that are there, and counts them."""
+    """Writes documents that differ from the existing files, and counts them."""
 
     def __init__(
         self,
@@ -151,18 +151,18 @@ class _Update:
         self._is_recorded = is_recorded
 
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
-        """Write a document, at the end of its links those that are encoded already."""
+        """Write a document, with `links`, which are already encoded, after its own links."""
         data = b"".join((*self._pieces(document, links), b"\n"))
         if self.files.read(path) != data or not self._is_recorded(path):
             self._write(Path(path), data)
             self.written += 1
 
     def encoded(self, value: Any) -> bytes:
-        """Return JSON in UTF-8, secrets scrubbed."""
+        """Return JSON in UTF-8 without secrets."""
         return encode_item(value, self._secrets)
 
     def _pieces(self, document: Json, links: bytes | bytearray) -> Iterator[bytes | bytearray]:
-        """Yield what the document consists of: `links` are never copied but into the whole."""
+        """Yield the pieces of the document, so that `links` are copied only once."""
         before = b"{"
         for name, value in document.items():
             data = self.encoded(value)
@@ -178,7 +178,7 @@ class _Update:
 
 
 def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
-    """Look at a directory of the mirror and those above it."""
+    """Raise DestinationError if a directory of the mirror, or one above it, is something else."""
     segments = PurePosixPath(directory).parts
     if not segments or ".." in segments or directory.startswith("/"):
         raise DestinationError(
@@ -187,13 +187,13 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
     obstacle = files.obstacle(f"{directory}/collection.json")
     if obstacle is not None and " at " in obstacle:
         raise DestinationError(
-            f"There is {obstacle} in {files.name}, where a directory belongs: move it away, "
+            f"There is {obstacle} in {files.name}, where a directory is needed: move it away, "
             "then run `stacpull resume`."
         )
 
 
 def _write_collection(update: _Update, entry: CollectionEntry, is_stopped: Callable[[], bool]) -> str:
-    """Write a collection from its leaves up; return its path relative to DEST."""
+    """Write a collection from its leaves up. Return its path relative to DEST."""
     _refuse_obstacle(update.files, entry.directory)
     children, links, sub_catalogs = _write_leaves(update, entry, unless(is_stopped, entry.items()))
     document = collection_document(
@@ -211,7 +211,7 @@ def _write_collection(update: _Update, entry: CollectionEntry, is_stopped: Calla
 def _write_leaves(
     update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]
 ) -> tuple[list[Json], bytes | bytearray, int]:
-    """Return the links of a collection to sub-catalogs, or encoded to its items; how many sub-catalogs."""
+    """Return a collection's links to sub-catalogs, its encoded item links, and the number of sub-catalogs."""
     links = _links(update, items, entry.directory)
     following = next(items, None)
     if following is None:
@@ -252,7 +252,7 @@ class _Links(NamedTuple):
 
 
 def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> _Links:
-    """Return the links to the next items, as many as one catalog has."""
+    """Return the links to the next items, up to the maximum of one catalog."""
     count, encoded = 0, bytearray()
     for item in itertools.islice(items, ITEMS_PER_CATALOG):
         encoded += (b"," if count else b"") + _item_link(update, item, directory)
@@ -280,7 +280,7 @@ def _sub_catalog_id(entry: CollectionEntry, number: int) -> str:
 
 
 def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
-    """Remove the sub-catalogs past `count` that an earlier, larger mirror left: those with our own id."""
+    """Remove the sub-catalogs after `count` from an earlier, larger mirror, which have the id of this one."""
     for number in itertools.count(count + 1):
         name = _sub_catalog(entry, number)
         if not _is_sub_catalog(update.files, name, _sub_catalog_id(entry, number)):

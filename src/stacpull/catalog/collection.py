@@ -1,11 +1,11 @@
-"""A collection as it is stored: the source's document, brought to the STAC version that pystac writes.
+"""A stored collection: the source's document, migrated to the STAC version that pystac writes.
 
-Promise: whatever the source sent, what comes out is a valid STAC collection with the id it is stored under;
-licence, providers, citation, summaries and every extension field are kept where they are usable at all.
+Guarantee: for any input, the result is a valid STAC collection with the id it is stored under. Licence,
+providers, citation, summaries and all extension fields are kept if they are usable.
 
-pystac knows how old versions (1.0.0-beta.2 of MLHub) become new ones, but trusts what it reads. So the core
-members are made usable first, by the collection schema of STAC 1.1.0 (schemas.stacspec.org), then pystac
-migrates. Where an extension's migration fails even so, its fields stay as the source wrote them.
+pystac can migrate old versions (1.0.0-beta.2 of MLHub), but expects valid input. So the core members are
+first made valid by the collection schema of STAC 1.1.0 (schemas.stacspec.org). Then pystac migrates. If the
+migration of an extension fails, its fields are kept unchanged.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from stacpull.redact import cut_url
 
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 STAC_VERSION = "1.1.0"
-"""What pystac writes."""
+"""The version that pystac writes."""
 _CURRENT = re.compile(r"1\.[01]\.\d+")
 _FIRST = ("type", "id", "stac_version", "description", "links")
 _LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets")
 _CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))
-"""Members that are checked; all others are extension fields and pass as they are."""
+"""Members that are checked. All others are extension fields and are kept unchanged."""
 _DEEPEST = 100
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
 _NAVIGATION = frozenset(
@@ -65,19 +65,19 @@ def collection_document(
     here: Mapping[str, MirroredFile] = MappingProxyType({}),
     directory: str = "",
 ) -> Json:
-    """Return the collection's own JSON, without links into the mirror: the caller adds those.
+    """Return the collection's JSON without links into the mirror, which the caller adds.
 
     Args:
         identifier: The id it is stored under.
-        document: The source's document, None if it could not be read; not changed.
-        base: URL of the source's document, if known.
-        here: The files of its own assets that are in the mirror, by asset key.
-        directory: Where it is stored, relative to DEST.
+        document: The source's document, which is not changed; None if it could not be read.
+        base: The URL of the source's document, if known.
+        here: The mirrored files of its own assets, by asset key.
+        directory: The directory where it is stored, relative to DEST.
 
     Returns:
-        The document in the STAC version of the installed pystac. Links that lead to other places (licence,
-        documentation, citation) are kept, credentials cut; those by which an API is walked are not. `via` and
-        `canonical` say where it came from.
+        The document in the STAC version of the installed pystac. External links (licence, documentation,
+        citation) are kept without credentials; navigation links of an API are removed. `via` and `canonical`
+        link to its origin.
     """
     source = document if document is not None and not _too_deep(document) else {}
     known = core_members(identifier, source)
@@ -91,7 +91,7 @@ def collection_document(
 
 
 def _too_deep(document: Json) -> bool:
-    """Return True if a document is nested too deeply to be copied and written. No real collection is."""
+    """Return whether a document is nested too deeply to be copied and written. No real collection is."""
     layer: list[Any] = [document]
     for _ in range(_DEEPEST):
         members = [value.values() if isinstance(value, dict) else value for value in layer]
@@ -102,17 +102,17 @@ def _too_deep(document: Json) -> bool:
 
 
 def _outward(rel: str, href: str) -> str | None:
-    """Keep links that lead out of the tree, without those to pages and endpoints of the source's API."""
+    """Return the href of an external link, or None for a link to the tree or API of the source."""
     return None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href)
 
 
 def _migrated(document: Json, version: str) -> Json:
     """Return the document in pystac's STAC version.
 
-    A document without extensions in a current version already is what pystac would make of it. pystac is
-    spared then: to read one collection it imports all its extensions, a tenth of the time of a small run.
+    A document in a current version without extensions needs no migration. Then pystac is not used: to read
+    one collection it imports all its extensions, which takes a tenth of the time of a small run.
 
-    `deprecated` is held apart: pystac warns of it when it reads, and a warning is for who uses the mirror.
+    pystac does not see `deprecated`, because it would warn. That warning is for readers of the mirror.
     """
     if _CURRENT.fullmatch(version) and not document.get("stac_extensions"):
         return _in_order(document)
@@ -120,12 +120,12 @@ def _migrated(document: Json, version: str) -> Json:
     read = {key: value for key, value in document.items() if key not in held}
     read |= {"links": [], "stac_version": version}
     if _UNTYPED.match(version):
-        del read["type"]  # a document of that version has none
+        del read["type"]  # documents of that version have none
     return {**_through_pystac(read), **held}
 
 
 def _in_order(document: Json) -> Json:
-    """Return a document in a current version, its members in pystac's order, without those it leaves out."""
+    """Return a document in the current version, with the members and order that pystac would write."""
     found = {**document, "links": [], "stac_version": STAC_VERSION}
     found = {name: value for name, value in found.items() if name != "assets" or value}
     others = (name for name in found if name not in _CORE and name != "deprecated")
@@ -137,11 +137,11 @@ def _through_pystac(document: Json) -> Json:
 
     try:
         with warnings.catch_warnings():
-            # What pystac could not migrate stays as it was; the user of a mirror cannot do anything about it.
+            # The user of a mirror cannot do anything about members that pystac could not migrate.
             warnings.simplefilter("ignore", UserWarning)
             collection = pystac.Collection.from_dict(document)
             return collection.to_dict(include_self_link=False, transform_hrefs=False)
-    except Exception:  # noqa: BLE001  # an extension's migration met what it did not expect: any error at all
+    except Exception:  # noqa: BLE001  # the migration of an extension can raise any error
         held = {key: document[key] for key in ("summaries",) if key in document}
         read = {key: value for key, value in document.items() if key not in held} | {"type": "Collection"}
         collection = pystac.Collection.from_dict(read, migrate=False)
@@ -162,7 +162,7 @@ _INTERVAL_LENGTH = 2
 
 
 def core_members(identifier: str, document: Json) -> Json:
-    """Return the core members of a collection; an extent that it does not state is the world, always."""
+    """Return the core members of a collection. The default extent is the whole world and all time."""
     description, title = document.get("description"), document.get("title")
     keywords, summaries = document.get("keywords"), document.get("summaries")
     members = {
@@ -181,7 +181,7 @@ def core_members(identifier: str, document: Json) -> Json:
 
 
 def _licence(licence: object) -> Json:
-    """Return `license` as STAC wants it (one SPDX name, or `other`); other wording is kept beside it."""
+    """Return a valid `license` (an SPDX name or `other`), and other text as `source_license`."""
     if not _is_text(licence):
         return {"license": "other"}
     text = str(licence).strip()
@@ -206,7 +206,7 @@ def _provider(entry: Json) -> Json:
 
 
 def _summaries(summaries: object) -> Json:
-    """Keep what can be a summary: a set of values, a range, a JSON Schema."""
+    """Return the valid summaries: sets of values, ranges, JSON Schemas."""
     if not isinstance(summaries, dict):
         return {}
     return {key: value for key, value in summaries.items() if value and isinstance(value, (list, dict))}
@@ -224,7 +224,7 @@ def _extent(extent: object) -> Json:
 
 
 def _boxes(boxes: object) -> list[list[float]]:
-    """Return usable bboxes; of two make three, the first around both: two alone are invalid."""
+    """Return the valid bboxes. Two alone are invalid, so a bbox around both is added as the first."""
     if not isinstance(boxes, list):
         return []
     usable = [boxes] if is_bbox(boxes) else [box for box in boxes if is_bbox(box)]
@@ -232,7 +232,7 @@ def _boxes(boxes: object) -> list[list[float]]:
 
 
 def _enclosing(boxes: list[list[float]]) -> list[float]:
-    """Return west, south, east, north around all boxes; one over the antimeridian makes it all longitudes."""
+    """Return west, south, east, north around all boxes: all longitudes if one crosses the antimeridian."""
     west, south, east, north = zip(*(flat_bbox(box) for box in boxes), strict=True)
     if any(w > e for w, e in zip(west, east, strict=True)):
         return [-180.0, min(south), 180.0, max(north)]
@@ -245,7 +245,7 @@ def flat_bbox(box: list[float]) -> list[float]:
 
 
 def is_bbox(box: object) -> TypeGuard[list[float]]:
-    """Return True for a list of four numbers, or six with heights."""
+    """Return whether `box` is a list of four numbers, or six with heights."""
     return (
         isinstance(box, list)
         and len(box) in _BBOX_LENGTHS
@@ -254,7 +254,7 @@ def is_bbox(box: object) -> TypeGuard[list[float]]:
 
 
 def _intervals(intervals: object) -> list[list[str | None]]:
-    """Return usable intervals, in UTC; a single one may come without the list around it."""
+    """Return the valid intervals in UTC. A single interval may lack the enclosing list."""
     if not isinstance(intervals, list):
         return []
     if len(intervals) == _INTERVAL_LENGTH and not any(isinstance(end, list) for end in intervals):
@@ -267,7 +267,7 @@ def _intervals(intervals: object) -> list[list[str | None]]:
 
 
 def _utc(time: object) -> str | None:
-    """Return an instant as RFC 3339 in UTC, None if it cannot be read; without a zone it is taken for UTC."""
+    """Return an instant as RFC 3339 in UTC (also the default time zone), or None if it is invalid."""
     if not isinstance(time, str):
         return None
     try:

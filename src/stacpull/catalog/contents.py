@@ -1,4 +1,4 @@
-"""Reading back the catalogs of a mirror: its collections, and their items in the order of the walk."""
+"""Reads the catalogs of a mirror: its collections, and their items in the order of the walk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ListedFile(msgspec.Struct, frozen=True):
 
 
 class ListedCollection(msgspec.Struct, frozen=True):
-    """A collection as its file describes it."""
+    """A collection and its file."""
 
     id: str
     file: ListedFile
@@ -35,16 +35,16 @@ class ListedCollection(msgspec.Struct, frozen=True):
 
     @property
     def document(self) -> bytes:
-        """The document without what ties it into the tree: the source's, as it was stored."""
+        """The document without links of the tree and the asset for items.parquet."""
         return orjson.dumps(without_tree(without_items_parquet(self.file.document)))
 
     @property
     def has_items_parquet(self) -> bool:
-        """True if it refers to the file that holds the items of the mirror."""
+        """True if it has the asset for items.parquet."""
         return without_items_parquet(self.file.document) is not self.file.document
 
     def files(self) -> Iterator[ListedFile]:
-        """Yield the collection's own file, and its sub-catalogs in their order."""
+        """Yield the collection's own file, and its sub-catalogs in order."""
         yield self.file
         for path in _named(self.file, "child"):
             file = read_json(self.files_of_mirror, path)
@@ -52,7 +52,7 @@ class ListedCollection(msgspec.Struct, frozen=True):
                 yield file
 
     def items(self) -> Iterator[tuple[ItemId, str]]:
-        """Yield the id of each item that is listed, and the path of its JSON, in the order of the walk."""
+        """Yield the id and JSON path of each listed item, in the order of the walk."""
         for file in self.files():
             directory = file.path.rpartition("/")[0]
             for link in _links(file.document):
@@ -62,13 +62,13 @@ class ListedCollection(msgspec.Struct, frozen=True):
 
 
 def top_catalog(files: StoredFiles) -> ListedFile | None:
-    """Return the catalog of a mirror as a whole, None if it is missing or another program wrote it."""
+    """Return the root catalog of a mirror, or None if it is missing or another program wrote it."""
     file = read_json(files, _CATALOG)
     return file if file is not None and is_catalog_id(file.document.get("id")) else None
 
 
 def listed_collections(files: StoredFiles, top: ListedFile) -> Iterator[ListedCollection]:
-    """Yield the collections that the catalog lists and that can be read, in its order."""
+    """Yield the readable collections of the catalog, in its order."""
     for path in _named(top, "child"):
         file = read_json(files, path)
         name = file.document.get("id") if file is not None else None
@@ -77,14 +77,14 @@ def listed_collections(files: StoredFiles, top: ListedFile) -> Iterator[ListedCo
 
 
 def is_own_document(files: StoredFiles, path: str) -> bool:
-    """Return True if the mirror itself wrote a document: its root is the catalog of that mirror.
+    """Return whether the mirror itself wrote a document: its root is the catalog of this mirror.
 
     Args:
-        files: Of the mirror.
-        path: Of an item, a collection, a catalog or an NDJSON file of items, relative to DEST.
+        files: The files of the mirror.
+        path: The path of an item, a collection, a catalog or an NDJSON file of items, relative to DEST.
 
     Raises:
-        OSError: the disk fails.
+        OSError: The disk fails.
     """
     catalog = read_json(files, _CATALOG)
     is_ours = catalog is not None and is_catalog_id(catalog.document.get("id"))
@@ -100,10 +100,10 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
 
 
 def read_json(files: StoredFiles, path: str) -> ListedFile | None:
-    """Read a JSON object in DEST; None if it is missing or behind a link.
+    """Read a JSON object in DEST. Return None if it is missing, invalid or behind a symlink.
 
     Raises:
-        OSError: the disk fails.
+        OSError: The disk fails.
     """
     return parsed_file(path, files.read(path))
 
@@ -135,7 +135,7 @@ def _named(file: ListedFile, rel: str) -> Iterator[str]:
 
 
 def without_tree(collection: Json) -> Json:
-    """Return a collection without the links that make it part of a catalog: one for each of its items."""
+    """Return a collection without the links of the catalog tree, of which there is one per item."""
     links = [link for link in _links(collection) if link.get("rel") not in _OF_THE_TREE]
     return {**collection, "links": links}
 

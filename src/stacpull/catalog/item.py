@@ -1,9 +1,9 @@
-"""An item as it is stored: the source's document, adapted to the mirror.
+"""A stored item: the source's document, adapted to the mirror.
 
-Promises: pure; no exception whatever the source sent; what the source says about the item is kept, except
-what STAC does not allow; no href carries a credential. It runs once an item, 1.2 million times for
-BigEarthNet, so it works on plain dicts (a `pystac.Item` costs 170 µs) and shares what it does not change with
-the source's document, which it leaves alone.
+Guarantees: no exception for any input; all information of the source is kept, except what STAC does not
+allow; no href contains a credential. It runs once per item, 1.2 million times for BigEarthNet. So it works on
+plain dicts (a `pystac.Item` takes 170 µs) and shares unchanged values with the source's document, which it
+does not modify.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _OTHER_LINKS = frozenset(
     }
     | {"via", "xyz"}
 )
-"""Relations that never lead to another item of the mirror. They are not looked up."""
+"""Relations that never lead to another item of the mirror, so they are not looked up."""
 _DATED = re.compile(r"\d{4}")
 _ANY_TIME: Json = {
     "datetime": None,
@@ -67,23 +67,23 @@ def item_document(
     """Return the item as it is stored at `item_path`.
 
     Args:
-        document: The item as the source sent it; not changed.
-        collection: Id of the collection it is stored under.
-        here: The files of the assets that are in the mirror, by asset key.
-        item_path: Where the document goes, relative to DEST: hrefs are relative to its directory. For
-            `--metadata ndjson` that is the path of the NDJSON file.
-        collection_path: The collection's JSON, relative to DEST.
-        local_items: Asked with the absolute href, credentials included, of each link that may lead to
-            another item: the path of that item's JSON relative to DEST, or None if it is not in the mirror.
-        base: The item's own URL, against which relative hrefs are resolved; None leaves them.
+        document: The item as the source sent it. It is not changed.
+        collection: The id of the collection it is stored under.
+        here: The mirrored files of assets, by asset key.
+        item_path: The path of the document relative to DEST; hrefs are relative to its directory. For
+            `--metadata ndjson` this is the path of the NDJSON file.
+        collection_path: The path of the collection's JSON, relative to DEST.
+        local_items: Called with the absolute href, including credentials, of each link that may lead to
+            another item. Returns the path of that item's JSON relative to DEST, or None if it is not in the
+            mirror.
+        base: The item's own URL, the base of relative hrefs; None leaves them unchanged.
 
     Returns:
-        A valid STAC item, if the source's was one. Assets as `stored_assets` says; those that are not in the
-        mirror and whose remote hrefs do not last are listed apart (`remote_assets`). Links `root`, `parent`
-        and `collection` lead into the mirror, links to items that are here are relative, all others remote.
-        `self` is gone (a mirror can be moved): `via` and `canonical` say where the item came from. Where the
-        source gives no time, the item spans all time; where it gives a geometry and no bbox, the bbox is
-        computed.
+        A valid STAC item, if the source's item was valid. Assets are as from `stored_assets`; those that are
+        not in the mirror and whose remote hrefs do not last are listed separately (`remote_assets`). The
+        links `root`, `parent` and `collection` lead into the mirror, links to mirrored items are relative,
+        and all others remote. `self` is removed, because a mirror can be moved; `via` and `canonical` link to
+        the origin. An item without a time spans all time. A missing bbox is computed from the geometry.
     """
     directory = item_path.rpartition("/")[0]
 
@@ -108,7 +108,7 @@ def item_document(
         "assets": assets,
     }
     _place(stored)
-    stored.pop(REMOTE_ASSETS, None)  # and last again: storing twice gives the same bytes
+    stored.pop(REMOTE_ASSETS, None)  # always last, so that storing twice gives the same bytes
     if remote:
         stored[REMOTE_ASSETS] = remote
     return stored
@@ -117,23 +117,23 @@ def item_document(
 def _assets(
     document: Json, here: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> tuple[Json, Json]:
-    """Return the assets, and those listed apart; sorted, so that a later one gives the same bytes."""
+    """Return the assets, and those listed separately, both sorted, so that equal items give equal bytes."""
     assets = stored_assets(document.get("assets"), here, directory, base)
-    listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is a mirror, too
+    listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is also a mirror
     moved = remote_assets(document, here, base)
     remote = {key: found for key in sorted(moved) if (found := assets.get(key) or listed.get(key))}
     return {key: assets[key] for key in sorted(assets) if key not in moved}, remote
 
 
 def encode_item(document: Json, secrets: Secrets) -> bytes:
-    """Return the document as one line of compact JSON in UTF-8, without line end, known secrets scrubbed.
+    """Return the document as one line of compact JSON in UTF-8, without line feed and known secrets.
 
     Raises:
         ValueError: It is nested too deeply to be written.
     """
     try:
         data = orjson.dumps(document)
-    except orjson.JSONEncodeError:  # a lone surrogate, an integer past 64 bits, 254 levels
+    except orjson.JSONEncodeError:  # a lone surrogate, an integer above 64 bits, or 254 levels
         data = _encode_odd(document)
     return secrets.scrub_bytes(data)
 
@@ -146,7 +146,7 @@ def _encode_odd(document: Json) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """Return JSON without NaN and infinities: null stands for them, as orjson has it (RFC 8259, 6)."""
+    """Return JSON with null instead of NaN and infinities, like orjson (RFC 8259, 6)."""
     if isinstance(value, dict):
         return {key: _finite(member) for key, member in value.items()}
     if isinstance(value, list):
@@ -164,7 +164,7 @@ def _tree_links(directory: str, collection_path: str) -> list[Json]:
 
 
 def _place(stored: Json) -> None:
-    """Make `geometry` and `bbox` what STAC pairs: both, or a null geometry and no bbox."""
+    """Make `geometry` and `bbox` valid together: both, or a null geometry and no bbox."""
     geometry, bbox = stored.get("geometry"), stored.get("bbox")
     if isinstance(geometry, dict) and isinstance(bbox, list) and len(bbox) in _BBOX_LENGTHS:
         return
@@ -177,7 +177,7 @@ def _place(stored: Json) -> None:
 
 
 def _bounds(geometry: Json) -> list[float] | None:
-    """Return [west, south, east, north] of a GeoJSON geometry (RFC 7946, 5), None if it has no position."""
+    """Return [west, south, east, north] of a GeoJSON geometry (RFC 7946, 5); None without a position."""
     positions = list(_positions(geometry))
     if not positions:
         return None
@@ -200,7 +200,7 @@ def _positions(geometry: Json) -> Iterator[tuple[float, float]]:
 
 
 def _dated(properties: object) -> Json:
-    """Return properties with a `datetime`, null beside an interval; see `item_document`."""
+    """Return properties with a `datetime`, which is null if there is an interval; see `item_document`."""
     if not isinstance(properties, dict):
         return _ANY_TIME
     time = properties.get("datetime")

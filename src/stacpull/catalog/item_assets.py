@@ -1,7 +1,7 @@
-"""Assets and links of a stored document: an asset in the mirror gets a relative href, others a remote one.
+"""Assets and links of a stored document: mirrored assets get a relative href, others a remote one.
 
-Promises: no href that is returned carries a credential or a signature; whatever a source calls assets or
-links, the result is what STAC calls so; the source's document is never changed.
+Guarantees: no returned href contains a credential or a signature; for any input, the result has valid assets
+and links; the source's document is never changed.
 """
 
 from __future__ import annotations
@@ -25,29 +25,28 @@ _SHA256_MULTIHASH = b"\x12\x20"
 _OF_THE_EXTENT = ("proj:shape", "proj:transform", "proj:bbox", "proj:geometry", "proj:centroid")
 _WEB: Final = ("http://", "https://")
 _SCRUBBED = "***"
-"""What `redact.Secrets` puts in the place of a secret."""
+"""The replacement of secrets by `redact.Secrets`."""
 
 REMOTE_ASSETS = "stacpull:remote_assets"
-"""The member of an item that lists the assets that are not in the mirror and whose hrefs do not last."""
+"""The member of an item with the assets that are not in the mirror and whose hrefs do not last."""
 
 COLLECTION_MIRROR = "collection-mirror"
-"""Key and role of the asset for the file that holds the items."""
+"""Key and role of the asset for items.parquet."""
 
 
 def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: str, base: str | None) -> Json:
-    """Rewrite the assets of a document stored in `directory` (relative to DEST).
+    """Return the assets of a document for the mirror.
 
     Args:
-        assets: The `assets` member as the source has it, of any shape.
-        here: The files of the assets that are in the mirror, by asset key.
-        directory: Where the document is stored.
-        base: URL of the source's document, against which its relative hrefs are resolved, if known.
+        assets: The `assets` member of the source, of any type.
+        here: The mirrored files of assets, by asset key.
+        directory: The directory of the stored document, relative to DEST.
+        base: The URL of the source's document, the base of its relative hrefs, if known.
 
     Returns:
-        Asset key → asset. One that is here has a relative href, the size and the SHA-256 of its file, and
-        under `alternate.origin` what the source states; one that is elsewhere has its remote href. An entry
-        that is not an object, and one that is elsewhere without an href (or with a list), is not an asset by
-        STAC and is left out.
+        Assets by key. A mirrored asset has a relative href, the size and SHA-256 of its file, and the
+        source's statements in `alternate.origin`. Another asset has its remote href. Invalid entries are left
+        out: those that are not objects, and remote ones whose href is not a string.
     """
     if not isinstance(assets, dict):
         return {}
@@ -62,7 +61,7 @@ def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: s
             stored[key] = _local_asset(asset, file, directory, remote, base)
         elif remote is not None:
             stored[key] = _remote_asset(asset, remote, base)
-    for key in here.keys() - assets.keys():  # the item was read again, and has prefixes where we have objects
+    for key in here.keys() - assets.keys():  # the item was read again, and has prefixes instead of objects
         found = object_of(assets, key)
         if found is not None:
             stored[key] = _local_asset(found, here[key], directory, remote_href(found["href"], base), base)
@@ -70,15 +69,15 @@ def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: s
 
 
 def remote_assets(document: Json, here: Container[str], base: str | None) -> frozenset[str]:
-    """Return the keys of an item's assets that belong in `REMOTE_ASSETS`, not in `assets`.
+    """Return the keys of an item's assets that belong in `REMOTE_ASSETS` instead of `assets`.
 
-    These are the assets that are not in the mirror and have no lasting href: it is signed, needs a
-    credential, holds an expiring token (MLHub), or is not a URL of http, https or s3.
+    These assets are not in the mirror, and their href does not last: it is signed, needs a credential,
+    contains an expiring token (MLHub), or is not an http, https or s3 URL.
 
     Args:
-        document: The item, as the source sent it or as `note_cut_hrefs` returned it.
-        here: The keys of the assets that are in the mirror.
-        base: The item's own URL, against which relative hrefs are resolved.
+        document: The item, from the source or from `note_cut_hrefs`.
+        here: The keys of mirrored assets.
+        base: The item's own URL, the base of relative hrefs.
     """
     assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
     moved = frozenset(noted) if isinstance(noted, dict) else frozenset()
@@ -96,9 +95,9 @@ def _is_lasting(asset: object, base: str | None) -> bool:
 
 
 def note_cut_hrefs(document: Json) -> Json:
-    """Return an item in which `REMOTE_ASSETS` names the assets whose hrefs hold a credential or signature.
+    """Return an item in which `REMOTE_ASSETS` lists the assets whose hrefs contain a credential or signature.
 
-    It is called before these are cut: a signed href that was cut looks like any other, and leads nowhere.
+    Call it before these are removed: an href without its signature looks like any other, but does not work.
     """
     assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
     if not isinstance(assets, dict):
@@ -111,12 +110,12 @@ def note_cut_hrefs(document: Json) -> Json:
 
 
 def with_extensions(extensions: object, assets: Json, here: Container[str]) -> list[str]:
-    """Return `stac_extensions` as a list of distinct strings, with the extensions that stored assets use.
+    """Return `stac_extensions` as a list of distinct strings, including the extensions of stored assets.
 
     Args:
-        extensions: The `stac_extensions` member as the source has it, of any shape.
-        assets: The assets as they are stored.
-        here: The keys of those that are in the mirror.
+        extensions: The `stac_extensions` member of the source, of any type.
+        assets: The stored assets.
+        here: The keys of mirrored assets.
     """
     names = [name for name in extensions if isinstance(name, str)] if isinstance(extensions, list) else []
     names = list(dict.fromkeys(names))
@@ -134,10 +133,10 @@ def with_extensions(extensions: object, assets: Json, here: Container[str]) -> l
 
 
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
-    """Rewrite links: `keep(rel, absolute href)` gives each its new href, or None to leave it out.
+    """Return links with new hrefs from `keep(rel, absolute href)`, which returns None to leave a link out.
 
-    What lacks a `rel` or an `href` is not a link, and left out too. The href that `keep` sees still has its
-    credentials; what it returns is written down.
+    Links without `rel` or `href` are left out, too. `keep` gets the href with credentials, and must return
+    one without.
     """
     stored: list[Json] = []
     for link in links if isinstance(links, list) else ():
@@ -152,16 +151,16 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
 
 
 def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
-    """Return the links that say where a document came from, except those that are stored already.
+    """Return links to the origin of a document, except those that are already stored.
 
     Args:
-        links: The `links` member as the source has it, of any shape.
+        links: The `links` member of the source, of any type.
         base: The URL that the document was read from, if known.
-        stored: The links that are stored.
+        stored: The stored links.
 
     Returns:
-        `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has one. A
-        place on a disk is not such a URL: it means nothing elsewhere.
+        `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has one.
+        Local paths are left out, because they mean nothing elsewhere.
     """
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     own = next((href for rel, href in _remote_links(links) if rel == "self"), None)
@@ -182,30 +181,30 @@ def _remote_links(links: object) -> Iterator[tuple[str, str]]:
 
 
 def remote_href(href: str, base: str | None) -> str:
-    """Return a source's href made absolute, credentials and signatures cut."""
+    """Return an absolute href without credentials and signatures."""
     is_plain = href.isascii() and href.isprintable() and not (" " in href or "?" in href or "@" in href)
     if is_plain and href.startswith(_WEB):
-        return href  # nearly all: absolute, with nothing to cut
+        return href  # the common case: absolute, with nothing to remove
     return cut_url(join(base, href) or without_blanks(href))
 
 
 def _local_asset(
     asset: Json, file: MirroredFile, directory: str, remote: str | None, base: str | None
 ) -> Json:
-    """Return an asset that is in the mirror; `remote` becomes its `alternate.origin`.
+    """Return a mirrored asset with `remote` as its `alternate.origin`.
 
-    The origin keeps the size and the checksum that the source states: those of the asset are the file's. An
-    origin that the source states itself (it is a mirror too) stays, as `earlier-origin`. An href that is
-    still relative leads nowhere from here and is not an origin: so storing twice is storing once.
+    The size and checksum of the asset are those of the file; the origin has those that the source states. An
+    origin in the source, which is then also a mirror, becomes `earlier-origin`. A relative `remote` is not an
+    origin, so that storing twice gives the same result.
     """
     source, stored = asset, {**asset, "href": reference(file.path, directory)}
-    if not _REPLACED.isdisjoint(stored):  # they are put at the end, in an order that is always the same
+    if not _REPLACED.isdisjoint(stored):  # they are added at the end, in a fixed order
         stored = {key: value for key, value in stored.items() if key not in _REPLACED}
     if file.clip is not None:
         stored = _clipped(stored, file.clip)
-        asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole
+        asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole file
     measured = file.size, None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex()
-    for name, value in zip(FILE_FIELDS, measured, strict=True):  # always in this order: the same bytes
+    for name, value in zip(FILE_FIELDS, measured, strict=True):  # in a fixed order, for equal bytes
         if value is not None:
             stored[name] = value
         elif name in asset:
@@ -217,7 +216,7 @@ def _local_asset(
 
 
 def _with_origin(asset: Json, remote: str | None, base: str | None) -> Json:
-    """Return the alternates of an asset, with its place at the source."""
+    """Return the alternates of an asset, including its origin."""
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
         origin, earlier = {"href": remote}, alternates.get("origin")
@@ -231,9 +230,9 @@ def _with_origin(asset: Json, remote: str | None, base: str | None) -> Json:
 
 
 def _clipped(asset: Json, clip: Clip) -> Json:
-    """Return an asset of which a part is in the mirror, with where that is (projection extension).
+    """Return an asset of which a part is mirrored, with the extent of this part (projection extension).
 
-    What the source states of the extent of the whole is left out, or replaced if it can be.
+    The source's statements on the extent of the whole are replaced or removed.
     """
     a, b, c, d, e, f = clip.transform
     rows, columns = clip.shape
@@ -253,7 +252,7 @@ def _remote_asset(asset: Json, remote: str, base: str | None) -> Json:
 
 
 def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
-    """Return a source's alternates by name, hrefs cut; a list gets its positions (from 1) as names."""
+    """Return the alternates by name, without credentials. Entries of a list are named by position from 1."""
     if not alternates:
         return {}
     if isinstance(alternates, list):
@@ -284,5 +283,5 @@ def without_items_parquet(document: Json) -> Json:
     if not isinstance(assets, dict) or not isinstance(asset := assets.get(COLLECTION_MIRROR), dict):
         return document
     if not str(asset.get("href")).startswith("../"):
-        return document  # of the source
+        return document  # the asset is from the source
     return {**document, "assets": {key: one for key, one in assets.items() if key != COLLECTION_MIRROR}}

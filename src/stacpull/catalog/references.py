@@ -1,16 +1,15 @@
 """Relative references between the files of a mirror.
 
-Promise: `reference` gives what pystac, and the clients that do as it does, open as the file named.
+Guarantee: pystac and similar clients resolve the result of `reference` to the right file.
 
-A relative `href` is read in two ways. By RFC 3986 it is a URI reference, so a `%` in a file's name is
-written `%25`. pystac takes it for a path: it joins the text as it stands to the document's directory and
-never decodes it, so `%25` in the text must be `%25` in the name on disk. Both agree on every name without
-`%`; on the others (`plan` makes unsafe names safe with `%XX`) pystac, rasterio and GDAL are the ones who read
-mirrors from a disk, so names are written as they are on disk.
+A relative `href` has two interpretations. By RFC 3986 it is a URI reference, so a `%` in a file name is
+written as `%25`. pystac treats it as a path: it appends the text to the document's directory without
+decoding. Both agree on names without `%`. Names with `%` occur, because `planning.names` encodes unsafe names
+with `%XX`. Mirrors on disk are read by pystac, rasterio and GDAL, so names are written as on disk.
 
-The characters that pystac itself cuts a local path at (`#`, `?`, `;`), turns around (a backslash) or drops
-(controls) cannot be opened by it in any spelling: they are percent-encoded, which is right for everyone else.
-`plan` keeps them out of the names it makes.
+pystac truncates a local path at `#`, `?` and `;`, replaces backslashes and drops control characters. It
+cannot open such names in any notation, so these characters are percent-encoded, which is right for other
+clients. `planning.names` never produces them.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _MISREAD = re.compile(r"[\x00-\x1f\x7f#?;\\]")
 
 
 def reference(path: str, directory: str) -> str:
-    """Return `path` as seen from `directory`, both relative to DEST with `/`, `""` being DEST itself.
+    """Return `path` relative to `directory`, both relative to DEST with `/`; `""` is DEST itself.
 
-    The result starts with `./` or `../`, so that a colon in a name is not taken for the end of a scheme
+    The result starts with `./` or `../`, so that a colon in a name does not look like the end of a scheme
     (RFC 3986, 4.2).
     """
     up = ""
@@ -37,9 +36,9 @@ def reference(path: str, directory: str) -> str:
 
 
 def path_named(href: object, directory: str) -> str | None:
-    """Return the path in DEST that a relative href in `directory` names; None if it leads outside.
+    """Return the path in DEST of a relative href in `directory`, or None if it leads outside.
 
-    Nothing is decoded: the percent escapes are those of the name on disk (`planning.names`).
+    Nothing is decoded: percent escapes are part of the name on disk (`planning.names`).
     """
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None

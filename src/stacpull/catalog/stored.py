@@ -1,6 +1,6 @@
-"""Read back what `catalog.item` wrote: which files of the mirror an item's JSON names.
+"""Reads stored items of `catalog.item`: the files of the mirror that an item's JSON refers to.
 
-Pure, and total: whatever a file that looks like an item holds, what cannot be used is left out.
+Nothing raises for any input: invalid parts of a document are left out.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from stacpull.planning.statements import parse_multihash
 
 
 class StoredAsset(NamedTuple):
-    """An asset in the mirror: `path` relative to DEST; `origin` its remote href, if that is known."""
+    """A mirrored asset: `path` is relative to DEST; `origin` is its remote href, if known."""
 
     key: str
     path: str
     origin: str | None
     size: int | None
-    """Of the file, as the mirror measured it (`file:size`)."""
+    """The size of the file (`file:size`)."""
     checksum: Checksum | None
-    """Of the file (`file:checksum`)."""
+    """The checksum of the file (`file:checksum`)."""
     media_type: str | None
     stated_size: int | None = None
-    """As the source states it."""
+    """The size according to the source."""
     stated_checksum: Checksum | None = None
 
 
 class StoredItem(msgspec.Struct, frozen=True):
-    """An item as a mirror stores it. `sources` are the paths of its source items' JSON."""
+    """A stored item. `sources` are the paths of its source items' JSON."""
 
     id: ItemId
     updated: str | None
@@ -42,7 +42,7 @@ class StoredItem(msgspec.Struct, frozen=True):
 
 
 def stored_item(document: object, path: str) -> StoredItem | None:
-    """Read the document at `path` (relative to DEST); None if it is not an item of a mirror."""
+    """Return the item in a document at `path` (relative to DEST), or None if it is not a stored item."""
     if not isinstance(document, dict) or document.get("type") != "Feature":
         return None
     name, collection = document.get("id"), document.get("collection")
@@ -82,7 +82,7 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
 
 
 def origin_of(asset: object) -> Json:
-    """Return what the source states of an asset that is in the mirror; empty if that is not known."""
+    """Return the source's statements on a mirrored asset; empty if unknown."""
     alternates = asset.get("alternate") if isinstance(asset, dict) else None
     origin = alternates.get("origin") if isinstance(alternates, dict) else None
     return origin if isinstance(origin, dict) else {}
@@ -104,9 +104,9 @@ def _source(link: Any, directory: str) -> str | None:
 
 
 def as_sent(stored: Json) -> Json:
-    """Return an item with the assets that its source sent; links stay relative to the same place.
+    """Return an item with the assets that its source sent, and unchanged links.
 
-    `REMOTE_ASSETS` stays: what it lists has no lasting href (`catalog.item_assets.note_cut_hrefs`).
+    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`catalog.item_assets.note_cut_hrefs`).
     """
     listed, remote = stored.get("assets"), stored.get(REMOTE_ASSETS)
     assets = {key: _asset_as_sent(one) for key, one in listed.items()} if isinstance(listed, dict) else {}

@@ -1,6 +1,6 @@
-"""A table as one file: Parquet, CSV or NDJSON, by the suffix of its name; whole, or not there.
+"""Writes a table to one file, atomically: Parquet, CSV or NDJSON, by the suffix of its name.
 
-A kill leaves the file as it was (`store.atomic`). Rows are taken one by one, and never held but for a batch.
+A kill leaves the old file unchanged (`store.atomic`). Only one batch of rows is kept in memory.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Kind = Literal["text", "integer", "integers", "real", "boolean", "json", "date",
 
 
 class Column(NamedTuple):
-    """A column: `json` holds objects and lists, which Parquet and CSV carry as JSON text.
+    """A column. Values of `json` are objects and lists, written as JSON text in Parquet and CSV.
 
-    `integers` holds lists of whole numbers from 0 to 2^64 - 1: lists in Parquet and NDJSON, JSON text in CSV.
-    `date` holds `datetime.date`, `time` aware `datetime.datetime`: timestamps in UTC in Parquet, RFC 3339 in
-    CSV and NDJSON.
+    Values of `integers` are lists of integers from 0 to 2^64 - 1: lists in Parquet and NDJSON, JSON text in
+    CSV. Values of `date` are `datetime.date`, and of `time` aware `datetime.datetime`: timestamps in UTC in
+    Parquet, RFC 3339 in CSV and NDJSON.
     """
 
     name: str
@@ -35,23 +35,23 @@ class Column(NamedTuple):
 
 
 Row = Sequence[Any]
-"""Values in the order of the columns, None where a value is missing."""
+"""Values in the order of the columns; None for missing values."""
 _Metadata = Mapping[str, str] | None
 _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _Metadata], None]
 
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
-"""Rows held at a time."""
+"""The most rows in memory."""
 _BATCH_NUMBERS = 1_000_000
-"""Numbers in the lists of the rows held at a time, unless one row has more."""
+"""The most numbers in lists of rows in memory, unless one row has more."""
 
 
 def check_table(path: Path) -> None:
-    """Make sure that a table can be written to `path`, before anything is done for it.
+    """Check that a table can be written to `path`.
 
     Raises:
-        UsageError: its suffix is unknown, or a library is missing that writes it.
-        DestinationError: it is a directory, or in none.
+        UsageError: Its suffix is unknown, or the library for it is missing.
+        DestinationError: It is a directory, or its directory does not exist.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
@@ -63,7 +63,7 @@ def check_table(path: Path) -> None:
             "or write .csv or .ndjson."
         )
     if path.is_dir():
-        raise DestinationError(f"{path} is a directory: name a file.")
+        raise DestinationError(f"{path} is a directory: use a file.")
     if not path.parent.is_dir():
         raise DestinationError(f"{path.parent} is not a directory. Create it first.")
 
@@ -71,16 +71,16 @@ def check_table(path: Path) -> None:
 def write_table(
     path: Path, columns: Sequence[Column], rows: Iterable[Row], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `rows` to `path`, replacing what is there when all of it is on stable storage.
+    """Write `rows` to `path`. An existing file is replaced when all data is on stable storage.
 
     Args:
-        path: Its suffix decides the format.
+        path: The file. Its suffix determines the format.
         columns: Names and kinds.
-        rows: Taken one by one.
-        metadata: Key and value metadata of the file; Parquet only.
+        rows: The rows, which are consumed one by one.
+        metadata: Key-value metadata of the file, only for Parquet.
 
     Raises:
-        DestinationError: The file cannot be written; what was there is unchanged.
+        DestinationError: The file cannot be written. An existing file is unchanged.
     """
     with whole_file(path) as file:
         _WRITERS[path.suffix.lower()](file, columns, rows, metadata)
@@ -94,10 +94,10 @@ def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]
 
 
 def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _Metadata) -> None:
-    """Write RFC 4180 with a header line; nothing for None, `true` and `false`.
+    """Write RFC 4180 with a header line. None is empty, booleans are `true` and `false`.
 
-    Texts come from a source that may be hostile, and a spreadsheet runs a text that begins as a formula does:
-    such a text gets an apostrophe in front. Control characters but line ends become U+FFFD.
+    Strings may come from a hostile source, and a spreadsheet evaluates strings that look like formulas, so
+    these get an apostrophe in front. Control characters except line breaks become U+FFFD.
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text)
@@ -118,13 +118,13 @@ def _as_csv(value: Any) -> Any:
 
 
 def _harmless(text: str) -> str:
-    """Return a text that neither a spreadsheet nor a terminal takes for something else."""
+    """Return a string that neither a spreadsheet nor a terminal interprets."""
     text = _CONTROLS.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def as_text(value: Any) -> Any:
-    """Return what holds several values as JSON text, everything else as it is."""
+    """Return a dict, list or tuple as JSON text, and other values unchanged."""
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 
@@ -154,14 +154,14 @@ def _write_parquet(
 
 
 def _as_parquet(value: Any) -> Any:
-    """Return a value as Parquet holds it; None for a number that 64 bits cannot (only a lie is so large)."""
+    """Return a value for Parquet; None for an integer above 64 bits, which is never a true size."""
     if isinstance(value, int) and value > _LARGEST:
         return None
     return as_text(value)
 
 
 def _batches(rows: Iterable[Row], lists: Sequence[int]) -> Iterator[list[Row]]:
-    """Yield rows in batches; `lists` are the columns with lists of numbers, which may be long."""
+    """Yield rows in batches. `lists` are the columns with lists of numbers, which may be long."""
     batch: list[Row] = []
     numbers = 0
     for row in rows:

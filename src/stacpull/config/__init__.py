@@ -1,1 +1,1 @@
-"""The only reader of TOML files and of the environment: flags, environment and config become options."""
+"""Turns flags, environment and config files into options. Nothing else reads the environment or TOML."""

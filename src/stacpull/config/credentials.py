@@ -1,7 +1,7 @@
-"""Header fields and query parameters that are sent to the source's own host, and nowhere else.
+"""Header fields and query parameters that are sent only to the source's own host.
 
-A value may name variables, `${NAME}`, so that no secret is in a file or on a command line. The values are
-returned as `Secret`; messages name the variable, the field or the line, never a value.
+A value may contain variables, `${NAME}`, so that files and command lines need no secrets. Values are returned
+as `Secret`. Messages contain the variable, the field or the line, but never a value.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _WANTED_PROFILES = {
     "landsatlook.usgs.gov": "usgs",
     "api.planet.com": "planet",
 }
-"""Services whose assets need a login, and the shipped profile for it."""
+"""Services whose assets require a login, and the shipped profile for it."""
 
 
 class Credential(NamedTuple):
-    """A field or parameter to send, and the names it is asked for by when a resumed run lacks it."""
+    """A field or parameter to send, and the names for a message if a resumed run does not have it."""
 
     name: str
     value: Secret
@@ -46,7 +46,7 @@ class Credential(NamedTuple):
 
 
 def variables_in(*texts: str) -> tuple[str, ...]:
-    """Return the names of the variables in texts, each once."""
+    """Return the distinct names of the variables in texts."""
     return tuple(dict.fromkeys(name for text in texts for name in VARIABLE.findall(text)))
 
 
@@ -56,10 +56,15 @@ def replaced(text: str, environ: Mapping[str, str]) -> str:
 
 
 def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Replace each `${NAME}` by the variable's value; return the text and the names.
+    """Replace each `${NAME}` with the variable's value. Return the text and the names.
+
+    Args:
+        text: The text.
+        where: The place of the text, for messages.
+        environ: The environment.
 
     Raises:
-        CredentialsError: A variable is not set, or empty.
+        CredentialsError: A variable is not set or empty.
     """
     names = variables_in(text)
     for name in names:
@@ -69,7 +74,7 @@ def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[
 
 
 def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
-    """Read `K: V` and `@FILE` (one field a line; empty lines and those that begin with # are left out).
+    """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped).
 
     Raises:
         UsageError: It is not a header field, or the file cannot be read.
@@ -95,10 +100,16 @@ def _lines(setting: Setting) -> list[Setting]:
 
 
 def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Credential:
-    """Read one field, of the option's value `of`, which may name a file."""
+    """Read one field.
+
+    Args:
+        setting: The field: an option's value, or a line of a file.
+        environ: The environment.
+        of: The option's value, which may be a file.
+    """
     name, colon, rest = str(setting.value).partition(":")
     if not colon or not _FIELD_NAME.fullmatch(name.strip()):
-        raise UsageError(f"{setting.where}: a header field is written 'Name: value'")
+        raise UsageError(f"{setting.where}: write a header field as 'Name: value'")
     label = f"header {name.strip()}"
     value, names = fill(rest.strip(), f"the {label}", environ)
     if CONTROL.search(value):
@@ -126,23 +137,23 @@ def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -
 
 
 def builtin_query(source: SplitResult, environ: Mapping[str, str]) -> list[Credential]:
-    """Return the key of Radiant MLHub, if `source` is that service and its own client's variable is set."""
+    """Return the key of Radiant MLHub if `source` is that service and the variable is set."""
     key = environ.get(_MLHUB_KEY)
     return [Credential("key", Secret(key), (_MLHUB_KEY,))] if key and wanted_variable(source) else []
 
 
 def wanted_variable(source: SplitResult) -> str | None:
-    """Return the variable that holds the credentials of the service at `source`, if one is known by name."""
+    """Return the variable for the credentials of the service at `source`, or None if none is known."""
     is_hub = source.hostname == _MLHUB_HOST or wanted_by_place(source)
     return _MLHUB_KEY if is_hub else None
 
 
 def wanted_by_place(source: SplitResult) -> bool:
-    """Return True for a replica of MLHub on this machine or network: its key is for that address alone.
+    """Return whether `source` is a replica of MLHub on this machine or network.
 
-    A path alone proves nothing: any host can serve /mlhub/v1, and a mirror made by another person may name
-    it as its source. So the host is a private address, `localhost` or a name without dots; where such a name
-    leads, the connection decides (`stacpull.net.addresses`).
+    The path alone proves nothing: any host can serve /mlhub/v1, and a mirror made by another person may have
+    such a source. So the host must be a private address, `localhost` or a name without dots. The connection
+    checks the address of such a name (`stacpull.net.addresses`).
     """
     host = source.hostname or ""
     if _MLHUB_PATH not in source.path or not host:
@@ -154,5 +165,5 @@ def wanted_by_place(source: SplitResult) -> bool:
 
 
 def wanted_profile(source: SplitResult) -> str | None:
-    """Return the shipped credential profile without which the assets of `source` are refused, if one is."""
+    """Return the shipped credential profile that the assets of `source` require, or None."""
     return _WANTED_PROFILES.get(source.hostname or "")

@@ -1,4 +1,4 @@
-"""What DEST names: a directory on this machine, or a bucket. Nothing is read or created."""
+"""Parses DEST: a local directory or a bucket. Nothing is read or created."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from stacpull.redact import cut_url
 from stacpull.schemes import SCHEMES
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-"""One slash is enough: `Path` makes `s3:/bucket` of `s3://bucket`."""
+"""One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 _ORDER = "The order is: stacpull mirror SOURCE DEST."
 _BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/+(.*?))?/*")
 _LONGEST_PREFIX = 512
-"""Bytes: keys have at most 1,024."""
+"""The most bytes of a prefix: keys have at most 1,024."""
 
 
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
-    """Return the bucket that DEST names, None if it names something else.
+    """Return the bucket of DEST, or None if DEST is not a URL with a scheme of buckets.
 
     Raises:
-        UsageError: Its scheme is that of buckets, and it does not name one, or its prefix is not valid.
+        UsageError: It has such a scheme, but no valid bucket or prefix.
     """
     text = dest if isinstance(dest, str) else str(dest)
     name, colon, _ = text.strip().partition(":/")
@@ -34,21 +34,19 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     shown = cut_url(text)[:200]
     found = _BUCKET.fullmatch(text.strip())
     if found is None:
-        raise UsageError(
-            f"DEST is {shown}, which is not the URL of a bucket: write {scheme}://bucket/prefix."
-        )
+        raise UsageError(f"DEST is {shown}, which is not the URL of a bucket: use {scheme}://bucket/prefix.")
     prefix = found[2] or ""
     is_odd = not {"", ".", ".."}.isdisjoint(prefix.split("/")) or re.search(r"[\x00-\x1f\x7f?#]", prefix)
     if prefix and (is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX):
         raise UsageError(
-            f"DEST is {shown}: a prefix has at most {_LONGEST_PREFIX} bytes, no '?', no '#' and no control "
-            "character, and no part of it is empty, '.' or '..'."
+            f"DEST is {shown}: a prefix must have at most {_LONGEST_PREFIX} bytes, without '?', '#' and "
+            "control characters, and no part of it may be empty, '.' or '..'."
         )
     return BucketLocation(found[1], prefix, scheme=scheme)
 
 
 def dest_path(dest: str | PathLike[str]) -> Path:
-    """Return the path that DEST names, with `~` expanded.
+    """Return DEST as a path, with `~` expanded.
 
     Raises:
         UsageError: DEST is not a path, empty, a URL, `-`, or below a home directory that does not exist.
@@ -58,17 +56,17 @@ def dest_path(dest: str | PathLike[str]) -> Path:
     except TypeError as error:
         raise UsageError(f"DEST must be a path, not {type(dest).__name__}.") from error
     if not text.strip():
-        raise UsageError("DEST is empty: name a directory.")
+        raise UsageError("DEST is empty: use a directory.")
     if text == "-":
-        raise UsageError(f"DEST is -, which is standard input: name a directory. {_ORDER}")
+        raise UsageError(f"DEST is -, which is standard input: use a directory. {_ORDER}")
     if bucket := bucket_url(text):
         raise UsageError(
-            f"DEST is the bucket {bucket.url}: name the work directory instead (--work of `stacpull mirror`)."
+            f"DEST is the bucket {bucket.url}: use the work directory instead (--work of `stacpull mirror`)."
         )
     shown = cut_url(text)[:200]
     scheme = _URL.match(text)
     if scheme is not None or _HOST.match(text):
-        raise UsageError(f"DEST is a URL ({shown}): name a directory. {_ORDER}")
+        raise UsageError(f"DEST is a URL ({shown}): use a directory. {_ORDER}")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""What the environment adds to options that a program made: the library finds what the command finds.
+"""Completes options that a Python program made from the environment.
 
-Only what belongs to the services that are used: the AWS variables, and the key of a service that is known by
-its SOURCE. The `STACPULL_` variables belong to the command (`config.resolve`).
+Only variables of services are used: the AWS variables, and the key of a service that is known by its SOURCE.
+The `STACPULL_` variables belong to the command (`config.resolve`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
-    """Return `options` with unset fields taken from the environment; what was given stays.
+    """Return `options` with unset fields taken from the environment.
 
-    Options that a command resolved are complete already: the environment is read once per run.
+    Options from the command line are already complete: the environment is read once per run.
 
     Args:
-        options: As the caller made them.
-        source: SOURCE, as given: a key in it takes precedence over one of the environment.
-        environ: The environment; that of the process if not given.
+        options: The caller's options.
+        source: SOURCE. A key in it takes precedence over one in the environment.
+        environ: The environment; None for the environment of the process.
     """
     if options.is_complete:
         return options
@@ -56,9 +56,9 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
 
 
 def allows_instance_metadata(variables: Mapping[str, str]) -> bool:
-    """Return True if the metadata service of EC2 may be asked.
+    """Return whether requests to the metadata service of EC2 are allowed.
 
-    Its address is link-local: it is contacted only where the environment explicitly allows it.
+    Its address is link-local, so it is contacted only if the environment explicitly allows it.
     """
     return variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
 
@@ -69,12 +69,12 @@ def all_variables() -> dict[str, str]:
 
 
 def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Return the variables of this process whose names begin with one of the prefixes."""
+    """Return the variables of this process that begin with one of the prefixes."""
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def aws_keys() -> dict[str, str]:
-    """Return the AWS keys that are variables of this process."""
+    """Return the AWS keys in the environment of this process."""
     return {name: os.environ[name] for name in _AWS_KEYS if name in os.environ}
 
 
@@ -84,6 +84,6 @@ def add_variables(environ: Mapping[str, str]) -> None:
 
 
 def take_over(environ: Mapping[str, str]) -> None:
-    """Make `environ` the environment of this process."""
+    """Replace the environment of this process with `environ`."""
     os.environ.clear()
     os.environ.update(environ)

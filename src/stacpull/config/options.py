@@ -1,7 +1,8 @@
-"""How to transfer, as opposed to what (`Selection`), and the table of all options.
+"""The options of transfers and output, and the table of all options.
 
 Each field declares its command-line option, config key, variable and help (`arguments.option`). The command
-line, the readers of TOML and of the environment, and the reference pages are made from `OPTIONS`.
+line, the readers of TOML and the environment, and the reference pages are generated from `OPTIONS`.
+(`stacpull.selection.Selection` declares which assets to transfer.)
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ class S3Options:
     )
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     keys: tuple[Secret, Secret] | None = None
-    """Access key and secret key of a credential profile; None: those that the AWS tools find."""
+    """Access key and secret key of a credential profile; None for those that the AWS tools find."""
     allow_instance_metadata: bool = False
-    """True to ask the machine's own metadata service (link-local) for credentials, as on EC2."""
+    """True to request credentials from the machine's metadata service (link-local), as on EC2."""
 
 
 @attrs.frozen(field_transformer=arguments.named)
@@ -326,9 +327,9 @@ class Options:
         ),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
-    """The `client` of `stacpull.mirror`: a `distributed.Client` whose cluster does the transfers."""
+    """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
     is_complete: bool = attrs.field(default=False, eq=False, repr=False)
-    """True once unset fields were looked up in the environment (`config.environment.completed`)."""
+    """True if unset fields were completed from the environment (`config.environment.completed`)."""
 
     @property
     def uses_dask(self) -> bool:
@@ -343,7 +344,7 @@ class Options:
 
 @attrs.frozen
 class TraceOptions:
-    """What to trace, beside its area and period (`stacpull.trace`)."""
+    """Options of `stacpull.trace`, except for its period."""
 
     geometry: str | None = attrs.field(
         default=None,
@@ -395,22 +396,22 @@ class Output:
 
 
 class Scope(enum.Enum):
-    """Which commands take an option, and when: the group of options that it belongs to."""
+    """The group that an option belongs to. It determines which commands have the option."""
 
     SELECTION = "Selection"
-    """What to mirror: `Selection`. Fixed for a run, so refused by `resume` and `retry`."""
+    """`Selection`. Fixed for a run, so `resume` and `retry` do not have these options."""
     LAYOUT = "Destination"
-    """How DEST is laid out: a part of `Options`, but fixed for a run like the selection."""
+    """The layout of DEST: part of `Options`, but fixed for a run like the selection."""
     TRANSFER = "Transfer"
-    """How to transfer: `Options`. May be different each time a run is resumed."""
+    """`Options`. May change each time a run is resumed."""
     TRACE = "Area and period"
-    """What to trace: `TraceOptions`. Taken by `stacpull trace` only."""
+    """`TraceOptions`, only for `stacpull trace`."""
     OUTPUT = "Output"
-    """What the command prints: `Output`."""
+    """`Output`: what the command prints."""
 
 
 MIRRORING = (Scope.SELECTION, Scope.LAYOUT, Scope.TRANSFER, Scope.OUTPUT)
-"""What `mirror` takes."""
+"""The scopes of `mirror`."""
 
 HOLDERS: Mapping[Scope, type] = {
     Scope.SELECTION: Selection,
@@ -421,44 +422,44 @@ HOLDERS: Mapping[Scope, type] = {
 
 
 class Option(msgspec.Struct, frozen=True):
-    """One option, as it is declared on a field: `name` in kebab case, `target` the field (`s3.region`)."""
+    """One option: `name` in kebab case, `target` is the field that declares it (`s3.region`)."""
 
     scope: Scope
     name: str
     target: str
     help: str
-    """What it does, without its default."""
+    """The help text, without the default."""
     read: Reader
-    """Reads one value of text or TOML."""
+    """Reads one value from text or TOML."""
     metavar: str = "TEXT"
     many: bool = False
-    """True if it may be given several times: the field is a tuple, and '' alone means an empty one."""
+    """True if it may be repeated: the field is a tuple, and a single '' means an empty one."""
     narrows: bool = False
     switch: bool = False
     """True if it takes no value on the command line."""
     opposite: bool = False
-    """True if the switch also comes as --no-NAME."""
+    """True if there is also a switch --no-NAME."""
     counted: bool = False
-    """True if it takes no value on the command line, and how often it is given is counted."""
+    """True if it takes no value on the command line and its repetitions are counted."""
     choices: tuple[str, ...] = ()
     short: str = ""
     environment: tuple[str, ...] = ()
-    """Variables of other programs that set it, in order; its own STACPULL_ variable comes first."""
+    """Variables of other programs that set it, in order. Its own STACPULL_ variable comes first."""
     group: str = ""
     """The group on help pages."""
     default: str = ""
-    """Its default, as help pages and the reference show it."""
+    """The default for help pages and the reference."""
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables that set it, of which the first that is set wins: only single transfer options."""
+        """The variables that set it, by precedence. Only transfer options with a single value have any."""
         if self.many or self.scope not in (Scope.TRANSFER, Scope.LAYOUT):
             return ()
         return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
 
 
 def declared(holder: type, scope: Scope, prefix: str = "") -> Iterator[Option]:
-    """Yield the options that the fields of a class declare, those of a part such as `s3` in its place."""
+    """Yield the options declared by the fields of a class, including those of `s3`."""
     for field in attrs.fields(holder):
         hint = arguments.hints(holder)[field.name]
         if field.name == "s3":
@@ -493,7 +494,7 @@ def _option(field: attrs.Attribute[Any], hint: Any, given: Declaration, scope: S
 
 
 def _shown(name: str, default: object, unit: str) -> str:
-    """Write a default as it is given on the command line; nothing for one that means "not given"."""
+    """Return a default as written on the command line; empty for one that means "not set"."""
     if isinstance(default, bool):
         return name if default else ""
     if isinstance(default, int | float):

@@ -1,13 +1,13 @@
-"""Credential profiles, `--credentials NAME`: TOML files that say for which hosts to log in, and how.
+"""Credential profiles, `--credentials NAME`: TOML files with logins for hosts.
 
-NAME is a path that ends in `.toml`; else the file NAME.toml in `stacpull/providers` in the user's config
-folder (`XDG_CONFIG_HOME`, `~/.config`); else a profile that is shipped (`configs/providers`). A profile holds
-no secret: its values name variables, `${NAME}`, or it relies on a netrc file. docs/credentials.md lists the
-keys; the kinds of login declare them (`net.logins.registry: KINDS`).
+NAME is a path that ends with `.toml`; else the file NAME.toml in `stacpull/providers` in the user's config
+folder (`XDG_CONFIG_HOME`, `~/.config`); else a shipped profile (`configs/providers`). A profile contains no
+secrets: its values contain variables, `${NAME}`, or it uses a netrc file. docs/credentials.md lists the keys;
+the kinds of login declare them (`net.logins.registry: KINDS`).
 
-A profile is read without secrets (`Profile`), so that it can be listed, and then filled in (`filled`). A
-login whose variables are not all set is left out: a profile may offer several ways to log in, and the first
-complete one is used for a host. If none is complete, the error names the missing variables, never a value.
+A profile is first read without secrets (`Profile`), so that it can be listed, and then filled in (`filled`).
+A login whose variables are not all set is left out: a profile may have several logins for a host, and the
+first complete one is used. If none is complete, the error names the missing variables, but never a value.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VARIABLES = re.compile(rf"{VARIABLE.pattern}(?:[^\w$]{{0,2}}{VARIABLE.pattern})
 _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
 """`Token ${T}`, `Token token=${T}`: the label is not a secret."""
 _AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
-_SECRET_IN_FILE = "must not contain a secret: name a variable, '${NAME}', and nothing beside it"  # noqa: S105
+_SECRET_IN_FILE = "must not contain a secret: use only a variable, '${NAME}'"  # noqa: S105
 
 
 class LoginTable(msgspec.Struct, frozen=True):
@@ -53,18 +53,18 @@ class LoginTable(msgspec.Struct, frozen=True):
 
     @property
     def texts(self) -> dict[str, str]:
-        """The values, variables not replaced."""
+        """The values before variables are replaced."""
         return {name: str(setting.value) for name, setting in self.values.items()}
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables without which it cannot be used."""
+        """The variables that it requires."""
         spare = {key.name for key in kind_class(self.kind).keys if key.spare}
         return variables_in(*(text for name, text in self.texts.items() if name not in spare))
 
     @property
     def netrc_host(self) -> str | None:
-        """The host whose entry in the netrc file it needs, None if it needs none."""
+        """The host whose entry in the netrc file it requires, or None."""
         return kind_class(self.kind).netrc_host(self.texts, self.hosts)
 
 
@@ -74,7 +74,7 @@ class S3Table(msgspec.Struct, frozen=True):
     options: Mapping[str, object] = msgspec.field(default_factory=dict)
     """Fields of `S3Options`."""
     keys: tuple[str, ...] = ()
-    """The names of the variables that hold the access key and the secret key."""
+    """The names of the variables for the access key and the secret key."""
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -84,32 +84,32 @@ class Profile(msgspec.Struct, frozen=True):
     path: Path
     about: str = ""
     per_host: int | None = None
-    """The most simultaneous requests that its service accepts."""
+    """The most requests at once that its service accepts."""
     check: tuple[str, ...] = ()
     logins: tuple[LoginTable, ...] = ()
     s3: S3Table | None = None
 
 
 class ProfileState(msgspec.Struct, frozen=True):
-    """A profile in the list of all: what the user may see of it."""
+    """A profile in the list of profiles, without secrets."""
 
     name: str
     about: str = ""
     hosts: tuple[str, ...] = ()
     ready: bool = False
-    """True if what one of its logins needs is set; `check` tells whether a service accepts it."""
+    """True if one of its logins is complete. `credentials check` tests whether a service accepts it."""
     needs: str = ""
-    """What to set, one way to log in after the other."""
+    """What to set, for each of its logins."""
     path: str = ""
     problem: str = ""
-    """What else keeps it from being used: a file that cannot be read, or is not a valid profile."""
+    """Why it is unusable otherwise: the file cannot be read, or is not a valid profile."""
 
 
-# --- finding ----------------------------------------------------------------------------------------------
+# --- lookup -----------------------------------------------------------------------------------------------
 
 
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
-    """Return the profile of this name, None if it does not exist: it may be a profile of the AWS tools.
+    """Return the profile with this name, or None if there is none: it may be an AWS profile.
 
     Raises:
         UsageError: Its file cannot be read, or is not a valid profile.
@@ -124,12 +124,12 @@ def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
 
 
 def profile_names(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of all profiles; a profile of the user hides the shipped one of the same name."""
+    """Return the names of all profiles. A user's profile replaces a shipped one with the same name."""
     return list(_paths(environ))
 
 
 def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the files of all profiles by name, in the order of the names."""
+    """Return the files of all profiles by name, sorted."""
     found: dict[str, Path] = {}
     for folder in _folders(environ):
         for path in folder.glob(f"*{_SUFFIX}"):
@@ -189,7 +189,7 @@ def _login(table: TomlEntry) -> LoginTable:
 
 
 def _check(entry: TomlEntry, key: Key) -> None:
-    """Refuse a variable where no secret belongs, and a secret that is written out."""
+    """Reject a variable in a value that is not secret, and a literal secret."""
     written = str(entry.value)
     if key.read is not None:
         if VARIABLE.search(written):
@@ -201,7 +201,7 @@ def _check(entry: TomlEntry, key: Key) -> None:
 
 
 def _check_pair(table: TomlEntry, entries: Mapping[str, TomlEntry]) -> None:
-    """Refuse a user without a password or the reverse, and a key that is written as a user."""
+    """Reject a user without a password key or the reverse, and a literal key as the user."""
     user, password = entries.get("user"), entries.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
@@ -292,14 +292,14 @@ _S3_OPTIONS: Mapping[str, Reader] = {
 _S3_KEYS = ("access-key", "secret-key")
 
 
-# --- filling in -------------------------------------------------------------------------------------------
+# --- secrets ----------------------------------------------------------------------------------------------
 
 
 def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
-    """Return the logins of `profile` that are complete.
+    """Return the complete logins of `profile` with their secrets.
 
     Raises:
-        UsageError: A value cannot be used, or no login is complete and the netrc file is broken.
+        UsageError: A value is invalid, or no login is complete and the netrc file is invalid.
         CredentialsError: No login is complete.
     """
     netrc = Netrc(environ)
@@ -329,7 +329,7 @@ def _filled(setting: Setting, environ: Mapping[str, str]) -> str:
 
 
 def _has_s3(profile: Profile, environ: Mapping[str, str]) -> bool:
-    """Return True if S3 can be asked: its own keys are set, or the credentials of the AWS tools are used."""
+    """Return whether S3 can be used: with its own keys, or with the credentials of the AWS tools."""
     if profile.s3 is None:
         return False
     own = profile.s3.keys
@@ -337,7 +337,7 @@ def _has_s3(profile: Profile, environ: Mapping[str, str]) -> bool:
 
 
 def missing(profile: Profile) -> str:
-    """Say what to set for the profile, one way to log in after the other; no value is looked at."""
+    """Return what to set for each login of the profile. No values are read."""
     ways = [_needs(table) for table in profile.logins]
     if profile.s3 is not None:
         ways.append(profile.s3.keys or ("AWS credentials, as the AWS tools find them",))
@@ -355,7 +355,7 @@ def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
     """Return all profiles by name, including those that cannot be read.
 
     Args:
-        environ: The environment; that of the process if not given.
+        environ: The environment; None for the environment of the process.
     """
     variables = os.environ if environ is None else environ
     own = {name: value for name, value in variables.items() if name not in _AWS_VARIABLES}
@@ -381,7 +381,7 @@ def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
     return replace(state, ready=True)
 
 
-# --- taking effect ----------------------------------------------------------------------------------------
+# --- use --------------------------------------------------------------------------------------------------
 
 
 def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
@@ -406,7 +406,7 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
 
 
 def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of `S3Options` that the profile sets: those that are not set otherwise."""
+    """Return the fields of `S3Options` that the profile sets, unless `options` set them."""
     table = profile.s3
     if table is None:
         return {}
@@ -442,12 +442,12 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
 
 
 def refuse_misspelt(name: str, environ: Mapping[str, str]) -> None:
-    """Refuse a name that is close to that of a profile, and that the files of the AWS tools do not have.
+    """Reject a name that is similar to a profile's and not in the files of the AWS tools.
 
-    Any other name is left to the AWS tools: they look in more places than these files.
+    Other names are passed to the AWS tools, which also look elsewhere.
 
     Raises:
-        UsageError: The name is refused.
+        UsageError: The name is rejected.
     """
     close = nearest(name, profile_names(environ))
     if close and not any(
@@ -457,7 +457,7 @@ def refuse_misspelt(name: str, environ: Mapping[str, str]) -> None:
 
 
 def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the texts of the shared files of the AWS tools, those that can be read."""
+    """Yield the texts of the readable shared files of the AWS tools."""
     usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
     for variable, place in usual.items():
         try:

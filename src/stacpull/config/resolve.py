@@ -1,8 +1,8 @@
-"""From flags, environment and config file to the values that a run is made of.
+"""Resolves flags, environment and config file to the options of a run.
 
-The first that sets an option wins: flag, environment, config file, default. Lists replace each other and are
-never joined; '' alone stands for the empty list: `--exclude-asset ''` undoes what a config file excludes.
-Where an empty list keeps everything (`--ids`), '' is refused, unless there is something to undo.
+Precedence: flag, environment, config file, default. Lists replace each other and are never joined. A single
+'' is the empty list: `--exclude-asset ''` overrides a config file. If an empty list keeps everything
+(`--ids`), '' is rejected unless it overrides a config file.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}|aws-global")
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """Everything that a command was given."""
+    """All options of a command."""
 
     selection: Selection = msgspec.field(default_factory=Selection)
     options: Options = msgspec.field(default_factory=Options)
     output: Output = msgspec.field(default_factory=Output)
     trace: TraceOptions = msgspec.field(default_factory=TraceOptions)
     warnings: tuple[str, ...] = ()
-    """One sentence for each setting that has no effect, or that is probably a mistake."""
+    """One sentence for each setting that has no effect or is probably a mistake."""
 
 
 def resolve(
@@ -51,15 +51,15 @@ def resolve(
 
     Args:
         flags: Raw values by kebab name, and `config`, the path of a config file. None and () mean that an
-            option is not given.
+            option is not set.
         source: The SOURCE, for the credentials of services that are known by it.
-        environ: The environment; that of the process if not given.
-        scopes: What the command takes. A config file may hold more: the same file serves `mirror`, which
-            takes its selection, and `resume`, which ignores it.
+        environ: The environment; None for the environment of the process.
+        scopes: The scopes of the command's options. A config file may have more: `mirror` uses the selection
+            in it, and `resume` ignores it.
 
     Raises:
-        UsageError: A value cannot be read, a key is unknown, two options contradict each other.
-        CredentialsError: A credential names a variable that is not set.
+        UsageError: A value is invalid, a key is unknown, or two options contradict each other.
+        CredentialsError: A credential contains a variable that is not set.
     """
     variables = os.environ if environ is None else environ
     file = flags.get("config")
@@ -84,7 +84,7 @@ def resolve(
 def _settings(
     flags: Mapping[str, object], variables: Mapping[str, str], config: Config, scopes: frozenset[Scope]
 ) -> dict[str, Setting]:
-    """Return the raw value of each option that is set, by name, from the first place that sets it."""
+    """Return the raw values of the options that are set, by name, with the highest precedence."""
     found = {}
     for option in OPTIONS:
         in_file = config.options.get(option.name)
@@ -101,7 +101,7 @@ def _settings(
 
 
 def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
-    """Refuse '' where it would keep everything."""
+    """Reject '' if it would keep everything."""
     value = setting.value
     given = list(value) if isinstance(value, list | tuple) else [value]
     if option.narrows and "" in given and not (undoes and not any(given)):
@@ -109,7 +109,7 @@ def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
 
 
 def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
-    """Return the values of one scope by target field, without header fields: these are read as secrets."""
+    """Return the values of one scope by target field, except headers, which `_credentials` reads."""
     return {
         option.target: _read(option, settings[option.name])
         for option in OPTIONS
@@ -127,7 +127,7 @@ def _read(option: Option, setting: Setting) -> object:
 
 
 def _elements(setting: Setting) -> list[object]:
-    """Return the elements of a list that are not empty; a single value is a list of one."""
+    """Return the elements of a list or a single value, without empty ones."""
     value = setting.value
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
@@ -156,19 +156,18 @@ def _options(
 
 def _consistent(selection: Selection) -> Selection:
     if selection.collections and selection.all_collections:
-        raise UsageError("--collection and --all-collections contradict each other: give one of them")
+        raise UsageError("--collection and --all-collections contradict each other: use one of them")
     if selection.sample is not None and selection.max_items is not None:
-        raise UsageError("--sample and --max-items contradict each other: give one of them")
+        raise UsageError("--sample and --max-items contradict each other: use one of them")
     return selection
 
 
 def _credentials(
     header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the fields of `Options` that hold credentials.
+    """Return the fields of `Options` for credentials.
 
-    Parameters in SOURCE take precedence over the config file; the built-in key is used where nothing else is
-    given.
+    Parameters in SOURCE take precedence over the config file. The built-in key is used if there is no other.
     """
     parts = _split(source)
     carried = parse_qs(parts.query, keep_blank_values=True)
@@ -193,9 +192,9 @@ def _split(source: str | None) -> SplitResult:
 
 
 def _with_profile(options: Options, setting: Setting | None, variables: Mapping[str, str]) -> Options:
-    """Return `options` with the credential profile that `--credentials` names, if it is not one of AWS.
+    """Return `options` with the credential profile of `--credentials`, unless it is an AWS profile.
 
-    AWS_PROFILE always means one of AWS.
+    AWS_PROFILE is always an AWS profile.
     """
     if setting is None or setting.where == "AWS_PROFILE":
         return options
@@ -210,7 +209,7 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield one sentence for each variable that begins with `STACPULL_` and matches no option."""
+    """Yield a warning for each variable that begins with `STACPULL_` and matches no option."""
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
     for name in sorted(variables):
@@ -226,7 +225,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:
-    """Warn of a region that Amazon does not have. Other S3 services choose their own names."""
+    """Yield a warning for a region that Amazon does not have, unless an endpoint is set."""
     region = settings.get("region")
     if region is None or "endpoint-url" in settings or _AWS_REGION.fullmatch(str(region.value)):
         return

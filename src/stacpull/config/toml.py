@@ -1,9 +1,9 @@
-"""Read TOML files with the line of each key, and config files: which option is set to what, on which line.
+"""Reads TOML files with the line of each key, and config files.
 
-The keys of a config file are the names of options, in kebab or snake case, at the top of the file.
-`[credentials]` holds what is sent to the source: `query = { key = "${NAME}" }`, and `profile`, which means
-the same as `credentials = "NAME"` without a table. Anything else is an error that names the key, its line,
-and the nearest known key.
+The keys of a config file are the names of options, in kebab or snake case, at the top level. `[credentials]`
+contains `query = { key = "${NAME}" }`, which is sent to the source, and `profile`, which is equal to
+`credentials = "NAME"` without a table. Anything else is an error with the key, its line, and the nearest
+known key.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 100
-"""How many lines a statement may begin above the line where it cannot be read."""
+"""The most lines between the beginning of a statement and the line with the error."""
 
 
 class Setting(NamedTuple):
-    """A raw value, and where it was given: "configs/x.toml, line 4, layout"."""
+    """A raw value, and its origin: "configs/x.toml, line 4, layout"."""
 
     value: object
     where: str
@@ -42,7 +42,7 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class TomlEntry(NamedTuple):
-    """A key with its item as tomlkit represents it, and its place."""
+    """A key with its tomlkit item, file and line."""
 
     path: Path
     line: int
@@ -61,22 +61,22 @@ class TomlEntry(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The place, for messages."""
+        """File, line and key, for messages."""
         return f"{self.path}, line {self.line}, {self.key}"
 
     @property
     def children(self) -> list[TomlEntry]:
-        """The entries of a table: below its header if it has one, else on its own line."""
+        """The entries of a table, which start below its header if it has one, else on its own line."""
         from tomlkit.items import Table  # noqa: PLC0415
 
         headed = isinstance(self.item, Table) and not self.item.is_super_table()
         return list(_entries(self.item.value, self.path, self.line + headed))
 
     def read(self, reader: Reader) -> Any:
-        """Return the value as `reader` reads it.
+        """Return the value, read by `reader`.
 
         Raises:
-            UsageError: It cannot be read; the message names the place.
+            UsageError: It is invalid. The message states the file and line.
         """
         try:
             return reader(self.value)
@@ -84,17 +84,17 @@ class TomlEntry(NamedTuple):
             raise self.wrong(str(problem)) from problem
 
     def wrong(self, problem: str) -> UsageError:
-        """Return an error that names the place."""
+        """Return an error with the file and line."""
         return UsageError(f"{self.where}: {problem}")
 
 
 def config_path(given: str) -> Path:
-    """Return the path of the config file that `--config` names: a file, or a shipped config by its name.
+    """Return the path of the config file for `--config`: a file, or a shipped config by its name.
 
-    A file takes precedence over a shipped config of the same name.
+    A file takes precedence over a shipped config with the same name.
 
     Raises:
-        UsageError: There is neither a file nor a shipped config of that name.
+        UsageError: There is neither a file nor a shipped config with that name.
     """
     path = Path(given).expanduser()
     if path.exists() or path.name != given or path.suffix not in {"", ".toml"}:
@@ -109,13 +109,13 @@ def config_path(given: str) -> Path:
 
 
 def shipped_config(name: str) -> Path:
-    """Return the path of `configs/NAME`: in a checkout, or else inside the installed package."""
+    """Return the path of `configs/NAME` in a checkout, or else in the installed package."""
     checkout = _PACKAGE.parents[1] / "configs" / name
     return checkout if checkout.exists() else _PACKAGE / "configs" / name
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return half a sentence that names the nearest of the known names, empty if none is near."""
+    """Return a clause with the nearest known name, or an empty string if none is similar."""
     close = similar(name, known)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -124,7 +124,7 @@ def load(path: Path) -> Config:
     """Read the config file at `path`.
 
     Raises:
-        UsageError: It cannot be read, is not TOML, or has an unknown or repeated key.
+        UsageError: It cannot be read, is not TOML, or has an unknown or duplicate key.
     """
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
@@ -142,7 +142,7 @@ def load(path: Path) -> Config:
 
 
 def _credentials(table: TomlEntry) -> tuple[dict[str, Setting], dict[str, Setting]]:
-    """Return what `[credentials]` sets for the option `credentials`, and its query parameters."""
+    """Return the option `credentials` and the query parameters in `[credentials]`."""
     profile: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
     for entry in table.children:
@@ -158,7 +158,7 @@ def _credentials(table: TomlEntry) -> tuple[dict[str, Setting], dict[str, Settin
 
 
 def read_entries(path: Path) -> Iterator[TomlEntry]:
-    """Return the keys at the top of the TOML file at `path`.
+    """Return the top-level keys of the TOML file at `path`.
 
     Raises:
         UsageError: It cannot be read, or is not TOML.
@@ -181,15 +181,15 @@ def read_entries(path: Path) -> Iterator[TomlEntry]:
 
 
 def _not_toml(path: Path, text: str, line: int) -> str:
-    """Say why `text` is not TOML, and on which line the statement begins that cannot be read.
+    """Return a message with the error in `text`, and the line where the invalid statement begins.
 
-    A bracket that is not closed is noticed some lines later, or only at the end of the file. `tomllib` says
+    A parser notices an unclosed bracket some lines later, or only at the end of the file. `tomllib` reports
     what is missing; tomlkit does not.
 
     Args:
         path: The file.
         text: Its content.
-        line: Where tomlkit stopped.
+        line: The line where tomlkit stopped.
     """
     import tomllib  # noqa: PLC0415 - for this message only
 
@@ -216,7 +216,7 @@ def _is_toml(lines: list[str]) -> bool:
 def _entries(container: Container, path: Path, line: int) -> Iterator[TomlEntry]:
     """Yield the keys of a table whose text begins on `line`, each with its own line.
 
-    tomlkit keeps no positions, but it renders any beginning of a document as it was written.
+    tomlkit stores no positions, so the lines of the rendered text before each key are counted.
     """
     from tomlkit.container import Container  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Assets in flight: the limits on those between a host and the ledger, and what is sent of one that came in.
+"""Assets in flight: the limits on those between a host and the ledger.
 
 - Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
   on the disk as a complete part, when the store process has them, or if it has failed. So assets that are
@@ -14,10 +14,6 @@ So all processes wait for a slow disk or bucket.
 from __future__ import annotations
 
 import asyncio
-
-from stacpull.models import Arrival, Job, Received
-from stacpull.planning.layout import final_name
-from stacpull.store.complete_parts import complete_part_name
 
 _MOST_UNPUBLISHED = 4096
 """Complete parts that may wait to be published."""
@@ -66,37 +62,3 @@ class InFlight:
         while self._unpublished >= _MOST_UNPUBLISHED:
             self._changed.clear()
             await self._changed.wait()
-
-
-def arrival_of(job: Job, received: Received) -> Arrival:
-    """Return an asset that came in as it is sent to the store process: its names are final now.
-
-    Args:
-        job: The job of the asset.
-        received: The result of its transfer.
-    """
-    filename, (etag, modified) = received.filename, received.validator
-    etag = modified if etag is None else etag  # as `Validator.kept`
-    name, directory = job.name, job.directory
-    if name is None:
-        name = final_name(None, job.name_template, filename, directory)
-    part = complete_part_name(
-        job.row, job.generation, received.size, etag, filename, unproven=not received.verified
-    )
-    if etag is not None and not etag.isascii():  # it may not be valid Unicode
-        etag = etag.encode("utf-8", "backslashreplace").decode()
-    return Arrival(  # by position, for speed
-        job.row,
-        job.item_row,
-        job.generation,
-        directory,
-        name,
-        received.size,
-        0,
-        received.digest,
-        etag,
-        not received.verified,
-        part,
-        None if received.body is None else memoryview(received.body),
-        source=received.source,
-    )

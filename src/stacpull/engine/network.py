@@ -150,15 +150,14 @@ async def open_network(
     http = http_transport(options, addresses)
     regions: dict[str, str] = {}
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
-    made = {name: scheme.transport(setup) for name, scheme in SCHEMES.items()}
-    transports = {name: transport for name, transport in made.items() if transport is not None}
+    web = {name: http for name, scheme in SCHEMES.items() if scheme.is_web}
     policy = policy or RetryPolicy(retries=options.retries)
     counters, events = Counters(), NetworkEvents()
     logins = None
     if options.provider is not None:
         logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)
     client = Client(
-        transports,
+        web,
         _gates(options, shares, clock, events),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
@@ -167,6 +166,7 @@ async def open_network(
         allow_downgrade=is_web(address.url) and not is_encrypted(address.url),
         limits=_limits(options, clock, reserve),
         logged_in=None if logins is None else logins.transport_for,
+        transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
     )
     reader = _reader(client, policy, clock, address, options, events)
     try:

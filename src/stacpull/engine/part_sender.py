@@ -18,7 +18,8 @@ from typing import TypeVar
 
 import msgspec
 
-from stacpull.engine.in_flight import InFlight, arrival_of
+from stacpull.engine.in_flight import InFlight
+from stacpull.engine.messages import arrival_of
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.protocol import Store
 from stacpull.store.writer import BodyWriter

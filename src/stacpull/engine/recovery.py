@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from stacpull.digests import recorded
-from stacpull.engine.in_flight import arrival_of
+from stacpull.engine.messages import arrival_of
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint

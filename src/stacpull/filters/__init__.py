@@ -1,1 +1,1 @@
-"""Predicates over raw items and assets: labels, flags, place, time, ids, keys. Pure."""
+"""Filters on raw items and assets: labels, flags, location, time, ids, keys."""

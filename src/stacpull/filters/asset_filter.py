@@ -1,7 +1,7 @@
-"""Which assets of an item are wanted: by key, role and media type.
+"""Selects the assets of an item by key, role and media type.
 
-Conditions of one kind are alternatives, kinds add up: an asset is kept if its key matches any `--asset` and
-no `--exclude-asset`, it has any of the roles, and any of the media types. They apply to source items too.
+An asset is kept if its key matches any `--asset` and no `--exclude-asset`, and it has any of the roles and
+any of the media types. The same applies to the assets of source items.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _WILD: Final = re.compile(r"[*?\[]")
 
 
 class AssetFilter:
-    """A compiled selection of assets. Items repeat keys, types and roles: decisions are remembered."""
+    """A compiled selection of assets. Decisions are cached, because items repeat keys, types and roles."""
 
     __slots__ = ("_drop", "_everything", "_globs", "_keep", "_media_types", "_memo", "_roles")
 
     def __init__(
         self, *, keep: Iterable[str], drop: Iterable[str], roles: Iterable[str], media_types: Iterable[str]
     ) -> None:
-        """Compile the conditions; see `stacpull.selection.Selection` for what they hold."""
+        """Compile the conditions of a `stacpull.selection.Selection`."""
         self._globs = tuple(glob for glob in keep if glob)
         self._keep = _any_glob(self._globs)
         self._drop = _any_glob(drop)
@@ -37,7 +37,7 @@ class AssetFilter:
         self._memo = Recent[tuple[str, Any, Any], bool](_MEMO_SIZE)
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return True if the asset is wanted. An asset that is not an object is judged by its key alone."""
+        """Return whether the asset is selected. Only the key of an asset that is not an object counts."""
         if self._everything:
             return True
         media_type, roles = _describing(asset)
@@ -49,7 +49,7 @@ class AssetFilter:
         return known
 
     def may_hold(self, key: str, asset: Json) -> bool:
-        """Return True if objects below a prefix may be wanted: their names are not judged yet."""
+        """Return whether objects below a prefix may be selected, before their names are known."""
         if self._drop and self._drop.fullmatch(key):
             return False
         under = f"{key}/"
@@ -59,9 +59,9 @@ class AssetFilter:
         return self._is_of_kind(*_describing(asset))
 
     def keeps_object(self, key: str, name: str) -> bool:
-        """Return True if the object `name` (`key/…`) is wanted of the prefix `key`, which may hold it.
+        """Return whether the object `name` (`key/…`) below the prefix `key` is selected.
 
-        A glob that matches the prefix selects, or excludes, all objects below it.
+        Call this after `may_hold`. A glob that matches the prefix selects or excludes all objects below it.
         """
         if self._drop and self._drop.fullmatch(name):
             return False
@@ -81,9 +81,9 @@ class AssetFilter:
 
 
 def compile_assets(selection: Selection) -> AssetFilter:
-    """Compile the asset part of a selection: globs on the key (case counts), roles, media types.
+    """Compile the asset filters of a selection: globs on the key (case-sensitive), roles, media types.
 
-    Parameters of a media type do not count: `image/tiff; application=geotiff` is an `image/tiff`.
+    Parameters of a media type are ignored: `image/tiff; application=geotiff` is an `image/tiff`.
     """
     return AssetFilter(
         keep=selection.assets,
@@ -94,7 +94,7 @@ def compile_assets(selection: Selection) -> AssetFilter:
 
 
 def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
-    """Return the asset's media type and roles, as far as they can be read."""
+    """Return the asset's media type and roles, without invalid ones."""
     if not isinstance(asset, dict):
         return None, ()
     media_type, roles = asset.get("type"), asset.get("roles")
@@ -103,12 +103,12 @@ def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
 
 
 def _is_short(key: str, media_type: str | None, roles: tuple[str, ...]) -> bool:
-    """Return True if the description of an asset is short enough to be cached."""
+    """Return whether the key, type and roles of an asset are short enough to be cached."""
     return len(key) + len(media_type or "") + sum(map(len, roles)) <= LONGEST_KEY
 
 
 def _may_begin(glob: str, beginning: str) -> bool:
-    """Return True if a name with this beginning may match a glob."""
+    """Return whether a name with this beginning may match a glob."""
     head = _WILD.split(glob, maxsplit=1)[0]
     return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 
@@ -119,6 +119,6 @@ def _essence(media_type: str) -> str:
 
 
 def _any_glob(globs: Iterable[str]) -> re.Pattern[str] | None:
-    """Return one pattern for what any of the globs matches; None if there are none but empty ones."""
+    """Return one pattern for all globs, or None if there are no globs except empty ones."""
     patterns = [fnmatch.translate(glob) for glob in globs if glob]
     return re.compile("|".join(patterns)) if patterns else None

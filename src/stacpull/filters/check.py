@@ -1,4 +1,4 @@
-"""What a filter on items decides (`Verdict`), and the interface that every filter has (`ItemCheck`)."""
+"""The decision of a filter on an item (`Verdict`), and the interface of filters (`ItemCheck`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stacpull.selection import Selection
 
 
 class Verdict(enum.StrEnum):
-    """Why an item is kept or left out; callers count them (`Counter[Verdict]`)."""
+    """Why an item is kept or left out."""
 
     MATCH = "match"
     LABEL = "label"
@@ -33,15 +33,15 @@ class Verdict(enum.StrEnum):
 
 
 Counts = Mapping[Verdict, int]
-"""How many items got which verdict."""
+"""The number of items with each verdict."""
 
 
 class ItemCheck:
     """One compiled filter on items.
 
     Attributes:
-        field: The field of a selection that it is compiled from.
-        may_take_long: True if a single item can take a second.
+        field: The field of a selection from which it is compiled.
+        may_take_long: True if one item can take a second.
     """
 
     field: ClassVar[str]
@@ -51,26 +51,26 @@ class ItemCheck:
         """Compile the value of the field.
 
         Raises:
-            UsageError: It cannot be read.
+            UsageError: It is invalid.
         """
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it is not set."""
+        """Compile the filter of a selection, or return None if it is not set."""
         value = getattr(selection, cls.field)
         return None if value in (None, ()) else cls(value)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return why the item is left out, None if it is kept. Never raises on an odd item.
+        """Return why the item is left out, or None if it is kept. Never raises, even for an invalid item.
 
         Args:
             item: The item.
-            properties: Its `properties`; an empty object if they are none.
+            properties: Its `properties`, or an empty object if they are not an object.
         """
         raise NotImplementedError
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - for filters that have notes
-        """Return what the user must know after a walk, as plain sentences.
+        """Return messages for the user after a walk.
 
         Args:
             counts: The verdicts of all filters.
@@ -80,6 +80,6 @@ class ItemCheck:
 
 
 def left_out(counts: Counts, verdict: Verdict, why: str) -> list[str]:
-    """Return the note about items that are left out for what they lack, if there are any."""
+    """Return a message about the items with this verdict, if there are any."""
     count = counts.get(verdict, 0)
     return [f"{'1 item' if count == 1 else f'{count:,} items'} left out: {why}"] if count else []

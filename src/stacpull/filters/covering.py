@@ -1,7 +1,7 @@
-"""Whether one selection is at least as wide as another, field by field. Pure.
+"""Decides field by field whether one selection is at least as wide as another.
 
-A selection that is not known to be wider counts as a different one: a filter that can be written in several
-ways (`filter`, `intersects`) must be equal.
+If that is not known, it is not: filters that can be written in different ways (`filter`, `intersects`) must
+be equal.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from stacpull.selection import Selection
 
 
 def covers(wide: Selection, narrow: Selection) -> bool:
-    """Return True if one selection is at least as wide as another.
+    """Return whether one selection is at least as wide as another.
 
     Args:
         wide: The selection that may be wider.
         narrow: The selection that may be narrower.
 
     Returns:
-        True if every filter of `wide` lets through what the same filter of `narrow` does.
+        True if every filter of `wide` accepts all items that the same filter of `narrow` accepts.
     """
     return all(_is_covered(one.name, wide, narrow) for one in attrs.fields(Selection))
 
@@ -39,7 +39,7 @@ def _equal_or_unset(wide: object, narrow: object) -> bool:
 
 
 def _is_part(wide: Sequence[str], narrow: Sequence[str]) -> bool:
-    """Compare a filter whose values are alternatives; without a value it lets everything through."""
+    """Compare a filter whose values are alternatives. Without values it accepts everything."""
     return not wide or (bool(narrow) and set(narrow) <= set(wide))
 
 
@@ -52,12 +52,12 @@ def _at_most(wide: float | None, narrow: float | None) -> bool:
 
 
 def _more_with(wide: bool, narrow: bool) -> bool:
-    """Compare a switch that adds something."""
+    """Compare an option that adds items or assets."""
     return wide or not narrow
 
 
-def _whatever(_wide: object, _narrow: object) -> bool:
-    """Compare a field that changes how items are found, not which."""
+def _always(_wide: object, _narrow: object) -> bool:
+    """Compare a field that changes how items are found, but not which."""
     return True
 
 
@@ -84,7 +84,7 @@ def _folded(labels: Sequence[str]) -> frozenset[str]:
 
 
 def _names_of_labels(wide: Selection, narrow: Selection) -> bool:
-    """Compare what decides which labels an item has: without a filter on labels that does not matter."""
+    """Compare the fields that determine an item's labels. They only matter with a filter on labels."""
     names, others = ((one.label_property, one.nomenclature) for one in (wide, narrow))
     return names == others or not (wide.labels or wide.exclude_labels or wide.nomenclature)
 
@@ -145,16 +145,15 @@ _CHECKS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "exclude_assets": _excludes,
     "roles": _is_part,
     "media_types": _is_part,
-    "push_down": _whatever,
-    "split_walk": _whatever,
+    "push_down": _always,
+    "split_walk": _always,
     "max_items": _at_most,
-    "prefer": _whatever,
+    "prefer": _always,
     "include_pages": _more_with,
     "expand_prefix": _more_with,
     "collection_assets": _more_with,
 }
-"""How the values of a field are compared. Those of one in neither table must be equal, or unset in the wide
-selection."""
+"""Comparisons of a single field. A field in neither table must be equal, or unset in the wide selection."""
 
 _WHOLE: Final[dict[str, Callable[[Selection, Selection], bool]]] = {
     "collections": _collections,
@@ -172,4 +171,4 @@ _WHOLE: Final[dict[str, Callable[[Selection, Selection], bool]]] = {
     "sample": _sample,
     "seed": _sample,
 }
-"""How fields are compared that depend on other fields, or are parsed first."""
+"""Comparisons of fields that depend on other fields or must be parsed."""

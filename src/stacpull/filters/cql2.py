@@ -1,15 +1,15 @@
-"""CQL2, the filter language of OGC 21-065r2, as text and as JSON: parsed, checked, compiled, judged.
+"""Compiles and evaluates CQL2, the filter language of OGC 21-065r2, as text or JSON.
 
     text ─cql2─▶ ┐
-                 ├▶ tree of JSON ─compile─▶ Judgement: item ─▶ True | False | None (unknown)
+                 ├▶ JSON tree ─compile─▶ Expression: item ─▶ True | False | None (unknown)
     JSON ───────▶ ┘
 
-The text is parsed by the library `cql2`; items are judged here, since its own `matches` gives silent wrong
-answers on what items hold (docs/meaning.md lists them): BETWEEN and IN over times, a date beside a timestamp,
-CASEI in a list, comparisons with NULL, boxes across the antimeridian, names with dots.
+The library `cql2` parses the text. Items are evaluated here, because its own `matches` silently returns wrong
+results (docs/meaning.md lists them): BETWEEN and IN with times, a date with a timestamp, CASEI in a list,
+comparisons with NULL, boxes across the antimeridian, names with dots.
 
-Logic has three values (OGC 21-065r2, 7.7): what a predicate needs and the item lacks makes it unknown, and
-NOT of unknown is unknown. An item is kept where the whole is true.
+Logic has three values (OGC 21-065r2, 7.7): a predicate is unknown if the item lacks a value that it needs,
+and NOT of unknown is unknown. An item is kept if the expression is true.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ _KINDS: Final = (
 
 
 def parse_filter(text: str) -> Any:
-    """Return the tree of CQL2 JSON that `text` means; text that begins with `{` is that JSON itself.
+    """Parse CQL2 text, or CQL2 JSON if it begins with `{`. Return the JSON tree.
 
     Raises:
-        UsageError: It cannot be parsed; the message shows the line with a mark under the place.
+        UsageError: It cannot be parsed. The message shows the line with a mark under the error.
     """
     if text.lstrip().startswith("{"):
         return _json(text)
     bare = _BARE_DATE.search(_QUOTED.sub(lambda quoted: " " * len(quoted.group()), text))
     if bare is not None:
-        raise _error(text, bare.start(), f"a date is written DATE('{bare.group()}')")
+        raise _error(text, bare.start(), f"write a date as DATE('{bare.group()}')")
     return _text(text)
 
 
 def filter_text(tree: Any) -> str:
-    """Return a tree of CQL2 JSON as CQL2 text."""
-    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+    """Return a CQL2 JSON tree as CQL2 text."""
+    import cql2  # noqa: PLC0415 -- not needed without a filter
 
     return str(cql2.Expr(tree).to_text())
 
@@ -77,11 +77,11 @@ def _json(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise _error(text, error.pos, f"this is not valid JSON: {error.msg}") from error
     except RecursionError:
-        raise UsageError("--filter is nested too deeply to be read.") from None
+        raise UsageError("--filter is nested too deeply.") from None
 
 
 def _text(text: str) -> Any:
-    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+    import cql2  # noqa: PLC0415 -- not needed without a filter
 
     try:
         return cql2.Expr(text).to_json()
@@ -95,7 +95,7 @@ def _text(text: str) -> Any:
 
 
 def _expectation(message: str) -> str:
-    """Return what the parser expected, in words for people: it names the rules of its grammar."""
+    """Translate the grammar rules that the parser expected into a phrase for the user."""
     expected = _EXPECTED.search(message)
     rules = frozenset(re.findall(r"\w+", expected[1])) if expected else frozenset()
     return next((words for kinds, words in _KINDS if kinds & rules), "this is not CQL2")
@@ -106,7 +106,7 @@ def _error(text: str, offset: int, problem: str) -> UsageError:
 
 
 def pointed(text: str, offset: int) -> str:
-    """Return the line of `text` that holds `offset`, and below it a mark under that place."""
+    """Return the line of `text` that contains `offset`, and below it a mark under the offset."""
     offset = min(offset, len(text))
     start = text.rfind("\n", 0, offset) + 1
     line = text[start:].partition("\n")[0]
@@ -123,16 +123,17 @@ _TWO, _THREE = 2, 3
 
 
 class Expression(NamedTuple):
-    """A compiled filter: `evaluate` gives True, False, or None for unknown, `references` is what it names."""
+    """A compiled filter. `evaluate` returns True, False, or None for unknown."""
 
     evaluate: Evaluate
     references: tuple[Reference, ...]
+    """The names used in the filter."""
     places: GeometryNotes
-    """Unusual geometries among those compared."""
+    """Unusual geometries that were compared."""
 
 
 class _Term(NamedTuple):
-    """A compiled node; `constant` if it is the same for every item, `truth` if it is a predicate."""
+    """A compiled node. `constant`: it has the same value for every item; `truth`: it is a predicate."""
 
     evaluate: Evaluate
     constant: bool = False
@@ -140,16 +141,20 @@ class _Term(NamedTuple):
 
 
 def compile_expression(tree: Any, text: str) -> Expression:
-    """Compile a tree of CQL2 JSON that was written as `text`.
+    """Compile a CQL2 JSON tree.
+
+    Args:
+        tree: The JSON tree.
+        text: The filter as the user wrote it, for messages.
 
     Raises:
-        UsageError: The tree is not a boolean expression of CQL2; the message shows the place in `text`.
+        UsageError: The tree is not a boolean expression of CQL2. The message shows the position in `text`.
     """
     compiler = _Compiler(text)
     try:
         root = compiler.predicate(tree)
     except RecursionError:
-        raise UsageError("--filter is nested too deeply to be understood.") from None
+        raise UsageError("--filter is nested too deeply.") from None
     return Expression(root.evaluate, tuple(compiler.references), compiler.places)
 
 
@@ -160,7 +165,7 @@ class _Compiler:
         self._text = text
 
     def wrong(self, problem: str, word: object = None) -> UsageError:
-        """Return the error that points at `word`, where it stands in the text."""
+        """Return an error that points at `word` in the text."""
         place = self._text.casefold().find(str(word).casefold()) if word is not None else -1
         if place < 0:
             return UsageError(f"--filter: {problem}, in:\n{pointed(self._text, 0).rpartition(chr(10))[0]}")
@@ -169,13 +174,13 @@ class _Compiler:
     # --- nodes -------------------------------------------------------------------------------------------
 
     def predicate(self, node: Any) -> _Term:
-        """Compile a node that must be true, false or unknown."""
+        """Compile a node that must be a predicate."""
         term = self.node(node)
         if isinstance(node, dict) and "property" in node:
             return _Term(_only_boolean(term.evaluate), truth=True)
         if not term.truth:
             raise self.wrong(
-                "a condition is expected (property = value, …), this is a mere value", _word(node)
+                "a condition is expected (property = value, …), but this is only a value", _word(node)
             )
         return term
 
@@ -186,13 +191,11 @@ class _Compiler:
         if isinstance(node, list):
             return self._array(node)
         if not isinstance(node, dict):
-            raise self.wrong(f"{node!r} cannot stand here")
+            raise self.wrong(f"{node!r} is not allowed here")
         for member, compiled in self._MEMBERS.items():
             if member in node:
                 return compiled(self, node)
-        raise self.wrong(
-            f"an object with {', '.join(node) or 'no members'} means nothing in CQL2", _word(node)
-        )
+        raise self.wrong(f"an object with {', '.join(node) or 'no members'} is not part of CQL2", _word(node))
 
     def _array(self, members: Sequence[Any]) -> _Term:
         terms = [self.node(member) for member in members]
@@ -202,7 +205,7 @@ class _Compiler:
     def _property(self, node: Json) -> _Term:
         name = node["property"]
         if not isinstance(name, str):
-            raise self.wrong(f"a property is named by text, not by {name!r}")
+            raise self.wrong(f"the name of a property must be a string, not {name!r}")
         reference = Reference(name)
         self.references.append(reference)
         if name.removeprefix("properties.") == "datetime":
@@ -217,7 +220,7 @@ class _Compiler:
         if isinstance(value, str):
             span = span_of(value)
             if span is None:
-                raise self.wrong(f"{value!r} is not a time, though {what} says so", value)
+                raise self.wrong(f"{value!r} is not a valid time for {what}", value)
             return _constant(span)
         inner = self.node(value).evaluate
         return _Term(lambda item, properties: _as_span(inner(item, properties)))
@@ -225,7 +228,7 @@ class _Compiler:
     def _interval(self, node: Json) -> _Term:
         ends = node["interval"]
         if not isinstance(ends, list) or len(ends) != _TWO:
-            raise self.wrong("an INTERVAL has two ends", "interval")
+            raise self.wrong("INTERVAL needs two ends", "interval")
         terms = [_constant(ALWAYS) if end in ("..", "") else self._instant(end, "INTERVAL") for end in ends]
         start, end = (term.evaluate for term in terms)
 
@@ -267,7 +270,7 @@ class _Compiler:
     def _logic(self, name: str, arguments: Sequence[Any]) -> _Term:
         terms = [self.predicate(argument) for argument in arguments]
         if not terms:
-            raise self.wrong(f"{name.upper()} joins conditions, and there are none", name)
+            raise self.wrong(f"{name.upper()} needs conditions", name)
         parts, decides = tuple(term.evaluate for term in terms), name == "or"
 
         def judge(item: Json, properties: dict[str, Any]) -> bool | None:
@@ -317,7 +320,7 @@ class _Compiler:
         value, pattern = (self.node(argument) for argument in arguments)
         wanted = pattern.evaluate({}, {}) if pattern.constant else None
         if not isinstance(wanted, str):
-            raise self.wrong("LIKE wants a pattern in single quotes", "like")
+            raise self.wrong("LIKE needs a pattern in single quotes", "like")
         inner, matches = value.evaluate, like_pattern(wanted).fullmatch
 
         def judge(item: Json, properties: dict[str, Any]) -> bool | None:
@@ -337,7 +340,7 @@ class _Compiler:
         def judge(item: Json, properties: dict[str, Any]) -> bool | None:
             found = many(item, properties)
             if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
-                found = found[0]  # `'a' IN labels`: the list is the property
+                found = found[0]  # `'a' IN labels`: the property is the list
             return contained(one(item, properties), found) if isinstance(found, list) else None
 
         return _Term(judge, truth=True)
@@ -405,7 +408,7 @@ def _constant(value: Any, *, truth: bool = False) -> _Term:
 
 
 def _folded(terms: Sequence[_Term], evaluate: Evaluate) -> _Term:
-    """Return the term of `evaluate`, worked out now if nothing of it depends on the item."""
+    """Return the term of `evaluate`, as a constant if it does not depend on the item."""
     if all(term.constant for term in terms):
         return _constant(evaluate({}, {}))
     return _Term(evaluate)
@@ -420,7 +423,7 @@ def _only_boolean(evaluate: Evaluate) -> Evaluate:
 
 
 def _when(reference: Reference) -> Evaluate:
-    """Return the evaluation of `datetime`: of an item that has none, the span of its two other times."""
+    """Return the evaluation of `datetime`, or of the item's start and end if it has no `datetime`."""
 
     def value(item: Json, properties: dict[str, Any]) -> Any:
         found = reference.value(item, properties)
@@ -437,7 +440,7 @@ def _as_span(value: Any) -> TimeSpan | None:
 
 
 def _word(node: Any) -> str | None:
-    """Return a word of the text by which a node can be found there."""
+    """Return a word to find a node in the text."""
     if isinstance(node, dict):
         found = node.get("op") or node.get("property")
         return found if isinstance(found, str) else None
@@ -447,7 +450,7 @@ def _word(node: Any) -> str | None:
 
 
 class ExpressionCheck(ItemCheck):
-    """`--filter`: the expression is true of the item; if that is unknown, it has a verdict of its own."""
+    """`--filter`: keeps items for which the expression is true."""
 
     field = "filter"
     may_take_long = True
@@ -456,12 +459,12 @@ class ExpressionCheck(ItemCheck):
         """Compile a filter.
 
         Raises:
-            UsageError: It is not a boolean expression of CQL2; the message shows the place.
+            UsageError: It is not a boolean expression of CQL2. The message shows the position.
         """
         self._expression = compile_expression(parse_filter(text), text)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return FILTER if the expression is false, UNKNOWN_FILTER if the item lacks a value it needs."""
+        """Return FILTER if the expression is false, UNKNOWN_FILTER if it is unknown."""
         truth = self._expression.evaluate(item, properties)
         if truth is True:
             return None
@@ -469,7 +472,7 @@ class ExpressionCheck(ItemCheck):
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unknown items, unusual geometries and unknown names."""
-        why = "--filter cannot be judged there, a property is absent or of another kind."
+        why = "--filter cannot be evaluated, because a property is absent or of another type."
         notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.places.notes()
         if counts.get(Verdict.UNKNOWN_FILTER):
             notes += unknown_names("--filter", self._expression.references)

@@ -1,8 +1,9 @@
-"""Times in CQL2: a span has a first and a last instant; an instant is a span of one, a date that whole day.
+"""The operators of CQL2: times, comparisons, patterns, arithmetic and arrays.
 
-Comparisons of spans: `<` is wholly before, `>` wholly after, and `=` neither, that is, they meet. So a
-timestamp is compared with a date by the day, whichever stands first, and `<=` is always the opposite of `>`.
-The `t_` operators are those of OGC 21-065r2, table 9, after Allen (1983), on first and last instants.
+A time is a span with a first and a last instant. An instant is a span of itself, and a date is a whole day.
+`<` means completely before, `>` completely after, and `=` means that the spans overlap. So a timestamp is
+compared with a date by the day, in either order, and `<=` is always the opposite of `>`. The `t_` operators
+are those of OGC 21-065r2, table 9, after Allen (1983), on first and last instants.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class TimeSpan(NamedTuple):
-    """A closed interval of time; tuples compare, spans must not: use `before`."""
+    """A closed time interval. Compare with `before`; the operators compare it as a tuple."""
 
     start: datetime
     end: datetime
 
     def before(self, other: TimeSpan) -> bool:
-        """Return True if all of this is earlier than all of the other."""
+        """Return whether this span ends before the other one starts."""
         return self.end < other.start
 
 
@@ -38,7 +39,7 @@ ALWAYS: Final = TimeSpan(_FIRST, _LAST)
 
 
 def span_of(value: object) -> TimeSpan | None:
-    """Return the span of a text that is an RFC 3339 instant or a date; None if it is neither."""
+    """Return the span of a string with an RFC 3339 instant or a date; None if it is neither."""
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -53,7 +54,7 @@ def span_of(value: object) -> TimeSpan | None:
 
 
 def item_span(properties: dict[str, Any]) -> TimeSpan | None:
-    """Return when the item was: its `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0)."""
+    """Return the time of an item: `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0)."""
     value = properties.get("datetime")
     if value is not None:
         return span_of(value)
@@ -80,7 +81,7 @@ RELATIONS: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {
     "t_startedby": lambda a, b: a.start == b.start and a.end > b.end,
     "t_starts": lambda a, b: a.start == b.start and a.end < b.end,
 }
-"""What each operator demands of two spans."""
+"""The temporal operators (table 9)."""
 
 
 Truth = bool | None
@@ -125,7 +126,7 @@ def _comparison(sign: str) -> Callable[[Any, Any], Truth]:
 
 
 def _by_number(order: Callable[[Any, Any], bool], one: Any, other: Any) -> Truth:
-    """Compare in double precision where one is a float: the text form of CQL2 has no other numbers."""
+    """Compare in double precision if one is a float, because CQL2 text has no other numbers."""
     if isinstance(one, float) or isinstance(other, float):
         try:
             one, other = float(one), float(other)
@@ -141,7 +142,7 @@ def _is_number(value: object) -> bool:
 
 
 def _times(one: Any, other: Any) -> tuple[TimeSpan, TimeSpan] | None:
-    """Return both as times if they are: spans, or texts of which both can be read so."""
+    """Return both values as spans, or None if one of them is neither a span nor a string with a time."""
     first = one if isinstance(one, TimeSpan) else span_of(one)
     if first is None:
         return None
@@ -150,7 +151,7 @@ def _times(one: Any, other: Any) -> tuple[TimeSpan, TimeSpan] | None:
 
 
 def _comparable(one: Any, other: Any) -> bool:
-    """Return True for two booleans, or two lists: they are equal or not, and have no order."""
+    """Return whether both are booleans or both are lists. They can be equal, but have no order."""
     return any(isinstance(one, kind) and isinstance(other, kind) for kind in (bool, list))
 
 
@@ -159,7 +160,7 @@ COMPARISONS: Final = {sign: _comparison(sign) for sign in _ORDERS}
 
 
 def contained(value: Any, members: Iterable[Any]) -> Truth:
-    """Return whether `value` equals any of `members` (7.9.4): unknown if none does and any is unknown."""
+    """Return whether `value` equals any of `members` (7.9.4); None if none does and any is unknown."""
     equals, unknown = COMPARISONS["="], value is None
     for member in members:
         equal = equals(value, member)
@@ -172,11 +173,11 @@ def contained(value: Any, members: Iterable[Any]) -> Truth:
 def like_pattern(pattern: str) -> re.Pattern[str]:
     r"""Compile a pattern of LIKE (7.9.2).
 
-    The time to match is linear in the length of the text: what a `%` stands for ends where the piece behind
-    it fits first, and no other place is tried (an atomic group). That finds a match wherever there is one.
+    Matching takes linear time: a `%` ends at the first match of the piece after it, and no other position is
+    tried (an atomic group). This does not miss any match.
 
     Args:
-        pattern: `%` stands for any text, `_` for one character, `\x` for `x`.
+        pattern: `%` matches any text, `_` one character, `\x` matches `x`.
 
     Returns:
         An expression for `fullmatch`.
@@ -197,14 +198,14 @@ def like_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def casei(value: Any) -> Any:
-    """Return text as it is compared without regard to case (7.12.1); of a list, each member."""
+    """Return a string, or the strings in a list, for comparison without regard to case (7.12.1)."""
     if isinstance(value, list):
         return [casei(member) for member in value]
     return value.casefold() if isinstance(value, str) else None
 
 
 def unaccented(value: Any) -> Any:
-    """Return text as it is compared without regard to accents (7.12.2); of a list, each member."""
+    """Return a string, or the strings in a list, for comparison without regard to accents (7.12.2)."""
     if isinstance(value, list):
         return [unaccented(member) for member in value]
     if not isinstance(value, str):
@@ -234,7 +235,7 @@ ARITHMETIC: Final = {
     "%": _calculated(math.fmod),
     "div": _calculated(lambda a, b: float(math.trunc(a / b))),
 }
-"""The operators of 7.14, in double precision; `%` has the sign of the first, `div` rounds towards zero."""
+"""The operators of 7.14 in double precision. `%` has the sign of the dividend, `div` rounds towards zero."""
 
 
 def _includes(array: list[Any], member: Any) -> bool:
@@ -251,4 +252,4 @@ ARRAYS: Final[dict[str, Callable[[list[Any], list[Any]], bool]]] = {
     "a_equals": lambda a, b: _superset(a, b) and _superset(b, a),
     "a_overlaps": lambda a, b: any(_includes(a, member) for member in b),
 }
-"""The operators of 7.13: arrays are sets there, order and repeats do not count."""
+"""The operators of 7.13. Arrays are sets: order and repetitions do not matter."""

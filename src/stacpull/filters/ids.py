@@ -1,7 +1,7 @@
-"""Filters on the ids of items: `--ids`, `--shard`, and the draw of `--sample`.
+"""Filters on the ids of items: `--ids`, `--shard` and `--sample`.
 
-Shards and samples depend on a stable hash of the id (and the seed) alone. An item is in the same shard, and
-has the same rank in a sample, on whatever page it is, in whatever order pages come, and on any machine.
+Shards and samples depend only on a stable hash of the id (and the seed). An item is in the same shard and has
+the same rank in a sample on any machine, independent of pages and their order.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from stacpull.models import Json
 
 _SEPARATORS: Final = frozenset("_-/.:")
 _NAMED = 3
-"""Ids that a note lists."""
+"""The most ids in a message."""
 _FILES: Final = (".csv", ".txt", ".json")
 
 
 class IdsCheck(ItemCheck):
-    """`--ids`: whole ids, or their endings.
+    """`--ids`: whole ids, or endings of ids.
 
-    Official split lists hold bare patch names (`S2A_MSIL2A_..._0_45`) where the service uses
-    `bigearthnet_v1_labels_S2A_MSIL2A_..._0_45`. An ending must start behind a separator: `5_45` is not an
-    ending of `..._15_45`. An item costs one look-up per distinct length of the ids asked for.
+    Official split lists contain patch names (`S2A_MSIL2A_..._0_45`) while the service uses
+    `bigearthnet_v1_labels_S2A_MSIL2A_..._0_45`. An ending must start after a separator: `5_45` is not an
+    ending of `..._15_45`. An item takes one look-up per distinct length of the selected ids.
     """
 
     field = "ids"
@@ -39,12 +39,12 @@ class IdsCheck(ItemCheck):
         """
         self._wanted = frozenset(text.strip() for text in ids)
         if "" in self._wanted:
-            raise UsageError("An id given to --ids is empty: give whole ids or their endings.")
+            raise UsageError("--ids contains an empty id: use whole ids or their endings.")
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return IDS for an item if neither its id nor an ending of it is asked for."""
+        """Return IDS if neither the id of an item nor an ending of it is selected."""
         name = item.get("id")
         if not isinstance(name, str):
             return Verdict.IDS
@@ -61,28 +61,28 @@ class IdsCheck(ItemCheck):
         return None if found else Verdict.IDS
 
     def missing(self) -> list[str]:
-        """Return the ids that no item had so far, sorted."""
+        """Return the sorted ids that no item has matched so far."""
         return sorted(self._wanted - self._found)
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a note about the ids that no item had, after a walk that judged all items."""
+        """Return a message about the ids that no item matched, after a walk over all items."""
         missing = self.missing() if whole else []
         if not missing:
             return []
         shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
         file = next((one for one in missing if one.lower().endswith(_FILES)), None)
-        hint = "" if file is None else f" A file of ids is given as --ids @{file}."
+        hint = "" if file is None else f" To read ids from a file, use --ids @{file}."
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        return [f"No item has {ids} asked for: {shown}.{hint}"]
+        return [f"No item matches {ids} in --ids: {shown}.{hint}"]
 
 
 class ShardCheck(ItemCheck):
-    """`--shard I/N`: one of N parts of a collection, I from 1 to N."""
+    """`--shard I/N`: part I of N of a collection, from 1 to N."""
 
     field = "shard"
 
     def __init__(self, shard: tuple[int, ...]) -> None:
-        """Take (I, N).
+        """Compile (I, N).
 
         Raises:
             UsageError: There is no such shard.
@@ -94,28 +94,28 @@ class ShardCheck(ItemCheck):
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return SHARD for an item of another shard."""
-        is_mine = _hash(str(item.get("id")), b"shard") % self._count == self._number
-        return None if is_mine else Verdict.SHARD
+        is_included = _hash(str(item.get("id")), b"shard") % self._count == self._number
+        return None if is_included else Verdict.SHARD
 
 
 def rank_of(seed: int, item_id: str) -> int:
-    """Return the rank of an item in the samples of a seed: 63 bits, small ones are drawn."""
+    """Return the rank of an item for a seed: 63 bits. A sample consists of the lowest ranks."""
     return _hash(f"{seed}\0{item_id}", b"sample") >> 1
 
 
 def _hash(text: str, purpose: bytes) -> int:
-    """Return 64 bits; shards and samples are independent of each other."""
+    """Return a hash of 64 bits. Different purposes make shards and samples independent."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
 
 
 class Draw:
-    """A sample while it is drawn: it holds the `size` smallest ranks so far, and no items."""
+    """A sample while it is drawn. It stores the `size` lowest ranks so far, and no items."""
 
     __slots__ = ("_drawn", "_ranks", "seed", "size")
 
     def __init__(self, size: int, seed: int, drawn: Iterable[int] = ()) -> None:
-        """Start a draw of `size` items; `drawn` are the ranks that an earlier process drew."""
+        """Start a sample of `size` items; `drawn` are the ranks from an earlier process."""
         self.size = size
         self.seed = seed
         self._drawn = set(drawn)
@@ -123,7 +123,7 @@ class Draw:
         heapq.heapify(self._ranks)
 
     def offer(self, item_id: str) -> int | None:
-        """Return the item's rank if it is in the sample so far, else None. Offered twice it counts once."""
+        """Return the item's rank if it is in the sample so far, else None. Repeated offers count once."""
         rank = rank_of(self.seed, item_id)
         if rank in self._drawn:
             return rank

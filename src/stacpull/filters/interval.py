@@ -1,8 +1,8 @@
 """The filter `--datetime`: time intervals as in STAC's item search.
 
-An interval is an RFC 3339 instant, a day, month or year (`2017-06-13`, `2017-06`, `2017`: the whole of it),
-`a/b`, `../b` or `a/..`. Its ends are inclusive, and one that is a day, month or year means the whole of it.
-Times of items are read more leniently: a space for the `T`, no zone (UTC).
+An interval is an RFC 3339 instant, a day, month or year (`2017-06-13`, `2017-06`, `2017`), `a/b`, `../b` or
+`a/..`. Its ends are inclusive, and a day, month or year is included completely. Times of items may have a
+space instead of the `T`, and no time zone (UTC).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
 class Interval(NamedTuple):
-    """A closed interval of time; None is an open end."""
+    """A closed time interval; None is an open end."""
 
     start: datetime | None
     end: datetime | None
 
     def overlaps(self, start: datetime | None, end: datetime | None) -> bool:
-        """Return True if the interval from `start` to `end` (None: open) overlaps this one."""
+        """Return whether the interval from `start` to `end` (None: open) overlaps this one."""
         early = self.start is not None and end is not None and end < self.start
         late = self.end is not None and start is not None and start > self.end
         return not (early or late)
@@ -45,14 +45,14 @@ def parse_interval(text: str) -> Interval:
         _user_end(first, text, at_end=False), _user_end(last if slash else first, text, at_end=True)
     )
     if interval.start is None and interval.end is None:
-        raise UsageError(f"--datetime {text!r} has no end: give an instant, a date, a/b, ../b or a/..")
+        raise UsageError(f"--datetime {text!r} has no end: use an instant, a date, a/b, ../b or a/..")
     if interval.start is not None and interval.end is not None and interval.start > interval.end:
-        raise UsageError(f"--datetime {text!r} ends before it starts: give the earlier end first.")
+        raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
     return interval
 
 
 def parse_instant(value: object) -> datetime | None:
-    """Return an item's time as an aware datetime (microseconds); None if it cannot be read."""
+    """Return an item's time as an aware datetime, or None if it is invalid."""
     if not isinstance(value, str):
         return None
     try:
@@ -67,7 +67,7 @@ def parse_instant(value: object) -> datetime | None:
 
 
 class DatetimeCheck(ItemCheck):
-    """`--datetime`: the item's instant, or its range, overlaps an interval."""
+    """`--datetime`: keeps items whose instant or range overlaps an interval."""
 
     field = "datetime"
 
@@ -75,12 +75,12 @@ class DatetimeCheck(ItemCheck):
         """Parse the interval.
 
         Raises:
-            UsageError: It cannot be read.
+            UsageError: It is invalid.
         """
         self._interval = parse_interval(text)
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return DATETIME for an item outside of the interval, and for one without a readable time."""
+        """Return DATETIME for an item outside the interval or without a valid time."""
         value = properties.get("datetime")
         if value is not None:
             start = end = parse_instant(value)
@@ -92,7 +92,7 @@ class DatetimeCheck(ItemCheck):
 
 
 def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:
-    """Parse one end of an interval; a day, month or year is its first or its last instant."""
+    """Parse one end of an interval. A day, month or year becomes its first or last instant."""
     text = text.strip()
     if text in ("", ".."):
         return None
@@ -105,14 +105,14 @@ def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:
         instant = None
     if instant is None:
         raise UsageError(
-            f"--datetime {whole!r}: {text!r} is not a time; write 2017, 2017-06, 2017-06-13 or "
+            f"--datetime {whole!r}: {text!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
             "2017-06-13T10:10:31Z."
         )
     return instant
 
 
 def _bound_of(year: int, month: int | None, day: int | None, *, at_end: bool) -> datetime:
-    """Return the first or the last instant of a year, of one of its months, or of one of its days."""
+    """Return the first or last instant of a year, month or day."""
     if month is None:
         month = 12 if at_end else 1
     if day is None:

@@ -1,7 +1,7 @@
-"""A selection compiled into one cheap predicate over raw items.
+"""Compiles the item filters of a selection into one predicate.
 
-Every filter is checked here, whatever a service was asked to filter. Filters are compiled once and run
-cheapest first; the first that objects gives the verdict.
+Every filter is applied here, even if it was pushed down to the service. The cheapest filters run first, and
+the first one that rejects an item decides the verdict.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stacpull.models import Json
 from stacpull.selection import Selection
 
 FILTERS = (
-    IdsCheck,  # first: it remembers which ids were found, whatever else is asked
+    IdsCheck,  # first: it records which ids were found, even if another filter rejects the item
     ShardCheck,
     FlagCheck,
     CloudCoverCheck,
@@ -31,16 +31,16 @@ FILTERS = (
     BboxCheck,
     AreaCheck,
 )
-"""All filters on items, the cheapest first. `of` compiles one for a selection, or returns None."""
+"""All filters on items, the cheapest first."""
 
 
 class ItemFilter(msgspec.Struct, frozen=True):
-    """A compiled selection of items. The caller counts verdicts; `notes` puts the counts into words."""
+    """A compiled selection of items. The caller counts verdicts and passes the counts to `notes`."""
 
     checks: tuple[ItemCheck, ...]
 
     def judge(self, item: Json) -> Verdict:
-        """Return MATCH, or why the item is left out. Never raises on an odd item."""
+        """Return MATCH, or why the item is left out. Never raises, even for an invalid item."""
         properties = item.get("properties")
         if not isinstance(properties, dict):
             properties = {}
@@ -52,26 +52,26 @@ class ItemFilter(msgspec.Struct, frozen=True):
 
     @property
     def may_take_long(self) -> bool:
-        """True if a single item can take a second."""
+        """True if one item can take a second."""
         return any(check.may_take_long for check in self.checks)
 
     def notes(self, counts: Counts, *, whole: bool = False) -> list[str]:
-        """Return what the user must know after a walk, as plain sentences.
+        """Return messages for the user after a walk.
 
         Args:
-            counts: How many items got which verdict.
+            counts: The number of items with each verdict.
             whole: True if all items of the source were judged, from the start of the walk to its end.
         """
         return [note for check in self.checks for note in check.notes(counts, whole=whole)]
 
 
 def compile_items(selection: Selection) -> ItemFilter:
-    """Compile the filters on items of a selection; `max_items` and collections belong to the walk.
+    """Compile the item filters of a selection. The walk applies `max_items` and `collections`.
 
     Raises:
-        UsageError: A condition cannot be read. Label names are checked by `check_labels`.
+        UsageError: A filter is invalid. `check_labels` checks the names of labels.
     """
     if selection.sample is not None and selection.max_items is not None:
-        raise UsageError("A selection has either a sample or max_items: leave one of them out.")
+        raise UsageError("A selection cannot have both a sample and max_items: leave one of them out.")
     checks = (one.of(selection) for one in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))

@@ -1,12 +1,12 @@
-"""Land-cover labels: the filter on them, the label classes of a collection, the nomenclatures of BigEarthNet.
+"""Land-cover labels: their filter, the label classes of a collection, and the nomenclatures of BigEarthNet.
 
-Labels come from `properties.labels` (a list, or one string), else from `label:overviews` (names counted more
-than zero times), or from the property of `--label-property`. Case and outer space do not matter. A misspelt
-label would match nothing after hours of walking: it is refused before, with the nearest names.
+Labels are read from `properties.labels` (a list or a string), else from `label:overviews` (names with a count
+above zero), or only from the property of `--label-property`. Case and surrounding space are ignored. A
+misspelt label would match nothing after hours of walking, so it is rejected before, with the nearest names.
 
-The names and the order of the 43 classes are those of the CORINE Land Cover nomenclature (level 3) as
-BigEarthNet v1 uses it; the 19 classes are those of Sumbul et al., "BigEarthNet-MM", IEEE GRSM 2021, table 2
-(also in TorchGeo's dataset). Classes are mapped by name: some tools list the 43 alphabetically.
+The names and order of the 43 classes are those of the CORINE Land Cover nomenclature (level 3) in BigEarthNet
+v1. The 19 classes are those of Sumbul et al., "BigEarthNet-MM", IEEE GRSM 2021, table 2 (also in TorchGeo's
+dataset). Classes are mapped by name, because some tools list the 43 alphabetically.
 """
 
 from __future__ import annotations
@@ -98,18 +98,18 @@ BEN19: Final[dict[str, tuple[str, ...]]] = {
     "Inland waters": ("Water courses", "Water bodies"),
     "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
 }
-"""The 19 classes, each with those of the 43 that it consists of; 11 of the 43 are in none of them."""
+"""The 19 classes, each with its classes of the 43. 11 of the 43 belong to none."""
 
 TO_BEN19: Final[dict[str, str]] = {old: new for new, olds in BEN19.items() for old in olds}
-"""From the names of the 43 to those of the 19."""
+"""Maps names of the 43 classes to names of the 19."""
 
 NOMENCLATURES: Final[dict[Nomenclature, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
-"""The values of `--nomenclature`, each with its class names."""
+"""The values of `--nomenclature`, with their class names."""
 
 
 @cached_if_short(4096)
 def fold(name: str) -> str:
-    """Return the form in which two labels are compared."""
+    """Return a label in the form for comparison."""
     return name.strip().casefold()
 
 
@@ -119,11 +119,11 @@ _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} |
 
 
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
-    """Return the labels of an item as it spells them.
+    """Return the labels of an item, unchanged.
 
     Args:
         properties: The item's `properties`.
-        label_property: The one property to read instead of the usual places.
+        label_property: The only property to read, instead of `labels` and `label:overviews`.
     """
     if label_property is not None:
         return _names(properties.get(label_property))
@@ -143,7 +143,7 @@ class LabelCheck(ItemCheck):
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
+        """Compile the filter of a selection, or return None if it has none."""
         is_needed = selection.labels or selection.exclude_labels or selection.nomenclature == "ben19"
         return cls(selection) if is_needed else None
 
@@ -163,13 +163,13 @@ class LabelCheck(ItemCheck):
         return None if labels.isdisjoint(self._excluded) else Verdict.EXCLUDED_LABEL
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a note about items whose labels are all outside of the nomenclature."""
-        why = f"no label there exists in {self._nomenclature}."
+        """Return a message about items without labels of the nomenclature."""
+        why = f"they have no label in {self._nomenclature}."
         return left_out(counts, Verdict.NO_LABEL_IN_NOMENCLATURE, why)
 
 
 def _names(value: object) -> list[str]:
-    """Return a property's labels: the members of a list that are not null, or the one value."""
+    """Return the labels in a property: the members of a list that are not null, or the single value."""
     if isinstance(value, list):
         return [label if isinstance(label, str) else str(label) for label in value if label is not None]
     return [] if value is None else [str(value)]
@@ -193,21 +193,21 @@ def _is_positive(count: object) -> bool:
 
 
 _UNNAMED: Final = "labels"
-"""The name of a class list without one (raster labels need none, plain lists have none)."""
+"""The name for a class list without one (raster labels do not need one, plain lists do not have one)."""
 
 _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
-"""Properties with classes that options of their own ask for (`filters.properties`)."""
+"""Properties with classes that have their own options (`filters.properties`)."""
 
 _FOLDED_43: Final = {fold(name): name for name in CLC43}
 _FOLDED_19: Final = frozenset(map(fold, BEN19))
 
 
 def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
-    """Return the class lists that a collection and its items state: name of the list to class names.
+    """Return the class lists of a collection and its items: class names by the name of the list.
 
     They are `label:classes` in the properties of items, and `label:classes` and `labels` in the summaries of
-    the collection: in the form of the label extension (a list of `{name, classes}`), or of MLHub (one such
-    object, a list in a list, or plain names).
+    the collection. They have the form of the label extension (a list of `{name, classes}`) or of MLHub (one
+    such object, a list in a list, or plain names).
     """
     found: dict[str, dict[str, None]] = {}
     for name, classes in _stated(items, collection):
@@ -216,17 +216,17 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Check the labels asked for and excluded against the nomenclature, or else the collection's classes.
+    """Check the labels of a selection against the nomenclature, or else the collection's classes.
 
     Args:
         selection: The selection.
         classes: The result of `class_list`, which may be empty.
 
     Returns:
-        Warnings about labels that could not be checked, as plain sentences.
+        Warnings about labels that could not be checked.
 
     Raises:
-        UsageError: A label is in no class list; the message names the nearest ones.
+        UsageError: A label is in no class list. The message contains the nearest ones.
     """
     asked = (*selection.labels, *selection.exclude_labels)
     known = _known(selection, classes)
@@ -243,10 +243,10 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
 
 
 def _known(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the labels that items may have: the classes of the property that labels are read from.
+    """Return the labels that items may have: the classes of the property that contains the labels.
 
-    That is the property of the selection, else `labels`. If no list has this name, labels are read from
-    `label:overviews`, and all lists count except those of the flags.
+    That is the label property of the selection, else `labels`. If no class list has this name, the labels are
+    in `label:overviews`, and all class lists count except those of the flags.
     """
     if selection.nomenclature is not None:
         return NOMENCLATURES[selection.nomenclature]
@@ -259,7 +259,7 @@ def _known(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> tupl
 
 
 def _unknown(label: str, known: tuple[str, ...], nomenclature: Nomenclature | None) -> str:
-    """Return the message about a label that does not exist, with what to write instead."""
+    """Return the message about a label that does not exist, with advice."""
     where = nomenclature or "the collection"
     hint = _other_nomenclature(label, known, nomenclature) or _nearest(label, known)
     return f"{label!r} is not a label class of {where}; {hint}."
@@ -285,7 +285,7 @@ def _nearest(label: str, known: tuple[str, ...]) -> str:
 
 
 def _stated(items: Iterable[Json], collection: Json | None) -> Iterator[tuple[str, list[str]]]:
-    """Yield every class list, as (name, classes)."""
+    """Yield every class list as (name, classes)."""
     summaries = _object((collection or {}).get("summaries"))
     yield from _lists(summaries.get("label:classes"))
     yield from _lists(summaries.get("labels"))
@@ -303,7 +303,7 @@ def _lists(value: object) -> Iterator[tuple[str, list[str]]]:
 
 
 def _members(value: object) -> Iterator[object]:
-    """Yield the members of a list and of lists directly in it; anything else as it is."""
+    """Yield the members of a list and of lists directly in it, or the value itself if it is not a list."""
     for member in value if isinstance(value, list) else [value]:
         yield from member if isinstance(member, list) else [member]
 

@@ -1,13 +1,13 @@
-"""What of a selection a service could filter by itself: the widest question that loses nothing. Pure.
+"""Derives the part of a selection that can be pushed down to a service.
 
-Every filter is checked here whatever a service says, so a question may let too much through, and never too
-little. Where a service may understand a word otherwise than `filters` does, the word is not asked:
+All filters are applied locally, too, so a service may return too many items, but never too few. A condition
+that services may interpret differently is not pushed down:
 
-- times are rounded outwards to whole seconds, and never part of a CQL2 filter: `datetime` of an item that has
-  a range, a date as a whole day and zones are read in as many ways as there are services;
-- of a CQL2 filter only comparisons of a property with a number, and equality with a text or a truth value,
-  joined by AND, OR and NOT; of an AND those parts that are such;
-- texts are never ordered (collations differ), endings of ids never asked.
+- Times are rounded outwards to whole seconds, and are never part of a CQL2 filter. Services differ in how
+  they treat the `datetime` of items with a range, dates as whole days, and time zones.
+- Of a CQL2 filter, only comparisons of a property with a number, and equality with a string or boolean,
+  joined by AND, OR and NOT, are pushed down. The parts of an AND are considered separately.
+- Strings are not compared by order (collations differ), and endings of ids are not sent.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": 
 
 
 class Narrowing(NamedTuple):
-    """What may be asked of a service; None where nothing is."""
+    """The filters that can be pushed down; None for those that are not set."""
 
     bbox: tuple[float, float, float, float] | None = None
-    """W, S, E, N in degrees, W not above E; also the box around `area`, where that is all."""
+    """W, S, E, N in degrees, W not above E; the bounding box of `area` if there is one."""
     area: Json | None = None
     """A GeoJSON geometry."""
     datetime: str | None = None
@@ -42,15 +42,15 @@ class Narrowing(NamedTuple):
     """Whole ids, or endings of ids."""
 
     def __bool__(self) -> bool:
-        """Return True if there is anything to ask."""
+        """Return whether there is anything to push down."""
         return any(value for value in self)
 
 
 def narrowing(selection: Selection) -> Narrowing:
-    """Return what of `selection` a service may be asked for; nothing with `--no-push-down`.
+    """Return the filters of `selection` that can be pushed down; none with `--no-push-down`.
 
     Raises:
-        UsageError: A condition cannot be read.
+        UsageError: A filter is invalid.
     """
     if not selection.push_down:
         return Narrowing()
@@ -65,7 +65,7 @@ def narrowing(selection: Selection) -> Narrowing:
 
 
 def filter_names(condition: Json) -> list[str]:
-    """Return the properties that a condition of `narrowing` names, in their order."""
+    """Return the properties in a condition of `narrowing`, in order."""
     if "property" in condition:
         return [condition["property"]]
     arguments = [one for one in condition.get("args", ()) if isinstance(one, dict)]
@@ -73,7 +73,7 @@ def filter_names(condition: Json) -> list[str]:
 
 
 def _place(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
-    """Return the box and the geometry: services take one of them, and the geometry is the narrower."""
+    """Return the box and the geometry. Services accept one of them, and the geometry is more precise."""
     if selection.intersects is not None:
         found = area_geometry(selection.intersects)
         return (None, None) if found is None else (found.bounds, found.geometry)
@@ -92,7 +92,7 @@ def _ring(west: float, south: float, east: float, north: float) -> list[list[flo
 
 
 def _period(text: str | None) -> str | None:
-    """Return an interval in whole seconds that holds the one asked for."""
+    """Return an interval in whole seconds that contains the selected one."""
     if text is None:
         return None
     interval = parse_interval(text)
@@ -114,7 +114,7 @@ def _cloud_cover(most: float | None) -> list[Json]:
 
 
 def _conditions(text: str | None) -> list[Json]:
-    """Return those conditions of a filter, all of which must hold, that can be asked."""
+    """Return the conditions that can be pushed down of a filter that is an AND of conditions."""
     if text is None:
         return []
     pending, found = [parse_filter(text)], []
@@ -128,9 +128,9 @@ def _conditions(text: str | None) -> list[Json]:
 
 
 def _condition(node: Any, *, negated: bool = False) -> Json | None:
-    """Return a condition as it can be asked, None if it cannot.
+    """Return a condition in the form to push down, or None if it cannot be pushed down.
 
-    IN becomes equality, which is the same but where it is false here and unknown there: not within a NOT.
+    IN becomes equality, but not inside NOT: one of them may be false where the other is unknown.
     """
     name = _operation(node)
     if name is None:
@@ -153,7 +153,7 @@ def _condition(node: Any, *, negated: bool = False) -> Json | None:
 
 
 def _comparison(sign: str, one: Any, other: Any) -> Json | None:
-    """Return the comparison of a plain property with a value, the property first."""
+    """Return the comparison of a plain property with a value, with the property first, or None."""
     if isinstance(other, dict):
         sign, one, other = _MIRRORED[sign], other, one
     name = one.get("property") if isinstance(one, dict) else None
@@ -168,7 +168,7 @@ def _comparison(sign: str, one: Any, other: Any) -> Json | None:
 
 
 def _operation(node: Any) -> str | None:
-    """Return the operator of a node whose arguments are a list."""
+    """Return the operator of a node if its arguments are a list, else None."""
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
     name = node.get("op")

@@ -1,7 +1,7 @@
-"""Filters on place: `--bbox` and `--intersects`, and notes about unusual geometries.
+"""Filters by location: `--bbox` and `--intersects`, and messages about unusual geometries.
 
-The item's geometry counts, as in STAC's item search. One broken vertex (or a bbox made of it) can make a
-1.2 km patch continent-sized: what was compared is reported. Geometry is plane, on longitude and latitude.
+The item's geometry is compared, as in STAC's item search. One wrong vertex can make a patch of 1.2 km as
+large as a continent, so unusual geometries are reported. Geometry is planar on longitude and latitude.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from stacpull.models import Json
 
 _SHOWN: Final = 5
 _WIDE = 5.0
-"""Degrees: a geometry of less is not looked at more closely."""
+"""Degrees: smaller geometries are not checked for stray vertices."""
 _FAR = 20
-"""How many times smaller a geometry must be without one vertex, for that vertex to be taken for stray."""
+"""A vertex is stray if the geometry without it is this many times smaller."""
 _FEWEST: Final = 4
 
 
 class Named:
-    """How many items something was true of, and the ids of the first of them."""
+    """A count of items, and the ids of the first ones."""
 
     __slots__ = ("_shown", "count")
 
@@ -37,7 +37,7 @@ class Named:
         return f"Named({self})"
 
     def __str__(self) -> str:
-        """`1 item (a)`, `7 items (a, b, c, d, e, …)`."""
+        """Return a text like `1 item (a)` or `7 items (a, b, c, d, e, …)`."""
         counted = "1 item" if self.count == 1 else f"{self.count:,} items"
         return f"{counted} ({', '.join(self._shown)}{', …' if self.count > len(self._shown) else ''})"
 
@@ -49,14 +49,14 @@ class Named:
 
 
 class GeometryNotes:
-    """What `--bbox` and `--intersects` met on their way.
+    """The unusual geometries that a filter has compared.
 
     Attributes:
-        without_geometry: Items that were compared by their bbox, for want of a geometry that can be read.
-        boxed: Items whose geometry is too complex, and were compared by its bounding box.
-        nowhere: Items that have neither: they match no place.
-        mended: Items whose geometry crosses itself and was made valid.
-        stray: Items whose geometry has one vertex far off: they match where that vertex draws them.
+        without_geometry: Items without a valid geometry, which were compared by their bbox.
+        boxed: Items whose geometry is too complex, which were compared by its bounding box.
+        nowhere: Items with neither, which match no location.
+        mended: Items whose geometry crosses itself and was repaired.
+        stray: Items whose geometry has one vertex far away. They may match outside their true location.
     """
 
     __slots__ = ("boxed", "mended", "nowhere", "stray", "without_geometry")
@@ -69,24 +69,21 @@ class GeometryNotes:
         self.stray = Named()
 
     def notes(self) -> list[str]:
-        """Return the notes, as plain sentences."""
+        """Return messages for the user."""
         notes = (
-            (self.without_geometry, "without a geometry that can be read: the bbox was compared instead."),
-            (self.nowhere, "left out: neither geometry nor bbox says where."),
-            (self.mended, "with a geometry that crosses itself: it was made valid."),
-            (
-                self.boxed,
-                "with a geometry too complex to be compared: its bounding box was compared.",
-            ),
-            (self.stray, "with one vertex far off the others: the geometry was compared as it is."),
+            (self.without_geometry, "without a valid geometry: the bbox was compared instead."),
+            (self.nowhere, "left out: neither geometry nor bbox is valid."),
+            (self.mended, "with a geometry that crosses itself: it was repaired."),
+            (self.boxed, "with a geometry that is too complex: its bounding box was compared instead."),
+            (self.stray, "with one vertex far from the others: the geometry was compared unchanged."),
         )
         return [f"{named} {words}" for named, words in notes if named.count]
 
 
 def is_stray(geometry: Any) -> bool:
-    """Return True for a polygon of one ring that one vertex makes many times larger than the others do.
+    """Return whether a geometry is a polygon of one ring that a single vertex makes many times larger.
 
-    Recorded: patches of 1.2 km in Finland with a vertex in the Gulf of Guinea's latitude.
+    Recorded at MLHub: patches of 1.2 km in Finland with a vertex at the latitude of the Gulf of Guinea.
     """
     ring = _ring(geometry)
     if ring is None or len(ring) < _FEWEST or _extent(ring) < _WIDE:
@@ -97,7 +94,7 @@ def is_stray(geometry: Any) -> bool:
 
 
 def _ring(geometry: Any) -> list[tuple[float, float]] | None:
-    """Return the distinct vertices of a polygon without holes; None for anything else."""
+    """Return the distinct vertices of a polygon without holes, or None for anything else."""
     try:
         if geometry["type"] != "Polygon" or len(geometry["coordinates"]) != 1:
             return None
@@ -107,7 +104,7 @@ def _ring(geometry: Any) -> list[tuple[float, float]] | None:
 
 
 def _extent(ring: list[tuple[float, float]]) -> float:
-    """Return the longer side of the box around some positions, in degrees."""
+    """Return the longer side of the bounding box of positions, in degrees."""
     xs, ys = [x for x, _ in ring], [y for _, y in ring]
     return max(max(xs) - min(xs), max(ys) - min(ys))
 
@@ -125,7 +122,7 @@ class Box(NamedTuple):
 
 
 def simple_parts(geometry: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Take a GeoJSON geometry apart into (type, coordinates) of points, lines and polygons (RFC 7946, 3.1).
+    """Return the points, lines and polygons of a GeoJSON geometry as (type, coordinates) (RFC 7946, 3.1).
 
     Raises:
         KeyError, TypeError: It is not a GeoJSON geometry.
@@ -147,7 +144,7 @@ def simple_parts(geometry: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def meets(kind: str, coordinates: Any, box: Box) -> bool:
-    """Return True if a point, line or polygon (of `simple_parts`) and the box share a point.
+    """Return whether a point, line or polygon of `simple_parts` and the box have a common point.
 
     Raises:
         TypeError, IndexError, ArithmeticError: The coordinates are not nested lists of numbers.
@@ -172,13 +169,13 @@ def _polygon_meets(rings: Sequence[Sequence[Position]], box: Box) -> bool:
             if _segment_meets(x1, y1, x2, y2, box):
                 return True
             odd ^= _ray_crosses(x1, y1, x2, y2, box)
-        if odd == (number > 0):  # outside of the outer ring, or inside of a hole
+        if odd == (number > 0):  # outside the outer ring, or inside a hole
             return False
     return bool(rings)
 
 
 def _edges(line: Sequence[Position], first: int) -> Iterator[tuple[float, float, float, float]]:
-    """Give the edges of a line, each as x1, y1, x2, y2; `first` 0 begins with the one that closes a ring."""
+    """Yield the edges of a line as x1, y1, x2, y2. With `first` 0, start with the edge that closes a ring."""
     last = line[first - 1]
     x1, y1 = last[0], last[1]
     for position in line[first:] if first else line:
@@ -204,7 +201,7 @@ def _segment_meets(x1: float, y1: float, x2: float, y2: float, box: Box) -> bool
 
 
 def _ray_crosses(x1: float, y1: float, x2: float, y2: float, box: Box) -> bool:
-    """Return True if the ray from the box's south-west corner eastwards crosses the edge (even-odd rule)."""
+    """Return whether the ray from the box's south-west corner eastwards crosses the edge (even-odd rule)."""
     west, south = box.west, box.south
     if (y1 > south) == (y2 > south):
         return False
@@ -226,26 +223,26 @@ _EDGE, _LATITUDE, _TURN = 180.0, 90.0, 360.0
 
 
 class BboxCheck(ItemCheck):
-    """`--bbox`: the item has a point in common with one of the boxes.
+    """`--bbox`: keeps items that have a common point with the box.
 
-    The geometry counts, as in STAC's item search, and the item's own `bbox` if it has no readable geometry.
+    The geometry is compared, as in STAC's item search, or the item's `bbox` if it has no valid geometry.
     """
 
     field = "bbox"
 
     def __init__(self, bbox: Sequence[float]) -> None:
-        """Compile a box; one with W > E crosses the antimeridian, and heights are ignored.
+        """Compile a box. If W > E it crosses the antimeridian. Heights are ignored.
 
         Args:
             bbox: Four numbers W, S, E, N in degrees, or six with heights (W, S, low, E, N, high).
 
         Raises:
-            UsageError: The numbers are not a box.
+            UsageError: The numbers are not a valid box.
         """
         text = ",".join(f"{number:g}" for number in bbox)
         if len(bbox) not in (4, 6):
             raise UsageError(
-                f"--bbox {text!r} has {len(bbox)} numbers: give four, W,S,E,N (or six, with heights)."
+                f"--bbox {text!r} has {len(bbox)} numbers: use four, W,S,E,N (or six, with heights)."
             )
         west, south, east, north = _plane(bbox)
         if not all(map(math.isfinite, bbox)) or max(abs(west), abs(east)) > _EDGE:
@@ -256,7 +253,7 @@ class BboxCheck(ItemCheck):
         self._places = GeometryNotes()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return BBOX if the item meets none of the boxes, or has no place."""
+        """Return BBOX if the item is outside the box or has no location."""
         geometry = item.get("geometry")
         met = self._geometry_meets(geometry)
         if met is None:
@@ -267,11 +264,11 @@ class BboxCheck(ItemCheck):
         return None if met else Verdict.BBOX
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return notes about unusual geometries."""
+        """Return messages about unusual geometries."""
         return self._places.notes()
 
     def _geometry_meets(self, geometry: Any) -> bool | None:
-        """Return whether the geometry meets a box; None if it is absent or cannot be read."""
+        """Return whether the geometry intersects the box; None if it is absent or invalid."""
         try:
             parts = simple_parts(geometry)
             found = any(meets(kind, shape, box) for kind, shape in parts for box in self._boxes)
@@ -280,7 +277,7 @@ class BboxCheck(ItemCheck):
         return found if parts else None
 
     def _bbox_meets(self, bbox: Any) -> bool | None:
-        """Return whether an item's bbox meets a box; None if it is not a bbox."""
+        """Return whether an item's bbox intersects the box; None if it is absent or invalid."""
         try:
             others = _boxes(bbox)
             return any(_overlap(mine, other) for mine in self._boxes for other in others)
@@ -292,22 +289,22 @@ def parse_bbox(text: str) -> tuple[float, ...]:
     """Parse `W,S,E,N` (or six numbers, with heights), in degrees.
 
     Raises:
-        UsageError: It is not a box.
+        UsageError: It is not a valid box.
     """
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--bbox {text!r} is not four numbers: write W,S,E,N in degrees.") from None
+        raise UsageError(f"--bbox {text!r} is not four numbers: use W,S,E,N in degrees.") from None
     BboxCheck(numbers)
     return numbers
 
 
 def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
-    """Return True if `bbox` has no point in common with any of the other boxes.
+    """Return whether `bbox` has no common point with any of the other boxes.
 
     Args:
         bbox: Four numbers W, S, E, N in degrees, or six with heights.
-        others: What a document states as boxes; False if one of them cannot be read, or there are none.
+        others: Boxes from a document. If there are none or one is invalid, the result is False.
     """
     try:
         return bool(others) and not any(
@@ -324,7 +321,7 @@ def _plane(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _boxes(bbox: Sequence[float]) -> tuple[Box, ...]:
-    """Return a bbox as boxes: two if it goes across the antimeridian (RFC 7946, 5.2)."""
+    """Return a bbox as one box, or two if it crosses the antimeridian (RFC 7946, 5.2)."""
     west, south, east, north = _plane(bbox)
     if west <= east:
         return (Box(west, south, east, north),)
@@ -340,9 +337,9 @@ _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
 class Area(NamedTuple):
-    """An area as a service is asked for it: W, S, E, N in degrees, and one GeoJSON geometry, valid.
+    """An area to push down: W, S, E, N in degrees, and a valid GeoJSON geometry.
 
-    `geometry` is None where it is a collection, which services refuse.
+    `geometry` is None if it is a geometry collection, which services reject.
     """
 
     bounds: tuple[float, float, float, float]
@@ -350,9 +347,9 @@ class Area(NamedTuple):
 
 
 class AreaCheck(ItemCheck):
-    """`--intersects`: the item shares a point with an area given as GeoJSON.
+    """`--intersects`: keeps items that have a common point with a GeoJSON area.
 
-    As with `--bbox` the geometry counts, and the item's bbox if it has no readable geometry.
+    The geometry is compared, or the item's `bbox` if it has no valid geometry.
     """
 
     field = "intersects"
@@ -362,7 +359,7 @@ class AreaCheck(ItemCheck):
         """Read the area: a GeoJSON geometry, Feature or FeatureCollection.
 
         Raises:
-            UsageError: It is not one, has no geometry, or one that is not in degrees.
+            UsageError: It is not valid GeoJSON, has no geometry, or is not in degrees.
         """
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
@@ -372,7 +369,7 @@ class AreaCheck(ItemCheck):
         self._places = GeometryNotes()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return INTERSECTS if the item is outside of the area, or has no place."""
+        """Return INTERSECTS if the item is outside the area or has no location."""
         place = self._place(item)
         if place is None:
             self._places.nowhere.add(item)
@@ -380,8 +377,8 @@ class AreaCheck(ItemCheck):
         return None if self._area.intersects(self._shapes.turned(place)) else Verdict.INTERSECTS
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return notes about unusual geometries."""
-        mended = ["The area of --intersects crosses itself: it was made valid."] if self._mended else []
+        """Return messages about unusual geometries."""
+        mended = ["The area of --intersects crosses itself: it was repaired."] if self._mended else []
         return mended + self._places.notes()
 
     def _place(self, item: Json) -> Any:
@@ -402,7 +399,7 @@ class AreaCheck(ItemCheck):
 
 
 def area_geometry(text: str) -> Area | None:
-    """Return `Selection.intersects` as one geometry; None if it leaves -180 to 180 degrees.
+    """Return `Selection.intersects` as one geometry, or None if it exceeds -180 to 180 degrees.
 
     Raises:
         UsageError: As for `AreaCheck`.
@@ -418,10 +415,10 @@ def area_geometry(text: str) -> Area | None:
 
 
 def clip_geometry(text: str) -> Any:
-    """Return the area of `Selection.clip` as a shapely geometry of polygons, within -180 to 180 degrees.
+    """Return the area of `Selection.clip` as shapely polygons within -180 to 180 degrees.
 
     Raises:
-        UsageError: It is not one, has no area, or is not in degrees.
+        UsageError: It is not a valid geometry, has no area, or is not in degrees.
     """
     from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
@@ -431,12 +428,12 @@ def clip_geometry(text: str) -> Any:
         area = shapes.box_shape(parse_bbox(text))
     found = shapes.on_the_globe(area)
     if found is None:
-        raise UsageError("--clip has no area: give a box with width and height, or polygons.")
+        raise UsageError("--clip has no area: use a box with width and height, or polygons.")
     return found
 
 
 def _area_of(text: str, shapes: Any, option: str = "--intersects") -> tuple[Any, bool]:
-    """Return the area, and whether any part of it had to be mended; messages name `option`."""
+    """Return the area, and whether any part of it had to be repaired. Messages contain `option`."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -449,19 +446,19 @@ def _area_of(text: str, shapes: Any, option: str = "--intersects") -> tuple[Any,
             raise UsageError(f"{option}: geometry {number} ({kind}) is empty or cannot be read.")
         parts.append(found)
     if not parts:
-        raise UsageError(f"{option} holds no geometry: give a geometry, a Feature or a FeatureCollection.")
+        raise UsageError(f"{option} has no geometry: use a geometry, a Feature or a FeatureCollection.")
     area = shapes.united([part.geometry for part in parts])
     west, south, east, north = area.bounds
     if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _LATITUDE:
         raise UsageError(
             f"{option} reaches from {west:g},{south:g} to {east:g},{north:g}: "
-            "give longitude and latitude in degrees (WGS 84), in this order."
+            "use longitude and latitude in degrees (WGS 84), in this order."
         )
     return area, any(part.mended for part in parts)
 
 
 def _geometries(document: Any, option: str) -> Iterator[Any]:
-    """Yield the geometries of a GeoJSON document; features without one are passed over (RFC 7946, 3.2)."""
+    """Yield the geometries of a GeoJSON document. Features without one are skipped (RFC 7946, 3.2)."""
     _check_crs(document, option)
     match document:
         case {"type": "FeatureCollection", "features": list(features)}:
@@ -477,11 +474,11 @@ def _geometries(document: Any, option: str) -> Iterator[Any]:
 
 
 def _check_crs(document: Any, option: str) -> None:
-    """Refuse the `crs` of GeoJSON 2008 where it names anything but WGS 84: RFC 7946 knows no other."""
+    """Reject a `crs` of GeoJSON 2008 other than WGS 84, the only one in RFC 7946."""
     crs = document.get("crs") if isinstance(document, dict) else None
     if crs is None:
         return
     properties = crs.get("properties") if isinstance(crs, dict) else None
     name = str(properties.get("name")) if isinstance(properties, dict) else str(crs)
     if not name.endswith(_WGS84):
-        raise UsageError(f"{option} is in {name}: give longitude and latitude in degrees (WGS 84).")
+        raise UsageError(f"{option} is in {name}: use longitude and latitude in degrees (WGS 84).")

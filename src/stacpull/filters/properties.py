@@ -1,4 +1,4 @@
-"""Filters on properties of items: `--where`, the two flags of BigEarthNet, `--max-cloud-cover`."""
+"""Filters on properties of items: `--where`, the two flags of BigEarthNet and `--max-cloud-cover`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MOST_PERCENT: Final = 100
 
 
 class Reference:
-    """One name that a filter uses: `eo:cloud_cover`, `proj.code`, `collection`.
+    """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
-    A name means, in this order: `id`, `collection`, `geometry` or `bbox` of the item itself; a property of
-    exactly that name; a member of a property, with dots between the names (`view.sun.azimuth`,
-    `bands.0.name`). A leading `properties.` may be left out. Absent and null are the same: None.
+    A name refers to, in this order: `id`, `collection`, `geometry` or `bbox` of the item itself; a property
+    with exactly that name; a member of a property, with dots between the names (`view.sun.azimuth`,
+    `bands.0.name`). The prefix `properties.` is optional. Absent and null are equal: None.
 
     Attributes:
-        name: The name as the user wrote it.
-        found: True once an item had a value there: a name that no item has is most likely misspelt.
+        name: The name as written by the user.
+        found: True if any item had a value. A name that no item has is probably misspelt.
     """
 
     __slots__ = ("_name", "_path", "found", "name")
@@ -41,7 +41,7 @@ class Reference:
         return f"Reference({self.name!r})"
 
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
-        """Return the value of the name in an item, None if it has none."""
+        """Return the value in an item, or None if it has none."""
         value = item.get(self._name) if self._name in _OF_THE_ITEM else properties.get(self._name)
         if value is None and self._path:
             value = _descend(properties, self._path)
@@ -62,18 +62,18 @@ def _descend(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
-    """Return notes about names that no item had: most likely misspelt, or text in the wrong quotes."""
-    hint = " (text goes into single quotes)" if option == "--filter" else ""
+    """Return messages about names that no item had: probably misspelt, or strings in the wrong quotes."""
+    hint = " (text needs single quotes)" if option == "--filter" else ""
     names = dict.fromkeys(one.name for one in references if not one.found)
-    return [f"{option} names {name!r}, which none of the items it judged has{hint}." for name in names]
+    return [f"{option} contains {name!r}, which none of the items it judged has{hint}." for name in names]
 
 
 class WhereCheck(ItemCheck):
-    """`--where`: properties have values, written as numbers or as text.
+    """`--where`: keeps items whose properties have given values, as numbers or text.
 
-    `--where platform=sentinel-2a --where 'proj:epsg=32633'`: values of one property are alternatives, and
-    every property must have one of its values. A list has each of its members. Case matters; space around a
-    value does not.
+    `--where platform=sentinel-2a --where 'proj:epsg=32633'`: every property must have one of its values;
+    several values of one property are alternatives. A list matches if any member matches. Values are
+    case-sensitive, and surrounding space is ignored.
     """
 
     field = "where"
@@ -90,7 +90,7 @@ class WhereCheck(ItemCheck):
             name, value = name.strip(), value.strip()
             if not sign or not name or name[-1] in "<>!" or value.startswith("="):
                 raise UsageError(
-                    f"--where {condition!r} is not property=value; for other comparisons there is --filter."
+                    f"--where {condition!r} is not property=value; use --filter for other comparisons."
                 )
             wanted.setdefault(name, []).append(value)
         self._references = tuple(map(Reference, wanted))
@@ -104,12 +104,12 @@ class WhereCheck(ItemCheck):
         return None
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a note about each property that no item had."""
+        """Return a message about each property that no item had."""
         return unknown_names("--where", self._references) if counts.get(Verdict.WHERE) else []
 
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
-    """Return the test of a property's value: as text, and as a number if a wanted value is one."""
+    """Return a test of a property's value: as text, and as a number if a wanted value is one."""
     texts = frozenset(wanted)
     numbers = frozenset(number for text in wanted if (number := _number(text)) is not None)
 
@@ -124,7 +124,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
 
 
 def _number(value: object) -> float | None:
-    """Return a number, or the number that a text is; None for anything else."""
+    """Return a number, also from a string; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -137,7 +137,7 @@ def _number(value: object) -> float | None:
 class FlagCheck(ItemCheck):
     """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items.
 
-    All flags asked for are read before one is compared, so that every unreadable one is counted.
+    All selected flags are read before the verdict, so that every invalid flag is counted.
     """
 
     def __init__(self, wanted: Sequence[tuple[str, bool, Verdict]]) -> None:
@@ -145,7 +145,7 @@ class FlagCheck(ItemCheck):
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, None if it has none."""
+        """Compile the filter of a selection, or return None if it has none."""
         flags = (
             ("cloud_and_shadow", selection.cloud_and_shadow, Verdict.CLOUD),
             ("seasonal_snow", selection.seasonal_snow, Verdict.SNOW),
@@ -154,7 +154,7 @@ class FlagCheck(ItemCheck):
         return cls(wanted) if wanted else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return CLOUD or SNOW if a flag has the other value, UNREADABLE_FLAG if one has none."""
+        """Return CLOUD or SNOW if a flag has the other value, UNREADABLE_FLAG if a flag is invalid."""
         found = None
         for name, wanted, verdict in self._wanted:
             flag = read_flag(properties.get(name))
@@ -165,9 +165,9 @@ class FlagCheck(ItemCheck):
         return found
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a note about unreadable flags."""
+        """Return a message about invalid flags."""
         return left_out(
-            counts, Verdict.UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a flag there."
+            counts, Verdict.UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag."
         )
 
 
@@ -175,7 +175,7 @@ def read_flag(value: object) -> bool | None:
     """Return the meaning of a flag's value: a boolean, "true" or "false" in any case, 0 or 1.
 
     Returns:
-        True or False, False for an absent or null value, None if it cannot be read.
+        True or False; False for an absent or null value; None if it is invalid.
     """
     if value is None or value is False or value is True:
         return value is True
@@ -187,31 +187,31 @@ def read_flag(value: object) -> bool | None:
 
 
 class CloudCoverCheck(ItemCheck):
-    """`--max-cloud-cover`: `eo:cloud_cover`, a percentage (STAC, EO extension).
+    """`--max-cloud-cover`: keeps items with at most this `eo:cloud_cover` in per cent (STAC, EO extension).
 
-    Items that do not state it are left out, and counted.
+    Items without it are left out and counted.
     """
 
     field = "max_cloud_cover"
 
     def __init__(self, most: float) -> None:
-        """Take the highest percentage.
+        """Compile the highest percentage.
 
         Raises:
             UsageError: It is not a percentage.
         """
         if not 0 <= most <= _MOST_PERCENT:
-            raise UsageError(f"--max-cloud-cover {most:g} is not a percentage: give a number from 0 to 100.")
+            raise UsageError(f"--max-cloud-cover {most:g} is not a percentage: use a number from 0 to 100.")
         self._most = most
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return CLOUD_COVER if there is too much, UNKNOWN_CLOUD_COVER if it is not stated."""
+        """Return CLOUD_COVER if it is too high, UNKNOWN_CLOUD_COVER if it is absent."""
         cover = _number(properties.get("eo:cloud_cover"))
         if cover is None:
             return Verdict.UNKNOWN_CLOUD_COVER
         return None if cover <= self._most else Verdict.CLOUD_COVER
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a note about items without a cloud cover."""
-        why = "eo:cloud_cover is absent there, or not a number."
+        """Return a message about items without a cloud cover."""
+        why = "eo:cloud_cover is absent or not a number."
         return left_out(counts, Verdict.UNKNOWN_CLOUD_COVER, why)

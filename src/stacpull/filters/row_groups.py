@@ -1,12 +1,12 @@
-"""Which row groups of a Parquet file of items may hold an item that a selection keeps. Pure.
+"""Selects the row groups of a Parquet file that may contain items of a selection.
 
-The footer of the file has the lowest and highest value of each column in each row group. A row group is left
-out only if these prove that no row of it passes the filters; every row that is read is still judged. What
-proves nothing keeps the row group: a column without statistics, of another type, or that is not in the file.
+The footer of the file contains the lowest and highest value of each column in each row group. A row group is
+skipped only if these prove that no row passes the filters. Every row that is read is still judged. A column
+that is missing, has no statistics or has another type proves nothing.
 
-Boxes are compared by the column `bbox`, which covers the geometry (GeoParquet 1.1, "covering"). A box whose
-west exceeds its east crosses the antimeridian. Statistics do not tell such a row from its neighbours, so a
-row group counts as having one if a west exceeds an east by 180 degrees or more.
+Boxes are compared with the column `bbox`, which covers the geometry (GeoParquet 1.1, "covering"). A box whose
+west exceeds its east crosses the antimeridian. Statistics do not show individual rows, so a row group counts
+as having such a box if a west exceeds an east by 180 degrees or more.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ Rectangle = tuple[float, float, float, float]
 
 
 class ColumnRange(NamedTuple):
-    """The values of a column in a row group: between `low` and `high` (None: not known)."""
+    """The range of values of a column in a row group, from `low` to `high` (None: unknown)."""
 
     low: Any = None
     high: Any = None
     nulls: int | None = None
-    """How many rows have none; None if that is not known."""
+    """The number of rows without a value; None if unknown."""
 
 
 Ranges = Mapping[str, ColumnRange]
-"""By name of the column; the members of `bbox` are `bbox.xmin` and so on."""
+"""Ranges by the name of the column; the members of `bbox` are `bbox.xmin` and so on."""
 
 
 class RowGroupFilter:
-    """Judges row groups by their statistics."""
+    """Selects row groups by their statistics."""
 
     def __init__(self, selection: Selection) -> None:
         """Compile a selection.
 
         Raises:
-            UsageError: A condition cannot be read.
+            UsageError: A filter is invalid.
         """
         asked = narrowing(selection)
         is_used = selection.push_down
@@ -69,7 +69,7 @@ def _boxes(bbox: Rectangle | None, area: Json | None) -> list[Rectangle]:
         return [bbox]
     if area is None:
         return []
-    rings = [polygon[0] for polygon in area["coordinates"]]  # the two boxes of one across the antimeridian
+    rings = [polygon[0] for polygon in area["coordinates"]]  # two boxes, split at the antimeridian
     return [(ring[0][0], ring[0][1], ring[2][0], ring[2][1]) for ring in rings]
 
 
@@ -83,9 +83,7 @@ def _meets(ranges: Ranges, box: Rectangle) -> bool:
     if ymin.low > north or ymax.high < south:
         return False
     may_cross = xmin.high - xmax.low >= _HALF_TURN
-    is_odd = (
-        xmin.low < -_EDGE or xmax.high > _EDGE
-    )  # longitudes beyond 180 degrees are a matter of the filter
+    is_odd = xmin.low < -_EDGE or xmax.high > _EDGE  # the filter handles longitudes beyond 180 degrees
     return bool(may_cross or is_odd or (xmin.low <= east and xmax.high >= west))
 
 
@@ -94,7 +92,7 @@ def _is_known(one: ColumnRange) -> bool:
 
 
 def _overlaps(ranges: Ranges, rows: int, interval: Interval) -> bool:
-    """Return False if all rows are before or after the interval; without an instant their range counts."""
+    """Return False if all rows are before or after the interval. Rows without an instant have a range."""
     instant = _times(ranges.get("datetime", ColumnRange(nulls=rows)))
     start = _times(ranges.get("start_datetime", ColumnRange(nulls=rows)))
     end = _times(ranges.get("end_datetime", ColumnRange(nulls=rows)))
@@ -114,7 +112,7 @@ def _overlaps(ranges: Ranges, rows: int, interval: Interval) -> bool:
 
 
 def _times(one: ColumnRange) -> ColumnRange | None:
-    """Return a range of aware times; None if the column holds something else."""
+    """Return a range of aware times, or None if the column contains something else."""
     ends = (one.low, one.high)
     if ends == (None, None):
         return one
@@ -131,7 +129,7 @@ def _any_equal(one: ColumnRange | None, values: tuple[str, ...]) -> bool:
 
 
 def _possible(condition: Json, ranges: Ranges) -> bool:
-    """Return False if a condition of `filters.narrowing` is true for no row."""
+    """Return False if a condition of `filters.narrowing` is not true for any row."""
     name, arguments = condition["op"], condition["args"]
     if name == "and":
         return all(_possible(one, ranges) for one in arguments)

@@ -1,12 +1,12 @@
-"""GeoJSON as shapely geometries: read carefully, mended where a ring crosses itself. Imported when needed.
+"""GeoJSON as shapely geometries. Imported only when needed.
 
-Plane geometry on longitude and latitude, heights ignored, as STAC services do it. What crosses the
-antimeridian should be cut there (RFC 7946, 3.1.9); coordinates beyond 180 degrees are read all the same: such
-a geometry is also compared a turn of the globe further.
+Geometry is planar on longitude and latitude, without heights, as in STAC services. Geometries across the
+antimeridian should be split there (RFC 7946, 3.1.9). Coordinates beyond 180 degrees are accepted, too: such a
+geometry is also compared after a shift by 360 degrees.
 
-What a source writes can be made to take hours: mending a ring takes the cube of how often it crosses itself,
-and checking holes the square of their number. A geometry beyond the bounds below is replaced by its bounding
-box, so that reading one takes a second at most.
+A malicious geometry could take hours: repairing a ring takes time cubic in its self-intersections, and
+checking holes time quadratic in their number. A geometry that exceeds the limits below is replaced by its
+bounding box, so that reading one takes at most a second.
 """
 
 from __future__ import annotations
@@ -40,34 +40,33 @@ _TURN, _EDGE = 360.0, 180.0
 _PLANE, _SPACE = 4, 6
 _MULTIPOINT = shapely.GeometryType.MULTIPOINT
 _MOST_VERTICES = 50_000
-"""Vertices of a geometry that is compared as it is."""
+"""The most vertices of a geometry that is not replaced by its bounding box."""
 _MOST_RINGS = 1_000
-"""Rings, and lines, of a geometry that is compared as it is."""
+"""The most rings and lines of a geometry that is not replaced by its bounding box."""
 _MOST_MENDED = 1_000
-"""Vertices of a geometry that is mended."""
+"""The most vertices of a geometry that is repaired."""
 _MOST_CROSSINGS = 100
-"""How often the edges of a geometry that is mended may cross."""
+"""The most crossings of edges in a geometry that is repaired."""
 
 
 class Shape(NamedTuple):
-    """A geometry, and whether it had to be mended."""
+    """A geometry, and whether it had to be repaired."""
 
     geometry: Geometry
     mended: bool = False
     boxed: bool = False
-    """True if it is too complex to be compared, and its bounding box stands for it."""
+    """True if it is too complex and was replaced by its bounding box."""
 
 
-@np.errstate(all="ignore")  # coordinates of 1e308 are compared as what they overflow to
+@np.errstate(all="ignore")  # coordinates of 1e308 may overflow
 def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
-    """Return a GeoJSON geometry, valid; None if it is not one, is empty, or cannot be read.
+    """Return a GeoJSON geometry as a valid shape, or None if it is invalid or empty.
 
-    Rings that cross or touch themselves are mended (`shapely.make_valid`): their inside is what an odd number
-    of edges surrounds.
+    Rings that cross or touch themselves are repaired with `shapely.make_valid` (even-odd rule).
 
     Args:
-        geojson: What should be a geometry.
-        trusted: True for the user's own, which is never replaced by its bounding box.
+        geojson: The geometry.
+        trusted: True for the user's geometry, which is never replaced by its bounding box.
     """
     try:
         geometry = shape(geojson)
@@ -86,7 +85,7 @@ def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
 
 
 def _lines(geometry: Geometry) -> Any:
-    """Return the rings and lines of a geometry, one array."""
+    """Return the rings and lines of a geometry in one array."""
     parts = _simple(geometry)
     polygons = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
     rings = shapely.get_rings(parts[polygons])
@@ -94,7 +93,7 @@ def _lines(geometry: Geometry) -> Any:
 
 
 def _crossings(geometry: Geometry) -> int:
-    """Return how many pairs of edges meet elsewhere than where one ends and the next begins."""
+    """Return the number of pairs of edges that intersect, except at their common vertices."""
     lines = _lines(geometry)
     coordinates, line = shapely.get_coordinates(lines, return_index=True)
     within = line[1:] == line[:-1]
@@ -105,13 +104,13 @@ def _crossings(geometry: Geometry) -> int:
 
 
 def box_shape(bbox: Sequence[float]) -> Geometry:
-    """Return the rectangle of a GeoJSON bbox; two of them if it crosses the antimeridian (RFC 7946, 5.2).
+    """Return the rectangle of a GeoJSON bbox, or two if it crosses the antimeridian (RFC 7946, 5.2).
 
     Args:
         bbox: W, S, E, N in degrees, or six numbers with heights, which are ignored.
 
     Raises:
-        ValueError: It has another count of numbers.
+        ValueError: It does not have four or six numbers.
     """
     if len(bbox) not in (_PLANE, _SPACE):
         raise ValueError("a box has four numbers, or six with heights")
@@ -123,7 +122,7 @@ def box_shape(bbox: Sequence[float]) -> Geometry:
 
 
 def read_box(bbox: Any) -> Geometry | None:
-    """Return the rectangle of an item's bbox; None if it is not a bbox."""
+    """Return the rectangle of an item's bbox, or None if it is invalid."""
     try:
         found = box_shape([float(number) for number in bbox])
         return found if np.isfinite(found.bounds).all() else None
@@ -132,7 +131,7 @@ def read_box(bbox: Any) -> Geometry | None:
 
 
 def united(geometries: Sequence[Geometry]) -> Geometry:
-    """Return the union of the geometries."""
+    """Return the union of geometries."""
     return geometries[0] if len(geometries) == 1 else shapely.union_all(geometries)
 
 
@@ -143,14 +142,14 @@ def geojson(geometry: Geometry) -> dict[str, Any]:
 
 
 def prepared(geometry: Geometry) -> Geometry:
-    """Return a geometry (`turned`), ready to be compared with many others."""
+    """Return `turned(geometry)`, prepared for comparison with many others."""
     found = turned(geometry)
     shapely.prepare(found)
     return found
 
 
 def turned(geometry: Geometry) -> Geometry:
-    """Return a geometry that leaves -180 to 180 degrees together with itself a turn further either way."""
+    """Return a geometry; if it exceeds -180 to 180 degrees, together with copies shifted by 360 degrees."""
     west, _, east, _ = geometry.bounds
     if west >= -_EDGE and east <= _EDGE:
         return geometry
@@ -159,14 +158,14 @@ def turned(geometry: Geometry) -> Geometry:
 
 
 def on_the_globe(geometry: Geometry) -> Geometry | None:
-    """Return the polygons of a geometry within -180 to 180 degrees; None if it has none with an area."""
+    """Return the polygons of a geometry within -180 to 180 degrees, or None if none has an area."""
     inside = shapely.intersection(turned(geometry), box(-_EDGE, -_EDGE, _EDGE, _EDGE))
     polygons = [part for part in _simple(inside) if part.area > 0]
     return united(polygons) if polygons else None
 
 
 def _simple(geometry: Geometry) -> Any:
-    """Return the points, lines and polygons that a geometry is made of, one array."""
+    """Return the points, lines and polygons of a geometry in one array."""
     parts = shapely.get_parts([geometry])
     while (shapely.get_type_id(parts) >= _MULTIPOINT).any():
         parts = shapely.get_parts(parts)
@@ -183,29 +182,30 @@ PREDICATES: Final[dict[str, Callable[[Geometry, Geometry], bool]]] = {
     "s_touches": shapely.touches,
     "s_within": shapely.within,
 }
-"""The spatial operators of OGC 21-065r2 (7.11), which are those of Simple Features."""
+"""The spatial operators of OGC 21-065r2 (7.11), from Simple Features."""
 
 
 Evaluate = Callable[[Json, dict[str, Any]], Any]
 
-_TURNED: Final = {name: name for name in PREDICATES} | {"s_within": "s_contains", "s_contains": "s_within"}
-"""Which operator says the same with its arguments in the other order."""
+_SWAPPED: Final = {name: name for name in PREDICATES} | {"s_within": "s_contains", "s_contains": "s_within"}
+"""The equivalent operator for swapped arguments."""
 
 
 def spatial_relation(
     name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any], places: GeometryNotes
 ) -> Evaluate:
-    """Return the judgement of a spatial operator; unknown where an item has no geometry that can be read.
+    """Return the evaluation of a spatial operator. It is unknown for items without a valid geometry.
 
     Args:
         name: The operator, in lower case.
-        one: Its first argument, a geometry or its GeoJSON.
-        other: Its second.
-        constants: What is the same for every item, prepared here: shapely prepares only the first argument.
-        places: Where items are noted whose geometry is too complex to be compared.
+        one: The first argument, a geometry or its GeoJSON.
+        other: The second argument.
+        constants: The arguments that are equal for every item, else None. They are prepared for speed, which
+            shapely supports only for the first argument.
+        places: Records items whose geometry is too complex.
     """
     if constants[0] is None and constants[1] is not None:
-        one, other, constants, name = other, one, (constants[1], constants[0]), _TURNED[name]
+        one, other, constants, name = other, one, (constants[1], constants[0]), _SWAPPED[name]
     predicate = PREDICATES[name]
     if isinstance(constants[0], shapely.Geometry):
         shapely.prepare(constants[0])
@@ -217,7 +217,7 @@ def spatial_relation(
             return None
         try:
             return bool(predicate(first, second))
-        except shapely.errors.ShapelyError:  # a collection beside an operator that knows none
+        except shapely.errors.ShapelyError:  # the operator does not support geometry collections
             return None
 
     return judge

@@ -11,9 +11,9 @@ as fairly as one of 1 ms.
   smaller limit is taken: the goodput is the same and the queue at the host is shorter.
 
 The search begins by doubling the limit (slow start) while that adds a quarter. Then the steps shrink to 41 %
-and to 19 %, at least one, between the nearest limits that are known to be worse. When there is nothing left
-to try, it rests at the base for some windows, then tries one small step up and one down, and so on. After a
-successful step the next one is longer.
+and to 19 % (at least one permit), between the nearest limits that are known to be worse. When there is
+nothing left to try, it rests at the base for some windows, then tries one small step up and one down, and so
+on. After a successful step the next one is longer.
 
 While it rests, it measures the base repeatedly. Losses too small to be noticed one by one are found by
 comparison with the best base so far, and undone. If goodput changes by a quarter in two windows, the link has

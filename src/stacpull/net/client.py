@@ -123,6 +123,7 @@ class Client:
             other hosts.
         limits: The user's limits on bytes and requests.
         logged_in: Returns the transport of a host that has a login; called once per host.
+        transport_of: Makes the transport of another scheme when a URL first has it; None if there is none.
     """
 
     def __init__(
@@ -138,11 +139,13 @@ class Client:
         throttle_units: Mapping[str, float] | None = None,
         limits: Limits | None = None,
         logged_in: Callable[[str], Transport | None] | None = None,
+        transport_of: Callable[[str], Transport | None] = lambda _scheme: None,
     ) -> None:
         self.counters = counters or Counters()
         self.gates = gates
         self.limits = limits or Limits(clock)
         self._transports = dict(transports)
+        self._transport_of = transport_of
         self._clock = clock
         self._credentials = credentials or None
         self._secrets = Secrets() if secrets is None else secrets
@@ -287,9 +290,17 @@ class Client:
         """Return `failure` without secrets in its message."""
         return failure.scrubbed(self._secrets)
 
+    def _transport(self, scheme: str) -> Transport | None:
+        transport = self._transports.get(scheme)
+        if transport is None:
+            transport = self._transport_of(scheme)
+            if transport is not None:
+                self._transports[scheme] = transport
+        return transport
+
     def _new_route(self, url: str) -> Route:
         scheme = scheme_of(url)
-        transport = self._logged_in(url) or self._transports.get(scheme)
+        transport = self._logged_in(url) or self._transport(scheme)
         named = isinstance(transport, NamesHosts)  # files have no host
         if transport is None or not (host_of(url) or named):
             message = f"{self._secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."

@@ -1,9 +1,9 @@
 """The user's limits: bytes per second for the run, and requests per second for each host.
 
 After reading bytes, the reader waits as long as they take at the permitted rate. Meanwhile the buffers of the
-connection fill and the server has to wait. Requests wait before they are sent. Unused capacity of the last
-quarter of a second can be used later, so that late wake-ups do not add up. Older capacity is lost, so there
-is no burst after a pause.
+connection fill and the server has to wait. Requests wait before they are sent. Unused bytes of the last
+quarter of a second can be used later, so that late wake-ups do not add up. Older ones are lost, so there is
+no burst after a pause.
 """
 
 from __future__ import annotations

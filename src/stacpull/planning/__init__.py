@@ -1,1 +1,1 @@
-"""Planning: which assets an item brings, where each goes, and under which safe name. Pure."""
+"""Planning: the assets of an item, their paths and their safe names."""

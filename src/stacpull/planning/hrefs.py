@@ -1,8 +1,8 @@
-"""Where the links and assets of an item point: hrefs made absolute, or the reason why they cannot be used.
+"""Resolves the hrefs of links and assets to absolute URLs.
 
 A relative href is relative to the item's own URL: its `self` link if that is absolute, else the URL that it
-was read from. Only remote schemes are fetched: a `file:` in a service's reply is a path on its own disk. An
-item that was read from this disk may name files on it; `transfer.local` decides which may be opened.
+was read from. Only remote schemes are fetched: a `file:` URL from a service is a path on the service's disk.
+A local item may refer to local files; `transfer.local` decides which may be opened.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from stacpull.urls import is_local, is_remote, join, may_lead, parts_of, without
 
 
 def asset_href(asset: Any, base: str | None) -> str | Failure:
-    """Return the absolute href of an asset, or why it has none that can be fetched."""
+    """Return the absolute href of an asset, or the failure if it has none that can be fetched."""
     href = asset.get("href") if isinstance(asset, dict) else None
     if isinstance(href, str):
         href = without_blanks(href)
     if not isinstance(href, str) or not href:
-        return _unusable("the item gives no href for it" if href in (None, "") else "its href is not a text")
+        return _unusable("it has no href" if href in (None, "") else "its href is not a string")
     if is_remote(href):
         return href
     return _joined(base, href)
 
 
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
-    """Return where an asset can be fetched, the most wanted place first, or why it cannot be.
+    """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
 
-    Without `prefer` that is its own href alone. With it the `alternate` ones count as well (alternate-assets
-    extension): those of the first scheme named, then of the second, then all others; of one scheme the own
-    href comes first. What cannot be fetched (a path on the provider's disk) is passed over.
+    Without `prefer` this is only its own href. With it, `alternate` hrefs are included (alternate-assets
+    extension): first those with the first scheme in `prefer`, then the second, then all others. Within a
+    scheme, the own href comes first. Hrefs that cannot be fetched are skipped.
     """
     own = asset_href(asset, base)
     if not prefer:
@@ -49,22 +49,22 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
 
 
 def _alternates(alternates: Any) -> list[Any]:
-    """Return the entries of `alternate`: of an object by name, of a list, or of one entry without a name."""
+    """Return the entries of `alternate`, which may be an object, a list, or a single entry."""
     if isinstance(alternates, dict):
         return [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
     return alternates if isinstance(alternates, list) else []
 
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
-    """Return the item's `self` link, if it is absolute; one to a file only if the item is `local`."""
+    """Return the item's `self` link if it is absolute. It may be a local file only if the item is `local`."""
     own = (href for rel, href in links_of(item) if rel == "self")
     return next((href for href in own if is_remote(href) or (local and is_local(href))), None)
 
 
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
-    """Yield rel and href of every link of a document that has both, as texts.
+    """Yield the rel and href of every link that has both as strings.
 
-    An href is any text that is not blank: `parts_of` and `join` take it as it is.
+    An href may be any non-blank string: `parts_of` and `join` accept it.
     """
     links = document.get("links")
     for link in links if isinstance(links, list) else ():
@@ -75,9 +75,9 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
-    """Return where an API serves an item by itself, judged by the page that it was on.
+    """Return the URL of an item at its API, derived from the URL of its page, or None.
 
-    Items of some services have no `self` link; the path is that of OGC API Features, part 1, 7.16.
+    This is for items without a `self` link. The path is that of OGC API Features, part 1, 7.16.
     """
     template = None if page_url is None else _item_url(page_url)
     if template is None:
@@ -89,14 +89,14 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
 def source_links(
     item: Json, base_url: str | None, relations: Collection[str] | None = ("source",)
 ) -> tuple[str, ...]:
-    """Return the absolute hrefs of an item's links of these relations, in their order, each once.
+    """Return the distinct absolute hrefs of an item's links with these relations, in order.
 
-    One that is not a valid URL is returned as it is: that it cannot be read is a failure that is named.
+    An invalid URL is returned unchanged, so that reading it is reported as a failure.
 
     Args:
-        item: The (label) item.
-        base_url: Where the item was read, for relative links of an item without an absolute `self` link.
-        relations: The relations of the links; None for those of any relation.
+        item: The item, for example a label item.
+        base_url: The URL it was read from, for relative links of an item without an absolute `self` link.
+        relations: The relations of the links; None for any relation.
     """
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
@@ -106,7 +106,7 @@ def source_links(
 
 @cached_if_short(64)
 def _item_url(page_url: str) -> str | None:
-    """Return the URL of an item, `{c}` and `{i}` for collection and item, by the URL of its page."""
+    """Return a template for the URL of an item, with `{c}` and `{i}` for the collection and item, or None."""
     page = parts_of(page_url)
     if not page.scheme:
         return None
@@ -123,10 +123,10 @@ def _item_url(page_url: str) -> str | None:
 def _joined(base: str | None, href: str) -> str | Failure:
     absolute = join(base, href)
     if absolute is None:
-        return _unusable("its href is relative, and the URL of the item is not known")
+        return _unusable("its href is relative, and the URL of the item is unknown")
     name = scheme_of(absolute)
     if not name:
-        return _unusable("its href is a path on a disk")
+        return _unusable("its href is a local path")
     absolute = name + absolute[len(name) :]
     if not may_lead(base, absolute):
         return _unusable(f"its href is a {name}: URL, and only {_named(remote_schemes())} are fetched")

@@ -1,8 +1,8 @@
-"""Planning an item: from its raw JSON to the assets to fetch. Pure.
+"""Plans an item: derives the assets to fetch from its JSON.
 
-Nothing here raises, whatever a service writes: an item that cannot be planned is a `Problem`, and an asset
-that cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key);
-its href only says where it is today.
+Nothing here raises, even for invalid items: an item that cannot be planned is a `Problem`, and an asset that
+cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key); its
+href may change.
 
 Nearly all assets are plain: an absolute href of a file with a suffix. `plan_item` plans those in one loop.
 Everything else (relative hrefs, `--prefer`, pages, prefixes, ...) goes through `_ItemPlan.add_unusual`.
@@ -38,7 +38,7 @@ from stacpull.planning.statements import parse_multihash, statements_of, why_not
 from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
-"""The collection of items that name none and whose source names none."""
+"""The collection of items without one whose source has none either."""
 
 _LARGEST: Final = 1 << 63
 """Sizes from here on are ignored: the ledger stores signed 64-bit numbers."""
@@ -47,28 +47,28 @@ _NO_LISTINGS: Final[Mapping[str, Listing | Failure]] = MappingProxyType({})
 
 
 class KeepsAssets(Protocol):
-    """Decides which assets are wanted, as `AssetFilter` does."""
+    """Selects assets (`AssetFilter`)."""
 
     def keeps(self, key: str, asset: Json, /) -> bool:
-        """Return True if the asset is wanted."""
+        """Return whether the asset is selected."""
         ...
 
 
 class AssetOptions(NamedTuple):
-    """Which places and kinds of assets are used: see `stacpull.selection.Selection`."""
+    """Options of a `stacpull.selection.Selection` for the hrefs and kinds of assets."""
 
     prefer: tuple[str, ...] = ()
     include_pages: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """An item that cannot be planned; `item` is its id as far as it has one."""
+    """An item that cannot be planned; `item` is its id, if it has one."""
 
     collection: str
     item: str
     failure: Failure
     is_place: bool = False
-    """True if `item` names a line or feature of a file instead of an item."""
+    """True if `item` is a line or feature of a file instead of an id."""
 
 
 def plan_item(
@@ -87,14 +87,14 @@ def plan_item(
 
     Args:
         item: The item as read.
-        collection_hint: The collection it was found in, for items that name none.
-        item_href: The URL from which it was read alone, if it was.
-        page_url: The URL of the page it was on, if it was on one.
-        layout: Where assets go.
-        asset_filter: Which assets are wanted.
-        parent: The label item whose link led to a source item.
-        options: Which places and kinds of assets are used.
-        listings: By key, the objects below those of its assets that are prefixes, as far as they were listed.
+        collection_hint: The collection it was found in, for items without one.
+        item_href: The URL of the item, if it was read alone.
+        page_url: The URL of its page, if it was on one.
+        layout: The paths of assets.
+        asset_filter: Selects assets.
+        parent: The label item that links to this source item.
+        options: Options for the hrefs and kinds of assets.
+        listings: The listed objects of assets that are prefixes, by key.
 
     Returns:
         The item with its planned assets, or the problem that prevents planning it.
@@ -125,19 +125,19 @@ def plan_item(
 
 
 def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
-    """Plan the assets of a collection itself, as `<collection>/<key><ext>` beside its items.
+    """Plan the assets of a collection itself, as `<collection>/<key><ext>` next to its items.
 
-    Asset filters concern the assets of items and do not apply here. `updated` stands at the top of a
-    collection (STAC 1.1, common metadata), in older ones in `properties`.
+    Asset filters are for assets of items and do not apply here. `updated` is at the top level of a collection
+    (STAC 1.1, common metadata), in older ones in `properties`.
 
     Args:
         name: The id under which the collection is stored.
         document: The collection as read.
         base: Its own URL, if known.
-        options: Which places and kinds of assets are used.
+        options: Options for the hrefs and kinds of assets.
 
     Returns:
-        The collection's assets, as those of an item without a name.
+        The collection's assets as those of an item without an id.
     """
     item_id = ItemId(name, OF_COLLECTION)
     plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
@@ -154,18 +154,18 @@ def plan_collection(name: str, document: Json, *, base: str | None, options: Ass
 
 
 def item_directory(item_id: ItemId) -> str:
-    """Return the safe directory of an item's document, relative to DEST: `<collection>/<item>`."""
+    """Return the directory of an item's document relative to DEST: `<collection>/<item>`."""
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
 def item_document_path(item_id: ItemId) -> str:
-    """Return the path of an item's document, relative to DEST: `<collection>/<item>/<item>.json`."""
+    """Return the path of an item's document relative to DEST: `<collection>/<item>/<item>.json`."""
     directory = item_directory(item_id)
     return f"{directory}/{document_name(directory.rpartition('/')[2])}"
 
 
 class _ItemPlan:
-    """Collects the assets of one item while they are planned."""
+    """The plan of one item, while its assets are added."""
 
     __slots__ = (
         "assets", "base", "excluded", "keeps", "keys", "listings", "may_state_readiness", "options", "pages",
@@ -202,7 +202,7 @@ class _ItemPlan:
         if assets is None:
             return
         if not isinstance(assets, dict):
-            text = "The item's `assets` is not an object, nothing can be fetched."
+            text = "The item's `assets` is not an object."
             self.problems.append(AssetProblem("", Failure(FailureKind.ITEM, text)))
             return
         if self.listings:
@@ -216,7 +216,7 @@ class _ItemPlan:
             self.problems += [AssetProblem(key, failure) for key, failure in clashes.items()]
 
     def _add_each(self, assets: Json) -> None:
-        """Plan the plain assets, and pass the others on to `add_unusual`."""
+        """Plan the plain assets here, and the others with `add_unusual`."""
         keeps, place, planned = self.keeps, self.places.place, self.assets
         is_usual = not (self.options.prefer or self.listings)
         for key, asset in assets.items():
@@ -285,7 +285,7 @@ _FILE_TYPES: Final = Recent[str | None, bool](1024)
 
 
 def _is_file_type(media_type: Any) -> bool:
-    """Return True if an asset of this media type is a file unless its href says otherwise."""
+    """Return whether an asset of this media type is a file, except by its href."""
     try:
         return _FILE_TYPES[media_type]
     except KeyError:
@@ -298,7 +298,7 @@ def _is_file_type(media_type: Any) -> bool:
 
 
 def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
-    """Return the size in bytes and the checksum that an asset states (file extension), if it does."""
+    """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return (
         size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
@@ -312,14 +312,14 @@ def _updated(said: Any) -> str | None:
 
 
 def _identity(item: Any, hint: str | None) -> ItemId | Problem:
-    """Return the identity of an item, or why it has none."""
+    """Return the id of an item, or the problem if it has none."""
     if not isinstance(item, dict):
         return _not_an_item(hint, None, "it is not an object")
     collection, name = item.get("collection"), item.get("id")
     if not isinstance(collection, str) or not collection:
         collection = hint or NO_COLLECTION
     if not isinstance(name, str):
-        return _not_an_item(collection, name, "it has no id" if name is None else "its id is not a text")
+        return _not_an_item(collection, name, "it has no id" if name is None else "its id is not a string")
     if not name:
         return _not_an_item(collection, name, "its id is empty")
     return ItemId(collection, name)
@@ -334,7 +334,7 @@ def _not_an_item(collection: str | None, name: object, why: str) -> Problem:
 
 
 def _are_distinct(names: Collection[str]) -> bool:
-    """Return True if no file system merges two of these names."""
+    """Return whether no file system merges two of these names."""
     text = "\n".join(names)
     if text.isascii():
         folded = text.lower().split("\n")
@@ -344,14 +344,14 @@ def _are_distinct(names: Collection[str]) -> bool:
 
 
 def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dict[str, Failure]]:
-    """Return the assets with distinct names, and the failures of those that cannot have one, by key.
+    """Return the assets with distinct names, and the failures by key of those that cannot have one.
 
-    Names that differ only in case or Unicode form are kept apart: in the order of their keys, all but the
-    first get a hash. Of names that are exactly equal the first keeps it, the others fail.
+    If names differ only in case or Unicode form, all but the first get a hash, in the order of their keys. If
+    names are equal, the first asset keeps the name and the others fail.
 
     Args:
-        assets: The wanted assets of one item; names that are None yet never collide.
-        echoes: Keys that equal an earlier key of the item (wanted or not) but for case or Unicode form.
+        assets: The selected assets of one item. Assets without a name yet never collide.
+        echoes: Keys that differ from an earlier key of the item only in case or Unicode form.
     """
     taken: dict[str, Asset] = {}
     placed: dict[str, Asset] = {}
@@ -363,7 +363,7 @@ def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dic
         path = f"{asset.directory}/{asset.name}"
         other = taken.get(fold(path))
         if other is not None and f"{other.directory}/{other.name}" == path:
-            text = f"The layout puts it where asset {other.key!r} of the item goes, {path}"
+            text = f"The layout gives it the same path as asset {other.key!r} of the item, {path}"
             failures[asset.key] = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
             continue
         final = asset
@@ -375,29 +375,29 @@ def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dic
 
 
 def _echoes(keys: Collection[str]) -> set[str]:
-    """Return the keys that differ from an earlier one, in sorted order, by case or Unicode form only."""
+    """Return the keys that differ from an earlier one in sorted order only in case or Unicode form."""
     first: dict[str, str] = {}
     return {key for key in sorted(keys) if first.setdefault(fold(key), key) != key}
 
 
-# Assets that do not say what they are: a collection may describe those of its items in `item_assets`
+# Assets without type or roles: a collection may describe the assets of its items in `item_assets`
 # (STAC 1.1; before that an extension).
 
 
 class DescribedAssets:
-    """Applies an asset filter to assets with the type and roles that their collection states for them."""
+    """Applies an asset filter to assets with the type and roles from their collection's `item_assets`."""
 
     def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
         self._filter = asset_filter
         self._item_assets = item_assets
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return True if the asset is wanted."""
+        """Return whether the asset is selected."""
         return self._filter.keeps(key, described(asset, self._item_assets.get(key)))
 
 
 def described(asset: Any, template: Any) -> Any:
-    """Return an asset with the type and the roles of `template` where it states none itself."""
+    """Return an asset with the type and roles of `template` if it has none itself."""
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
     stated = {

@@ -1,8 +1,8 @@
-"""What an asset is: a file, a page listed as one, or a prefix; and the suffix of its file name. Pure.
+"""The kind of an asset (a file, a page, or a prefix), and the suffix of its file name.
 
-Services list assets that no mirror wants as files: the web page about the item, a preview or a tile map that
-is computed on request. Some list one asset that is a whole directory of an object store. Seen: `tilejson` and
-`rendered_preview` at Planetary Computer, `index` at USGS, `data` at Sentinel Hub.
+Services list assets that should not be mirrored as files: the web page about the item, or a preview or tile
+map that is computed on request. Some assets are whole directories of an object store. Examples: `tilejson`
+and `rendered_preview` at Planetary Computer, `index` at USGS, `data` at Sentinel Hub.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from stacpull.urls import is_in_object_store, is_prefix
 
 
 class AssetKind(enum.Enum):
-    """What an asset turns out to be."""
+    """The kind of an asset."""
 
     FILE = "file"
     PAGE = "page"
     """A web page, or an endpoint that computes its answer."""
     PREFIX = "prefix"
-    """A directory: in an object store the common beginning of the keys of many files."""
+    """A directory; in an object store, the common prefix of the keys of many files."""
 
 
 _KIND_OF_TYPE: Final = {
@@ -35,16 +35,15 @@ _KIND_OF_TYPE: Final = {
 }
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
-"""Where a number goes into the URL of a map tile."""
+"""A placeholder for a number in the URL of a map tile."""
 
 
 def kind_of(href: str, media_type: str | None) -> AssetKind:
-    """Return what the asset at this absolute href is.
+    """Return the kind of the asset at this absolute href.
 
-    A page shows by its media type, or by an address that names what is to be computed: a template of map
-    tiles, a renderer with the item as a parameter (`collection=…&item=…`) or the file (`url=…`), an OGC
-    service (`service=…&request=…`, OGC 06-121r9, 7.2). A key that ends with a slash, and a bucket, are
-    prefixes.
+    A page is recognised by its media type, or by a URL with a computation: a template of map tiles, a
+    renderer with the item (`collection=…&item=…`) or file (`url=…`) as a parameter, or an OGC service
+    (`service=…&request=…`, OGC 06-121r9, 7.2). A bucket, and a key that ends with a slash, are prefixes.
     """
     kind = _kind_of_type(media_type) if media_type is not None else None
     if kind is not None:
@@ -62,7 +61,7 @@ def _kind_of_type(media_type: str) -> AssetKind | None:
 
 
 def _computes(href: str) -> bool:
-    """Return True if the query of a URL describes what to compute."""
+    """Return whether the query of a URL describes a computation."""
     try:
         parts = urlsplit(href)
         names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
@@ -74,10 +73,10 @@ def _computes(href: str) -> bool:
 
 
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
-"""At least one letter: the end of `…/v1.5` is not a suffix."""
+"""A suffix has at least one letter: the end of `…/v1.5` is not one."""
 
 _LONGEST_SUFFIX: Final = len(".tar") + len(".") + 10
-"""Characters that a suffix has at most: more of a name, which may be long, need not be searched."""
+"""The most characters of a suffix. Only the end of a long name is searched."""
 
 _SUFFIX_OF_TYPE: Final = {
     "image/tiff": ".tif",
@@ -115,22 +114,22 @@ _SUFFIX_OF_TYPE: Final = {
 
 
 def suffix_of(href: str, media_type: str | None) -> str:
-    """Return the suffix with its dot; empty if neither the href's path nor the media type has one."""
+    """Return the suffix with its dot, by the href's path or else the media type; empty if there is none."""
     return _suffix_of_path(href) or (_suffix_of_type(media_type) if media_type else "")
 
 
 _REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
 _SUFFIXES: Final = Recent[str, bool](1024)
-"""Endings of names, and whether each is a suffix."""
+"""A cache: whether the end of a name is a suffix."""
 _SCHEME_AND_HOST: Final = len("https://") - 1
-"""Where the last slash of a URL without a path may stand."""
+"""The largest index of the last slash in a URL without a path."""
 
 
 def plain_suffix(href: str) -> str | None:
-    """Return the suffix of a plain href: absolute, no query or fragment, nothing encoded or to be cleaned.
+    """Return the suffix of a plain href: absolute, without query, fragment or encoded characters.
 
     Returns:
-        The suffix with its dot, None if the href is not plain or its name has no simple suffix.
+        The suffix with its dot, or None if the href is not plain or its name has no simple suffix.
     """
     slash = href.rfind("/")
     dot = href.rfind(".", slash)
@@ -155,7 +154,7 @@ def plain_suffix(href: str) -> str | None:
 
 
 def _suffix_of_path(href: str) -> str:
-    """Return the suffix of the last segment of the href's path (RFC 3986, 3.3); an opaque href has none."""
+    """Return the suffix of the last segment of the href's path (RFC 3986, 3.3); empty if there is none."""
     path = href.partition("#")[0].partition("?")[0]
     _, scheme, rest = path.partition("://")
     _, slash, name = (rest if scheme else path).rpartition("/")

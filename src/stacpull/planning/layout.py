@@ -1,10 +1,10 @@
-"""Where the assets of a mirror lie: `--layout`, filled in for one item and then for each of its assets.
+"""The paths of assets in a mirror: `--layout`, filled in for each item and then for each of its assets.
 
 A template is text with `{field}` and `{field|removeprefix:...}`; `{{` is a brace. It is parsed once into
-segments (what stands between the slashes), each a tuple of pieces: plain text or a `Field`. Fields of the
-item are filled in once (`Layout.for_item`), fields of an asset for each asset (`ItemLayout.place`). A segment
-is made safe after it is filled in: a slash in a value never makes a directory. `{filename}` is known only
-after the transfer has resolved the href; until then the name is a template, which `complete` fills in.
+segments, separated by slashes. A segment is a tuple of pieces: plain text or a `Field`. Fields of the item
+are filled in once (`Layout.for_item`), fields of an asset for each asset (`ItemLayout.place`). A segment is
+made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is known only
+after the transfer has resolved the href. Until then the name is a template, which `complete` fills in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stacpull.planning.names import document_name, fold, kept_apart, safe_segmen
 from stacpull.spelling import similar
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
-"""The fields with a meaning of their own; any other is a property of the item."""
+"""The predefined fields; any other field is a property of the item."""
 
 ASSET_FIELDS: Final = frozenset({"key", "ext", "filename"})
 """The fields that differ between the assets of an item."""
@@ -39,13 +39,13 @@ _UNKNOWN: Final = "unknown"
 
 
 class Field(NamedTuple):
-    """A value to be filled in, less the prefixes to be removed from it, in their order."""
+    """A placeholder for a value, and the prefixes to remove from it in order."""
 
     name: str
     prefixes: tuple[str, ...] = ()
 
     def apply(self, value: str) -> str:
-        """Return the value as it is to be written."""
+        """Return the value without the prefixes."""
         for prefix in self.prefixes:
             value = value.removeprefix(prefix)
         return value
@@ -61,7 +61,7 @@ Segment = tuple[Piece, ...]
 
 
 class Place(NamedTuple):
-    """Where an asset goes: a directory relative to DEST, and a name, or the template of a late one."""
+    """The path of an asset: a directory relative to DEST, and a name or a template with `{filename}`."""
 
     directory: str
     name: str | None
@@ -72,10 +72,11 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
     """A parsed `--layout`.
 
     Attributes:
-        template: The layout as given.
-        segments: Its parsed segments; the last names the file.
-        needs_filename: True if `{filename}` occurs: names are known after the redirect only.
-        distinguishes_assets: False if neither `{key}` nor `{filename}` occurs: assets of an item would meet.
+        template: The layout as text.
+        segments: Its parsed segments; the last one is the file name.
+        needs_filename: True if it contains `{filename}`: then names are known only after the transfer starts.
+        distinguishes_assets: False if it contains neither `{key}` nor `{filename}`: then all assets of an
+            item have the same path.
     """
 
     template: str
@@ -90,7 +91,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         """Parse a layout.
 
         Raises:
-            UsageError: It cannot be a layout; the message names the place.
+            UsageError: It is not a valid layout. The message states the position.
         """
         segments = parse_template(template)
         names = {piece.name for segment in segments for piece in segment if isinstance(piece, Field)}
@@ -106,27 +107,29 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def properties(self) -> tuple[str, ...]:
-        """The fields that are properties of items, in their order."""
+        """The fields that are properties of items, in order."""
         pieces = (piece for segment in self.segments for piece in segment)
         names = (piece.name for piece in pieces if isinstance(piece, Field))
         return tuple(dict.fromkeys(name for name in names if name not in FIELDS))
 
     def check_properties(self, documents: Iterable[Json]) -> None:
-        """Check that each property that the layout names is one of the first items of a source.
+        """Check that each property in the layout exists in at least one of the first items of a source.
 
         Raises:
-            UsageError: None of `documents` has it.
+            UsageError: None of `documents` has a property.
         """
         known = {name for document in documents for name in _properties_of(document)}
         for name in self.properties:
             if name not in known:
                 near = similar(name, [*FIELDS, *known])
                 hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_listed()}."
-                text = f"--layout {self.template!r}: {{{name}}} is not a field, and no property of the items"
+                text = (
+                    f"--layout {self.template!r}: {{{name}}} is neither a field nor a property of the items"
+                )
                 raise UsageError(f"{text}; {hint}")
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
-        """Fill in what the item gives. `parent` is the label item through which a source item was reached."""
+        """Fill in the fields of an item. `parent` is the label item that links to a source item."""
         values = _ItemValues(item_id, document, parent)
         bound = [_bind(segment, values) for segment in self.segments]
         name = bound.pop()
@@ -138,18 +141,18 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
 
 class ItemLayout(NamedTuple):
-    """A layout of which only what an asset gives is still open; a `str` is a segment without such."""
+    """A layout in which only fields of assets are not filled in; a `str` is a complete segment."""
 
     directories: list[str | Segment]
     directory: str | None
-    """All directories, safe, where no asset changes them."""
+    """The safe path of all directories, or None if it contains fields of assets."""
     name: str | Segment
     late: bool
-    """True if `{filename}` is open."""
+    """True if it contains `{filename}`."""
     names: Recent[tuple[str, str], str] | None
 
     def place(self, key: str, ext: str) -> Place:
-        """Return where the asset of this key goes; `ext` with its dot."""
+        """Return the path of the asset with this key; `ext` includes its dot."""
         directory = self.directory
         if directory is None:
             directory = "/".join([safe_segment(_fill(segment, key, ext)) for segment in self.directories])
@@ -164,12 +167,12 @@ class ItemLayout(NamedTuple):
 
 
 def complete(name_template: str, filename: str, directory: str) -> str:
-    """Return the safe name of an asset whose name had to wait for the resolved URL.
+    """Return the safe name of an asset whose name contains `{filename}`.
 
     Args:
         name_template: As in `Place` and `stacpull.models.Asset`.
-        filename: Base name of the resolved URL, percent-decoded, unsafe as it came.
-        directory: Where the asset goes: in an item's directory, its document's name is reserved.
+        filename: The last path segment of the resolved URL, percent-decoded but not made safe.
+        directory: The directory of the asset. In an item's directory, its document's name is reserved.
     """
     if name_template == "{filename}":
         return _name_in(directory, filename)
@@ -179,11 +182,11 @@ def complete(name_template: str, filename: str, directory: str) -> str:
 
 
 def final_name(name: str | None, name_template: str | None, filename: str, directory: str) -> str:
-    """Return the name of an asset that came in.
+    """Return the name of a received asset.
 
     Args:
-        name: The name that was planned; None if it had to wait for the resolved URL.
-        name_template: How the name is made then, `{filename}` if None.
+        name: The planned name; None if it contains `{filename}`.
+        name_template: The template for that case; `{filename}` if None.
         filename: As in `complete`.
         directory: As in `complete`.
     """
@@ -191,7 +194,7 @@ def final_name(name: str | None, name_template: str | None, filename: str, direc
 
 
 class _ItemValues:
-    """The values that an item has for the fields of a layout."""
+    """The values of an item for the fields of a layout."""
 
     __slots__ = ("_document", "_id", "_parent")
 
@@ -231,14 +234,14 @@ def _listed() -> str:
 
 
 def _text(value: object) -> str:
-    """Return a property as text; lists, objects, null and empty text say nothing."""
+    """Return a property as text; `unknown` for lists, objects, null and empty strings."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str | int | float) and value != "" else _UNKNOWN
 
 
 def _bind(segment: Segment, values: _ItemValues) -> str | Segment:
-    """Fill in the item's values; a segment in which nothing is left open becomes a `str`."""
+    """Fill in the item's values. A complete segment becomes a `str`."""
     if len(segment) == 1 and isinstance(piece := segment[0], Field) and piece.name not in ASSET_FIELDS:
         return piece.apply(values[piece.name])
     if all(isinstance(piece, str) or piece.name in ASSET_FIELDS for piece in segment):
@@ -261,7 +264,7 @@ def _fill(segment: str | Segment, key: str, ext: str) -> str:
 
 
 def _late(segment: str | Segment, key: str, ext: str) -> str:
-    """Return the template that is left when only `{filename}` is open."""
+    """Return the template in which only `{filename}` is not filled in."""
     text = ""
     for piece in segment:
         late = isinstance(piece, Field) and piece.name == "filename"
@@ -270,7 +273,7 @@ def _late(segment: str | Segment, key: str, ext: str) -> str:
 
 
 def _name_in(directory: str, raw: str) -> str:
-    """Return the safe name of a file; the item's document, named like its directory, is never met."""
+    """Return the safe name of a file, which never equals that of the item's document."""
     name = safe_segment(raw)
     if not _may_be_document(name):
         return name
@@ -282,26 +285,26 @@ def _may_be_document(name: str) -> bool:
     return name[-5:].lower() == ".json"
 
 
-# Parsing. Errors name the place, counted in characters from 1.
+# Parsing. Errors state the position, counted in characters from 1.
 
 
 def parse_template(template: str) -> tuple[Segment, ...]:
     """Parse a whole layout.
 
     Raises:
-        UsageError: A field or a brace is wrong, a segment is empty or cannot be a directory, the path is
-            absolute, or `{filename}` stands in a directory.
+        UsageError: A field or brace is invalid, a segment is empty or not a valid name, the path is absolute,
+            or a directory contains `{filename}`.
     """
     segments: list[list[Piece]] = [[]]
     for token in _TOKEN.finditer(template):
         if token["slash"]:
             if not segments[-1]:
-                raise _error(template, token.start(), "a path begins here, or a segment is empty")
+                raise _error(template, token.start(), "the path is absolute, or a segment is empty")
             segments.append([])
         else:
             segments[-1].append(_piece(template, token))
     if not segments[-1]:
-        raise _error(template, len(template), "the last segment is empty, it must name the file")
+        raise _error(template, len(template), "the last segment, which is the file name, is empty")
     found = tuple(map(_joined, segments))
     _check(template, found)
     return found
@@ -309,20 +312,20 @@ def parse_template(template: str) -> tuple[Segment, ...]:
 
 @cached_if_short(1024)
 def parse_segment(template: str) -> Segment:
-    """Parse one segment of which the slashes mean themselves: a name that waits for its `{filename}`."""
+    """Parse one segment, in which slashes are ordinary characters."""
     return _joined(
         [token.group() if token["slash"] else _piece(template, token) for token in _TOKEN.finditer(template)]
     )
 
 
 def escape(text: str) -> str:
-    """Return text that a template gives back as it is."""
+    """Return text as a template that evaluates to it."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def _piece(template: str, token: re.Match[str]) -> Piece:
     if token["lone"]:
-        raise _error(template, token.start(), f"{token['lone']!r} has no partner (write it twice to mean it)")
+        raise _error(template, token.start(), f"{token['lone']!r} is unmatched (double it for a literal one)")
     if token["field"] is not None:
         return _field(template, token)
     return token.group()[:1] if token["brace"] else token.group()
@@ -331,7 +334,7 @@ def _piece(template: str, token: re.Match[str]) -> Piece:
 def _field(template: str, token: re.Match[str]) -> Field:
     name, *filters = token["field"].split("|")
     if not _NAME.fullmatch(name):
-        raise _error(template, token.start(), f"{token.group()} names no field; fields are {_listed()}")
+        raise _error(template, token.start(), f"{token.group()} is not a field; fields are {_listed()}")
     near = similar(name, FIELDS, cutoff=_TOO_NEAR)
     if near and near[0] != name:
         raise _error(template, token.start(), f"{token.group()} is not a field; did you mean {{{near[0]}}}")
@@ -345,14 +348,14 @@ def _field(template: str, token: re.Match[str]) -> Field:
 
 
 def _check(template: str, segments: tuple[Segment, ...]) -> None:
-    """Refuse segments that could not be written as they stand, and a `{filename}` in a directory."""
+    """Reject plain segments that are not safe names, and `{filename}` in a directory."""
     for number, segment in enumerate(segments):
         text = "".join(piece for piece in segment if isinstance(piece, str))
         if len(text) and len(segment) == 1 and safe_segment(text) != text:
-            raise UsageError(f"--layout {template!r}: {text!r} cannot be a name in a mirror, choose another.")
+            raise UsageError(f"--layout {template!r}: {text!r} is not allowed as a name; choose another one.")
         if number < len(segments) - 1 and any(_is_filename(piece) for piece in segment):
             raise UsageError(
-                f"--layout {template!r}: {{filename}} is known too late for a directory, put it last."
+                f"--layout {template!r}: {{filename}} is not allowed in a directory, only in the file name."
             )
 
 
@@ -361,7 +364,7 @@ def _is_filename(piece: Piece) -> bool:
 
 
 def _joined(pieces: list[Piece]) -> Segment:
-    """Return the pieces with neighbouring texts made one."""
+    """Return the pieces with adjacent texts merged."""
     found: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, str) and found and isinstance(found[-1], str):

@@ -1,18 +1,18 @@
-r"""Names for the file system: safe, readable, and different where the originals differ.
+r"""Names for the file system: safe, readable, and unique.
 
-A name that is safe already stays as it is. Unsafe characters are percent-encoded: control characters,
-`/ \ : * ? " < > |`, `#` and `;` (readers of a catalog take them for the end of a path), lone surrogates, and
-`%` itself, so that the encoding can be read back. A name that is impossible even so keeps a readable
-beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256 between them:
+A safe name is not changed. Unsafe characters are percent-encoded: control characters, `/ \ : * ? " < > |`,
+`#` and `;` (some readers end a path there), lone surrogates, and `%` itself, so that the encoding is
+reversible. Some names are still not possible. They keep a readable beginning and their suffix, and between
+these get `~` and 12 hex digits of their SHA-256:
 
 - the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
 - device names of Windows (`NUL`, `com1.txt`);
 - names that are empty or begin or end with a dot or a space (`..`, `.profile`);
 - names over 255 bytes;
-- names that end as hashed ones do: this keeps a hashed name from ever being another's plain name.
+- names that look like hashed ones, so that no plain name equals a hashed one.
 
-Unicode keeps its form. File systems may not tell two forms, or two cases, apart: `fold` is what decides
-whether two paths would meet.
+The Unicode form is not changed. File systems may not distinguish Unicode forms or case: `fold` decides
+whether two paths are the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stacpull.caches import cached_if_short
 from stacpull.models import path_in_dest
 
 CATALOG_ID: Final = "stacpull-mirror"
-"""How the id of the STAC catalog begins that every mirror has at its top."""
+"""The beginning of the id of a mirror's root catalog."""
 MAX_BYTES: Final = 255
 _RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
@@ -37,65 +37,65 @@ _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
 _LONGEST_PLACE: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
 _LONGEST_SUFFIX: Final = 20
-"""Characters at the end of a name, which may be long, that are searched for its suffix."""
+"""The characters at the end of a name in which its suffix is searched."""
 _CUT_ESCAPE: Final = re.compile(r"%[0-9A-F]?\Z")
 _ENDS: Final = ". "
 
 
 def catalog_id(source: str) -> str:
-    """Return the id of the catalog of a mirror: it names the source in letters, digits, dots and hyphens."""
+    """Return the id of a mirror's root catalog, made from the source in letters, digits, dots and hyphens."""
     place = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
     return f"{CATALOG_ID}-{place[:_LONGEST_PLACE].rstrip('-.')}" if place else CATALOG_ID
 
 
 def is_catalog_id(identifier: object) -> bool:
-    """Return True for the id of the catalog of any mirror."""
+    """Return whether this is the id of a mirror's root catalog."""
     return isinstance(identifier, str) and f"{identifier}-".startswith(f"{CATALOG_ID}-")
 
 
 @cached_if_short(8192)
 def safe_segment(name: str) -> str:
-    """Return a name for one segment of a path: 1 to 255 bytes of UTF-8, never `.` or `..`, never a `/`.
+    """Return a name as a path segment: 1 to 255 bytes of UTF-8, never `.` or `..`, never with a `/`.
 
-    Different names give different segments (but for a collision of 48 bits of SHA-256), the same name always
-    gives the same one.
+    Different names give different segments (except for a collision of 48 bits of SHA-256), and a name always
+    gives the same segment.
     """
     encoded = _UNSAFE.sub(_percent, name)
     return encoded if _is_plain(encoded) else _with_hash(encoded, name)
 
 
 def document_name(directory: str) -> str:
-    """Return the name of an item's document: its directory's, a safe segment, with `.json`."""
+    """Return the name of an item's document: the name of its directory with `.json`."""
     name = f"{directory}.json"
     reserved = fold(name) in _RESERVED or len(name.encode()) > MAX_BYTES
     return _with_hash(name, name) if reserved else name
 
 
 def kept_apart(segment: str, salt: str) -> str:
-    """Return a safe segment with a hash that depends on `salt` too: for names that would meet otherwise."""
+    """Return a safe segment with a hash that also depends on `salt`, for names that would collide."""
     return _with_hash(segment, f"{salt}\0{segment}")
 
 
 def fold(path: str) -> str:
-    """Return the form in which paths are compared: equal for names that some file system holds for one."""
+    """Return the form in which paths are compared: equal for names that any file system merges."""
     if path.isascii():
         return path.lower()
-    # decomposed before and composed after: case folding of one form may leave the other
+    # decomposed before and composed after, because case folding may change the Unicode form
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
 def path_hash(path: str) -> int:
-    """Return a hash of the folded path, as a signed number of 64 bits.
+    """Return a hash of the folded path as a signed 64-bit number.
 
-    The first 14 bits are of the directory alone: the files of a directory are neighbours in an index. With
-    millions of files, planning an item then changes one page of the index and not one for each file.
+    The first 14 bits depend only on the directory, so the files of a directory are neighbours in an index.
+    With millions of files, planning an item then changes one page of the index instead of one per file.
     """
     folded = fold(path)
     return _first_bits(folded.rpartition("/")[0]) | _hash(folded) & _OF_PATH
 
 
 def path_hashes(files: Iterable[tuple[str, str | None]]) -> list[int | None]:
-    """Return `path_hash` of each file, given by its directory and name; None where there is no name yet."""
+    """Return the `path_hash` of each file, given by directory and name; None for files without a name yet."""
     found: list[int | None] = []
     last: str | None = None
     for directory, name in files:
@@ -110,7 +110,7 @@ def path_hashes(files: Iterable[tuple[str, str | None]]) -> list[int | None]:
 
 
 _OF_PATH: Final = (1 << 50) - 1
-"""The bits that are of the path itself. The others make 16,384 groups: a few pages of an index each."""
+"""The bits that depend on the whole path. The others form 16,384 groups of a few index pages each."""
 
 
 def _hash(text: str) -> int:
@@ -124,7 +124,7 @@ def _first_bits(directory: str) -> int:
 
 
 def _is_plain(encoded: str) -> bool:
-    """Return True if an encoded name can stand as it is."""
+    """Return whether an encoded name needs no hash."""
     if not encoded or encoded[0] in _ENDS or encoded[-1] in _ENDS:
         return False
     if "~" in encoded and _HASHED.fullmatch(encoded):
@@ -136,14 +136,14 @@ def _is_plain(encoded: str) -> bool:
 
 
 def _with_hash(encoded: str, hashed: str) -> str:
-    """Put `~` and a hash before the suffix of an encoded name, and cut it to length."""
+    """Insert `~` and a hash before the suffix of an encoded name, and truncate it to the maximum length."""
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _LONGEST_SUFFIX))
     stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
     prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")).strip(_ENDS) or "_"
     if _DEVICE.fullmatch(prefix.casefold()):
-        prefix = f"_{prefix}"  # `con.x` is the device still, whatever x
+        prefix = f"_{prefix}"  # `con.x` is still the device, for any x
     return f"{prefix}~{digest}{ending}"
 
 

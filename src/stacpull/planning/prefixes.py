@@ -1,10 +1,10 @@
-"""An asset that is a prefix of an object store, taken apart: each object becomes an asset of its own. Pure.
+"""Expands an asset that is a prefix of an object store: each object becomes an asset.
 
     data: s3://bucket/tiles/39/        →   data/B02.jp2, data/qi/MSK.gml, …
 
-Each goes under the asset's own place (`--layout`), in directories as its key has them. The item's document
-has the objects in place of the prefix, so all that reads a mirror finds them as it finds any asset. An object
-whose key the item lists for an asset of its own gets a hash in its key: one key is one asset.
+The objects are stored below the asset's path (`--layout`), in the directories of their keys. The item's
+document lists the objects instead of the prefix, so readers of a mirror find them like any asset. If the item
+has another asset with the key of an object, the object's key gets a hash.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from stacpull.planning.names import fold, kept_apart, safe_segment
 from stacpull.urls import is_in_object_store
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
-"""What an asset says of itself as a directory, which is not true of the objects in it."""
+"""Members of an asset that describe the directory and not the objects in it."""
 
 
 class ListedObject(NamedTuple):
-    """An object: its name behind the prefix, and its size in bytes."""
+    """An object: its name after the prefix, and its size in bytes."""
 
     name: str
     size: int
 
 
 class Listing(NamedTuple):
-    """The wanted objects below a prefix, in the order of the listing, and the names of the others."""
+    """The selected objects below a prefix, in the order of the listing, and the names of the others."""
 
     objects: tuple[ListedObject, ...]
     left_out: tuple[str, ...] = ()
 
 
 def as_prefix(href: str) -> str:
-    """Return the href of a directory with the slash that ends it: `a/b` is not a prefix of `a/bc`."""
+    """Return the href of a directory with a trailing slash, because `a/b` is also a prefix of `a/bc`."""
     return href if href.endswith("/") else f"{href}/"
 
 
 def refused(href: str) -> Failure:
-    """Return why a prefix is not fetched as it is."""
+    """Return the failure of a prefix that is not expanded."""
     if is_in_object_store(href):
-        why = "it is a prefix, not a file; --expand-prefix mirrors what is under it"
+        why = "it is a prefix, not a file; --expand-prefix mirrors the objects below it"
     else:
         why = "it is a directory, not a file, and only those of an object store can be listed"
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
 def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
-    """Return by prefix the keys of its objects, in their order: `<key>/<name>`, and each once in the item.
+    """Return for each prefix the keys of its objects in order: `<key>/<name>`, unique in the item.
 
-    What the item lists itself keeps its key, and of two prefixes the longer one's objects do.
+    The item's own assets keep their keys, and the objects of longer prefixes take precedence.
 
     Args:
-        own: All keys of the item's assets, wanted or not.
+        own: The keys of all assets of the item.
         listings: The objects below those that are prefixes.
     """
     taken = set(own)
@@ -71,7 +71,7 @@ def _longest_first(entry: tuple[str, Listing]) -> int:
 
 
 def _free(key: str, taken: set[str]) -> str:
-    """Return a key that is not taken yet, and take it."""
+    """Return an unused key, and add it to `taken`."""
     while key in taken:
         above, slash, last = key.rpartition("/")
         key = above + slash + kept_apart(last, above)
@@ -80,7 +80,7 @@ def _free(key: str, taken: set[str]) -> str:
 
 
 def objects(key: str, href: str, listing: Listing, places: ItemLayout, keys: Sequence[str]) -> list[Asset]:
-    """Return the objects of the prefix `href`, which is the asset `key`, as assets with these keys."""
+    """Return the objects of the prefix `href` of the asset `key` as assets with these `keys`."""
     prefix = as_prefix(href)
     place = places.place(key, "")
     own = place.name
@@ -97,9 +97,9 @@ def objects(key: str, href: str, listing: Listing, places: ItemLayout, keys: Seq
 def with_objects(
     item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
 ) -> Json:
-    """Return `item` with the objects that are wanted in place of their prefixes, under their `keys`.
+    """Return `item` with the selected objects instead of their prefixes.
 
-    A prefix of which something is left out stays beside its objects: else nothing would tell of the rest.
+    A prefix with objects that are not selected is kept, so that the document still refers to these.
     """
     assets = item.get("assets")
     if not isinstance(assets, dict) or not any(isinstance(found, Listing) for found in listings.values()):
@@ -116,10 +116,10 @@ def with_objects(
 
 
 def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
-    """Return the asset `key`, last at `href`, as an item read again has it: its own, or a prefix's object.
+    """Return the asset `key` from the assets of an item that was read again, or None.
 
-    An object is still that of the prefix under which its `href` is; if none fits, or the href is not known,
-    of the longest that its key begins with.
+    It may be an object of a prefix: of the prefix that `href`, its last URL, begins with, or else of the one
+    with the longest key that `key` begins with.
     """
     found = assets.get(key)
     if found is not None:
@@ -140,7 +140,7 @@ def _asset(
 ) -> Asset:
     *directories, name = [safe_segment(step) for step in listed.name.split("/")]
     directory = "/".join([root, *directories])
-    if shadowed:  # an object may have the name of a directory of others, a file cannot
+    if shadowed:  # an object may have the same name as a directory, but a file cannot
         name = kept_apart(name, f"{prefix_key}/{listed.name}")
     return Asset(key, prefix + listed.name, directory, name, size=listed.size)
 

@@ -1,8 +1,7 @@
-"""Recognising the `--layout` of a tree by the paths of some assets.
+"""Recognises the `--layout` of a tree by the paths of some assets.
 
-Each segment of the paths is held against what the fields of a layout would make of it; what holds for every
-sample is taken, the plainest first. A file's name that nothing explains is taken for `{filename}`: it came
-from a URL that is no longer known.
+Each path segment is compared with the values of layout fields. The simplest field that matches all samples is
+used. A file name that matches no field is assumed to be `{filename}`, from a URL that is no longer known.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Sample(NamedTuple):
 
 
 def recognised(samples: Sequence[Sample]) -> str | None:
-    """Return a layout that gives every sample its path, None if no layout does (or there is no sample)."""
+    """Return a layout that gives every sample its path, or None if there is no such layout or no sample."""
     paths = [sample.path.split("/") for sample in samples]
     if not samples or len({len(path) for path in paths}) != 1:
         return None
@@ -70,7 +69,7 @@ def _rendered(layout: Layout, sample: Sample) -> tuple[str, str | None]:
 
 
 def _shared_properties(samples: Iterable[Sample]) -> list[str]:
-    """Return the properties that every sample has, by which a layout could have made directories."""
+    """Return the properties of all samples that a layout could use for directories."""
     shared: set[str] | None = None
     for sample in samples:
         properties = sample.document.get("properties")
@@ -80,5 +79,5 @@ def _shared_properties(samples: Iterable[Sample]) -> list[str]:
 
 
 def _is_field(name: str) -> bool:
-    """Return True if a layout can name this property."""
+    """Return whether a layout can use this property."""
     return not set(name) & set("{}|/ ") and name not in (*_DIRECTORIES, "key", "ext", "filename")

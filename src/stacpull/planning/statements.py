@@ -1,15 +1,14 @@
-"""What items state about their assets, in STAC extensions: checksum, readiness, storage. Pure.
+"""Reads statements about assets from STAC extensions: checksum, readiness, storage.
 
-- The file extension writes `file:checksum`, a multihash in hex: an unsigned varint code, an unsigned varint
-  length in bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
-- The order extension writes `order:status`, the storage extension (version 1) `storage:tier`: the asset was
-  ordered, or is in an archive. That is not proof: the asset is requested all the same, and the statement only
-  explains why it cannot be fetched. (https://github.com/stac-extensions/order, v1.1.0)
-- The storage extension writes the region of a bucket, and who pays. Version 1 has `storage:region` and
-  `storage:requester_pays` on the asset, or on the item for all of them. Version 2 names schemes once
-  (`storage:schemes`), and each asset refers to some of them (`storage:refs`). A region is only where to ask
-  first, and `--request-payer` must agree to costs. (https://github.com/stac-extensions/storage, v1.0.0,
-  v2.0.0)
+- File extension: `file:checksum` is a multihash in hex: an unsigned varint code, an unsigned varint length in
+  bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
+- Order extension and storage extension (version 1): `order:status` and `storage:tier` state that the asset
+  was ordered or is in an archive. That is not proof: the asset is requested anyway, and the statement only
+  explains a failure. (https://github.com/stac-extensions/order, v1.1.0)
+- Storage extension: the region of a bucket, and who pays. Version 1 has `storage:region` and
+  `storage:requester_pays` on the asset, or on the item for all assets. Version 2 defines schemes once
+  (`storage:schemes`), and each asset refers to some of them (`storage:refs`). A region is only a hint, and
+  costs require `--request-payer`. (https://github.com/stac-extensions/storage, v1.0.0, v2.0.0)
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ _KINDS: Final = {
     0xD5: ("md5", 16),
     **{0xB200 + size: ("blake2b", size) for size in range(1, 65)},
 }
-"""Code to algorithm as `hashlib` names it, and length of its digest in bytes."""
+"""By code, the algorithm as in `hashlib`, and the length of its digest in bytes."""
 
 
 def parse_multihash(text: str) -> Checksum | None:
-    """Return the checksum that a multihash states; None if it cannot be verified.
+    """Return the checksum in a multihash, or None if it cannot be verified.
 
-    That is not a failure: codes may be unknown, and some services write a length that disagrees with the code
+    None is not a failure: the code may be unknown, and some services write a length that contradicts the code
     (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
     """
     try:
@@ -52,28 +51,28 @@ def parse_multihash(text: str) -> Checksum | None:
 
 
 def _varint(raw: bytes, start: int) -> tuple[int, int]:
-    """Return the unsigned LEB128 number at `start` and where it ends; -1 if it does not end."""
+    """Return the unsigned LEB128 number at `start` and the offset after it; -1 if it is not terminated."""
     value = 0
     for place, byte in enumerate(raw[start : start + 9]):
         value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:  # noqa: PLR2004 - the high bit says that more follows
+        if byte < 0x80:  # noqa: PLR2004 - a set high bit means that more follows
             return value, start + place + 1
     return -1, len(raw)
 
 
 STATEMENTS = ("order:status", "storage:tier")
-"""What an item, or an asset, may say of it."""
+"""Properties about the readiness of an asset."""
 
 _UNDER_WAY = frozenset({"ordered", "pending", "shipping"})
 _ARCHIVED = re.compile(r"archive|glacier", re.IGNORECASE)
 
 
 def why_not_ready(item: Json, key: str) -> str:
-    """Return what the item says of the asset at `key` if that is not ready yet, else an empty text."""
+    """Return why the asset at `key` is not ready according to its item; empty if it is ready."""
     assets = item.get("assets")
     asset = assets.get(key) if isinstance(assets, dict) else None
-    said = {**statements_of(item.get("properties")), **statements_of(asset)}
-    status, tier = said.get("order:status"), said.get("storage:tier")
+    stated = {**statements_of(item.get("properties")), **statements_of(asset)}
+    status, tier = stated.get("order:status"), stated.get("storage:tier")
     if status in _UNDER_WAY:
         return f"its item states that it is being prepared (order:status {status})"
     if tier is not None and _ARCHIVED.search(tier):
@@ -81,19 +80,19 @@ def why_not_ready(item: Json, key: str) -> str:
     return ""
 
 
-def statements_of(said: object) -> dict[str, str]:
-    """Return what the members of an item's properties, or of an asset, say of it."""
-    found = {name: said.get(name) for name in STATEMENTS} if isinstance(said, dict) else {}
+def statements_of(members: object) -> dict[str, str]:
+    """Return the `STATEMENTS` in an item's properties or an asset that are strings."""
+    found = {name: members.get(name) for name in STATEMENTS} if isinstance(members, dict) else {}
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 class Storage(NamedTuple):
-    """What is said of an asset's storage."""
+    """The storage of an asset according to its item."""
 
     region: str | None = None
-    """The region of its bucket at Amazon; None if nothing, or something else, is said."""
+    """The region of its bucket at Amazon; None if unknown or at another provider."""
     requester_pays: bool = False
-    """True if whoever asks must pay, wherever the asset is taken from."""
+    """True if the requester pays, for all hrefs of the asset."""
 
 
 _NOTHING = Storage()
@@ -106,7 +105,7 @@ def states_storage(said: object) -> bool:
 
 
 def storage_at(item: Json, asset: Json, href: str) -> Storage:
-    """Return what an item says of the storage of one of its assets at `href`, its own or an alternate one."""
+    """Return the storage of one of an item's assets at `href`, its own or an alternate one."""
     alternates = asset.get("alternate")
     entries = alternates.values() if isinstance(alternates, dict) else ()
     named = (one for one in entries if isinstance(one, dict) and one.get("href") == href)
@@ -114,7 +113,7 @@ def storage_at(item: Json, asset: Json, href: str) -> Storage:
 
 
 def storage_of(item: Json, asset: Json) -> Storage:
-    """Return what an item says of the storage of one of its assets (or of an alternate of it)."""
+    """Return the storage of one of an item's assets, or of an alternate of it."""
     properties = item.get("properties")
     shared: Json = properties if isinstance(properties, dict) else {}
     refs = asset.get("storage:refs")
@@ -131,7 +130,7 @@ def storage_of(item: Json, asset: Json) -> Storage:
 
 
 def _of_schemes(schemes: Any, refs: list[Any]) -> Storage:
-    """Return what all the schemes that an asset refers to have in common: any of them may give it."""
+    """Return the common statements of all schemes of an asset, since any of them may apply."""
     if not isinstance(schemes, dict):
         return _NOTHING
     named = [schemes.get(ref) for ref in refs if isinstance(ref, str)]

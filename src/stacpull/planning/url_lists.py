@@ -1,8 +1,8 @@
-"""Lists of URLs for other tools: what `mirror` would fetch, and the place of each file in DEST.
+"""Lists of URLs for other tools: the assets that `mirror` would fetch, and their paths in DEST.
 
-Each format is read by the tool that it is named after; `csv` is for people and programs. URLs and paths
-come from servers, so a format either escapes a character or refuses the entry: no name can add a line, an
-option or a second URL. A refused entry is left out with the reason.
+Each format is for the tool with its name; `csv` is for people and programs. URLs and paths come from servers,
+so a format escapes a character or refuses the entry. No name can add a line, an option or a second URL. A
+refused entry is left out and reported with the reason.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class PlannedUrl(NamedTuple):
     item: str
     key: str
     url: str
-    """As it is sent: ASCII without blanks and control characters."""
+    """The URL as sent: ASCII without blanks and control characters."""
     path: str | None
-    """Its place relative to DEST, with `/`; None if the name depends on where the URL redirects to."""
+    """The path relative to DEST, with `/`; None if it depends on the redirects of the URL."""
     size: int | None = None
-    """In bytes, as the item states it."""
+    """The size in bytes, if the item states it."""
     checksum: Checksum | None = None
-    """As the item states it."""
+    """The checksum, if the item states it."""
     media_type: str | None = None
 
 
 class RefusedEntry(Exception):  # noqa: N818 - not an error: the list continues without the entry
-    """A format cannot hold an entry; the text says why."""
+    """A format cannot represent an entry. The text is the reason."""
 
 
 class UrlFormat(NamedTuple):
-    """How a list is written, and how it is used."""
+    """A format of lists."""
 
     header: str
     entry: Callable[[PlannedUrl], str]
@@ -49,9 +49,9 @@ class UrlFormat(NamedTuple):
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DIGESTS: Final = {"md5": "md5", "sha1": "sha-1", "sha224": "sha-224", "sha256": "sha-256",
                    "sha384": "sha-384", "sha512": "sha-512"}  # fmt: skip
-"""Checksums that aria2 verifies: names in hashlib to names in aria2."""
+"""Checksums that aria2 verifies: its names by the names in hashlib."""
 _RENAMED_BY_RCLONE: Final = re.compile(r"[\u2400-\u2421\u201b\uff01-\uff5e]")
-"""Characters that rclone uses in place of others, and converts back: a name with one would change."""
+"""Characters that rclone uses to encode others. It would decode them, so the name would change."""
 _COLUMNS: Final = ("collection", "item", "key", "url", "path", "size", "checksum", "media_type")
 
 
@@ -71,11 +71,15 @@ def _csv_entry(one: PlannedUrl) -> str:
 
 
 def _place(one: PlannedUrl) -> str:
-    """Return the path of an entry for a tool that fetches over http and https."""
+    """Return the path of an entry for a tool that supports http and https.
+
+    Raises:
+        RefusedEntry: The tool cannot fetch the entry, or its name is unsafe.
+    """
     if not is_web(one.url):
         raise RefusedEntry("the URL is not http or https")
     if one.path is None:
-        raise RefusedEntry("the name depends on where the URL redirects to")
+        raise RefusedEntry("the name depends on the redirects of the URL")
     if _CONTROL.search(one.path) or _CONTROL.search(one.url) or " " in one.url:
         raise RefusedEntry("the name has control characters")
     return one.path
@@ -93,7 +97,7 @@ def _aria2_entry(one: PlannedUrl) -> str:
 
 def _curl_entry(one: PlannedUrl) -> str:
     path = _place(one)
-    output = path if "/" in path else f"./{path}"  # "-" alone is standard output
+    output = path if "/" in path else f"./{path}"  # "-" means standard output
     return f"url = {_curl_quoted(one.url)}\noutput = {_curl_quoted(output)}\n"
 
 

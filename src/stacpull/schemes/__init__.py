@@ -19,9 +19,9 @@ SCHEMES: dict[str, Scheme] = {
     "file": File(),
     "stdin": Stdin(),
 }
-"""By name in lower case."""
+"""The schemes by name in lower case."""
 
 
 def remote_schemes() -> list[str]:
-    """Return the names of the schemes that documents and redirects may lead to."""
+    """Return the names of the schemes that documents and redirects may use."""
     return [name for name, scheme in SCHEMES.items() if scheme.is_remote]

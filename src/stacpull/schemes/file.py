@@ -1,4 +1,4 @@
-"""`file:///path` and `stdin:`: what is on this machine. Only SOURCE can name it."""
+"""`file:///path` and `stdin:`: local data, only for SOURCE."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class File(Scheme):
     is_remote = False
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        """Return what opens files, if SOURCE is one."""
+        """Return a transport that opens files, if SOURCE is a file."""
         from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
 
         return LocalTransport(setup.source) if setup.source.startswith("file:///") else None
 
 
 class Stdin(Scheme):
-    """The lines of standard input, which are kept in a file."""
+    """The lines of standard input, which are saved to a file."""
 
     name = "stdin"
     is_remote = False
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        """Return what reads that file, if SOURCE is standard input."""
+        """Return a transport that reads the saved file, if SOURCE is standard input."""
         from stacpull.transfer.local import OneFileTransport  # noqa: PLC0415 - only where SOURCE is local
 
         return None if setup.kept is None else OneFileTransport(setup.kept)

@@ -1,6 +1,6 @@
-"""`s3://bucket/key`: objects of Amazon S3 and of services like it.
+"""`s3://bucket/key`: objects of Amazon S3 and compatible services.
 
-A key is not a path of a URL: `%`, `?` and `#` in it are characters of its own.
+A key is not the path of a URL: `%`, `?` and `#` are ordinary characters of a key.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class S3(Scheme):
     dest_variables = ("AWS_",)
 
     def filename(self, url: str) -> str:
-        """Return the last segment of the key, as it is."""
+        """Return the last segment of the key, without decoding."""
         return url.rpartition("/")[2]
 
     def has_credentials(self, options: Options) -> bool:
-        """Return True if keys, an endpoint, buckets or the consent to pay are configured."""
+        """Return whether keys, an endpoint, buckets or the consent to pay are configured."""
         s3 = options.s3
         return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
 
@@ -49,13 +49,13 @@ class S3(Scheme):
         return S3Transport(setup.http, credentials, options, clock=setup.clock, regions=setup.regions)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        """Return the objects under a prefix, as ListObjectsV2 lists them."""
+        """Return the objects below a prefix (ListObjectsV2)."""
         from stacpull.transfer.listing import list_prefix  # noqa: PLC0415 - only where S3 is used
 
         return await list_prefix(client, prefix)
 
     def located(self, location: BucketLocation) -> BucketLocation:
-        """Return a bucket with the endpoint and region that the AWS tools would use now."""
+        """Return a bucket with the endpoint and region that the AWS tools would use."""
         from stacpull.store.s3_bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
 
         return located(location)

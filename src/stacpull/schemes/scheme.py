@@ -1,9 +1,9 @@
-"""What the program needs to know of a URL scheme: the base class of all schemes.
+"""The base class of URL schemes.
 
 A scheme is one subclass in one module of this package, plus one line in `stacpull.schemes`. The class
-attributes and the methods without `setup` are rules: pure, cheap and used by every part of the program. The
-transport and the listing do the work; a scheme imports what they need where it is needed, so that a run that
-meets no `s3://` URL imports nothing of S3.
+attributes and the rules (`join`, `filename`, `is_prefix`) are pure and cheap, and used by the whole program.
+The other methods import their modules when they are called, so that a run without `s3://` URLs imports
+nothing for S3.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TransportSetup(msgspec.Struct, frozen=True):
-    """What a scheme may use to make its transport."""
+    """The objects that a scheme may use for its transport."""
 
     http: Transport
     """Sends requests over http and https. It is shared, and closed by its owner."""
@@ -36,34 +36,34 @@ class TransportSetup(msgspec.Struct, frozen=True):
     options: Options
     clock: Clock
     variables: Mapping[str, str]
-    """The environment: a scheme whose services need a key reads it from here, and adds it to `secrets`."""
+    """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
     secrets: Secrets
-    """What is removed from everything that is kept or shown."""
+    """The secrets that are removed from all output."""
     kept: Path | None = None
-    """The file that holds what was read from standard input, if that is SOURCE."""
+    """The file with the lines of standard input, if that is SOURCE."""
     regions: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Regions of buckets as items state them, by the URL of the bucket (`s3://name`)."""
+    """Regions of buckets according to items, by the URL of the bucket (`s3://name`)."""
 
 
 class Scheme:
-    """The rules of one URL scheme. Subclasses override what differs from a plain `name://host/path`.
+    """The rules of one URL scheme. The defaults are those of a plain `name://host/path`.
 
     Attributes:
         name: The scheme in lower case.
-        default_port: The port of a URL without one, None if the scheme has no ports.
+        default_port: The port of a URL without one; None if the scheme has no ports.
         is_web: True for HTTP to the host in the URL. Only these URLs have a query and a fragment, get the
-            credentials of SOURCE or of a login, and can be the address of a STAC API.
-        is_encrypted: True if what is sent cannot be read on the way. A redirect from an encrypted URL to one
-            that is not is refused unless SOURCE itself is not encrypted.
-        is_remote: True if any document or redirect may lead to such a URL. False for what is on this
-            machine: only SOURCE, and documents read from the same scheme, may name it.
+            credentials of SOURCE or of a login, and can be a STAC API.
+        is_encrypted: True if transfers are encrypted. A redirect from an encrypted URL to an unencrypted one
+            is refused unless SOURCE itself is not encrypted.
+        is_remote: True if any document or redirect may use such a URL. False for local data: only SOURCE, and
+            documents read from the same scheme, may use it.
         is_object_store: True if the URL is a bucket and a key, and `list_prefix` lists keys.
         has_md5_etags: True if an ETag of 32 hexadecimal digits is the MD5 of the content.
-        is_dest: True if DEST can be a URL of this scheme: a bucket and a prefix. Then it has `open_store` and
-            `open_files`.
-        dest_modules: Modules that a run needs for such a DEST, to be imported while other things are done.
-        dest_variables: Prefixes of the environment variables with credentials for such a DEST. They are sent
-            to the process that stores.
+        is_dest: True if DEST can be a URL of this scheme: a bucket and a prefix. Then the scheme has
+            `open_store` and `open_files`.
+        dest_modules: Modules that a run needs for such a DEST. They are imported in the background.
+        dest_variables: Prefixes of environment variables with credentials for such a DEST. They are sent to
+            the store process.
     """
 
     name: str
@@ -84,15 +84,15 @@ class Scheme:
         """Return a relative href as an absolute URL (RFC 3986, 5.2).
 
         Args:
-            base: The URL that `href` is relative to; it is of this scheme.
-            href: The href. It has no scheme.
+            base: The URL that `href` is relative to, of this scheme.
+            href: An href without a scheme.
 
         Raises:
-            ValueError: They make no valid URL.
+            ValueError: The result is not a valid URL.
         """
         if self.name in uses_relative:
             return urljoin(base, href)
-        rest = base[len(self.name) :]  # `urljoin` joins only URLs of schemes that it knows
+        rest = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
         return self.name + urljoin(f"http{rest}", href)[len("http") :]
 
     def filename(self, url: str) -> str:
@@ -102,19 +102,19 @@ class Scheme:
         return unquote(name) if "%" in name else name
 
     def is_prefix(self, url: str) -> bool:
-        """Return True if `url` names many keys: a bucket, or a key that ends with a slash."""
+        """Return whether `url` is a bucket, or a key that ends with a slash."""
         return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
 
     def has_credentials(self, options: Options) -> bool:  # noqa: ARG002 - most schemes have none
-        """Return True if the options hold credentials of this scheme itself, not of a host."""
+        """Return whether the options contain credentials for this scheme, not for a host."""
         return False
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        """Return what sends requests for URLs of this scheme; None if this run has no use for it."""
+        """Return the transport for URLs of this scheme, or None if this run does not need one."""
         raise NotImplementedError
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        """Return the objects whose URLs begin with `prefix`, named by what follows it, each name once.
+        """Return the objects whose URLs begin with `prefix`. Their names are the rest of the URL, and unique.
 
         Args:
             client: Sends the requests.
@@ -129,10 +129,10 @@ class Scheme:
     # --- as DEST -----------------------------------------------------------------------------------------
 
     def located(self, location: BucketLocation) -> BucketLocation:
-        """Return DEST with what the environment states of it, which a later run must not change.
+        """Return DEST with settings from the environment that a later run must not change.
 
         Raises:
-            CredentialsError: Credentials are named that do not exist.
+            CredentialsError: The configured credentials do not exist.
         """
         return location
 
@@ -146,7 +146,7 @@ class Scheme:
             own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
-            DestinationError: The work directory cannot be made or written.
+            DestinationError: The work directory cannot be created or written.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ class Http(Scheme):
     is_web = True
 
     def transport(self, setup: TransportSetup) -> Transport:
-        """Return the transport that the run has for HTTP."""
+        """Return the HTTP transport of the run."""
         return setup.http
 
 

@@ -1,4 +1,4 @@
-"""The library's own `matches` judges the same wherever it is right; where it is wrong is held here."""
+"""Comparison with the library's own `matches`, and the cases where the library is wrong."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def ours(text, item):
 
 
 def theirs(text, item):
-    """Return what the library says; it raises where the answer is unknown."""
+    """Return the library's result; it raises if the result is unknown."""
     try:
         return cql2.Expr(text).matches(item)
-    except Exception:  # noqa: BLE001 -- it raises nothing more special
+    except Exception:  # noqa: BLE001 -- the library raises bare Exception
         return None
 
 
@@ -98,7 +98,7 @@ ITEM = {
         ("S_INTERSECTS(geometry, BBOX(170, 0, -170, 5))", False, True),
     ],
 )
-def test_where_the_library_is_not_asked_and_why(text, right, wrong):
-    """A version of the library that is right here makes this fail: then look whether it can be used."""
+def test_known_errors_of_the_library(text, right, wrong):
+    """If a new version of the library makes this fail, check whether its `matches` can be used."""
     assert ours(text, ITEM) is right
     assert theirs(text, ITEM) is wrong

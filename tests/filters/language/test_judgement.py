@@ -1,4 +1,4 @@
-"""What expressions say of an item: a table for each kind of operator. None is unknown, which is no match."""
+"""Results of expressions: a table for each kind of operator. None is unknown, which is not a match."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_judgement(text, expected):
         ({"op": "=", "args": [{"op": "-", "args": [{"property": "gsd"}]}, -10]}, True),
     ],
 )
-def test_json_means_what_text_means(tree, expected):
+def test_json_and_text_are_equivalent(tree, expected):
     assert judge(json.dumps(tree)) is expected
 
 
@@ -314,7 +314,7 @@ def test_judgement_of_times(text, expected):
         ("T_AFTER", "..", "2019-12-31T00:00:00Z"),
     ],
 )
-def test_each_relation_of_allen_holds_for_its_own_example_alone(operator, start, end):
+def test_each_relation_of_allen_holds_only_for_its_example(operator, start, end):
     relations = [
         "T_OVERLAPS T_OVERLAPPEDBY T_CONTAINS T_DURING T_MEETS T_METBY T_STARTS T_STARTEDBY T_FINISHES",
         "T_FINISHEDBY T_EQUALS T_BEFORE T_AFTER",
@@ -361,7 +361,7 @@ TREES = st.recursive(
 
 
 def by_cases(text, values):
-    """Three-valued logic by its definition: true (false) if it is so for whatever the unknown parts are."""
+    """Three-valued logic by definition: true (false) if it is so for all values of the unknown parts."""
     known = {name: value for name, value in values.items() if value is not None}
 
     def leaf(one, guess):
@@ -389,7 +389,7 @@ def by_cases(text, values):
 
 
 def taken_apart(text):
-    """Return the tree of a text of TREES as nested lists."""
+    """Return a text of TREES as nested lists."""
     if text in LEAVES:
         return text
     inner = text[1:-1]
@@ -410,7 +410,7 @@ def test_logic_agrees_with_a_naive_oracle(text, values):
 
 
 @given(st.text("ab%_\\\n", max_size=8), st.text("ab\n\\", max_size=12))
-def test_like_is_what_a_search_of_every_way_finds(pattern, name):
+def test_like_agrees_with_an_exhaustive_search(pattern, name):
     def fits(wanted: str, text: str) -> bool:
         if not wanted:
             return not text

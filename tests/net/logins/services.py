@@ -134,8 +134,8 @@ class Identity(Service):
         named = grant == "password" and (form["username"], form["password"]) == (self.user, self.password)
         client = grant == "client_credentials" and form.get("client_secret") == self.password
         if heard.method != "POST" or not (refreshed or named or client):
-            said = {"error": "invalid_grant", "error_description": "Invalid user credentials"}
-            return json_reply(said, 401)
+            error = {"error": "invalid_grant", "error_description": "Invalid user credentials"}
+            return json_reply(error, 401)
         number = len(self.grants)
         token, refresh = f"planted-access-token-{number}", f"planted-refresh-token-{number}"
         self.secrets += [token, refresh]
@@ -176,10 +176,10 @@ class Urs(Service):
     def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
         if path != "/oauth/authorize":
             return Answer(404)
-        told = heard.headers.get("authorization")
-        if told is None:
+        authorization = heard.headers.get("authorization")
+        if authorization is None:
             return page("Earthdata Login")
-        if told != self.wanted:
+        if authorization != self.wanted:
             return Answer(401, b"HTTP Basic: Access denied.", {"Content-Type": "text/html"})
         if not self.approved:
             return page("Approve the application")

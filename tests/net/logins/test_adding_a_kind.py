@@ -108,7 +108,7 @@ def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("${PIN}", "1234"), "line 4, pin: must not contain a secret"),
         (("floor = 3", "floor = -3"), "line 5, floor: must be a whole number from 0 on"),
@@ -120,10 +120,10 @@ def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_reported_with_its_line(
-    copy: Path, tmp_path: Path, change: tuple[str, str], said: str
+    copy: Path, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     text = PROFILE.format(host="https://h.example").replace(*change)
     (tmp_path / "p.toml").write_text(text)
     ran = run(copy, "credentials", "check", str(tmp_path / "p.toml"))
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert "1234" not in ran.stderr

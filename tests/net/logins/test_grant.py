@@ -94,7 +94,7 @@ def test_a_client_gets_a_token_for_its_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "says"),
+    ("answer", "error", "message"),
     [
         (Answer(400, b'{"error": "invalid_grant"}'), CredentialsError, "refuses the login .* CDSE_PASSWORD"),
         (Answer(401, b""), CredentialsError, r"refuses the login \(401\)"),
@@ -110,11 +110,11 @@ def test_a_client_gets_a_token_for_its_secret() -> None:
         (Answer(503, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
     ],
 )
-def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: type, says: str) -> None:
+def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: type, message: str) -> None:
     async def main() -> None:
         async with world() as w:
             w.identity.respond = lambda *_: answer
-            with pytest.raises(error, match=says) as caught:
+            with pytest.raises(error, match=message) as caught:
                 await get(w.client, w.url)
             assert w.identity.password not in str(caught.value)
             assert not w.downloads.heard
@@ -126,8 +126,8 @@ def test_issued_tokens_are_secrets() -> None:
     async def main() -> None:
         async with world() as w:
             await get(w.client, w.url)
-            said = " ".join(w.identity.secrets)
-            assert w.secrets.scrub(said) == "*** *** ***"
+            message = " ".join(w.identity.secrets)
+            assert w.secrets.scrub(message) == "*** *** ***"
 
     asyncio.run(main())
 

@@ -127,7 +127,7 @@ def test_a_signature_repeated_in_a_refusal_is_removed_from_the_message() -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "says"),
+    ("answer", "error", "expected"),
     [
         (Answer(400, b'{"message": "odd"}'), SourceError, "400 Bad Request: odd"),
         (Answer(401, b""), CredentialsError, "refuses to sign .401.: check PC_KEY"),
@@ -139,7 +139,7 @@ def test_a_signature_repeated_in_a_refusal_is_removed_from_the_message() -> None
     ],
 )
 def test_a_failing_signing_service_stops_the_run(
-    answer: Answer, error: type[StacpullError], says: str
+    answer: Answer, error: type[StacpullError], expected: str
 ) -> None:
     async def main() -> None:
         clock = VirtualClock()
@@ -150,7 +150,7 @@ def test_a_failing_signing_service_stops_the_run(
                 asked = [get(client, blobs.url(f"/data/{number}")) for number in range(5)]
                 for one in await asyncio.gather(*asked, return_exceptions=True):
                     assert isinstance(one, error)
-                    assert re.search(says, str(one))
+                    assert re.search(expected, str(one))
             assert not blobs.heard
             assert len(signing.heard) == (6 if answer.status == 500 else 1)
 

@@ -78,7 +78,7 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "says", "told"),
+    ("answer", "error", "message", "logins"),
     [
         (PAGE, CredentialsError, "approve the application. Check EARTHDATA_PASSWORD", 1),
         (Answer(302), CredentialsError, "has no Location. Check EARTHDATA_PASSWORD", 1),
@@ -91,7 +91,7 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
     ids=["page", "no way", "odd way", "broken", "nothing there", "closed", "reset"],
 )
 def test_a_failed_login_is_raised_in_all_waiting_tasks(
-    answer: Answer, error: type[StacpullError], says: str, told: int
+    answer: Answer, error: type[StacpullError], message: str, logins: int
 ) -> None:
     async def main() -> None:
         async with world() as w:
@@ -99,11 +99,11 @@ def test_a_failed_login_is_raised_in_all_waiting_tasks(
             asked = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]
             for one in [*await asyncio.gather(*asked, return_exceptions=True)]:
                 assert isinstance(one, error)
-                assert re.search(says, str(one))
-            assert w.logins() == told  # retried by the policy, once for all tasks
-            with pytest.raises(error, match=says):
+                assert re.search(message, str(one))
+            assert w.logins() == logins  # retried by the policy, once for all tasks
+            with pytest.raises(error, match=message):
                 await get(w.client, w.centre.url("/late"))
-            assert w.logins() == told
+            assert w.logins() == logins
 
     asyncio.run(main())
 

@@ -50,7 +50,7 @@ def kind_class(name: str) -> type[LoginKind]:
 
 
 class Logins:
-    """The logins of one run, and the client, cookies and tokens that they share.
+    """The logins of one run, and the client that they share.
 
     Token services are requested through a separate client without credentials. It has its own gates, because
     a transfer holds a permit while it waits for a token.

@@ -224,7 +224,7 @@ class VisitLogin(Login):
         hops: list[str] = []
         before, target = url, refusal.headers.get("Location") or ""
         while True:
-            answer = await self._answer(target, tell=not self._is_login(before))
+            answer = await self._answer(target, with_password=not self._is_login(before))
             if answer.status not in REDIRECTS:
                 return
             following = next_hop(
@@ -239,17 +239,17 @@ class VisitLogin(Login):
             hops.append(target)
             before, target = target, following
 
-    async def _answer(self, url: str, *, tell: bool) -> BufferedResponse:
+    async def _answer(self, url: str, *, with_password: bool) -> BufferedResponse:
         """Return the response of one hop, unless it is a refusal or a failure.
 
         Args:
             url: The URL to request.
-            tell: True to send the user and password if it is the login host. Its further pages do not get
-                them.
+            with_password: True to send the user and password if it is the login host, but not to its further
+                pages.
         """
         is_login = self._is_login(url)
         try:
-            answer = await self._hop(url, tell=tell and is_login)
+            answer = await self._hop(url, with_password=with_password and is_login)
         except TransferError as error:
             raise (_LoginHostError(error.failure) if is_login else error) from error
         if answer.status in REDIRECTS or (answer.status < HTTPStatus.BAD_REQUEST and not is_login):
@@ -267,9 +267,9 @@ class VisitLogin(Login):
     def _check(self) -> str:
         return f"Check {self._names}."
 
-    async def _hop(self, url: str, *, tell: bool) -> BufferedResponse:
+    async def _hop(self, url: str, *, with_password: bool) -> BufferedResponse:
         request = self._with_cookies(Request(url))
-        if tell:
+        if with_password:
             headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
             request = request._replace(headers=headers)
         self._logins.counters.requests += 1
