@@ -462,8 +462,7 @@ class _StreamedPart:
 
     def _read_back(self) -> None:
         bucket, self.hashed = self._store.bucket, 0
-        place = {"Bucket": bucket.location.bucket, "Key": self._note.key}
-        with bucket.open(place, self.size, self._etag or "") as file:
+        with bucket.open(bucket.path(self._note.key), self.size, self._etag or "") as file:
             while chunk := file.read(READ):
                 self.hashed += len(chunk)
                 for hasher in self._hashers.values():
