@@ -1,12 +1,12 @@
-# ruff: noqa: INP001 - the scripts beside it import it; they are no package
-"""Lets a script run with the checkout's own Python: `.venv`, which is made if it is not there yet.
+# ruff: noqa: INP001 - the scripts beside it import it; they are not a package
+"""Lets a script run with the Python of the checkout's `.venv`, which is made if it does not exist.
 
     import own_venv
 
     own_venv.enter()
 
-A script that is run by another Python is begun anew by that of `.venv`. It needs nothing but Python 3 itself.
-Whether an old `.venv` still fits is for `scripts/test` to see: here one that was made is taken as it is.
+If another Python runs the script, it is restarted with that of `.venv`. Only Python 3 is needed. An existing
+`.venv` is used without a check; `scripts/test` checks whether it is up to date.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 _VENV = ROOT / ".venv"
 _MADE = _VENV / ".stacpull-dev"
-"""What scripts/make-venv leaves when all is installed."""
+"""The file that scripts/make-venv writes when everything is installed."""
 
 
 def enter() -> None:
-    """Go on within `.venv`, with the root of the checkout importable; else begin the script anew there."""
+    """Continue if this is the Python of `.venv`, with the checkout importable; otherwise restart with it."""
     if not _MADE.exists():
         made = subprocess.run(  # noqa: S603 - our own script
             ["bash", str(ROOT / "scripts" / "make-venv"), "dev"],  # noqa: S607 - the user's bash
@@ -31,7 +31,7 @@ def enter() -> None:
             check=False,
         )
         if made.returncode != 0:
-            sys.exit(made.returncode)  # it has said why
+            sys.exit(made.returncode)  # make-venv has printed the reason
     if Path(sys.prefix).resolve() != _VENV.resolve():
         python = str(_VENV / "bin" / "python")
         os.execv(python, [python, *sys.argv])  # noqa: S606 - the interpreter that has stacpull

@@ -3,8 +3,8 @@
 
     mkdocs build --strict
 
-Nothing here is written by hand twice: commands and their help come from click, options with their config key,
-variable and default from the table that reads them, and the Python reference lists every public name.
+Commands and their help come from click, and options with their config key, variable and default from
+`stacpull.config.options`. The Python reference lists every public name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def commands_page() -> str:
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         if command is None:
-            raise RuntimeError(f"{name} is listed and cannot be loaded")
+            raise RuntimeError(f"the command {name} cannot be loaded")
         parts.extend(_command(command, f"stacpull {name}"))
     return "\n".join(parts)
 
@@ -100,7 +100,7 @@ def _cells(option: Option) -> list[str]:
 def exit_codes_page() -> str:
     """Return a page with the exit codes and the errors that have them."""
     rows = [
-        (0, "Everything is done. Also when nothing matched, with a warning."),
+        (0, "Everything is done; also if nothing matched (with a warning)."),
         (1, "Finished, but assets failed, items were not reached, or `verify` found damage."),
         (2, "The command line, a config file or a filter is wrong, or DEST is not a mirror."),
         (3, "Credentials are missing or refused."),
@@ -145,7 +145,7 @@ def python_page() -> str:
 
 
 def _fields(holder: type) -> list[str]:
-    """Return a table of the fields of a class that declare options, with what each option does."""
+    """Return a table of the fields of a class that declare options, with the help of each option."""
     if holder not in {*HOLDERS.values(), S3Options}:
         return []
     rows = [
@@ -157,5 +157,5 @@ def _fields(holder: type) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Escape |, which ends a cell of a table, also between backticks."""
+    """Escape |, which would end a table cell even between backticks."""
     return text.replace("|", chr(92) + "|")

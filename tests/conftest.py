@@ -17,6 +17,7 @@ import rasterio
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 from rasterio.session import DummySession
+from tests.acceptance.forked_command import read_models_once
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +66,7 @@ def _isolate_environment() -> None:
 
 
 _isolate_environment()
+read_models_once()
 
 settings.register_profile("moderate", max_examples=60, deadline=None)
 settings.register_profile("long", max_examples=10_000, deadline=None)
@@ -154,9 +156,22 @@ def _is_alone(item: pytest.Item | None) -> bool:
     return item is not None and item.get_closest_marker("alone") is not None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while tests are collected: millions of objects are made, and nearly all stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that run alone first: they then run one after the other, and the rest in parallel."""
-    items.sort(key=lambda item: not _is_alone(item))
+    """Put the tests that run alone first: they then run one after the other, and the rest in parallel.
+
+    Those that take long come next, so that no process has one of them left when the others have ended.
+    """
+    items.sort(key=lambda item: (not _is_alone(item), item.get_closest_marker("slow") is None))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

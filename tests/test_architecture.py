@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,9 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies",
-        "public_value", "python_process", "redact", "reports", "s3_endpoint", "schemes", "selection", "sigv4",
-        "spans", "speed", "spelling", "system", "urls",
+        "arguments", "caches", "child_process", "clock", "digests", "errors", "events", "hosts", "models",
+        "proxies", "public_value", "python_process", "redact", "reports", "s3_endpoint", "schemes",
+        "selection", "sigv4", "spans", "speed", "spelling", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -66,7 +67,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_headers": frozenset(
         {
             "catalog.tables", "clock", "config.environment", "config.options", "engine.asset_transfer",
-            "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
+            "engine.item_input", "engine.lookups", "engine.network", "engine.pool",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",
             "net.transport",
@@ -138,7 +139,6 @@ OWN_FILES = {
     "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
     "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
-    "engine/recovery.py": "reads the name of this boot from /proc",
     "upkeep/rebuild.py": "reads the log beside the ledger",
     "engine/url_list.py": "writes a list to a file of the user's",
     "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
@@ -169,9 +169,22 @@ class Module(NamedTuple):
         return self.place.parts[0] if len(self.place.parts) > 1 else self.place.stem
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, which is read once."""
+    return ast.parse(path.read_text())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trees() -> Iterator[None]:
+    """Forget the trees when the last test has used them: they take 100 MB."""
+    yield
+    tree_of.cache_clear()
+
+
 def read_package(package: Path) -> list[Module]:
     paths = sorted(package.rglob("*.py"))
-    return [Module(p.relative_to(package), p.read_text(), ast.parse(p.read_text())) for p in paths]
+    return [Module(p.relative_to(package), p.read_text(), tree_of(p)) for p in paths]
 
 
 def at_once(node: ast.AST) -> Iterator[ast.AST]:
@@ -494,7 +507,7 @@ def names_used_twice(source: Path) -> tuple[set[str], ...]:
     """Return the names that several classes of `source` have, and those of several modules or packages."""
     classes, modules = Counter[str](), Counter[str]()
     for path in source.rglob("*.py"):
-        nodes = ast.walk(ast.parse(path.read_text()))
+        nodes = ast.walk(tree_of(path))
         classes.update(node.name for node in nodes if isinstance(node, ast.ClassDef))
         modules[path.parent.name if path.stem == "__init__" else path.stem] += 1
     return tuple({name for name, times in counts.items() if times > 1} for counts in (classes, modules))
@@ -523,9 +536,10 @@ REFERENCE = re.compile(r"`((?:\w+/)*\w+\.py)(?:: (\w+))?`")
 """A file that the map names, and a symbol that it defines."""
 
 
+@cache
 def defined_in(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 names.add(name)

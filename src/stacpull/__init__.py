@@ -58,10 +58,10 @@ if TYPE_CHECKING:
     from stacpull.models import FailureKind, ItemId
     from stacpull.notebook import progress_bar
     from stacpull.outputs.export import export
-    from stacpull.outputs.export_report import ExportReport
     from stacpull.outputs.html_report import report
     from stacpull.redact import Secret
     from stacpull.reports import (
+        ExportReport,
         FailureRecord,
         HostPlan,
         MergeReport,
@@ -126,12 +126,12 @@ _HOMES = {
         "Stage",
     ),
     "stacpull.outputs.export": ("export",),
-    "stacpull.outputs.export_report": ("ExportReport",),
     "stacpull.outputs.html_report": ("report",),
     "stacpull.models": ("FailureKind", "ItemId"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
     "stacpull.reports": (
+        "ExportReport",
         "FailureRecord",
         "HostPlan",
         "MergeReport",

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -145,10 +144,6 @@ class Damage(PublicValue, frozen=True):
     item: str | None = None
     key: str | None = None
     """The asset's key, empty for an item's JSON; None for a catalog or an unknown file."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return one line of `verify --json` (NDJSON)."""
-        return asdict(self)
 
 
 class Stage(PublicValue, frozen=True):

@@ -1,10 +1,11 @@
 """The values that flow through the pipeline, from page to disk.
 
-    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Received | Failure ─▶ ledger
+    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Received | Failure
+                                                                        Received ─▶ Arrival ─store─▶ ledger
 
 Items stay raw JSON dicts: making a `pystac.Item` of each would cost ten times what decoding it costs.
-Everything else is frozen. Nothing here does I/O or knows a secret, except `Job.href`, which may carry a
-signature and lives in memory only.
+Everything else is frozen, except `Arrival`. Nothing here does I/O or knows a secret, except `Job.href`, which
+may carry a signature and is kept in memory only.
 """
 
 from __future__ import annotations
@@ -336,14 +337,14 @@ class CopySource(NamedTuple):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """An asset that came in whole: its `body` in memory (small) or a finished part file (`part`).
+    """The result of a transfer: the `body` in memory (small), or a finished part file (`part`).
 
-    Neither, if there is a `source`: then `sha256` is the digest that its content must have.
+    Neither, if there is a `source`: then `digest` is the one that its content must have.
     """
 
     size: int
-    sha256: bytes | None
-    """The digest to record: SHA-256, or CRC-64/NVME with `--checksum crc64nvme`."""
+    digest: bytes | None
+    """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
     filename: str
     """Base name of the resolved URL, percent-decoded, unsafe as it came: `planning.names` makes it safe."""
     validator: Validator = Validator()
@@ -358,70 +359,44 @@ class Received(msgspec.Struct, frozen=True):
     """Called when the store process has a body that counts against a bound on memory."""
 
 
-class IncomingPart(msgspec.Struct, frozen=True, array_like=True):
-    """A received asset on its way to the publisher: with its body, or with the whole part that holds it."""
+class Arrival(msgspec.Struct, array_like=True):
+    """An asset that came in, from the process that received it to the record in the ledger.
+
+    It is sent to the store process, which adds the identity and the digest of its part.
+    """
 
     row: int
     item_row: int
     generation: int
     directory: str
-    name: str | None
-    name_template: str | None
+    name: str
+    """Its final name in `directory`."""
     size: int
-    filename: bytes
-    """Base name of the resolved URL; it may hold what is not valid text."""
-    etag: bytes | None
-    verified: bool
-    body: memoryview | None
-    """A view of the message that it came with: copying all bodies would take as long as decoding the rest."""
+    identity: int | None = 0
+    """The identity of its part (`Store.write_part`), 0 until that is written.
+
+    None if a file of the user is adopted: the file in place is then not a renamed part.
+    """
+    digest: bytes | None = None
+    """The digest to record, as in `Received`."""
+    etag: str | None = None
+    unproven: bool = False
+    """True if nothing proved its length."""
     part: str = ""
-    """Name of the whole part, if there is no body."""
-    inode: int = 0
-    sha256: bytes | None = None
-    """The digest to record, as in `Received`. Where it is None with a body, the store process computes it."""
+    """The name of its complete part."""
+    body: memoryview | None = None
+    """Its bytes, until they are written: a view of the message that brought them, since a copy costs more."""
     own: str = ""
     """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
     source: CopySource | None = None
-    """What the service of DEST copies; `sha256` is then what its digest must be."""
+    """What the service of DEST copies; `digest` is then the one that the copy must have."""
+    may_replace: bool = False
+    """True if a file in its place may be replaced. The publisher decides; what was sent does not count."""
 
-
-def incoming_part(
-    job: Job,
-    received: Received,
-    body: bytes | None = None,
-    part: str = "",
-    inode: int = 0,
-    sha256: bytes | None = None,
-) -> IncomingPart:
-    """Return a received asset as it is sent to the publisher.
-
-    Args:
-        job: The job of the asset.
-        received: What its transfer brought.
-        body: Its bytes, if they are sent as well.
-        part: Otherwise the name of its whole part.
-        inode: The inode of that part.
-        sha256: The digest of that part.
-    """
-    etag, modified = received.validator  # the first of them is kept (`Validator.kept`)
-    etag = modified if etag is None else etag
-    return IncomingPart(
-        job.row,
-        job.item_row,
-        job.generation,
-        job.directory,
-        job.name,
-        job.name_template,
-        received.size,
-        received.filename.encode("utf-8", "surrogatepass"),
-        None if etag is None else etag.encode("utf-8", "surrogatepass"),
-        received.verified,
-        None if body is None else memoryview(body),
-        part,
-        inode,
-        sha256,
-        source=received.source,
-    )
+    @property
+    def path(self) -> str:
+        """Its path, relative to DEST."""
+        return path_in_dest(self.directory, self.name)
 
 
 class ResumePoint(NamedTuple):

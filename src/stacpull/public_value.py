@@ -36,4 +36,8 @@ class PublicValue(msgspec.Struct, frozen=True):
     It is not made by `dataclasses` because that takes fifty times as long, at the start of every command.
     """
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return dataclasses.asdict(self)
+
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]] = _DataclassFields()  # type: ignore[assignment]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Literal
 
 import msgspec
@@ -43,10 +42,6 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 
 class ReportTable(PublicValue, frozen=True):
     """Shows a report as a table where Jupyter displays it."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
     def _repr_html_(self) -> str:
         from html import escape  # noqa: PLC0415 - needed in notebooks only
@@ -204,10 +199,6 @@ class FailureRecord(PublicValue, frozen=True):
     href: str | None = None
     """The URL that was requested, without credentials and signatures."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return one line of `failures --json` (NDJSON)."""
-        return asdict(self)
-
 
 class HostPlan(PublicValue, frozen=True):
     """How many assets would be requested from one host (or bucket), before redirects."""
@@ -331,6 +322,26 @@ class MergeReport(ReportTable, frozen=True):
         return 1 if self.conflicts or self.assets_failed else 0
 
 
+class ExportReport(ReportTable, frozen=True):
+    """The result of `export` or `report`."""
+
+    items: int
+    """Items, or samples, that were written."""
+    files: tuple[str, ...]
+    """Names of the files, relative to the directory of OUT."""
+    bytes: int
+    """Their size together."""
+    notes: tuple[str, ...] = ()
+    """Sentences about data that the format could not store unchanged, and about items left out."""
+    left_out: int = 0
+    """Files that the format cannot reference (`kerchunk`)."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 files were left out."""
+        return 1 if self.left_out else 0
+
+
 class VerifyReport(ReportTable, frozen=True):
     """The result of `verify`. Sizes in bytes, times in seconds. `state` is the state of the check itself."""
 
@@ -382,4 +393,4 @@ class VerifyReport(ReportTable, frozen=True):
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints last."""
-        return {**asdict(self), "damaged": self.damaged}
+        return {**super().to_json(), "damaged": self.damaged}

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import quote
 
 EMPTY_BODY = hashlib.sha256(b"").hexdigest()
@@ -23,6 +25,7 @@ UNSIGNED_BODY = "UNSIGNED-PAYLOAD"
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _KEPT_KEYS = 64
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,29 @@ class Credentials:
 
 def encode_key(key: str) -> str:
     """Percent-encode an S3 key for the path of a URL: once, everything but unreserved characters and `/`."""
+    if _PLAIN_KEY.fullmatch(key):
+        return key  # nearly all
     return quote(key, safe="/-_.~")
+
+
+class SignedFields(NamedTuple):
+    """Header fields, and what signs all requests that have them: methods and URLs may differ."""
+
+    headers: dict[str, str]
+    """What to send beside `Authorization`."""
+    authorization: str
+    """That field, without the signature itself at its end."""
+    rest: bytes
+    """What follows the query in the canonical request."""
+    mac: hmac.HMAC
+    """Has taken in the text that is signed up to the hash of the canonical request."""
+
+    def authorize(self, method: str, path: str, query: str = "") -> str:
+        """Return the value of `Authorization`; arguments as those of `Signer.sign`."""
+        request = f"{method}\n{path}\n{_ordered(query)}".encode() + self.rest
+        mac = self.mac.copy()  # a third of the time of `hmac.digest`
+        mac.update(hashlib.sha256(request).hexdigest().encode())
+        return self.authorization + mac.hexdigest()
 
 
 class Signer:
@@ -70,22 +95,38 @@ class Signer:
             query: of the URL as it will be sent, already percent-encoded, without `?`.
             body_hash: SHA-256 of the body in hex, or `UNSIGNED_BODY`.
         """
+        fields = self.signed_fields(headers, credentials, region, date=date, body_hash=body_hash)
+        return {**fields.headers, "Authorization": fields.authorize(method, path, query)}
+
+    def signed_fields(
+        self,
+        headers: Mapping[str, str],
+        credentials: Credentials,
+        region: str,
+        *,
+        date: str,
+        body_hash: str = EMPTY_BODY,
+    ) -> SignedFields:
+        """Return what signs requests with these fields; arguments as those of `sign`."""
         signed = {**headers, "x-amz-content-sha256": body_hash, "x-amz-date": date}
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
         names = sorted(signed)
         lines = "\n".join([f"{name}:{' '.join(signed[name].split())}" for name in names])
         signed_names = ";".join(names)
-        canonical = f"{method}\n{path}\n{_ordered(query)}\n{lines}\n\n{signed_names}\n{body_hash}"
         day = date[:8]
         scope = f"{day}/{region}/s3/aws4_request"
-        text = f"{_ALGORITHM}\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = _hmac(self._key(day, region, credentials.secret_key), text).hex()
-        signed["Authorization"] = (
+        return SignedFields(
+            signed,
             f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={signed_names}, Signature={signature}"
+            f"SignedHeaders={signed_names}, Signature=",
+            f"\n{lines}\n\n{signed_names}\n{body_hash}".encode(),
+            hmac.new(
+                self._key(day, region, credentials.secret_key),
+                f"{_ALGORITHM}\n{date}\n{scope}\n".encode(),
+                "sha256",
+            ),
         )
-        return signed
 
     def _key(self, day: str, region: str, secret: str) -> bytes:
         """Return the signing key, derived once a day for each region and secret."""

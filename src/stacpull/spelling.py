@@ -1,4 +1,4 @@
-"""Which known word was probably meant by one that is not known."""
+"""Suggestions for misspelled words."""
 
 from __future__ import annotations
 

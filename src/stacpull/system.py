@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PORTABLE = "STACPULL_PORTABLE"
 """The variable that keeps stacpull from using anything that only Linux has."""
 UNSUPPORTED = (
@@ -21,6 +23,16 @@ UNSUPPORTED = (
 def is_linux() -> bool:
     """Return True if calls that only Linux has may be used."""
     return sys.platform == "linux" and not os.environ.get(PORTABLE)
+
+
+def boot_id() -> str:
+    """Return the name of this boot of the machine ("" where the system gives none)."""
+    if not is_linux():
+        return ""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def available_processors() -> int:
@@ -44,7 +56,7 @@ class _JobArray(NamedTuple):
     task: str
     """Holds the number of this task."""
     tasks: str | None
-    """Holds how many tasks there are; None if the scheduler does not say it."""
+    """Holds how many tasks there are; None if the scheduler does not state it."""
     first: int = 0
     """The number of the first task."""
     lowest: str | None = None

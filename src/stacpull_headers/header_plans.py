@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from stacpull.engine.sample import MemorySample
-from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem

@@ -10,9 +10,10 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Table, count, duration, size
+from stacpull.cli.printing import count, duration, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Scope
+from stacpull_headers.text_table import TextTable
 
 if TYPE_CHECKING:
     from stacpull_headers.headers_report import HeadersReport
@@ -60,7 +61,7 @@ def headers_command(
     """
     from stacpull_headers.header_table import headers
 
-    table = Table(_SHOWN, lambda line: printing.lines([line]))
+    table = TextTable(_SHOWN, lambda line: printing.lines([line]))
     is_shown = output is None and not (session.output.json or session.output.quiet)
 
     def on_row(row: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Embedded replicas of the services that stacpull mirrors: for trying out, for tests, for measuring.
+"""Embedded replicas of the services that stacpull mirrors, for trials, tests and measurements.
 
-`MlhubReplica` is the Radiant MLHub of BigEarthNet (API, blob host, S3), `S3Replica` an S3 endpoint over
-anything, `SentinelHubReplica` Sentinel Hub with Analysis-Ready PlanetScope; `run_in_thread` hosts them for
-clients that block. Nothing here is stored: data sets of any size are made while they are asked for.
+`MlhubReplica` is the Radiant MLHub of BigEarthNet (API, blob host, S3), `S3Replica` is an S3 endpoint over
+any store, and `SentinelHubReplica` is Sentinel Hub with Analysis-Ready PlanetScope. `run_in_thread` hosts
+them for blocking clients. Nothing is stored: data sets of any size are generated on request.
 """
 
 from stacpull_replicas.dataset import Dataset, Patch

@@ -1,11 +1,11 @@
-"""The 125 Sentinel-2 acquisitions that patches are cut from, and UTM coordinates for them.
+"""The 125 Sentinel-2 acquisitions from which patches are cut, and UTM coordinates for them.
 
-Tiles are in the ten countries of BigEarthNet. A tile is 109.8 km wide and yields 91 columns and 91 rows of
+Tiles are in the ten countries of BigEarthNet. A tile is 109.8 km wide and has 91 columns and 91 rows of
 patches of 1.2 km. Dates are from 2017-06-13 to 2018-05-29. As in the real names, some times before ten
-o'clock have lost their leading zero (`T94033`).
+o'clock lack their leading zero (`T94033`).
 
-UTM on WGS 84 to longitude and latitude is Krüger's series to third order in the third flattening (Karney
-2011, equations 7-11): well under a centimetre inside a zone.
+The conversion from UTM on WGS 84 to longitude and latitude is Krüger's series to third order in the third
+flattening (Karney 2011, equations 7-11). Its error is well under a centimetre inside a zone.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 
 
 def central_meridian(zone: int) -> int:
-    """Degrees east of the middle of a UTM zone."""
+    """Return the longitude of the central meridian of a UTM zone, in degrees."""
     return zone * 6 - 183
 
 
 def to_lonlat(zone: int, easting: float, northing: float) -> tuple[float, float]:
-    """Longitude and latitude in degrees of a point given in metres (northern hemisphere).
+    """Return longitude and latitude in degrees of a point given in metres (northern hemisphere).
 
-    Both coordinates are one complex number, and sines of multiples follow from the first (`sin 4z = 2 sin 2z
-    cos 2z`, `sin 6z = sin 2z (3 - 4 sin² 2z)`): a page of 10,000 items asks for 40,000 points.
+    This is optimized, because a page of 10,000 items has 40,000 points: both coordinates are one complex
+    number, and sines of multiples are derived from the first (`sin 4z = 2 sin 2z cos 2z`,
+    `sin 6z = sin 2z (3 - 4 sin² 2z)`).
     """
     plane = complex(northing, easting - 500000) / _RADIUS
-    wave, ebb = complex_sin(2 * plane), complex_cos(2 * plane)
-    plane -= wave * (_BETA[0] + 2 * _BETA[1] * ebb + _BETA[2] * (3 - 4 * wave * wave))
+    s, c = complex_sin(2 * plane), complex_cos(2 * plane)
+    plane -= s * (_BETA[0] + 2 * _BETA[1] * c + _BETA[2] * (3 - 4 * s * s))
     north, east = plane.real, plane.imag
     conformal = asin(sin(north) / cosh(east))
-    swell, fall = sin(2 * conformal), cos(2 * conformal)
-    latitude = conformal + swell * (_DELTA[0] + 2 * _DELTA[1] * fall + _DELTA[2] * (3 - 4 * swell * swell))
+    sine, cosine = sin(2 * conformal), cos(2 * conformal)
+    latitude = conformal + sine * (_DELTA[0] + 2 * _DELTA[1] * cosine + _DELTA[2] * (3 - 4 * sine * sine))
     return central_meridian(zone) + degrees(atan2(sinh(east), cos(north))), degrees(latitude)
 
 
 def tile_name(zone: int, easting: float, northing: float) -> str:
-    """The military grid square (as `T29UPU`) whose lower left corner is here."""
+    """Return the military grid square (such as `T29UPU`) with this lower left corner."""
     column = _COLUMNS[(zone - 1) % 3][round(easting / 100000) - 1]
     row = _ROWS[(round(northing / 100000) + (5 if zone % 2 == 0 else 0)) % 20]
     latitude = to_lonlat(zone, easting + 50000, northing + 50000)[1]
@@ -57,7 +58,7 @@ def tile_name(zone: int, easting: float, northing: float) -> str:
 
 
 def projection_wkt(zone: int) -> str:
-    """The coordinate system of a northern zone as well-known text, as the patches' metadata has it."""
+    """Return the coordinate system of a northern zone as well-known text, as in the patches' metadata."""
     return (
         f'PROJCS["WGS 84 / UTM zone {zone}N",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,'
         '298.257223563,AUTHORITY["EPSG","7030"]],AUTHORITY["EPSG","6326"]],PRIMEM["Greenwich",0,'
@@ -110,7 +111,7 @@ _TILES: tuple[tuple[int, int, int, int, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """One tile seen once: everything that its patches share."""
+    """One acquisition of one tile: everything that its patches share."""
 
     platform: str
     moment: datetime
@@ -120,10 +121,10 @@ class Acquisition:
     northing: int
     tile_source: str
     datetime: bytes
-    """The moment as items have it: `2017-06-13T10:10:31Z`."""
+    """The time as in items: `2017-06-13T10:10:31Z`."""
 
     def ring(self) -> list[list[float]]:
-        """The closed outline of all its patches in degrees, clockwise from the upper left."""
+        """Return the closed outline of all its patches in degrees, clockwise from the upper left."""
         side = GRID * PATCH_METRES
         right, bottom = self.easting + side, self.northing - side
         corners = (

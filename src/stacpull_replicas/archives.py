@@ -1,12 +1,12 @@
-"""Downloads for many files at once: the static catalog of the data set, and archives of collections.
+"""Archives of collections, and the static catalog of the data set.
 
-`catalogs/<dataset>.tar.gz` holds the data set as STAC files (folders and links as in the catalog of
-nasa_marine_debris, the one that was recorded: `root` leads to the collection, `self` is relative, the id of
-an item names folder and file); its assets are open blobs. `archives/<collection>.tar.gz` holds the files.
-Both are made when they are first asked for, the same bytes every time, and only for data sets that stay below
-64 MiB unpacked: of larger ones there is none, which the service said of archives "still generating" too.
+`catalogs/<dataset>.tar.gz` holds the data set as STAC files. Folders and links are as in the recorded catalog
+of nasa_marine_debris: `root` leads to the collection, `self` is relative, and an item's id names its folder
+and file. Its assets are open blobs. `archives/<collection>.tar.gz` holds the files. Both are made on the
+first request, always with the same bytes, and only for data sets of less than 64 MiB unpacked. Larger ones do
+not exist, as the service also said of archives that were "still generating".
 
-Inferred: what is inside archives, and that a catalog leaves out B10, which is nowhere.
+Inferred: the content of archives, and that a catalog leaves out B10, which does not exist.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from stacpull_replicas.rasters import BAND_BYTES, BAND_METRES
 
 OPEN_FOLDER = "bigearthnet-v1/"
 OPEN_PREFIXES = (ARCHIVE_PREFIX, CATALOG_PREFIX, OPEN_FOLDER)
-"""Prefixes without access control: archives, catalogs, and the data set's files as catalogs name them."""
+"""Prefixes without access control: archives, catalogs, and the data set's files as named in catalogs."""
 
 _LARGEST = 64 << 20
 _ITEM_BYTES = {LABELS_COLLECTION: 4096, SOURCE_COLLECTION: 167_000}
@@ -65,18 +65,18 @@ _METADATA_BYTES = 1024
 
 
 def archive_key(collection: str) -> str:
-    """The key of a collection's archive."""
+    """Return the key of a collection's archive."""
     return f"{ARCHIVE_PREFIX}{quote(collection, safe='')}.tar.gz"
 
 
 def catalog_key(dataset: str) -> str:
-    """The key of a data set's catalog."""
+    """Return the key of a data set's catalog."""
     return f"{CATALOG_PREFIX}{quote(dataset, safe='')}.tar.gz"
 
 
 @dataclass(frozen=True, eq=False)
 class Archives:
-    """Makes them; `files_url` is where open blobs are, with a slash at its end."""
+    """Makes archives and catalogs; `files_url` is the URL of open blobs, with a slash at the end."""
 
     dataset: Dataset
     store: ObjectStore
@@ -84,7 +84,7 @@ class Archives:
 
     @lru_cache(maxsize=2)  # noqa: B019 - lives as long as its service
     def archive(self, collection: str) -> Blob | None:
-        """Return the archive of a collection, None if there is none."""
+        """Return the archive of a collection; None if there is none."""
         size = _ITEM_BYTES.get(collection)
         if size is None or size * self.dataset.items > _LARGEST:
             return None
@@ -99,7 +99,7 @@ class Archives:
 
     @lru_cache(maxsize=1)  # noqa: B019 - lives as long as its service
     def catalog(self, dataset: str) -> Blob | None:
-        """Return the static catalog of a data set, None if there is none."""
+        """Return the static catalog of a data set; None if there is none."""
         if dataset != DATASET_ID or _CATALOG_ITEM_BYTES * self.dataset.items > _LARGEST:
             return None
         return Blob(_tar_gz(self._cataloged()))
@@ -169,7 +169,7 @@ class Archives:
         return Template.of(document | {"properties": source_properties()})
 
     def _frame(self, collection: str, extension: str) -> Document:
-        """An item of the catalog up to its properties."""
+        """Return an item of the catalog without its properties."""
         item_id = f"{collection}_{text('name')}"
         links: list[Document] = [
             {"rel": rel, "href": "../collection.json", "type": "application/json"}
@@ -187,17 +187,17 @@ class Archives:
 
 @dataclass(frozen=True)
 class OpenFolders:
-    """A store with the open folders in front of it; they are not listed, as they are made on demand."""
+    """Adds the open folders to a store. They are not listed, because they are made on request."""
 
     under: ObjectStore
     archives: Archives
 
     def buckets(self) -> Iterable[str]:
-        """The names of the buckets."""
+        """Return the names of the buckets."""
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """Return the content of a key, None if there is none."""
+        """Return the content of a key; None if there is none."""
         if not key.startswith(OPEN_PREFIXES):
             return self.under.get(bucket, key)
         folder, _, rest = key.partition("/")
@@ -215,12 +215,12 @@ class OpenFolders:
         return None
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys of the store beneath."""
+        """Return the keys of the underlying store."""
         return self.under.keys(bucket, prefix, after)
 
 
 def _files(collection: str) -> Iterable[tuple[str, str]]:
-    """The assets of an item of a collection that are there, and what the names of their files end in."""
+    """Return the existing assets of an item of a collection, with the endings of their file names."""
     if collection == LABELS_COLLECTION:
         return ((LABELS_ASSET, "labels_metadata.json"),)
     return ((band, f"{band}.tif") for band in BAND_METRES)

@@ -1,14 +1,13 @@
-"""The blob host: Azure Blob Storage as recorded, read-only, some of it open, the rest behind signed queries.
+"""The blob host: Azure Blob Storage as recorded. It is read-only; most blobs need a signed query.
 
-ETag, Content-MD5 on 200 but not on 206, `application/octet-stream` for everything but archives, `x-ms-*`
-headers, XML errors that start with a byte order mark. Version 2009-09-19 (the default of old accounts) leaves
-the ETag unquoted and says nothing of Accept-Ranges although ranges work; a client asks for another version
-with `x-ms-version`, or has one in its signed query (`sv`).
+Responses have an ETag, Content-MD5 on 200 but not on 206, `application/octet-stream` for everything except
+archives, `x-ms-*` headers, and XML errors that start with a byte order mark. Version 2009-09-19 (the default
+of old accounts) sends the ETag unquoted and no Accept-Ranges, although ranges work. A client selects another
+version with `x-ms-version`, or in its signed query (`sv`).
 
-Archives, catalogs and the files that catalogs name are open to all, as in the recordings. What downloads lead
-to is not: a client that loses a query on its way gets a 403. Inferred, not recorded: the wording
-of the 403, 412 and 416 bodies; a suffix range (`bytes=-5`), which the documentation leaves out, gets the
-whole.
+Archives, catalogs and the files that catalogs name are public, as in the recordings. Blobs behind downloads
+are not: a client that loses the query gets a 403. Inferred, not recorded: the wording of the 403, 412 and 416
+bodies; and that a suffix range (`bytes=-5`), which the documentation does not mention, gets the whole blob.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ from stacpull_replicas.object_store import DATASET_BUCKET, ObjectStore, content_
 
 CONTAINER = "/mlhub/"
 ACCOUNT = "/radiantearth.blob.core.windows.net"
-"""The account that the replica stands for. Open blobs have it in front of their path, because `radiant-mlhub`
-looks for `blob.core.windows.net` in a URL before it asks for a version that tells of ranges."""
+"""The account in the path of open blobs. `radiant-mlhub` requests a version with Accept-Ranges only if the
+URL contains `blob.core.windows.net`."""
 
 NEW_VERSION, OLD_VERSION = "2021-06-08", "2009-09-19"
 _SERVER = "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0"
-_SPEAKS_QUOTED = "2011-08-18"
+_QUOTES_ETAGS_FROM = "2011-08-18"
 
 _ERRORS: dict[int, tuple[str, str]] = {
     400: ("InvalidUri", "The requested URI does not represent any resource on the server."),
@@ -53,20 +52,20 @@ _ERRORS: dict[int, tuple[str, str]] = {
 
 
 def public_path(key: str) -> str:
-    """The path of an open blob."""
+    """Return the path of an open blob."""
     return f"{ACCOUNT}{CONTAINER}{key}"
 
 
 @dataclass(frozen=True)
 class BlobHost:
-    """Serves the objects of the data set's bucket under `/mlhub/<key>`; signatures are of `version`."""
+    """Serves the objects of the data set's bucket under `/mlhub/<key>`; signatures have `version`."""
 
     store: ObjectStore
     sealer: Sealer
     version: str = NEW_VERSION
 
     def signed_path(self, key: str) -> str:
-        """Path and query that open an object."""
+        """Return the path and signed query of an object."""
         return f"{CONTAINER}{key}?{self.sealer.sign_query(CONTAINER + key, self.version)}"
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
@@ -90,13 +89,13 @@ class BlobHost:
 
     def _serve(self, request: RequestInfo, content: Content, key: str, version: str) -> ReplicaReply:
         headers = self._headers(content, key, version)
-        status = precondition(request.wishes, headers["ETag"], content.modified)
+        status = precondition(request.conditions, headers["ETag"], content.modified)
         if status == 412:  # noqa: PLR2004
             return self._error(request, 412, version)
         if status is not None:
             return ReplicaReply(status, _stamp(request, version) | _only_validators(headers), kind="blob")
-        wanted = request.wishes.get("x-ms-range") or request.wishes.get("range")
-        if not range_still_valid(request.wishes.get("if-range"), headers["ETag"], content.modified):
+        wanted = request.conditions.get("x-ms-range") or request.conditions.get("range")
+        if not range_still_valid(request.conditions.get("if-range"), headers["ETag"], content.modified):
             wanted = None
         try:
             span = byte_range(wanted, content.size, suffixes=False)
@@ -120,7 +119,7 @@ class BlobHost:
             "x-ms-blob-type": "BlockBlob",
             "x-ms-lease-status": "unlocked",
         }
-        if version >= _SPEAKS_QUOTED:
+        if version >= _QUOTES_ETAGS_FROM:
             headers["ETag"] = f'"{etag}"'
             headers["Accept-Ranges"] = "bytes"
             headers["x-ms-creation-time"] = modified
@@ -146,7 +145,7 @@ class BlobHost:
             f"RequestId:{stamp['x-ms-request-id']}\nTime:{now}</Message>{more}</Error>"
         )
         headers = {"Content-Type": "application/xml", **stamp, **(extra or {})}
-        if version >= _SPEAKS_QUOTED:
+        if version >= _QUOTES_ETAGS_FROM:
             headers["x-ms-error-code"] = code
         return ReplicaReply(status, headers, body.encode(), message, "blob")
 

@@ -1,7 +1,7 @@
-"""The 43 CORINE Land Cover level-3 classes as BigEarthNet v1 spells them, and how often each occurs.
+"""The 43 CORINE Land Cover level-3 classes with the names of BigEarthNet v1, and their frequencies.
 
 Weights are the patch counts per class published with BigEarthNet v1 (Sumbul et al., IGARSS 2019), so that
-generated patches are skewed as real ones: forests everywhere, rice fields rare.
+generated patches are distributed as the real ones: forests are common, rice fields are rare.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ DROPPED_BY_19: frozenset[str] = frozenset(
         "Intertidal flats",
     }
 )
-"""Classes that the 19-class nomenclature has no place for."""
+"""Classes that the 19-class nomenclature drops."""
 
 _LABELS_PER_PATCH = (17, 27, 25, 16, 9, 3, 1.5, 0.8, 0.4, 0.2, 0.07, 0.03)
 """Weights of 1, 2, … 12 labels: about 2.9 on average, 95 % at most five."""
@@ -92,9 +92,10 @@ def _pick(names: tuple[str, ...], steps: tuple[float, ...], at: float) -> str:
 
 
 def draw_labels(word: int, *, only_dropped: bool) -> tuple[str, ...]:
-    """One to twelve distinct classes in nomenclature order.
+    """Return one to twelve distinct classes in nomenclature order.
 
-    At least one of them is in the 19-class nomenclature, or with `only_dropped` none (then one or two).
+    At least one of them is in the 19-class nomenclature. With `only_dropped`, there are one or two, and none
+    is in it.
     """
     if only_dropped:
         wanted = 1 + word % 2

@@ -1,12 +1,11 @@
-"""A BigEarthNet of any size up to the real one, kept nowhere: patch `i` is a pure function of (seed, i).
+"""A BigEarthNet of any size up to the real one. It is not stored: patch `i` is a pure function of (seed, i).
 
-Counts of flags are exact, not drawn: of 590,326 patches 61,707 have seasonal snow, 9,280 cloud or shadow,
-never both, and 55 of the others carry only classes that the 19-class nomenclature drops, which leaves the
-recommended 519,284. Small data sets have a few per cent of each, so that every filter has something to do.
+Counts of flags are exact, not random. Of 590,326 patches, 61,707 have seasonal snow, 9,280 have cloud or
+shadow, and none has both. Of the others, 55 have only classes that the 19-class nomenclature drops, which
+leaves the recommended 519,284. Small data sets have a few per cent of each, so that every filter matters.
 
-Names are those of the real set: acquisition, column, row, all unpadded. Patch and place among the 125 x 91 x
-91 possible ones are tied by a permutation, so a name leads to its index, and an index to its name, in
-constant time.
+Names are as in the real set: acquisition, column, row, all unpadded. A permutation maps patches to the
+125 x 91 x 91 possible places, so the index of a name, and the name of an index, are found in constant time.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from stacpull_replicas.rasters import band_file
 
 MAX_ITEMS = 590_326
 SNOW, CLOUD, ONLY_DROPPED = 61_707, 9_280, 55
-"""Patches of the whole set with snow, with cloud or shadow, with no label in the 19-class nomenclature."""
+"""Patches of the full set with snow, with cloud or shadow, with no label in the 19-class nomenclature."""
 
 _SMALL = 20_000
 _SMALL_SHARES = (0.08, 0.04, 0.01)
@@ -44,7 +43,7 @@ Ring = list[list[float]]
 
 
 class Flag(Enum):
-    """What the metadata of a patch states besides its labels."""
+    """A property of a patch besides its labels."""
 
     NONE = 0
     SNOW = 1
@@ -54,7 +53,7 @@ class Flag(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The position and name of one patch of 1.2 km, which is all that its imagery depends on."""
+    """The position and name of one patch of 1.2 km. Its imagery depends on nothing else."""
 
     index: int
     name: str
@@ -71,10 +70,10 @@ class Site:
         )
 
     def ring(self, *, broken: bool = False) -> Ring:
-        """The closed outline in degrees, clockwise from the upper left.
+        """Return the closed outline in degrees, clockwise from the upper left.
 
-        The service of 2021 had swapped the axes of the lower right corner before projecting it (`broken`),
-        which made the bounding box of a patch as large as a continent.
+        The service of 2021 swapped the axes of the lower right corner before projecting it (`broken`), which
+        made the bounding box of a patch as large as a continent.
         """
         left, top = self.corner
         right, bottom = left + PATCH_METRES, top - PATCH_METRES
@@ -86,14 +85,14 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Patch(Site):
-    """One patch, with what it is labelled with."""
+    """One patch with its labels."""
 
     labels: tuple[str, ...]
     seasonal_snow: bool
     cloud_and_shadow: bool
 
     def metadata(self) -> bytes:
-        """The content of `<patch>_labels_metadata.json`."""
+        """Return the content of `<patch>_labels_metadata.json`."""
         left, top = self.corner
         corners = {"ulx": left, "uly": top, "lrx": left + PATCH_METRES, "lry": top - PATCH_METRES}
         document = {
@@ -108,7 +107,7 @@ class Patch(Site):
 
 @dataclass(frozen=True)
 class Dataset:
-    """`items` patches that belong to `seed`; `string_flags` spells a quarter of the flags as strings."""
+    """`items` patches of `seed`. With `string_flags`, a quarter of the flags are strings."""
 
     items: int = 400
     seed: int = 7
@@ -128,7 +127,7 @@ class Dataset:
 
     @cached_property
     def _flag_limits(self) -> tuple[int, int, int]:
-        """Ranks below which a patch has snow, cloud, only dropped labels."""
+        """The ranks below which a patch has snow, cloud, or only dropped labels."""
         if self.items < _SMALL:
             snow, cloud, dropped = (round(self.items * share) for share in _SMALL_SHARES)
         else:
@@ -148,17 +147,17 @@ class Dataset:
         return Flag.CLOUD if rank >= snow else Flag.SNOW
 
     def acquisition_of(self, index: int) -> int:
-        """The number of the acquisition that the patch was cut from."""
+        """Return the number of the acquisition of the patch."""
         return self._places.forward(index) // (GRID * GRID)
 
     def name(self, index: int) -> str:
-        """The patch name, as `S2A_MSIL2A_20170613T101031_0_45`."""
+        """Return the patch name, such as `S2A_MSIL2A_20170613T101031_0_45`."""
         place, row = divmod(self._places.forward(index), GRID)
         number, column = divmod(place, GRID)
         return f"{ACQUISITIONS[number].prefix}_{column}_{row}"
 
     def index_of(self, name: str) -> int | None:
-        """The index of the patch with this name, None if the data set has none."""
+        """Return the index of the patch with this name; None if the data set has none."""
         match = _NAME.fullmatch(name)
         number = NUMBER_OF_PREFIX.get(match[1]) if match else None
         if match is None or number is None:
@@ -170,7 +169,7 @@ class Dataset:
         return index if index < self.items else None
 
     def site(self, index: int) -> Site:
-        """Return the site of patch `index` of 0…items-1."""
+        """Return the site of patch `index`, from 0 to items-1."""
         if not 0 <= index < self.items:
             raise IndexError(f"patch {index} of {self.items}")
         place, row = divmod(self._places.forward(index), GRID)
@@ -179,7 +178,7 @@ class Dataset:
         return Site(index, f"{acquisition.prefix}_{column}_{row}", acquisition, column, row)
 
     def patch(self, index: int) -> Patch:
-        """Patch `index` of 0…items-1."""
+        """Return patch `index`, from 0 to items-1."""
         site = self.site(index)
         flag = self.flag(index)
         return Patch(
@@ -194,11 +193,11 @@ class Dataset:
         )
 
     def patches(self) -> Iterator[Patch]:
-        """Every patch in the order of the service."""
+        """Yield all patches in the order of the service."""
         return map(self.patch, range(self.items))
 
     def flag_properties(self, patch: Patch) -> dict[str, bool | str]:
-        """The flags as item properties: a false one may be absent, strings occur where they are asked for."""
+        """Return the flags as item properties. A false one may be absent; strings need `string_flags`."""
         properties: dict[str, bool | str] = {}
         for number, name in enumerate(("seasonal_snow", "cloud_and_shadow")):
             value: bool = getattr(patch, name)
@@ -209,9 +208,9 @@ class Dataset:
         return properties
 
     def has_class_list(self, index: int) -> bool:
-        """Return True if the label item has `label:classes`: the first has, one in 64 others has not."""
+        """Return True if the label item has `label:classes`. The first has it; one in 64 others does not."""
         return index == 0 or mix(self.seed, index, _ABSENCE, 2) % 64 != 0
 
     def band(self, patch: Site, band: str) -> bytes:
-        """The GeoTIFF of one band."""
+        """Return the GeoTIFF of one band."""
         return band_file(self.seed, patch.index, band, patch.acquisition.zone, patch.corner)

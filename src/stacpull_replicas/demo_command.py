@@ -1,4 +1,4 @@
-"""`stacpull demo [DEST]`: the main job, on replicas of the services that run in this process."""
+"""`stacpull demo [DEST]`: mirrors from a replica of MLHub that runs in this process."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _MOST_ENTRIES = 3
     examples=["demo"],
 )
 def demo_command(session: CommandSession, dest: Path | None) -> int:
-    """Try stacpull on replicas of real services, without an account.
+    """Try stacpull on a replica of a real service, without an account.
 
-    Starts Radiant MLHub, its blob host and its S3 on free local ports, mirrors the selection of the
-    BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
+    Starts a replica of Radiant MLHub with its blob host and S3 on free local ports, mirrors the selection of
+    the BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
     """
     dest = dest or Path("stacpull-demo")
     flags: dict[str, object] = {
@@ -57,7 +57,7 @@ def demo_command(session: CommandSession, dest: Path | None) -> int:
 async def _mirror_replica(
     dest: Path, session: CommandSession, flags: dict[str, object], stop: asyncio.Event
 ) -> MirrorReport:
-    """Mirror from a replica that is stopped afterwards."""
+    """Start a replica, mirror from it, and stop it."""
     from stacpull.engine import api
     from stacpull_replicas import MlhubReplica
 
@@ -71,7 +71,7 @@ async def _mirror_replica(
 
 
 def tree(top: Path, indent: str = "") -> Iterator[str]:
-    """Draw the tree below `top`: directories first, long ones cut, without the files of stacpull."""
+    """Yield the lines of the tree below `top`: directories first, shortened, without `.stacpull`."""
     if not indent:
         yield f"{top}/"
         indent = "  "
@@ -87,7 +87,7 @@ def tree(top: Path, indent: str = "") -> Iterator[str]:
 
 
 def _next_commands(dest: Path) -> Iterator[str]:
-    """Yield the commands to try next, as they can be pasted."""
+    """Yield the commands to try next, ready to paste."""
     me, here, source = _own_name(), shlex.quote(str(dest)), f"http://127.0.0.1:{_PORT}/mlhub/v1"
     labels = " ".join(f"--label {shlex.quote(label)}" for label in _LABELS)
     selection = f"-C {_COLLECTION} --config bigearthnet {labels} --no-cloud-and-shadow --no-seasonal-snow"
@@ -105,7 +105,7 @@ def _next_commands(dest: Path) -> Iterator[str]:
 
 
 def _own_name() -> str:
-    """Return how this command is called from here: by name if the shell finds it, else by its path."""
+    """Return how to call this command: by name if the shell finds it, otherwise by its path."""
     found, own = shutil.which("stacpull"), Path(sys.argv[0])
     if own.name != "stacpull" or (found and Path(found).resolve() == own.resolve()):
         return "stacpull"
@@ -113,6 +113,6 @@ def _own_name() -> str:
 
 
 def _pasteable(path: Path) -> str:
-    """Return a path for a shell in this directory: relative if it is below, else absolute."""
+    """Return a path for a shell in this directory: relative if it is below, otherwise absolute."""
     whole = path.absolute()
     return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))

@@ -1,12 +1,12 @@
-"""Sealed download tokens and signed blob URLs: opaque hrefs that differ each time and expire.
+"""Sealed download tokens and signed blob URLs: opaque hrefs that differ in every response and expire.
 
-A token has the outer form of Fernet (version byte 0x80, 8-byte time, 16-byte nonce, 192 bytes of ciphertext,
-32 bytes of tag; 332 characters of base64, first `gAAAAAB`), as the recorded hrefs have. The cipher is an XOR
-with SHAKE-128: enough to be opaque and to notice every changed bit, not meant to protect anything.
+A token has the format of Fernet (version byte 0x80, 8-byte time, 16-byte nonce, 192 bytes of ciphertext, 32
+bytes of tag; 332 characters of base64, first `gAAAAAB`), as the recorded hrefs have. The cipher is an XOR
+with SHAKE-128. It makes tokens opaque and detects every changed bit, but it is not meant to protect anything.
 
-All assets of an item are sealed at once, because a page of 10,000 source items has 130,000 of them: one
-stream of the hash covers them all, and the last byte of a nonce says which part of it is an asset's own. What
-is sealed stands in the text six times and the tag is bare stream, so that any change contradicts the rest.
+All assets of an item are sealed at once, because a page of 10,000 source items has 130,000 assets. One hash
+stream covers them all, and the last byte of a nonce selects the part of an asset. The plaintext contains the
+sealed values six times, and the plaintext of the tag is zeros, so any change is detected.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _VERSION = 0x80
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-class TokenRefused(Exception):  # noqa: N818 - says what happened to it
+class TokenRefused(Exception):  # noqa: N818 - reads better than TokenRefusedError
     """The token is invalid, altered or expired."""
 
 
 @lru_cache(maxsize=64)
 def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
-    """Return what items with these assets share, as numbers: the mask of the stream, the assets' names."""
+    """Return the mask of the stream and the names for items with these assets, as numbers."""
     mask = b"".join(bytes(_HEAD.size) + b"\xff" * (_FRAME - _HEAD.size) for _ in assets)
     names = b"".join(
         _HEAD.pack(0, 0, b"", number) + _FORM.pack(0.0, asset.encode(), 0) * _COPIES + _TAG
@@ -52,7 +52,7 @@ def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Sealer:
-    """Seals (asset, index) into tokens that live `ttl` seconds, and signs blob URLs."""
+    """Seals (asset, index) into tokens that expire after `ttl` seconds, and signs blob URLs."""
 
     key: bytes
     ttl: float = 6 * 3600
@@ -60,11 +60,11 @@ class Sealer:
     now: Callable[[], float] = time.time
 
     def _stream(self, head: bytes, frames: int) -> bytes:
-        """The stream for the first `frames` assets of an item; every byte of the head matters."""
+        """Return the hash stream for the first `frames` assets of an item; it depends on the whole head."""
         return hashlib.shake_128(self.key + head).digest(frames * _FRAME)
 
     def seal(self, assets: tuple[str, ...], index: int) -> list[bytes]:
-        """A token for each of the assets of an item; no two are ever equal."""
+        """Return a unique token for each asset of an item."""
         now, count = self.now(), len(assets)
         head = _HEAD.pack(_VERSION, int(now), os.urandom(15), 0)
         frame = head + _FORM.pack(now + self.ttl, b"", index) * _COPIES + _TAG
@@ -76,7 +76,11 @@ class Sealer:
         return [text[at : at + TOKEN_LENGTH] for at in range(0, count * TOKEN_LENGTH, TOKEN_LENGTH)]
 
     def open(self, token: str) -> tuple[str, int]:
-        """The asset and index in a token. Raises TokenRefused."""
+        """Return the asset and index in a token.
+
+        Raises:
+            TokenRefused: The token is invalid, altered or expired.
+        """
         try:
             sealed = base64.b64decode(token.encode(), b"-_", validate=True)
         except (binascii.Error, UnicodeEncodeError) as error:
@@ -100,7 +104,7 @@ class Sealer:
         return base64.b64encode(hmac.digest(self.key, text.encode(), "sha256")).decode()
 
     def sign_query(self, path: str, version: str) -> str:
-        """The query (`sv=…&st=…&se=…&sr=b&sp=r&sig=…`) that lets a blob path be read until it expires."""
+        """Return the query (`sv=…&st=…&se=…&sr=b&sp=r&sig=…`) that allows reading a blob until it expires."""
         now = self.now()
         start, expiry = _iso(now - 300), _iso(ceil(now + self.blob_ttl))
         signature = self._signature(path, version, start, expiry)
@@ -108,7 +112,11 @@ class Sealer:
         return urlencode(query, quote_via=quote)
 
     def check_query(self, path: str, query: str) -> None:
-        """Nothing, if the query was signed for this path and is still good. Raises TokenRefused."""
+        """Check that the query was signed for this path and has not expired.
+
+        Raises:
+            TokenRefused: It was not, or it has expired.
+        """
         given = dict(parse_qsl(query))
         signature = self._signature(path, given.get("sv", ""), given.get("st", ""), given.get("se", ""))
         if not hmac.compare_digest(signature.encode(), given.get("sig", "").encode()):

@@ -1,8 +1,8 @@
-"""Randomness without state: every draw is a pure function of its seed and of what it is for.
+"""Randomness without state: every draw is a pure function of its seed and its purpose.
 
-`mix` is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) chained over its words; `Permutation` is an
-affine bijection on 0…size-1 whose inverse costs one multiplication. Together they let a data set of any
-length be read at any place, in any order, in any process, with nothing kept in memory.
+`mix` is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) chained over its words. `Permutation` is an
+affine bijection on 0…size-1 whose inverse costs one multiplication. With both, a data set of any length can
+be read at any index, in any order and in any process, without keeping anything in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def mix(*words: int) -> int:
-    """64 well-mixed bits that depend on every word and on their order."""
+    """Return 64 well-mixed bits that depend on every word and on their order."""
     state = _GOLDEN
     for word in words:
         state = (state + (word & _WORD) * 2 + _GOLDEN) & _WORD
@@ -26,7 +26,7 @@ def mix(*words: int) -> int:
 
 
 def fraction(*words: int) -> float:
-    """A float in [0, 1) drawn from the words."""
+    """Return a float in [0, 1) drawn from the words."""
     return (mix(*words) >> 11) / (1 << 53)
 
 
@@ -41,7 +41,7 @@ class Permutation:
 
     @classmethod
     def seeded(cls, size: int, *words: int) -> Permutation:
-        """The permutation of 0…size-1 that belongs to these seed words."""
+        """Return the permutation of 0…size-1 for these seed words."""
         factor = max(1, int(size * 0.6180339887498949) - mix(*words, 1) % max(1, size // 16))
         while math.gcd(factor, size) != 1:
             factor += 1

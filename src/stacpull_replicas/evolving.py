@@ -1,8 +1,8 @@
-"""A STAC API whose collection changes between two walks: what a mirror that is run again has to find.
+"""A STAC API whose collection changes between two walks, to test repeated mirrors.
 
-Each `evolve` is one publication: items come, go and get another id, files change with and without another
-size, items are touched, assets come and go. What it does is a pure function of (seed, step), returned as
-an `Evolution`, so that a test can hold a report against it.
+Each `evolve` publishes changes: items are added, removed and renamed, files change with and without another
+size, items are touched, assets are added and removed. The changes are a pure function of (seed, step). They
+are returned as an `Evolution`, with which a test can compare a report.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KINDS = ("added", "removed", "renamed", "rewritten", "resized", "touched", "ass
 
 @dataclass(frozen=True)
 class EvolvingItem:
-    """One item as it is published: when it was last touched, and its files by asset key."""
+    """One published item: the time of its last update, and its files by asset key."""
 
     updated: datetime
     files: Mapping[str, Blob]
@@ -37,23 +37,23 @@ class EvolvingItem:
 
 @dataclass
 class Evolution:
-    """The changes of one step: ids of items by kind; a renamed item is under its old id."""
+    """The changes of one step: ids of items by kind. A renamed item is listed under its old id."""
 
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
     rewritten: list[str] = field(default_factory=list)
-    """One file has other bytes, as many as before."""
+    """One file has other bytes, but the same size."""
     resized: list[str] = field(default_factory=list)
     """One file has more bytes."""
     touched: list[str] = field(default_factory=list)
-    """Nothing but `updated` is another."""
+    """Only `updated` has changed."""
     asset_added: list[str] = field(default_factory=list)
     asset_removed: list[str] = field(default_factory=list)
 
     @property
     def gone(self) -> list[str]:
-        """Items that are not there any more."""
+        """The items that no longer exist."""
         return sorted(self.removed + self.renamed)
 
     @property
@@ -63,7 +63,7 @@ class Evolution:
 
     @property
     def changed(self) -> list[str]:
-        """Items that are listed otherwise than before, under the same id."""
+        """The items that have changed under the same id."""
         return sorted(
             self.rewritten + self.resized + self.touched + self.asset_added + self.asset_removed,
         )
@@ -72,7 +72,7 @@ class Evolution:
 class EvolvingReplica(ReplicaServer):
     """One collection of `items` items with two files each.
 
-    `validators` says what files come with: a strong ETag and a date, a date alone, or neither.
+    `validators` sets the validators of files: "etag" for a strong ETag and a date, "date", or "none".
     """
 
     server_names = ("api",)
@@ -92,9 +92,9 @@ class EvolvingReplica(ReplicaServer):
         super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
         self.items: dict[str, EvolvingItem] = {}
         self.hidden: set[str] = set()
-        """Items that are there and on no page."""
+        """Items that exist but are on no page."""
         self.announced: int | None = None
-        """The number of items that pages claim, if it is not the true one."""
+        """The number of items that pages state; None for the true one."""
         self._seed = seed
         self._step = 0
         self._made = 0
@@ -105,11 +105,11 @@ class EvolvingReplica(ReplicaServer):
 
     @property
     def base_url(self) -> str:
-        """The collection, as SOURCE."""
+        """The URL of the collection, to use as SOURCE."""
         return f"{self.url('api')}/collections/{COLLECTION}"
 
     def files(self) -> dict[str, bytes]:
-        """Return the files of a mirror with the default layout: content by path below DEST."""
+        """Return the expected files of a mirror with the default layout: content by path below DEST."""
         return {
             f"{COLLECTION}/{name}/{key}.bin": blob.data
             for name, item in self.items.items()
@@ -117,7 +117,7 @@ class EvolvingReplica(ReplicaServer):
         }
 
     def evolve(self) -> Evolution:
-        """Publish the next version; each kind of change strikes one or two items of its own."""
+        """Publish the next version. Each kind of change affects one or two items of its own."""
         self._step += 1
         evolution = Evolution()
         before, self._next = self.items, dict(self.items)
@@ -128,7 +128,7 @@ class EvolvingReplica(ReplicaServer):
                 getattr(evolution, kind).append(name)
                 if kind != "added":
                     self._change(kind, name)
-        self.items = self._next  # at once: another thread answers
+        self.items = self._next  # in one step, because another thread answers requests
         return evolution
 
     @property
@@ -164,10 +164,10 @@ class EvolvingReplica(ReplicaServer):
                 del files[max(files.keys() - {"data"})]
         self._next[name] = replace(item, files=files)
 
-    # --- what it answers ---------------------------------------------------------------------------------
+    # --- replies -----------------------------------------------------------------------------------------
 
     def responders(self) -> Mapping[str, Responder]:
-        """The one service."""
+        """Return the responder of the only service."""
         return {"api": self.respond}
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
@@ -220,7 +220,7 @@ class EvolvingReplica(ReplicaServer):
             headers["Last-Modified"] = http_date(blob.modified)
         if self._validators == "etag":
             headers["ETag"] = etag
-        if self._validators != "none" and precondition(request.wishes, etag, blob.modified) is not None:
+        if self._validators != "none" and precondition(request.conditions, etag, blob.modified) is not None:
             return ReplicaReply(304, headers, kind="unchanged")
         return ReplicaReply(200, headers, blob.data, kind="file")
 

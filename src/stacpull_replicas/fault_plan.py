@@ -1,23 +1,23 @@
-"""Rules that select the requests a fault strikes, and the TOML files with such rules.
+"""Rules that decide which requests get a fault, and the TOML files with such rules.
 
     request ─▶ the rules that match it, each with its count ─▶ FaultPlan.choose (pure) ─▶ fault or None
 
-Every rule counts all requests that match it; of those that strike, the first in the plan wins. A draw depends
-only on seed, rule, path (where requests are counted by path) and count, so the same requests meet the same
-faults in whatever order they come.
+Every rule counts all requests that match it. If several rules strike, the first one in the plan wins. A draw
+depends only on seed, rule, path (if requests are counted by path) and count, so the same requests get the
+same faults in any order.
 
 A fault file (`stacpull serve … --faults FILE`; docs/replicas.md has the keys and examples):
 
     seed = 7
 
     [[fault]]
-    kind = "object"         # which requests
-    probability = 0.1       # which of them
-    what = "close"          # what happens: the name of a fault, with its own keys
+    kind = "object"         # the requests that match
+    probability = 0.1       # the ones that are struck
+    what = "close"          # the name of a fault, with its own keys
     after = 100
 
-Every error names its line. The TOML reader reports lines of syntax errors only, so those of keys are found in
-the text.
+Every error names its line. The TOML reader reports only lines of syntax errors, so the lines of keys are
+searched in the text.
 """
 
 from __future__ import annotations
@@ -80,22 +80,22 @@ def kind_of(request: RequestInfo) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """Requests that match, and which of them `fault` strikes.
+    """Defines which requests match, and which of them `fault` strikes.
 
     Args:
-        fault: What happens.
-        server: Of the replica: `api`, `blob`, `s3`; None for all.
+        fault: The fault.
+        server: The server of the replica: `api`, `blob`, `s3`; None for all.
         method: GET, HEAD, POST; None for all.
-        path: A glob over the decoded path, in which `*` also stands for slashes.
-        regex: A regular expression searched for in the target (path and query, as sent).
-        kind: One of `KINDS`.
-        ranged: True for requests with a Range field only, False for those without.
-        first: The first of the matching requests that may be struck, counted from 1.
-        last: The last one, None for no end.
-        every: From `first` on, each such one.
-        times: How often it strikes, None for no limit.
-        per: Whether requests are counted over all or for each path by itself.
-        probability: Of striking a request that it may strike.
+        path: A glob over the decoded path; `*` includes slashes.
+        regex: A regular expression to search for in the target (path and query, as sent).
+        kind: One of `KINDS`; None for all.
+        ranged: True for requests with a Range field, False for those without; None for both.
+        first: The first matching request that may be struck, counted from 1.
+        last: The last one; None for no limit.
+        every: Only every such request, starting at `first`.
+        times: The most strikes; None for no limit.
+        per: "rule" to count all requests together, "path" to count each path separately.
+        probability: The probability of a strike, 0 to 1.
     """
 
     fault: Fault
@@ -130,7 +130,7 @@ class Rule:
         )
 
     def strikes(self, count: int, struck: int, draw: float) -> bool:
-        """Return True if the `count`-th match is struck, after `struck` others; `draw` is in 0 to 1."""
+        """Return True if the `count`-th match is struck, after `struck` others; `draw` is in [0, 1)."""
         return (
             count >= self.first
             and (self.last is None or count <= self.last)
@@ -141,7 +141,7 @@ class Rule:
 
 
 class Turn(NamedTuple):
-    """A rule that matches a request, and the number of the request there; `path` is empty if all count."""
+    """A rule that matches a request, and its counts; `path` is empty if the rule counts all requests."""
 
     rule: int
     path: str
@@ -151,13 +151,13 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """Rules in the order of their right of way, and the seed of their probabilities."""
+    """Rules in the order of their precedence, and the seed of their probabilities."""
 
     rules: tuple[Rule, ...]
     seed: int = 0
 
     def matching(self, request: RequestInfo) -> list[tuple[int, str]]:
-        """The rules that match `request`, each with the path that it counts by."""
+        """Return the rules that match `request`, each with the path that it counts by."""
         return [
             (number, request.path if rule.per == "path" else "")
             for number, rule in enumerate(self.rules)
@@ -165,7 +165,7 @@ class FaultPlan:
         ]
 
     def choose(self, turns: Sequence[Turn]) -> Turn | None:
-        """The turn of the rule that strikes, None if none does."""
+        """Return the turn of the rule that strikes; None if none does."""
         for turn in turns:
             draw = fraction(
                 self.seed, turn.rule, crc32(turn.path.encode("utf-8", "surrogateescape")), turn.number
@@ -177,7 +177,7 @@ class FaultPlan:
 
 @dataclass
 class PlannedFaults:
-    """The `Faults` of a plan: keeps its counts. With `per = "path"` one for each path that was asked for."""
+    """The `Faults` of a plan, with its counts. Rules with `per = "path"` have one for each requested path."""
 
     plan: FaultPlan
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -185,7 +185,7 @@ class PlannedFaults:
     lock: Lock = field(default_factory=Lock)
 
     def before(self, request: RequestInfo) -> Fault | None:
-        """The fault of the first rule that strikes."""
+        """Return the fault of the first rule that strikes."""
         with self.lock:
             turns = []
             for key in self.plan.matching(request):
@@ -228,14 +228,14 @@ _RULE_HEAD = re.compile(r"\s*\[\[\s*fault\s*\]\]")
 
 
 class FaultFileError(ValueError):
-    """A fault file is wrong; the message is a sentence that names file and line."""
+    """A fault file is invalid; the message names file and line."""
 
 
 def read_faults(path: Path) -> FaultPlan:
-    """The plan in a file.
+    """Return the plan in a file.
 
     Raises:
-        FaultFileError: It cannot be read, or says something that is not understood.
+        FaultFileError: It cannot be read, or is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -245,10 +245,10 @@ def read_faults(path: Path) -> FaultPlan:
 
 
 def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
-    """Parse a plan; `name` is for messages.
+    """Parse a plan; `name` is used in messages.
 
     Raises:
-        FaultFileError: It says something that is not understood.
+        FaultFileError: The text is invalid.
     """
     try:
         document = tomllib.loads(text)
@@ -302,7 +302,7 @@ def _rule(table: Mapping[str, Any]) -> Rule:
 
 
 def _checked(key: str, name: str, value: Any) -> Any:
-    """A value of a rule that is of the right type, if it also makes sense."""
+    """Return a value of the right type, if it is also valid for the key `name`."""
     choices = _CHOICES.get(name)
     if choices is not None and value not in choices:
         raise _KeyWrongError(key, f"must be one of {', '.join(choices)}")
@@ -320,21 +320,21 @@ def _checked(key: str, name: str, value: Any) -> Any:
 
 def _number(key: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _KeyWrongError(key, "must be a whole number from 1 on")
+        raise _KeyWrongError(key, "must be a whole number of at least 1")
     return value
 
 
 def _value(key: str, value: object, hint: Any) -> object:
-    """A TOML value as the field of type `hint` wants it."""
+    """Convert a TOML value to the type `hint` of a field."""
     members = get_args(hint) if get_origin(hint) is UnionType else (hint,)
     wanted = next(member for member in members if member is not NoneType)
     if get_origin(wanted) is Literal:
         if value not in get_args(wanted):
             raise _KeyWrongError(key, f"must be one of {', '.join(get_args(wanted))}")
         return value
-    spoken, fits = _TYPES[wanted]
+    type_name, fits = _TYPES[wanted]
     if not fits(value):
-        raise _KeyWrongError(key, f"must be {spoken}")
+        raise _KeyWrongError(key, f"must be {type_name}")
     if wanted is bytes:
         return str(value).encode()
     return tuple(value) if isinstance(value, list) else value
@@ -364,7 +364,7 @@ _TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     ),
 }
-"""The name of a field's type in messages, and the TOML values it accepts. No number is below 0."""
+"""The name of a type in messages, and a check of TOML values. Numbers must be at least 0."""
 
 
 def _is_required(one: Field[Any]) -> bool:
@@ -376,7 +376,7 @@ def _wrong(name: str, text: str, rule: int | None, key: str, problem: str) -> Fa
 
 
 def _line_of(text: str, rule: int | None, key: str) -> int:
-    """The line of a key of the `rule`-th [[fault]] (None: of the head), or else that of its table."""
+    """Return the line of a key in the `rule`-th [[fault]] (None: before the first), or the table's line."""
     here, found = -1, 1
     wanted = re.compile(rf"""\s*(\[\[?\s*)?["']?{re.escape(key)}["']?\s*[]=.]""")
     for number, line in enumerate(text.splitlines(), 1):

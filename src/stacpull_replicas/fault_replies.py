@@ -1,7 +1,7 @@
-"""Wrong replies: the answers of a service while a fault strikes it. Pure.
+"""Wrong replies: the replies of a service to requests with a fault. Pure.
 
-`reply_under` gets the request, the fault, and the service itself, since some faults need the right reply, or
-the one to a slightly different request.
+`reply_under` gets the request, the fault, and the service itself, because some faults need the right reply,
+or the reply to a slightly different request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stacpull_replicas.faults import (
     InvertedByte,
     LoginPage,
     Redirect,
-    Reworded,
+    ReplyFault,
     Status,
     Truncate,
 )
@@ -44,13 +44,13 @@ _CHANGED_ON = http_date(datetime(2021, 6, 9, tzinfo=UTC))
 _INVERTED = bytes(255 - value for value in range(256))
 
 
-def reply_under(fault: Reworded, request: RequestInfo, respond: Responder) -> ReplicaReply:
-    """Return the answer of `respond` to `request`, altered by `fault`."""
+def reply_under(fault: ReplyFault, request: RequestInfo, respond: Responder) -> ReplicaReply:
+    """Return the reply of `respond` to `request`, altered by `fault`."""
     match fault:
         case Status() | LoginPage() | Redirect() | Bomb():
             return _in_place(fault, request)
         case IgnoredRange():
-            return respond(replace(request, believed=_without(request.wishes, _RANGES)))
+            return respond(replace(request, overridden=_without(request.conditions, _RANGES)))
         case Changed():
             return _changed(request, respond)
         case _:
@@ -58,7 +58,7 @@ def reply_under(fault: Reworded, request: RequestInfo, respond: Responder) -> Re
 
 
 def _in_place(fault: Status | LoginPage | Redirect | Bomb, request: RequestInfo) -> ReplicaReply:
-    """A reply that has nothing to do with the right one."""
+    """Return a reply that does not depend on the right one."""
     match fault:
         case Status(code, headers, body):
             return ReplicaReply(code, dict(headers), body, kind=_KIND)
@@ -74,7 +74,7 @@ def _in_place(fault: Status | LoginPage | Redirect | Bomb, request: RequestInfo)
 def _edited(
     fault: Alter | Truncate | InvertedByte | Coded | EditedPage, request: RequestInfo, reply: ReplicaReply
 ) -> ReplicaReply:
-    """A reply with something about it changed."""
+    """Return the right reply with one change."""
     match fault:
         case Alter(headers, without):
             left_out = {name.lower() for name in (*without, *headers)}
@@ -105,11 +105,11 @@ def _damaged(reply: ReplicaReply, at: int) -> ReplicaReply:
 
 
 def _changed(request: RequestInfo, respond: Responder) -> ReplicaReply:
-    """The reply of a service whose object was replaced: its bytes inverted, its ETag marked."""
-    wishes = {
-        name: _earlier(value) if name in _CONDITIONS else value for name, value in request.wishes.items()
+    """Return the reply for a replaced object, with inverted bytes and a marked ETag."""
+    conditions = {
+        name: _earlier(value) if name in _CONDITIONS else value for name, value in request.conditions.items()
     }
-    reply = respond(replace(request, believed=wishes))
+    reply = respond(replace(request, overridden=conditions))
     headers = {name: value for name, value in reply.headers.items() if name.lower() not in _OF_THE_CONTENT}
     if "ETag" in headers:
         headers |= {"ETag": _marked(headers["ETag"]), "Last-Modified": _CHANGED_ON}
@@ -152,7 +152,7 @@ def _next_links(href: str) -> list[dict[str, Any]]:
 
 
 def _rename(feature: dict[str, Any], name: str) -> None:
-    """Give an item another id, in its own link as well."""
+    """Give an item another id, also in its self link."""
     feature["id"] = name
     for link in feature.get("links", []):
         if link.get("rel") == "self":
@@ -181,7 +181,7 @@ def _spaces_after(start: bytes, first: int, stop: int) -> bytes:
 
 @lru_cache(maxsize=1)
 def _packed_blocks() -> tuple[bytes, bytes]:
-    """The start of a gzip stream, and a piece of it that may be repeated and unpacks to a mebibyte."""
+    """Return the start of a gzip stream, and a block that unpacks to a mebibyte and can be repeated."""
     packer = zlib.compressobj(wbits=31)
     head = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return head, packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)

@@ -1,8 +1,8 @@
-"""Faults that a test requests: what happens on the wire instead of the right answer.
+"""Faults for tests: wrong replies, and connections that fail.
 
-Every request passes a `Faults` before it is answered; `FaultQueue` is the simple one, filled by
-`replica.inject`; `fault_plan.PlannedFaults` follows the rules of a file. The values here say what happens and
-not how: `fault_replies` makes wrong replies, `replica_server` breaks the wire.
+A `Faults` is asked about every request before the reply. `FaultQueue` is the simple one, filled by
+`replica.inject`; `fault_plan.PlannedFaults` follows the rules of a file. The values here only describe
+faults: `fault_replies` makes wrong replies, and `replica_server` breaks connections.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal, Protocol
 
 from stacpull_replicas.http_messages import RequestInfo
 
-# --- other answers ------------------------------------------------------------------------------------------
+# --- wrong replies ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Another answer instead of the right one, as 503 with Retry-After."""
+    """Another reply instead of the right one, such as 503 with Retry-After."""
 
     code: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -33,9 +33,9 @@ class LoginPage:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """A redirect to `location`, in which `{url}` and `{path}` stand for those that were asked for.
+    """A redirect to `location`, in which `{url}` and `{path}` are replaced by those of the request.
 
-    `{url}` makes a loop; `{path}x` a chain without end, if the rule strikes its links as well.
+    `{url}` makes a loop; `{path}x` makes an endless chain, if the rule strikes its links too.
     """
 
     location: str
@@ -44,7 +44,7 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Alter:
-    """The right answer with other header fields: those of `headers` set, those of `without` left out."""
+    """The right reply with other header fields: `headers` are set, those in `without` are left out."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
@@ -59,27 +59,27 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class InvertedByte:
-    """The right answer with the byte at `at` inverted; its header fields are those of the right content."""
+    """The right reply with the byte at `at` inverted; its header fields describe the right content."""
 
     at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The object was replaced: other bytes of the same length, another ETag and Last-Modified.
+    """A replaced object: other bytes of the same length, another ETag and Last-Modified.
 
-    All requests that a rule strikes see the same replacement, and conditions are judged by it.
+    All requests that a rule strikes get the same replacement, and conditions are evaluated for it.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoredRange:
-    """The whole with status 200, whatever range was asked for."""
+    """The whole object with status 200, regardless of the requested range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """The answer gzipped, although the client did not accept that."""
+    """The right reply gzipped, although the client did not accept that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class EditedPage:
     """A page of items with another `next` link, other ids, or without assets.
 
     Args:
-        next: The href of the link, `{url}` being the page's own; "null" for one that is null; "none" for no
-            link at all; None to leave it alone.
-        ids: In place of those of the first items.
+        next: The href of the link, with `{url}` for that of the page; "null" for a null href; "none" for no
+            link; None to leave it unchanged.
+        ids: New ids for the first items.
         assets: False to leave the assets out.
     """
 
@@ -100,25 +100,25 @@ class EditedPage:
 
 @dataclass(frozen=True, slots=True)
 class Bomb:
-    """A page that is too much: `size` arrays in each other, or `size` bytes, as they are or gzipped."""
+    """An excessive page: `size` nested arrays, or `size` bytes, plain or gzipped."""
 
     shape: Literal["deep", "long", "packed"]
     size: int
 
 
-# --- how the wire fails -------------------------------------------------------------------------------------
+# --- connection faults --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """The right answer, this many seconds later."""
+    """The right reply, this many seconds later."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The connection ends after `after` bytes of the body, or (None) before any answer; by RST if `reset`."""
+    """The connection ends after `after` bytes of the body, or (None) before the reply; by RST if `reset`."""
 
     after: int | None = None
     reset: bool = False
@@ -134,7 +134,7 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Drip:
-    """After `after` bytes of the body, no more than `rate` bytes a second."""
+    """After `after` bytes of the body, at most `rate` bytes per second."""
 
     rate: float
     after: int = 0
@@ -151,7 +151,7 @@ class Overlong:
 class Unframed:
     """No Content-Length: the body, or its first `keep` bytes, ends with the connection.
 
-    With `chunked` it comes in chunks of which the last one, that says the end, is missing.
+    With `chunked`, it is sent in chunks without the last one, which marks the end.
     """
 
     keep: int | None = None
@@ -173,7 +173,7 @@ class Raw:
     data: bytes
 
 
-Reworded = (
+ReplyFault = (
     Status
     | LoginPage
     | Redirect
@@ -186,21 +186,21 @@ Reworded = (
     | EditedPage
     | Bomb
 )
-"""Faults that make another reply, which then goes over a sound wire."""
-Broken = Close | Stall | Drip | Overlong | Unframed | Fields | Raw
-"""Faults of the wire."""
-Fault = Reworded | Broken | Delay
+"""Faults that make another reply, which is then sent correctly."""
+ConnectionFault = Close | Stall | Drip | Overlong | Unframed | Fields | Raw
+"""Faults of the connection."""
+Fault = ReplyFault | ConnectionFault | Delay
 
 
 class Faults(Protocol):
     """Decides for every request whether a fault strikes it."""
 
     def before(self, request: RequestInfo) -> Fault | None:
-        """The fault for this request, None to answer as usual."""
+        """Return the fault for this request; None for the right reply."""
 
 
 @dataclass
-class _Order:
+class _Injection:
     match: Callable[[RequestInfo], bool]
     fault: Fault
     times: int
@@ -208,30 +208,30 @@ class _Order:
 
 @dataclass
 class FaultQueue:
-    """Faults in the order they were asked for; each strikes the next `times` requests that match."""
+    """Injected faults in order; each strikes the next `times` requests that match."""
 
-    orders: list[_Order] = field(default_factory=list)
+    waiting: list[_Injection] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
     def inject(self, match: Callable[[RequestInfo], bool], fault: Fault, times: int = 1) -> None:
         """Let `fault` strike the next `times` requests for which `match` is true."""
         with self.lock:
-            self.orders.append(_Order(match, fault, times))
+            self.waiting.append(_Injection(match, fault, times))
 
     def clear(self) -> None:
-        """Forget what has not struck yet."""
+        """Remove the faults that have not struck yet."""
         with self.lock:
-            self.orders.clear()
+            self.waiting.clear()
 
     def before(self, request: RequestInfo) -> Fault | None:
-        """The first waiting fault that matches."""
-        if not self.orders:
+        """Return the first waiting fault that matches."""
+        if not self.waiting:
             return None
         with self.lock:
-            for order in self.orders:
-                if order.match(request):
-                    order.times -= 1
-                    if order.times <= 0:
-                        self.orders.remove(order)
-                    return order.fault
+            for one in self.waiting:
+                if one.match(request):
+                    one.times -= 1
+                    if one.times <= 0:
+                        self.waiting.remove(one)
+                    return one.fault
         return None

@@ -1,8 +1,8 @@
 """Requests and replies as values, independent of the server library.
 
-A service is a function from `RequestInfo` to `ReplicaReply`; `replica_server.py` reads the one from a socket
-and writes the other to it. Ranges, conditional requests and dates, which are the same for every service, are
-pure functions here (RFC 9110).
+A service is a function from `RequestInfo` to `ReplicaReply`; `replica_server.py` connects it to a socket.
+Ranges, conditional requests and dates are the same for every service. They are pure functions here (RFC
+9110).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 @dataclass(frozen=True)
 class RequestInfo:
-    """One request as it came in. `target` is the raw path and query, header names are in lower case."""
+    """One received request. `target` is the raw path and query; header names are in lower case."""
 
     server: str
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes = b""
-    believed: Mapping[str, str] | None = None
-    """Headers that a fault substitutes for `headers`, for ranges and conditions only."""
+    overridden: Mapping[str, str] | None = None
+    """Headers that a fault substitutes for `headers`, only for ranges and conditions."""
 
     @property
-    def wishes(self) -> Mapping[str, str]:
-        """The headers that ranges and conditions are read from; a signature is that of `headers`."""
-        return self.headers if self.believed is None else self.believed
+    def conditions(self) -> Mapping[str, str]:
+        """The headers for ranges and conditions; signatures are checked with `headers`."""
+        return self.headers if self.overridden is None else self.overridden
 
     @property
     def url(self) -> str:
@@ -45,7 +45,7 @@ class RequestInfo:
 
     @property
     def raw_path(self) -> str:
-        """The path exactly as sent: percent-encoding, double slashes and dots untouched."""
+        """The path exactly as sent, with percent-encoding, double slashes and dots unchanged."""
         return self.target.partition("?")[0]
 
     @property
@@ -60,16 +60,16 @@ class RequestInfo:
 
     @cached_property
     def query(self) -> list[tuple[str, str]]:
-        """The decoded query, repetitions kept."""
+        """The decoded query, with repeated parameters."""
         return parse_qsl(self.raw_query, keep_blank_values=True)
 
     def parameter(self, name: str) -> str | None:
-        """The first value of a query parameter."""
+        """Return the first value of a query parameter; None if it is absent."""
         return next((value for key, value in self.query if key == name), None)
 
 
 class Content(Protocol):
-    """Bytes that can be read in pieces, with what identifies them."""
+    """Bytes that can be read in ranges, with digests and a date."""
 
     @property
     def size(self) -> int:
@@ -77,23 +77,23 @@ class Content(Protocol):
 
     @property
     def md5(self) -> bytes:
-        """MD5 digest of the whole."""
+        """MD5 digest of all bytes."""
 
     @property
     def sha256(self) -> bytes:
-        """SHA-256 digest of the whole."""
+        """SHA-256 digest of all bytes."""
 
     @property
     def modified(self) -> datetime:
-        """When it was last written, whole seconds, UTC."""
+        """The time of the last change, in whole seconds, UTC."""
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, exclusive."""
+        """Return the bytes from `start` to `stop`, exclusive."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A body too large to be made at once: `size` bytes, made piece by piece by `read(start, stop)`."""
+    """A large body of `size` bytes, which `read(start, stop)` generates in pieces."""
 
     size: int
     read: Callable[[int, int], bytes]
@@ -117,13 +117,16 @@ class ReplicaReply:
 
 
 class RangeNotSatisfiable(Exception):  # noqa: N818 - the name of the HTTP status
-    """The requested range starts behind the end: 416."""
+    """The requested range starts after the end: 416."""
 
 
 def byte_range(header: str | None, size: int, *, suffixes: bool = True) -> tuple[int, int] | None:
-    """Start and stop (exclusive) of a single byte range; None if the whole is to be sent.
+    """Return start and stop (exclusive) of a single byte range; None if all bytes are to be sent.
 
-    Several ranges, other units and nonsense mean the whole, as RFC 9110 allows. Raises RangeNotSatisfiable.
+    For several ranges, other units and invalid fields, all bytes are sent, as RFC 9110 allows.
+
+    Raises:
+        RangeNotSatisfiable: The range starts after the end.
     """
     match = _RANGE.fullmatch(header) if header else None
     if match is None or match[0] == "bytes=-":
@@ -144,7 +147,7 @@ def byte_range(header: str | None, size: int, *, suffixes: bool = True) -> tuple
 
 
 def ranged(content: Content, span: tuple[int, int]) -> bytes | Stream:
-    """The body for a part of a content: bytes if it is small, otherwise a stream."""
+    """Return the body for a range of `content`: bytes if it is small, otherwise a stream."""
     start, stop = span
     if stop - start <= LARGE:
         return content.read(start, stop)
@@ -152,13 +155,13 @@ def ranged(content: Content, span: tuple[int, int]) -> bytes | Stream:
 
 
 LARGE = 1 << 20
-"""Bodies above this size are made and sent piece by piece."""
+"""Bodies above this size are generated and sent in pieces."""
 
 _JOINED = 8 << 20
 
 
 def in_parts(parts: list[bytes]) -> bytes | Stream:
-    """A body made of parts: bytes up to 8 MiB, above that a stream that joins a few at a time."""
+    """Join parts to a body: bytes up to 8 MiB, otherwise a stream that joins a few at a time."""
     ends = list(accumulate(map(len, parts)))
     if ends[-1] <= _JOINED:
         return b"".join(parts)
@@ -173,12 +176,12 @@ def in_parts(parts: list[bytes]) -> bytes | Stream:
 
 @lru_cache(maxsize=4096)
 def http_date(moment: datetime) -> str:
-    """A moment as `Fri, 07 Oct 2022 17:36:42 GMT`."""
+    """Return a time as an HTTP date: `Fri, 07 Oct 2022 17:36:42 GMT`."""
     return moment.astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """The moment of an HTTP date, None if it is absent or none."""
+    """Return the time of an HTTP date; None if it is absent or invalid."""
     if not text:
         return None
     try:
@@ -211,7 +214,7 @@ def precondition(headers: Mapping[str, str], etag: str, modified: datetime) -> i
 
 
 def range_still_valid(if_range: str | None, etag: str, modified: datetime) -> bool:
-    """Return True if a range may be answered with 206: If-Range is absent or names this entity (strongly)."""
+    """Return True if the reply may be a 206: If-Range is absent or matches this entity (strongly)."""
     if not if_range:
         return True
     date = parse_date(if_range) if "GMT" in if_range else None

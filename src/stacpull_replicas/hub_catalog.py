@@ -1,4 +1,4 @@
-"""The landing page, the collections and the dataset of the hub, as its two generations wrote them.
+"""The landing page, the collections and the dataset of MLHub, in both of its generations.
 
 `era="2022"` follows the recordings of 2022, `era="2021"` those of early 2021.
 """
@@ -43,21 +43,21 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class HubCatalog:
-    """Writes what stands above the items: `base` is the root URL of the API."""
+    """Makes the documents above the items. `base` is the root URL of the API."""
 
     base: str
     era: str = "2022"
     with_large_files: bool = False
 
     def collection_ids(self) -> tuple[str, ...]:
-        """The collections that are there."""
+        """Return the ids of the collections."""
         large = (LARGE_COLLECTION,) if self.with_large_files else ()
         return (SOURCE_COLLECTION, LABELS_COLLECTION, *large)
 
     def root(self) -> Document:
-        """The landing page. It claims what the recorded one does, except extensions that are not kept here.
+        """Return the landing page. It claims what the recorded one claims, except unsupported extensions.
 
-        Of 2021 none was recorded: it claims no search, and links to none.
+        None was recorded in 2021: it does not claim search, and does not link to it.
         """
         claims = _CLAIMS if self.era == "2022" else tuple(name for name in _CLAIMS if "search" not in name)
         children = [
@@ -111,7 +111,7 @@ class HubCatalog:
         ]
 
     def collections(self) -> Document:
-        """The list of collections."""
+        """Return the list of collections."""
         top = {"type": "application/json", "href": f"{self.base}/"}
         links = [
             {"rel": "root", **top},
@@ -121,11 +121,11 @@ class HubCatalog:
         return {"collections": [self.collection(name) for name in self.collection_ids()], "links": links}
 
     def conformance(self) -> Document:
-        """The classes that the landing page claims, by themselves."""
+        """Return the conformance classes that the landing page claims."""
         return {"conformsTo": self.root()["conformsTo"]}
 
     def collection(self, name: str) -> Document:
-        """One collection."""
+        """Return a collection."""
         return self._collection_2021(name) if self.era == "2021" else self._collection_2022(name)
 
     def _collection_2022(self, name: str) -> Document:
@@ -171,7 +171,7 @@ class HubCatalog:
         }
 
     def collection_links(self, name: str) -> list[dict[str, str]]:
-        """The links of a collection; those of an items page start with the same."""
+        """Return the links of a collection. The links of an items page start with the same ones."""
         href = f"{self.base}/collections/{name}"
         return [
             {"rel": "items", "type": "application/geo+json", "href": f"{href}/items"},
@@ -181,7 +181,7 @@ class HubCatalog:
         ]
 
     def dataset(self) -> Document:
-        """The one dataset, which is the pair of collections. It is not STAC."""
+        """Return the only dataset, the pair of collections. It is not STAC."""
         return self._dataset_2021() if self.era == "2021" else self._dataset_2022()
 
     def _dataset_2021(self) -> Document:

@@ -1,15 +1,15 @@
-"""The items of the hub: their JSON in both generations of the API, written from templates.
+"""The items of MLHub: their JSON in both generations of the API, made from templates.
 
-`era="2022"` follows the staging and production recordings of 2022 (STAC 1.0.0, absolute links, lean assets),
-`era="2021"` the production of early 2021 (1.0.0-beta.2, `description: null` everywhere, a single `parent`
-link). No label item of BigEarthNet was ever recorded: its id, its `labels` asset and its properties follow
-what the notebook reads and a recorded label item of another collection.
+`era="2022"` follows the staging and production recordings of 2022 (STAC 1.0.0, absolute links, few asset
+fields), `era="2021"` the production of early 2021 (1.0.0-beta.2, `description: null` everywhere, a single
+`parent` link). No label item of BigEarthNet was recorded. Its id, its `labels` asset and its properties
+follow the code of the notebook and a recorded label item of another collection.
 
-A page of 10,000 items costs the replica most, so each document is written once, with holes, and filled for
-every item with one `bytes % mapping`. What is filled in is JSON already: the inside of a string for `text`, a
-value for `value`, members that each end in a comma for `members`. Nothing is escaped. Holes: `name` of the
-patch (`number` of a large file), `bbox`, `ring`, `datetime`; `labels` and the members `flags` of label items;
-`token0`, `token1`, … in the order of the assets.
+Pages of 10,000 items are the most expensive replies. Therefore each document is serialized once, with
+placeholders, and filled for every item with one `bytes % mapping`. The values are already JSON and are not
+escaped: the inside of a string for `text`, a value for `value`, members that each end in a comma for
+`members`. The placeholders are: `name` of the patch (`number` of a large file), `bbox`, `ring`, `datetime`;
+`labels` and the members `flags` of label items; `token0`, `token1`, … in the order of the assets.
 
     name, ring = text("name"), value("ring")
     Template.of({"id": f"patch_{name}", "ring": ring}).fill({b"name": b"x", b"ring": b"[[1.5,2]]"})
@@ -39,34 +39,38 @@ _HOLE = re.compile(
 
 
 def text(name: str) -> str:
-    """A hole within a string: what fills it is the inside of a JSON string."""
+    """Return a placeholder within a string, to fill with the inside of a JSON string."""
     return f"{_TEXT}{name}{_END}"
 
 
 def value(name: str) -> str:
-    """A hole in the place of a value."""
+    """Return a placeholder for a JSON value."""
     return f"{_VALUE}{name}{_END}"
 
 
 def members(name: str) -> str:
-    """A key (with the value None, and never the last) in whose place any number of members may stand."""
+    """Return a key that is a placeholder for any number of members. Its value is None; it is never last."""
     return f"{_MEMBERS}{name}{_END}"
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The written document, as a format for `bytes`."""
+    """A serialized document with placeholders, as a `bytes` format."""
 
     form: bytes
 
     @classmethod
     def of(cls, document: Any) -> Self:
-        """Write a document that has holes."""
+        """Serialize a document with placeholders."""
         written = orjson.dumps(document).replace(b"%", b"%%")
         return cls(_HOLE.sub(lambda hole: b"%%(%b)b" % (hole[1] or hole[2] or hole[3]), written))
 
     def fill(self, fillings: Mapping[bytes, bytes]) -> bytes:
-        """The document with every hole filled. Raises KeyError."""
+        """Return the document with all placeholders filled.
+
+        Raises:
+            KeyError: A value is missing.
+        """
         return self.form % fillings
 
 
@@ -88,7 +92,7 @@ BAND_NAMES: dict[str, str] = {
     "B12": "SWIR (2202.4nm)",
     "B8A": "Narrow NIR",
 }
-"""The thirteen assets of a source item. No patch has B10: its href leads to a blob that is not there."""
+"""The thirteen assets of a source item. No patch has B10: its href leads to a missing blob."""
 
 ASSETS_OF: dict[str, tuple[str, ...]] = {
     LABELS_COLLECTION: (LABELS_ASSET,),
@@ -116,18 +120,18 @@ _EO_BAND_LIST = [EO_BANDS[band] for band in sorted(BAND_NAMES, key=lambda band: 
 
 
 def href(base: str, asset: int) -> str:
-    """The download href of an asset, with a hole for its token."""
+    """Return the download href of an asset, with a placeholder for its token."""
     return f"{base}/download/{text(f'token{asset}')}"
 
 
 def source_link(href: str, *, with_assets: bool) -> Document:
-    """The link from a label item to its imagery; some name the asset they go with."""
+    """Return the link from a label item to its imagery. Some of these links name the asset."""
     link: Document = {"rel": "source", "href": href, "type": "application/json"}
     return link | {"label:assets": [LABELS_ASSET]} if with_assets else link
 
 
 def label_properties(*, with_classes: bool) -> Document:
-    """The properties of a label item."""
+    """Return the properties of a label item."""
     properties: Document = {
         "labels": value("labels"),
         "datetime": text("datetime"),
@@ -142,7 +146,7 @@ def label_properties(*, with_classes: bool) -> Document:
 
 
 def source_properties() -> Document:
-    """The properties of a source item."""
+    """Return the properties of a source item."""
     return {
         "gsd": 30,
         "datetime": text("datetime"),
@@ -180,7 +184,7 @@ def _links_2022(base: str, collection: str, item_id: str) -> list[Document]:
 
 
 def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) -> Document:
-    """A label item: with or without its list of classes, and the asset named in its source link."""
+    """Return a label item, with or without a list of classes, and an asset named in its source link."""
     item_id = f"{LABELS_COLLECTION}_{text('name')}"
     source = f"{base}/collections/{SOURCE_COLLECTION}/items/{SOURCE_COLLECTION}_{text('name')}"
     link = source_link(source, with_assets=with_assets)
@@ -202,7 +206,7 @@ def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) ->
 
 
 def source_item(base: str, era: str) -> Document:
-    """A source item, with its thirteen assets."""
+    """Return a source item, with its thirteen assets."""
     item_id = f"{SOURCE_COLLECTION}_{text('name')}"
     if era == "2021":
         assets = {
@@ -221,7 +225,7 @@ def source_item(base: str, era: str) -> Document:
 
 
 def large_item(base: str) -> Document:
-    """An item of the collection of large files, which no service ever had."""
+    """Return an item of the collection of large files, which the real service did not have."""
     item_id = f"{LARGE_COLLECTION}_{text('number')}"
     links = _links_2022(base, LARGE_COLLECTION, item_id)
     document = frame_2022(LARGE_COLLECTION, item_id, links, ["eo/v1.0.0"])
@@ -265,7 +269,7 @@ Seal = Callable[[tuple[str, ...], int], list[bytes]]
 
 @dataclass(frozen=True)
 class HubItems:
-    """Writes the items of one replica and knows their ids: `base` is the root URL of the API."""
+    """Makes the items of one replica, and maps their ids. `base` is the root URL of the API."""
 
     base: str
     dataset: Dataset
@@ -278,13 +282,13 @@ class HubItems:
         return self.large_items if collection == LARGE_COLLECTION else self.dataset.items
 
     def item_id(self, collection: str, index: int) -> str:
-        """The id of an item."""
+        """Return the id of an item."""
         if collection == LARGE_COLLECTION:
             return f"{collection}_{index:04d}"
         return f"{collection}_{self.dataset.name(index)}"
 
     def index_of(self, collection: str, item_id: str) -> int | None:
-        """Return the index of the item with this id, None if there is none."""
+        """Return the index of the item with this id; None if there is none."""
         name = item_id.removeprefix(collection + "_")
         if name == item_id:
             return None
@@ -295,7 +299,7 @@ class HubItems:
 
     @cached_property
     def _label_templates(self) -> dict[tuple[bool, bool], Template]:
-        """By (has its list of classes, source link names the asset)."""
+        """The templates, by (has a list of classes, source link names the asset)."""
         return {
             (classes, assets): Template.of(
                 label_item(self.base, self.era, with_classes=classes, with_assets=assets)
@@ -313,7 +317,7 @@ class HubItems:
         return Template.of(large_item(self.base))
 
     def item(self, collection: str, index: int) -> bytes:
-        """One item as JSON; its hrefs are new each time."""
+        """Return one item as JSON, with new hrefs in every call."""
         tokens = self.seal(ASSETS_OF[collection], index)
         fillings = dict(zip(_TOKEN_HOLES[collection], tokens, strict=True))
         if collection == LARGE_COLLECTION:
@@ -330,7 +334,7 @@ class HubItems:
 
 
 def described(site: Site, *, broken: bool = False) -> dict[bytes, bytes]:
-    """Return the fillings that label and source items share."""
+    """Return the placeholder values that label and source items share."""
     return {
         b"name": site.name.encode(),
         b"datetime": site.acquisition.datetime,
@@ -339,7 +343,7 @@ def described(site: Site, *, broken: bool = False) -> dict[bytes, bytes]:
 
 
 def labelled(dataset: Dataset, patch: Patch) -> dict[bytes, bytes]:
-    """Return the other fillings of a label item."""
+    """Return the other placeholder values of a label item."""
     flags = orjson.dumps(dataset.flag_properties(patch))[1:-1]
     return {b"labels": orjson.dumps(patch.labels), b"flags": flags + b"," if flags else b""}
 

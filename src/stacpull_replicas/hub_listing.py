@@ -1,12 +1,12 @@
-"""Item pages and item search of the hub: limits, cursors, links, and the filters by space and time.
+"""Item pages and item search of MLHub: limits, cursors, links, and the filters by space and time.
 
-Any page is found in constant time. In 2022 a cursor is `next:<last id>`, which leads to an index; in 2021 it
-is base64 of a time and a serial number, no page has totals, and the last one leads to an empty one.
+Every page is found in constant time. In 2022, a cursor is `next:<last id>`, which maps to an index. In 2021,
+it is base64 of a time and a serial number, pages have no totals, and the last one links to an empty one.
 
 The recorded landing page claims item search (`/search`) and links to it with GET and POST, but no reply was
 recorded. Search therefore follows STAC API 1.0.0-beta.3 and the item pages: the same context, `next` as a
-link (with POST: the whole body again, with a token), and 400 for requests that cannot be understood. Items
-come in the order of their collections. `matched` is given where counting is cheap.
+link (with POST: the whole body again, with a token), and 400 for invalid requests. Items are in the order of
+their collections. `matched` is stated if counting is cheap.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from stacpull_replicas.hub_items import HubItems, bounds
 from stacpull_replicas.hub_replies import Refused, written
 
 COUNTED = 20_000
-"""Patches of a data set up to which those that match are counted."""
+"""The largest data set, in patches, for which matches are counted."""
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _BOX_SIZES = (4, 6)
-_BULGE = 0.1  # degrees: more than the straight edges of a tile bend on the globe
+_CURVATURE = 0.1  # degrees: more than the curvature of a tile's edges
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class SpaceAndTime:
-    """A place and a time."""
+    """A filter by area and time."""
 
     box: Box | None = None
     interval: tuple[datetime, datetime] = (_EARLIEST, _LATEST)
@@ -55,19 +55,23 @@ class SpaceAndTime:
 
     @classmethod
     def asked(cls, *, bbox: list[Any] | None, datetime: Any, intersects: Any = None) -> SpaceAndTime:
-        """Return what a request asks for. Raises Refused."""
+        """Return the filter in a request.
+
+        Raises:
+            Refused: A parameter is invalid.
+        """
         if bbox is not None and intersects is not None:
             raise Refused(400, "Expected bbox or intersects, not both.")
         return cls(_box(bbox), _interval(datetime), _geometry(intersects))
 
     def holds(self, items: HubItems, collection: str, index: int) -> bool:
-        """Return True if an item is within it."""
-        nowhere = self.box is None and self.geometry is None
+        """Return True if an item matches."""
+        has_no_area = self.box is None and self.geometry is None
         if collection == LARGE_COLLECTION:
-            return nowhere
-        if not _seen(items.dataset.acquisition_of(index), self.interval, self.box):
+            return has_no_area
+        if not _may_match(items.dataset.acquisition_of(index), self.interval, self.box):
             return False
-        return nowhere or self._covers(items.dataset.site(index).ring())
+        return has_no_area or self._covers(items.dataset.site(index).ring())
 
     def _covers(self, ring: list[list[float]]) -> bool:
         if self.box is not None and not _boxes_meet(self.box, bounds(ring)):
@@ -76,19 +80,20 @@ class SpaceAndTime:
 
 
 ANYWHERE = SpaceAndTime()
-"""Everywhere, at any time."""
+"""The filter that every item matches."""
 
 
 @lru_cache(maxsize=4096)
-def _seen(number: int, interval: tuple[datetime, datetime], box: Box | None) -> bool:
-    """Return True if a patch of an acquisition may match. This saves a test of each patch."""
+def _may_match(number: int, interval: tuple[datetime, datetime], box: Box | None) -> bool:
+    """Return True if a patch of an acquisition may match. This avoids testing each patch."""
     acquisition = ACQUISITIONS[number]
     if not interval[0] <= acquisition.moment <= interval[1]:
         return False
     if box is None:
         return True
     west, south, east, north = bounds(acquisition.ring())
-    return _boxes_meet(box, [west - _BULGE, south - _BULGE, east + _BULGE, north + _BULGE])
+    bounds_with_margin = [west - _CURVATURE, south - _CURVATURE, east + _CURVATURE, north + _CURVATURE]
+    return _boxes_meet(box, bounds_with_margin)
 
 
 def _boxes_meet(box: Box, other: list[float]) -> bool:
@@ -146,7 +151,11 @@ def _interval(text: Any) -> tuple[datetime, datetime]:
 
 
 def _moment(text: str, unbounded: datetime | None) -> datetime:
-    """A moment as RFC 3339 writes it, or what stands for an open end. Raises Refused."""
+    """Return the time in RFC 3339 text, or `unbounded` for an open end.
+
+    Raises:
+        Refused: The text is invalid.
+    """
     if unbounded is not None and text in {"", ".."}:
         return unbounded
     if _MOMENT.fullmatch(text) is None:
@@ -163,7 +172,11 @@ _FIRST_SERIAL = 6_000_000
 
 
 def read_limit(text: str | None, era: str) -> int:
-    """The page size that was asked for. Raises Refused."""
+    """Return the requested page size.
+
+    Raises:
+        Refused: It is invalid.
+    """
     if text is None:
         return _DEFAULT_LIMIT[era]
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
@@ -173,7 +186,7 @@ def read_limit(text: str | None, era: str) -> int:
 
 
 def feature_collection(limit: int, matched: int | None, features: list[bytes], links: Any) -> bytes | Stream:
-    """A page of 2022, whose items are JSON already; `matched` is left out where it is None."""
+    """Return a page of 2022 from items in JSON; `matched` is left out if it is None."""
     context = {"limit": limit, "matched": matched, "returned": len(features)}
     if matched is None:
         del context["matched"]
@@ -182,7 +195,7 @@ def feature_collection(limit: int, matched: int | None, features: list[bytes], l
 
 
 def _enclosed(head: bytes, features: list[bytes], tail: bytes) -> bytes | Stream:
-    """A page: in one piece if it is small enough for that, otherwise put together while it is sent."""
+    """Return a page: in one piece if it is small, otherwise a stream that joins it while it is sent."""
     parts = [b","] * max(2, 2 * len(features) + 1)
     parts[1:-1:2] = features
     parts[0], parts[-1] = head, tail
@@ -191,7 +204,7 @@ def _enclosed(head: bytes, features: list[bytes], tail: bytes) -> bytes | Stream
 
 @dataclass(frozen=True)
 class HubPages:
-    """Answers `/collections/X/items`. With `echo_key`, `next` repeats every key that came (staging, 2021)."""
+    """Answers `/collections/X/items`. With `echo_key`, `next` repeats all keys (staging, 2021)."""
 
     catalog: HubCatalog
     items: HubItems
@@ -200,7 +213,11 @@ class HubPages:
     echo_key: bool = False
 
     def page(self, request: RequestInfo, collection: str) -> bytes | Stream:
-        """The page that was asked for. Raises Refused."""
+        """Return the requested page.
+
+        Raises:
+            Refused: A parameter is invalid.
+        """
         limit = read_limit(request.parameter("limit"), self.era)
         found = _Found.of(request, self.items, collection)
         indices = self._indices(request, found, limit)
@@ -220,7 +237,7 @@ class HubPages:
         return _enclosed(b'{"features":[', features, tail)
 
     def _indices(self, request: RequestInfo, found: _Found, limit: int) -> list[int]:
-        """Return the indices of the items on the page. Raises Refused."""
+        """Return the indices of the items on the page."""
         if self.era == "2021":
             cursor = request.parameter("next")
             return found.after(-1 if cursor is None else _read_cursor(cursor) - 1, limit)
@@ -236,7 +253,7 @@ class HubPages:
     def _links_2021(
         self, request: RequestInfo, collection: str, indices: list[int], limit: int
     ) -> list[dict[str, Any]]:
-        """The `next` of a page that has something: so the last one leads to an empty one."""
+        """Return the `next` link of a page that is not empty; the last page thus links to an empty one."""
         if not indices:
             return []
         query = f"{self._echoed(request)}{_narrowing(request)}next={_cursor(indices[-1])}&limit={limit}"
@@ -244,13 +261,13 @@ class HubPages:
         return [{"href": href, "rel": "next", "title": None, "type": "application/json"}]
 
     def _echoed(self, request: RequestInfo) -> str:
-        """The keys of the request, as the staging service put them into its links: one more on every page."""
+        """Return the keys of the request, which the staging service added to its links on every page."""
         if not self.echo_key:
             return ""
         return "".join(f"key={quote(value)}&" for name, value in request.query if name == "key")
 
     def _turns(self, request: RequestInfo, found: _Found, indices: list[int]) -> list[dict[str, str]]:
-        """The links `next` (without the key) and `previous` (which kept it even in 2022)."""
+        """Return the links `next` (without the key) and `previous` (with the key, even in 2022)."""
         collection = found.collection
         base = f"{self.items.base}/collections/{collection}/items?"
         limit = request.parameter("limit")
@@ -272,7 +289,7 @@ class HubPages:
 
 @dataclass(frozen=True)
 class _Found:
-    """The items of a collection that a request asks for."""
+    """The items of a collection that match a request."""
 
     items: HubItems
     collection: str
@@ -280,17 +297,17 @@ class _Found:
 
     @classmethod
     def of(cls, request: RequestInfo, items: HubItems, collection: str) -> _Found:
-        """Return those in the `bbox` and `datetime` of a request. Raises Refused."""
+        """Return the items that match the `bbox` and `datetime` of a request."""
         bbox = request.parameter("bbox")
         sides = None if bbox is None else bbox.split(",")
         return cls(items, collection, SpaceAndTime.asked(bbox=sides, datetime=request.parameter("datetime")))
 
     def after(self, index: int, number: int) -> list[int]:
-        """Return the next so many indices after one."""
+        """Return the next `number` matching indices after `index`."""
         return self._first(range(index + 1, self.items.count(self.collection)), number)
 
     def before(self, index: int, number: int) -> list[int]:
-        """Return the last so many indices before one, in order."""
+        """Return the last `number` matching indices before `index`, in order."""
         return self._first(range(index - 1, -1, -1), number)[::-1]
 
     def count(self) -> int | None:
@@ -308,13 +325,13 @@ class _Found:
 
 
 def _narrowing(request: RequestInfo) -> str:
-    """Return the parameters that every page of a request repeats, each with an ampersand behind it."""
+    """Return the parameters that every page repeats, each followed by an ampersand."""
     kept = [(name, value) for name, value in request.query if name in {"bbox", "datetime"}]
     return f"{urlencode(kept)}&" if kept else ""
 
 
 def _cursor(last: int) -> str:
-    """The cursor of 2021: base64 of a JSON object with a time and a serial number, unpadded."""
+    """Return a cursor of 2021: unpadded base64 of a JSON object with a time and a serial number."""
     text = (
         f'{{"timestampAtLeast":"2020-12-02T05:11:23.455819Z","serialIdGreaterThan":{_FIRST_SERIAL + last}}}'
     )
@@ -347,7 +364,11 @@ class HubSearch:
     items: HubItems
 
     def page(self, request: RequestInfo) -> bytes | Stream:
-        """The page that was asked for. Raises Refused."""
+        """Return the requested page.
+
+        Raises:
+            Refused: The search is invalid.
+        """
         asked = _body(request) if request.method == "POST" else _query(request)
         wanted = self._wanted(asked)
         start = self._start(asked.get("token"), wanted)
@@ -378,7 +399,7 @@ class HubSearch:
         )
 
     def _start(self, token: Any, wanted: _Wanted) -> tuple[int, int]:
-        """Return the start of a page: the place of a collection among those wanted, and an index."""
+        """Return the start of a page: the position of a collection in `wanted`, and an index."""
         if token is None:
             return 0, 0
         item_id = str(token).removeprefix("next:")
@@ -419,7 +440,7 @@ class HubSearch:
 
 
 def _query(request: RequestInfo) -> dict[str, Any]:
-    """The parameters of a GET, as POST would have them. Raises Refused."""
+    """Return the parameters of a GET in the form of a POST body."""
     asked: dict[str, Any] = dict(request.query)
     for name in ("collections", "ids", "bbox"):
         if name in asked:

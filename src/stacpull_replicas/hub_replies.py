@@ -1,8 +1,8 @@
-"""Replies of the hub in both of its generations: JSON, errors and redirects.
+"""Replies of MLHub in both of its generations: JSON, errors and redirects.
 
-In 2022 (FastAPI) JSON is compact and errors are `{"detail": …}`; in 2021 (Flask) JSON is indented by four,
-errors are small pages of HTML, and a redirect has a page for its body. Of the 2021 documents, pages and items
-that are not empty are compact here: their white space is the one thing that is not as recorded.
+In 2022 (FastAPI), JSON is compact and errors are `{"detail": …}`. In 2021 (Flask), JSON is indented by four
+spaces, errors are small HTML pages, and a redirect has an HTML body. Non-empty pages and items of 2021 are
+compact here; only this white space differs from the recordings.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class Refused(Exception):  # noqa: N818 - a reply, not an error of the service
 
 
 def written(document: Any, era: str) -> bytes:
-    """A document as the era wrote it."""
+    """Return a document as JSON in the format of the era."""
     return json.dumps(document, indent=4).encode() if era == "2021" else orjson.dumps(document)
 
 
 def json_reply(
     body: bytes | Stream, kind: str, era: str, media_type: str = "application/json"
 ) -> ReplicaReply:
-    """A document that was found."""
+    """Return a 200 with a document."""
     return ReplicaReply(200, {"Content-Type": media_type}, body, kind=kind, compressible=era == "2022")
 
 
 def error_reply(refusal: Refused, era: str) -> ReplicaReply:
-    """A refusal as the era wrote it."""
+    """Return an error in the format of the era."""
     if era == "2021" and refusal.status in _ERROR_PAGES:
         title, text = _ERROR_PAGES[refusal.status]
         body = _ERROR_PAGE.format(refusal.status, title, text).encode()
@@ -80,7 +80,7 @@ def error_reply(refusal: Refused, era: str) -> ReplicaReply:
 
 
 def redirect(location: str, kind: str, era: str) -> ReplicaReply:
-    """A redirect: 302 with a page in 2021, 303 with nothing in 2022."""
+    """Return a redirect: 302 with an HTML body in 2021, 303 without a body in 2022."""
     headers = {"Location": location}
     if era == "2022":
         return ReplicaReply(303, headers, reason="See Other", kind=kind)
@@ -89,7 +89,7 @@ def redirect(location: str, kind: str, era: str) -> ReplicaReply:
 
 
 def stamped(reply: ReplicaReply, era: str) -> ReplicaReply:
-    """The reply with the headers that all of its era have: those of Azure's front door, or of Flask."""
+    """Add the headers that all replies of the era have: those of Azure Front Door, or of Flask."""
     if era == "2021":
         extra = {"Access-Control-Allow-Origin": "*", "Connection": "keep-alive", "Server": "gunicorn"}
     else:

@@ -1,4 +1,4 @@
-"""The replica of Radiant MLHub: API, blob host and S3 endpoint, and the list of files it should yield.
+"""The replica of Radiant MLHub: API, blob host and S3 endpoint, and a manifest of the expected files.
 
     async with MlhubReplica(items=400, seed=7) as replica:
         os.environ.update(replica.exports())
@@ -6,10 +6,10 @@
 
 The API has a catalog, collections, item pages, items, search, archives, and downloads that redirect. It
 follows the recordings of 2022, or with `era="2021"` those of early 2021: base64 cursors, no totals, an empty
-last page, errors as HTML. A key (`?key=` or `Authorization: Bearer`) is needed for items, search, datasets,
-models, archives and catalogs; downloads carry their permission in the href. What is inferred, not recorded,
-is listed in `docs/replicas.md`. The manifest of expected files is made by the generator and not by asking the
-services, so it can judge a mirror independently.
+last page, errors as HTML. Items, search, datasets, models, archives and catalogs need a key (`?key=` or
+`Authorization: Bearer`); download hrefs contain their permission. `docs/replicas.md` lists what is inferred
+and not recorded. The manifest is made by the generator and not by the services, so it is an independent check
+of a mirror.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from stacpull_replicas.s3_service import S3Service
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFile:
-    """One file: the item and asset it belongs to, its own name, and what it must contain (digests in hex)."""
+    """One file: its item and asset, its name, and its expected size and digests (in hex)."""
 
     collection: str
     item_id: str
@@ -70,7 +70,7 @@ class ExpectedFile:
 
 
 def manifest(dataset: Dataset, index: int) -> tuple[ExpectedFile, ...]:
-    """The thirteen files of a patch: twelve bands and the label metadata (B10 does not exist)."""
+    """Return the thirteen files of a patch: twelve bands and the label metadata (B10 does not exist)."""
     return tuple(_files(dataset, dataset.patch(index)))
 
 
@@ -188,7 +188,7 @@ class MlhubApi:
         raise Refused(404, f"Dataset with id '{'/'.join(steps)}' not found")
 
     def _models(self, steps: list[str]) -> ReplicaReply:
-        """The list of models, which is empty: none belongs to BigEarthNet, and none was recorded."""
+        """Return the list of models. It is empty: BigEarthNet has none, and none was recorded."""
         if steps:
             raise Refused(404, f"Model with id '{'/'.join(steps)}' not found")
         return self._json([], "models")
@@ -218,7 +218,7 @@ class MlhubApi:
     # downloads
 
     def _archive(self, name: str, steps: list[str]) -> ReplicaReply:
-        """An archive: in 2021 the redirect came whether there was one or not."""
+        """Redirect to an archive. In 2021, the service also redirected if there was none."""
         archive = self.archives.archive(name)
         missing = Refused(404, f"Archive with id '{name}' was not found")
         match steps:
@@ -232,7 +232,7 @@ class MlhubApi:
         raise missing
 
     def _catalog(self, name: str, steps: list[str]) -> ReplicaReply:
-        """The static catalog of a dataset."""
+        """Redirect to the static catalog of a dataset."""
         if self.archives.catalog(name) is None:
             raise Refused(404, f"Catalog with id '{name}' was not found")
         match steps:
@@ -275,7 +275,7 @@ def _derived(seed: int, purpose: str) -> str:
 
 
 def demo_access(seed: int, *, anonymous: bool = False, requester_pays: bool = False) -> S3Access:
-    """The S3 keys that belong to a seed: the same in every run, good for nothing else."""
+    """Return the S3 keys of a seed. They are the same in every run, and valid only for replicas."""
     access_key = "AKIADEMO" + _derived(seed, "access key")[:12].upper()
     secret_key = "demo-" + _derived(seed, "secret key")[:35]
     return S3Access(
@@ -284,7 +284,7 @@ def demo_access(seed: int, *, anonymous: bool = False, requester_pays: bool = Fa
 
 
 def s3_exports(url: str, access: S3Access) -> dict[str, str]:
-    """The environment that points S3 clients at an endpoint, and away from any instance metadata service."""
+    """Return the environment for S3 clients of an endpoint. It disables the instance metadata service."""
     region = access.region or _REGION
     exports = {
         "AWS_ENDPOINT_URL_S3": url,
@@ -300,10 +300,24 @@ def s3_exports(url: str, access: S3Access) -> dict[str, str]:
 class MlhubReplica(ReplicaServer):
     """The Radiant MLHub of BigEarthNet: API on `port`, blobs on `port` + 1, S3 on `port` + 2 (0: free ports).
 
-    `key` is the API key (derived from the seed if None); `era` "2022" or "2021"; `href_ttl` and `blob_ttl`
-    are the seconds that download hrefs and signed blob URLs live; `refused_status` answers a refused href;
-    `large_items` files of `large_size` bytes form the collection `large_files_v1`; `record` keeps request
-    headers in the log; `access` replaces the rules of S3.
+    Args:
+        port: The port of the API; the other services use the next ones. 0 for free ports.
+        host: The address to listen on.
+        items: The number of patches.
+        seed: The seed of the data set, the keys and the credentials.
+        key: The API key; None for one derived from the seed.
+        era: "2022" or "2021".
+        string_flags: True to write a quarter of the flags as strings.
+        echo_key: True to repeat the key in `next` links.
+        latency_ms: The delay of every reply.
+        href_ttl: Seconds until download hrefs expire.
+        blob_ttl: Seconds until signed blob URLs expire.
+        refused_status: The status for a refused href.
+        large_items: The number of files in the collection `large_files_v1`.
+        large_size: Their size in bytes.
+        record: True to keep request headers in the log.
+        faults: The faults of replies and connections.
+        access: The access rules of S3.
     """
 
     server_names = ("api", "blob", "s3")
@@ -359,7 +373,7 @@ class MlhubReplica(ReplicaServer):
         return self.url("s3")
 
     def exports(self) -> dict[str, str]:
-        """The environment that points clients at the replica."""
+        """Return the environment variables for clients of the replica."""
         own = {"MLHUB_API_KEY": self.key, "MLHUB_ROOT_URL": f"{self.base_url}/"}
         return own | s3_exports(self.s3_url, self.access)
 
@@ -368,15 +382,15 @@ class MlhubReplica(ReplicaServer):
         return {"mlhub API": self.base_url, "blob host": self.blob_url, "S3 endpoint": self.s3_url}
 
     def manifest(self, index: int) -> tuple[ExpectedFile, ...]:
-        """The files behind patch `index`."""
+        """Return the files of patch `index`."""
         return manifest(self.dataset, index)
 
     def change(self, key: str, data: bytes | None) -> None:
-        """Put other bytes under a key of the bucket (`bigearthnet/<patch>/<file>`), or (None) remove it."""
+        """Replace the bytes of a key in the bucket (`bigearthnet/<patch>/<file>`); None removes it."""
         self.store.changes[DATASET_BUCKET, key] = data
 
     def responders(self) -> Mapping[str, Responder]:
-        """The three services."""
+        """Return the responders of the three services."""
         archives = Archives(self.dataset, self.store, self.blob_url + public_path(""))
         store = OpenFolders(self.store, archives)
         version = OLD_VERSION if self._era == "2021" else NEW_VERSION
@@ -402,7 +416,7 @@ class MlhubReplica(ReplicaServer):
 
 
 class S3Replica(ReplicaServer):
-    """An S3 endpoint by itself: over a `store`, the folders of `root`, or a data set in `radiant-mlhub`."""
+    """Only an S3 endpoint: over a `store`, the folders of `root`, or a data set in `radiant-mlhub`."""
 
     server_names = ("s3",)
 
@@ -432,7 +446,7 @@ class S3Replica(ReplicaServer):
         return self.url("s3")
 
     def exports(self) -> dict[str, str]:
-        """The environment that points clients at the endpoint."""
+        """Return the environment variables for clients of the endpoint."""
         return s3_exports(self.s3_url, self.access)
 
     def places(self) -> dict[str, str]:
@@ -440,9 +454,9 @@ class S3Replica(ReplicaServer):
         return {"S3 endpoint": self.s3_url}
 
     def change(self, bucket: str, key: str, data: bytes | None) -> None:
-        """Put other bytes under a key, or with None remove it."""
+        """Replace the bytes of a key; None removes it."""
         self.store.changes[bucket, key] = data
 
     def responders(self) -> Mapping[str, Responder]:
-        """The one service."""
+        """Return the responder of the only service."""
         return {"s3": S3Service(self.store, self.access).respond}

@@ -1,8 +1,8 @@
-"""Objects in buckets, as the blob host and the S3 endpoint serve them: their contents and their stores.
+"""Objects in buckets, which the blob host and the S3 endpoint serve: their contents and their stores.
 
-`DatasetStore` makes BigEarthNet files (and optional large ones) on the fly; `MemoryStore` and
-`DirectoryStore` serve what a test or a user puts there; `OverlayStore` puts changed and removed objects over
-another store, so that a test can change objects at the source while a mirror is running.
+`DatasetStore` generates BigEarthNet files (and optional large ones) on request. `MemoryStore` and
+`DirectoryStore` serve the objects of a test or a user. `OverlayStore` changes or removes objects of another
+store, so that a test can change objects at the source while a mirror is running.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stacpull_replicas.http_messages import Content
 from stacpull_replicas.rasters import BAND_METRES, pixel_pool
 
 PUBLISHED = datetime(2020, 6, 9, tzinfo=UTC)
-"""When everything was written that has no date of its own."""
+"""The date of everything without a date of its own."""
 
 _BLOCK = 65536
 
@@ -52,13 +52,13 @@ class Blob:
         return hashlib.sha256(self.data).digest()
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, exclusive."""
+        """Return the bytes from `start` to `stop`, exclusive."""
         return self.data if stop - start == len(self.data) else self.data[start:stop]
 
 
 @dataclass(frozen=True)
 class LargeFile:
-    """A content of any size, made block by block: every 64 KiB block starts with its own number."""
+    """A content of any size, generated in blocks of 64 KiB. Each block starts with its number."""
 
     seed: int
     number: int
@@ -76,12 +76,12 @@ class LargeFile:
 
     @property
     def md5(self) -> bytes:
-        """MD5 digest, found by making the whole once."""
+        """MD5 digest. The whole content is generated once to compute it."""
         return self._digests[0]
 
     @property
     def sha256(self) -> bytes:
-        """SHA-256 digest, found by making the whole once."""
+        """SHA-256 digest. The whole content is generated once to compute it."""
         return self._digests[1]
 
     def _block(self, block: int) -> bytes:
@@ -90,7 +90,7 @@ class LargeFile:
         return b"%08x%08x" % (self.number, block) + bytes(pool[at : at + _BLOCK - 16])
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, exclusive."""
+        """Return the bytes from `start` to `stop`, exclusive."""
         stop = min(stop, self.size)
         if start >= stop:
             return b""
@@ -101,7 +101,7 @@ class LargeFile:
 
 @dataclass(frozen=True)
 class FileContent:
-    """A file on disk, as it was when it was asked for."""
+    """A file on disk, as it was at the time of the request."""
 
     path: Path
     size: int
@@ -119,7 +119,7 @@ class FileContent:
         return _file_digest(self.path, self.version, "sha256")
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, exclusive."""
+        """Return the bytes from `start` to `stop`, exclusive."""
         with self.path.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)
@@ -140,7 +140,7 @@ CATALOG_PREFIX = "catalogs/"
 
 
 def content_type(key: str, otherwise: str) -> str:
-    """The media type of an object: both services knew it for archives only."""
+    """Return the media type of an object. Both services stated one only for archives."""
     return "application/x-tar" if key.startswith(ARCHIVE_PREFIX) else otherwise
 
 
@@ -148,13 +148,13 @@ class ObjectStore(Protocol):
     """Buckets of keyed, immutable contents."""
 
     def buckets(self) -> Iterable[str]:
-        """The names of the buckets."""
+        """Return the names of the buckets."""
 
     def get(self, bucket: str, key: str) -> Content | None:
         """Return the content of a key, None if there is none."""
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys that start with `prefix` and sort after `after`, in the order of their UTF-8 bytes."""
+        """Yield the keys that start with `prefix` and sort after `after`, sorted by their UTF-8 bytes."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class DatasetStore:
     bucket: str = DATASET_BUCKET
 
     def buckets(self) -> Iterable[str]:
-        """The one bucket."""
+        """Return the only bucket."""
         return (self.bucket,)
 
     def get(self, bucket: str, key: str) -> Content | None:
@@ -201,12 +201,12 @@ class DatasetStore:
 
     @cached_property
     def _sorted_names(self) -> list[str]:
-        """Folders in key order: made when first listed, the only thing ever kept for all patches."""
+        """The folders in key order, made at the first listing. Nothing else is kept for all patches."""
         names = (self.dataset.name(index) + "/" for index in range(self.dataset.items))
         return sorted(names)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys that start with `prefix` and sort after `after`, in order."""
+        """Yield the keys that start with `prefix` and sort after `after`, in order."""
         if bucket != self.bucket:
             return
         for key in chain(self._dataset_keys(max(prefix, after)), map(large_key, range(self.large_items))):
@@ -231,18 +231,18 @@ _TAILS = (*(f"{band}.tif" for band in sorted(BAND_METRES)), "labels_metadata.jso
 
 
 def large_key(number: int) -> str:
-    """The key of a large file."""
+    """Return the key of a large file."""
     return f"{LARGE_PREFIX}large_{number:04d}.bin"
 
 
 @dataclass
 class MemoryStore:
-    """Contents by bucket and key, as a test puts them there."""
+    """The contents of a test, by bucket and key."""
 
     contents: Mapping[str, Mapping[str, bytes]]
 
     def buckets(self) -> Iterable[str]:
-        """The names of the buckets."""
+        """Return the names of the buckets."""
         return sorted(self.contents)
 
     def get(self, bucket: str, key: str) -> Content | None:
@@ -251,7 +251,7 @@ class MemoryStore:
         return None if data is None else Blob(data)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys that start with `prefix` and sort after `after`, in order."""
+        """Yield the keys that start with `prefix` and sort after `after`, in order."""
         for key in sorted(self.contents.get(bucket, {}), key=str.encode):
             if key.startswith(prefix) and key.encode() > after.encode():
                 yield key
@@ -259,12 +259,12 @@ class MemoryStore:
 
 @dataclass(frozen=True)
 class DirectoryStore:
-    """The folders of a directory as buckets, the files below as objects; links out of it are not followed."""
+    """The folders of a directory as buckets, their files as objects. Links out of it are not followed."""
 
     root: Path
 
     def buckets(self) -> Iterable[str]:
-        """The names of the folders."""
+        """Return the names of the folders."""
         return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
 
     def get(self, bucket: str, key: str) -> Content | None:
@@ -274,7 +274,7 @@ class DirectoryStore:
             return None
         path = (self.root / bucket).joinpath(*steps)
         if any(len(os.fsencode(step)) > _LONGEST_NAME for step in steps):
-            return None  # a key may have such a step, a file name may not
+            return None  # keys can have such long names, files cannot
         if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
             return None
         status = path.stat()
@@ -282,7 +282,7 @@ class DirectoryStore:
         return FileContent(path, status.st_size, modified, status.st_mtime_ns)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys that start with `prefix` and sort after `after`, in order."""
+        """Yield the keys that start with `prefix` and sort after `after`, in order."""
         top = self.root / bucket
         found = [
             (Path(folder) / name).relative_to(top).as_posix()
@@ -296,13 +296,13 @@ class DirectoryStore:
 
 @dataclass
 class OverlayStore:
-    """Changes over a store: `changes[bucket, key]` is the new content, or None where the object is gone."""
+    """Changes over a store: `changes[bucket, key]` is the new content, or None for a removed object."""
 
     under: ObjectStore
     changes: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
 
     def buckets(self) -> Iterable[str]:
-        """The names of the buckets."""
+        """Return the names of the buckets."""
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
@@ -313,7 +313,7 @@ class OverlayStore:
         return self.under.get(bucket, key)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys that start with `prefix` and sort after `after`, in order; added keys are merged in."""
+        """Yield the keys that start with `prefix` and sort after `after`, in order, including added keys."""
         own = sorted(
             key for (where, key), data in self.changes.items() if where == bucket and data is not None
         )

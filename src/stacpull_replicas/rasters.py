@@ -1,10 +1,10 @@
-"""Band files as BigEarthNet has them: small uncompressed GeoTIFFs, made fast and never twice the same.
+"""Band files like those of BigEarthNet: small uncompressed GeoTIFFs, generated fast, all different.
 
 The structure is that of the real files: classic little-endian TIFF, first directory at byte 8, 15 tags,
 uint16 pixels, strips of 34 rows for the 10 m bands and a single strip otherwise, so that sizes are exactly
-29,192, 7,560 and 1,160 bytes. Pixels are a slice of one pool of pseudo-random reflectances, taken at a place
-that depends on patch and band; the first three pixels spell patch and band, so that no two files of a data
-set are equal.
+29,192, 7,560 and 1,160 bytes. Pixels are a slice of one pool of pseudo-random reflectances; its offset
+depends on patch and band. The first three pixels encode patch and band, so that no two files of a data set
+are equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BAND_METRES: dict[str, int] = {
     "B12": 20,
     "B8A": 20,
 }
-"""Ground sampling distance of the twelve bands that a patch has (B10 is listed, but was never there)."""
+"""Ground sampling distance of the twelve bands of a patch (B10 is listed, but does not exist)."""
 
 BAND_BYTES: dict[int, int] = {10: 29192, 20: 7560, 60: 1160}
 """File size by ground sampling distance."""
@@ -43,7 +43,7 @@ _LOW_TEN_BITS = 0x3FF
 
 @lru_cache(maxsize=8)
 def pixel_pool(seed: int) -> memoryview:
-    """A mebibyte of 12-bit little-endian pixels that belongs to a seed."""
+    """Return a mebibyte of 12-bit little-endian pixels for a seed."""
     noise = hashlib.shake_256(b"pixels %d" % seed).digest(_POOL_BYTES)
     mask = int.from_bytes(b"\xff\x0f" * (_POOL_BYTES // 2), "little")
     return memoryview((int.from_bytes(noise, "little") & mask).to_bytes(_POOL_BYTES, "little"))
@@ -93,7 +93,7 @@ def _header_around_tiepoint(metres: int, zone: int) -> tuple[bytes, bytes]:
 
 
 def band_file(seed: int, index: int, band: str, zone: int, corner: tuple[int, int]) -> bytes:
-    """The GeoTIFF of one band of one patch; `corner` is its upper left in metres."""
+    """Return the GeoTIFF of one band of one patch; `corner` is its upper left corner in metres."""
     metres = BAND_METRES[band]
     number = _BAND_NUMBER[band]
     head, tail = _header_around_tiepoint(metres, zone)

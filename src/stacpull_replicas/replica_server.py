@@ -1,9 +1,10 @@
-"""The server of a replica: its ports, requests and replies on the wire, faults, and the log of requests.
+"""The server of a replica: its ports, connections, faults, and the log of requests.
 
-Sockets on one side, `RequestInfo` and `ReplicaReply` values on the other: only this module uses the server
-library. Latency, faults, compression, HEAD, large bodies and the log are the same for every replica and are
-handled here; `RequestHandler.handle` is called for every request. What the server library would never send
-(too many bytes, no end, no HTTP) is written past it, and the connection ends with it.
+It connects sockets to services, which use `RequestInfo` and `ReplicaReply` values. Only this module uses the
+server library. Latency, faults, compression, HEAD, large bodies and the log are the same for every replica
+and are handled here; `RequestHandler.handle` is called for every request. Invalid responses, which the
+library cannot send (too many bytes, no end, no HTTP), are written directly to the transport, which is then
+closed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from aiohttp import web
 
 from stacpull_replicas.fault_replies import reply_under
 from stacpull_replicas.faults import (
-    Broken,
     Close,
+    ConnectionFault,
     Delay,
     Drip,
     Fault,
@@ -38,7 +39,7 @@ from stacpull_replicas.faults import (
     Fields,
     Overlong,
     Raw,
-    Reworded,
+    ReplyFault,
     Stall,
     Unframed,
 )
@@ -79,37 +80,37 @@ class Traffic:
 _PIECE = 256 * 1024
 _DRIPS_A_SECOND = 10
 _LOOK_EVERY = 0.05
-"""Seconds between two looks whether a client that waits is still there."""
+"""Seconds between checks whether a waiting client is still connected."""
 
 
 @dataclass
 class ReplySender:
-    """One reply on its way to a client."""
+    """Sends one reply to a client."""
 
     raw: web.BaseRequest
     reply: ReplicaReply
     sent: int = 0
 
     def whole(self) -> web.Response:
-        """A reply that fits in memory, or the headers of one for HEAD."""
+        """Return a reply that fits in memory, or its headers for HEAD."""
         body = self.reply.body
         headers = dict(self.reply.headers)
         if self.raw.method == "HEAD":
             headers["Content-Length"] = str(self.reply.size)
             body = b""
         elif isinstance(body, Stream):
-            raise TypeError("a stream is sent piece by piece")
+            raise TypeError("a stream is sent in pieces")
         self.sent = len(body)
         return web.Response(body=body, status=self.reply.status, reason=self.reply.reason, headers=headers)
 
     async def send_stream(self) -> web.StreamResponse:
-        """A large reply, piece by piece."""
+        """Send a large reply in pieces."""
         response = await self._begin()
         await self._write(response, 0, self.reply.size)
         return response
 
-    async def send_with(self, fault: Broken) -> web.StreamResponse:
-        """A reply that is cut off, held up or no HTTP."""
+    async def send_with(self, fault: ConnectionFault) -> web.StreamResponse:
+        """Send a reply that is truncated, delayed or not HTTP."""
         match fault:
             case Close(None, reset):
                 self._cut(reset=reset)
@@ -123,7 +124,7 @@ class ReplySender:
             case Drip(rate, after):
                 return await self._dripping(min(after, self.reply.size), rate)
             case Overlong() | Unframed() | Fields() | Raw():
-                await self._send_past(fault)
+                await self._send_raw(fault)
         return web.Response()
 
     async def _stalling(self, after: int, seconds: float) -> web.StreamResponse:
@@ -145,8 +146,8 @@ class ReplySender:
             await asyncio.sleep(step / rate)
         return response
 
-    async def _send_past(self, fault: Overlong | Unframed | Fields | Raw) -> None:
-        """Write an invalid response past the server library, and end the connection."""
+    async def _send_raw(self, fault: Overlong | Unframed | Fields | Raw) -> None:
+        """Write an invalid response directly to the transport, and close the connection."""
         size = self.reply.size
         match fault:
             case Raw(data):
@@ -156,11 +157,11 @@ class ReplySender:
                 self._put(self._head({"Content-Length": str(size), **more}) + self._read(0, size))
             case Overlong(extra):
                 self._put(self._head({"Content-Length": str(size)}))
-                await self._pour(size)
+                await self._put_body(size)
                 self._put(b"!" * extra)
             case Unframed(keep, chunked):
                 self._put(self._head({"Transfer-Encoding": "chunked"} if chunked else {}))
-                await self._pour(size if keep is None else min(keep, size), chunked=chunked)
+                await self._put_body(size if keep is None else min(keep, size), chunked=chunked)
         self._cut(reset=False)
 
     async def _begin(self) -> web.StreamResponse:
@@ -176,8 +177,8 @@ class ReplySender:
             await response.write(piece)
             self.sent += len(piece)
 
-    async def _pour(self, stop: int, *, chunked: bool = False) -> None:
-        """Write the body up to `stop` past the server library."""
+    async def _put_body(self, stop: int, *, chunked: bool = False) -> None:
+        """Write the body up to `stop` directly to the transport."""
         for first in range(0, stop, _PIECE):
             piece = self._read(first, min(stop, first + _PIECE))
             self._put(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
@@ -185,7 +186,7 @@ class ReplySender:
             await asyncio.sleep(0)
 
     async def _wait(self, seconds: float) -> None:
-        """Wait, but not for a client that has gone."""
+        """Wait, unless the client disconnects."""
         until = asyncio.get_running_loop().time() + seconds
         while self.raw.transport is not None:
             left = until - asyncio.get_running_loop().time()
@@ -208,7 +209,7 @@ class ReplySender:
         return body.read(start, stop) if isinstance(body, Stream) else body[start:stop]
 
     def _cut(self, *, reset: bool) -> None:
-        """End the connection: what was written still arrives, unless it is to be reset."""
+        """Close the connection. With `reset`, bytes that are not sent yet are dropped."""
         transport = self.raw.transport
         if transport is None:
             return
@@ -226,7 +227,7 @@ _COMPRESSED_IN_A_THREAD = 1 << 20
 
 @dataclass(frozen=True)
 class RequestHandler:
-    """Lets requests in to `respond`, a pure function from request to reply."""
+    """Handles requests with `respond`, a pure function from request to reply."""
 
     server: str
     respond: Callable[[RequestInfo], ReplicaReply]
@@ -235,14 +236,14 @@ class RequestHandler:
     latency: float = 0.0
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request on the wire, with the fault that strikes it, if any.
+        """Answer one request, with the fault that strikes it, if any.
 
-        A client that disconnects ends its own exchange only; this is not an error of the server.
+        If a client disconnects, only its own exchange ends; this is not an error of the server.
         """
         try:
             return await self._answer(raw)
         except (ConnectionError, web.RequestPayloadError):
-            return web.Response()  # goes nowhere: the connection is closed
+            return web.Response()  # not sent: the connection is closed
 
     async def _answer(self, raw: web.BaseRequest) -> web.StreamResponse:
         request = await self._read(raw)
@@ -255,7 +256,7 @@ class RequestHandler:
         sender = ReplySender(raw, reply)
         try:
             return await self._send(sender, fault)
-        finally:  # an interrupted reply counts as a request, too
+        finally:  # an interrupted reply also counts as a request
             headers = request.headers if self.traffic.record_headers else {}
             self.traffic.note(
                 RequestRecord(
@@ -270,7 +271,7 @@ class RequestHandler:
             )
 
     async def _send(self, sender: ReplySender, fault: Fault | None) -> web.StreamResponse:
-        if isinstance(fault, Broken):
+        if isinstance(fault, ConnectionFault):
             return await sender.send_with(fault)
         if isinstance(sender.reply.body, Stream) and sender.raw.method != "HEAD":
             return await sender.send_stream()
@@ -285,15 +286,15 @@ class RequestHandler:
         return RequestInfo(self.server, raw.method, raw.raw_path, headers, body)
 
     def _reply(self, request: RequestInfo, fault: Fault | None) -> ReplicaReply:
-        if isinstance(fault, Reworded):
+        if isinstance(fault, ReplyFault):
             return reply_under(fault, request, self.respond)
         return self.respond(request)
 
 
 async def _compressed(request: RequestInfo, reply: ReplicaReply) -> ReplicaReply:
-    """The reply, gzipped if it gains from it and the client takes it.
+    """Compress a reply with gzip if it is worthwhile and the client accepts it.
 
-    Streams are not, which is an economy: compressing the page that benchmarks ask for (86 MB) takes a second.
+    Streams are not compressed, to save time: the page that benchmarks request (86 MB) would take a second.
     """
     body = reply.body
     if not reply.compressible or isinstance(body, Stream) or "gzip" not in _codings(request):
@@ -323,7 +324,7 @@ Responder = Callable[[RequestInfo], ReplicaReply]
 
 
 class ReplicaServer:
-    """The base of all replicas: servers on consecutive ports, a log, faults. Used once, with `async with`."""
+    """The base of all replicas: servers on consecutive ports, a log, faults. Use `async with`, once."""
 
     server_names: Sequence[str] = ()
     """The servers in the order of their ports."""
@@ -347,15 +348,15 @@ class ReplicaServer:
         self._open = AsyncExitStack()
 
     def responders(self) -> Mapping[str, Responder]:
-        """Return the function that answers for each server. The URLs are known when this is called."""
+        """Return the responder of each server. It is called after the URLs are known."""
         raise NotImplementedError
 
     def places(self) -> Mapping[str, str]:
-        """Return what the replica serves, and where, for people to read."""
+        """Return the URLs of the services by name, for display."""
         raise NotImplementedError
 
     def exports(self) -> Mapping[str, str]:
-        """Return the environment variables that point clients at the replica."""
+        """Return the environment variables for clients of the replica."""
         raise NotImplementedError
 
     @property
@@ -374,19 +375,19 @@ class ReplicaServer:
         return self._traffic.bytes_sent
 
     def url(self, server: str) -> str:
-        """The root URL of one of the servers, without a slash at its end."""
+        """Return the root URL of one of the servers, without a trailing slash."""
         return self._urls[server]
 
     def inject(self, match: Callable[[RequestInfo], bool], fault: Fault, times: int = 1) -> None:
-        """Let a fault strike the next `times` requests for which `match` is true; from any thread."""
+        """Let a fault strike the next `times` requests for which `match` is true. Thread-safe."""
         self._injected.inject(match, fault, times)
 
     def clear_faults(self) -> None:
-        """Forget the injected faults that have not struck yet."""
+        """Remove the injected faults that have not struck yet."""
         self._injected.clear()
 
     def before(self, request: RequestInfo) -> Fault | None:
-        """The fault for a request: an injected one first, then one of the planned ones."""
+        """Return the fault for a request: an injected one first, otherwise a planned one."""
         fault = self._injected.before(request)
         return fault if fault or self._planned is None else self._planned.before(request)
 
@@ -423,9 +424,9 @@ HostedT = TypeVar("HostedT", bound=ReplicaServer)
 
 @contextmanager
 def run_in_thread(replica: HostedT) -> Iterator[HostedT]:
-    """Run a replica on a thread of its own, for clients that block: requests, boto3, other processes.
+    """Run a replica in its own thread, for blocking clients: requests, boto3, other processes.
 
-    Properties, `inject` and changes may be used from the caller's thread. An error while opening is raised
+    Properties, `inject` and changes may be used from the caller's thread. An error at the start is raised
     here.
     """
     ready = threading.Event()
@@ -444,7 +445,7 @@ def run_in_thread(replica: HostedT) -> Iterator[HostedT]:
         try:
             with asyncio.Runner(loop_factory=fast_loop) as runner:
                 runner.run(live())
-        except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             failures.append(error)
         finally:
             ready.set()
@@ -466,8 +467,8 @@ def run_in_thread(replica: HostedT) -> Iterator[HostedT]:
 async def serve(replica: ReplicaServer) -> None:
     """Run a replica until it is cancelled or the process gets SIGTERM or SIGINT.
 
-    Prints a comment for each place, and `export NAME=VALUE` lines that point clients at the replica. Output
-    is flushed at once: `eval "$(grep ^export out.txt)"`.
+    Prints a comment with the URL of each service, and `export NAME=VALUE` lines for clients. Output is
+    flushed immediately, so that `eval "$(grep ^export out.txt)"` works.
 
     Raises:
         OSError: A port cannot be bound.
@@ -490,7 +491,7 @@ async def serve(replica: ReplicaServer) -> None:
 
 
 def fast_loop() -> asyncio.AbstractEventLoop:
-    """A uvloop where that is installed, otherwise the loop of the standard library."""
+    """Return a uvloop if it is installed, otherwise the event loop of the standard library."""
     try:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:
@@ -511,5 +512,5 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _reachable(host: str) -> str:
-    """The name by which clients on this machine reach a host that was bound to."""
+    """Return the name by which clients on this machine reach a bound host."""
     return "127.0.0.1" if host in {"", "0.0.0.0"} else host  # noqa: S104 - compared, not bound

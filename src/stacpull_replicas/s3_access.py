@@ -1,11 +1,11 @@
-"""Who may read from the S3 endpoint: AWS Signature Version 4, and the checks before anything is looked up.
+"""Access to the S3 endpoint: AWS Signature Version 4, and the checks before anything is looked up.
 
 Both forms of signature are verified: the Authorization header and the presigned query. The canonical request
-is rebuilt from the raw path and query: each is percent-decoded once and encoded again in the one way AWS
-prescribes, and nothing is normalised, so keys with `//`, `..`, `%`, `+` or any Unicode agree exactly when the
-client did the same (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html).
+is rebuilt from the raw path and query. Each is percent-decoded once and encoded as AWS prescribes; nothing is
+normalised. Keys with `//`, `..`, `%`, `+` or any Unicode therefore match if the client did the same
+(docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html).
 
-Checks come in the order of S3. Each refusal is an `S3Error` with the code, status and wording of the service.
+Checks are in the order of S3. Each refusal is an `S3Error` with the code, status and wording of the service.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ class SignatureClaim:
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
-class Malformed(Exception):  # noqa: N818 - what the signature is
-    """The signature cannot be read at all."""
+class Malformed(Exception):  # noqa: N818 - named like the S3 error codes
+    """The signature cannot be parsed."""
 
 
 def read_claim(request: RequestInfo) -> SignatureClaim | None:
-    """The claim in the header or in the query; None if the request is anonymous. Raises Malformed."""
+    """Return the claim in the header or in the query; None if the request is anonymous.
+
+    Raises:
+        Malformed: The claim cannot be parsed.
+    """
     header = request.headers.get("authorization")
     if header is not None:
         match = _AUTHORIZATION.fullmatch(header)
@@ -109,11 +113,15 @@ def _claim(
 
 
 def signed_at(claim: SignatureClaim) -> datetime:
-    """When the request was signed. Raises Malformed."""
+    """Return the time at which the request was signed.
+
+    Raises:
+        Malformed: The date is missing or invalid.
+    """
     try:
         moment = datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError as error:
-        raise Malformed("x-amz-date is missing or no date") from error
+        raise Malformed("x-amz-date is missing or not a date") from error
     if not claim.timestamp.startswith(claim.date):
         raise Malformed("Invalid credential date: it is not that of x-amz-date")
     return moment
@@ -132,7 +140,7 @@ def _encoded(raw: str, safe: str) -> str:
 
 
 def canonical_request(request: RequestInfo, claim: SignatureClaim) -> str:
-    """The text whose hash is signed."""
+    """Return the canonical request, whose hash is signed."""
     pairs = []
     for part in request.raw_query.split("&") if request.raw_query else ():
         name, _, value = part.partition("=")
@@ -149,7 +157,7 @@ def canonical_request(request: RequestInfo, claim: SignatureClaim) -> str:
 
 
 def signature_of(request: RequestInfo, claim: SignatureClaim, secret: str) -> str:
-    """The signature that the holder of the secret would have made."""
+    """Return the valid signature of a request with this secret."""
     digest = hashlib.sha256(canonical_request(request, claim).encode()).hexdigest()
     text = f"{ALGORITHM}\n{claim.timestamp}\n{claim.scope}\n{digest}"
     key = _signing_key(secret, claim.date, claim.region, claim.service)
@@ -157,13 +165,13 @@ def signature_of(request: RequestInfo, claim: SignatureClaim, secret: str) -> st
 
 
 def is_signed_by(request: RequestInfo, claim: SignatureClaim, secret: str) -> bool:
-    """Return True if the signature is valid, and covers the host and every `x-amz-` header that was sent."""
+    """Return True if the signature is valid, and covers the host and every `x-amz-` header of the request."""
     if "host" not in claim.signed_headers:
         return False
-    loose = (
+    unsigned = (
         name for name in request.headers if name.startswith("x-amz-") and name not in claim.signed_headers
     )
-    if any(name != "x-amz-content-sha256" for name in loose):
+    if any(name != "x-amz-content-sha256" for name in unsigned):
         return False
     return hmac.compare_digest(signature_of(request, claim, secret), claim.signature)
 
@@ -184,12 +192,19 @@ class S3Error(Exception):
 
 @dataclass(frozen=True)
 class S3Access:
-    """The rules of an endpoint.
+    """The access rules of an endpoint.
 
-    `region` None takes any region that the client signs for; otherwise another one is refused with
-    AuthorizationHeaderMalformed, or with a 301 that has no Location if `region_redirect`. `anonymous` lets
-    unsigned requests in; `open_prefixes` lets them read what begins with one of these (`/bucket/prefix/`);
-    `requester_pays` refuses those that do not agree to pay; `session_token` must come along if it is set.
+    Args:
+        access_key: The only valid access key.
+        secret_key: Its secret.
+        session_token: If set, requests must include it.
+        region: The region that requests must be signed for; None for any. Another one is refused with
+            AuthorizationHeaderMalformed.
+        region_redirect: True to answer a wrong region with a 301 without Location instead.
+        anonymous: True to allow unsigned requests.
+        requester_pays: True to refuse requests that do not agree to pay.
+        open_prefixes: Paths that unsigned requests may read (`/bucket/prefix/`).
+        now: The clock.
     """
 
     access_key: str
@@ -203,7 +218,11 @@ class S3Access:
     now: Callable[[], float] = time.time
 
     def check(self, request: RequestInfo) -> None:
-        """Check a request. Raises S3Error if it is refused."""
+        """Check a request.
+
+        Raises:
+            S3Error: It is refused.
+        """
         _check_mechanism(request)
         try:
             claim = read_claim(request)
@@ -275,7 +294,7 @@ class S3Access:
 
 
 def _check_mechanism(request: RequestInfo) -> None:
-    """Refuse requests with another signature than Signature Version 4."""
+    """Refuse requests whose signature is not Signature Version 4."""
     header = request.headers.get("authorization")
     if (header or "").startswith("AWS ") or request.parameter("AWSAccessKeyId") is not None:
         message = f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}."

@@ -1,8 +1,8 @@
-"""An S3 endpoint for reading: path style, signatures verified, ranges, conditions, listings, errors in XML.
+"""A read-only S3 endpoint: path style, verified signatures, ranges, conditions, listings, errors in XML.
 
-It works with boto3, the AWS CLI and s5cmd. Like the real service, it ignores If-Range and several ranges at
-once, sends the MD5 as ETag, the SHA-256 only where `x-amz-checksum-mode: ENABLED` asks for it, and no body
-with HEAD. Buckets have no versions. Sub-resources other than `location` are answered with 501.
+It works with boto3, the AWS CLI and s5cmd. Like the real service, it ignores If-Range and multiple ranges,
+sends the MD5 as ETag, the SHA-256 only if `x-amz-checksum-mode: ENABLED` requests it, and no body with HEAD.
+Buckets have no versions. Sub-resources other than `location` are answered with 501.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SERIAL = count(1)
 
 @dataclass(frozen=True)
 class S3Service:
-    """Serves the buckets of a store to those whom `access` lets in."""
+    """Serves the buckets of a store to requests that `access` allows."""
 
     store: ObjectStore
     access: S3Access
@@ -145,7 +145,7 @@ class S3Service:
         return _document("ListBucketResult", "".join(body), stamp, "list")
 
     def _page(self, bucket: str, listing: _Listing) -> tuple[list[str], list[str], str]:
-        """Keys and folders of one page, and the last name on it if more follow."""
+        """Return the keys and folders of one page, and the last name on it if more follow."""
         keys: list[str] = []
         folders: list[str] = []
         last = ""
@@ -207,11 +207,11 @@ class _Listing:
         )
 
     def spell(self, key: str) -> str:
-        """A key as the listing spells it: URL-encoded where the client asked for that."""
+        """Return a key as it is written in the listing: URL-encoded if the client requested it."""
         return quote(key, safe="/-_.~*") if self.url_encoded else escape(key)
 
     def folder_of(self, key: str) -> str | None:
-        """The common prefix that a key is rolled up into, None if it stands for itself."""
+        """Return the common prefix that includes a key; None if the key is listed itself."""
         if not self.delimiter:
             return None
         head, found, _ = key[len(self.prefix) :].partition(self.delimiter)
@@ -234,7 +234,7 @@ def _asked_max_keys(request: RequestInfo) -> int:
 
 
 def _last_name(request: RequestInfo, token: str) -> str:
-    """Return the last name on the page that a continuation token came with."""
+    """Return the last name on the page of a continuation token."""
     try:
         return base64.urlsafe_b64decode(token).decode()
     except ValueError as error:
@@ -248,7 +248,7 @@ def _invalid(request: RequestInfo, parameter: str, message: str) -> S3Error:
 
 
 def _check_sub_resource(request: RequestInfo) -> None:
-    """Refuse a request for a sub-resource: the object or the listing would be the wrong answer."""
+    """Refuse requests for sub-resources, for which an object or a listing would be a wrong reply."""
     asked = next((name for name, _ in request.query if name in _SUB_RESOURCES), None)
     if asked is not None:
         message = f"The sub-resource '{asked}' is not implemented."
@@ -256,7 +256,7 @@ def _check_sub_resource(request: RequestInfo) -> None:
 
 
 def _check_version(request: RequestInfo, key: str) -> None:
-    """Refuse every version but `null`, the only one that an object has in a bucket without versions."""
+    """Refuse all versions except `null`, the only version of an object in a bucket without versions."""
     version = request.parameter("versionId")
     if version in {None, "null"}:
         return
@@ -292,7 +292,7 @@ def _object_reply(request: RequestInfo, content: Content, key: str, stamp: dict[
     if key.startswith(ARCHIVE_PREFIX):
         headers["x-amz-storage-class"] = "INTELLIGENT_TIERING"
     headers |= _wanted_headers(request)
-    status = precondition(request.wishes, etag, content.modified)
+    status = precondition(request.conditions, etag, content.modified)
     if status == 412:  # noqa: PLR2004
         message = "At least one of the pre-conditions you specified did not hold"
         raise S3Error(412, "PreconditionFailed", message, {"Condition": "If-Match"})
@@ -300,9 +300,9 @@ def _object_reply(request: RequestInfo, content: Content, key: str, stamp: dict[
         del headers["Content-Type"]
         return ReplicaReply(status, headers, kind="object")
     try:
-        span = byte_range(request.wishes.get("range"), content.size)
+        span = byte_range(request.conditions.get("range"), content.size)
     except RangeNotSatisfiable as error:
-        detail = {"RangeRequested": request.wishes["range"], "ActualObjectSize": str(content.size)}
+        detail = {"RangeRequested": request.conditions["range"], "ActualObjectSize": str(content.size)}
         unsatisfied = {"Content-Range": f"bytes */{content.size}"}
         raise S3Error(
             416, "InvalidRange", "The requested range is not satisfiable", detail, unsatisfied

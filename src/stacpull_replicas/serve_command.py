@@ -1,4 +1,4 @@
-"""`stacpull serve`: replicas of services on this machine."""
+"""`stacpull serve`: runs replicas of services on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
-    """Return the options that every replica has."""
+    """Return the options of all replicas."""
     patches = click.Option(
         ["--items"], type=click.IntRange(1), default=400, show_default=True, help="Patches in the data set."
     )
@@ -26,7 +26,7 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
         ),
         click.Option(["--host"], default="127.0.0.1", show_default=True, help="The address to listen on."),
         *([patches] if items else []),
-        click.Option(["--seed"], type=int, default=7, show_default=True, help="Another seed, other data."),
+        click.Option(["--seed"], type=int, default=7, show_default=True, help="The seed of the data."),
         click.Option(
             ["--latency-ms"],
             type=click.FloatRange(0),
@@ -37,7 +37,7 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
         click.Option(
             ["--faults"],
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Let the faults of this TOML file strike (docs/replicas.md).",
+            help="Apply the faults in this TOML file (docs/replicas.md).",
         ),
     ]
 
@@ -62,7 +62,7 @@ def _run(replica: ReplicaServer) -> None:
     """Serve until the process is stopped.
 
     Raises:
-        UsageError: A port is taken, or the host is not an address of this machine.
+        UsageError: A port is in use, or the host is not an address of this machine.
     """
     from stacpull_replicas import serve
 
@@ -81,13 +81,13 @@ def command() -> None:
     """
 
 
-@command.command("mlhub", params=_shared("The API's port; the blob host and S3 take the next two."))
+@command.command("mlhub", params=_shared("The API's port; the blob host and S3 use the next two."))
 @click.option(
     "--era",
     type=click.Choice(["2021", "2022"]),
     default="2022",
     show_default=True,
-    help="The generation of the API to behave like.",
+    help="The generation of the API to imitate.",
 )
 @click.option("--string-flags", is_flag=True, help="Write some flags of items as text, not as booleans.")
 @click.option(
@@ -95,9 +95,9 @@ def command() -> None:
     type=click.FloatRange(0, min_open=True),
     default=6 * 3600.0,
     show_default=True,
-    help="Seconds that download links live.",
+    help="Seconds until download links expire.",
 )
-@click.option("--key", default=None, help="The API key to ask for. Default: one made from the seed.")
+@click.option("--key", default=None, help="The API key to require. Default: derived from the seed.")
 def mlhub(
     port: int,
     host: str,
@@ -135,7 +135,7 @@ def mlhub(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Serve the folders of this directory as buckets. Default: the data set.",
 )
-@click.option("--anonymous", is_flag=True, help="Let requests without credentials read.")
+@click.option("--anonymous", is_flag=True, help="Allow reads without credentials.")
 @click.option("--requester-pays", is_flag=True, help="Refuse requests that do not agree to pay.")
 def s3(
     port: int,
@@ -171,17 +171,17 @@ def s3(
     type=click.FloatRange(0, min_open=True),
     default=3600.0,
     show_default=True,
-    help="Seconds that an access token lives.",
+    help="Seconds until an access token expires.",
 )
 @click.option(
     "--rate-limit",
     type=click.FloatRange(0, min_open=True),
-    help="Requests a second that are answered; others get a 429. Default: all.",
+    help="Requests per second to answer; the others get a 429. Default: all.",
 )
 @click.option(
     "--quota",
     type=click.FloatRange(0),
-    help="Processing units of the account; once they are spent it answers 403. Default: no end.",
+    help="Processing units of the account; when they are spent, requests get a 403. Default: unlimited.",
 )
 def sentinelhub(
     port: int,

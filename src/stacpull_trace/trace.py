@@ -93,18 +93,8 @@ async def trace(
     asked = await asyncio.to_thread(
         _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
-    options = options or Options()
-    clock = SystemClock()
-    start = clock.monotonic()
     try:
-        async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
-            at_once = options.concurrency or _AT_ONCE
-            stop = stop or asyncio.Event()
-            run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
-            ended = await within_grace(_traced(run, method), stop)
-            stopped = ended is None or run.stopped  # a stop after this has no effect
-            seconds = clock.monotonic() - start
-            report = await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
+        report = await _trace(asked, method, output, options or Options(), on_event, stop or asyncio.Event())
     except BaseExceptionGroup as group:
         raise cause(group) from group
     if on_event is not None:
@@ -114,6 +104,26 @@ async def trace(
         return report
     files = await asyncio.to_thread(write_all, output, report)
     return replace(report, files=files)
+
+
+async def _trace(
+    asked: _TraceTarget,
+    method: Method,
+    output: TraceOutput | None,
+    options: Options,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> TraceReport:
+    """Send the requests that have no answer in `output` yet, and return the report."""
+    clock = SystemClock()
+    start = clock.monotonic()
+    async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
+        at_once = options.concurrency or _AT_ONCE
+        run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
+        ended = await within_grace(_traced(run, method), stop)
+        stopped = ended is None or run.stopped  # a stop after this has no effect
+        seconds = clock.monotonic() - start
+        return await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
 
 
 async def _traced(run: TraceRun, method: Method) -> TraceResult:

@@ -44,7 +44,6 @@ class Call:
 
     def under(self, what: str, log: Path, dest: Path) -> list[str]:
         """The command line of strace that injects `what` (`signal=KILL`, `error=EIO`) into it at `dest`."""
-        # not with --seccomp-bpf: what -P leaves out would then keep its number (strace 6.1)
         inject = f"inject={self.name}:{what}:when={self.number}"
         match = str(dest / self.path) if self.match.startswith("/") else self.match
         return [*_strace(log), "-P", match, "-e", f"trace={self.name}", "-e", inject]
@@ -56,7 +55,7 @@ def _strace(log: Path) -> list[str]:
 
 def tracing(log: Path) -> list[str]:
     """The command line of strace that notes every changing call in `log`."""
-    return [*_strace(log), "--seccomp-bpf", "-e", f"trace={','.join(CHANGING)}", "-e", "signal=none"]
+    return [*_strace(log), "-e", f"trace={','.join(CHANGING)}", "-e", "signal=none"]
 
 
 def killing(name: str, number: int, log: Path) -> list[str]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.acceptance.forked_command import ForkedCommand, Forker
+from tests.acceptance.forked_command import ForkedProcess, Forker
 from tests.security.watch import CURRENT, arguments_of, stores_of
 
 import stacpull
@@ -97,6 +97,7 @@ class Running:
         env: Its environment.
         cwd: Its directory, if it is another one.
         program: Another program than the command.
+        under: The command line of strace, which follows the command from its first line on.
         forked: False for tests of what starting it means: it is started and not forked (`forked_command`).
     """
 
@@ -107,18 +108,24 @@ class Running:
         cwd: Path | None = None,
         program: str | Path = COMMAND,
         *,
+        under: Sequence[str] = (),
         forked: bool = True,
     ) -> None:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the context
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
         command = [str(program), *arguments]
-        self.process: ForkedCommand | subprocess.Popen[bytes]
+        self.process: ForkedProcess | subprocess.Popen[bytes]
+        self._tracer: subprocess.Popen[bytes] | None = None
+        is_python = program == COMMAND or (program == sys.executable and arguments[:1] == ["-c"])
         with Path(os.devnull).open("rb") as nothing:
             streams = nothing, self._out, self._err
-            if forked and program == COMMAND and forker().can_run(env):
-                self.process = forker().fork(command, env, cwd, *(stream.fileno() for stream in streams))
+            if forked and is_python and forker().can_run(env):
+                numbers = (stream.fileno() for stream in streams)
+                self.process = forker().fork(command, env, cwd, *numbers, traced=bool(under))
+                if under:
+                    self._tracer = subprocess.Popen([*under, "-p", str(self.process.pid)])
             else:
-                self.process = subprocess.Popen(command, None, None, *streams, env=env, cwd=cwd)
+                self.process = subprocess.Popen([*under, *command], None, None, *streams, env=env, cwd=cwd)
         self.pid = self.process.pid
         self._end = os.pidfd_open(self.pid)
         self._outliving: list[int] = []
@@ -164,7 +171,9 @@ class Running:
         return was_alive
 
     def _await_stores(self) -> None:
-        """Wait for the end of the store processes that a kill has left to themselves."""
+        """Wait for the end of the store processes that a kill has left to themselves, and of the tracer."""
+        if self._tracer is not None:
+            self._tracer.wait(STORE_SECONDS)
         while self._outliving:
             store = self._outliving.pop()
             is_over, _, _ = select.select([store], [], [], STORE_SECONDS)

@@ -55,7 +55,7 @@ class Event:
 def recording(log: Path) -> list[str]:
     """The command line of strace that notes all of it in `log`."""
     return [
-        str(STRACE), "-f", "-y", "-qq", "--seccomp-bpf", "-xx", "-v", "-s", str(_LONGEST),
+        str(STRACE), "-f", "-y", "-qq", "-xx", "-v", "-s", str(_LONGEST),
         "-e", "signal=none", "-e", f"trace={','.join(_TRACED)}", "-o", str(log),
     ]  # fmt: skip
 

@@ -1,4 +1,8 @@
-"""A Dask scheduler and workers as processes on loopback, as an administrator starts them."""
+"""A Dask scheduler and workers as processes on loopback, as an administrator starts them.
+
+Workers are forked (`forked_command`): starting one takes half a second of processor time. Schedulers are
+started, since a test searches their memory.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,29 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.acceptance.command import environment, wait_until
+from tests.acceptance.forked_command import ForkedProcess, Forker
 
-from stacpull_replicas import MlhubReplica
-
-_START = "import sys; sys.argv[0] = 'dask'; from distributed.cli.{0} import main; main()"
+Process = subprocess.Popen[bytes] | ForkedProcess
+_START = "import sys; sys.argv[0] = 'dask'; from distributed.cli.dask_scheduler import main; main()"
+_WORKER = "distributed.cli.dask_worker"
 _SETTINGS = {
     "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h",
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "debug",
 }
+
+
+@cache
+def _forker() -> Forker:
+    """Return the process that forks Dask workers."""
+    modules = "distributed.comm.tcp", "stacpull.engine.dask_cluster", "stacpull.engine.dask_relay", _WORKER
+    return Forker(environment(**_SETTINGS), *modules)
 
 
 class DaskProcesses:
@@ -41,7 +54,7 @@ class DaskProcesses:
         self.env = {**(environment() if env is None else env), **_SETTINGS}
         self.file = place / "scheduler.json"
         self.port = _free_port()
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Process] = []
         self._count = workers
         self.scheduler = self._start_scheduler()
 
@@ -64,7 +77,16 @@ class DaskProcesses:
     def _start_scheduler(self) -> subprocess.Popen[bytes]:
         arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
         self.file.unlink(missing_ok=True)
-        started = self._start("dask_scheduler", [*arguments, "--scheduler-file", str(self.file)])
+        command = [sys.executable, "-c", _START, *arguments, "--scheduler-file", str(self.file)]
+        with self._new_log("scheduler").open("wb") as log:
+            started = subprocess.Popen(
+                command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         assert wait_until(self._is_up, 60), self.log()
         return started
 
@@ -73,14 +95,25 @@ class DaskProcesses:
             return bool(json.loads(self.file.read_text()))
         return False
 
-    def add_worker(
-        self, host: str = "127.0.0.1", env: Mapping[str, str | None] | None = None
-    ) -> subprocess.Popen[bytes]:
+    def add_worker(self, host: str = "127.0.0.1", env: Mapping[str, str | None] | None = None) -> Process:
         """Start one more worker; it joins when it is up."""
         arguments = [self.address, "--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
         arguments += ["--local-directory", str(self.place), "--host", host, "--death-timeout", "3"]
-        self.workers.append(self._start("dask_worker", arguments, env or {}))
-        return self.workers[-1]
+        whole = {name: value for name, value in {**self.env, **(env or {})}.items() if value is not None}
+        code = f"import sys; sys.argv[0] = 'dask'; from {_WORKER} import main; main()"
+        with self._new_log("worker").open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            streams = nothing, log, log
+            worker: Process
+            if _forker().can_run(whole):
+                numbers = (stream.fileno() for stream in streams)
+                worker = _forker().fork(
+                    ["dask", *arguments], whole, None, *numbers, module=_WORKER, session=True
+                )
+            else:
+                command = [sys.executable, "-c", code, *arguments]
+                worker = subprocess.Popen(command, None, None, *streams, env=whole, start_new_session=True)
+        self.workers.append(worker)
+        return worker
 
     def restart_scheduler(self) -> None:
         """Kill the scheduler, and start another one at its address with as many workers."""
@@ -101,32 +134,8 @@ class DaskProcesses:
         """What all of them have logged."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.place.glob("*.log")))
 
-    def _start(
-        self, module: str, arguments: list[str], env: Mapping[str, str | None] | None = None
-    ) -> subprocess.Popen[bytes]:
-        number = len(list(self.place.glob("*.log")))
-        whole = {name: value for name, value in {**self.env, **(env or {})}.items() if value is not None}
-        with (self.place / f"{number}-{module}.log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-c", _START.format(module), *arguments],
-                env=whole,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-
-def alive_children(process: subprocess.Popen[bytes]) -> list[int]:
-    """The stacpull worker processes of a Dask worker."""
-    from tests.security.watch import workers_of  # noqa: PLC0415 - it imports much
-
-    return workers_of(process.pid)
-
-
-def with_keys(replica: MlhubReplica) -> dict[str, str]:
-    """An environment with the credentials for a replica."""
-    return environment(replica)
+    def _new_log(self, of: str) -> Path:
+        return self.place / f"{len(list(self.place.glob('*.log')))}-{of}.log"
 
 
 def _free_port() -> int:
@@ -134,11 +143,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def is_alive(pid: int) -> bool:
-    """True while a process runs."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False

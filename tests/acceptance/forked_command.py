@@ -1,17 +1,23 @@
-"""The command `stacpull` forked from a process that has already imported it.
+"""The command `stacpull`, and other processes of it, forked from a process that has already imported them.
 
 Starting one takes up to half a second of processor time, nearly all of it for imports. One process imports
 once and forks a child for each command. The child gets the arguments, environment, directory and output
 that it would be started with, and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and
 environment of the process that forked it.
 
-A command that mirrors forks its store process likewise, before it begins: a child that waits for the socket
-that the store is to serve. Other processes (workers, decoders) are started as always.
+A command that mirrors likewise forks its store process and, with `--processes N`, its worker processes,
+before it begins: children that wait for the socket that they are to serve. In `/proc` they have another name
+(`STORE_NAME`, `WORKER_NAME`) as soon as they do. Further processes (workers in the place of lost ones,
+decoders) are started as always.
+
+A test must not rely on it for what starting a process means: its imports and their time, its memory, what
+`/proc` shows of its arguments and environment, and descriptors that it inherits.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -21,14 +27,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
+COMMAND = "stacpull.cli.entry"
+"""The module whose `main` is the command."""
+WORKER = "stacpull.engine.worker"
+_STORE = "stacpull.engine.store_server"
 _MODULES = (
     "aioboto3",
     "encodings.idna",
@@ -41,6 +53,7 @@ _MODULES = (
     "stacpull.cli.verify_command",
     "stacpull.engine.api",
     "stacpull.engine.store_server",
+    "stacpull.engine.worker_transfers",
     "stacpull.fastpath.path",
     "stacpull.net.http",
     "stacpull.transfer.local",
@@ -56,14 +69,23 @@ _MIRRORING = {"mirror", "resume", "retry", "verify"}
 """Commands that start a store process, or may."""
 STORE_NAME = "stacpull-store"
 """What a forked store process is called in `/proc/PID/comm`."""
-_READ_AT_START = ("LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
+WORKER_NAME = "stacpull-worker"
+"""What a forked worker process is called there."""
+_NAMES = {_STORE: STORE_NAME, WORKER: WORKER_NAME}
+_READ_AT_START = ("DASK_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
 """How names of variables begin that the interpreter and its libraries read once."""
 _LONGEST = 1 << 17
 """Bytes of a request, which is one packet."""
+_MOST_DESCRIPTORS = 8
+"""Descriptors that come with a request."""
+_MOST_WORKERS = 3
+"""Worker processes that are forked for one command."""
+_ALLOW_TRACER, _ANY = 0x59616D61, -1
+"""PR_SET_PTRACER (prctl(2)), and its argument for any process."""
 
 
-class ForkedCommand:
-    """A command that was forked: as much of `subprocess.Popen` as the tests need."""
+class ForkedProcess:
+    """A process that was forked: as much of `subprocess.Popen` as is needed."""
 
     def __init__(self, forker: Forker, pid: int, end: int) -> None:
         self.pid = pid
@@ -71,13 +93,30 @@ class ForkedCommand:
         self._forker = forker
         self._end = end
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Wait for its end, and return its exit code, negative for the signal that ended it."""
         if self.returncode is None:
-            select.select([self._end], [], [])
-            os.close(self._end)
+            if not select.select([self._end], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
             self.returncode = self._forker.reaped(self.pid)
+            os.close(self._end)
         return self.returncode
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._end, number)
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
 
     def outlives(self, other: socket.socket) -> bool:
         """Wait until it has ended or the other end of a socket is closed; True if that came first."""
@@ -89,15 +128,16 @@ class Forker:
 
     Args:
         environment: The environment it is started with.
+        modules: What it imports besides what most commands do.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *modules: str) -> None:
         self._environment = environment
         self._asking = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -114,14 +154,45 @@ class Forker:
         return _at_start(environment) == _at_start(self._environment)
 
     def fork(
-        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path | str | None, *streams: int
-    ) -> ForkedCommand:
-        """Fork a command with these standard streams."""
-        asked = {"command": command, "environment": environment, "cwd": str(cwd or Path.cwd())}
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path | str | None,
+        *streams: int,
+        module: str = COMMAND,
+        traced: bool = False,
+        session: bool = False,
+    ) -> ForkedProcess:
+        """Fork a command with these standard streams.
+
+        Args:
+            command: Its arguments, beginning with that of the program.
+            environment: Its environment.
+            cwd: Its directory; None: that of this process.
+            streams: Its standard streams.
+            module: Whose `main` it runs. If the command is `python -c CODE …`, it runs that code.
+            traced: True to have it wait until another process traces it.
+            session: True to give it a session of its own (setsid(2)).
+        """
+        asked = {
+            "command": command,
+            "environment": environment,
+            "cwd": str(cwd or Path.cwd()),
+            "module": module,
+            "traced": traced,
+            "session": session,
+        }
+        return self._ask(asked, streams)
+
+    def fork_worker(self, environment: Mapping[str, str], *descriptors: int) -> ForkedProcess:
+        """Fork a worker process. The first descriptor is its end of the socket; it holds the others."""
+        return self._ask({"worker": environment}, descriptors)
+
+    def _ask(self, asked: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
         with self._asking:
-            socket.send_fds(self._socket, [json.dumps(asked).encode()], streams)
-            pid, descriptors, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
-        return ForkedCommand(self, int(pid), descriptors[0])
+            socket.send_fds(self._socket, [json.dumps(asked).encode()], descriptors)
+            pid, received, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
+        return ForkedProcess(self, int(pid), received[0])
 
     def reaped(self, pid: int) -> int:
         """Return the exit code of a command that has ended."""
@@ -198,23 +269,36 @@ def _fork_for(script: socket.socket, forker: Forker) -> None:
             os.close(stream)
         script.send(str(process.pid).encode())
         if process.outlives(script):
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         code = process.wait()
         with suppress(OSError):
             script.send(str(code).encode())
 
 
-def serve(control: socket.socket) -> None:
+def read_models_once() -> None:
+    """Have botocore parse each of its files once in a process: those of S3 take a tenth of a second.
+
+    It would do so again for each session; a run makes one or two.
+    """
+    from botocore.loaders import JSONFileLoader  # noqa: PLC0415 - only the process that forks needs it here
+
+    read = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
+    JSONFileLoader.load_file = lambda _, path: read(path)
+
+
+def serve(control: socket.socket, modules: Sequence[str]) -> None:
     """Fork a child for each command that is asked for, and reap it when that is asked for."""
-    sys.modules["tornado"] = None  # type: ignore[assignment] # as the command does
-    for module in _MODULES:
+    if not modules:
+        sys.modules["tornado"] = None  # type: ignore[assignment] # as the command does
+    for module in (*_MODULES, *modules):
         import_module(module)
     _load_extensions()
+    _load_models()
     assert threading.active_count() == 1, "a child would lack the threads"
     gc.collect()
     gc.freeze()
     while True:
-        request, descriptors, _, _ = socket.recv_fds(control, _LONGEST, 3)
+        request, descriptors, _, _ = socket.recv_fds(control, _LONGEST, _MOST_DESCRIPTORS)
         if not request:
             return
         asked = json.loads(request)
@@ -224,7 +308,10 @@ def serve(control: socket.socket) -> None:
             continue
         pid = os.fork()
         if pid == 0:
-            _run(control, descriptors, **asked)
+            control.close()
+            if "worker" in asked:
+                _run_child(WORKER, descriptors, asked["worker"])
+            _run(descriptors, **asked)
         for descriptor in descriptors:
             os.close(descriptor)
         end = os.pidfd_open(pid)
@@ -241,12 +328,25 @@ def _load_extensions() -> None:
     pystac.Collection.from_dict({**stated, "license": "other", "extent": extent})
 
 
+def _load_models() -> None:
+    """Have botocore read what it knows of S3, which it does for the first client that a process makes."""
+    from botocore.session import Session  # noqa: PLC0415 - only the process that forks does
+
+    read_models_once()
+    Session().create_client("s3", "us-east-1", aws_access_key_id="none", aws_secret_access_key="none").close()
+
+
 def _run(
-    control: socket.socket, streams: list[int], command: list[str], environment: dict[str, str], cwd: str
+    streams: list[int],
+    command: list[str],
+    environment: dict[str, str],
+    cwd: str,
+    module: str = COMMAND,
+    traced: bool = False,
+    session: bool = False,
 ) -> NoReturn:
     code: Any = 1
     try:
-        control.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
@@ -255,45 +355,92 @@ def _run(
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = command
-        if _MIRRORING & set(command):
-            _fork_store()
-        from stacpull.cli.entry import main  # noqa: PLC0415 - in the child, as a script does
-
-        main()
+        if traced:
+            _await_tracer()
+        if session:
+            os.setsid()
+        _fork_children(command, module)
+        if command[1:2] == ["-c"]:
+            sys.argv = command[1:2] + command[3:]
+            exec(compile(command[2], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as `-c` does
+        else:
+            sys.argv = command
+            import_module(module).main()
+        code = 0
     except SystemExit as end:
-        code = end.code
+        code = end.code or 0
     except BaseException:  # noqa: BLE001 - nothing of the child may run the loop of its parent
         traceback.print_exc()
     finally:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
         os._exit(code)
 
 
-def _fork_store() -> None:
-    """Fork the process that becomes the first store, instead of one that `spawn` would start."""
-    from stacpull import python_process  # noqa: PLC0415 - as the next line
-    from stacpull.engine import child_process, store_client  # noqa: PLC0415 - they are imported by then
+def _await_tracer() -> None:
+    """Wait until this process is traced (proc(5)); any process may do so."""
+    ctypes.CDLL(None).prctl(_ALLOW_TRACER, _ANY, 0, 0, 0)
+    while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
+        time.sleep(0.001)
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        _become_store(theirs)
-    theirs.close()
-    forked = [_process(pid)]
 
-    def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> child_process.Started:
-        if not forked:
-            return child_process.spawn(module, *inherited, arguments=arguments)
-        process = forked.pop()
-        near, far = socket.socketpair()
-        with ours, far:
-            asked = json.dumps([python_process.python_environment(), *arguments]).encode()
-            socket.send_fds(ours, [asked], [far.fileno(), *inherited])
-        child_process._running.add(process)
-        return process, near
+def _fork_children(command: Sequence[str], module: str) -> None:
+    """Fork the processes that a command will start, instead of those that `spawn` would start."""
+    wanted, users = list[str](), ["store_client", "workers"]
+    if module != COMMAND:
+        wanted, users = [WORKER] * 2, ["dask_relay"]  # it is a Dask worker
+    elif _MIRRORING & set(command):
+        wanted = [_STORE, *[WORKER] * _worker_count(command)]
+    waiting: list[_Waiting] = []
+    for one in wanted:
+        waiting.append(_Waiting(one, waiting))
+    spawn = partial(_spawn, waiting)
+    for user in users if wanted else ():
+        mock.patch.object(import_module(f"stacpull.engine.{user}"), "spawn", spawn).start()
 
-    mock.patch.object(store_client, "spawn", spawn).start()
+
+def _worker_count(command: Sequence[str]) -> int:
+    stated = command[command.index("--processes") + 1] if "--processes" in command else "1"
+    return min(int(stated) - 1, _MOST_WORKERS) if stated.isdecimal() else 0
+
+
+class _Waiting:
+    """A child that was forked and waits for what it is to serve.
+
+    Args:
+        module: Whose `main` it will run.
+        others: Those that were forked before: it must not hold their sockets.
+    """
+
+    def __init__(self, module: str, others: Sequence[_Waiting]) -> None:
+        self.module = module
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            for one in (self, *others):
+                one.socket.close()
+            _wait(module, theirs)
+        theirs.close()
+
+
+def _spawn(
+    waiting: list[_Waiting], module: str, *inherited: int, arguments: Sequence[str] = ()
+) -> tuple[Any, socket.socket]:
+    """Do what `child_process.spawn` does, with a child that waits, if there is one."""
+    from stacpull import child_process, python_process  # noqa: PLC0415 - they are imported by then
+
+    child = next((one for one in waiting if one.module == module), None)
+    if child is None:
+        return child_process.spawn(module, *inherited, arguments=arguments)
+    waiting.remove(child)
+    process = _process(child.pid)
+    near, far = socket.socketpair()
+    with child.socket, far:
+        asked = json.dumps([python_process.python_environment(), *arguments]).encode()
+        socket.send_fds(child.socket, [asked], [far.fileno(), *inherited])
+    child_process._running.add(process)
+    return process, near
 
 
 def _process(pid: int) -> subprocess.Popen[bytes]:
@@ -305,33 +452,43 @@ def _process(pid: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _become_store(asked: socket.socket) -> NoReturn:
-    """Run the store process when that is asked for, or end with the command."""
+def _wait(module: str, asked: socket.socket) -> NoReturn:
+    """Run a process of stacpull when that is asked for, or end with the command."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        request, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 2)
+        request, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, _MOST_DESCRIPTORS)
         asked.close()
         if request:
             environment, *arguments = json.loads(request)
-            from stacpull.engine.store_server import main  # noqa: PLC0415 - it is imported by then
-
-            Path("/proc/self/comm").write_text(STORE_NAME)
-            nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, 0)
-            os.dup2(nothing, 1)
-            os.close(nothing)
-            os.environ.clear()
-            os.environ.update(environment)
-            sys.argv = ["-c", str(descriptors[0]), *arguments]
-            gc.set_threshold(100_000)
-            main()
-    except BaseException:  # noqa: BLE001 - nothing of the child may run the code of its parent
-        traceback.print_exc()
+            _run_child(module, descriptors, environment, arguments)
     finally:
         os._exit(1)
 
 
+def _run_child(
+    module: str, descriptors: Sequence[int], environment: Mapping[str, str], arguments: Sequence[str] = ()
+) -> NoReturn:
+    """Run the store process or a worker process, as `child_process.spawn` starts it."""
+    code = 1
+    try:
+        Path("/proc/self/comm").write_text(_NAMES[module])
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+        os.close(nothing)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["-c", str(descriptors[0]), *arguments]
+        gc.set_threshold(100_000)
+        import_module(module).main()
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing of the child may run the code of its parent
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with its socket
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

@@ -6,15 +6,13 @@ It goes all the ways there are: small bodies, a part that comes in pieces, items
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.acceptance.calls import STRACE
 from tests.acceptance.command import COMMAND, Running, environment, mirror_of
 from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
@@ -76,31 +74,18 @@ class SmallMirror:
 
     def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ended:
         """Run a command to its end; one that hangs is killed."""
-        if not (under or self.single or self.one_thread):
-            with Running(arguments, self.env) as running:
-                try:
-                    ran = running.ended(timeout)
-                except AssertionError:
-                    return Ended(None, running.printed(), running.said())
-                return Ended(ran.code, ran.out, ran.err)
         code = SINGLE if self.single else ONE_THREAD if self.one_thread else None
-        program = [str(COMMAND)] if code is None else [sys.executable, "-c", code]
-        process = subprocess.Popen(
-            [*under, *program, *arguments],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            return Ended(None, out, err)
-        return Ended(process.returncode, out, err)
+        program = COMMAND if code is None else sys.executable
+        given = arguments if code is None else ["-c", code, *arguments]
+        is_traced = under[:1] == [STRACE]
+        if under and not is_traced:
+            program, given = under[0], [*under[1:], str(program), *given]
+        with Running(given, self.env, None, program, under=under if is_traced else ()) as running:
+            try:
+                ran = running.ended(timeout)
+            except AssertionError:
+                return Ended(None, running.printed(), running.said())
+            return Ended(ran.code, ran.out, ran.err)
 
     def damage(self, dest: Path) -> Damage:
         """What is wrong with the finished mirror at `dest`."""

@@ -116,7 +116,7 @@ def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost
     assert same_tiles(bytes_of(tmp_path), cog)
     part = clipped(cog, AREA)
     assert part is not None
-    assert host.sent < 1.2 * part.plan.tile_bytes + 16 * 1024 + len(host.files["/items.json"])
+    assert host.sent < 1.2 * part.tile_bytes + 16 * 1024 + len(host.files["/items.json"])
     assert report.bytes_done == part.plan.size
     assert is_sound(tmp_path)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
-from tests.acceptance.eager_workers import leave_all_to_workers, start_early
+from tests.acceptance.eager_workers import forked_workers, leave_all_to_workers, start_early
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import workers_of
@@ -60,7 +60,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MlhubRepli
 def mirrored_by(replica: MlhubReplica, dest: Path, **options: Any) -> MirrorReport:
     """Mirror within this process; its workers are processes all the same."""
     settings = options_for(replica, **{"processes": 3, **options})
-    return asyncio.run(stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings))
+    with forked_workers():
+        return asyncio.run(stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings))
 
 
 @pytest.fixture

@@ -367,7 +367,12 @@ def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> N
 
 def test_a_damaged_ledger_of_an_older_version_tells_as_much(mirrored: Mirrored) -> None:
     with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
-        newer = (("assets", "origin"), ("open_assets", "was"), ("runs", "adopt"), ("runs", "drawn"))
+        newer = (
+            ("assets", "origin"),
+            ("open_assets", "previous_digest"),
+            ("runs", "adopt"),
+            ("runs", "drawn"),
+        )
         for table, column in newer:
             db.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO nameless_{column}")
         for table in ("sample", "left_out"):

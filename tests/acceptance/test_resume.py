@@ -232,7 +232,7 @@ what = "stall"
 after = 10
 seconds = 60
 """
-"""The third of six pages names itself as the next one; one asset of each item does not come."""
+"""The third of six pages links to itself as the next one; one asset of each item does not come."""
 
 
 def test_a_walk_that_ended_early_is_still_told_by_resume(tmp_path):
@@ -252,7 +252,7 @@ def test_a_walk_that_ended_early_is_still_told_by_resume(tmp_path):
     assert (resumed.report["state"], resumed.report["items_unseen"]) == ("complete", 6)
     assert (resumed.report["assets_done"], resumed.report["assets_failed"]) == (6 * 13, 0)
     assert resumed.report["reason"].startswith("The walk ends at ")
-    assert "items behind it cannot be reached" in resumed.err
+    assert "later items cannot be reached" in resumed.err
     assert "The source announced 12 items; 6 of them were on no page." in resumed.err
     assert (again.code, again.report["nothing_to_resume"]) == (0, True)
 

@@ -203,7 +203,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         (".", 4, "does not contain catalog.json"),
         ("broken.json", 4, "broken.json is not JSON"),
         ("empty.json", 4, "empty.json is empty, which is not JSON"),
-        ("landing.json", 2, "name the API itself: https://api.test/v1."),
+        ("landing.json", 2, "use the API itself: https://api.test/v1."),
         ("list.json", 4, "is not STAC"),
         ("gs://bucket/catalog.json", 2, "use http, https, s3 or file"),
         ("", 2, "SOURCE is empty"),

@@ -1,11 +1,11 @@
-"""The command behind scripts/bench: stacpull against what a user would take instead, in one run, in turn.
+"""The command behind scripts/bench: compare stacpull with its alternatives on the same machine.
 
     scripts/bench --quick                     the main scenarios, small, within a minute
     scripts/bench                             all scenarios, three rounds each
     scripts/bench --only 'ben-*' curl         some scenarios; stacpull and curl only
-    scripts/bench --list                      what there is, and what of it can be had here
+    scripts/bench --list                      all scenarios and tools, and which tools are missing
 
-Quote the ratios: absolute figures are the machine's. Exits with 1 if stacpull failed or nothing was measured.
+Quote the ratios: absolute figures depend on the machine. Exits with 1 if stacpull failed or was not measured.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tests.bench.scenarios import SCENARIOS, Scenario
 from tests.bench.tools import TOOLS, version
 
 QUICK = 45.0, 54.0
-"""Seconds from its start that --quick should take, and that no run of a tool goes beyond."""
+"""Seconds after the start: when --quick should be done, and when its last run is killed."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command and return its exit code."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _ended)
     options = _options(arguments)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     plan = Plan(commands, absent, options.rounds, options.quick, FOREVER, FOREVER, _say)
     rows, skipped = _measure(scenarios, plan, started, _say if options.json else _print)
     if options.json:
-        versions = {name: told for name, (_, told) in found.items()}
+        versions = {name: number for name, (_, number) in found.items()}
         result = {"machine": about, "quick": options.quick, "tools": versions}
         _print(json.dumps({**result, "scenarios": rows, "skipped": skipped}))
     return exit_code(rows)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 def _measure(
     scenarios: list[Scenario], plan: Plan, started: float, out: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Run the scenarios and tell each result; return their objects, and why others could not be run."""
+    """Run the scenarios and print each result; return the results, and the reasons for skipped scenarios."""
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for number, scenario in enumerate(scenarios):
@@ -66,7 +66,7 @@ def _measure(
             plan = replace(plan, due=due, latest=latest)
         try:
             rows.append(report.as_dict(measure(scenario, plan)))
-        except (Unavailable, AssertionError) as reason:  # the latter of a server that does not start
+        except (Unavailable, AssertionError) as reason:  # AssertionError: a server does not start
             skipped[scenario.name] = str(reason)
             out(f"{scenario.name}: skipped: {reason}\n")
         else:
@@ -75,22 +75,22 @@ def _measure(
 
 
 def times(started: float, now: float, scenarios: int) -> tuple[float, float]:
-    """When the first of so many scenarios is due with --quick, and when all ends (time.monotonic)."""
+    """Return when the next of `scenarios` is due with --quick, and when everything ends (time.monotonic)."""
     due, latest = (started + seconds for seconds in QUICK)
     return now + (due - now) / scenarios, latest
 
 
 def exit_code(rows: list[dict[str, Any]]) -> int:
-    """0 if stacpull was measured and failed nowhere, else 1."""
+    """Return 0 if stacpull was measured and never failed, else 1."""
     ours = [row["tools"].get(OURS, {}) for row in rows]
     return int(not any("wall_s" in found for found in ours) or any("failed" in found for found in ours))
 
 
 def chosen(only: Sequence[str] | None, *, quick: bool) -> tuple[list[Scenario], set[str]]:
-    """The scenarios and the names of the tools that the command line asks for; stacpull is always one.
+    """Return the scenarios and the names of the tools that --only selects; stacpull is always included.
 
-    Names of scenarios and of tools may be mixed, and be patterns. Raises SystemExit (2) for one that
-    fits neither.
+    Names of scenarios and of tools may be mixed and may be patterns. Raises SystemExit (2) for one that
+    matches nothing.
     """
     scenarios = {s.name: s for s in SCENARIOS}
     tools = {tool.name for tool in TOOLS}
@@ -99,7 +99,7 @@ def chosen(only: Sequence[str] | None, *, quick: bool) -> tuple[list[Scenario], 
         of_tools = {name for name in tools if fnmatchcase(name, pattern)}
         of_scenarios = {name for name in scenarios if fnmatchcase(name, pattern)}
         if not of_tools and not of_scenarios:
-            _refuse(f"no scenario and no tool is called {pattern}: scripts/bench --list names them")
+            _refuse(f"no scenario and no tool matches {pattern}: scripts/bench --list names them")
         asked_tools |= of_tools
         asked_scenarios |= of_scenarios
     usual = {s.name for s in SCENARIOS if s.quick or not quick}
@@ -110,7 +110,7 @@ def chosen(only: Sequence[str] | None, *, quick: bool) -> tuple[list[Scenario], 
 
 
 def _look(names: set[str]) -> tuple[dict[str, tuple[list[str], str]], dict[str, str]]:
-    """The tools that are there, with command and version, and the reasons why others are not."""
+    """Return the installed tools with command and version, and the reasons why others are unavailable."""
     found: dict[str, tuple[list[str], str]] = {}
     absent: dict[str, str] = {}
     for tool in TOOLS:
@@ -126,12 +126,10 @@ def _look(names: set[str]) -> tuple[dict[str, tuple[list[str], str]], dict[str, 
 
 def _list(found: dict[str, tuple[list[str], str]], absent: dict[str, str]) -> None:
     for tool in TOOLS:
-        told = (
-            found[tool.name][1]
-            if tool.name in found
-            else f"skipped: {absent.get(tool.name, 'not asked for')}"
+        status = (
+            found[tool.name][1] if tool.name in found else f"skipped: {absent.get(tool.name, 'not selected')}"
         )
-        _print(f"{tool.name:<20}{told}")
+        _print(f"{tool.name:<20}{status}")
     _print("")
     for scenario in SCENARIOS:
         _print(f"{scenario.name:<20}{scenario.about}{' (--quick)' if scenario.quick else ''}")
@@ -149,19 +147,19 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--quick", action="store_true", help="the main scenarios with fewer files, within a minute"
     )
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="these scenarios, or these tools beside stacpull"
+        "--only", nargs="+", metavar="NAME", help="only these scenarios, or stacpull and these tools"
     )
     parser.add_argument("--rounds", type=_count, default=3, help="runs of each tool, in turn (3)")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object; tables go to standard error"
     )
-    parser.add_argument("--list", action="store_true", help="name scenarios and tools, and what is missing")
+    parser.add_argument("--list", action="store_true", help="list scenarios and tools, and missing tools")
     return parser.parse_args(arguments)
 
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
     return int(text)
 
 
@@ -171,7 +169,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _ended(*_: object) -> NoReturn:
-    """Leave by an exception, so that servers, mounts and namespaces are put away."""
+    """Exit through an exception, so that servers, mounts and namespaces are cleaned up."""
     raise SystemExit(143)
 
 

@@ -1,4 +1,4 @@
-"""A certificate authority for one benchmark: what the origin shows, and what every tool is told to trust."""
+"""A certificate authority for one benchmark: it signs the origin's certificate, and every tool trusts it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ extendedKeyUsage=serverAuth
 
 
 class Certificate(NamedTuple):
-    """Files in PEM: the authority's certificate, the server's, and its key."""
+    """PEM files: the certificate of the authority, and the certificate and key of the server."""
 
     authority: Path
     server: Path
@@ -25,7 +25,7 @@ class Certificate(NamedTuple):
 
 
 def certificate(folder: Path, host: str) -> Certificate:
-    """Make an authority that issues one certificate, for the address `host`. Raises Unavailable."""
+    """Create an authority and a server certificate for the address `host`. Raises Unavailable."""
     names = ("authority.pem", "server.pem", "server.key", "authority.key", "server.csr", "extensions")
     authority, server, key, authority_key, request, extensions = (folder / name for name in names)
     _openssl(

@@ -1,4 +1,4 @@
-"""A bucket in radosgw as the destination: the one of the origin, or one that is started for it."""
+"""A bucket in radosgw as the destination. If the origin is a radosgw, that one is used."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.bench.mixes import BUCKET, File
 from tests.bench.origins import Origin, radosgw_programs
 
 PREFIX = "m"
-"""What every key begins with."""
+"""Every key starts with this folder."""
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """A radosgw that runs."""
+    """A running radosgw."""
 
     endpoint: str
     keys: tuple[str, str]
@@ -30,25 +30,25 @@ class Gateway:
 
 @dataclass(frozen=True)
 class BucketDestination:
-    """A bucket that is empty before the run of a tool."""
+    """A bucket for one run of a tool."""
 
     gateway: Gateway
     name: str
 
     @property
     def url(self) -> str:
-        """Where files go."""
+        """The URL to write files below."""
         return f"s3://{self.name}/{PREFIX}"
 
 
 @contextlib.contextmanager
 def gateway(served: Origin, work: Path, size: int) -> Iterator[Gateway]:
-    """Use the gateway that the origin is, or start one.
+    """Use the radosgw of the origin, or start one.
 
     Args:
         served: The origin.
-        work: A directory for a gateway.
-        size: Bytes that all runs together store.
+        work: A directory for a new radosgw.
+        size: Bytes that all runs store together.
 
     Raises:
         Unavailable: radosgw is not installed.
@@ -58,7 +58,7 @@ def gateway(served: Origin, work: Path, size: int) -> Iterator[Gateway]:
         return
     for name in radosgw_programs():
         program(name)
-    from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - with boto3, for buckets alone
+    from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - imports boto3
 
     place = work / "bucket"
     place.mkdir()
@@ -68,7 +68,7 @@ def gateway(served: Origin, work: Path, size: int) -> Iterator[Gateway]:
 
 @contextlib.contextmanager
 def bucket(found: Gateway) -> Iterator[BucketDestination]:
-    """Make a bucket for one run; its objects are removed at the end."""
+    """Create an empty bucket for one run, and remove its objects at the end."""
     made = BucketDestination(found, f"run-{uuid.uuid4().hex[:12]}")
     s3 = _client(found)
     s3.create_bucket(Bucket=made.name)
@@ -85,10 +85,10 @@ def bucket(found: Gateway) -> Iterator[BucketDestination]:
 def check_bucket(
     root: Path, files: list[File], dest: BucketDestination, place: Callable[[File], str], own: Iterable[str]
 ) -> None:
-    """Compare a bucket with the manifest, as `checking.check` does with a tree: by ETag, or by content.
+    """Compare a bucket with the manifest by ETag or content, like `checking.check` for a tree.
 
     Raises:
-        WrongTreeError: Something is missing, altered or too much.
+        WrongTreeError: An object is missing, altered or unexpected.
     """
     s3 = _client(dest.gateway)
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=dest.name)
@@ -112,7 +112,7 @@ def check_bucket(
 
 
 def _client(found: Gateway) -> Any:
-    import boto3  # noqa: PLC0415 - as above
+    import boto3  # noqa: PLC0415 - takes long to import
 
     return boto3.client(
         "s3",

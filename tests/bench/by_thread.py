@@ -1,10 +1,9 @@
-"""Runs `stacpull` in this process and says what processor time each of its threads took.
+"""Run `stacpull` in this process and report the processor time of each thread.
 
     python -m tests.bench.by_thread RESULT ARGUMENT...
 
-Writes a JSON object to RESULT: seconds by name of the thread (`loop` is the main one, from the end of the
-imports of the command on; `start` what came before; threads of pools are one; `store process` is all of it),
-`code` the exit code.
+Writes a JSON object to RESULT with `seconds` by name of the thread. `loop` is the main thread, including the
+imports of the command. `store process` is the whole child process.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _OURS = "stacpull-"
 
 
 def main(result: str, *arguments: str) -> None:
-    """Run the command with `arguments`; its own output goes where it always does."""
+    """Run the command with `arguments`, and write the times to `result` when it exits."""
     taken: Counter[str] = Counter()
     run = threading.Thread.run
 
@@ -31,7 +30,7 @@ def main(result: str, *arguments: str) -> None:
         name = thread.name.removeprefix(_OURS) if thread.name.startswith(_OURS) else "others"
         taken[name] += time.thread_time()  # type: ignore[assignment] # a Counter of seconds
 
-    threading.Thread.run = counted  # type: ignore[method-assign] # each thread tells when it ends
+    threading.Thread.run = counted  # type: ignore[method-assign] # counts each thread when it ends
 
     def report() -> None:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -39,9 +38,9 @@ def main(result: str, *arguments: str) -> None:
         taken["loop"] = time.thread_time()  # type: ignore[assignment]
         Path(result).write_text(json.dumps({"seconds": taken}))
 
-    atexit.register(report)  # the command ends the process
+    atexit.register(report)  # the command exits the process
     sys.argv = ["stacpull", *arguments]
-    from stacpull.cli.entry import main as command  # noqa: PLC0415 - its imports are part of what is measured
+    from stacpull.cli.entry import main as command  # noqa: PLC0415 - its imports are measured
 
     command()
 

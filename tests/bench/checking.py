@@ -1,4 +1,4 @@
-"""Is what a tool downloaded what the origin has? Every file, byte for byte, and nothing beside them."""
+"""Compare a downloaded tree with the files of the origin, byte by byte; extra files are errors, too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMED = 3
 
 
 class WrongTreeError(Exception):
-    """A tree is not the one of the manifest; the message says how many files are wrong, and names some."""
+    """A tree differs from the manifest; the message names the first wrong files and counts the others."""
 
 
 def check(
@@ -21,7 +21,7 @@ def check(
 ) -> None:
     """Compare the tree `dest` with the manifest. Raises WrongTreeError.
 
-    `place` tells where a tool puts a file; `own` are patterns (fnmatch) of what it writes beside them.
+    `place` returns where a tool puts a file. `own` are patterns (fnmatch) of other files that it writes.
     """
     expected = {place(file): root / BUCKET / file.path for file in files}
     wrong = [f"{name} is {what}" for name, path in expected.items() if (what := _differs(path, dest / name))]
@@ -32,13 +32,13 @@ def check(
 
 
 def wrong_tree(wrong: Sequence[str]) -> str:
-    """Return what is wrong in one sentence, which names some of the files."""
+    """Return a sentence that names the first wrong files and counts the others."""
     more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
     return f"the tree is wrong: {', '.join(wrong[:_NAMED])}{more}"
 
 
 def _differs(true: Path, found: Path) -> str | None:
-    """How a file differs from the true one; None if it does not."""
+    """Return how a file differs from the true one, None if it does not."""
     if not found.is_file():
         return "missing"
     if found.stat().st_size != true.stat().st_size:

@@ -1,4 +1,4 @@
-"""Curves as an SVG image, one below the other, readable on light and on dark pages."""
+"""Plot curves below each other as an SVG image that is readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import NamedTuple
 _WIDTH, _HEIGHT = 720, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 30, 14
 _COLOURS = ("#2a86c8", "#d55e00", "#009e73")
-"""Distinguishable for the colour-blind, with enough contrast on white and on black."""
+"""Safe for colour-blind readers, with enough contrast on white and on black."""
 _TEXT = "#7d7d7d"
 
 
 class Curve(NamedTuple):
-    """One curve."""
-
     title: str
     values: Sequence[float]
 
 
 def plot(across: Sequence[float], curves: Sequence[Curve], unit: str) -> str:
-    """Return an image of curves over the same axis, each from zero up.
+    """Return an SVG image of curves that share the x axis; every y axis starts at zero.
 
     Args:
-        across: The positions of all values, ascending.
-        curves: What to draw.
-        unit: What the positions are.
+        across: The x positions of all values, ascending.
+        curves: The curves, from top to bottom.
+        unit: The label of the x axis.
     """
     height = _HEIGHT * len(curves) + 40
     font = f'font-size="12" font-family="sans-serif" fill="{_TEXT}"'
@@ -64,7 +62,7 @@ def _x(at: float, most: float) -> float:
 
 
 def _ticks(most: float) -> list[float]:
-    """Return round numbers from zero up to `most`, some four of them."""
+    """Return about four round numbers from zero up to `most`."""
     step = 10 ** math.floor(math.log10(most))
     step = next(one for one in (step / 5, step / 2, step, step * 2) if most / one <= 5)
     return [step * number for number in range(math.floor(most / step) + 1)]

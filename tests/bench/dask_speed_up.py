@@ -1,8 +1,8 @@
-"""How much faster N Dask workers are than one, where each client address gets so many bytes per second.
+"""Measure the speed-up of N Dask workers over one, if the server limits the rate per client address.
 
-Every reply of the replica comes 50 ms after its request, as over a long way, and each client address has a
-link of its own that carries a fixed rate. Each worker has an address of its own on the loopback.
-The time is that from the first file to the last one: the start of a run takes about a second more.
+Every reply of the replica is delayed by 50 ms, and each client address gets a fixed number of bytes per
+second. Each worker has its own address on the loopback. The time is measured from the first file to the last;
+the start of a run takes about one more second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stacpull_replicas import MlhubReplica, replica_server, run_in_thread
 ROUND_TRIP_MS = 50
 _ADDRESS = """import os, socket, sys
 if any('engine.worker' in argument for argument in sys.orig_argv):
-    sys.modules['uvloop'] = None  # it opens its sockets itself
+    sys.modules['uvloop'] = None  # uvloop does not use socket.socket
     class Socket(socket.socket):
         def connect(self, address):
             if self.family == socket.AF_INET and self.getsockname()[1] == 0:
@@ -33,21 +33,21 @@ if any('engine.worker' in argument for argument in sys.orig_argv):
             return super().connect(address)
     socket.socket = Socket
 """
-"""Gives every connection of a worker its own address. (Variables that begin with PYTHON are handed down.)"""
+"""Binds the connections of a worker to its address. (Workers inherit variables that start with PYTHON.)"""
 
 
 class SpeedUp(NamedTuple):
-    """A run with so many workers."""
+    """A run with a number of workers."""
 
     workers: int
     seconds: float
-    """From the first file to the last one."""
+    """From the first file to the last."""
     total_seconds: float
-    """Of the whole command."""
+    """Duration of the whole command."""
     files: int
     megabytes: float
     clients: int
-    """Addresses from which files were fetched."""
+    """Number of client addresses that fetched files."""
 
     @property
     def rate(self) -> float:
@@ -56,7 +56,7 @@ class SpeedUp(NamedTuple):
 
 
 class _Links:
-    """A link for each client address, which carries so many bytes per second."""
+    """A link with a fixed rate for each client address."""
 
     def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
@@ -64,17 +64,16 @@ class _Links:
         self.first = self.last = 0.0
 
     def clear(self) -> None:
-        """Begin another run."""
+        """Start another run."""
         self._free_at.clear()
         self.first = self.last = 0.0
 
     @property
     def clients(self) -> int:
-        """How many client addresses there were."""
         return len(self._free_at)
 
     def wait_of(self, client: str, size: int) -> float:
-        """Return the seconds until a reply of so many bytes has come over the link of a client."""
+        """Return the seconds until a reply of `size` bytes has passed the link of a client."""
         now = time.monotonic()
         self.first = self.first or now
         end = self._free_at[client] = max(now, self._free_at.get(client, 0.0)) + size / self._rate
@@ -85,7 +84,7 @@ class _Links:
 def measure(
     workers: tuple[int, ...], *, items: int, bytes_per_second: float, say: Callable[[str], None]
 ) -> list[SpeedUp]:
-    """Make the same mirror with so many workers each."""
+    """Make the same mirror once for each number of workers."""
     links, clock = _Links(bytes_per_second), SystemClock()
     send = replica_server.RequestHandler._send
 
@@ -130,7 +129,7 @@ def _measure(count: int, replica: MlhubReplica, place: Path, links: _Links, site
 
 
 def line(one: SpeedUp, first: SpeedUp) -> str:
-    """Return a run as a line of the table."""
+    """Return the table row of a run."""
     gain = one.rate / first.rate
     return (
         f"{one.workers} workers ({one.clients} addresses): {one.files:,} files, {one.megabytes:.1f} MB in "

@@ -1,7 +1,6 @@
-"""Where a benchmark downloads to: a directory in memory, or a fresh ext4 on a loop device.
+"""The destination of a benchmark: a directory in memory, or a new ext4 on a loop device.
 
-Always a fresh one: for minutes after a large tree was removed from an ext4, a file costs ten times as much to
-create.
+Each run gets a new ext4: for minutes after a large tree was removed, creating a file takes ten times as long.
 """
 
 from __future__ import annotations
@@ -17,30 +16,30 @@ from pathlib import Path
 from tests.bench.lacking import Unavailable, program
 
 KINDS = ("memory", "ext4")
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+_MEMORY = Path("/dev/shm")  # noqa: S108 - only the parent of a new directory
 _DISK = Path("/var/tmp")  # noqa: S108 - likewise
 _SPARE = 256 << 20
-_PER_FILE = 8192  # an inode and the rest of a last block
+_PER_FILE = 8192  # an inode and the unused part of the last block
 
 
 def room(size: int, files: int) -> int:
-    """Bytes that a tree of so many bytes in so many files may take, with what a tool writes beside it."""
+    """Return the bytes to reserve for `files` files of `size` bytes together, and for a tool's own files."""
     return size + size // 10 + files * _PER_FILE + _SPARE
 
 
 def memory(needed: int) -> tuple[Path, str]:
-    """A directory in memory with so many bytes free, and what it is. Without one, a directory on disk."""
+    """Return a directory in memory with `needed` free bytes, or else one on disk, and its description."""
     if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= needed:
         return _MEMORY, "memory"
     disk = Path(tempfile.gettempdir())
     if shutil.disk_usage(disk).free < needed:
-        raise Unavailable(f"needs {needed / 1e9:.1f} GB, and neither {_MEMORY} nor {disk} has them")
+        raise Unavailable(f"needs {needed / 1e9:.1f} GB, but neither {_MEMORY} nor {disk} has that")
     return disk, f"{disk} (no room in memory)"
 
 
 @contextlib.contextmanager
 def destination(kind: str, work: Path, needed: int) -> Iterator[Path]:
-    """An empty directory, gone at the end: below `work`, or an ext4 of `needed` bytes. Raises Unavailable."""
+    """Make a temporary directory: below `work`, or an ext4 of `needed` bytes. Raises Unavailable."""
     if kind == "memory":
         with tempfile.TemporaryDirectory(dir=work, prefix="dest-") as place:
             yield Path(place)
@@ -55,13 +54,13 @@ def destination(kind: str, work: Path, needed: int) -> Iterator[Path]:
 @contextlib.contextmanager
 def _ext4(place: Path, size: int) -> Iterator[Path]:
     if os.geteuid() != 0:
-        raise Unavailable("a fresh ext4 a run needs root (a loop device)")
+        raise Unavailable("a new ext4 for each run needs root (a loop device)")
     if shutil.disk_usage(place).free < size:
-        raise Unavailable(f"a fresh ext4 needs {size / 1e9:.1f} GB in {place.parent}")
+        raise Unavailable(f"a new ext4 needs {size / 1e9:.1f} GB in {place.parent}")
     image, top = place / "image", place / "mounted"
     with image.open("wb") as out:
         out.truncate(size)
-    # all of it now: what is initialised lazily would be written while the tools run
+    # lazy initialisation would write while the tools run
     _call("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
     top.mkdir()
     _call("mount", "-o", "loop", str(image), str(top))

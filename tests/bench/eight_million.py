@@ -1,12 +1,11 @@
-"""The command behind scripts/eight-million: a mirror of eight million files, simulated from end to end.
+"""The command behind scripts/eight-million: simulate a mirror of eight million files from end to end.
 
     scripts/eight-million                    8,000,000 files, in most of an hour
     scripts/eight-million --assets 500000    fewer
 
-The walk, the filters, planning, the pool, the checks of what comes in, the store process, the publisher and
-the ledger are those of a `mirror`. Only what speaks to servers (`simulated_source.py`) and what lies in DEST
-(`simulated_store.py`) are simulated. Each step is a process of its own, so that its memory is its own, too.
-It exits with 1 if a bound is broken.
+The walk, filters, planning, pool, checks of responses, store process, publisher and ledger are the real ones.
+Only the servers (`simulated_source.py`) and the files in DEST (`simulated_store.py`) are simulated. Each step
+runs in its own process, so that its memory can be measured. Exits with 1 if a bound is exceeded.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from tests.bench.simulated_patches import API, ASSETS, LABELS, Patches
 STEPS = ("mirror", "again", "status", "plan", "verify", "prune")
 _ROOT = Path(__file__).parents[2]
 _FEWEST = 500
-"""Assets that have the proportions of the whole dataset."""
+"""Fewer assets do not have the proportions of the whole dataset."""
 _ROW = 100_000
 _STEPS_AT_LEAST = 10
-"""Rows of the curve, however few assets there are."""
+"""The curve has at least this many rows."""
 _GONE = 1000
-"""One patch in so many is gone from the source before `prune`."""
+"""Before `prune`, one patch in 1000 is removed from the source."""
 _SAMPLED_EVERY = 0.5
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -49,28 +48,28 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is promised."""
+    """The limits that a run is checked against."""
 
     memory_mb: float = 130
     """Both processes together, at any time and in any step."""
     growth: float = 1.10
-    """The last tenth of the mirror compared with the first: CPU per asset; memory: with the second."""
+    """The last tenth of the mirror divided by the first (CPU per asset) or the second (memory)."""
     ledger_bytes: float = 150
-    """For each asset, when the mirror is finished."""
+    """Bytes per asset when the mirror is finished."""
     judged_from: int = 1_000_000
-    """Assets from which growth and ledger are judged: with fewer, one is noise, the other free pages."""
+    """With fewer assets, growth is noise and the ledger mostly free pages: neither is checked."""
 
 
 @dataclass
 class Row:
-    """What 100,000 assets took: CPU in microseconds per asset, memory in MB, ledger in bytes per asset."""
+    """The cost of 100,000 assets: CPU in µs per asset, memory in MB, ledger in bytes per asset."""
 
     assets: int
     cpu_us: float
     network_us: float
     store_us: float
     simulation_us: float
-    """The part of `network_us` that made pages and files."""
+    """The part of `network_us` that generated pages and files."""
     memory_mb: float
     network_rss_mb: float
     store_rss_mb: float
@@ -79,9 +78,9 @@ class Row:
 
 
 class Yardstick:
-    """Measures the speed of the machine beside a run: the CPU time of the same work, over and over.
+    """Measures the speed of the machine during a run, as the CPU time of a fixed piece of work.
 
-    On a shared machine the same instructions take up to twice the time while others fill its caches.
+    On a shared machine the same instructions take up to twice as long while other programs fill the caches.
     """
 
     def __init__(self) -> None:
@@ -109,14 +108,14 @@ class Yardstick:
             self._found.append(time.thread_time() - began)
 
     def take(self) -> float:
-        """Return the seconds that the work took since the last call, by the median."""
-        import statistics  # noqa: PLC0415 -- 2 MB that a step does not need
+        """Return the median seconds of the work since the last call."""
+        import statistics  # noqa: PLC0415 -- takes 2 MB, and a step does not need it
 
         found, self._found = self._found, []
         return statistics.median(found or [math.nan])
 
 
-# --- measuring, in the process of a step ------------------------------------------------------------------
+# --- measuring in the process of a step -------------------------------------------------------------------
 
 
 class _Reading(NamedTuple):
@@ -151,10 +150,10 @@ class Meter:
             self.memory()
 
     def memory(self) -> float:
-        """Return the memory of both processes in MB; what they share counts once.
+        """Return the memory of both processes in MB, and count shared pages once.
 
-        It is what each has alone, and the larger part of what they share with any process: unlike the sum of
-        proportional sizes, this does not depend on what else runs on the machine.
+        This is the private memory of both plus the larger of their shared parts. Unlike the sum of
+        proportional sizes, it does not depend on the other processes of the machine.
         """
         found = [_parts(pid) for pid in self._processes()]
         used = sum(private for private, _ in found) + max(shared for _, shared in found)
@@ -170,23 +169,22 @@ class Meter:
         return [os.getpid(), *([] if self.store is None else [self.store])]
 
     def store_cpu(self) -> float:
-        """Return the seconds of CPU that the store process has taken."""
+        """Return the CPU seconds of the store process so far."""
         try:
             if self.store is not None:
                 fields = Path(f"/proc/{self.store}/stat").read_text().rpartition(")")[2].split()
                 self._store_cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-        except OSError:  # it has ended, and was waited for
+        except OSError:  # it has ended and was waited for
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             self.store, self._store_cpu = None, used.ru_utime + used.ru_stime
         return self._store_cpu
 
     def read(self, assets: int) -> _Reading:
-        """Return the times so far."""
         return _Reading(assets, time.perf_counter(), time.process_time(), self.store_cpu(), self.simulation())
 
 
 def _parts(pid: int) -> tuple[float, float]:
-    """Return the resident memory that a process has alone, and what it shares, in MB; 0 if it has ended."""
+    """Return the private and the shared resident memory of a process in MB; 0 if it has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -207,28 +205,29 @@ def _resident(pid: int) -> float:
 
 @dataclass
 class _CurveMeter:
-    """Makes rows of the progress of a run."""
+    """Turns the progress of a run into rows."""
 
     meter: Meter
     ledger: Path
     step: int
     on_row: Callable[[Row], None]
     started: _Reading
-    """Before everything."""
+    """Before the run."""
     began: _Reading | None = None
+    """At the start of the current row."""
     before: _Reading | None = None
-    """At the last sign of progress."""
+    """At the previous progress event."""
     rows: list[Row] = field(default_factory=list)
 
     def take(self, done: int, *, is_end: bool) -> None:
-        """Hear how many assets are done, some times a second; at the end, catalogs have been written."""
+        """Handle a progress event. `is_end` marks the one after the catalogs are written."""
         now = self.meter.read(done)
         if self.began is None:
             self.began = self.started if is_end else now
         if is_end:
             if self.before is not None and self.before.assets - self.began.assets > self.step / 2:
                 self._row(self.before)
-            elif not self.rows:  # so few that they came in at once
+            elif not self.rows:  # all assets arrived at once
                 self._row(now)
         elif done - self.began.assets >= self.step:
             self._row(now)
@@ -263,14 +262,15 @@ class _CurveMeter:
 
 @contextmanager
 def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
-    """Replace HTTPS and DEST in this process, and in the store process that it starts."""
-    from tests.bench.simulated_source import (  # noqa: PLC0415 -- not in the process that waits
+    """Replace HTTPS and DEST in this process and in its store process."""
+    from tests.bench.simulated_source import (  # noqa: PLC0415 -- the parent process does not need it
         SimulatedFastPath,
         SimulatedHttps,
     )
     from tests.bench.simulated_store import SimulatedStore  # noqa: PLC0415
 
-    from stacpull.engine import child_process, mirror, store_client  # noqa: PLC0415
+    from stacpull import child_process  # noqa: PLC0415
+    from stacpull.engine import mirror, store_client  # noqa: PLC0415
     from stacpull.engine.fetching import Fetching, open_fetching  # noqa: PLC0415
     from stacpull.engine.network import Network  # noqa: PLC0415
     from stacpull.schemes import SCHEMES  # noqa: PLC0415
@@ -300,9 +300,9 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
 
 
 def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]], None]) -> None:
-    """Carry out a step in this process; `say` hears its rows and figures."""
-    import stacpull  # noqa: PLC0415 -- not in the process that waits
-    from stacpull.engine.loop import run_on_loop  # noqa: PLC0415
+    """Run a step in this process and pass its rows and figures to `say`."""
+    import stacpull  # noqa: PLC0415 -- the parent process does not need it
+    from stacpull.engine.runtime import run_on_loop  # noqa: PLC0415
     from stacpull.events import Event, Progress, RunEnded  # noqa: PLC0415
     from stacpull.ledger.database import ledger_path  # noqa: PLC0415
 
@@ -337,7 +337,7 @@ def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]],
 
     options = stacpull.Options(prune=step == "prune", yes=step == "prune")
 
-    def carry_out() -> Any:
+    def run_command() -> Any:
         if step == "status":
             return stacpull.status(dest)
         if step == "plan":
@@ -350,7 +350,7 @@ def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]],
 
     with _simulated(patches, meter), meter:
         began, seconds = meter.read(0), time.perf_counter()
-        report = carry_out()
+        report = run_command()
         ended_at = meter.read(0)
         meter.memory()
         seconds = time.perf_counter() - seconds
@@ -370,7 +370,7 @@ def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]],
 
 
 def vars_of(report: Any) -> dict[str, Any]:
-    """Return the fields of a report."""
+    """Return the fields of a report by name."""
     return {name: getattr(report, name) for name in report.__dataclass_fields__}
 
 
@@ -379,14 +379,14 @@ def vars_of(report: Any) -> dict[str, Any]:
 
 @dataclass
 class Result:
-    """What was measured."""
+    """All figures of a measurement."""
 
     assets: int
     rows: list[dict[str, Any]] = field(default_factory=list)
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def broken(self, bounds: Bounds) -> list[str]:
-        """Return the bounds that are broken, a sentence for each."""
+        """Return a sentence for each bound that is exceeded."""
         found = []
         for name, step in self.steps.items():
             if step["memory_mb"] >= bounds.memory_mb:
@@ -408,23 +408,23 @@ class Result:
         return found
 
     def growth(self) -> dict[str, float]:
-        """Return the last tenth of the curve relative to the first (memory: to the second) by its median."""
+        """Return the median of the last tenth of the curve over that of the first (memory: the second)."""
         import statistics  # noqa: PLC0415 -- as above
 
         tenth = max(1, len(self.rows) // 10)
 
-        def mean(name: str, part: int) -> float:
+        def median(name: str, part: int) -> float:
             rows = self.rows[part * tenth : (part + 1) * tenth] if part >= 0 else []
             return float(statistics.median(row[name] for row in rows or self.rows[-tenth:]))
 
         return {
-            "CPU per asset": mean("cpu_us", -1) / mean("cpu_us", 0),
-            "Memory": mean("memory_mb", -1) / mean("memory_mb", 1),
+            "CPU per asset": median("cpu_us", -1) / median("cpu_us", 0),
+            "Memory": median("memory_mb", -1) / median("memory_mb", 1),
         }
 
 
 def _wrong(step: str, report: dict[str, int], assets: int) -> str | None:
-    """Return what a step reported that cannot be right, None if nothing."""
+    """Return what is wrong in the report of a step, None if nothing."""
     patches = Patches.of_all(assets)
     gone = max(1, patches // _GONE)
     expected = {
@@ -437,19 +437,19 @@ def _wrong(step: str, report: dict[str, int], assets: int) -> str | None:
     }[step]
     for name, value in expected.items():
         if report[name] != value:
-            return f"{name} is {report[name]:,} and not {value:,}"
+            return f"{name} is {report[name]:,}, not {value:,}"
     if step == "verify" and report["files"] < assets + 2 * patches:
-        return f"only {report['files']:,} files were looked at"
+        return f"only {report['files']:,} files were checked"
     return None
 
 
 def measure(assets: int, dest: Path, say: Callable[[str, Result], None]) -> Result:
-    """Carry out all steps, each in a process of its own.
+    """Run all steps, each in its own process.
 
     Raises:
-        subprocess.CalledProcessError: One failed.
+        subprocess.CalledProcessError: A step failed.
     """
-    from tests.bench.simulated_store import make_bits  # noqa: PLC0415 -- heavy
+    from tests.bench.simulated_store import make_bits  # noqa: PLC0415 -- imports much
 
     make_bits(dest, assets)
     result = Result(assets)
@@ -512,18 +512,18 @@ def drawn(result: Result) -> str:
 
 
 def main(given: Sequence[str] | None = None, bounds: Bounds | None = None) -> int:
-    """Measure, print the curve, and return the exit code: 1 if a bound is broken."""
+    """Measure, print the curve, and return the exit code: 1 if a bound is exceeded."""
     parser = argparse.ArgumentParser(
         prog="scripts/eight-million", description="Simulate a mirror of eight million files from end to end."
     )
-    parser.add_argument("--assets", type=int, default=ASSETS, metavar="N", help="how many files")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the curve there, as an image")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="the ledger is kept there (must be empty)")
+    parser.add_argument("--assets", type=int, default=ASSETS, metavar="N", help="number of files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the curve to FILE as an SVG image")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the ledger in DIR (must be empty)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     asked = parser.parse_args(given)
     if not _FEWEST <= asked.assets <= ASSETS:
-        parser.error(f"--assets is between {_FEWEST} and {ASSETS:,}")
+        parser.error(f"--assets must be between {_FEWEST} and {ASSETS:,}")
     if asked.step is not None:
         run_step(asked.step, asked.keep, asked.assets, lambda found: print(json.dumps(found), flush=True))  # noqa: T201
         return 0
@@ -532,7 +532,7 @@ def main(given: Sequence[str] | None = None, bounds: Bounds | None = None) -> in
 
     def say(text: str, result: Result) -> None:
         print(text, flush=True)  # noqa: T201
-        if asked.json is not None:  # also of a run that does not come to its end
+        if asked.json is not None:  # also if the run is interrupted later
             asked.json.write_text(json.dumps(asdict(result), indent=1) + "\n")
 
     with tempfile.TemporaryDirectory(prefix="eight-million-") as place:

@@ -1,10 +1,10 @@
-"""Time and memory of `export -f geoparquet` over as many items as BigEarthNet has.
+"""Measure time and memory of `export -f geoparquet` for as many items as BigEarthNet has.
 
 python -m tests.bench.export [--items N] [--collection ID] [--keep DIRECTORY]
 
-A mirror of one patch is made from the replica. Its item is then copied N times under other names, in the
+The script mirrors one patch from the replica. It then copies the item N times under other names, in the
 ledger and as documents, so that the export reads a ledger and one file per item as in any mirror. The export
-runs as a command of its own; its memory is that of its processes together (`yardstick.py`).
+runs as a separate command; its memory is the sum over its processes (`yardstick.py`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 
 _BIGEARTHNET = 590_326
 _MICROSECONDS, _MEGABYTES = 80, 300
-"""What an item and all processes may take."""
+"""The limits: wall time per item, and MiB of all processes together."""
 
 
 def make_mirror(dest: Path, collection: str, count: int) -> None:
-    """Make a mirror whose ledger lists `count` copies of one item, with their documents."""
+    """Make a mirror with `count` copies of one item, in the ledger and as documents."""
     with run_in_thread(MlhubReplica(items=1)) as replica:
         os.environ.update(replica.exports())
         options = stacpull.Options()
@@ -58,7 +58,7 @@ def make_mirror(dest: Path, collection: str, count: int) -> None:
             one = f"{name}_{copy}"
             path = item_document_path(ItemId(collection, one))
             db.execute(
-                f"INSERT INTO items(hash, name, {listed}) "  # noqa: S608 - names of columns
+                f"INSERT INTO items(hash, name, {listed}) "  # noqa: S608 - column names
                 f"SELECT ?, ?, {listed} FROM items WHERE id = ?",
                 (item_hash(ItemId(collection, one)), one, number),
             )
@@ -68,7 +68,7 @@ def make_mirror(dest: Path, collection: str, count: int) -> None:
 
 
 def _copied(document: dict[str, object], copy: int) -> bytes:
-    """Return a copy of an item at another place and time; its id, links and assets have another patch."""
+    """Return a copy of an item with another place, time and patch name."""
     west, south = -10 + copy % 4000 * 0.01, 36 + copy // 4000 * 0.01
     east, north = west + 0.01, south + 0.01
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -86,7 +86,7 @@ def _copied(document: dict[str, object], copy: int) -> bytes:
 
 
 def measure(dest: Path, count: int) -> bool:
-    """Export the mirror with a command, print what it took; return True if that is little enough."""
+    """Export the mirror, print time and memory, and return whether both are within the limits."""
     out, result = dest.parent / "items.parquet", dest.parent / "taken.json"
     command = [sys.executable, "-m", "stacpull", "export", str(dest), str(out), "--json"]
     load = os.getloadavg()[0]
@@ -107,11 +107,11 @@ def measure(dest: Path, count: int) -> bool:
 
 
 def main() -> int:
-    """Make the mirror if it is not there, and measure."""
+    """Make the mirror if it does not exist, and measure its export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=_BIGEARTHNET)
     parser.add_argument("--collection", default="bigearthnet_v1_labels")
-    parser.add_argument("--keep", type=Path, help="Make the mirror here, and use it again.")
+    parser.add_argument("--keep", type=Path, help="Make the mirror here and reuse it in later runs.")
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Figures of runs, and what is made of them: medians and ratios. Pure."""
+"""The figures of runs, and their medians and ratios. No I/O."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Figure(NamedTuple):
     wall: float
     cpu: float
     memory: int
-    """The most, in bytes."""
+    """The peak, in bytes."""
     user: float = 0.0
-    """Of the processor time, what the tool itself took."""
+    """Processor time in user mode."""
     system: float = 0.0
-    """And what the kernel took for it."""
+    """Processor time in the kernel."""
     switches: int = 0
-    """How often a processor changed from one of its threads to another thread."""
+    """Context switches of its threads."""
     origin_cpu: float = 0.0
     """Processor time of the origin."""
     others_cpu: float = 0.0
@@ -29,7 +29,7 @@ class Figure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one tool did in a scenario: its runs that were right, or why there are none (or no more)."""
+    """The correct runs of one tool in a scenario, or why it was skipped or failed."""
 
     tool: str
     runs: tuple[Figure, ...] = ()
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 def median(runs: Sequence[Figure]) -> Figure:
-    """The median of each figure by itself; of memory the largest. Raises ValueError if there are no runs."""
+    """Return the median of each figure, but the largest memory. Raises ValueError if there are no runs."""
     if not runs:
         raise ValueError("there are no runs to take the median of")
     middle = Figure._make(map(statistics.median, zip(*runs, strict=True)))
@@ -46,25 +46,25 @@ def median(runs: Sequence[Figure]) -> Figure:
 
 
 def beside(figure: Figure, busy: float, origin: float) -> Figure:
-    """The figure with what else the machine did meanwhile, in seconds of processor time.
+    """Return the figure with the processor time that the rest of the machine took meanwhile.
 
     Args:
-        figure: Of the tool.
-        busy: All that the machine did.
-        origin: Of that, the origin's.
+        figure: A run of the tool.
+        busy: Seconds of processor time of the whole machine.
+        origin: Seconds of processor time of the origin.
     """
     return figure._replace(origin_cpu=origin, others_cpu=max(0.0, busy - origin - figure.cpu))
 
 
 def ratio(theirs: float, ours: float | None) -> float | None:
-    """How many times ours theirs is; None where ours is not known."""
+    """Return `theirs` divided by `ours`, None if ours is unknown."""
     return round(theirs / ours, 3) if ours else None
 
 
 def summary(outcomes: Sequence[Outcome], files: int) -> dict[str, dict[str, Any]]:
-    """The figures of each tool by its name, as docs/performance.md describes them.
+    """Return the figures of each tool by name, as docs/performance.md describes them.
 
-    A tool that failed has no figures, also where earlier rounds of it were right: half a measurement is none.
+    A tool that failed once has no figures, even if its earlier rounds were correct.
     """
     right = {o.tool: median(o.runs) for o in outcomes if o.runs and not o.failed}
     ours = right.get(OURS)
@@ -99,9 +99,9 @@ def _row(middle: Figure, ours: Figure | None, outcome: Outcome, files: int) -> d
 
 
 def another_round(done: int, wanted: int, longest: float, left: float) -> bool:
-    """Whether one more round is run: always a first one, others only if one as long as the longest fits.
+    """Return whether to run another round: always a first one, a later one only if it fits into the time.
 
-    `longest` is the longest round so far in seconds, `left` what is left for the scenario (without --quick
-    infinite).
+    `longest` is the longest round so far in seconds. `left` is the time left for the scenario in seconds
+    (infinite without --quick).
     """
     return done == 0 or (done < wanted and longest <= left)

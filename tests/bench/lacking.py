@@ -1,16 +1,16 @@
-"""What a machine does not offer: a reason to leave a measurement out, which is always said."""
+"""The reason to leave out a measurement that this machine cannot run."""
 
 from __future__ import annotations
 
 import shutil
 
 
-class Unavailable(Exception):  # noqa: N818 - no error: what is left out for it is said
-    """Something cannot be had here; the message says what, and how to get it if there is a way."""
+class Unavailable(Exception):  # noqa: N818 - not an error: the measurement is skipped
+    """Something is missing on this machine; the message says what, and how to install it if possible."""
 
 
 def program(name: str) -> str:
-    """The path of a program of the system. Raises Unavailable."""
+    """Return the path of a system program. Raises Unavailable."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
     if path is None:
         raise Unavailable(f"{name} is not installed (bash scripts/install-bench-tools)")

@@ -1,10 +1,10 @@
-"""The command behind scripts/measure-ledger: how large a ledger is, and how long `status` takes.
+"""The command behind scripts/measure-ledger: measure the size of a ledger and the duration of `status`.
 
     scripts/measure-ledger                     100,000 assets, ten per item, and `status` at 1,000,000 items
     scripts/measure-ledger --assets 1000000    other numbers
 
-The size is that of the file after a run has ended, with item JSON on its way until items are final, as in a
-mirror. `status` is measured where 300,000 of the assets have failed.
+The size is that of the file after a run. During the run the ledger holds item JSON until items are final, as
+in a mirror. `status` is measured with 30 % failed assets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stacpull.models import Job
 _PER_ITEM = 10
 _STRETCH = 100
 _ON_THEIR_WAY = 20_000
-"""Assets that are planned and not recorded, as many as a queue holds."""
+"""Assets that are planned but not recorded: the capacity of a queue."""
 _DOCUMENT = b"x" * 2000
 _SIZE = 29_192
 
@@ -50,7 +50,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
 
         def record(some: list[Job]) -> None:
             there = [
-                replace(arrival(job, size=_SIZE), etag=etag(job), inode=None, sha256=random.randbytes(32))
+                replace(arrival(job, size=_SIZE), etag=etag(job), identity=None, digest=random.randbytes(32))
                 for job in some
             ]
             final = outcomes.record(db, outcomes.reserve(db, there)[0], [], [], 0).final_items
@@ -78,7 +78,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
 
 
 def seconds_of_status(items: int, failed: int) -> float:
-    """Return how long `status` takes on a ledger with so many items of one asset each."""
+    """Return how long `status` takes on a ledger with `items` items of one asset, `failed` of them failed."""
     with tempfile.TemporaryDirectory() as place:
         with ledger(Path(place)) as db:
             _, planner = started(db)
@@ -104,8 +104,8 @@ def seconds_of_status(items: int, failed: int) -> float:
 
 
 def main() -> None:
-    """Measure, and print the figures."""
-    parser = argparse.ArgumentParser(description="How large a ledger is, and how long status takes.")
+    """Measure and print the figures."""
+    parser = argparse.ArgumentParser(description="Measure the size of a ledger and the duration of status.")
     parser.add_argument("--assets", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=1_000_000)
     given = parser.parse_args()

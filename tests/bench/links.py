@@ -1,9 +1,9 @@
-"""The way between a tool and its origin: the machine's loopback, or a link with a round trip of its own.
+"""The link between a tool and its origin: the loopback, or a link with a longer round trip.
 
-The long link joins two network namespaces, one of the origin, one of the tools, so that nothing else on the
-machine is slowed down. The delay is that of netem where the kernel has it, otherwise that of a relay between
-two TUN devices (relay.py). Packets are those of an Ethernet (1,500 bytes), so that TCP starts as slowly as
-it does out there. What the round trip truly is, is measured before anything else is.
+The long link joins two network namespaces, one for the origin and one for the tools, so that nothing else on
+the machine slows down. netem makes the delay if the kernel has it, otherwise a relay between two TUN devices
+(relay.py). Packets have the size of Ethernet (1,500 bytes), so that TCP starts as slowly as on the internet.
+The round trip is measured before the benchmark starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.bench.lacking import Unavailable, program
 from tests.servers.process import free_ports, is_listening, running
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"
-"""The addresses of the origin and of the tools in their namespaces; nobody else sees them."""
+"""The addresses of the origin and of the tools, visible only in their namespaces."""
 _PORT = 8080
 _TOLERANCE = 0.25
 _CONNECT = """
@@ -37,7 +37,7 @@ print(*times)
 
 @dataclass(frozen=True)
 class Link:
-    """`host` is the origin's address; the prefixes are put in front of the commands on each side."""
+    """A link. `host` is the address of the origin; the prefixes run a command in a namespace."""
 
     host: str
     about: str
@@ -45,17 +45,17 @@ class Link:
     tools: tuple[str, ...] = ()
 
     def port(self) -> int:
-        """A port that is free on the origin's side."""
+        """Return a port that is free on the origin's side."""
         return _PORT if self.origin else free_ports(1)[0]
 
     def is_up(self, port: int) -> bool:
-        """Whether somebody listens on the origin's `port`."""
+        """Return whether the origin listens on `port`."""
         if not self.tools:
             return is_listening(port)
         return bool(self._connects(port))
 
     def round_trip(self, port: int) -> float:
-        """Milliseconds that it takes to open a connection, the median of five. Raises Unavailable."""
+        """Return the milliseconds to open a connection, the median of five. Raises Unavailable."""
         times = self._connects(port)
         if not times:
             raise Unavailable(f"no connection to {self.host} over the delayed link")
@@ -72,21 +72,21 @@ LOOPBACK = Link("127.0.0.1", "loopback")
 
 @contextlib.contextmanager
 def link(rtt_ms: float, work: Path) -> Iterator[Link]:
-    """The loopback, or for `rtt_ms` over 0 a link with that round trip. Raises Unavailable."""
+    """Create a link with a round trip of `rtt_ms`; 0 is the loopback. Raises Unavailable."""
     if not rtt_ms:
         yield LOOPBACK
         return
     if os.geteuid() != 0:
-        raise Unavailable("a round trip of its own needs root (network namespaces)")
+        raise Unavailable("a delayed link needs root (network namespaces)")
     with _namespaces() as (here, there), _delayed(here, there, rtt_ms, work) as about:
         execute = program("ip"), "netns", "exec"
         yield Link(HERE, about, (*execute, here), (*execute, there))
 
 
 def check_round_trip(measured: float, wanted: float) -> None:
-    """Nothing if a link is as long as wanted, or as a quarter more. Raises Unavailable."""
+    """Raise Unavailable unless the round trip is as long as wanted, or at most a quarter longer."""
     if wanted and not wanted * 0.95 <= measured <= wanted * (1 + _TOLERANCE):
-        raise Unavailable(f"the delayed link takes {measured:.1f} ms a round trip, not {wanted:g}")
+        raise Unavailable(f"the delayed link has a round trip of {measured:.1f} ms, not {wanted:g} ms")
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def _delayed(here: str, there: str, rtt_ms: float, work: Path) -> Iterator[str]:
 
 
 def _netem(here: str, there: str, delay_ms: float) -> None:
-    """Join the namespaces by two veth devices, each of which delays what it sends. Raises Unavailable."""
+    """Join the namespaces by two veth devices, each of which delays its packets. Raises Unavailable."""
     _ip("-n", here, "link", "add", "bench", "type", "veth", "peer", "name", "bench", "netns", there)
     try:
         for name, address in ((here, HERE), (there, THERE)):

@@ -1,4 +1,4 @@
-"""The stages of a small file that need no network: its item, its part on disk, its rows in the ledger."""
+"""Measure the stages of a small file that need no network: item, part on disk, ledger rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 from tests.bench.mixes import COLLECTION, File
 from tests.engine.bench import Bench
 
+from stacpull.engine.in_flight import arrival_of
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import compile_assets
@@ -20,37 +21,36 @@ from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.planner import ItemRow
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import IncomingPart, Job, Json, PlannedItem, Received, Validator, incoming_part
+from stacpull.models import Arrival, Job, Json, PlannedItem, Received, Validator
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
-from stacpull.store.wholes import whole_name
 
 T = TypeVar("T")
 
 _STRETCH = 100
-"""Items a batch, as the producer commits them."""
+"""Items per batch, as the producer commits them."""
 _LAYOUT = "{collection}/{item}/{key}{ext}"
 _NAME = "items, disk and ledger"
 
 
 class NoParts:
-    """Stands for the parts of a mirror: there are none."""
+    """A mirror without partial downloads."""
 
     async def point(self, _row: int, _generation: int) -> None:
-        """Return None: nothing is there to go on from."""
+        """Return None: there is nothing to resume."""
 
     async def load(self) -> None:
-        """There is nothing to read."""
+        """Do nothing."""
 
     def is_fresh(self, _row: int, _generation: int) -> bool:
         return True
 
 
 class _Timer:
-    """Keeps the processor time of steps by their names."""
+    """Measures the processor time of named steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -64,7 +64,7 @@ class _Timer:
 
 
 def measured(documents: Path, files: Sequence[File], work: Path, rounds: int) -> list[tuple[str, str, float]]:
-    """Return table, name and microseconds of CPU a file of each stage, the least of some rounds."""
+    """Return table, name and CPU microseconds per file of each stage, the least of all rounds."""
     text = documents.read_bytes()
     of_size = {size: bytes(size) for size in {file.size for file in files}}
     bodies = [of_size[file.size] for file in files]
@@ -115,16 +115,15 @@ def _jobs(bench: Bench, rows: Sequence[ItemRow]) -> Iterator[Job]:
 
 def _parts(
     destination: Destination, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
-) -> Iterator[IncomingPart]:
+) -> Iterator[Arrival]:
     validator = Validator('"6560a1b2-1d88"')
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
-        name = whole_name(job.row, job.generation, len(body), validator.etag, "f.tif")
-        inode = destination.write_part(name, body)
-        received = Received(len(body), digest, "f.tif", validator)
-        yield incoming_part(job, received, part=name, inode=inode, sha256=digest)
+        arrival = arrival_of(job, Received(len(body), digest, "f.tif", validator))
+        arrival.identity = destination.write_part(arrival.part, body)
+        yield arrival
 
 
-def _publish(bench: Bench, parts: Sequence[IncomingPart]) -> None:
+def _publish(bench: Bench, parts: Sequence[Arrival]) -> None:
     for group in _cut(parts, GROUP):
         bench.publisher.take(group)
         bench.publisher.publish()

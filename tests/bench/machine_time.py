@@ -1,4 +1,4 @@
-"""Processor time of the machine, and of the servers of a benchmark: what a tool had to share it with."""
+"""Measure the processor time of the machine and of the servers of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IDLE = slice(3, 5)
-"""idle and iowait, among the columns of `cpu` in /proc/stat (proc_stat(5)): user, nice, system, idle, ..."""
+"""The columns idle and iowait of the line `cpu` in /proc/stat: user, nice, system, idle, … (proc_stat(5))."""
 _STEAL = 8
-"""Columns up to steal; those behind it are counted in user and nice as well."""
+"""The columns up to steal. Later columns are included in user and nice."""
 _TIMES = slice(11, 13)
-"""utime and stime, among the columns behind the name in /proc/PID/stat."""
+"""The columns utime and stime after the name in /proc/PID/stat."""
 
 
 class MachineTime(NamedTuple):
     """Seconds of processor time so far."""
 
     busy: float
-    """Of all processors, with what the hypervisor gave to other machines."""
+    """Of all processors, including the time that the hypervisor gave to other machines."""
     servers: float
-    """Of the processes below this one that are running."""
+    """Of the running descendants of this process."""
 
 
 def machine_time() -> MachineTime:
-    """Return what was spent so far; nothing where there is no /proc."""
+    """Return the times so far; 0 without /proc."""
     busy = 0
     with contextlib.suppress(OSError):
         columns = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]

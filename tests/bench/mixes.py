@@ -1,7 +1,7 @@
-"""What is downloaded in a benchmark: mixes of files, made of random bytes, and the STAC pages that list them.
+"""The files of a benchmark: mixes of random files, and the STAC pages that list them.
 
-The files of a mix lie at `<root>/bench/<item>/<name>`; they are the manifest that every tree is held against.
-Random bytes: a file that lands in the place of another, or is cut and filled up, differs.
+The files of a mix lie at `<root>/bench/<item>/<name>`; every downloaded tree is compared with them. Their
+bytes are random, so that a swapped, truncated or padded file differs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 COLLECTION = BUCKET = "bench"
-"""The collection, the folder of the files, and on S3 their bucket."""
+"""The name of the collection, of the folder of the files and of the bucket."""
 PAGE = 1000
-"""Items a page: what `--page-size auto` asks a service for."""
+"""Items per page: the limit that `--page-size auto` sends to a service."""
 _BLOCK = 8 << 20
 
 
 class File(NamedTuple):
-    """One asset: the ids that STAC knows it by, its name on the server, its length in bytes."""
+    """One asset: the id of its item, its key, its name on the server and its size in bytes."""
 
     item: str
     key: str
@@ -30,20 +30,20 @@ class File(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where it lies below the bucket: the key on S3."""
+        """The path below the bucket, which is the key on S3."""
         return f"{self.item}/{self.name}"
 
     @property
     def suffix(self) -> str:
-        """The ending of its name, with the dot."""
+        """The extension of the name, with the dot."""
         return Path(self.name).suffix
 
 
 @dataclass(frozen=True)
 class Mix:
-    """`items` items (with --quick `few` of them), each with assets of `sizes`.
+    """A mix of `items` items (with --quick `few`), each with an asset for each of `sizes`.
 
-    `sizes` gives the length of an asset in bytes by its key and ending, for example `B02.tif`.
+    `sizes` are bytes by key and extension of an asset, for example `B02.tif`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Mix:
     sizes: dict[str, int]
 
     def files(self, items: int) -> list[File]:
-        """The assets of the first `items` items."""
+        """Return the assets of the first `items` items."""
         return [
             File(patch, name.partition(".")[0], f"{patch}_{name}", size)
             for patch in map(_patch, range(items))
@@ -62,7 +62,7 @@ class Mix:
 
 
 def _patch(number: int) -> str:
-    """The name of an item, as BigEarthNet names its patches."""
+    """Return the name of an item in the style of BigEarthNet patches."""
     return f"S2A_MSIL2A_20170613T101031_{number // 90}_{number % 90}"
 
 
@@ -88,7 +88,7 @@ MIXES = {
 
 
 def write_files(root: Path, files: list[File]) -> None:
-    """Make the files of a mix below `root`."""
+    """Write the files of a mix below `root`."""
     for file in files:
         path = root / BUCKET / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,10 +98,10 @@ def write_files(root: Path, files: list[File]) -> None:
 
 
 def write_pages(root: Path, base: str, files: list[File], href: Callable[[File], str]) -> None:
-    """Write the collection and its pages as a server under the URL `base` gives them.
+    """Write the collection and its pages for a server with the URL `base`.
 
-    `collections/bench/collection.json` is what `/collections/bench` answers; `collections/bench/items` is the
-    first page, `collections/bench/pages/2` the next. A whole FeatureCollection lies in `items.json`.
+    `collections/bench/collection.json` is the response of `/collections/bench`; `collections/bench/items` is
+    the first page, `collections/bench/pages/2` the next. `items.json` has all items in one FeatureCollection.
     """
     features = list(_features(base, files, href))
     api = root / "collections" / COLLECTION

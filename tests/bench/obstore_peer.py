@@ -1,8 +1,8 @@
-"""What a user of obstore would write to download a list of files. Run by the Python that has obstore.
+"""Download a list of files as a user of obstore would. Runs in the environment that has obstore.
 
     python obstore_peer.py TASK
 
-TASK is the JSON that tests/bench/tools.py writes.
+TASK is the JSON file that tests/bench/tools.py writes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import obstore  # type: ignore[import-not-found] # in a venv of its own
+import obstore  # type: ignore[import-not-found] # in a separate venv
 from obstore.store import HTTPStore, S3Store  # type: ignore[import-not-found]
 
 STREAMED = 8 << 20
-"""Files from this size on are written while they come in."""
+"""Larger files are streamed to disk."""
 
 
 def open_store(task: dict[str, Any]) -> Any:
-    """The store of a task: one HTTP root, or a bucket with or without signatures."""
+    """Return the store of a task: an HTTP root, or a bucket with or without signatures."""
     client: dict[str, Any] = {"allow_http": True, "timeout": "600s"}
     if task["authority"]:
         client["root_certificate"] = Path(task["authority"]).read_text()
@@ -45,7 +45,7 @@ async def fetch(store: Any, path: str, size: int, dest: Path) -> None:
     """Download one file."""
     reply = await obstore.get_async(store, path)
     if size < STREAMED:
-        dest.write_bytes(await reply.bytes_async())  # noqa: ASYNC240 - as a user would
+        dest.write_bytes(await reply.bytes_async())  # noqa: ASYNC240 - as a user would write it
         return
     with dest.open("wb") as out:
         async for chunk in reply.stream(min_chunk_size=STREAMED):
@@ -53,7 +53,7 @@ async def fetch(store: Any, path: str, size: int, dest: Path) -> None:
 
 
 async def main(task: dict[str, Any]) -> None:
-    """Download all files, as many at once as the task says."""
+    """Download all files with the number of connections that the task gives."""
     store, dest = open_store(task), Path(task["dest"])
     for folder in {str(Path(path).parent) for path, _ in task["files"]}:
         (dest / folder).mkdir()
@@ -70,4 +70,4 @@ async def main(task: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(json.loads(Path(sys.argv[1]).read_text())))
-    os._exit(0)  # obstore 0.12 now and then aborts while Python is taken down, with all files in place
+    os._exit(0)  # obstore 0.12 sometimes aborts at exit, with all files in place

@@ -1,8 +1,8 @@
-"""Where a benchmark downloads from: nginx with one worker, radosgw for S3 that verifies, or our own replica.
+"""The origin of a benchmark: nginx with one worker, radosgw, or the replica.
 
-nginx serves files and STAC pages, over HTTP or HTTPS with a redirect before each file, or as an S3 that lets
-everybody read (and looks at no signature). Where nginx is not installed the replica does; that proves no
-speed, and is said.
+nginx serves files and STAC pages over HTTP or HTTPS, with a redirect to each file, or as a public S3 bucket
+that ignores signatures. radosgw is an S3 that verifies signatures. If nginx is not installed, the replica
+takes its place; its speed proves nothing, and the report says so.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tests.servers.process import ROOT, free_ports, running
 
 KINDS = ("http", "https", "s3-anonymous", "s3-signed", "s3-radosgw")
 CAPPED = 20 << 20
-"""Bytes a second that an origin that caps gives one connection."""
-_AT_FULL_SPEED = 4 << 20  # nginx counts a connection's rate from here on
+"""Bytes per second and connection of a capped origin."""
+_AT_FULL_SPEED = 4 << 20  # nginx limits the rate of a connection after this many bytes
 KEYS = ("AKIABENCHBENCHBENCH0", "bench-secret-bench-secret-bench-secret-0")
-"""Access key and secret; good for nothing but a benchmark."""
+"""Access key and secret, only for benchmarks."""
 _UPLOADS = 16
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -53,10 +53,10 @@ http {{
 
 @dataclass(frozen=True)
 class Origin:
-    """An origin that runs. `base` is its root URL, `root` the directory with what it serves.
+    """A running origin. `base` is its root URL, `root` the directory that it serves.
 
-    For HTTP `endpoint` is None. For S3 it is the endpoint's URL, with `keys` where requests are to be signed.
-    `authority` is the certificate to trust, for HTTPS.
+    `endpoint` is the URL of the S3 endpoint, None for HTTP; `keys` are set if requests must be signed.
+    `authority` is the certificate to trust for HTTPS.
     """
 
     about: str
@@ -68,22 +68,22 @@ class Origin:
 
     @property
     def source(self) -> str:
-        """What stacpull is given: the items of the collection."""
+        """The SOURCE argument for stacpull: the items of the collection."""
         return f"{self.base}/collections/{COLLECTION}/items"
 
     @property
     def documents(self) -> Path:
-        """The same items in one FeatureCollection."""
+        """The file with the same items in one FeatureCollection."""
         return self.root / "items.json"
 
     def url(self, file: File) -> str:
-        """Where a file is downloaded from by who speaks HTTP."""
+        """Return the HTTP URL of a file."""
         if self.endpoint is None:
             return f"{self.base}/r/{file.path}"
         return f"{self.endpoint}/{BUCKET}/{file.path}"
 
     def href(self, file: File) -> str:
-        """What the file's asset says."""
+        """Return the href of the asset of a file."""
         return self.url(file) if self.endpoint is None else f"s3://{BUCKET}/{file.path}"
 
 
@@ -137,19 +137,17 @@ def _nginx(command: str, kind: str, link: Link, root: Path, work: Path, *, cappe
 
 @contextlib.contextmanager
 def _replica(kind: str, root: Path, work: Path) -> Iterator[Origin]:
-    """Serve by our own replica (serving.py), on the loopback, without TLS."""
+    """Serve with the replica (serving.py) on the loopback, without TLS."""
     (port,) = free_ports(1)
     keys = KEYS if kind == "s3-signed" else ()
     command = [sys.executable, "-m", "tests.bench.serving", str(root), str(port), *keys]
     log = work / "replica.log"
     with running(command, log, ready=lambda: b"ready" in log.read_bytes(), env=_importing()):
-        yield _as(
-            kind, Origin("stacpull's own replica, which proves no speed", f"http://127.0.0.1:{port}", root)
-        )
+        yield _as(kind, Origin("the replica, whose speed proves nothing", f"http://127.0.0.1:{port}", root))
 
 
 def _as(kind: str, served: Origin) -> Origin:
-    """The origin as a client of this kind sees it."""
+    """Return the origin as a client of this kind sees it."""
     if not kind.startswith("s3"):
         return served
     return replace(served, endpoint=served.base, keys=KEYS if kind == "s3-signed" else None)
@@ -157,10 +155,10 @@ def _as(kind: str, served: Origin) -> Origin:
 
 @contextlib.contextmanager
 def _radosgw(pages: Origin, files: list[File], work: Path) -> Iterator[Origin]:
-    """Put the files into radosgw; `pages` goes on to serve what lists them."""
+    """Put the files into radosgw; `pages` still serves the STAC pages."""
     for name in radosgw_programs():
         program(name)
-    from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - with boto3, for this origin alone
+    from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - imports boto3
 
     place = work / "radosgw"
     place.mkdir()
@@ -173,12 +171,12 @@ def _radosgw(pages: Origin, files: list[File], work: Path) -> Iterator[Origin]:
 
 
 def radosgw_programs() -> tuple[str, ...]:
-    """Return what must be installed for a radosgw."""
+    """Return the programs that a radosgw needs."""
     return "radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool"
 
 
 def _fill(endpoint: str, keys: tuple[str, str], root: Path, files: list[File]) -> None:
-    import boto3  # noqa: PLC0415 - as above
+    import boto3  # noqa: PLC0415 - takes long to import
 
     s3 = boto3.client(
         "s3",
@@ -197,7 +195,7 @@ def _upload(put: Callable[..., object], folder: Path, file: File) -> None:
 
 
 def _importing() -> dict[str, str]:
-    """The environment of a Python that finds this package, wherever it is started."""
+    """Return an environment in which Python finds this package from any directory."""
     places = str(ROOT), os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 

@@ -1,9 +1,9 @@
-"""A long wire: takes packets out of one network namespace and gives them to another, a moment later.
+"""Forward packets between two network namespaces with a delay, for kernels without netem. Needs root.
 
     python -I -S relay.py NAMESPACE NAMESPACE SECONDS
 
-Makes a TUN device named `bench` in each of two network namespaces (as `ip netns` names them), prints `ready`,
-and carries IP packets both ways, each SECONDS after it came. For kernels without netem. Needs root.
+Makes a TUN device named `bench` in both namespaces (names as in `ip netns`), prints `ready`, and forwards IP
+packets in both directions, each delayed by SECONDS.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x1, 0x1000  # linux/if_tun.h
 _PACKET = 65536
 _ROOM = 20_000
-"""Packets under way in one direction; more are dropped, as by any queue."""
+"""The capacity of the queue of each direction, in packets; more packets are dropped."""
 
 
 class Wire:
-    """One direction: packets read from `entry` leave by `exit` when their time has come."""
+    """One direction: reads packets from `entry` and writes them to `outlet` after `delay` seconds."""
 
     def __init__(self, entry: int, outlet: int, delay: float) -> None:
         self.entry = entry
@@ -35,11 +35,11 @@ class Wire:
 
     @property
     def due(self) -> float:
-        """When the next packet leaves; infinite if none is under way."""
+        """When the next packet leaves (time.monotonic); infinite if the queue is empty."""
         return self._queue[0][0] if self._queue else float("inf")
 
     def take(self) -> None:
-        """Read all packets that have come."""
+        """Read all packets that have arrived."""
         while True:
             try:
                 packet = os.read(self.entry, _PACKET)
@@ -49,20 +49,20 @@ class Wire:
                 self._queue.append((time.monotonic() + self._delay, packet))
 
     def give(self) -> None:
-        """Let the packets out whose time has come."""
+        """Write all packets whose delay is over."""
         now = time.monotonic()
         while self._queue and self._queue[0][0] <= now:
             try:
                 os.write(self._outlet, self._queue[0][1])
             except BlockingIOError:
                 return
-            except OSError:  # the device is not up yet: packets are lost
+            except OSError:  # the device is not up yet: drop the packet
                 pass
             self._queue.popleft()
 
 
 def tun(namespace: str) -> int:
-    """Make the device in a namespace and return its file descriptor, which does not block."""
+    """Create the device in a namespace and return its non-blocking file descriptor."""
     libc = ctypes.CDLL(None, use_errno=True)
     place = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
     if libc.setns(place, _CLONE_NEWNET):
@@ -74,11 +74,11 @@ def tun(namespace: str) -> int:
 
 
 def main() -> None:
-    """Carry packets until ended."""
+    """Forward packets until the process is killed."""
     first, second = tun(sys.argv[1]), tun(sys.argv[2])
     delay = float(sys.argv[3])
     wires = Wire(first, second, delay), Wire(second, first, delay)
-    print("ready", flush=True)  # noqa: T201 - who started this waits for it
+    print("ready", flush=True)  # noqa: T201 - the parent process waits for it
     while True:
         left = min(wire.due for wire in wires) - time.monotonic()
         select.select([wire.entry for wire in wires], [], [], None if left == float("inf") else max(0, left))

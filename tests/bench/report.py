@@ -1,4 +1,4 @@
-"""What a benchmark says: a table for people, an object for programs."""
+"""The report of a benchmark: a table for people, a JSON object for programs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.bench.rounds import Measured
 
 _BUSY = 0.5
 _OTHERS = 0.2
-"""Cores that other programs take, above which wall times say little."""
+"""If other programs take more cores than this, wall times mean little."""
 
 
 def as_dict(measured: Measured) -> dict[str, Any]:
-    """A scenario's part of the JSON object."""
+    """Return the JSON object of a scenario."""
     scenario = measured.scenario
     return {
         "name": scenario.name,
@@ -37,7 +37,7 @@ def as_dict(measured: Measured) -> dict[str, Any]:
 
 
 def lines(row: Mapping[str, Any]) -> Iterator[str]:
-    """A scenario's part of the table, from its object."""
+    """Yield the lines of the table for the JSON object of a scenario."""
     yield f"{row['name']}: {row['about']}"
     yield (
         f"  {row['files']:,} files, {row['bytes'] / 1e6:,.0f} MB, from {row['origin']}, "
@@ -53,12 +53,12 @@ def lines(row: Mapping[str, Any]) -> Iterator[str]:
     if others > _OTHERS:
         yield (
             f"  busy: other programs took up to {others:.1f} of {os.cpu_count()} cores during a run. "
-            "The wall times say nothing; compare CPU times, of many rounds"
+            "The wall times mean nothing; compare the CPU times of many rounds"
         )
 
 
 def _way(row: Mapping[str, Any]) -> str:
-    """How the origin was reached, with what the round trip was found to be."""
+    """Return the description of the link and its measured round trip."""
     return f"{row['link']}, measured {row['rtt_ms']} ms" if row["rtt_ms"] else str(row["link"])
 
 
@@ -83,7 +83,7 @@ def _times(figure: float | None) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on; `load` is the average of the minute before."""
+    """Return a description of this machine; `load` is the average of the last minute."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "cores": os.cpu_count(),
@@ -103,7 +103,7 @@ def _processor() -> str:
 
 
 def warning(load: float, cores: int) -> str | None:
-    """What is to be said of a machine that does other things, too."""
+    """Return a warning if the machine is busy, else None."""
     if load <= _BUSY * cores:
         return None
-    return f"this machine is busy (load {load:.1f} on {cores} cores): figures will wander, even the ratios"
+    return f"this machine is busy (load {load:.1f} on {cores} cores): figures and even ratios are inaccurate"

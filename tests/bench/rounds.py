@@ -1,4 +1,4 @@
-"""One scenario, from its first byte to its figures: tools in turn, round after round, every tree compared."""
+"""Run a scenario: in each round every tool downloads once, and its tree is compared with the origin."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.bench.scenarios import Scenario
 from tests.bench.tools import Task, Tool
 
 PATIENCE = 90.0
-"""Seconds that a tool may take for one run."""
+"""Time limit of one run of a tool, in seconds."""
 FOREVER = float("inf")
 _LEAST = 5.0
 _TAIL = 200
@@ -34,15 +34,15 @@ _YARDSTICK = Path(__file__).with_name("yardstick.py")
 
 
 class FailedError(Exception):
-    """A tool did not do its job; the message says what happened."""
+    """A tool failed; the message says how."""
 
 
 class TooLongError(FailedError):
-    """A tool took longer than it may."""
+    """A tool exceeded its time limit."""
 
 
-class _Told(NamedTuple):
-    """What is known of the tools so far, each by name: runs that were right, why skipped, why failed."""
+class _Results(NamedTuple):
+    """The results so far by name of the tool: correct runs, reasons for skipping, reasons for failure."""
 
     runs: dict[str, list[Figure]]
     skipped: dict[str, str]
@@ -51,10 +51,10 @@ class _Told(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a scenario is to be run: by the tools that are there, each with the command that starts it.
+    """How to run a scenario: the commands of the installed tools, and why others are `absent`.
 
-    `absent` are the reasons why others are not. With --quick the scenario should be done at `due`, and
-    nothing runs past `latest` (both by time.monotonic, else FOREVER).
+    With --quick the scenario should be done at `due`, and nothing runs after `latest`. Both are times of
+    time.monotonic, otherwise FOREVER.
     """
 
     tools: dict[str, list[str]]
@@ -66,18 +66,18 @@ class Plan:
     say: Callable[[str], None]
 
     def check_time(self) -> None:
-        """Nothing if there is time left. Raises Unavailable."""
+        """Raise Unavailable if no time is left."""
         if time.monotonic() >= self.latest:
             raise Unavailable("the minute of --quick was over")
 
     def chosen(self) -> list[Tool]:
-        """The tools that are there, in the order of the table."""
+        """Return the installed tools in the order of the table."""
         return [tool for tool in tools.TOOLS if tool.name in self.tools]
 
 
 @dataclass
 class Measured:
-    """A scenario that was run: where, and what each tool did."""
+    """The setup of a scenario and the outcome of each tool."""
 
     scenario: Scenario
     files: int
@@ -90,7 +90,7 @@ class Measured:
 
     @property
     def rounds(self) -> int:
-        """The rounds that were run to their end."""
+        """The number of complete rounds."""
         return max((len(outcome.runs) for outcome in self.outcomes), default=0)
 
 
@@ -108,14 +108,14 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
         logs.mkdir()
         kind = "memory" if scenario.destination == "bucket" else scenario.destination
         with destinations.destination(kind, work, room):
-            pass  # before anything is made for a destination that cannot be had
+            pass  # fail early if the destination is unavailable
         way = stack.enter_context(link(scenario.rtt_ms, logs))
         write_files(root, files)
         served = stack.enter_context(origin(scenario.origin, way, root, files, logs, capped=scenario.capped))
         target = None
         if scenario.destination == "bucket":
             target = stack.enter_context(gateway(served, logs, size * plan.rounds * len(plan.tools)))
-            about = f"a new bucket of {'the same' if served.keys else 'a'} radosgw a run"
+            about = f"a new bucket of {'the same' if served.keys else 'a'} radosgw for each run"
         measured = Measured(
             scenario,
             len(files),
@@ -123,7 +123,7 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
             served.about,
             way.about,
             _round_trip(way, served, scenario.rtt_ms),
-            about if scenario.destination != "ext4" else "a fresh ext4 on a loop device a run",
+            about if scenario.destination != "ext4" else "a new ext4 on a loop device for each run",
         )
         course = _Course(scenario, plan, files, served, way, work, room, target)
         measured.outcomes = list(course.outcomes())
@@ -151,43 +151,44 @@ class _Course:
     work: Path
     room: int
     gateway: Gateway | None
-    """Where the destination is a bucket."""
+    """Set if the destination is a bucket."""
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Run the rounds; a tool that cannot or fails is not asked again."""
+        """Run the rounds; a tool that is skipped or fails does not run again."""
         names = [tool.name for tool in self.plan.chosen()]
-        told = _Told({name: [] for name in names}, dict(self.plan.absent), {})
+        results = _Results({name: [] for name in names}, dict(self.plan.absent), {})
         done, longest = 0, 0.0
         while another_round(done, self.plan.rounds, longest, self._left()):
             before = time.monotonic()
-            if not self._round(told):
+            if not self._round(results):
                 break
             done, longest = done + 1, max(longest, time.monotonic() - before)
         for name in (tool.name for tool in tools.TOOLS):
-            if name in names or name in told.skipped:
-                runs = tuple(told.runs.get(name, ())[: max(done, 1)])
-                yield Outcome(name, runs, told.skipped.get(name), told.failed.get(name))
+            if name in names or name in results.skipped:
+                runs = tuple(results.runs.get(name, ())[: max(done, 1)])
+                yield Outcome(name, runs, results.skipped.get(name), results.failed.get(name))
 
-    def _round(self, told: _Told) -> bool:
-        """Run every tool once; False if the time of --quick was over before the end of a later round."""
-        able = [t for t in self.plan.chosen() if t.name not in told.skipped and t.name not in told.failed]
+    def _round(self, results: _Results) -> bool:
+        """Run every tool once; return False if a later round exceeds the time of --quick."""
+        out = results.skipped.keys() | results.failed.keys()
+        able = [tool for tool in self.plan.chosen() if tool.name not in out]
         for position, tool in enumerate(able):
             try:
-                told.runs[tool.name].append(self._run(tool, self._patience(len(able) - position)))
+                results.runs[tool.name].append(self._run(tool, self._patience(len(able) - position)))
             except Unavailable as reason:
-                told.skipped[tool.name] = str(reason)
+                results.skipped[tool.name] = str(reason)
             except (FailedError, WrongTreeError) as error:
                 hurried = isinstance(error, TooLongError) and self.plan.quick
-                if hurried and told.runs[tool.name]:
+                if hurried and results.runs[tool.name]:
                     return False
-                told.failed[tool.name] = f"{error}, all that --quick had for it" if hurried else str(error)
+                results.failed[tool.name] = f"{error}, the time limit of --quick" if hurried else str(error)
         return True
 
     def _left(self) -> float:
         return self.plan.due - time.monotonic()
 
     def _patience(self, tools_left: int) -> float:
-        """Seconds that the next run may take: with --quick twice its share, if any. Raises Unavailable."""
+        """Return the time limit of the next run: with --quick twice its share. Raises Unavailable."""
         self.plan.check_time()
         latest = self.plan.latest - time.monotonic()
         return min(PATIENCE, latest, max(_LEAST, self._left() / tools_left * 2))
@@ -218,7 +219,7 @@ class _Course:
 def yardstick(
     command: list[str], prefix: Iterable[str], environment: dict[str, str], work: Path, patience: float
 ) -> Figure:
-    """Run a command under the yardstick, with `prefix` in front. Raises FailedError unless it ends with 0."""
+    """Run `prefix` and a command under the yardstick. Raises FailedError unless the exit code is 0."""
     result, log = work / "yardstick.json", work / "output.log"
     measuring = [sys.executable, "-I", "-S", str(_YARDSTICK), str(result), str(patience)]
     with log.open("wb") as output:
@@ -233,18 +234,18 @@ def yardstick(
             )
         )
     if not result.exists():
-        raise FailedError(f"could not be run: {_last_words(log)}")
+        raise FailedError(f"could not be run: {_tail(log)}")
     taken = json.loads(result.read_text())
     if taken["code"] is None:
         raise TooLongError(f"not done after {patience:.0f} s")
     if taken["code"] != 0:
-        raise FailedError(f"ended with {taken['code']}: {_last_words(log)}")
+        raise FailedError(f"ended with {taken['code']}: {_tail(log)}")
     user, system = taken["user"], taken["system"]
     return Figure(taken["wall"], user + system, taken["memory"], user, system, taken["switches"])
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a yardstick. If that is interrupted it is asked to end, so that it takes the tool along."""
+    """Wait for a yardstick. If interrupted, terminate it, which also ends the tool."""
     try:
         process.wait()
     except BaseException:
@@ -253,7 +254,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         raise
 
 
-def _last_words(log: Path) -> str:
-    """The end of what a tool said, on one line."""
-    said = log.read_text(errors="replace")[-_TAIL:]
-    return " ".join(said.split()) or "it said nothing"
+def _tail(log: Path) -> str:
+    """Return the end of the output of a tool on one line."""
+    text = log.read_text(errors="replace")[-_TAIL:]
+    return " ".join(text.split()) or "no output"

@@ -1,4 +1,4 @@
-"""The table of scenarios: which mix, from which origin, over which round trip, to which destination."""
+"""The table of scenarios: mix, origin, round trip and destination."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.bench.mixes import MIXES, Mix
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row. `items` says how many of the mix (all, if None); `quick` whether --quick runs it.
+    """One row. `items` limits the items of the mix (None: all); `quick` marks the scenarios of --quick.
 
-    `origin` is one of `origins.KINDS`, `destination` one of `destinations.KINDS` or "bucket" (of the
-    same radosgw where the origin is one); `capped` has the origin limit what one connection gets.
+    `origin` is one of `origins.KINDS`. `destination` is one of `destinations.KINDS` or "bucket", in the same
+    radosgw if the origin is one. If `capped`, the origin limits the rate of each connection.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Scenario:
 
     @property
     def about(self) -> str:
-        """The row in words."""
+        """A description of the row."""
         ways = {
             "http": "HTTP, each file behind a redirect",
             "https": "HTTPS, each file behind a redirect",
@@ -37,15 +37,15 @@ class Scenario:
         more = [
             "each connection capped" if self.capped else "",
             f"{self.rtt_ms:g} ms round trip" if self.rtt_ms else "",
-            "fresh ext4" if self.destination == "ext4" else "",
+            "new ext4" if self.destination == "ext4" else "",
             "into a bucket (radosgw)" if self.destination == "bucket" else "",
         ]
         return "; ".join([self.mix.about, ways[self.origin], *filter(None, more)])
 
     def items_of(self, *, quick: bool) -> int:
-        """How many items are downloaded."""
-        asked = self.mix.items if self.items is None else self.items
-        return min(asked, self.mix.few) if quick else asked
+        """Return how many items are downloaded."""
+        wanted = self.mix.items if self.items is None else self.items
+        return min(wanted, self.mix.few) if quick else wanted
 
 
 _BEN, _KB100, _B500, _MB64, _GB1, _MB256 = (

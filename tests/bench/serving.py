@@ -1,9 +1,9 @@
-"""Our own replica as the origin of a benchmark, where nginx is not installed.
+"""The replica as the origin of a benchmark, for machines without nginx.
 
     python -m tests.bench.serving ROOT PORT [ACCESS_KEY SECRET_KEY]
 
-Serves what tests/bench/origins.py has nginx serve: STAC pages, `/r/…` redirected to `/bench/…`, and the
-files as an S3 of which everybody may read, or with keys only who signs.
+Serves the same as nginx in tests/bench/origins.py: STAC pages, redirects from `/r/…` to `/bench/…`, and the
+files as an S3 bucket, which is public or, with keys, requires signatures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAGES = f"/collections/{COLLECTION}"
 
 
 class BenchReplica(ReplicaServer):
-    """A door with pages, redirects and files behind it."""
+    """A server for pages, redirects and files."""
 
     server_names = ("bench",)
 
@@ -35,7 +35,7 @@ class BenchReplica(ReplicaServer):
         self._files = S3Service(DirectoryStore(root), access)
 
     def responders(self) -> Mapping[str, Responder]:
-        """The one service."""
+        """Return the only service."""
         return {"bench": self.respond}
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
@@ -56,9 +56,9 @@ class BenchReplica(ReplicaServer):
 
 
 async def serve(root: Path, port: int, access: S3Access) -> None:
-    """Serve until ended."""
+    """Serve until the process is killed."""
     async with BenchReplica(root, port, access):
-        print("ready", flush=True)  # noqa: T201 - who started this waits for it
+        print("ready", flush=True)  # noqa: T201 - the parent process waits for it
         await asyncio.Event().wait()
 
 

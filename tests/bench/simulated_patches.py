@@ -1,8 +1,8 @@
-"""A BigEarthNet of eight million files that is kept nowhere: the names, numbers and content of its files.
+"""Compute the names, numbers and content of the files of a BigEarthNet with eight million files.
 
-Patch `i` is a pure function of `i`: a label item with one file, and a source item with 12 or 13 files, in
-the sizes of the real ones. `stacpull_replicas` has such a dataset, too, but it loads numpy and shapely, which
-would count as memory of the mirror.
+Patch `i` is a pure function of `i`: a label item with one file, and a source item with 12 or 13 files, with
+the sizes of the real files. The dataset of `stacpull_replicas` imports numpy and shapely, which would count
+as memory of the mirror.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Self
 
 ITEMS, ASSETS = 590_326, 8_000_000
-"""The label items of BigEarthNet, and its files as they are counted here."""
+"""The numbers of label items and of files."""
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 API = "https://hub.example/v1"
 FILES = "https://files.example"
@@ -24,15 +24,15 @@ SIZES = {
     "labels": 1_300,
 }
 SLOTS = {key: number for number, key in enumerate(SIZES)}
-"""The number of a file among those of its patch, by the key of its asset."""
+"""The number of a file within its patch, by asset key."""
 LABEL_JSON, SOURCE_JSON = 14, 15
 """The numbers of the two item JSON files of a patch."""
 PER_PATCH = 16
 _SIZE_OF = list(SIZES.values())
 CIRRUS = "B10"
-"""The band that only some patches have: it makes the number of files what was asked for."""
+"""Only some patches have this band, so that the number of files is exact."""
 _HEAD = 8
-"""Bytes at the start of a file that hold its number; the others are the same in all files of a size."""
+"""The first bytes of a file hold its number; the rest is the same in all files of one size."""
 _TAILS = {size: bytes(range(256)) * (size // 256 + 1) for size in _SIZE_OF}
 
 ACQUISITIONS, _GRID = 125, 91
@@ -48,19 +48,19 @@ _NUMBERS = {prefix: number for number, prefix in enumerate(_PREFIXES)}
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """The patches of a dataset with so many files (`assets`), of which the first `items` are still there."""
+    """The patches of a dataset with `assets` files. Only the first `items` patches still exist."""
 
     assets: int
     items: int
 
     @classmethod
     def of(cls, assets: int) -> Self:
-        """Return the patches that have so many files, in the proportions of the whole dataset."""
+        """Return patches with `assets` files, in the proportions of the whole dataset."""
         return cls(assets, cls.of_all(assets))
 
     @staticmethod
     def of_all(assets: int) -> int:
-        """Return how many patches have so many files."""
+        """Return how many patches have `assets` files."""
         return max(1, round(assets * ITEMS / ASSETS))
 
     def name(self, index: int) -> str:
@@ -70,7 +70,7 @@ class Patches:
         return f"{_PREFIXES[number]}_{column}_{row}"
 
     def index_of(self, name: str) -> int | None:
-        """Return the index of the patch of this name, None if there never was one."""
+        """Return the index of the patch with this name, None if it never existed."""
         prefix, _, row = name.rpartition("_")
         prefix, _, column = prefix.rpartition("_")
         number = _NUMBERS.get(prefix)
@@ -87,16 +87,14 @@ class Patches:
 
 
 def content(patch: int, slot: int) -> bytes:
-    """Return the content of a file."""
     size = _SIZE_OF[slot]
     return (patch * PER_PATCH + slot).to_bytes(_HEAD, "little") + _TAILS[size][: size - _HEAD]
 
 
 def number_in(body: bytes) -> int:
-    """Return the number of the file that has this content."""
+    """Return the number of the file with this content."""
     return int.from_bytes(body[:_HEAD], "little")
 
 
 def size_of(slot: int) -> int:
-    """Return the size of a file in bytes."""
     return _SIZE_OF[slot]

@@ -1,7 +1,7 @@
 """The API and the file host of a simulated BigEarthNet, in memory.
 
-Pages, items and whatever takes the general path come from a transport in place of HTTPS. Assets come from a
-fast path without connections: what comes in is checked and handed on as the real one does.
+A transport in place of HTTPS serves pages, items and the assets of the general path. Other assets come from a
+fast path without connections, which checks and delivers them like the real one.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from stacpull.net.transport import BufferedResponse, Request, Transport
 from stacpull.schemes.scheme import TransportSetup
 from stacpull.schemes.web import Https
 
-# --- documents: each is written once, with holes for what differs from patch to patch ---------------------
+# --- documents: one template for each kind, with placeholders for the values of a patch --------------------
 
 
-def _written(document: dict[str, Any]) -> bytes:
-    """Return a document as a format for `bytes`: `<name>`, and without quotes `<<ring>>` and the like."""
+def _template(document: dict[str, Any]) -> bytes:
+    """Turn the placeholders of a document into those of `%`: `<name>`, and `"<<ring>>"` with its quotes."""
     text = orjson.dumps(document).replace(b"%", b"%%")
-    for hole in (b"ring", b"bbox", b"labels"):
-        text = text.replace(b'"<<%b>>"' % hole, b"%%(%b)b" % hole)
-    for hole in (b"name", b"day"):
-        text = text.replace(b"<%b>" % hole, b"%%(%b)b" % hole)
+    for field in (b"ring", b"bbox", b"labels"):
+        text = text.replace(b'"<<%b>>"' % field, b"%%(%b)b" % field)
+    for field in (b"name", b"day"):
+        text = text.replace(b"<%b>" % field, b"%%(%b)b" % field)
     return text
 
 
@@ -89,7 +89,7 @@ def _label_item() -> bytes:
     document = _item(LABELS, properties, {"labels": asset})
     source = f"{API}/collections/{SOURCE}/items/{SOURCE}_<name>"
     document["links"].append({"rel": "source", "href": source, "type": "application/json"})
-    return _written(document)
+    return _template(document)
 
 
 def _source_item(*, has_cirrus: bool) -> bytes:
@@ -106,14 +106,14 @@ def _source_item(*, has_cirrus: bool) -> bytes:
         "instruments": ["MSI"],
         "constellation": "Sentinel-2",
     }
-    return _written(_item(SOURCE, properties, assets))
+    return _template(_item(SOURCE, properties, assets))
 
 
 _LABEL_ITEM = _label_item()
 _SOURCE_ITEMS = {has_cirrus: _source_item(has_cirrus=has_cirrus) for has_cirrus in (False, True)}
 
 
-def _fillings(name: str, index: int) -> dict[bytes, bytes]:
+def _values(name: str, index: int) -> dict[bytes, bytes]:
     west, south = -9 + index % 4001 * 0.0101234567, 36 + index % 3001 * 0.0101234567
     east, north = west + 0.0123456789, south + 0.0109876543
     ring = [[[west, north], [east, north], [east, south], [west, south], [west, north]]]
@@ -175,33 +175,32 @@ class _Found(NamedTuple):
 
 
 class SimulatedTransport:
-    """The API and the host of the files. `seconds` is the processor time that it took to make the answers."""
+    """The API and the file host. `seconds` is the processor time spent on responses."""
 
     def __init__(self, patches: Patches) -> None:
         self.seconds = 0.0
         self._patches = patches
 
     def open(self, request: Request) -> _Exchange:
-        """Answer a request."""
         return _Exchange(self, request)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
-    def answer(self, request: Request) -> BufferedResponse:
-        """Return the answer to a request."""
+    def respond(self, request: Request) -> BufferedResponse:
+        """Return the response to a request."""
         began = time.thread_time()
         url = request.url
         found = self._file(url) if url.startswith(FILES) else self._document(url)
         if found is None:
-            answer = BufferedResponse(url, _NOT_FOUND, CIMultiDict({"Content-Length": "0"}), b"")
+            response = BufferedResponse(url, _NOT_FOUND, CIMultiDict({"Content-Length": "0"}), b"")
         else:
-            answer = self._whole(url, found, request.headers)
+            response = self._whole(url, found, request.headers)
         self.seconds += time.thread_time() - began
-        return answer
+        return response
 
     def file(self, url: str) -> tuple[Mapping[bytes, bytes], bytes]:
-        """Return a file as the fast path gets it: header fields and body."""
+        """Return the header fields and the body of a file in the form of the fast path."""
         began = time.thread_time()
         found = self._file(url)
         if found is None:
@@ -215,10 +214,10 @@ class SimulatedTransport:
         self.seconds += time.thread_time() - began
         return fields, body
 
-    def _whole(self, url: str, found: _Found, asked: Mapping[str, str]) -> BufferedResponse:
+    def _whole(self, url: str, found: _Found, headers: Mapping[str, str]) -> BufferedResponse:
         status, body = 200, found.body
         fields = CIMultiDict({"Content-Type": found.media_type})
-        if asked and asked.get("Range") == "bytes=0-0":  # how `plan` asks for a size
+        if headers and headers.get("Range") == "bytes=0-0":  # `plan` requests the size
             status, body = 206, body[:1]
             fields["Content-Range"] = f"bytes 0-0/{len(found.body)}"
         fields["Content-Length"] = str(len(body))
@@ -271,11 +270,11 @@ class SimulatedTransport:
 
     def _json(self, collection: str, index: int) -> bytes:
         form = _LABEL_ITEM if collection == LABELS else _SOURCE_ITEMS[self._patches.has_cirrus(index)]
-        return form % _fillings(self._patches.name(index), index)
+        return form % _values(self._patches.name(index), index)
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     __slots__ = ("_request", "_transport")
 
@@ -284,7 +283,7 @@ class _Exchange:
         self._request = request
 
     async def __aenter__(self) -> BufferedResponse:
-        return self._transport.answer(self._request)
+        return self._transport.respond(self._request)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -296,10 +295,10 @@ class SimulatedFastPath:
     """Fetches assets without connections (`engine.pool.Fast`).
 
     Args:
-        sent: Has the files.
-        assets: Knows what is fetched, as for the real fast path.
-        pool: Where it goes.
-        counters: Those of the run.
+        sent: Provides the files.
+        assets: Checks and stores them, as for the real fast path.
+        pool: Receives the results.
+        counters: The counters of the run.
     """
 
     def __init__(
@@ -315,7 +314,7 @@ class SimulatedFastPath:
         await self._assets.open()
 
     def begin(self, job: Job) -> bool:
-        """Have an asset come in at the next turn of the loop; one that must be asked about does not."""
+        """Receive an asset in the next iteration of the loop; return False if it needs the general path."""
         if job.stale or job.present is not None or (claim := self._assets.claim(job)) is None:
             return False
         self._loop.call_soon(self._receive, job, claim)
@@ -325,7 +324,7 @@ class SimulatedFastPath:
         try:
             fields, body = self._sent.file(job.href)
             received = self._assets.take(job, claim, job.href, fields, body)
-        except Exception as error:  # noqa: BLE001 - the run would wait for ever
+        except Exception as error:  # noqa: BLE001 - otherwise the run would wait forever
             self._pool.broke(error)
             return
         if received is None:
@@ -336,7 +335,7 @@ class SimulatedFastPath:
         self._pool.received(job, received)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class SimulatedHttps(Https):
@@ -346,6 +345,5 @@ class SimulatedHttps(Https):
         self.sent = SimulatedTransport(patches)
 
     def transport(self, setup: TransportSetup) -> Transport:
-        """Return the transport in memory."""
         del setup
         return self.sent

@@ -1,8 +1,8 @@
-"""A store that keeps one bit of each file: the DEST of eight million files, whose content is known anyway.
+"""A store that keeps one bit for each of eight million files, whose content can be computed.
 
-Assets and item JSON are bits in one small file, which the processes of a run and later commands share. What
-is put in place is compared with what belongs there: an asset's number and size. Catalogs are real files:
-their content cannot be computed again.
+Assets and item JSON are bits in one small file, which the processes of a run and later commands share. The
+store compares the number and the size of a published asset with those of its path. Catalogs are real files,
+because their content cannot be computed.
 
 `main` is the store process of a run on such a DEST.
 """
@@ -36,25 +36,25 @@ from stacpull.store.destination import Destination
 from stacpull.store.protocol import Entry, Look, PartEntry
 
 _JSON_SIZE = 1
-"""The size that item JSON is said to have: nothing that is tested here compares it."""
+"""The reported size of item JSON; no tested command compares it."""
 _PUBLISHED_AT_ONCE = (".whole", ".item.json")
-"""How the names of parts end that are published or lost, and never resumed."""
+"""Extensions of parts that are published whole and never resumed."""
 
 
 def bits_path(dest: Path) -> Path:
-    """Return the file with the bits of DEST."""
+    """Return the path of the file with the bits of DEST."""
     return dest / ".stacpull" / "simulated"
 
 
 def make_bits(dest: Path, assets: int) -> None:
-    """Prepare a DEST for so many files: nothing is there yet."""
+    """Prepare an empty DEST for `assets` files."""
     bits_path(dest).parent.mkdir(parents=True, exist_ok=True)
     size = 8 + Patches.of_all(assets) * PER_PATCH // 8
     bits_path(dest).write_bytes(assets.to_bytes(8, "little").ljust(size, b"\0"))
 
 
 class _Bits:
-    """Which files are there: a bit each, in a file that all processes map."""
+    """One bit for each file, set if it exists, in a file that all processes map."""
 
     def __init__(self, dest: Path) -> None:
         with bits_path(dest).open("r+b") as file:
@@ -73,13 +73,13 @@ class _Bits:
 
 
 class SimulatedStore(Destination):
-    """A `Store` that has the ledger and the catalogs in a directory, and everything else as bits."""
+    """A `Store` with the ledger and the catalogs in a directory, and all other files as bits."""
 
     def __init__(self, dest: Path, **given: Any) -> None:
         super().__init__(dest, **given)
         self._bits = _Bits(dest)
         self._staged: dict[str, tuple[int, int]] = {}
-        """Number of the file, and size, by the names of parts."""
+        """The number and the size of a file by the name of its part."""
         self._patch_in = lru_cache(64)(self._find_patch)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class SimulatedStore(Destination):
         return True
 
     def _find_patch(self, directory: str) -> tuple[str, int] | None:
-        """Return collection and patch of the directory of an item."""
+        """Return the collection and the index of the patch for an item directory."""
         collection, _, item = directory.partition("/")
         if collection not in (LABELS, SOURCE) or not item.startswith(f"{collection}_"):
             return None
@@ -99,7 +99,7 @@ class SimulatedStore(Destination):
         return None if index is None else (collection, index)
 
     def _number(self, path: str) -> int | None:
-        """Return the number of the file that belongs at `path`, None if it is not simulated."""
+        """Return the number of the file at `path`, None if it is not simulated."""
         directory, _, name = path.rpartition("/")
         found = self._patch_in(directory)
         if found is None:
@@ -152,7 +152,7 @@ class SimulatedStore(Destination):
         return (number, _size(number % PER_PATCH)) if self._bits.has(number) else None
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """Yield the files, directory by directory in an order that is not that of the ledger."""
+        """Yield the files of each directory; the directories are not in the order of the ledger."""
         yield from super().walk(skipped)
         patches = self._bits.patches
         for collection in (LABELS, SOURCE):
@@ -188,7 +188,7 @@ class SimulatedStore(Destination):
     # --- publishing --------------------------------------------------------------------------------------
 
     def sync(self, parts: Sequence[str]) -> None:
-        """Do nothing: bits are lost with the machine, and nobody wants them back."""
+        """Do nothing: the bits need not survive a crash of the machine."""
         del parts
         self.take_touched()
 
@@ -230,7 +230,7 @@ def _size(slot: int) -> int:
 
 def _content(patch: int, slot: int) -> bytes:
     if slot >= LABEL_JSON:
-        raise NotImplementedError("the content of item JSON is not kept")
+        raise NotImplementedError("the content of item JSON is not stored")
     return content(patch, slot)
 
 
@@ -242,6 +242,6 @@ _SOURCE_FILES = [
 
 
 def main() -> None:
-    """Be the store process of a run whose DEST is simulated. Does not return."""
-    vars(store_choice)["Destination"] = SimulatedStore  # `mock` would import asyncio: 5 MB
+    """Run the store process of a run with a simulated DEST. Does not return."""
+    vars(store_choice)["Destination"] = SimulatedStore  # `mock` would import asyncio, which takes 5 MB
     store_server.main()

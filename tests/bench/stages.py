@@ -1,12 +1,12 @@
-"""The command behind scripts/stages: what a small file costs, stage by stage, in processor time.
+"""The command behind scripts/stages: measure the processor time of a small file, stage by stage.
 
     scripts/stages                  layers of the transfer; items, disk, ledger; the threads of a whole mirror
-    scripts/stages --rounds 10      the least of more rounds
+    scripts/stages --rounds 10      the least of ten rounds instead of five
     scripts/stages --json           one JSON object
 
-Each figure is the least of some rounds: what else the machine does can only add to it. The files are those of
-the mix `ben`, each behind a redirect, from nginx (or from our replica, which is said). A layer includes those
-above it in its table; the stages of the other tables stand beside each other.
+Each figure is the least of all rounds, because other load can only increase it. The files are those of the
+mix `ben`, each behind a redirect, from nginx (or from the replica; the report says so). In the first table,
+each layer includes the ones above it. The stages of the other tables are separate.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from tests.bench.origins import Origin, origin
 
 from stacpull.clock import SystemClock
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.loop import run_on_loop
+from stacpull.engine.in_flight import InFlight
 from stacpull.engine.pool import Pool
+from stacpull.engine.runtime import run_on_loop
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
@@ -52,39 +53,32 @@ _SMALL = 1 << 20
 
 
 class Stage(NamedTuple):
-    """One row: what is measured, and its processor time in microseconds by the files of the mix."""
+    """One row: the measured stage and its processor time per file."""
 
     table: str
     name: str
     microseconds: float
 
 
-class _Sink:
-    """Takes what a pool hands in, and forgets it."""
-
-    async def slots(self, most: int) -> int:
-        return most
+class _Sink(InFlight):
+    """Discards the outcomes of a pool."""
 
     def put(self, _job: Job, _received: Received) -> None:
-        """Forget it."""
+        self.give_back()
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)
 
-    def give_back(self, count: int = 1) -> None:
-        """Nothing is counted."""
-
 
 class _NoItems:
-    """Stands for the reader of items: nothing expires here."""
+    """An item reader that is never used, because no href expires."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> NoReturn:
-        """Refuse: nobody should ask."""
         raise NotImplementedError(href, newer_than)
 
 
 def layers(served: Origin, files: list[File], rounds: int) -> Iterator[Stage]:
-    """What the way over the network costs, layer on layer."""
+    """Measure the layers of the transfer."""
     urls = [served.url(file) for file in files]
     jobs = [
         Job(row, row // 13, 0, file.key, url, None, file.item, file.name, size=file.size)
@@ -93,7 +87,7 @@ def layers(served: Origin, files: list[File], rounds: int) -> Iterator[Stage]:
     ways: dict[str, Callable[[], Awaitable[None]]] = {
         "aiohttp: redirect and file": lambda: _through_transport(urls),
         "client: gates, redirects followed": lambda: _through_client(urls),
-        "fetcher: checks of what came": lambda: _through_fetcher(jobs),
+        "fetcher: checks of responses": lambda: _through_fetcher(jobs),
         "pool: a task for each asset": lambda: _through_pool(jobs, fast=False),
         "pool: the fast path": lambda: _through_pool(jobs, fast=True),
     }
@@ -162,7 +156,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
         sharing = SharingFetcher(fetcher, destination, checksum=None)
         tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
         path = partial(FastPath, client, web, sharing)
-        pool = Pool(queue, _Sink(), tools, slots=WORKERS, fast=path if fast else None)
+        pool = Pool(queue, _Sink(WORKERS), tools, fast=path if fast else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             for job in jobs:
@@ -172,7 +166,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
 
 
 def _least(work: Callable[[], object], files: int, rounds: int) -> float:
-    """The least processor time of some rounds, in microseconds a file."""
+    """Return the least processor time of all rounds in microseconds per file."""
     taken = []
     for _ in range(rounds):
         gc.collect()
@@ -183,7 +177,7 @@ def _least(work: Callable[[], object], files: int, rounds: int) -> float:
 
 
 def threads(served: Origin, files: list[File], rounds: int, work: Path) -> Iterator[Stage]:
-    """What a whole mirror costs, by thread. The round that cost least in all counts."""
+    """Measure the threads of a whole mirror, in the round with the least total."""
     found = [_mirror(served, work / f"mirror-{number}") for number in range(rounds)]
     best = min(found, key=lambda one: sum(one.values()))
     for name, seconds in sorted(best.items(), key=lambda one: -one[1]):
@@ -194,13 +188,12 @@ def _mirror(served: Origin, dest: Path) -> dict[str, float]:
     result = dest.with_suffix(".json")
     command = [sys.executable, "-m", "tests.bench.by_thread", str(result), "mirror", served.source, str(dest)]
     subprocess.run([*command, "--quiet", "--allow-private-hosts"], check=True)
-    told = json.loads(result.read_text())
-    seconds: dict[str, float] = told["seconds"]
+    seconds: dict[str, float] = json.loads(result.read_text())["seconds"]
     return seconds
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command and return its exit code."""
     first, _, rest = str(__doc__).partition("\n")
     parser = argparse.ArgumentParser(
         "scripts/stages", description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -223,20 +216,20 @@ def main(arguments: Sequence[str]) -> int:
             ]
             stages += threads(served, files, options.rounds, work)
             about = served.about
-    _tell(stages, about, as_json=options.json)
+    _print(stages, about, as_json=options.json)
     return 0
 
 
 def _memory() -> Path | None:
-    place = Path("/dev/shm")  # noqa: S108 - memory: the disk is not what is measured
+    place = Path("/dev/shm")  # noqa: S108 - in memory, because the disk is not measured
     return place if place.is_dir() else None
 
 
 def _readable(place: Path) -> None:
-    place.chmod(0o755)  # nginx may serve as another user
+    place.chmod(0o755)  # nginx may run as another user
 
 
-def _tell(stages: Sequence[Stage], about: str, *, as_json: bool) -> None:
+def _print(stages: Sequence[Stage], about: str, *, as_json: bool) -> None:
     machine = report.machine()
     if as_json:
         rows = [stage._asdict() for stage in stages]

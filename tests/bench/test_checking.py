@@ -1,4 +1,4 @@
-"""A tree that is not the origin's is found out, however small the difference."""
+"""The check detects any difference between a tree and the origin."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def checked(root: Path, dest: Path, *own: str) -> None:
     check(root, FILES, dest, lambda file: file.path, own)
 
 
-def test_a_true_copy_is_right(root: Path, dest: Path):
+def test_an_exact_copy_passes(root: Path, dest: Path):
     checked(root, dest)
 
 
-def test_what_a_tool_writes_of_its_own_is_no_stranger(root: Path, dest: Path):
+def test_a_tools_own_files_are_ignored(root: Path, dest: Path):
     (dest / ".tool").mkdir()
     (dest / ".tool" / "state").write_text("mine")
     checked(root, dest, ".tool/*")
@@ -68,7 +68,7 @@ def swap(dest: Path) -> None:
     ],
     ids=["lost", "an empty one lost", "cut", "one bit", "swapped", "grown", "left over", "nothing there"],
 )
-def test_a_wrong_tree_is_found_out(root: Path, dest: Path, harm: Callable[[Path], object], complaint: str):
+def test_a_wrong_tree_is_detected(root: Path, dest: Path, harm: Callable[[Path], object], complaint: str):
     harm(dest)
     with pytest.raises(WrongTreeError, match=f"the tree is wrong: {complaint}$"):
         checked(root, dest)

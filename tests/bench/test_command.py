@@ -1,4 +1,4 @@
-"""The command: what `--only` chooses, what `--list` tells, and its exit codes."""
+"""The options `--only`, `--list` and `--quick`, and the exit codes of scripts/bench."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def test_only_chooses_scenarios_and_tools(only, quick: bool, scenarios: list[str
     assert names == tools
 
 
-def test_what_is_called_nothing_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         command.main(["--only", "curl", "ftp"])
     assert capsys.readouterr().err == (
-        "bench: no scenario and no tool is called ftp: scripts/bench --list names them\n"
+        "bench: no scenario and no tool matches ftp: scripts/bench --list names them\n"
     )
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "three"])
-def test_rounds_are_a_number(rounds: str, capsys: pytest.CaptureFixture[str]):
+def test_rounds_must_be_a_number(rounds: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         command.main([f"--rounds={rounds}"])
     assert f"not {rounds}" in capsys.readouterr().err
@@ -54,7 +54,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_look", lambda names: ({}, dict.fromkeys(names, "not installed")))
 
 
-def test_list_names_everything_and_what_is_missing(nothing_installed: None, capsys):
+def test_list_shows_scenarios_tools_and_missing_tools(nothing_installed: None, capsys):
     assert command.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     firsts = {line.split()[0]: line for line in lines if line}
@@ -62,7 +62,7 @@ def test_list_names_everything_and_what_is_missing(nothing_installed: None, caps
     assert firsts["wget2"].endswith("skipped: not installed")
 
 
-def test_a_machine_that_can_nothing_says_why_and_fails(nothing_installed: None, monkeypatch, capsys):
+def test_a_machine_that_can_run_nothing_reports_why_and_fails(nothing_installed: None, monkeypatch, capsys):
     def refuse(scenario, plan):
         raise Unavailable("no room anywhere")
 
@@ -74,7 +74,7 @@ def test_a_machine_that_can_nothing_says_why_and_fails(nothing_installed: None, 
     assert said["machine"]["cores"] > 0
 
 
-def test_quick_shares_its_time_among_the_scenarios():
+def test_quick_divides_its_time_among_the_scenarios():
     assert command.times(100.0, 105.0, 4) == (115.0, 154.0)
     assert command.times(100.0, 140.0, 1) == (145.0, 154.0)
 
@@ -94,5 +94,5 @@ def test_exit_codes(rows, code: int):
 
 
 @pytest.mark.parametrize(("load", "cores", "warned"), [(0.2, 2, False), (1.0, 2, False), (1.1, 2, True)])
-def test_a_busy_machine_is_said(load: float, cores: int, warned: bool):
+def test_a_busy_machine_gives_a_warning(load: float, cores: int, warned: bool):
     assert (report.warning(load, cores) is not None) is warned

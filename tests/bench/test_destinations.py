@@ -1,4 +1,4 @@
-"""Destinations are fresh, gone at the end, and on disk only where there is no memory, which is said."""
+"""Destinations are new, are removed at the end, and are on disk only if memory has no room."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tests.bench.destinations import destination, memory, room
 from tests.bench.lacking import Unavailable
 
 
-def test_memory_is_taken_where_it_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_used_if_it_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(destinations, "_MEMORY", tmp_path)
     assert memory(1000) == (tmp_path, "memory")
 
 
-def test_disk_is_taken_where_memory_is_missing_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_disk_is_used_and_reported_if_memory_has_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(destinations, "_MEMORY", tmp_path / "not there")
     place, about = memory(1000)
     assert place.is_dir()
     assert "no room in memory" in about
 
 
-def test_what_fits_nowhere_is_left_out():
+def test_a_destination_that_fits_nowhere_is_unavailable():
     with pytest.raises(Unavailable, match=r"needs 1000000\.0 GB"):
         memory(10**15)
 
 
-def test_a_directory_is_fresh_and_gone_at_the_end(tmp_path: Path):
+def test_a_directory_is_empty_and_is_removed(tmp_path: Path):
     with destination("memory", tmp_path, 0) as first:
         (first / "file").write_text("x")
         with destination("memory", tmp_path, 0) as second:
@@ -36,7 +36,7 @@ def test_a_directory_is_fresh_and_gone_at_the_end(tmp_path: Path):
     assert not first.exists()
 
 
-def test_a_fresh_ext4_is_its_own_file_system_and_is_unmounted(tmp_path: Path):
+def test_a_new_ext4_is_its_own_file_system_and_is_unmounted(tmp_path: Path):
     try:
         with destination("ext4", tmp_path, room(1000, 10)) as top:
             assert os.path.ismount(top)
@@ -53,7 +53,7 @@ def mounts() -> list[str]:
     return Path("/proc/mounts").read_text().splitlines()
 
 
-def test_without_root_there_is_no_ext4_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_root_ext4_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Unavailable, match="needs root"), destination("ext4", tmp_path, 1000):
         pass

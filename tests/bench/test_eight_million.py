@@ -1,4 +1,4 @@
-"""The simulated mirror: that it is simulated honestly, and that a broken bound is reported."""
+"""The simulation of eight million files is faithful, and an exceeded bound is reported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.bench.eight_million import STEPS, Bounds, Result, main
 from tests.bench.simulated_patches import ASSETS, ITEMS, LABELS, PER_PATCH, SLOTS, Patches, content
 from tests.bench.simulated_store import SimulatedStore, make_bits
 
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.protocol import Entry
-from stacpull.store.wholes import whole_name
 
 FEW = 6000
 LENIENT = Bounds(memory_mb=160, growth=100, ledger_bytes=1000, judged_from=1)
@@ -40,17 +40,17 @@ def test_every_step_is_measured_and_every_bound_is_checked(tmp_path: Path) -> No
         "Memory",
     ]
     result.steps["verify"]["report"]["missing"] = 1
-    assert result.broken(LENIENT) == ["verify: missing is 1 and not 0."]
+    assert result.broken(LENIENT) == ["verify: missing is 1, not 0."]
 
 
 @pytest.mark.timeout(300)
-def test_a_broken_bound_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exceeded_bound_gives_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--assets", "500"], replace(LENIENT, memory_mb=10)) == 1
     assert "BROKEN: mirror took" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("assets", [1000, 12_345, 1_000_000, ASSETS])
-def test_there_are_as_many_files_as_were_asked_for(assets: int) -> None:
+def test_the_number_of_files_is_exact(assets: int) -> None:
     patches = Patches.of(assets)
     some = patches.items if assets < ASSETS // 100 else 0
     assert 13 * patches.items <= assets <= 14 * patches.items
@@ -72,9 +72,9 @@ def store(tmp_path: Path) -> SimulatedStore:
     return SimulatedStore(tmp_path)
 
 
-def test_a_file_is_there_once_it_is_in_place(store: SimulatedStore) -> None:
+def test_a_published_file_exists(store: SimulatedStore) -> None:
     item = f"{LABELS}_{Patches.of(1000).name(3)}"
-    directory, part = f"{LABELS}/{item}", whole_name(1, 0, 1300, None, None)
+    directory, part = f"{LABELS}/{item}", complete_part_name(1, 0, 1300, None, None)
     body = content(3, SLOTS["labels"])
     identity = store.write_part(part, body)
     assert not store.has(f"{directory}/labels.json")
@@ -95,13 +95,13 @@ def test_a_file_is_there_once_it_is_in_place(store: SimulatedStore) -> None:
 
 
 def test_the_content_of_another_file_is_refused(store: SimulatedStore) -> None:
-    part = whole_name(1, 0, 1300, None, None)
+    part = complete_part_name(1, 0, 1300, None, None)
     store.write_part(part, content(4, SLOTS["labels"]))
     with pytest.raises(ValueError, match="another file"):
         store.place(part, f"{LABELS}/{LABELS}_{Patches.of(1000).name(3)}", "labels.json", replace=False)
 
 
-def test_files_of_a_patch_have_different_numbers() -> None:
+def test_files_of_a_patch_have_distinct_numbers() -> None:
     assert sorted(SLOTS.values()) == list(range(PER_PATCH - 2))
 
 

@@ -1,4 +1,4 @@
-"""Medians, ratios, and when another round is run."""
+"""Medians, ratios, and the decision to run another round."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_no_runs_have_no_median():
 @pytest.mark.parametrize(
     ("theirs", "ours", "expected"), [(3.0, 2.0, 1.5), (1.0, 3.0, 0.333), (1.0, None, None), (1.0, 0.0, None)]
 )
-def test_ratios_say_how_many_times_ours_theirs_is(theirs: float, ours: float | None, expected: float | None):
+def test_ratios(theirs: float, ours: float | None, expected: float | None):
     assert ratio(theirs, ours) == expected
 
 
@@ -41,7 +41,7 @@ def test_summary_gives_medians_per_file_and_the_ratios_to_ours():
     assert [run["wall_s"] for run in ours["runs"]] == [2.0, 4.0, 3.0]
 
 
-def test_what_neither_the_tool_nor_the_origin_took_is_of_others():
+def test_other_load_is_what_neither_the_tool_nor_the_origin_used():
     figure = beside(Figure(2.0, 1.0, 10), 3.5, 0.5)
     assert (figure.origin_cpu, figure.others_cpu) == (0.5, 2.0)
     coarse = beside(Figure(2.0, 1.0, 10), 1.2, 0.5)  # counted in ticks
@@ -50,7 +50,7 @@ def test_what_neither_the_tool_nor_the_origin_took_is_of_others():
     assert (row["origin_cpu_s"], row["others_cores"]) == (0.5, 1.0)
 
 
-def test_summary_says_who_was_skipped_or_failed_and_gives_no_figures_of_them():
+def test_skipped_and_failed_tools_have_no_figures():
     rows = summary(
         [
             Outcome("stacpull", failed="the tree is wrong"),

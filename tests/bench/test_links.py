@@ -1,4 +1,4 @@
-"""Round trips are what they were asked to be, and are left out with a reason where they cannot be had."""
+"""A link has the requested round trip, or is unavailable with a reason."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ with socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64) as server
 
 
 @pytest.mark.parametrize(("measured", "wanted"), [(50.0, 50), (55.2, 50), (0.1, 0), (48.0, 50)])
-def test_a_link_as_long_as_wanted_is_used(measured: float, wanted: float):
+def test_a_link_with_the_requested_round_trip_is_used(measured: float, wanted: float):
     check_round_trip(measured, wanted)
 
 
 @pytest.mark.parametrize(("measured", "wanted"), [(0.1, 50), (44.0, 50), (90.0, 50)])
-def test_another_one_is_not(measured: float, wanted: float):
-    with pytest.raises(Unavailable, match=f"takes {measured} ms a round trip, not {wanted}"):
+def test_a_link_with_another_round_trip_is_refused(measured: float, wanted: float):
+    with pytest.raises(Unavailable, match=f"has a round trip of {measured} ms, not {wanted} ms"):
         check_round_trip(measured, wanted)
 
 
-def test_without_a_round_trip_it_is_the_loopback(tmp_path: Path):
+def test_without_a_round_trip_the_link_is_the_loopback(tmp_path: Path):
     with link(0, tmp_path) as way:
         assert way is LOOPBACK
 
 
-def test_a_delayed_link_has_its_round_trip_and_leaves_nothing_behind(tmp_path: Path):
+def test_a_delayed_link_has_its_round_trip_and_is_removed(tmp_path: Path):
     names = [f"stacpull-bench-{os.getpid()}-{side}" for side in ("origin", "tools")]
     try:
         with link(40, tmp_path) as way:
@@ -53,18 +53,18 @@ def test_a_delayed_link_has_its_round_trip_and_leaves_nothing_behind(tmp_path: P
 
 
 def is_reachable_from_outside(host: str) -> bool:
-    """Whether the machine itself, outside of the namespaces, has the link's address."""
+    """Return whether the address of the link exists outside the namespaces."""
     found = subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True).stdout
     return host in found
 
 
-def test_without_root_there_is_none_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_root_a_delayed_link_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Unavailable, match="needs root"), link(50, tmp_path):
         pass
 
 
-def test_where_namespaces_are_refused_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_namespaces_a_delayed_link_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*command: str) -> None:
         raise Unavailable(f"{' '.join(command[:3])}: Operation not permitted")
 
@@ -75,8 +75,8 @@ def test_where_namespaces_are_refused_it_is_said(tmp_path: Path, monkeypatch: py
         pass
 
 
-def test_a_queue_that_does_not_delay_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The way with netem, on kernels without it, too: an ordinary queue stands in its place."""
+def test_a_queue_without_a_delay_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Replace netem by an ordinary queue, so that the test runs on every kernel."""
     call = links._call
 
     def with_another_queue(*command: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run had to share the machine with."""
+"""The processor time of servers and of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BURN = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\n
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
-def test_what_a_server_takes_is_counted_as_its_own_and_as_the_machines() -> None:
+def test_the_time_of_a_server_counts_for_it_and_for_the_machine() -> None:
     pipe = subprocess.PIPE
     before = machine_time()
     with subprocess.Popen([sys.executable, "-c", _BURN], stdin=pipe, stdout=pipe) as server:

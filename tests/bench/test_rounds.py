@@ -1,4 +1,4 @@
-"""Tiny benchmarks from origin to figures: true tools on true origins, and tools that cheat, fail or lack."""
+"""Tiny benchmarks: real tools on real origins, and fake tools that cheat, fail or are too slow."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_stacpull_and_curl_are_measured_on_nginx():
 
 
 @pytest.mark.parametrize("kind", ["http", "s3-signed"])
-def test_without_nginx_the_replica_is_the_origin_and_it_is_said(kind: str, no_nginx: None):
+def test_without_nginx_the_replica_is_the_origin(kind: str, no_nginx: None):
     measured = measured_or_skipped(kind)
-    assert measured.origin == "stacpull's own replica, which proves no speed"
+    assert measured.origin == "the replica, whose speed proves nothing"
     assert_all_right(measured)
 
 
@@ -89,20 +89,20 @@ def assert_all_right(measured: Measured) -> None:
 
 
 @pytest.mark.parametrize("kind", ["https", "s3-radosgw"])
-def test_what_only_a_real_origin_has_is_left_out_without_it(kind: str, no_nginx: None):
+def test_some_origins_need_a_real_server(kind: str, no_nginx: None):
     with pytest.raises(Unavailable, match="is not installed"):
         measure(scenario(kind), plan({}))
 
 
-def test_a_destination_that_cannot_be_had_leaves_the_scenario_out(monkeypatch: pytest.MonkeyPatch):
+def test_an_unavailable_destination_skips_the_scenario(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(Unavailable, match="a fresh ext4 a run needs root"):
+    with pytest.raises(Unavailable, match="a new ext4 for each run needs root"):
         measure(replace(scenario(), destination="ext4"), plan(stacpull_and_curl()))
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Task]:
-    """A task at an origin whose certificate is of another authority than the one to be trusted."""
+    """A task whose trusted authority did not sign the certificate of the origin."""
     place = tmp_path_factory.mktemp("secured")
     files = TINY.files(1)
     for name in ("root", "logs", "other", "dest", "lists"):
@@ -136,8 +136,8 @@ ONCE = (
 )
 
 
-def made_up(name: str, program: str, **more: Any) -> Tool:
-    """A tool that copies the origin's files, then does what `program` does beside that."""
+def fake_tool(name: str, program: str, **more: Any) -> Tool:
+    """Return a tool that runs the Python code `program` with the directory of the files and DEST."""
 
     def invoke(start: list[str], task: Task) -> Invocation:
         return Invocation([*start, "-c", program, str(task.origin.root / BUCKET), str(task.dest)])
@@ -145,7 +145,7 @@ def made_up(name: str, program: str, **more: Any) -> Tool:
     return Tool(name, lambda: [sys.executable], invoke, **more)
 
 
-def of_made_up(
+def of_fake_tool(
     monkeypatch: pytest.MonkeyPatch, rounds: int, *made: Tool
 ) -> tuple[dict[str, Outcome], list[str]]:
     monkeypatch.setattr(tools, "TOOLS", made)
@@ -155,7 +155,7 @@ def of_made_up(
 
 
 def test_tools_take_turns(monkeypatch: pytest.MonkeyPatch):
-    results, said = of_made_up(monkeypatch, 2, made_up("one", COPY), made_up("two", COPY))
+    results, said = of_fake_tool(monkeypatch, 2, fake_tool("one", COPY), fake_tool("two", COPY))
     assert [line.removeprefix("tiny-http: ") for line in said] == ["one", "two", "one", "two"]
     assert {name: len(result.runs) for name, result in results.items()} == {"one": 2, "two": 2}
 
@@ -170,10 +170,10 @@ def test_tools_take_turns(monkeypatch: pytest.MonkeyPatch):
     ],
     ids=["cheats", "does nothing", "fails", "fails later"],
 )
-def test_a_tool_that_is_wrong_once_has_no_figures_and_is_not_asked_again(
+def test_a_tool_that_fails_once_does_not_run_again(
     program: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ):
-    results, said = of_made_up(monkeypatch, 2, made_up("wrong", program), made_up("right", COPY))
+    results, said = of_fake_tool(monkeypatch, 2, fake_tool("wrong", program), fake_tool("right", COPY))
     failed = results["wrong"].failed
     assert failed is not None
     assert re.search(complaint, failed)
@@ -181,23 +181,23 @@ def test_a_tool_that_is_wrong_once_has_no_figures_and_is_not_asked_again(
     assert len(results["right"].runs) == 2
 
 
-def test_a_tool_that_cannot_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch):
+def test_a_tool_that_does_not_support_a_task_is_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch):
     def refuse(start: list[str], task: Task) -> Invocation:
         raise Unavailable("speaks Gopher only")
 
-    results, said = of_made_up(monkeypatch, 3, Tool("old", lambda: ["old"], refuse))
+    results, said = of_fake_tool(monkeypatch, 3, Tool("old", lambda: ["old"], refuse))
     assert results["old"] == Outcome("old", skipped="speaks Gopher only")
     assert len(said) == 1
 
 
-def test_one_that_takes_too_long_is_ended_and_said(monkeypatch: pytest.MonkeyPatch):
+def test_a_tool_over_its_time_limit_is_killed_and_fails(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tests.bench.rounds.PATIENCE", 0.5)
-    results, _ = of_made_up(monkeypatch, 3, made_up("slow", "import time; time.sleep(60)"))
+    results, _ = of_fake_tool(monkeypatch, 3, fake_tool("slow", "import time; time.sleep(60)"))
     assert results["slow"].failed == "not done after 0 s"
 
 
 def test_a_quick_plan_ends_in_time_after_one_round(monkeypatch: pytest.MonkeyPatch):
-    made = made_up("steady", f"{COPY}; import time; time.sleep(0.3)")
+    made = fake_tool("steady", f"{COPY}; import time; time.sleep(0.3)")
     monkeypatch.setattr(tools, "TOOLS", (made,))
     hurried = replace(plan({"steady": [sys.executable]}, 50), quick=True, due=0.0)
     result = measure(scenario(), hurried)
@@ -205,8 +205,8 @@ def test_a_quick_plan_ends_in_time_after_one_round(monkeypatch: pytest.MonkeyPat
     assert result.files == 6, "--quick takes few of the mix"
 
 
-def test_when_the_minute_is_over_nothing_runs_any_more(monkeypatch: pytest.MonkeyPatch):
-    made = made_up("late", COPY)
+def test_nothing_runs_after_the_time_of_quick(monkeypatch: pytest.MonkeyPatch):
+    made = fake_tool("late", COPY)
     monkeypatch.setattr(tools, "TOOLS", (made,))
     too_late = replace(plan({"late": [sys.executable]}), quick=True, due=0.0, latest=time.monotonic())
     with pytest.raises(Unavailable, match="the minute of --quick was over"):
@@ -221,9 +221,9 @@ mark.touch()
 """
 
 
-def test_what_a_quick_plan_has_no_time_for_costs_no_figures(monkeypatch: pytest.MonkeyPatch):
+def test_an_incomplete_round_of_quick_keeps_earlier_figures(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tests.bench.rounds.PATIENCE", 3.0)
-    made = made_up("steady", COPY), made_up("slows down", SLOWS_DOWN), made_up("last", COPY)
+    made = fake_tool("steady", COPY), fake_tool("slows down", SLOWS_DOWN), fake_tool("last", COPY)
     monkeypatch.setattr(tools, "TOOLS", made)
     hurried = replace(
         plan({t.name: [sys.executable, "-I", "-S"] for t in made}, 3), quick=True, due=time.monotonic() + 30

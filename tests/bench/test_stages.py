@@ -1,4 +1,4 @@
-"""scripts/stages: all stages of a few files, over real sockets."""
+"""All stages of scripts/stages, for a few files over real sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STAGES = {
 }
 
 
-def test_each_stage_takes_some_time() -> None:
+def test_each_stage_takes_time() -> None:
     command = [sys.executable, "-m", "tests.bench.stages", "--items", "3", "--rounds", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     told = json.loads(done.stdout)
@@ -28,7 +28,7 @@ def test_each_stage_takes_some_time() -> None:
     assert told["origin"].startswith(("nginx", "stacpull's own replica"))
 
 
-def test_a_count_that_is_none_is_refused() -> None:
+def test_a_count_of_zero_is_refused() -> None:
     command = [sys.executable, "-m", "tests.bench.stages", "--rounds", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2

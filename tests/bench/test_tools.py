@@ -1,4 +1,4 @@
-"""How the tools are found and told: a missing one is said, what one cannot do is said, secrets stay away."""
+"""How tools are found and run, what they report as unsupported, and which environment they get."""
 
 from __future__ import annotations
 
@@ -42,34 +42,34 @@ def task(kind: str, place: Path, files: list[File] = SMALL) -> Task:
 
 
 @pytest.mark.parametrize("tool", PEERS, ids=ids)
-def test_a_missing_peer_is_said_with_the_way_to_get_it(tool: Tool, tmp_path: Path, monkeypatch):
+def test_a_missing_tool_is_reported_with_the_command_to_install_it(tool: Tool, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(tools, "VENVS", tmp_path)
     with pytest.raises(Unavailable, match=r"not installed \(bash scripts/install-bench-tools [\w-]+\)"):
         tool.find()
 
 
-def test_the_python_of_the_system_is_not_taken_for_obstore(tmp_path: Path, monkeypatch):
+def test_the_system_python_is_not_used_for_obstore(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tools, "VENVS", tmp_path)
     with pytest.raises(Unavailable, match="not installed"):
         BY_NAME["obstore"].find()
 
 
-def test_a_stacpull_without_processes_is_said(monkeypatch):
+def test_a_stacpull_without_processes_is_unavailable(monkeypatch):
     monkeypatch.setattr(tools, "_help", lambda command: "--concurrency N")
     with pytest.raises(Unavailable, match="has no --processes"):
         BY_NAME["stacpull-2"].find()
 
 
 @pytest.mark.parametrize("start", ["/nonexistent/curl", "false"])
-def test_a_tool_that_does_not_start_is_said(start: str):
+def test_a_tool_that_does_not_start_is_unavailable(start: str):
     with pytest.raises(Unavailable, match=f"{start} does not run"):
         version(BY_NAME["curl"], [start])
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=ids)
 @pytest.mark.parametrize("kind", ["http", "https", "anonymous", "signed"])
-def test_every_tool_takes_every_origin_or_says_why_not(tool: Tool, kind: str, tmp_path: Path):
+def test_every_tool_supports_every_origin_or_gives_a_reason(tool: Tool, kind: str, tmp_path: Path):
     cannot = {("s5cmd", "http"), ("s5cmd", "https"), ("wget2", "signed"), ("aria2c", "signed")}
     asked = task(kind, tmp_path)
     if tool.name == "rclone":
@@ -110,7 +110,7 @@ def listed(asked: Task) -> list[str]:
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=ids)
-def test_files_land_in_places_of_their_own(tool: Tool):
+def test_every_file_has_its_own_path(tool: Tool):
     files = [File(item, key, f"{item}_{key}.tif", 1) for item in "ab" for key in ("B01", "B02")]
     assert len({tool.place(file) for file in files}) == len(files)
 
@@ -118,7 +118,7 @@ def test_files_land_in_places_of_their_own(tool: Tool):
 @pytest.mark.parametrize(
     "option", ["--checksum", "--metadata", "--concurrency", "--quiet", "-q", "--retries"]
 )
-def test_stacpull_is_measured_at_its_defaults(option: str, tmp_path: Path):
+def test_stacpull_runs_with_its_defaults(option: str, tmp_path: Path):
     assert option not in BY_NAME[OURS].invoke(["stacpull"], task("http", tmp_path)).command
 
 
@@ -131,7 +131,7 @@ def test_aria2c_splits_large_files_only(tmp_path: Path):
     assert "--split=8" not in small
 
 
-def test_nothing_of_the_users_environment_reaches_a_tool(tmp_path: Path, monkeypatch):
+def test_a_tool_does_not_inherit_the_users_environment(tmp_path: Path, monkeypatch):
     for name in ("AWS_PROFILE", "HTTP_PROXY", "STACPULL_CONCURRENCY", "CURL_HOME", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, "of the user")
     found = environment(Invocation(["x"], {"AWS_REGION": "us-east-1"}), tmp_path)

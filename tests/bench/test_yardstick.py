@@ -1,4 +1,4 @@
-"""The yardstick counts what all processes of a program took, and ends what does not end."""
+"""The yardstick measures all processes of a program, and kills a program that does not end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ time.sleep(0.7)
 os.close(release[1])
 for _ in range(2): os.wait()
 """
-"""Both children hold their memory at the same time, however busy the machine is."""
+"""Both children hold their memory at the same time, even on a busy machine."""
 
 
 def python(text: str, *arguments: str) -> list[str]:
@@ -45,19 +45,19 @@ def run(command: list[str], work: Path, patience: float = 20):
     return yardstick(command, (), dict(os.environ), work, patience)
 
 
-def test_a_small_program_took_little(tmp_path: Path):
+def test_a_small_program_uses_little(tmp_path: Path):
     figure = run(["true"], tmp_path)
     assert figure.cpu < 0.2
     assert 0 < figure.memory < 30_000_000
 
 
-def test_processor_time_is_that_of_descendants_nobody_waited_for(tmp_path: Path):
+def test_processor_time_includes_descendants_that_nobody_waited_for(tmp_path: Path):
     figure = run(python(LEFT_BEHIND, BURN.format(seconds=0.3)), tmp_path)
     assert 0.3 <= figure.cpu < 1.5
     assert figure.user + figure.system == pytest.approx(figure.cpu)
 
 
-def test_memory_is_that_of_all_processes_together(tmp_path: Path):
+def test_memory_is_the_sum_of_all_processes(tmp_path: Path):
     figure = run(python(HOLDS), tmp_path)
     assert 120_000_000 <= figure.memory < 200_000_000
 
@@ -71,17 +71,17 @@ def test_wall_time_ends_with_the_program(tmp_path: Path):
     ("command", "complaint"),
     [
         (python("import sys; sys.exit('no such host')"), "ended with 1: no such host"),
-        (python("import os; os.kill(os.getpid(), 9)"), "ended with -9: it said nothing"),
+        (python("import os; os.kill(os.getpid(), 9)"), "ended with -9: no output"),
         (["/nonexistent/program"], "could not be run"),
     ],
     ids=["exit code", "signal", "not there"],
 )
-def test_a_program_that_fails_is_said(tmp_path: Path, command: list[str], complaint: str):
+def test_a_program_that_fails_is_reported(tmp_path: Path, command: list[str], complaint: str):
     with pytest.raises(FailedError, match=complaint):
         run(command, tmp_path)
 
 
-def test_a_program_that_does_not_end_is_ended_with_all_its_descendants(tmp_path: Path):
+def test_a_program_that_does_not_end_is_killed_with_its_descendants(tmp_path: Path):
     pid_file = tmp_path / "pid"
     forever = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     started = time.monotonic()

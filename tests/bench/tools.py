@@ -1,8 +1,7 @@
-"""stacpull and what a user would take instead: how each is found, what it can do, and how it is told.
+"""stacpull and the tools it is compared with: how each is found and run, and what it supports.
 
-Peers get lists of URLs and 64 connections. None has a ledger or syncs what it writes; stacpull does all it
-does by default: walk, redirects, transfer, sha256, item JSON, group sync, ledger. A peer is given what makes
-it fast.
+The other tools get a list of URLs, 64 connections and their fastest options. None has a ledger or syncs its
+files. stacpull runs with its defaults: walk, redirects, transfer, sha256, item JSON, group sync, ledger.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from tests.servers.process import TOOLS as VENVS
 
 CONNECTIONS = 64
 _LARGE = 32 << 20
-"""From here on a file is worth several connections to tools that split."""
+"""Larger files are split over several connections by tools that can."""
 _REGION = "us-east-1"
 _INSTALL = "bash scripts/install-bench-tools"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a tool is to download, and where to. `work` is an empty directory for its lists.
+    """The files and the destination of a download. `work` is an empty directory for the lists of a tool.
 
-    With a `bucket`, `dest` is only for what a tool keeps beside it.
+    With a `bucket`, `dest` is only for local state of the tool.
     """
 
     origin: Origin
@@ -47,11 +46,11 @@ class Task:
 
     @property
     def is_large(self) -> bool:
-        """Whether the files are worth several connections each."""
+        """Whether a file is large enough for several connections."""
         return max(file.size for file in self.files) >= _LARGE
 
     def listing(self, name: str, lines: Sequence[str]) -> str:
-        """Write a list for a tool; return its path."""
+        """Write a list for a tool and return its path."""
         path = self.work / name
         path.write_text("".join(f"{line}\n" for line in lines))
         return str(path)
@@ -59,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Invocation:
-    """A command, and what its environment has beside the usual."""
+    """A command and its additional environment variables."""
 
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
@@ -67,11 +66,11 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Tool:
-    """One competitor.
+    """A tool that downloads files.
 
-    `find` gives the command to start it and raises Unavailable; `invoke` what is run for a task, and raises
-    Unavailable where the tool cannot do it. `place` tells where a file lands in the destination, `own` are
-    patterns of what the tool writes beside the files. `version` gives the command that says its version.
+    `find` returns the command to start it, `invoke` the command for a task; both raise Unavailable. `place`
+    returns the path of a file in the destination; `own` are patterns of other files that the tool writes.
+    `version` returns the command that prints the version.
     """
 
     name: str
@@ -83,7 +82,7 @@ class Tool:
 
 
 def version(tool: Tool, start: list[str]) -> str:
-    """What a tool says of its version; raises Unavailable if it cannot be started."""
+    """Return the version of a tool. Raises Unavailable if it does not start."""
     try:
         command = tool.version(start[0])
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -104,7 +103,7 @@ def _of_system(name: str) -> Callable[[], list[str]]:
 
 
 def _of_venv(venv: str, program: str) -> Callable[[], list[str]]:
-    """A program of a venv of tools, or one of the system (but not its Python: that lacks the package)."""
+    """Find a program in a venv or on PATH (except `python`, because the system's lacks the package)."""
 
     def find() -> list[str]:
         folder = (VENVS / venv / "bin").absolute()
@@ -117,7 +116,7 @@ def _of_venv(venv: str, program: str) -> Callable[[], list[str]]:
 
 
 def _aws(origin: Origin) -> dict[str, str]:
-    """The environment of a tool that speaks S3."""
+    """Return the environment of an S3 client for the origin."""
     endpoint = {"AWS_ENDPOINT_URL_S3": origin.endpoint, "AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION}
     keys = origin.keys or ("", "")
     signing = {"AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]} if origin.keys else {}
@@ -125,7 +124,7 @@ def _aws(origin: Origin) -> dict[str, str]:
 
 
 def _signing(bucket: BucketDestination) -> dict[str, str]:
-    """The environment of a tool that writes to a bucket."""
+    """Return the environment of a tool that writes to a bucket."""
     access_key, secret_key = bucket.gateway.keys
     return {
         "AWS_ACCESS_KEY_ID": access_key,
@@ -141,7 +140,7 @@ def _needs_directory(task: Task) -> None:
 
 
 def _trusted(origin: Origin) -> dict[str, str]:
-    """The environment of a tool that has no option for authorities but reads OpenSSL's variable."""
+    """Return the environment of a tool that has no CA option but reads SSL_CERT_FILE."""
     return {"SSL_CERT_FILE": str(origin.authority)} if origin.authority else {}
 
 
@@ -198,7 +197,7 @@ _OUR_DOCUMENTS = (".stacpull/*", "catalog.json", f"{COLLECTION}/collection.json"
 
 
 def _curl(start: list[str], task: Task) -> Invocation:
-    """All URLs in one configuration; it signs for S3 itself (7.88 but for a header that S3 asks for)."""
+    """Pass all URLs in one configuration. curl signs for S3 itself, but 7.88 lacks a header S3 requires."""
     _needs_directory(task)
     lines = [f'url = "{task.origin.url(f)}"\noutput = "{task.dest}/{f.path}"' for f in task.files]
     config = task.listing("curl.cfg", lines)
@@ -250,7 +249,7 @@ def _aria2(start: list[str], task: Task) -> Invocation:
 
 
 def _stac_asset(start: list[str], task: Task) -> Invocation:
-    """Signs only as one who pays for requests, which the origins take."""
+    """stac-asset only signs requester-pays requests, which the origins accept."""
     _needs_directory(task)
     command = [*start, "download", str(task.origin.documents), str(task.dest), "--quiet", "--fail-fast"]
     command += ["--max-concurrent-downloads", str(CONNECTIONS)]
@@ -270,9 +269,9 @@ def _s5cmd(start: list[str], task: Task) -> Invocation:
 
 
 def _rclone(start: list[str], task: Task) -> Invocation:
-    """It asks neither what is there nor what it has just written."""
+    """Run rclone without checks of existing and of written files."""
     if task.bucket is None:
-        raise Unavailable("is measured with a bucket as destination")
+        raise Unavailable("is only measured with a bucket as destination")
     origin = task.origin
     command = [*start, "--config", os.devnull, "copy", "--transfers", str(CONNECTIONS)]
     command += ["--checkers", str(CONNECTIONS), "--no-traverse", "--no-check-dest", "--ignore-checksum"]
@@ -283,7 +282,7 @@ def _rclone(start: list[str], task: Task) -> Invocation:
         command += ["--http-url", f"{origin.base}/r"]
         source = ":http:"
     elif origin.endpoint == task.bucket.gateway.endpoint:
-        source = f"dest:{BUCKET}"  # one remote: it has the service copy
+        source = f"dest:{BUCKET}"  # one remote, so that the service copies the objects
     else:
         environment |= _rclone_remote("SOURCE", origin.endpoint, origin.keys or ("", ""))
         source = f"source:{BUCKET}"
@@ -293,7 +292,7 @@ def _rclone(start: list[str], task: Task) -> Invocation:
 
 
 def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str, str]:
-    """The environment that makes a remote of rclone's."""
+    """Return the environment that defines an rclone remote."""
     entries = {
         "TYPE": "s3",
         "PROVIDER": "Ceph",
@@ -306,10 +305,10 @@ def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str,
 
 
 def _obstore(start: list[str], task: Task) -> Invocation:
-    """Told by a file what obstore_peer.py reads."""
+    """Run obstore_peer.py with the task in a file."""
     _needs_directory(task)
     origin = task.origin
-    told = {
+    settings = {
         "base": f"{origin.base}/r" if origin.endpoint is None else None,
         "endpoint": origin.endpoint,
         "keys": origin.keys,
@@ -320,14 +319,14 @@ def _obstore(start: list[str], task: Task) -> Invocation:
     }
     script = Path(__file__).with_name("obstore_peer.py")
     return Invocation(
-        [*start, "-X", "faulthandler", str(script), task.listing("obstore.json", [json.dumps(told)])]
+        [*start, "-X", "faulthandler", str(script), task.listing("obstore.json", [json.dumps(settings)])]
     )
 
 
 def _of_package(name: str) -> Callable[[str], list[str]]:
-    """The command that asks the Python beside a program for the version of a package."""
-    asks = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
-    return lambda program: [str(Path(program).with_name("python")), "-c", asks]
+    """Return the command that prints the version of a package in the venv of a program."""
+    script = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
+    return lambda program: [str(Path(program).with_name("python")), "-c", script]
 
 
 TOOLS = (
@@ -345,7 +344,7 @@ TOOLS = (
 
 
 def environment(invocation: Invocation, home: Path) -> dict[str, str]:
-    """What a tool's process finds: nothing of this user's but the path, and an empty home."""
+    """Return the environment of a tool: the PATH of this user, but an empty home."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH") if name in os.environ}
     usual = {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"}
     return kept | usual | invocation.environment

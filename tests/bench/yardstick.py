@@ -1,16 +1,15 @@
-"""Runs a program and says what it took: wall time, processor time and memory of it and all its descendants.
+"""Run a program and measure wall time, processor time and memory of it and all its descendants.
 
     python -I -S yardstick.py RESULT SECONDS PROGRAM ARGUMENT...
 
-Writes a JSON object to RESULT: `code` (exit code, negative for a signal; null if it was ended after
+Writes a JSON object to RESULT: `code` (exit code, negative for a signal; null if it was killed after
 SECONDS), `wall`, `user` and `system` in seconds, `switches` (context switches), `memory` in bytes. It is a
-process of its own, with hardly anything imported, for two reasons. Processor time is that of all children
-that were waited for (getrusage), and as a "subreaper" (prctl(2)) this process inherits those whose parent did
-not wait. And Linux counts what a process was before it became the program: a small parent keeps that small
-(about 10 MB; no figure can be below).
+separate process with few imports, for two reasons. getrusage counts all children that were waited for, and as
+a "subreaper" (prctl(2)) this process also inherits those whose parent did not wait. Linux also counts the
+memory of the parent before exec: a small parent keeps that small (about 10 MB, the least possible figure).
 
-Memory is the largest resident set; where the program has processes of its own, it is the largest sum of their
-proportional set sizes (proc(5), smaps_rollup), looked at four times a second.
+Memory is the largest resident set, or for a program with several processes the largest sum of their
+proportional set sizes (proc(5), smaps_rollup), sampled four times a second.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOOK = 0.25
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 LINGER = 5.0
-"""Seconds that descendants may go on after the program itself has ended."""
+"""Seconds before descendants that outlive the program are killed."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 def main(result: str, seconds: str, *command: str) -> None:
-    """Run `command`, at most `seconds` long, and write what it took to the file `result`."""
+    """Run `command` for at most `seconds`, and write the figures to the file `result`."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -68,7 +67,7 @@ def _run(command: tuple[str, ...], seconds: float) -> dict[str, object]:
 
 
 def _watch(pid: int, deadline: float) -> int:
-    """Wait for the end of `pid` or the deadline; return the most memory that several processes had."""
+    """Wait for `pid` until the deadline; return the peak memory while there were several processes."""
     most = 0
     ending = os.pidfd_open(pid)
     try:
@@ -84,7 +83,7 @@ def _watch(pid: int, deadline: float) -> int:
 
 
 def _end_all(patience: float = 0) -> None:
-    """Wait for all children; those that go on for longer than `patience` seconds are killed."""
+    """Wait for all children, and kill those still running after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -101,7 +100,7 @@ def _end_all(patience: float = 0) -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """All processes below `pid`. One that ends meanwhile is left out."""
+    """Yield all descendants of `pid`; one that ends meanwhile is skipped."""
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (thread / "children").read_text().split()):
@@ -110,7 +109,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _proportional_set(pid: int) -> int:
-    """Bytes of memory of a process, what it shares with others divided by their number."""
+    """Return the proportional set size of a process in bytes."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

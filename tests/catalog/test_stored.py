@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.catalog.item import encode_item, item_document
-from stacpull.catalog.stored import as_sent, path_named, stored_item
+from stacpull.catalog.references import path_named
+from stacpull.catalog.stored import as_sent, stored_item
 from stacpull.models import Checksum, ItemId, MirroredFile
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets

@@ -202,7 +202,7 @@ def test_what_is_no_url_is_a_matter_of_usage(stacpull_command, home, url: str) -
             "asks to wait for 10 minutes: resume after 20",
         ),
         (Answer(503, headers={"Retry-After": "30"}), "asks to wait for 30 seconds: resume after 20"),
-        (Answer(503, headers={"Retry-After": "0"}), "gave no token: .* 503 Service Unavailable"),
+        (Answer(503, headers={"Retry-After": "0"}), "sent no token: .* 503 Service Unavailable"),
     ],
 )
 def test_a_service_that_wants_to_be_left_alone_is_not_waited_for(

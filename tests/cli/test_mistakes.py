@@ -54,7 +54,7 @@ MISTAKES = {
     "https on an http port": Mistake(
         ("plan", "{https}/mlhub/v1", "-C", "--retries", "0"),
         4,
-        "if it is a plain HTTP server, write http:// instead of https://.",
+        "if it is a plain HTTP server, use http:// instead of https://.",
     ),
     "two collections in one -C": Mistake(
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),

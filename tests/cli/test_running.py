@@ -13,7 +13,7 @@ import pytest
 from stacpull.cli.progress import Display
 from stacpull.cli.running import run, run_until_stopped
 from stacpull.config.options import Output
-from stacpull.engine import loop
+from stacpull.engine import runtime
 from stacpull.errors import InterruptedRunError
 
 STUBBORN = """
@@ -103,7 +103,7 @@ def _interrupt() -> None:
 @pytest.fixture
 def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal comes while the event loop is being made."""
-    monkeypatch.setattr(loop, "collect_seldom", _interrupt)
+    monkeypatch.setattr(runtime, "collect_seldom", _interrupt)
 
 
 @pytest.mark.usefixtures("interrupted_start")

@@ -10,24 +10,22 @@ from pathlib import Path
 
 from stacpull.clock import SystemClock
 from stacpull.engine import recovery
+from stacpull.engine.in_flight import arrival_of
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.publisher import arrival_of
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import RunFlags, RunSpec
-from stacpull.models import Asset, IncomingPart, ItemId, Job, PlannedItem, Received, Validator, incoming_part
+from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Received, Validator
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import Sync
-from stacpull.store.wholes import whole_name
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), "{collection}/{item}/{key}{ext}")
@@ -93,22 +91,19 @@ class Bench:
     def plan(self, *items: ItemRow) -> Committed:
         return self.planner.commit(PlanBatch(items=items), NOW)
 
-    def arrive(
-        self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif"
-    ) -> IncomingPart:
-        """Write the whole part of `job`, as the writer thread does."""
-        name = whole_name(job.row, job.generation, len(body), etag, filename)
-        inode = self.destination.write_part(name, body)
-        received = Received(len(body), None, filename, Validator(etag))
+    def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
+        """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        return incoming_part(job, received, part=name, inode=inode, sha256=digest)
+        arrival = arrival_of(job, Received(len(body), digest, filename, Validator(etag)))
+        arrival.identity = self.destination.write_part(arrival.part, body)
+        return arrival
 
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
         recovery.accept(self.db, self.destination)
         self.publisher.take_in_place(left.in_place)
-        self.publisher.take(left.wholes)
+        self.publisher.take(left.complete)
         self.publisher.publish_all()
         self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()
@@ -119,11 +114,6 @@ class Bench:
 
     def pending(self) -> list[Job]:
         return jobs.pending_jobs(self.db, self.run.id, 0, 1000)
-
-
-def recorded_as(part: IncomingPart) -> Arrival:
-    """Return the ledger's view of a whole part."""
-    return arrival_of(part, part.inode, part.sha256)
 
 
 def tree(dest: Path) -> dict[str, bytes]:

@@ -12,8 +12,8 @@ from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.store_client import StoreClient, StoreEvents, started_store
-from stacpull.events import AssetFailed, Stage
+from stacpull.engine.store_client import StoreClient, started_store
+from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.ledger.runs import RunFlags
 from stacpull.models import Received, Validator
 from stacpull.redact import Secrets
@@ -31,21 +31,28 @@ class Heard:
     stages: list[Stage] = field(default_factory=list)
     broken: list[BaseException] = field(default_factory=list)
 
-    def events(self) -> StoreEvents:
-        return StoreEvents(
-            self._write,
-            self._publish,
-            self.failed.extend,
-            self.warned.append,
-            self.stages.append,
-            self.broken.append,
-        )
+    def event(self, event: Event) -> None:
+        match event:
+            case AssetFailed():
+                self.failed.append(event)
+            case Notice(_, text):
+                self.warned.append(text)
+            case Stage():
+                self.stages.append(event)
 
-    def _write(self, count: int) -> None:
-        self.written += count
 
-    def _publish(self, count: int) -> None:
-        self.published += count
+class _Client(StoreClient):
+    """A client that notes what it counts."""
+
+    heard: Heard
+
+    def written(self, count: int) -> None:
+        self.heard.written += count
+        super().written(count)
+
+    def published(self, count: int) -> None:
+        self.heard.published += count
+        super().published(count)
 
 
 @asynccontextmanager
@@ -54,7 +61,16 @@ async def opened(
 ) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
-    client = StoreClient(bench.destination, bench.run, secrets or Secrets(), "sha256", heard.events())
+    client = _Client(
+        bench.destination,
+        bench.run,
+        secrets or Secrets(),
+        checksum="sha256",
+        slots=64,
+        on_event=heard.event,
+        on_broken=heard.broken.append,
+    )
+    client.heard = heard
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with started_store() as started:

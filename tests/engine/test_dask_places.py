@@ -10,10 +10,24 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull import Options, Selection, UsageError
-from stacpull.engine.dask_cluster import DaskCluster, DaskPlace
+from stacpull.engine.dask_cluster import DaskCluster
 
 pytest.importorskip("distributed")
 OLD = UsageError("The Dask worker tcp://a has another version of stacpull.")
+BUSY = OSError("refused")
+
+
+class Comm:
+    """A connection to a worker that is lost as soon as it has started."""
+
+    async def write(self, _: object) -> None:
+        pass
+
+    async def read(self) -> bytes:
+        raise OSError("lost")
+
+    def abort(self) -> None:
+        pass
 
 
 class Cluster(DaskCluster):
@@ -22,6 +36,8 @@ class Cluster(DaskCluster):
     def __init__(self, clock: VirtualClock, *looks: set[str]) -> None:
         network = SimpleNamespace(shares=SimpleNamespace(own=SimpleNamespace(per_host=8)))
         self.looks = list(looks)
+        self.outcomes: list[Exception | None] = []
+        """Why each worker that is tried cannot be used; None: it can."""
         self.notices: list[str] = []
         super().__init__(
             Options(),
@@ -40,22 +56,37 @@ class Cluster(DaskCluster):
     async def addresses(self) -> set[str]:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
+    async def _prepare(self, address: str) -> tuple[str, bool]:
+        assert address in ("tcp://a", "tcp://b")
+        if (outcome := self.outcomes.pop(0)) is not None:
+            raise outcome
+        return "own", False
 
-def tried(cluster: Cluster, clock: VirtualClock, outcomes: list[UsageError | None]) -> list[float]:
-    """Try each worker with the next outcome (None: it is used); return when each was tried."""
+    async def connect(self, address: str) -> Any:
+        del address
+        return Comm()
+
+    def _keep_busy(self, address: str, session: str) -> Any:
+        del address, session
+
+    def _settings(self, address: str, own: str, *, durable: bool) -> Any:
+        del address, own, durable
+
+
+def tried(cluster: Cluster, clock: VirtualClock, outcomes: list[Exception | None]) -> list[float]:
+    """Try each worker with the next outcome; return when each was tried."""
+    cluster.outcomes = outcomes
 
     async def work() -> list[float]:
         times = []
-        async for place in cluster.places():
-            times.append(clock.monotonic())
-            outcome = outcomes.pop(0)
-            address = cast("DaskPlace", place)._address
-            if outcome is None:
-                cluster.reached(address)
-            else:
-                cluster.refuse(address, outcome, is_final=outcome is OLD)
-            if not outcomes:
-                return times
+        async with cluster._group:
+            async for start in cluster.places():
+                times.append(clock.monotonic())
+                is_used = outcomes[0] is None
+                worker = await start(lambda *_: None)
+                assert (worker is not None) == is_used
+                if not outcomes:
+                    break
         return times
 
     return clock.run(work())
@@ -64,9 +95,9 @@ def tried(cluster: Cluster, clock: VirtualClock, outcomes: list[UsageError | Non
 def test_a_worker_that_could_not_be_reached_is_tried_again() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"})
-    busy = UsageError("The Dask worker tcp://a cannot be reached from here: refused.")
-    assert tried(cluster, clock, [busy, busy, None]) == [0.0, 0.5, 1.0]
+    assert tried(cluster, clock, [BUSY, BUSY, None]) == [0.0, 0.5, 1.0]
     assert len(cluster.notices) == 1
+    assert "cannot be reached from here: refused." in cluster.notices[0]
 
 
 def test_a_refused_worker_is_tried_again_once_the_scheduler_has_lost_it_meanwhile() -> None:
@@ -78,8 +109,9 @@ def test_a_refused_worker_is_tried_again_once_the_scheduler_has_lost_it_meanwhil
 def test_a_run_ends_where_all_workers_are_refused_for_long() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"})
-    with pytest.raises(UsageError, match="another version"):
+    with pytest.raises(ExceptionGroup) as raised:
         tried(cluster, clock, [OLD, None])
+    assert raised.group_contains(UsageError, match="another version")
     assert 10 < clock.monotonic() < 12
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.descriptors import DescriptorShares, shares, shares_here
+from stacpull.engine.shares import DescriptorShares, descriptor_shares, descriptors_here
 from stacpull.store.destination import Destination
 
 
@@ -24,19 +24,19 @@ from stacpull.store.destination import Destination
     ],
 )
 def test_the_limits_that_there_are(limit, expected):
-    assert shares(limit) == expected
+    assert descriptor_shares(limit) == expected
 
 
 @given(st.integers(min_value=45, max_value=2_000_000))
 def test_the_shares_fit_into_any_limit(limit):
-    found = shares(limit)
+    found = descriptor_shares(limit)
     assert 1 <= found.slots <= 64
     assert 2 <= found.directories <= 64
     assert 36 + 5 * found.slots + 2 * found.directories <= limit
 
 
 def test_this_process_has_its_shares():
-    assert shares_here().slots >= 1
+    assert descriptors_here().slots >= 1
 
 
 def open_here() -> int:

@@ -12,8 +12,8 @@ from tests.engine.bench import Bench, parts, planned, tree
 from stacpull.engine import recovery
 from stacpull.ledger import views
 from stacpull.models import Job, Validator
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.parts import PartStore
-from stacpull.store.wholes import whole_name
 
 
 def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
@@ -39,8 +39,8 @@ def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path)
     bench.close()
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")
-    (part,) = left.wholes
-    assert (part.filename, part.etag) == (b"S2A MSIL2A.zip", b'"v1"')
+    (part,) = left.complete
+    assert (part.name, part.etag) == ("S2A MSIL2A.zip", '"v1"')
     bench.take_up()
     assert tree(tmp_path) == {"c/i/S2A MSIL2A.zip": b"long" * 1000}
     assert (bench.pending(), parts(tmp_path)) == ([], [])
@@ -52,7 +52,7 @@ def test_that_nothing_proved_a_length_survives_a_kill(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(planned("i", ["a"])).jobs[0]
-    name = whole_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
+    name = complete_part_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
     bench.destination.write_part(name, b"x")
     bench.close()
     later = Bench(tmp_path)

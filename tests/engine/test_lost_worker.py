@@ -10,7 +10,7 @@ import pytest
 from tests.engine.bench import Bench, parts, planned, tree
 
 from stacpull.models import Job
-from stacpull.store.wholes import whole_name
+from stacpull.store.complete_parts import complete_part_name
 
 BODY = b"0123456789"
 
@@ -31,12 +31,12 @@ def jobs_of(bench: Bench, *keys: str) -> list[Job]:
 def test_a_whole_part_is_published_with_all_that_its_name_says(bench: Bench, checksum: str | None) -> None:
     bench.store._checksum = checksum
     (job,) = jobs_of(bench, "a")
-    name = whole_name(job.row, job.generation, 10, '"e"', "y z.tif", unproven=True)
-    inode = bench.destination.write_part(name, BODY)
+    name = complete_part_name(job.row, job.generation, 10, '"e"', "y z.tif", unproven=True)
+    identity = bench.destination.write_part(name, BODY)
     assert bench.store.take_up(frozenset({job.row})) == [job.row]
     bench.publisher.publish_all()
     (path,) = tree(bench.destination.path)
-    assert (bench.destination.path / path).stat().st_ino == inode
+    assert (bench.destination.path / path).stat().st_ino == identity
     assert parts(bench.destination.path) == []
     found = bench.db.execute(
         "SELECT sha256, etag IS NULL, id IN (SELECT asset FROM unproven) FROM assets"
@@ -58,7 +58,7 @@ def test_anything_else_is_not(
 ) -> None:
     mine, of_another = jobs_of(bench, "a", "b")
     job = of_another if others else mine
-    name = whole_name(job.row, job.generation + generation, size, None, filename)
+    name = complete_part_name(job.row, job.generation + generation, size, None, filename)
     bench.destination.write_part(name, BODY)
     assert bench.store.take_up(frozenset({mine.row})) == []
     assert parts(bench.destination.path) == ([name] if stays else [])

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.intake import Intake
+from stacpull.engine.in_flight import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received
@@ -84,23 +84,18 @@ class Origin:
         return {"id": "i", "assets": hrefs}
 
 
-class Outcomes(Intake):
-    """An intake that keeps what comes in."""
+class Outcomes(InFlight):
+    """Keeps what comes in."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 64) -> None:
+        super().__init__(slots)
         self.received: dict[int, Job] = {}
         self.failed: dict[int, tuple[Failure, int]] = {}
-
-    async def slots(self, most: int) -> int:
-        """There are always as many as are wanted."""
-        return most
-
-    def give_back(self, count: int = 1) -> None:
-        """They are not missed."""
 
     def put(self, job: Job, received: Received) -> None:
         assert received is BODY
         self.received[job.row] = job
+        self.give_back()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.failed[job.row] = (failure, attempts)
@@ -127,7 +122,7 @@ def run(
 ) -> Course:
     """Let a pool work on `jobs` on a virtual clock."""
     clock = VirtualClock()
-    course = Course(outcomes or Outcomes(), Origin(clock, answer, **origin), [], clock)
+    course = Course(outcomes or Outcomes(workers), Origin(clock, answer, **origin), [], clock)
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before
@@ -140,7 +135,7 @@ def run(
             prefer,
         )
         queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
-        pool = Pool(queue, course.outcomes, tools, slots=workers)
+        pool = Pool(queue, course.outcomes, tools)
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             for one in jobs:
@@ -253,7 +248,7 @@ def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None
     clock = VirtualClock()
     origin = Origin(clock, answer)
     course_of.append(origin)
-    outcomes = Outcomes()
+    outcomes = Outcomes(1)
 
     async def work() -> None:
         await clock.sleep(1.0)
@@ -261,7 +256,7 @@ def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None
             origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None
         )
         queue: asyncio.Queue[Job | None] = asyncio.Queue(2)
-        pool = Pool(queue, outcomes, tools, slots=1)
+        pool = Pool(queue, outcomes, tools)
         queue.put_nowait(job())
         pool.no_more()
         await pool.run()
@@ -324,10 +319,10 @@ def bare_pool(
 
     clock = VirtualClock()
     queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
-    outcomes = Outcomes()
+    outcomes = Outcomes(workers)
     reader = ItemReader(lambda _href: _never(), clock)
     tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
-    return Pool(queue, outcomes, tools, slots=workers), queue, outcomes
+    return Pool(queue, outcomes, tools), queue, outcomes
 
 
 async def _never() -> Json:
@@ -452,7 +447,7 @@ def test_what_a_host_refused_that_refuses_everything_stays_pending() -> None:
 
 
 def test_refusals_of_a_host_that_also_says_yes_are_not_held_back_for_long() -> None:
-    outcomes = Outcomes()
+    outcomes = Outcomes(1)
     most_held = 0
 
     def answer(wanted: Job, _before: int) -> Received | Failure:

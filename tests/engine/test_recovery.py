@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, recorded_as, tree
+from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError, InterruptedRunError
@@ -171,7 +171,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     bench.take_up(checksum=None)
     job = bench.plan(planned("i", ["a"])).jobs[0]
     arrived = bench.arrive(job, b"x")
-    unhashed = replace(arrived, sha256=None)
+    unhashed = replace(arrived, digest=None)
     bench.publisher.take([unhashed])
     bench.publisher.publish()  # renamed, not recorded
     bench.close()
@@ -197,7 +197,7 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
         with pytest.raises(DestinationError, match="failed to store"):
             bench.publisher.publish()
     assert sync.calls == 2  # the second was not tried again
-    assert meta.is_tainted(bench.db)
+    assert meta.had_sync_error(bench.db)
     assert bench.states() == {"a": 1, "b": 1, "c": 0}
     bench.arrive(jobs["c"], BODIES["c"])
     bench.close()
@@ -205,7 +205,7 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
     bench.take_up()
     assert "c" in {job.key for job in bench.pending()}
     assert set(tree(tmp_path)) <= {"c/i/a.tif", "c/i/b.tif"}
-    assert not meta.is_tainted(bench.db)  # what is there now is in order
+    assert not meta.had_sync_error(bench.db)  # what is there now is in order
     assert parts(tmp_path) == []
     bench.close()
 
@@ -237,7 +237,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     bench.publisher.take([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
     bench.publisher.publish()  # two are renamed, not recorded
     last = bench.arrive(committed[2], BODIES["c"])
-    outcomes.reserve(bench.db, [recorded_as(last)])  # one is whole, and its sha256 recorded
+    outcomes.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
     before = (tree(tmp_path), parts(tmp_path), bench.states())
     bench.close()
     if rebooted:
@@ -256,7 +256,7 @@ def test_another_file_in_a_reserved_place_is_neither_taken_nor_removed(tmp_path:
     bench = Bench(tmp_path)
     bench.take_up()
     arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename
+    outcomes.reserve(bench.db, [arrived])  # killed before the rename
     bench.destination.drop_part(arrived.part)
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
@@ -272,7 +272,7 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is
     bench = Bench(tmp_path)
     bench.take_up()
     arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
-    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename, which would have failed
+    outcomes.reserve(bench.db, [arrived])  # killed before the rename, which would have failed
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
     inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
@@ -298,7 +298,7 @@ def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Pat
     assert job.generation == 1
     bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
     arrived = bench.arrive(job, b"new!")
-    outcomes.reserve(bench.db, [recorded_as(arrived)])  # killed before the rename
+    outcomes.reserve(bench.db, [arrived])  # killed before the rename
     bench.close()
     bench = Bench(tmp_path)
     bench.take_up()
@@ -442,9 +442,9 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
     if is_link:
         (bench.destination.parts / arrived.part).unlink()
         (bench.destination.parts / arrived.part).hardlink_to(mine)
-        arrived = replace(arrived, inode=mine.stat().st_ino)
+        arrived = replace(arrived, identity=mine.stat().st_ino)
     if not checksum:
-        arrived = replace(arrived, sha256=None)
+        arrived = replace(arrived, digest=None)
     bench.publisher.take([arrived])
     bench.publisher.publish()  # renamed, not recorded
     assert bench.states() == {"a": 1}
@@ -462,7 +462,7 @@ def test_a_file_that_was_adopted_is_never_removed(
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
-        meta.set_tainted(bench.db, "it failed")
+        meta.set_sync_error(bench.db, "it failed")
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"

@@ -11,8 +11,8 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 
 from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
-from stacpull.engine.sample import MemorySample, restored_candidates, sampled_item
-from stacpull.engine.selector import Candidate
+from stacpull.engine.producer import restored_candidates, sampled_item
+from stacpull.engine.selector import Candidate, MemorySample
 from stacpull.filters.ids import rank_of
 from stacpull.ledger import walk_state
 from stacpull.ledger.database import open_reader, open_writer

@@ -71,7 +71,7 @@ def test_it_is_a_link_where_the_first_is_in_place(destination: Destination) -> N
     assert within.asked == [1]
     for one in (second, third):
         assert one.part is not None
-        assert (one.part.stat().st_ino, one.sha256, one.body) == (inode, SHA, None)
+        assert (one.part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
 
 
 @pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])

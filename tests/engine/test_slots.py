@@ -1,4 +1,4 @@
-"""The pool and the intake together: what a kill would cost is never more than there are workers."""
+"""The pool and its slots: what a kill would cost is never more than there are slots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.in_flight import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.models import Failure, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
@@ -23,14 +23,15 @@ def job(row: int) -> Job:
     return Job(row, 1, 0, "a", f"https://b.example/{row}", None, "c/i", f"{row}.tif")
 
 
-class Disk:
+class Disk(InFlight):
     """Origin, slow writer and publisher in one: counts what is between the first two."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
         self.in_flight = 0
         self.unwritten: list[tuple[Job, Received]] = []
         self.most = 0
-        self.written: list[int] = []
+        self.done: list[int] = []
         self.failed: list[int] = []
 
     async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
@@ -52,13 +53,13 @@ class Disk:
     def _look(self) -> None:
         self.most = max(self.most, self.in_flight + len(self.unwritten))
 
-    async def write(self, intake: Intake) -> None:
+    async def write(self) -> None:
         """Write what waits, some at a time, slower than it comes in."""
-        while len(self.written) + len(self.failed) < JOBS:
+        while len(self.done) + len(self.failed) < JOBS:
             await asyncio.sleep(0.002)
             batch, self.unwritten[:3] = self.unwritten[:3], []
-            self.written += [one.row for one, _ in batch]
-            intake.written(len(batch))
+            self.done += [one.row for one, _ in batch]
+            self.written(len(batch))
 
 
 async def _never(_href: str) -> Json:
@@ -68,19 +69,18 @@ async def _never(_href: str) -> Json:
 @pytest.mark.parametrize("workers", [1, 4, 16])
 def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: int) -> None:
     async def course() -> Disk:
-        disk, clock = Disk(), VirtualClock()
-        intake = Intake(disk, Backlog(), slots=workers)
+        disk, clock = Disk(workers), VirtualClock()
         tools = TransferTools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
         queue: asyncio.Queue[Job | None] = asyncio.Queue(JOBS)
-        pool = Pool(queue, intake, tools, slots=workers)
+        pool = Pool(queue, disk, tools)
         for row in range(1, JOBS + 1):
             queue.put_nowait(job(row))
         pool.no_more()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
-            group.create_task(disk.write(intake))
+            group.create_task(disk.write())
         return disk
 
     disk = asyncio.run(course())
     assert disk.most == workers
-    assert sorted(disk.written + disk.failed) == list(range(1, JOBS + 1))
+    assert sorted(disk.done + disk.failed) == list(range(1, JOBS + 1))

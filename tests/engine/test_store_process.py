@@ -14,15 +14,16 @@ import pytest
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import Heard, opened, received, until
 
+from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
-from stacpull.engine.child_process import spawn
-from stacpull.engine.messages import framed
+from stacpull.engine.in_flight import arrival_of
+from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger.runs import RunFlags
-from stacpull.models import Failure, FailureKind, IncomingPart, ItemId, Job
+from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import GroupSync
@@ -186,11 +187,11 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
 def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
     heard = Heard()
     (tmp_path / "mine").write_bytes(b"x")
-    part = IncomingPart(1, 1, 0, "c/i", "a.tif", None, 1, b"", None, True, None, "../../mine")
+    part = Arrival(1, 1, 0, "c/i", "a.tif", 1, part="../../mine")
 
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
-            store._channel.send(messages.IncomingParts([part], 1))
+            store._channel.send(Arrivals([part]))
             await until(lambda: heard.broken)
 
     run(course)
@@ -237,12 +238,10 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     lock = MirrorLock(tmp_path)
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
-    part = IncomingPart(
-        one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, memoryview(b"x")
-    )
+    part = arrival_of(one, received(b"x", "f"))
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
-    ours.sendall(framed(messages.IncomingParts([part], 1)))
+    ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)

@@ -36,7 +36,7 @@ def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
     bench.publisher.take([second])
     with pytest.raises(DestinationError):
         bench.publisher.publish_all()
-    assert meta.is_tainted(bench.db) == told
+    assert meta.had_sync_error(bench.db) == told
     bench.close()
 
 
@@ -47,7 +47,7 @@ def test_nothing_that_a_failed_sync_left_is_taken(tmp_path: Path, checksum: str 
     assert any(name.endswith(".whole") for name in parts(tmp_path))
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum=checksum)
-    assert (list(left.wholes), list(left.in_place)) == ([], [])
+    assert (list(left.complete), list(left.in_place)) == ([], [])
     assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
     assert [job.key for job in bench.pending()] == ["a", "b", "c"]
     bench.close()
@@ -67,7 +67,7 @@ def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     bench.take_up()
-    assert not meta.is_tainted(bench.db)
+    assert not meta.had_sync_error(bench.db)
     bench.publisher.take([bench.arrive(job, b"new") for job in bench.pending()])
     bench.publisher.publish_all()
     assert set(bench.states().values()) == {outcomes.STATE_DONE}
@@ -88,12 +88,12 @@ def test_nothing_is_taken_where_even_the_ledger_could_not_be_told(
         raise DestinationError("The ledger cannot be written.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(meta, "set_tainted", fails)
+        patch.setattr(meta, "set_sync_error", fails)
         left_by_a_failed_sync(tmp_path, told=False)
     bench = Bench(tmp_path)
-    assert not meta.is_tainted(bench.db)
+    assert not meta.had_sync_error(bench.db)
     left = recovery.recover(bench.db, bench.destination, checksum=checksum)
-    assert (list(left.wholes), list(left.in_place)) == ([], [])
+    assert (list(left.complete), list(left.in_place)) == ([], [])
     assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
     bench.close()
 
@@ -113,7 +113,7 @@ def test_a_kill_while_trust_is_restored_restores_none(
     bench.close()
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")
-    assert list(left.wholes) == []
+    assert list(left.complete) == []
     bench.close()
 
 
@@ -174,5 +174,5 @@ def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
     asyncio.run(broken_off())
     assert (tmp_path / ".stacpull/boot").exists() is is_believed
     bench = Bench(tmp_path)
-    assert meta.is_tainted(bench.db) is not is_believed
+    assert meta.had_sync_error(bench.db) is not is_believed
     bench.close()

@@ -14,12 +14,21 @@ from hypothesis import strategies as st
 
 from stacpull.config.options import Options
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.messages import ErrorReport, MessageFrames, error_of, error_report, framed
+from stacpull.engine.messages import (
+    Arrivals,
+    ErrorReport,
+    MessageFrames,
+    PartsWritten,
+    WholeEnvironment,
+    error_of,
+    error_report,
+    framed,
+)
 from stacpull.engine.network import SourceAddress
 from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
-from stacpull.models import Checksum, Failure, FailureKind, IncomingPart, Job, Present
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Present
 from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secret
 
@@ -42,9 +51,10 @@ REFUSED = Failure(FailureKind.REFUSED, "No.", retryable=True, free=True, reached
 TO_WORKER: list[ToWorker] = [
     messages.Start(b"settings"),
     messages.Jobs([JOB, PLAIN]),
+    PartsWritten(2),
     messages.LookAgain(),
     messages.NewLimits(4, 2),
-    messages.WholeEnvironment({"A": "b"}),
+    WholeEnvironment({"A": "b"}),
     messages.Stop(),
     messages.End(),
     messages.ItemRead(1, b'{"assets": {"a": {"href": "x"}}}', 1.5),
@@ -54,8 +64,8 @@ TO_WORKER: list[ToWorker] = [
 ]
 FROM_WORKER: list[FromWorker] = [
     messages.Ready(1.5),
-    messages.WholeParts(
-        [IncomingPart(7, 3, 1, "c/i", None, "{filename}", 12, b"x\xff.tif", b'"e"', True, None, "7.1", 99)]
+    Arrivals(
+        [Arrival(7, 3, 1, "c/i", "x.tif", 12, 99, b"digest", '"e"', True, "7.1.12;%22e%22;x%FF.tif.whole")]
     ),
     messages.JobUnchanged(7),
     messages.JobFailed(7, REFUSED, 6),

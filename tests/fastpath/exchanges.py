@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
+from stacpull.engine.in_flight import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
@@ -122,19 +123,15 @@ class Outcome(NamedTuple):
     """What is in use, what waits, and refusals in a row, when all is over."""
 
 
-class _Intake:
-    def __init__(self) -> None:
+class _Outcomes(InFlight):
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
         self.jobs: dict[int, Any] = {}
-
-    async def slots(self, most: int) -> int:
-        return most
-
-    def give_back(self, count: int = 1) -> None:
-        """Nothing is counted."""
 
     def put(self, job: Job, received: Received) -> None:
         name = None if received.part is None else received.part.name
-        self.jobs[job.row] = (replace(received, part=None, sha256=None), name, job.href)
+        self.jobs[job.row] = (replace(received, part=None, digest=None), name, job.href)
+        self.give_back()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)
@@ -206,12 +203,12 @@ async def _outcome_in(
     tools = TransferTools(
         sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append
     )
-    intake = _Intake()
+    outcomes = _Outcomes(workers)
     queue: asyncio.Queue[Job | None] = asyncio.Queue()
     path = None
     if isinstance(http, WebTransport):
         path = partial(FastPath, client, http, sharing)
-    pool = Pool(queue, intake, tools, slots=workers, held=0, fast=path)
+    pool = Pool(queue, outcomes, tools, held=0, fast=path)
     server.forget()
     for job in jobs:
         href = job.href if "://" in job.href else f"http://127.0.0.1:{server.port}{job.href}"
@@ -226,7 +223,7 @@ async def _outcome_in(
     gate = gates[f"127.0.0.1:{server.port}"]
     told = [(str(one.kind), one.message) for one in retried]
     state = (gate.in_use, gate.waiting, gate._refusals)
-    return Outcome(intake.jobs, left, client.counters.requests, told, server.heard, state)
+    return Outcome(outcomes.jobs, left, client.counters.requests, told, server.heard, state)
 
 
 def _contents(directory: Path) -> dict[str, bytes]:

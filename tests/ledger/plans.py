@@ -10,11 +10,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
+    Arrival,
     Asset,
     AssetProblem,
     Checksum,
@@ -109,7 +109,7 @@ def commit(planner: Planner, *items: ItemRow, failed: Sequence[ItemFailure] = ()
     return planner.commit(PlanBatch(items=items, failed_items=failed), NOW)
 
 
-def arrival(job: Job, *, size: int = 10, name: str | None = None, inode: int | None = None) -> Arrival:
+def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:
     return Arrival(
         row=job.row,
         item_row=job.item_row,
@@ -117,8 +117,8 @@ def arrival(job: Job, *, size: int = 10, name: str | None = None, inode: int | N
         directory=job.directory,
         name=name or job.name or "late.tif",
         size=size,
-        inode=inode if inode is not None else 1000 + job.row,
-        sha256=bytes(32),
+        identity=identity if identity is not None else 1000 + job.row,
+        digest=bytes(32),
         etag='"e"',
     )
 

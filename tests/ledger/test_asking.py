@@ -137,7 +137,7 @@ def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
-        done, _ = outcomes.reserve(db, [replace(arrival(job), sha256=came)])
+        done, _ = outcomes.reserve(db, [replace(arrival(job), digest=came)])
         outcomes.record(db, done, [], [], NOW)
         assert runs.changes_of(db, run) == told
         assert row(db) == (2, 10, came, '"e"')
@@ -251,6 +251,6 @@ def test_nothing_is_left_of_what_is_forgotten(tmp_path: Path) -> None:
         runs.end(db, 1, "complete", None, NOW)
         run, planner = started(db)
         commit(planner, item("i", updated="2"))
-        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM unchecked").fetchone() == (1,)
         pruning.forget(db, run.id, [1])
-        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM unchecked").fetchone() == (0,)

@@ -206,7 +206,7 @@ def test_an_asset_takes_so_many_bytes(tmp_path, rows_of, most):
             for start in range(0, len(planned), 500):
                 some = planned[start : start + 500]
                 there = [
-                    replace(arrival(job, size=29_192), etag=f'"{job.row:032x}"', sha256=bytes(32))
+                    replace(arrival(job, size=29_192), etag=f'"{job.row:032x}"', digest=bytes(32))
                     for job in some
                 ]
                 outcomes.record(db, outcomes.reserve(db, there)[0], [], [], NOW)

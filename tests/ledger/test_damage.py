@@ -171,7 +171,7 @@ def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> N
     jobs.claim_damaged(db, run, {planned[0].row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
-        outcomes.reserve(db, [replace(arrival(job), sha256=b"o" * 32)])
+        outcomes.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
     if how == "released":
         outcomes.release(db, [job.row])
     else:

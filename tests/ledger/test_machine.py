@@ -32,10 +32,10 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import asset_directory_of, true_name
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
 from stacpull.ledger.pruning import forget_unwanted
-from stacpull.models import Asset
+from stacpull.models import Arrival, Asset
 from stacpull.planning.names import fold, path_hash
 from stacpull.selection import Selection
 
@@ -80,7 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
     `etags` has what each done asset came with, `asked` what may be done again by the source's word alone,
-    `unasked` what a run left out of an item that it found changed.
+    `unchecked` what a run left out of an item that it found changed.
     """
 
     @initialize()
@@ -93,7 +93,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.updated: dict[str, str | None] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
         self.asked: set[tuple[str, str]] = set()
-        self.unasked: set[tuple[str, str]] = set()
+        self.unchecked: set[tuple[str, str]] = set()
         self.revalidate = False
         self.walked: set[str] = set()
         self._begin()
@@ -137,8 +137,8 @@ class LedgerMachine(RuleBasedStateMachine):
             which = (name, one.key)
             old = self.known.get(which)
             beside.discard(which)
-            due = which in self.unasked
-            self.unasked.discard(which)
+            due = which in self.unchecked
+            self.unchecked.discard(which)
             renewed |= due
             if old is None:
                 taken = one.key == "shared" and self.shared
@@ -158,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if changed:
                 self.asked.discard(which)
         if renewed:  # its document lists nothing
-            self.unasked |= beside
+            self.unchecked |= beside
 
     def _size_of(self, name: str, key: str) -> int | None:
         found = self.db.execute(
@@ -236,14 +236,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.asked = {which for which in self.asked if which[0] not in names}
         self.updated = {name: one for name, one in self.updated.items() if name not in names}
-        self.unasked = {which for which in self.unasked if which[0] not in names}
+        self.unchecked = {which for which in self.unchecked if which[0] not in names}
 
     @precondition(lambda self: self.spec.kind == "mirror")
     @rule(there=st.booleans())
     def forget_what_is_not_wanted(self, there: bool) -> None:
         """The run is complete and narrower than all before it: what only they left open goes."""
         rows = self.db.execute(
-            "SELECT i.name, a.key, o.was IS NOT NULL, a.item, i.run "
+            "SELECT i.name, a.key, o.previous_digest IS NOT NULL, a.item, i.run "
             "FROM assets a JOIN items i ON i.id = a.item JOIN open_assets o ON o.asset = a.id "
             "WHERE a.run <> ? AND a.state IN (0, 3, 4) AND NOT (i.run = ? AND i.id IN "
             "(SELECT item FROM failures WHERE key = ''))",
@@ -264,10 +264,10 @@ class LedgerMachine(RuleBasedStateMachine):
             if has_version and there:
                 self.known[which] = (DONE, self.known[which][1])
                 self.etags[which] = None
-                self.unasked.add(which)
+                self.unchecked.add(which)
             else:
                 del self.known[which]
-                self.unasked.discard(which)
+                self.unchecked.discard(which)
         gone = touched - {name for name, _ in self.known}
         self.updated = {name: one for name, one in self.updated.items() if name not in gone}
         left = {row[0] for row in self.db.execute("SELECT name FROM items WHERE run <> ?", (self.run,))}
@@ -355,10 +355,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_left_out_is_known(self) -> None:
         rows = self.db.execute(
-            "SELECT i.name, a.key FROM unasked u LEFT JOIN assets a ON a.id = u.asset "
+            "SELECT i.name, a.key FROM unchecked u LEFT JOIN assets a ON a.id = u.asset "
             "LEFT JOIN items i ON i.id = a.item"
         )
-        assert set(rows) == self.unasked
+        assert set(rows) == self.unchecked
 
     @invariant()
     def what_is_asked_is_what_may_be_confirmed(self) -> None:

@@ -1,4 +1,4 @@
-"""A certificate of our own making, to test TLS with."""
+"""A self-signed certificate to test TLS."""
 
 from __future__ import annotations
 

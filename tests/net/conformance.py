@@ -1,7 +1,7 @@
-"""What every transport does alike. A subclass says how to put a server of given answers before its transport.
+"""The conformance suite for transports. A subclass provides a transport and a server with scripted answers.
 
     class TestMyTransport(TransportContract):
-        def world(self, routes):  # an async context manager that gives a World
+        def world(self, routes):  # an async context manager that yields a World
             ...
 
 Routes are paths (`/object`); answers are those of `tests.net.memory`.
@@ -29,16 +29,16 @@ BODY = bytes(range(256)) * 400
 
 @dataclass
 class World:
-    """A transport and the server it can reach."""
+    """A transport and its server."""
 
     transport: Transport
     url: Callable[[str], str]
     asked: Callable[[], list[Request]]
-    """The requests that reached the server; header names in lower case."""
+    """The requests received by the server, with header names in lower case."""
 
 
 async def failure_of(world: World, request: Request, limit: int = 10_000_000) -> Failure:
-    """Read the whole response, which must fail, and return how."""
+    """Read the whole response, which must fail, and return the failure."""
     with pytest.raises(TransferError) as caught:
         async with world.transport.open(request) as response:
             await response.read(limit)
@@ -61,7 +61,7 @@ class TransportContract:
 
         return self.run(main())
 
-    def test_gives_status_fields_and_body(self) -> None:
+    def test_returns_status_fields_and_body(self) -> None:
         async def scenario(world: World) -> None:
             async with world.transport.open(Request(world.url("/object"))) as response:
                 assert response.status == 200
@@ -73,7 +73,7 @@ class TransportContract:
         self.in_world({"/object": [Answer(body=BODY, headers={"ETag": '"v1"'})]}, scenario)
 
     @pytest.mark.parametrize("size", [1000, 65_536, 1_000_000])
-    def test_gives_the_body_in_pieces(self, size: int) -> None:
+    def test_yields_the_body_in_pieces(self, size: int) -> None:
         async def scenario(world: World) -> list[bytes]:
             async with world.transport.open(Request(world.url("/object"))) as response:
                 return [chunk async for chunk in response.chunks(size)]
@@ -82,7 +82,7 @@ class TransportContract:
         assert b"".join(chunks) == BODY
         assert all(len(chunk) >= size for chunk in chunks[:-1])
 
-    def test_an_empty_body_is_no_error(self) -> None:
+    def test_an_empty_body_is_not_an_error(self) -> None:
         async def scenario(world: World) -> tuple[bytes, list[bytes]]:
             async with world.transport.open(Request(world.url("/empty"))) as response:
                 whole = await response.read(0)
@@ -92,7 +92,7 @@ class TransportContract:
         assert self.in_world({"/empty": [Answer()]}, scenario) == (b"", [])
 
     @pytest.mark.parametrize("status", [206, 301, 304, 400, 401, 403, 404, 412, 416, 429, 500, 503])
-    def test_a_status_is_no_failure_of_the_transport(self, status: int) -> None:
+    def test_no_status_is_a_failure_of_the_transport(self, status: int) -> None:
         async def scenario(world: World) -> int:
             async with world.transport.open(Request(world.url("/object"))) as response:
                 await response.read(1000)
@@ -103,7 +103,7 @@ class TransportContract:
             == status
         )
 
-    def test_sends_what_it_is_given_once(self) -> None:
+    def test_sends_a_request_once_and_unchanged(self) -> None:
         request = {"Range": "bytes=5-", "If-Match": '"v1"', "X-Own": "1"}
 
         async def scenario(world: World) -> list[Request]:
@@ -135,7 +135,7 @@ class TransportContract:
             (Fault.REFUSED, FailureKind.NETWORK),
         ],
     )
-    def test_faults_are_named_and_may_be_tried_again(self, fault: Fault, kind: FailureKind) -> None:
+    def test_faults_are_retryable_failures(self, fault: Fault, kind: FailureKind) -> None:
         async def scenario(world: World) -> Failure:
             return await failure_of(world, Request(world.url("/object")))
 
@@ -143,14 +143,14 @@ class TransportContract:
         assert (failure.kind, failure.retryable, failure.free) == (kind, True, False)
         assert failure.host
 
-    def test_more_bytes_than_said_are_named(self) -> None:
+    def test_more_bytes_than_stated_are_overlong(self) -> None:
         async def scenario(world: World) -> Failure:
             return await failure_of(world, Request(world.url("/object")))
 
         failure = self.in_world({"/object": [Answer(body=b"small", fault=Fault.OVERLONG)]}, scenario)
         assert (failure.kind, failure.retryable, failure.status) == (FailureKind.OVERLONG, True, None)
 
-    def test_a_body_cut_short_without_length_looks_whole(self) -> None:
+    def test_a_truncated_body_without_length_looks_complete(self) -> None:
         async def scenario(world: World) -> tuple[bool, bytes]:
             async with world.transport.open(Request(world.url("/object"))) as response:
                 return "Content-Length" in response.headers, await response.read(len(BODY))
@@ -184,7 +184,7 @@ class TransportContract:
 
         assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == BODY
 
-    def test_can_be_cancelled_while_it_waits(self) -> None:
+    def test_can_be_cancelled_while_waiting(self) -> None:
         async def scenario(world: World) -> bytes:
             with pytest.raises(TimeoutError):
                 async with (
@@ -198,7 +198,7 @@ class TransportContract:
         script = {"/silent": [Answer(fault=Fault.SILENT)], "/object": [Answer(body=BODY)]}
         assert self.in_world(script, scenario) == BODY
 
-    def test_serves_many_at_once(self) -> None:
+    def test_sends_many_requests_at_once(self) -> None:
         async def scenario(world: World) -> list[bytes]:
             async def one() -> bytes:
                 async with world.transport.open(Request(world.url("/object"))) as response:
@@ -210,12 +210,12 @@ class TransportContract:
 
 
 class DecodingContract:
-    """Beside `TransportContract`, for transports that read API pages: codings are undone when asked."""
+    """An addition to `TransportContract` for transports that read API pages: decoding on request."""
 
     in_world: Callable[..., Any]
 
     @pytest.mark.parametrize("decode", [True, False])
-    def test_a_coding_is_undone_only_when_asked(self, decode: bool) -> None:
+    def test_a_body_is_decoded_only_on_request(self, decode: bool) -> None:
         answer = Answer(body=BODY, coded=True)
 
         async def scenario(world: World) -> bytes:

@@ -1,11 +1,11 @@
-"""What every transport and every server of objects must do together, so that a mirror of them is right.
+"""The conformance suite for transports with object servers, which mirroring relies on.
 
-`conformance` has scripted answers, and holds a transport to them. Here a server has objects and does what
-servers of its kind do; held against it is what fetching and resuming take for granted. A subclass says how a
-transport reaches a server that has given objects:
+`conformance` tests a transport with scripted answers. Here a server has objects and behaves like servers of
+its kind. The tests check the assumptions of downloading and resuming. A subclass provides a transport to a
+server with given objects:
 
     class TestMine(ObjectContract):
-        def shelf(self, objects):  # an async context manager that gives a Shelf
+        def shelf(self, objects):  # an async context manager that yields a Shelf
             ...
 """
 
@@ -49,12 +49,12 @@ class Shelf:
     transport: Transport
     url: Callable[[str], str]
     put: Callable[[str, bytes], object]
-    """Puts another object under a key."""
+    """Replaces the object of a key."""
 
 
 @dataclass(frozen=True)
 class Got:
-    """A response, read."""
+    """A response with its body."""
 
     status: int
     body: bytes
@@ -66,14 +66,14 @@ class Got:
 
 
 async def get(shelf: Shelf, key: str, method: str = "GET", **headers: str) -> Got:
-    """Ask for an object; `If_Range` stands for `If-Range`."""
+    """Request an object; `If_Range` is the field `If-Range`."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     async with shelf.transport.open(Request(shelf.url(key), method, fields)) as response:
         return Got(response.status, await response.read(10_000_000), response.headers)
 
 
 async def rest(shelf: Shelf, key: str, size: int, validator: Validator) -> Got:
-    """Ask, as a resumed transfer does, for what follows `size` bytes of the object that `validator` names."""
+    """Request the bytes after `size` of the object with `validator`, like a resumed transfer."""
     fields = {name.replace("-", "_"): value for name, value in range_headers(size, validator).items()}
     return await get(shelf, key, **fields)
 
@@ -82,7 +82,7 @@ class ObjectContract:
     """The suite."""
 
     keys = KEYS
-    """Those that the server can have."""
+    """Keys that the server supports."""
 
     def shelf(self, objects: Mapping[str, bytes]) -> AbstractAsyncContextManager[Shelf]:
         raise NotImplementedError
@@ -115,7 +115,7 @@ class ObjectContract:
 
         self.on_shelf({"a": BODY}, scenario)
 
-    def test_head_tells_the_same_without_body(self) -> None:
+    def test_head_returns_the_same_fields_without_body(self) -> None:
         async def scenario(shelf: Shelf) -> None:
             got, told = await get(shelf, "a"), await get(shelf, "a", "HEAD")
             assert (told.status, told.body) == (200, b"")
@@ -132,14 +132,14 @@ class ObjectContract:
         self.on_shelf({"empty": b""}, scenario)
 
     @pytest.mark.parametrize("key", ["b", "a/b", "a%2Fb"])
-    def test_what_is_not_there_is_404(self, key: str) -> None:
+    def test_a_missing_object_is_404(self, key: str) -> None:
         async def scenario(shelf: Shelf) -> int:
             return (await get(shelf, key)).status
 
         assert self.on_shelf({"a": BODY}, scenario) == 404
 
     @pytest.mark.parametrize("size", [1, 70_000, len(BODY) - 1])
-    def test_the_rest_of_the_same_object_goes_on_where_it_was_cut(self, size: int) -> None:
+    def test_a_download_resumes_at_the_offset(self, size: int) -> None:
         async def scenario(shelf: Shelf) -> None:
             first = await get(shelf, "a")
             got = await rest(shelf, "a", size, first.validator)
@@ -149,8 +149,8 @@ class ObjectContract:
 
         self.on_shelf({"a": BODY}, scenario)
 
-    def test_the_rest_of_another_object_never_comes(self) -> None:
-        """HTTP gives the new one whole, S3 refuses: both begin afresh."""
+    def test_a_download_never_resumes_with_another_object(self) -> None:
+        """HTTP returns the whole new object, S3 refuses: both start from the beginning."""
 
         async def scenario(shelf: Shelf) -> None:
             first = await get(shelf, "a")
@@ -161,14 +161,14 @@ class ObjectContract:
 
         self.on_shelf({"a": BODY}, scenario)
 
-    def test_nothing_follows_the_last_byte(self) -> None:
+    def test_a_range_after_the_last_byte_is_empty(self) -> None:
         async def scenario(shelf: Shelf) -> Got:
             first = await get(shelf, "a")
             return await rest(shelf, "a", len(BODY), first.validator)
 
         assert self.on_shelf({"a": BODY}, scenario).status == 416
 
-    def test_what_has_not_changed_is_not_sent_again(self) -> None:
+    def test_an_unchanged_object_is_not_sent_again(self) -> None:
         async def scenario(shelf: Shelf) -> None:
             first = await get(shelf, "a")
             assert first.validator.etag is not None

@@ -1,7 +1,7 @@
-"""A transport in memory: a server that is a table of answers, faults included.
+"""A transport in memory: a server defined by a table of answers, including faults.
 
-It passes the same conformance suite as the transports that speak to real servers, so that what is tested
-with it holds for them. It waits on a clock, so that a stall takes no time on a virtual one.
+It passes the same conformance suite as the real transports, so tests with it are valid for them. It waits on
+a clock, so a stall takes no time on a virtual one.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _HALF = 2
 
 
 class Fault(enum.Enum):
-    """What goes wrong with an answer."""
+    """A fault of an answer."""
 
     REFUSED = "the connection is refused"
     CLOSED = "the connection is closed before the first byte"
     SILENT = "nothing ever comes"
-    TRUNCATED = "the body ends half-way, though its length was said"
-    UNNOTICED = "the body ends half-way, and its length was not said"
+    TRUNCATED = "the body ends half-way, although its length was stated"
+    UNNOTICED = "the body ends half-way, and its length was not stated"
     STALLED = "nothing more comes after half of the body"
     OVERLONG = "more bytes come than were said"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered to one request. Content-Length is added unless the headers say otherwise."""
+    """The answer to one request. Content-Length is added unless `headers` contain it or a transfer coding."""
 
     status: int = 200
     body: bytes = b""
@@ -50,12 +50,12 @@ class Answer:
 
     @property
     def sent(self) -> bytes:
-        """The body as it goes over the wire when all is well."""
+        """The body as sent, without faults."""
         return gzip.compress(self.body, mtime=0) if self.coded else self.body
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """The header fields that are sent."""
+        """The header fields to send."""
         length = {} if self.fault is Fault.UNNOTICED else {"Content-Length": str(len(self.sent))}
         coding = {"Content-Encoding": "gzip"} if self.coded else {}
         return {**length, **coding, **self.headers}
@@ -66,11 +66,11 @@ Script = Sequence[Answer] | Callable[[Request], Answer]
 
 
 class MemoryTransport:
-    """A `stacpull.net.transport.Transport` that asks a table. `requests` are those that were made, in order.
+    """A `stacpull.net.transport.Transport` with a table of answers. `requests` lists the requests made.
 
     Args:
         routes: Answers by URL, without query unless the route has one.
-        clock: What a stall waits on.
+        clock: Sleeps during a stall.
         stall_timeout: Seconds without a byte after which an exchange fails.
     """
 
@@ -86,19 +86,19 @@ class MemoryTransport:
         """Answer `request` when the context is entered.
 
         Raises:
-            TransferError: NETWORK or STALLED, as the table says.
+            TransferError: NETWORK or STALLED, by the table.
         """
         return MemoryExchange(self, request)
 
     async def close(self) -> None:
-        """Take note that it was closed."""
+        """Record the call."""
         self.closed = True
 
     async def answer(self, request: Request) -> Answer:
-        """Return the answer whose turn it is. For `MemoryExchange`.
+        """Return the next answer. For `MemoryExchange`.
 
         Raises:
-            TransferError: NETWORK or STALLED, as the table says.
+            TransferError: NETWORK or STALLED, by the table.
         """
         self.requests.append(request)
         answer = self._turn(request)
@@ -109,12 +109,12 @@ class MemoryTransport:
         if answer.fault is Fault.SILENT:
             await self.stall(host)
         if answer.fault is Fault.OVERLONG:
-            message = f"{host} sent more bytes than its Content-Length says."
+            message = f"{host} sent more bytes than its Content-Length states."
             raise TransferError(Failure(FailureKind.OVERLONG, message, host=host, retryable=True))
         return answer
 
     async def stall(self, host: str) -> None:
-        """Wait until the stall timeout is over, and fail.
+        """Wait for the stall timeout, and fail.
 
         Raises:
             TransferError: STALLED.
@@ -136,7 +136,7 @@ class MemoryTransport:
 
 
 class MemoryExchange:
-    """One request and its answer: a context manager that is the response once it is entered."""
+    """A context manager that is the response to one request once entered."""
 
     def __init__(self, transport: MemoryTransport, request: Request) -> None:
         self._transport = transport
@@ -156,7 +156,7 @@ class MemoryExchange:
 
     @property
     def url(self) -> str:
-        """The URL that answered."""
+        """The requested URL."""
         return self._request.url
 
     @property
@@ -168,7 +168,7 @@ class MemoryExchange:
         """Return the whole body, decoded if the request asked for that.
 
         Raises:
-            TransferError: TRUNCATED, STALLED; or OVERLONG when it exceeds `limit` bytes.
+            TransferError: TRUNCATED, STALLED; OVERLONG if it exceeds `limit` bytes.
         """
         body = b""
         async for chunk in self.chunks(limit + 1):
@@ -180,7 +180,7 @@ class MemoryExchange:
         return body
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of `size` bytes, the last one shorter.
+        """Yield the body in pieces of `size` bytes; the last one may be shorter.
 
         Raises:
             TransferError: TRUNCATED, STALLED.
@@ -192,11 +192,11 @@ class MemoryExchange:
         if self._answer.fault is Fault.STALLED:
             await self._transport.stall(host)
         if self._answer.fault is Fault.TRUNCATED:
-            message = f"{host} closed the connection before the whole body had come."
+            message = f"{host} closed the connection before the end of the body."
             raise TransferError(Failure(FailureKind.TRUNCATED, message, host=host, retryable=True))
 
     def _body(self) -> bytes:
-        """Return what comes of the body: nothing to HEAD or with 204 and 304, half of it by some faults."""
+        """Return the received part of the body: nothing for HEAD, 204 and 304, half of it for some faults."""
         answer = self._answer
         if self._request.method == "HEAD" or answer.status in {204, 304}:
             return b""

@@ -1,6 +1,6 @@
-"""A server of objects as one function of the request: for the transport in memory and the scripted server.
+"""An object server as one function of the request, for the transport in memory and the scripted server.
 
-Ranges and conditions are those of RFC 9110, as far as the client uses them.
+It implements the ranges and conditions of RFC 9110 that the client uses.
 """
 
 from __future__ import annotations

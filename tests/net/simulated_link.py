@@ -1,4 +1,4 @@
-"""A host and the way to it, simulated event by event around a real `Gate`: no sockets, no waiting.
+"""A host and its link, simulated event by event around a real `Gate`, without sockets or waiting.
 
     goodput = Simulation(Host(rtt=0.05), gate_of(None)).run(30).rate(5, 30)
 
@@ -25,20 +25,20 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Host:
-    """What a host bears. Seconds, bytes; 0 where there is no limit."""
+    """The capacity of a host, in seconds and bytes; 0 means no limit."""
 
     rtt: float
     slots: int = 0
-    """Requests served side by side; the others queue."""
+    """Requests served at once; the others queue."""
     service: float = 0.0
     """Seconds in a slot."""
     slowing: float = 0.0
-    """By how much of itself each further request at the host makes a service longer."""
+    """The fraction by which each further request at the host lengthens a service."""
     knee: int = 0
-    """Requests at the host beyond which services take longer than those further requests bring."""
+    """Requests at the host above which services slow down by more than further requests gain."""
     collapse: float = 1.0
     spread: float = 0.0
-    """How much services differ: 0.5 for half to one and a half times."""
+    """The variation of services: 0.5 for half to one and a half times."""
     bandwidth: float = 0.0
     per_connection: float = 0.0
     size: int = 10 * KB
@@ -48,11 +48,11 @@ class Host:
     most_per_second: int = 0
     retry_after: float | None = None
     failing: float = 0.0
-    """The share of requests whose connection breaks."""
+    """The fraction of requests whose connection breaks."""
     own_time: float = 0.0
-    """Seconds of our own processor for each answer."""
+    """Seconds of the local processor per answer."""
     taken_away: float = 0.0
-    """The share of our processor's time that others take, in slices of up to 0.2 s."""
+    """The fraction of the local processor used by other programs, in slices of up to 0.2 s."""
 
     def served_in(self, load: int, chance: random.Random) -> float:
         seconds = self.service * (1 + self.slowing * (load - 1))
@@ -62,7 +62,7 @@ class Host:
 
 
 class Sent:
-    """A request on its way."""
+    """A request in flight."""
 
     __slots__ = ("asked", "left", "size", "uncounted")
 
@@ -73,7 +73,7 @@ class Sent:
 
 
 class Simulation:
-    """64 workers, a gate, a host. It is the gate's clock, too."""
+    """64 workers, a gate and a host. It is also the gate's clock."""
 
     def __init__(
         self, host: Host, gate_of: Callable[[Simulation], Gate], *, change: tuple[float, Host] | None = None
@@ -122,7 +122,7 @@ class Simulation:
         return self
 
     def rate(self, start: float, end: float) -> float:
-        """Return what came in per second, in requests plus 64 KiB of bodies."""
+        """Return the goodput: requests plus units of 64 KiB of bodies, per second."""
         first, last = bisect_left(self._times, start), bisect_left(self._times, end)
         return (self._sums[last] - self._sums[first]) / (end - start)
 
@@ -222,7 +222,7 @@ class Simulation:
         self._portion(sent)
 
     def _portion(self, sent: Sent) -> None:
-        """Let the next portion of a body come through the line, behind those of others."""
+        """Send the next portion of a body over the line, after those of other bodies."""
         host = self.host
         portion = min(sent.left, _PORTION)
         sent.left -= portion
@@ -251,7 +251,7 @@ class Simulation:
 
 
 class Steady(Gate):
-    """A gate whose limit stays what it was, whatever happens: what `auto` is compared to."""
+    """A gate with a fixed limit, to compare with `auto`."""
 
     __slots__ = ()
 
@@ -265,7 +265,7 @@ class Steady(Gate):
 
 
 def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
-    """Return what makes a gate of so many, or (None) one that finds out."""
+    """Return a factory of gates with this fixed limit, or (None) of adaptive ones."""
     if limit is None:
         return lambda clock: Gate("host", WORKERS, clock)
     return lambda clock: Steady("host", limit, clock, limit, set_by_user=True)

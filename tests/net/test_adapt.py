@@ -10,12 +10,12 @@ from stacpull.net.adapt import Search, Window, decide, goodput, regained, thrott
 
 
 def full(search: Search, rate: float, *, first_byte: float = 0.05, quickest: float = 0.05) -> Window:
-    """Return a second at the limit of `search`, all permits in use."""
+    """Return a window of one second at the limit of `search`, with all permits in use."""
     return Window(1.0, round(rate), in_use=search.limit, first_byte=first_byte, quickest=quickest)
 
 
 def known(limit: int, *, trial: int | None = None, rate: float = 1000.0, **more: object) -> Search:
-    """Return a search that measured its base of `limit`, and now tries `trial`."""
+    """Return a search that has measured its base `limit` and now tries `trial`."""
     values = {
         "rate": rate,
         "best": limit,
@@ -44,7 +44,7 @@ def test_goodput(window: Window, expected: float) -> None:
     assert goodput(window) == expected
 
 
-def test_slow_start_doubles_while_that_brings_a_quarter_more() -> None:
+def test_slow_start_doubles_while_goodput_grows_by_a_quarter() -> None:
     search = Search.begin(16, 64)
     limits = []
     for rate in (1000, 1990, 3900):
@@ -54,7 +54,7 @@ def test_slow_start_doubles_while_that_brings_a_quarter_more() -> None:
     assert search.is_resting
 
 
-def test_a_doubling_that_brings_less_is_kept_and_followed_by_shorter_steps() -> None:
+def test_a_doubling_that_gains_less_is_kept_and_followed_by_shorter_steps() -> None:
     search = decide(known(16, trial=32), full(known(16, trial=32), 1200), 0)
     assert (search.base, search.limit) == (32, 45)
 
@@ -75,35 +75,35 @@ TRIALS = [
 @pytest.mark.parametrize(
     ("search", "rate", "first_byte", "base"), [row[1:] for row in TRIALS], ids=[row[0] for row in TRIALS]
 )
-def test_what_becomes_of_a_trial(search: Search, rate: float, first_byte: float, base: int) -> None:
+def test_trials(search: Search, rate: float, first_byte: float, base: int) -> None:
     assert decide(search, full(search, rate, first_byte=first_byte), 0).base == base
 
 
-def test_what_is_below_25_ms_is_our_own_delay_and_no_queue() -> None:
+def test_a_delay_below_25_ms_is_not_a_queue() -> None:
     search = known(16, trial=32, floor=0.001, first_byte=0.002)
     assert decide(search, full(search, 1000, first_byte=0.02, quickest=0.001), 0).base == 32
 
 
-def test_where_answers_are_slow_fewer_are_tried_first() -> None:
+def test_slow_responses_lead_to_a_lower_limit_first() -> None:
     search = Search.begin(16, 64)
     assert decide(search, full(search, 100, first_byte=0.2), 0).limit == 8
 
 
-def test_a_limit_that_is_not_reached_stays() -> None:
+def test_an_unused_limit_does_not_change() -> None:
     search = known(16, trial=32)
     held = decide(search, full(search, 1000)._replace(in_use=20), 0)
     assert (held.limit, held.base) == (32, 32)
 
 
-def test_of_a_host_that_is_very_late_what_is_not_used_is_given_back() -> None:
+def test_very_late_responses_lower_an_unused_limit() -> None:
     search = known(64)
     assert decide(search, full(search, 1000, first_byte=0.5)._replace(in_use=40), 0).limit == 40
     assert decide(search, full(search, 1000, first_byte=0.2)._replace(in_use=40), 0).limit == 64
     assert decide(search, full(search, 1000, first_byte=0.5)._replace(in_use=20), 0).limit == 64
 
 
-def test_between_worse_limits_steps_get_smaller_until_it_rests() -> None:
-    """A host that serves 11 at once best: found between 8 and 16, then nothing is left to try."""
+def test_steps_shrink_between_worse_limits_until_it_rests() -> None:
+    """The best limit of 11 is found between 8 and 16. Then there is nothing left to try."""
     search, tried = Search.begin(16, 64), []
     while not search.is_resting:
         search = decide(search, full(search, 1000 - 50 * abs(search.limit - 11), first_byte=0.08), 0)
@@ -113,7 +113,7 @@ def test_between_worse_limits_steps_get_smaller_until_it_rests() -> None:
 
 @pytest.mark.parametrize("best", [1, 2, 3, 5, 6, 9, 12, 15, 20, 27, 33, 42, 50, 64])
 def test_any_best_limit_is_found_in_twelve_windows(best: int) -> None:
-    """Goodput grows with the limit up to the best, and falls as fast beyond."""
+    """Goodput grows with the limit up to the best one, and falls as fast above it."""
     search = Search.begin(16, 64)
     rates = {n: 100 * (n if n <= best else best * best / n) for n in range(1, 65)}
     for _ in range(12):
@@ -134,7 +134,7 @@ def twice(search: Search, window: Window) -> Search:
     return decide(decide(search, window, 0), window, 1)
 
 
-def test_goodput_that_moved_in_two_windows_begins_the_search_anew() -> None:
+def test_goodput_that_changed_in_two_windows_restarts_the_search() -> None:
     resting = known(16, step=2, rest=5, patience=8)
     assert decide(resting, full(resting, 1100), 0).rest == 4
     doubted = decide(resting, full(resting, 1500), 0)
@@ -145,13 +145,13 @@ def test_goodput_that_moved_in_two_windows_begins_the_search_anew() -> None:
     assert decide(found, full(found, 1500), 0).limit == 32
 
 
-def test_where_goodput_is_noisy_it_takes_more_to_believe_in_a_change() -> None:
+def test_noisy_goodput_must_change_more_to_restart_the_search() -> None:
     resting = known(16, step=2, rest=5, noise=0.2)
     assert twice(resting, full(resting, 1500)).rate > 1000
     assert twice(resting, full(resting, 1900)).rate == 0
 
 
-def test_a_link_that_broke_down_gets_much_less() -> None:
+def test_a_link_that_broke_down_gets_a_much_lower_limit() -> None:
     resting = known(64, step=2, rest=5)
     broken = full(resting, 100, first_byte=0.4, quickest=0.3)
     cut = twice(resting, broken)
@@ -167,7 +167,7 @@ def rested(search: Search, rate: float, windows: int) -> Search:
     return search
 
 
-def test_steps_that_seemed_to_cost_nothing_are_taken_back() -> None:
+def test_small_losses_that_add_up_are_undone() -> None:
     search = known(12, best=16, best_rate=1100.0, step=2, rest=3, rate=1000.0)
     assert rested(search, 1000, 3).base == 16
     assert rested(search._replace(best_rate=1040.0), 1000, 3).base == 12
@@ -176,14 +176,14 @@ def test_steps_that_seemed_to_cost_nothing_are_taken_back() -> None:
 
 
 @pytest.mark.parametrize(("noise", "trial"), [(0.0, 19), (0.08, 19), (0.15, 23), (0.25, 32)])
-def test_the_more_noise_the_longer_the_step(noise: float, trial: int) -> None:
+def test_more_noise_needs_longer_steps(noise: float, trial: int) -> None:
     search = known(16, step=2, rest=1, noise=noise)
     after = decide(search, full(search, 1000 * (1 + noise)), 0)
     assert after.limit == trial
     assert after.is_resting == (noise > 0.05)
 
 
-def test_in_noise_more_at_once_gets_the_benefit_of_the_doubt() -> None:
+def test_noise_favours_the_larger_limit() -> None:
     up = known(16, trial=32, noise=0.2)
     assert decide(up, full(up, 900, first_byte=0.2), 0).base == 32
     assert decide(up, full(up, 700), 0).base == 16
@@ -210,7 +210,7 @@ def test_throttling(search: Search, limit: int, ceiling: int) -> None:
 @pytest.mark.parametrize(
     ("pause", "strikes", "wait"), [(1, 0, 30), (1, 1, 60), (1, 3, 240), (10, 0, 200), (60, 4, 900)]
 )
-def test_a_limit_that_was_refused_is_left_alone(pause: float, strikes: int, wait: float) -> None:
+def test_a_refused_limit_is_not_tried_for_a_while(pause: float, strikes: int, wait: float) -> None:
     after = throttled(known(8, strikes=strikes), 100, pause)
     assert after.ceiling_until == 100 + wait
     highest = 0
@@ -224,7 +224,7 @@ def test_a_limit_that_was_refused_is_left_alone(pause: float, strikes: int, wait
     assert after.strikes == 0
 
 
-def test_a_told_limit_comes_back_by_one_a_window() -> None:
+def test_a_user_limit_recovers_by_one_per_window() -> None:
     search = throttled(known(40), 0, 1)._replace(maximum=22)
     limits = []
     for _ in range(4):
@@ -245,7 +245,7 @@ def test_a_told_limit_comes_back_by_one_a_window() -> None:
         )
     ),
 )  # fmt: skip
-def test_the_limit_stays_in_bounds_whatever_is_counted(
+def test_the_limit_stays_in_bounds(
     first: int, maximum: int, windows: list[tuple[float, int, int, int, float, float, bool]]
 ) -> None:
     search = Search.begin(first, maximum)

@@ -3,7 +3,7 @@
     pytest -s tests/net/test_adapt_links.py     prints the table of docs/performance.md,
                                                 "How many at once"
 
-The goal: 95 % of the best fixed setting after 5 s, 90 % ever after. A row that allows less says why.
+The goal is 95 % of the best fixed setting after 5 s, and 90 % later. A row that allows less explains why.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Row(NamedTuple):
     name: str
     host: Host
     soon: float = 0.95
-    """What is asked for from 5 to 10 s, of the best fixed setting."""
+    """The required fraction of the best fixed setting from 5 to 10 s."""
     steady: float = 0.9
     """From 10 s to the end."""
 
@@ -41,12 +41,12 @@ GRID = [
 ]
 STREAMS = [
     Row("50 ms, 2 MB/s a connection, 8 MB", link(50, bandwidth=200 * MB, per_connection=2 * MB, size=8 * MB)),
-    Row(  # 20 MB at 5 MB/s: whether 54 are as good takes 4 s to see
+    Row(  # 20 MB at 5 MB/s: it takes 4 s to judge a limit of 54
         "200 ms, 5 MB/s a connection, 20 MB",
         link(200, bandwidth=999 * MB, per_connection=5 * MB, size=20 * MB),
         soon=0.93,
     ),
-    Row(  # pieces of 1 MiB come once a second: each doubling takes 2 s
+    Row(  # pieces of 1 MiB arrive once per second: each doubling takes 2 s
         "200 ms, 1 MB/s a connection, 20 MB",
         link(200, bandwidth=999 * MB, per_connection=1 * MB, size=20 * MB),
         soon=0.88,
@@ -68,7 +68,7 @@ SERVERS = [
     Row("50 ms, breaks down past 4", link(50, slots=64, service=0.05, knee=4, collapse=2)),
     Row("50 ms, breaks down past 24", link(50, slots=64, service=0.05, knee=24, collapse=2)),
     Row("50 ms, breaks down past 40", link(50, slots=64, service=0.05, knee=40, collapse=2)),
-    Row(  # 14 answers a second at the first 16 at once: 4 s pass before the first decision
+    Row(  # 14 answers per second at the first limit of 16: the first decision takes 4 s
         "200 ms, breaks down past 6",
         link(200, slots=64, service=0.2, knee=6, collapse=2),
         soon=0.6,
@@ -77,14 +77,14 @@ SERVERS = [
     Row("50 ms, 2 % break", link(50, failing=0.02)),
     Row("50 ms, 10 % break", link(50, failing=0.1)),
 ]
-THROTTLING = [  # each try above what is allowed costs a pause of a second: the goal is one of the long run
+THROTTLING = [  # each trial above the allowed rate costs a pause of one second: only the long run is judged
     Row("50 ms, 429 past 6 at once", link(50, service=0.05, most_at_once=6), soon=0.9),
     Row("50 ms, 429 past 20 at once", link(50, service=0.05, most_at_once=20), soon=0.9),
     Row("10 ms, 429 past 40 at once", link(10, service=0.05, most_at_once=40), soon=0.9),
     Row("50 ms, 429 past 100/s", link(50, most_per_second=100), soon=0.4),
     Row("1 ms, 429 past 50/s", link(1, most_per_second=50, own_time=0.001)),
 ]
-BUSY = [  # the machine is busy with something else: nothing can be measured within a second or two
+BUSY = [  # the local machine is busy: nothing can be measured within a second or two
     Row("0 ms, half of our processor taken away", link(0, own_time=0.002, taken_away=0.5)),
     Row("50 ms, half of it taken away", link(50, own_time=0.002, taken_away=0.5), soon=0.8),
     Row("50 ms, two thirds of it taken away", link(50, own_time=0.0005, taken_away=0.7), soon=0.8),
@@ -94,7 +94,7 @@ ROWS = [*GRID, *STREAMS, *SERVERS, *THROTTLING, *BUSY]
 
 
 def best_fixed(host: Host) -> tuple[float, int]:
-    """Return the goodput of the best fixed setting, and the smallest that is within 1 % of it."""
+    """Return the goodput of the best fixed setting, and the smallest setting within 1 % of it."""
     rates = [Simulation(host, gate_of(n)).run(8).rate(2, 8) for n in FIXED]
     best = max(rates)
     return best, next(n for n, rate in zip(FIXED, rates, strict=True) if rate >= 0.99 * best)
@@ -122,7 +122,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("name", "before", "after"), CHANGES, ids=[row[0] for row in CHANGES])
-def test_a_link_that_changes_is_found_out_in_ten_seconds(name: str, before: Host, after: Host) -> None:
+def test_a_changed_link_is_detected_in_ten_seconds(name: str, before: Host, after: Host) -> None:
     best, at = best_fixed(after)
     auto = Simulation(before, gate_of(None), change=(20.0, after)).run(50)
     soon, steady = auto.rate(30, 35) / best, auto.rate(35, 50) / best
@@ -131,13 +131,13 @@ def test_a_link_that_changes_is_found_out_in_ten_seconds(name: str, before: Host
     assert steady >= 0.9
 
 
-def test_a_host_with_a_queue_is_asked_for_less_at_once() -> None:
-    """One slot of 10 ms behind 50 ms is busy with 6 at once: 64 would wait 0.6 s for nothing."""
+def test_a_host_with_a_queue_gets_a_lower_limit() -> None:
+    """One slot of 10 ms with a latency of 50 ms is busy with 6 at once: 64 would wait 0.6 s in vain."""
     auto = Simulation(link(50, slots=1, service=0.01), gate_of(None)).run(END)
     assert auto.gate.limit <= 20
 
 
-def test_where_our_own_processor_is_the_limit_more_at_once_is_taken() -> None:
+def test_a_busy_local_processor_favours_the_larger_limit() -> None:
     auto = Simulation(link(0, own_time=0.0002), gate_of(None)).run(10)
     assert auto.gate.limit >= 45
     assert len(auto.limits) < 20

@@ -1,7 +1,7 @@
-"""`--concurrency auto` on real sockets, against 64 that were told, on the same machine a moment later.
+"""`--concurrency auto` on real sockets, compared with `--concurrency 64` on the same machine a moment later.
 
-The simulated links hold the figures exactly; here it is shown that the client counts what the gate needs. The
-machine may be busy with something else for a moment: one run of three has to do it.
+The simulated links test the exact figures. These tests show that the client counts what the gate needs. The
+machine may be busy for a moment, so one run of three has to succeed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORKERS = 64
 
 
 class Far(asyncio.Protocol):
-    """Answers each request after a while."""
+    """Answers each request after a delay."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -63,13 +63,13 @@ async def client_of(concurrency: int | None) -> AsyncIterator[Client]:
 
 class Seen(NamedTuple):
     rate: float
-    """Answers a second after the beginning."""
+    """Answers per second after the beginning."""
     limit: int
     lowest: int
 
 
 async def asked(origin: str, concurrency: int | None, beginning: float, seconds: float) -> Seen:
-    """Let 64 workers ask for as long as told, and return what came after the beginning."""
+    """Let 64 workers send requests for `seconds`, and return the rate after the first `beginning` seconds."""
     async with client_of(concurrency) as client:
         gate = client.gates[origin.removeprefix("http://")]
         lowest = gate.limit
@@ -93,7 +93,7 @@ async def asked(origin: str, concurrency: int | None, beginning: float, seconds:
 
 
 async def compared(latency: float, beginning: float) -> tuple[Seen, Seen]:
-    """Return what `auto` and what 64 at once bring, from a server that answers after `latency` seconds."""
+    """Return the rates of `auto` and of 64 at once, from a server that answers after `latency` seconds."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Far(latency), "127.0.0.1", 0)
     async with server:
@@ -112,7 +112,7 @@ def test_a_round_trip_of_50_ms_is_filled_within_three_seconds() -> None:
     assert is_met_once_in_three(0.05, 3.0, lambda auto, told: auto.rate >= 0.95 * told.rate)
 
 
-def test_where_our_own_processor_is_the_limit_it_neither_starves_nor_hurts() -> None:
+def test_a_busy_local_processor_neither_starves_nor_harms() -> None:
     assert is_met_once_in_three(
         0.0, 1.5, lambda auto, told: auto.rate >= 0.9 * told.rate and auto.lowest >= 4
     )

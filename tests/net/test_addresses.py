@@ -37,37 +37,37 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("address", NEVER)
-def test_never(address: str) -> None:
+def test_addresses_always_refused(address: str) -> None:
     assert STRICT.refusal(address)
     assert OPEN.refusal(address)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_only_when_allowed(address: str) -> None:
+def test_addresses_refused_by_default(address: str) -> None:
     assert STRICT.refusal(address)
     assert OPEN.refusal(address) is None
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_always(address: str) -> None:
+def test_addresses_always_allowed(address: str) -> None:
     assert STRICT.refusal(address) is None
     assert OPEN.refusal(address) is None
 
 
 @given(st.ip_addresses(v=4))
-def test_a_mapped_address_is_judged_as_what_it_is(address: ipaddress.IPv4Address) -> None:
+def test_a_mapped_address_is_judged_by_its_ipv4_address(address: ipaddress.IPv4Address) -> None:
     mapped = f"::ffff:{address}"
     assert STRICT.refusal(mapped) == STRICT.refusal(str(address))
     assert OPEN.refusal(mapped) == OPEN.refusal(str(address))
 
 
 @given(st.ip_addresses(network="169.254.0.0/16") | st.ip_addresses(network="fe80::/10"))
-def test_link_local_never_passes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_link_local_is_always_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert OPEN.refusal(str(address)) == "link-local"
 
 
 @given(st.ip_addresses())
-def test_the_strict_policy_passes_nothing_but_global_addresses(
+def test_the_strict_policy_allows_only_global_addresses(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     if STRICT.refusal(str(address)) is None:
@@ -79,19 +79,19 @@ def test_the_strict_policy_passes_nothing_but_global_addresses(
         assert inner.is_global
 
 
-def test_the_factory_refuses_before_there_is_a_socket() -> None:
+def test_the_factory_refuses_before_creating_a_socket() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", 80))
     with pytest.raises(AddressRefusedError) as caught:
         socket_factory(OPEN)(info)
     assert (caught.value.address, caught.value.reason) == ("169.254.169.254", "link-local")
 
 
-def test_all_refusals_read_alike() -> None:
-    """Else aiohttp would merge those of one host into an error of another type."""
+def test_all_refusals_have_the_same_text() -> None:
+    """Otherwise aiohttp would merge the errors of one host into another type."""
     assert str(AddressRefusedError("10.0.0.1", "private")) == str(AddressRefusedError("::1", "loopback"))
 
 
-def test_the_factory_makes_sockets_for_the_rest() -> None:
+def test_the_factory_creates_sockets_for_allowed_addresses() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))
     with socket_factory(OPEN)(info) as made:
         assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_STREAM)
@@ -127,22 +127,20 @@ def test_the_factory_makes_sockets_for_the_rest() -> None:
         ("", None),
     ],
 )
-def test_addresses_written_in_any_way(host: str, address: str | None) -> None:
+def test_notations_of_addresses(host: str, address: str | None) -> None:
     assert literal_address(host) == address
 
 
 @given(st.ip_addresses(v=4), st.sampled_from(["{:d}", "0x{:x}", "0{:o}"]), st.integers(1, 4))
-def test_numbers_of_any_base_are_the_address_they_write(
-    address: ipaddress.IPv4Address, form: str, groups: int
-) -> None:
+def test_numbers_of_any_base_are_addresses(address: ipaddress.IPv4Address, form: str, groups: int) -> None:
     head, tail = address.packed[: groups - 1], address.packed[groups - 1 :]
     written = ".".join(form.format(number) for number in (*head, int.from_bytes(tail)))
     assert literal_address(written) == str(address)
 
 
 @given(st.text(alphabet="0123456789abcdefx.%:[]\u3002\uff11", max_size=20))
-def test_what_looks_like_an_address_is_judged_as_one_or_refused(host: str) -> None:
-    """Nothing of dots and digits passes for a name that a resolver takes for a private address."""
+def test_lookalikes_of_addresses_are_judged_as_addresses_or_refused(host: str) -> None:
+    """No text of dots and digits counts as a name if a resolver reads it as a private address."""
     found = literal_address(host)
     try:
         taken = socket.inet_ntoa(socket.inet_aton(host))

@@ -83,7 +83,7 @@ def test_a_search_by_post() -> None:
     assert asked.headers["Content-Type"] == "application/json"
 
 
-def test_the_url_told_is_that_after_redirects_without_the_key() -> None:
+def test_the_url_is_the_one_after_redirects_without_the_key() -> None:
     moved = Answer(307, headers={"Location": f"{SOURCE}/new?token=next:1&key=planted-key"})
     desk = Desk({URL: [moved], f"{SOURCE}/new": [PAGE]}, query={"key": Secret("planted-key")})
     assert desk.read().url == f"{SOURCE}/new?token=next:1"
@@ -102,20 +102,20 @@ def test_the_url_told_is_that_after_redirects_without_the_key() -> None:
     ],
     ids=lambda answer: str(answer.fault or answer.status),
 )
-def test_trouble_is_retried(trouble: Answer) -> None:
+def test_temporary_failures_are_retried(trouble: Answer) -> None:
     desk = Desk({URL: [trouble, trouble, PAGE]})
     assert desk.read().body == {"features": []}
     assert len(desk.transport.requests) == 3
     assert desk.client.counters.retries == 2
 
 
-def test_retry_after_is_waited_for() -> None:
+def test_retry_after_is_obeyed() -> None:
     desk = Desk({URL: [Answer(429, headers={"Retry-After": "300"}), PAGE]})
     desk.read()
     assert desk.clock.now == 300
 
 
-def test_trouble_that_stays_is_raised() -> None:
+def test_persistent_failures_are_raised() -> None:
     desk = Desk({URL: [BROKEN]})
     with pytest.raises(TransferError) as caught:
         desk.read()
@@ -131,11 +131,11 @@ def test_trouble_that_stays_is_raised() -> None:
         (Answer(302, headers={"Location": "file:///etc/passwd"}), FailureKind.SCHEME),
     ],
 )
-def test_final_failures_are_for_the_caller_to_judge(answer: Answer, kind: FailureKind) -> None:
+def test_final_failures_are_raised(answer: Answer, kind: FailureKind) -> None:
     assert failure_reading(answer).kind is kind
 
 
-def test_a_page_without_end_is_named() -> None:
+def test_an_endless_page_is_overlong() -> None:
     failure = failure_reading(Answer(body=b'"' + bytes(3000) + b'"', coded=True), limit=1000)
     assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)
 
@@ -162,7 +162,7 @@ def test_what_stops_a_run(answer: Answer, error: type[StacpullError], words: str
 
 
 @pytest.mark.parametrize("body", [b"{broken", b"", b"[" * 100_000], ids=["cut", "empty", "too deep"])
-def test_what_is_no_json_is_asked_for_once_more(body: bytes) -> None:
+def test_invalid_json_is_requested_again_once(body: bytes) -> None:
     desk = Desk({URL: [Answer(200, body), Answer(body=b"{}")]})
     assert desk.read().body == {}
     assert len(desk.transport.requests) == 2
@@ -179,7 +179,7 @@ MAINTENANCE = Answer(200, b"<html>Back soon</html>", HTML)
 
 
 @pytest.mark.parametrize("page", [LOGIN, MAINTENANCE])
-def test_a_web_page_is_asked_for_once_more(page: Answer) -> None:
+def test_a_web_page_is_requested_again_once(page: Answer) -> None:
     desk = Desk({URL: [page, PAGE]})
     assert desk.read().body == {"features": []}
     assert len(desk.transport.requests) == 2
@@ -188,14 +188,14 @@ def test_a_web_page_is_asked_for_once_more(page: Answer) -> None:
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
-        pytest.param([LOGIN], CredentialsError, id="a form for a password"),
-        pytest.param([PAGE, LOGIN], CredentialsError, id="a form for a password, after a page"),
+        pytest.param([LOGIN], CredentialsError, id="a password form"),
+        pytest.param([PAGE, LOGIN], CredentialsError, id="a password form, after a page"),
         pytest.param([MAINTENANCE], CredentialsError, id="a web page at once"),
         pytest.param([PAGE, MAINTENANCE], SourceError, id="a web page, after a page"),
     ],
 )
-def test_a_web_page_that_stays_stops_the_run(answers: list[Answer], error: type[StacpullError]) -> None:
-    """Where the same credentials have just worked, and no password is asked for, they are not to blame."""
+def test_a_persistent_web_page_stops_the_run(answers: list[Answer], error: type[StacpullError]) -> None:
+    """If the same credentials worked before and the page asks for no password, they are not the cause."""
     desk = Desk({URL: answers}, credential_names=("MLHUB_API_KEY",))
     for token in range(len(answers) - 1):
         desk.read(f"{URL}?token={token}")
@@ -205,12 +205,12 @@ def test_a_web_page_that_stays_stops_the_run(answers: list[Answer], error: type[
     assert ("MLHUB_API_KEY" in str(caught.value)) is (error is CredentialsError)
 
 
-def test_a_refusal_says_how_to_give_credentials_where_there_were_none() -> None:
-    with pytest.raises(CredentialsError, match=r"Give credentials with --credentials, --header"):
+def test_a_refusal_without_credentials_explains_how_to_pass_them() -> None:
+    with pytest.raises(CredentialsError, match=r"Pass credentials with --credentials, --header"):
         Desk({URL: [Answer(401)]}).read()
 
 
-def test_a_refusal_of_another_host_is_one_failure() -> None:
+def test_a_refusal_by_another_host_is_an_ordinary_failure() -> None:
     url = "https://other.example/item.json"
     with pytest.raises(TransferError) as caught:
         Desk({url: [Answer(403)]}).read(url)

@@ -31,7 +31,7 @@ def to(location: str | None, status: int = 302, body: bytes = b"") -> Answer:
 
 @dataclass
 class Setting:
-    """A client on servers in memory: `asked` are the requests they got."""
+    """A client with servers in memory. `asked` are the requests they received."""
 
     routes: Mapping[str, Script]
     source: str = "https://api.example"
@@ -75,7 +75,7 @@ class Setting:
 
 
 class BucketTransport(MemoryTransport):
-    """An S3 transport, as far as the client can tell."""
+    """Looks like an S3 transport to the client."""
 
     def host_of(self, url: str) -> str:
         return "endpoint:443/" + url.split("/")[2]
@@ -109,7 +109,7 @@ class TestRedirects:
         assert [gate.host for gate in setting.gates] == ["api.example:443", "endpoint:443/bucket"]
 
     def test_take_one_permit_at_a_time(self) -> None:
-        """With one permit a host, a hop that kept its own would wait for ever."""
+        """With one permit per host, a hop that kept its permit would wait for ever."""
         setting = Setting({"https://api.example/a": [to("/b")], "https://api.example/b": [OK]}, per_host=1)
 
         async def one() -> bytes:
@@ -132,7 +132,7 @@ class TestRedirects:
             (to("/a"), FailureKind.REDIRECT, "loop"),
         ],
     )
-    def test_are_refused_by_name(self, answer: Answer, kind: FailureKind, words: str) -> None:
+    def test_refusals_name_the_reason(self, answer: Answer, kind: FailureKind, words: str) -> None:
         setting = Setting({"https://api.example/a": [answer]})
         failure = setting.failure("https://api.example/a?sig=planted-sig")
         if words == "loop":
@@ -172,7 +172,7 @@ class TestRedirects:
         assert failure.kind is FailureKind.REDIRECT
         assert len(setting.asked) == 1
 
-    def test_are_left_alone_where_the_caller_accepts_them(self) -> None:
+    def test_are_returned_if_the_caller_accepts_their_status(self) -> None:
         setting = Setting({"https://api.example/a": [to("/b")]})
         assert setting.fetch("https://api.example/a", accept=frozenset({302}))[1].status == 302
 
@@ -200,7 +200,7 @@ class TestCredentials:
         assert back.headers == {"Range": "bytes=5-", "Authorization": "Bearer planted-token"}
         assert back.url == "https://api.example/c?key=planted-key-123"
 
-    def test_echoed_into_a_location_they_go_no_further(self) -> None:
+    def test_echoed_into_a_location_are_removed(self) -> None:
         location = "https://blob.example/b?u=1&key=planted-key-123&copy=planted-key-123"
         setting = Setting(
             {"https://api.example/a": [to(location)], "https://blob.example/b": [OK]}, query={"key": KEY}
@@ -208,8 +208,8 @@ class TestCredentials:
         setting.fetch("https://api.example/a")
         assert setting.asked[1].url == "https://blob.example/b?u=1"
 
-    def test_are_not_repeated_by_an_echo_to_their_own_host(self) -> None:
-        """MLHub, 2021: from http to https by 307, the key once more with each."""
+    def test_echoed_by_their_own_host_are_not_repeated(self) -> None:
+        """MLHub, 2021: from http to https with 307, adding the key again each time."""
         echo = "https://api.example/items?key=planted-key-123&key=planted-key-123&token=next:1"
         setting = Setting(
             {"http://api.example/items": [to(echo, 307)], "https://api.example/items": [OK]},
@@ -261,7 +261,7 @@ class TestStatuses:
         setting = Setting({"https://h.example/x": [Answer(status)]})
         assert setting.fetch("https://h.example/x", accept=frozenset({200, status}))[1].status == status
 
-    def test_throttling_holds_all_back(self) -> None:
+    def test_throttling_pauses_all_requests(self) -> None:
         setting = Setting({"https://h.example/x": [Answer(429, headers={"Retry-After": "30"}), OK]})
         failure = setting.failure("https://h.example/x")
         assert (failure.kind, failure.retry_after, failure.free) == (FailureKind.THROTTLED, 30, True)
@@ -312,7 +312,7 @@ class TestStatuses:
             take_for_a_page()
         assert setting.gates["h.example:443"].in_use == 0
 
-    def test_trouble_keeps_the_limit_from_growing(self) -> None:
+    def test_failures_keep_the_limit_from_growing(self) -> None:
         setting = Setting({"https://h.example/x": [Answer(body=b"12345678", fault=Fault.TRUNCATED)]})
         assert setting.failure("https://h.example/x").kind is FailureKind.TRUNCATED
         assert setting.gates["h.example:443"].in_use == 0
@@ -321,13 +321,13 @@ class TestStatuses:
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "gs://bucket/key", "/relative", "", "https:///x", "nonsense"]
 )
-def test_what_is_no_address_is_named(url: str) -> None:
+def test_invalid_urls_are_scheme_failures(url: str) -> None:
     setting = Setting({})
     assert setting.failure(url).kind is FailureKind.SCHEME
     assert setting.counters.requests == 0
 
 
-def test_a_cancelled_request_gives_its_permit_back() -> None:
+def test_a_cancelled_request_releases_its_permit() -> None:
     setting = Setting({"https://h.example/x": [Answer(fault=Fault.SILENT), OK]}, per_host=1)
 
     async def main() -> bytes:
@@ -340,7 +340,7 @@ def test_a_cancelled_request_gives_its_permit_back() -> None:
     assert setting.clock.run(main()) == b"payload"
 
 
-def test_who_does_not_wait_is_told_that_no_permit_is_free_at_any_hop() -> None:
+def test_without_waiting_a_missing_permit_raises_at_any_hop() -> None:
     routes = {"https://a.example/x": [to("https://h.example/x")] * 2, "https://h.example/x": [OK] * 2}
     setting = Setting(routes, per_host=1)
 
@@ -358,7 +358,7 @@ def test_who_does_not_wait_is_told_that_no_permit_is_free_at_any_hop() -> None:
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
-def test_a_response_that_is_left_gives_its_permit_back_and_its_end_does_nothing_more() -> None:
+def test_leaving_a_response_releases_its_permit_once() -> None:
     setting = Setting({"https://h.example/x": [OK] * 2}, per_host=1)
 
     async def main() -> bytes:
@@ -372,7 +372,7 @@ def test_a_response_that_is_left_gives_its_permit_back_and_its_end_does_nothing_
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
-def test_the_gate_hears_of_a_failure_that_a_response_is_left_with() -> None:
+def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     setting = Setting({"https://h.example/x": [OK]})
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
 
@@ -386,8 +386,8 @@ def test_the_gate_hears_of_a_failure_that_a_response_is_left_with() -> None:
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
-def test_the_gate_hears_of_answers_bytes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the limit is decided from: of a body in one piece the bytes, of a longer one each piece."""
+def test_the_gate_counts_answers_bytes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The input of the limit: the bytes of a body in one piece, and each piece of a longer one."""
     heard: list[tuple[str, float]] = []
     for name in ("succeeded", "received", "piece"):
         monkeypatch.setattr(Gate, name, lambda _, value, name=name: heard.append((name, value)))
@@ -418,14 +418,14 @@ def test_chunks_are_counted() -> None:
     assert setting.counters.bytes_fetched == 1000
 
 
-def test_a_decoded_page_counts_as_it_came_over_the_wire() -> None:
+def test_a_decoded_page_counts_with_its_size_on_the_wire() -> None:
     page = Answer(body=b" " * 900, coded=True)
     setting = Setting({"https://h.example/x": [page]})
     assert setting.fetch(Request("https://h.example/x", decode=True))[0] == page.body
     assert setting.counters.bytes_fetched == len(page.sent) < 100
 
 
-def test_closing_closes_each_transport() -> None:
+def test_close_closes_each_transport_once() -> None:
     setting = Setting({})
     setting.clock.run(setting.client.close())
     assert setting.transport.closed

@@ -1,4 +1,4 @@
-"""Undoing a coding, in pieces of any size."""
+"""Decoding bodies that arrive in pieces of any size."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_members_in_any_pieces(coding: str, code: Callable[[bytes], bytes], memb
     assert b"".join(undo(data, size, coding)) == b"".join(members)
 
 
-def test_a_bomb_comes_in_pieces_that_fit_into_memory():
+def test_a_decompression_bomb_is_decoded_in_small_pieces():
     bomb = gzip.compress(bytes(64 << 20))
     sizes = [len(piece) for piece in undo(bomb, 1 << 20, "gzip")]
     assert sum(sizes) == 64 << 20
@@ -59,9 +59,12 @@ def test_coding_of(value: str | None, coding: str | None):
 @pytest.mark.parametrize(
     "member",
     [gzip.compress(b"", mtime=0), gzip.compress(b"", 0, mtime=0) + gzip.compress(b"a", mtime=0)],
-    ids=["empty", "stored"],  # the bytes hold the time: workers of pytest-xdist would disagree on the names
+    ids=[
+        "empty",
+        "stored",
+    ],  # the bytes contain the time, so that workers of pytest-xdist would get different names
 )
-def test_members_that_bring_next_to_nothing_end(member: bytes):
+def test_an_endless_series_of_small_members_fails(member: bytes):
     taken = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -80,7 +83,7 @@ def test_members_that_bring_next_to_nothing_end(member: bytes):
     assert taken * 1000 * len(member) < 2 << 20
 
 
-def test_content_that_cannot_be_compressed_is_not_taken_for_that():
+def test_incompressible_content_is_accepted():
     content = random.Random(1).randbytes(4 << 20)
     blocks = b"".join(gzip.compress(content[at : at + 512], 0) for at in range(0, len(content), 512))
     assert b"".join(undo(blocks, 1 << 18, "gzip")) == content

@@ -1,4 +1,4 @@
-"""Transports, fake and real, before servers of ours pass one suite; tests/servers adds real servers."""
+"""The object suite for fake and real transports with our test servers; tests/servers adds real servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from stacpull_replicas.replica_server import ReplicaServer
 
 @asynccontextmanager
 async def opened_http() -> AsyncIterator[HttpTransport]:
-    """An HTTP transport that may speak to loopback."""
+    """An HTTP transport that may connect to loopback."""
     http = transport(stall_timeout=10)
     try:
         yield http
@@ -96,7 +96,7 @@ class Signing:
 
 
 class Blobs(ReplicaServer):
-    """Azure's blobs, as recorded."""
+    """Azure's blob service, as recorded."""
 
     server_names = ("blob",)
 

@@ -54,8 +54,8 @@ ODD_PORTS = ["+8099", "-8099", " 8099", "8099 ", "80_99", "\u0668\u0660", "0x1fa
 
 @pytest.mark.parametrize("port", ODD_PORTS)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_port_that_is_not_a_number_is_of_no_host(scheme: str, port: str) -> None:
-    """It would count as one port here, and be connected to as another."""
+def test_a_port_that_is_not_a_number_matches_no_host(scheme: str, port: str) -> None:
+    """Otherwise the check would use one port and the connection another."""
     url = f"{scheme}://source.example:{port}/x"
     own = HostCredentials(f"{scheme}://source.example/", {"Authorization": Secret("Bearer planted")}, {})
     assert origin_of(url).host == host_of(url) == ""
@@ -71,7 +71,7 @@ def test_a_port_that_is_not_a_number_is_of_no_host(scheme: str, port: str) -> No
 
 
 @pytest.mark.parametrize("port", ODD_PORTS)
-def test_such_a_url_is_not_asked(port: str) -> None:
+def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
     async def course() -> tuple[list[FailureKind], list[str]]:
         away = Answer(302, headers={"Location": f"http://source.example:{port}/hop"})
         clock = SystemClock()
@@ -110,7 +110,7 @@ def test_origins() -> None:
         ("http://api.example/items", "http://api.example/items"),
     ],
 )
-def test_the_key_is_there_once_at_its_own_host_only(url: str, sent: str) -> None:
+def test_the_key_is_sent_once_and_only_to_its_own_host(url: str, sent: str) -> None:
     assert MLHUB.attach(Request(url)).url == sent
 
 
@@ -129,7 +129,7 @@ def test_header_fields_replace_those_of_the_request() -> None:
     assert request.headers["authorization"] == "mine"
 
 
-def test_another_host_gets_the_request_as_it_is() -> None:
+def test_another_host_gets_the_request_unchanged() -> None:
     request = Request("https://other.example/x", headers={"Range": "bytes=1-"})
     assert HEADER.attach(request) is request
 
@@ -153,13 +153,13 @@ def test_a_token_is_removed_without_its_scheme() -> None:
     assert HEADER.strip(url) == "https://o.example/x?a=1"
 
 
-def test_a_short_key_tears_no_hole_into_a_path() -> None:
+def test_a_short_key_does_not_damage_a_path() -> None:
     credentials = HostCredentials("https://api.example", {}, {"key": Secret("test")})
     url = "https://o.example/test/latest?key=test&v=test1"
     assert credentials.strip(url) == "https://o.example/test/latest?v=test1"
 
 
-def test_an_ordinary_field_takes_nothing_from_the_urls_of_others() -> None:
+def test_an_ordinary_field_does_not_change_urls_of_other_hosts() -> None:
     credentials = HostCredentials("https://api.example", {"Accept": Secret("application/json")}, {})
     url = "https://o.example/application/json?f=application/json"
     assert credentials.strip(url) == url

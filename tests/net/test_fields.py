@@ -12,7 +12,7 @@ RAW = [b"Content-Length", b"12 ", b"ETag", b'"v1"', b"X-Name", b"\xc3\xa9\xff", 
 
 
 @pytest.mark.parametrize("name", ["etag", "ETag", "ETAG"])
-def test_looked_up_in_any_case(name: str) -> None:
+def test_names_are_case_insensitive(name: str) -> None:
     headers = HeaderFields(joined_fields(RAW))
     assert headers[name] == headers.get(name) == '"v1"'
     assert name in headers
@@ -35,7 +35,7 @@ def test_is_a_mapping_of_text() -> None:
     assert "v1" not in repr(headers)
 
 
-def test_serves_those_who_read_headers() -> None:
+def test_works_with_the_readers_of_fields() -> None:
     headers = HeaderFields(joined_fields(RAW))
     assert content_length(headers) == 12
     assert is_framed(headers)
@@ -57,7 +57,7 @@ def test_repeated_fields(values: list[bytes], joined: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=10))
-def test_any_bytes_can_be_read(pairs: list[tuple[bytes, bytes]]) -> None:
+def test_any_bytes_can_be_decoded(pairs: list[tuple[bytes, bytes]]) -> None:
     fields = joined_fields([part for pair in pairs for part in pair])
     headers = HeaderFields(fields)
     assert len(headers) == len({name.lower() for name, _ in pairs})

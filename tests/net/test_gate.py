@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Bench:
-    """A gate on a virtual clock, and a log of who got a permit when."""
+    """A gate on a virtual clock, and a log of the permits granted."""
 
     def __init__(self, maximum: int = 64, first: int = 16, *, set_by_user: bool = False) -> None:
         self.clock = VirtualClock()
@@ -39,7 +39,7 @@ class Bench:
             self.gate.release()
 
 
-def test_a_free_permit_costs_no_suspension() -> None:
+def test_a_free_permit_does_not_suspend() -> None:
     bench = Bench(first=2)
     for _ in range(2):
         with pytest.raises(StopIteration):
@@ -48,7 +48,7 @@ def test_a_free_permit_costs_no_suspension() -> None:
     assert not bench.gate.try_acquire()
 
 
-def test_permits_are_given_in_order() -> None:
+def test_permits_are_granted_in_order() -> None:
     bench = Bench(first=2)
 
     async def main() -> None:
@@ -62,7 +62,7 @@ def test_permits_are_given_in_order() -> None:
     assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
 
 
-def test_a_newcomer_does_not_overtake() -> None:
+def test_a_new_request_does_not_overtake() -> None:
     bench = Bench(first=1)
 
     async def main() -> None:
@@ -70,7 +70,7 @@ def test_a_newcomer_does_not_overtake() -> None:
             group.create_task(bench.hold("holder", 5))
             await asyncio.sleep(1)
             group.create_task(bench.hold("waiting", 1))
-            await asyncio.sleep(4)  # the permit is free again, and promised
+            await asyncio.sleep(4)  # the permit is free again and already assigned
             assert not bench.gate.try_acquire()
             group.create_task(bench.hold("newcomer", 1))
 
@@ -80,7 +80,7 @@ def test_a_newcomer_does_not_overtake() -> None:
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
 @pytest.mark.parametrize("closed", [False, True])
-def test_a_cancelled_wait_costs_nobody_a_permit(victim: int, closed: bool) -> None:
+def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
     bench = Bench(first=1)
 
     async def main() -> None:
@@ -99,7 +99,7 @@ def test_a_cancelled_wait_costs_nobody_a_permit(victim: int, closed: bool) -> No
     assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
 
 
-def test_cancelled_in_the_moment_of_the_handover() -> None:
+def test_cancelled_while_a_permit_is_handed_over() -> None:
     bench = Bench(first=1)
 
     async def main() -> None:
@@ -117,8 +117,8 @@ def test_cancelled_in_the_moment_of_the_handover() -> None:
 
 
 @given(st.data())
-def test_no_permit_is_lost_or_given_twice(data: st.DataObject) -> None:
-    """Workers come, go and are cancelled; the gate closes now and then; at the end nobody waits."""
+def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
+    """Workers start, end and are cancelled; the gate closes at times; at the end none waits."""
     limit = data.draw(st.integers(1, 3))
     bench = Bench(maximum=limit, first=limit)
     plans = data.draw(
@@ -153,14 +153,14 @@ def test_no_permit_is_lost_or_given_twice(data: st.DataObject) -> None:
     assert bench.gate.limit >= 1
 
 
-def test_throttling_closes_the_gate_for_all_and_halves_once() -> None:
+def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
     bench = Bench(first=16)
 
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
                 await bench.gate.acquire()
-            for _ in range(16):  # all were on their way, all come back throttled
+            for _ in range(16):  # all were in flight, all are throttled
                 bench.gate.throttled(60)
                 bench.gate.release()
             for number in range(10):
@@ -171,7 +171,7 @@ def test_throttling_closes_the_gate_for_all_and_halves_once() -> None:
     assert [when for _, when in bench.log] == [60] * 8 + [61] * 2
 
 
-def test_a_longer_wait_prolongs_a_shorter_does_not() -> None:
+def test_only_a_longer_wait_prolongs_the_pause() -> None:
     bench = Bench()
     bench.gate.throttled(60)
     bench.gate.throttled(90)
@@ -183,7 +183,7 @@ def test_a_longer_wait_prolongs_a_shorter_does_not() -> None:
     assert bench.gate.try_acquire()
 
 
-def test_without_a_time_the_pause_doubles_until_a_success() -> None:
+def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
     for _ in range(8):
@@ -197,7 +197,7 @@ def test_without_a_time_the_pause_doubles_until_a_success() -> None:
 
 
 def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1) -> list[int]:
-    """Return the limit at the end of each second of busy work without trouble."""
+    """Return the limit at the end of each second of work without failures."""
     limits = []
 
     async def worker() -> None:
@@ -221,27 +221,27 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
     return limits
 
 
-def test_it_finds_out_how_many_serve_best() -> None:
+def test_it_finds_the_best_limit() -> None:
     assert served(Bench(), 3) == [64, 64, 64]
     assert served(Bench(maximum=40), 3) == [40, 40, 40]
 
 
-def test_what_waits_goes_on_as_soon_as_the_limit_grows() -> None:
+def test_waiting_requests_continue_when_the_limit_grows() -> None:
     bench = Bench(first=1)
     assert served(bench, 5, workers=10)[-1] >= 10
     assert bench.gate.waiting == 0
 
 
-def test_a_limit_that_is_not_reached_does_not_grow() -> None:
+def test_an_unused_limit_does_not_grow() -> None:
     assert served(Bench(), 3, workers=4) == [16, 16, 16]
 
 
-def test_a_told_limit_is_kept_whatever_comes_in() -> None:
+def test_a_user_limit_is_not_adapted() -> None:
     bench = Bench(maximum=8, first=8, set_by_user=True)
     assert served(bench, 3, takes=5) == [8, 8, 8]
 
 
-def test_a_told_limit_is_halved_by_throttling_and_comes_back_by_one_a_second() -> None:
+def test_throttling_halves_a_user_limit_which_recovers_by_one_per_second() -> None:
     bench = Bench(maximum=8, first=8, set_by_user=True)
     bench.gate.throttled(0)
     limits = served(bench, 8)
@@ -250,8 +250,8 @@ def test_a_told_limit_is_halved_by_throttling_and_comes_back_by_one_a_second() -
     assert limits[-1] == 8
 
 
-def test_what_was_counted_while_it_was_closed_says_nothing() -> None:
-    """It goes on from half, and never thinks that a pause was slowness."""
+def test_counts_during_a_pause_are_discarded() -> None:
+    """It continues from half the limit, and never mistakes a pause for slowness."""
     bench = Bench(first=16)
 
     async def throttle() -> None:
@@ -263,19 +263,19 @@ def test_what_was_counted_while_it_was_closed_says_nothing() -> None:
     assert max(limits) < 16
 
 
-def test_changes_are_told_when_they_matter() -> None:
+def test_large_changes_are_reported() -> None:
     bench = Bench()
     served(bench, 3)
     bench.gate.throttled(7)
     assert bench.told == [
-        "h: 32 at once, 320 answers a second.",
-        "h: 64 at once, 640 answers a second.",
+        "h: 32 at once, 320 answers per second.",
+        "h: 64 at once, 640 answers per second.",
         "h throttled: 32 at once, again in 7 s.",
     ]
 
 
-def test_once_a_host_has_shown_that_it_serves_fewer_a_reset_beside_others_is_free_for_a_while() -> None:
-    """An answer takes back one of the three resets that lower the limit: the others must not be charged."""
+def test_resets_by_a_recently_overloaded_host_are_free() -> None:
+    """An answer cancels one of the three resets that lower the limit. The others must stay free."""
     bench, reset = Bench(), Failure(FailureKind.NETWORK, "reset", retryable=True)
 
     async def is_free(after: float) -> bool:
@@ -305,11 +305,11 @@ def test_fifty_refusals_in_a_row_stop_the_run() -> None:
         bench.gate.refused(403)
 
 
-def test_fifty_pages_to_log_in_at_stop_the_run_too() -> None:
+def test_fifty_login_pages_stop_the_run() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
         bench.gate.refused(200)
-        bench.gate.succeeded(0)  # the status is fine: that alone is no success
+        bench.gate.succeeded(0)  # an accepted status alone is not a success
     with pytest.raises(CredentialsError, match="h refused 50 requests in a row with a web page instead"):
         bench.gate.refused(200)
 
@@ -331,7 +331,7 @@ def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> No
     assert [event.level for event in told if isinstance(event, Notice)] == ["debug"]
 
 
-def test_who_closes_a_gate_is_heard_of_but_hearsay_goes_no_further() -> None:
+def test_throttling_is_reported_but_hearsay_is_not_passed_on() -> None:
     clock = VirtualClock()
     events = NetworkEvents()
     gates = Gates(64, None, clock, events=events)
@@ -340,7 +340,7 @@ def test_who_closes_a_gate_is_heard_of_but_hearsay_goes_no_further() -> None:
 
     async def course() -> None:
         gates["a:443"].throttled(2.0)
-        gates["a:443"].throttled(1.0)  # an answer that was on its way: nothing new
+        gates["a:443"].throttled(1.0)  # a response to an earlier request: nothing new
         gates["a:443"].throttled(5.0)
         gates["b:443"].throttled(None)
         gates["c:443"].throttled(3.0, hearsay=True)
@@ -349,14 +349,14 @@ def test_who_closes_a_gate_is_heard_of_but_hearsay_goes_no_further() -> None:
     clock.run(course())
     assert heard == [("a:443", 2.0), ("a:443", 5.0), ("b:443", 1.0)]
     assert gates["c:443"].closed_for() == 3.0
-    assert gates["c:443"].limit == 8  # halved, as by the host itself
+    assert gates["c:443"].limit == 8  # halved, as if throttled itself
 
 
 @pytest.mark.parametrize(
     ("asked", "told_after"),
     [((2.0, 2.0, 2.0, 2.0, 2.0), 5), ((None,) * 6, 5), ((2.0, 31.0), 2), ((2.0, None, "served") * 4, None)],
 )
-def test_who_waits_long_for_a_host_is_told_once(
+def test_a_long_wait_for_a_host_is_reported_once(
     asked: tuple[float | str | None, ...], told_after: int | None
 ) -> None:
     clock = VirtualClock()
@@ -373,7 +373,7 @@ def test_who_waits_long_for_a_host_is_told_once(
 
     async def course() -> None:
         nonlocal number
-        for number, answer in enumerate((*asked, *asked), 1):  # noqa: B007 - it is heard of
+        for number, answer in enumerate((*asked, *asked), 1):  # noqa: B007 - read by the listener
             if isinstance(answer, str):
                 gates["h"].succeeded(clock.monotonic())
             else:
@@ -382,11 +382,11 @@ def test_who_waits_long_for_a_host_is_told_once(
 
     clock.run(course())
     assert [when for when, _ in heard] == ([] if told_after is None else [told_after])
-    assert all(text.startswith("h is overloaded, or wants fewer requests. The next") for _, text in heard)
+    assert all(text.startswith("h is overloaded or wants fewer requests. The next") for _, text in heard)
 
 
 class PassingClock(VirtualClock):
-    """Time passes with every look at it."""
+    """Advances each time it is read."""
 
     def monotonic(self) -> float:
         self.looks = getattr(self, "looks", 0) + 1
@@ -394,7 +394,7 @@ class PassingClock(VirtualClock):
 
 
 @pytest.mark.parametrize("earlier", range(4))
-def test_a_gate_that_opens_between_two_looks_admits_who_has_just_asked(earlier: int) -> None:
+def test_a_gate_that_opens_during_acquire_admits_the_request(earlier: int) -> None:
     clock = PassingClock()
     gate = Gate("h", 4, clock)
 
@@ -425,7 +425,7 @@ class Asked:
         raise error
 
 
-def test_what_waits_without_a_task_is_served_in_turn_and_let_go_by_a_gate_that_closes() -> None:
+def test_turns_without_a_task_are_served_in_order_and_released_by_a_closing_gate() -> None:
     bench = Bench(maximum=1, first=1)
     first, second = Asked(), Asked()
 
@@ -442,13 +442,13 @@ def test_what_waits_without_a_task_is_served_in_turn_and_let_go_by_a_gate_that_c
     bench.run(work())
 
 
-def test_a_turn_at_a_gate_that_is_free_comes_at_once() -> None:
+def test_a_turn_at_a_free_gate_is_granted_at_once() -> None:
     bench, turn = Bench(), Asked()
     bench.gate.enqueue(turn)
     assert (turn.heard, bench.gate.in_use) == ([True], 1)
 
 
-def test_progress_of_a_host_is_that_of_all_processes() -> None:
+def test_progress_of_a_host_includes_all_processes() -> None:
     clock = VirtualClock()
     gates = Gates(8, None, clock)
     gate = gates["a:80"]

@@ -1,4 +1,4 @@
-"""When a gauge decides: windows of whole rounds, none of them across a change of the limit."""
+"""When a gauge decides: after windows of whole rounds with one limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from stacpull.net.gauge import Gauge
 
 
 class Bench:
-    """A gauge, and a host that answers whatever is in use once in `trip` seconds, all at the same moment."""
+    """A gauge, and a host that answers all permits in use at the same moment, every `trip` seconds."""
 
     def __init__(self, first: int = 16, maximum: int = 64) -> None:
         self.now = 0.0
@@ -15,7 +15,7 @@ class Bench:
         self.limits = [first]
 
     def burst(self, trip: float, *, in_use: int | None = None, size: int = 0) -> None:
-        """Answer the whole limit after a round trip."""
+        """Answer one request per permit after a round trip."""
         asked = self.now
         self.now += trip
         for _ in range(in_use or self.gauge.limit):
@@ -40,7 +40,7 @@ def test_a_round_settles_and_two_more_decide() -> None:
     assert bench.limits == [16, 32]
 
 
-def test_a_window_takes_a_quarter_of_a_second_at_least() -> None:
+def test_a_window_lasts_at_least_a_quarter_of_a_second() -> None:
     bench = Bench()
     bench.bursts(5, 0.06)
     assert bench.limits == [16]
@@ -56,15 +56,15 @@ def test_few_permits_take_more_rounds() -> None:
     assert bench.limits == [2, 4]
 
 
-def test_bursts_are_not_cut_in_the_middle() -> None:
-    """A window of 0.25 s that ended in the middle of a burst would see a rate that is not there."""
+def test_bursts_are_not_split() -> None:
+    """A window of 0.25 s that ended in the middle of a burst would measure a wrong rate."""
     bench = Bench()
     bench.bursts(40, 0.09)
     assert bench.limits[:3] == [16, 32, 64]
     assert bench.gauge.base == 64
 
 
-def test_pieces_of_long_bodies_make_rounds_too() -> None:
+def test_pieces_of_long_bodies_count_for_rounds() -> None:
     bench = Bench()
     bench.bursts(3, 0.5, size=1 << 20)
     assert bench.limits == [16, 32]
@@ -78,7 +78,7 @@ def test_a_trial_that_takes_too_long_is_ended() -> None:
     assert bench.gauge.limit < 32
 
 
-def test_a_restart_forgets_what_was_counted() -> None:
+def test_a_restart_discards_the_counts() -> None:
     bench = Bench()
     bench.bursts(2, 0.2)
     bench.gauge.restart()
@@ -86,8 +86,8 @@ def test_a_restart_forgets_what_was_counted() -> None:
     assert bench.limits == [16]
 
 
-def test_failures_take_answers_away() -> None:
-    """Twice as many at once, but half of them fail: no gain, so 32 are not kept."""
+def test_failures_are_subtracted_from_answers() -> None:
+    """At twice the limit half of the requests fail: no gain, so 32 is rejected."""
     bench = Bench()
     bench.bursts(3, 0.2)
     for _ in range(48):

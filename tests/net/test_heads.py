@@ -1,4 +1,4 @@
-"""Repeated lengths, in heads that come in any pieces."""
+"""Repeated lengths in heads that arrive in any pieces."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def test_one_length_passes(head: bytes, passed: bytes, cuts: list[int]) -> None:
     assert b"".join(kept.feed(head[a:b]) for a, b in pairwise(places)) == passed
 
 
-def test_what_is_no_length_is_not_held_back() -> None:
+def test_other_lines_are_not_held_back() -> None:
     kept = LengthFilter()
     assert [kept.feed(bytes([byte])) for byte in b"HTTP/1.1"] == [bytes([byte]) for byte in b"HTTP/1.1"]

@@ -95,7 +95,7 @@ def test_every_class_of_aiohttp_has_an_expectation() -> None:
     assert errors == set(EXPECTATIONS)
 
 
-def test_a_proxy_that_refuses_is_described_in_words() -> None:
+def test_a_refusing_proxy_is_described() -> None:
     reason = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")
     failure = failure_of(
         aiohttp.ClientProxyConnectionError(KEY, reason),
@@ -130,7 +130,7 @@ def test_every_class_of_aiohttp_is_expected(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), TypeError()])
-def test_what_stops_the_program_is_not(error: BaseException) -> None:
+def test_exceptions_that_stop_the_program_are_not_expected(error: BaseException) -> None:
     assert not isinstance(error, EXPECTED)
 
 
@@ -143,11 +143,11 @@ def test_what_stops_the_program_is_not(error: BaseException) -> None:
         (aiohttp.SocketTimeoutError(), False),
     ],
 )
-def test_on_a_used_connection_only_a_clean_loss_is_free(error: BaseException, free: bool) -> None:
+def test_only_a_clean_loss_of_a_used_connection_is_free(error: BaseException, free: bool) -> None:
     assert failure_of(error, "h", reused=True).free is free
     assert failure_of(error, "h", reused=False).free is False
 
 
-def test_open_files_are_named() -> None:
+def test_too_many_open_files_are_reported() -> None:
     failure = failure_of(aiohttp.ClientConnectorError(KEY, OSError(24, "x")), "h")
     assert "too many open files" in failure.message

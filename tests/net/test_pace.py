@@ -30,13 +30,13 @@ ARRIVALS = st.lists(st.tuples(st.floats(0, 20), st.integers(0, 5000)))
 
 
 @given(ARRIVALS)
-def test_no_least_rate_is_never_too_slow(arrivals: list[tuple[float, int]]) -> None:
+def test_without_a_minimum_rate_nothing_is_too_slow(arrivals: list[tuple[float, int]]) -> None:
     pace = Pace(0, 10.0)
     assert not any(pace.is_too_slow(*arrival) for arrival in arrivals)
 
 
 @given(ARRIVALS, st.integers(1, 1000))
-def test_what_always_comes_fast_enough_is_never_too_slow(
+def test_a_body_above_the_minimum_rate_is_never_too_slow(
     arrivals: list[tuple[float, int]], least: int
 ) -> None:
     pace = Pace(least, 10.0)
@@ -44,7 +44,7 @@ def test_what_always_comes_fast_enough_is_never_too_slow(
 
 
 @given(st.floats(0.01, 3))
-def test_a_byte_now_and_then_is_found_out_within_two_windows(pause: float) -> None:
+def test_a_trickling_body_is_detected_within_two_windows(pause: float) -> None:
     pace = Pace(1000, 10.0)
     waited = 0.0
     while not pace.is_too_slow(pause, 1):

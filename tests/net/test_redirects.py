@@ -77,13 +77,13 @@ def test_ten_hops_and_no_more() -> None:
     assert "more than 10" in failure.message
 
 
-def test_a_wider_loop_is_found() -> None:
+def test_a_longer_loop_is_detected() -> None:
     failure = next_hop("https://h/b", "/a", ["https://h/a"], allow_downgrade=False)
     assert isinstance(failure, Failure)
     assert "loop" in failure.message
 
 
-def test_messages_hold_no_signature() -> None:
+def test_messages_contain_no_signature() -> None:
     failure = next_hop("https://u:pw@h/a?sig=planted&key=planted", None, [], allow_downgrade=False)
     assert isinstance(failure, Failure)
     assert "planted" not in failure.message
@@ -91,13 +91,13 @@ def test_messages_hold_no_signature() -> None:
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)))
-def test_an_absolute_location_stays_to_the_letter(rest: str) -> None:
+def test_an_absolute_location_is_unchanged(rest: str) -> None:
     location = f"https://other.example/{rest}"
     assert next_hop(HTTPS, location, [], allow_downgrade=False) == location
 
 
 @given(st.text())
-def test_a_wire_url_can_stand_in_a_request_line(path: str) -> None:
+def test_a_wire_url_is_valid_in_a_request_line(path: str) -> None:
     url = wire_url(f"https://h/{path}".encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape"))
     assert url.isascii()
     assert all(33 <= ord(character) <= 126 for character in url)

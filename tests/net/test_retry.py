@@ -34,7 +34,7 @@ def reset() -> Failure:
 
 
 def broke_off() -> Failure:
-    """A long file that came some way forward."""
+    """The failure of a long file after some progress."""
     return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, reached=5 << 20)
 
 
@@ -88,7 +88,7 @@ REACHED = st.lists(st.integers(0, 10 << 20), min_size=80, max_size=80)
 
 
 @given(REACHED)
-def test_a_file_of_ten_mebibytes_is_not_tried_for_ever(reached: list[int]) -> None:
+def test_a_file_of_ten_mebibytes_is_not_retried_for_ever(reached: list[int]) -> None:
     state, tries = RetryState(), 1
     for size in reached:
         failure = Failure(FailureKind.TRUNCATED, "broke off.", retryable=True, reached=size)
@@ -101,8 +101,8 @@ def test_a_file_of_ten_mebibytes_is_not_tried_for_ever(reached: list[int]) -> No
 
 
 @given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
-def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: float) -> None:
-    """At most one try, 5 retries and 20 throttles."""
+def test_nothing_is_retried_for_ever(makers: list[Callable[[], Failure]], draw: float) -> None:
+    """At most one attempt, 5 retries and 20 throttled ones."""
     state, tries = RetryState(), 1
     for make in makers:
         failure = make()
@@ -117,7 +117,7 @@ def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: fl
 
 @dataclass
 class Naive:
-    """The sentences of docs/meaning.md on retries, over the whole history instead of a state."""
+    """The rules of docs/meaning.md on retries, applied to the whole history instead of a state."""
 
     seen: list[tuple[Failure, object]] = field(default_factory=list)
 
@@ -139,7 +139,7 @@ class Naive:
         return len(waits) < 20 and sum(waits) + (failure.retry_after or 0) <= 3600
 
     def _charged(self) -> int:
-        """Attempts used up since the last one that got further than any before, that one included."""
+        """Attempts used up since the last one that got further than all before, including that one."""
         further = [n for n, (one, _) in enumerate(self.seen) if self._got_further(one, self.seen[:n])]
         return sum(
             isinstance(wait, Wait) and wait.charged for _, wait in self.seen[max(further, default=0) :]
@@ -169,9 +169,7 @@ HISTORIES = st.lists(
 
 
 @given(HISTORIES, st.floats(0, 1))
-def test_every_decision_is_the_one_that_the_history_asks_for(
-    makers: list[Callable[[], Failure]], draw: float
-) -> None:
+def test_decisions_match_a_model_of_the_history(makers: list[Callable[[], Failure]], draw: float) -> None:
     naive, state = Naive(), RetryState()
     for make in makers:
         failure = make()
@@ -186,7 +184,7 @@ def test_every_decision_is_the_one_that_the_history_asks_for(
 
 
 class Attempts:
-    """An attempt that fails as listed, then succeeds; it remembers when it was made."""
+    """An attempt that fails as listed, then succeeds. It records the times of calls."""
 
     def __init__(self, clock: VirtualClock, failures: list[Failure]) -> None:
         self.clock = clock
@@ -211,16 +209,16 @@ def go_on(
 
 
 @pytest.mark.parametrize(("failures", "tries"), [([], 1), ([reset()], 2), ([throttle(1), reset()], 3)])
-def test_what_is_attempted_is_tried_until_it_succeeds(failures: list[Failure], tries: int) -> None:
+def test_attempted_retries_until_it_succeeds(failures: list[Failure], tries: int) -> None:
     clock, noted = VirtualClock(), list[Failure]()
     attempt = Attempts(clock, list(failures))
     assert clock.run(attempted(attempt, POLICY, clock, noted.append)) == "bytes"
     assert (len(attempt.times), noted) == (tries, failures)
 
 
-def test_a_first_failure_that_is_final_is_raised_as_it_is() -> None:
+def test_a_final_first_failure_is_raised_unchanged() -> None:
     class OwnError(TransferError):
-        """What a caller tells from others."""
+        """A type that a caller distinguishes."""
 
     tries = 0
 
@@ -235,7 +233,7 @@ def test_a_first_failure_that_is_final_is_raised_as_it_is() -> None:
     assert (tries, clock.sleeps) == (1, [])
 
 
-def test_goes_on_until_it_succeeds() -> None:
+def test_retries_until_it_succeeds() -> None:
     result, times, noted = go_on(reset(), [throttle(100), reset(), throttle(7)])
     assert result == "bytes"
     assert len(times) == noted == 4
@@ -258,7 +256,7 @@ def test_the_last_failure_is_raised() -> None:
 @pytest.mark.parametrize(
     ("policy", "tries"), [(POLICY, 5), (RetryPolicy(retries=0), 0), (RetryPolicy(retries=2), 2)]
 )
-def test_as_many_retries_as_asked_for(policy: RetryPolicy, tries: int) -> None:
+def test_the_number_of_retries_is_configurable(policy: RetryPolicy, tries: int) -> None:
     clock = VirtualClock()
     attempt = Attempts(clock, [reset() for _ in range(50)])
     with pytest.raises(TransferError):
@@ -266,13 +264,13 @@ def test_as_many_retries_as_asked_for(policy: RetryPolicy, tries: int) -> None:
     assert len(attempt.times) == tries
 
 
-def test_a_final_failure_ends_it_at_once() -> None:
+def test_a_final_failure_is_not_retried() -> None:
     with pytest.raises(TransferError) as caught:
         go_on(reset(), [gone(), reset()])
     assert caught.value.failure.kind is FailureKind.GONE
 
 
-def test_a_long_wait_stops_the_run_and_says_until_when() -> None:
+def test_a_long_wait_stops_the_run_and_states_the_time() -> None:
     with pytest.raises(
         SourceError, match=r"h asks .* 120 minutes: resume after 2023-11-15 00:13 UTC"
     ) as caught:

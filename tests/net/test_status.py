@@ -99,20 +99,20 @@ def test_a_service_may_count_milliseconds(status: int, value: str, wait: float |
     assert classify(status, headers, b"", "h", now=NOW, throttle_unit=0.001).retry_after == wait
 
 
-def test_a_date_is_by_the_clock_of_the_server() -> None:
+def test_a_date_is_relative_to_the_clock_of_the_server() -> None:
     theirs = NOW + 5000
     headers = {"Date": formatdate(theirs, usegmt=True), "Retry-After": formatdate(theirs + 30, usegmt=True)}
     assert classify(503, CIMultiDict(headers), b"", "h", now=NOW).retry_after == 30.0
 
 
 @given(st.text(max_size=60))
-def test_retry_after_never_breaks(value: str) -> None:
+def test_any_retry_after_is_parsed(value: str) -> None:
     seconds = parse_retry_after(value, NOW)
     assert seconds is None or 0 <= seconds <= 30 * 86400
 
 
 @given(st.integers(100, 999), st.binary(max_size=300))
-def test_any_answer_is_classified(status: int, body: bytes) -> None:
+def test_any_response_is_classified(status: int, body: bytes) -> None:
     failure = classify(status, {}, body, "h", now=NOW)
     assert failure.retryable or not failure.free
     assert len(failure.message) < 400
@@ -145,7 +145,7 @@ def test_reasons(body: bytes, reason: str) -> None:
     key=st.text("XYZ0123456789", min_size=8, max_size=300),
     form=st.sampled_from(['{"message": "%s"}', "<Error><Message>%s</Message></Error>", "%s"]),
 )
-def test_no_piece_of_a_secret_is_left_where_a_reason_is_made_short(before: str, key: str, form: str) -> None:
+def test_a_shortened_reason_contains_no_part_of_a_secret(before: str, key: str, form: str) -> None:
     body = (form % f"{before}{key} said").encode()
     failure = classify(403, CIMultiDict(), body, "a.example", now=0.0, secrets=Secrets([Secret(key)]))
     assert not set(failure.message.removeprefix("a.example answered 403 Forbidden")) & set("XYZ0123456789")
@@ -186,6 +186,6 @@ def test_a_binary_body_is_never_quoted(body: bytes) -> None:
     assert classify(500, {}, body, "h", now=NOW).message == "h answered 500 Internal Server Error."
 
 
-def test_text_is_quoted_even_where_it_is_cut_in_a_character() -> None:
+def test_text_is_quoted_even_if_it_is_cut_inside_a_character() -> None:
     body = ("é" * 10_000).encode()
     assert reason_in(body[:16383]) == "é" * 200

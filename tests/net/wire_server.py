@@ -1,6 +1,6 @@
-"""A server on loopback that says exactly what a test tells it to, byte for byte, faults included.
+"""A server on loopback that sends exactly the bytes of a script, including faults.
 
-It takes the same table of answers as `tests.net.memory.MemoryTransport`, or raw bytes.
+It accepts the same table of answers as `tests.net.memory.MemoryTransport`, or raw bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Script = Sequence[Scripted] | Callable[[Request], Scripted]
 
 @dataclass(frozen=True)
 class Heard:
-    """A request as it came over the wire; header names in lower case."""
+    """A received request, with header names in lower case."""
 
     method: str
     target: str
@@ -36,7 +36,7 @@ class Heard:
 class WireServer:
     """`async with WireServer({"/path": [answer, …]}) as server`.
 
-    Answers that are raw bytes are sent as they are, then the connection is closed.
+    Raw bytes are sent unchanged, then the connection is closed.
     """
 
     def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
@@ -55,20 +55,22 @@ class WireServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await _a_few_turns()  # asyncio leaves a socket open that is being accepted while its server is closed
+        await (
+            _a_few_turns()
+        )  # asyncio does not close a socket that is being accepted when its server is closed
         self._server.close()
         for handler in self._handlers:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
-        await _a_few_turns()  # a connection that was ended is closed in the loop's next turn
+        await _a_few_turns()  # an aborted connection is closed in the next iteration of the loop
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a connection; it is closed whatever becomes of its handler, even if that never gets to run.
+        """Serve a connection, and close it even if its handler never runs.
 
-        One that is left open is found by the collector in a later test, which then fails in its place.
+        The garbage collector would find an open connection during a later test, which would then fail.
         """
         self._connections += 1
         handler = asyncio.get_running_loop().create_task(self._serve(reader, writer, self._connections))
@@ -87,7 +89,7 @@ class WireServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         except asyncio.CancelledError:
-            writer.transport.abort()  # who reads no more would be waited for
+            writer.transport.abort()  # do not wait for a client that no longer reads
         finally:
             writer.close()
             with suppress(ConnectionError, asyncio.CancelledError):
@@ -141,7 +143,7 @@ async def read_request(reader: asyncio.StreamReader, number: int) -> Heard:
 
 
 def wire_of(answer: Scripted, *, head_only: bool = False) -> bytes:
-    """Return an answer as it goes over the wire."""
+    """Return the bytes of an answer."""
     if isinstance(answer, bytes):
         return answer
     body = answer.sent

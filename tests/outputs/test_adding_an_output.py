@@ -12,7 +12,7 @@ from pathlib import Path
 from .conftest import item
 
 MODULE = '''
-from stacpull.outputs.export_report import ExportReport
+from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 
 def export_ids(contents, out, options, on_progress):

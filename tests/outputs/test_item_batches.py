@@ -15,6 +15,7 @@ from tests.outputs.conftest import item
 from tests.outputs.test_geoparquet import UNUSUAL
 
 import stacpull
+from stacpull import child_process
 from stacpull.outputs import item_batches
 
 COUNT = 40
@@ -45,7 +46,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
             super().__init__(*arguments, **settings)
             processes.append(self)
 
-    monkeypatch.setattr(item_batches.subprocess, "Popen", Noted)
+    monkeypatch.setattr(child_process.subprocess, "Popen", Noted)
     return processes
 
 
@@ -93,8 +94,11 @@ def test_a_process_that_ends_is_an_error_and_the_export_continues(
     assert report.items == pq.read_table(out).num_rows >= COUNT
 
 
-def test_a_process_ends_with_the_one_that_started_it(dest: Path) -> None:
-    setup = item_batches.encoded_setup(dest, "stacpull.outputs.item_columns:columns_work", {"to_dest": "."})
+def test_a_process_ends_with_the_one_that_started_it(
+    dest: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    work = "stacpull.outputs.item_columns:columns_work"
+    setup = item_batches.Setup(os.fsencode(dest), work, {"to_dest": "."})
     with item_batches.worker(setup) as worker:
-        worker.process.stdin.close()
-        assert worker.process.wait(60) == 0
+        worker.connection.close()
+        assert started[0].wait(60) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -614,6 +615,6 @@ def test_a_stopped_export_is_continued(long_table: Path, tmp_path: Path) -> None
         export(long_table, tmp_path / "refs.json", on_event=on_event, stop=stop)
     assert [path.name for path in tmp_path.glob("*refs.json*")] == [".refs.json.spool"]
     calm = export(long_table, tmp_path / "calm.json")
-    assert export(long_table, tmp_path / "refs.json") == calm._replace(files=("refs.json",))
+    assert export(long_table, tmp_path / "refs.json") == dataclasses.replace(calm, files=("refs.json",))
     assert (tmp_path / "refs.json").read_bytes() == (tmp_path / "calm.json").read_bytes()
     assert not (tmp_path / ".refs.json.spool").exists()

@@ -88,7 +88,7 @@ def test_archives_need_the_key(small_client, path):
 @pytest.mark.parametrize(
     "path", ["/archive/x", "/archive/x/info", "/catalog/x", "/catalog/x/info", f"/archive/{LABELS}/y"]
 )
-def test_what_is_not_there_is_404(small_client, path):
+def test_a_missing_object_is_404(small_client, path):
     assert small_client.get(path).status_code == 404
 
 

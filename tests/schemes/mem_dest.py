@@ -11,9 +11,9 @@ from tests.store.memory_store import MemoryDisk, MemoryStore
 
 from stacpull.models import BucketLocation, CopySource, Failure
 from stacpull.redact import Secret
-from stacpull.store.held_parts import HeldParts
+from stacpull.store.buffered_parts import BufferedParts
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Note, Placement
+from stacpull.store.protocol import Note, StagedFile
 
 
 class MemDest(Mem):
@@ -37,7 +37,7 @@ class MemDest(Mem):
         return self.buckets.setdefault(location.url, MemoryDisk())
 
 
-class MemBucket(HeldParts, MemoryStore):
+class MemBucket(BufferedParts, MemoryStore):
     """Objects in memory; parts as every bucket has them."""
 
     is_local = covers_ledger = False
@@ -45,7 +45,7 @@ class MemBucket(HeldParts, MemoryStore):
     def __init__(
         self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, own: str
     ) -> None:
-        HeldParts.__init__(self, work, own, in_memory=publishes)
+        BufferedParts.__init__(self, work, own, in_memory=publishes)
         self.name = location.url
         self.warning = None
         self.disk = disk
@@ -56,9 +56,9 @@ class MemBucket(HeldParts, MemoryStore):
     def sync(self, parts: Sequence[str]) -> None:
         """What is stored in memory stays there."""
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         self._lease.confirm()
-        return [self.place(one.part, one.directory, one.name, replace=one.replace) for one in placements]
+        return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     # --- what only a store on the network has ------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from tests.fastpath.fast_transport import FastTransport
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
-from stacpull.engine.held_failures import HeldFailures
+from stacpull.engine.pool import DeferredFailures
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
@@ -96,13 +96,13 @@ def test_refusals_that_are_held_back() -> None:
         nonlocal handed
         handed += 1
 
-    refusals: HeldFailures[int] = HeldFailures(hand_in)
+    refusals: DeferredFailures[int] = DeferredFailures(hand_in)
 
     async def fail(number: int) -> None:
         refusals.fail(number, Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"), 1)
 
     assert asyncio.run(growth(fail)) < MOST_BYTES
-    refusals.hand_in_all()
+    refusals.report_all()
     assert handed == MANY
 
 

@@ -129,7 +129,7 @@ def test_http_goes_through_it_and_no_proxy_goes_past_it(
         (f"http://{USER}@127.0.0.1:+1", "HTTPS_PROXY is not a valid URL of a proxy"),
         (
             f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}",
-            "The proxy http://127.0.0.1:{port} (from HTTPS_PROXY) asks for credentials (407), for far",
+            "The proxy http://127.0.0.1:{port} (from HTTPS_PROXY) requires credentials (407) for far",
         ),
         (f"{USER}@127.0.0.1:{{port}}", None),
     ],
@@ -196,7 +196,7 @@ def test_a_proxy_is_not_asked_for_what_is_an_address_of_the_network_inside(
     [
         ("http://no-such-proxy.invalid:3128", None, "its name cannot be looked up"),
         ("http://127.0.0.1:1", None, "Cannot connect to the proxy http://127.0.0.1:1 (from http_proxy)"),
-        ("http://127.0.0.1:{port}", USER, "(from http_proxy) asks for credentials (407)"),
+        ("http://127.0.0.1:{port}", USER, "(from http_proxy) requires credentials (407)"),
     ],
 )
 def test_over_http_it_is_the_proxy_that_is_blamed(

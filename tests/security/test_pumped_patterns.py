@@ -127,7 +127,7 @@ EXAMPLES: dict[str, str] = {
     "stacpull_trace/hub/statistics_request.py:_UUID": "01234567-89ab-cdef-0123-456789abcdef",
     "stacpull_trace/scene_map.py:_ID": "PSScene/20240601_183012_07_24b1_3B_a",
     "stacpull_trace/scene_map.py:_LINE": "PSScene/a[0] b[-12]",
-    "store/wholes.py:_PLAIN": '"a.~-0";b.tif',
+    "store/complete_parts.py:_PLAIN": '"a.~-0";b.tif',
     "tiff/clipped_file.py:_NOTE": "STACPULL_CLIP=0123456789abcdef,12345\n",
     "tiff/gdal_metadata.py:[0-9]{1,5}": "12",
     "tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.forked_command import STORE_NAME
+from tests.acceptance.forked_command import STORE_NAME, WORKER_NAME
 from tests.security.secrets import entries_under, found_at, found_in, found_under
 
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
@@ -137,7 +137,9 @@ def children_of(pid: int) -> list[int]:
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes of a run."""
-    return [child for child in children_of(pid) if WORKER in _command_line(child)]
+    return [
+        child for child in children_of(pid) if WORKER in _command_line(child) or _name(child) == WORKER_NAME
+    ]
 
 
 def stores_of(pid: int) -> list[int]:

@@ -95,7 +95,7 @@ def test_few_bytes_and_the_pixels_that_gdal_clips(tmp_path: Path, origin: Nginx,
     )
     part = clipped(band, AREA)
     assert part is not None
-    assert fetched <= 1.2 * part.plan.tile_bytes + HEADER
+    assert fetched <= 1.2 * part.tile_bytes + HEADER
     found = tmp_path / "m/c/a/nir.tif"
     valid, errors, _ = cog_validate(found, quiet=True)
     assert valid, errors
@@ -113,7 +113,7 @@ def test_few_bytes_and_the_pixels_that_gdal_clips(tmp_path: Path, origin: Nginx,
     took = time.monotonic() - started
     rio_requests, rio_bytes = (now - then for now, then in zip(sent(origin, theirs), before, strict=True))
     sys.stdout.write(
-        f"\n{SIDE} x {SIDE}, {len(band):,} bytes; tiles in the area {part.plan.tile_bytes:,}"
+        f"\n{SIDE} x {SIDE}, {len(band):,} bytes; tiles in the area {part.tile_bytes:,}"
         f"\nstacpull {requests} requests, {fetched:,} bytes, {seconds:.2f} s"
         f"\nrio clip {rio_requests} requests, {rio_bytes:,} bytes, {took:.2f} s\n"
     )

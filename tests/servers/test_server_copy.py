@@ -28,10 +28,10 @@ from stacpull.reports import MirrorReport
 from stacpull.store import s3_bucket
 from stacpull.store import server_copy as room
 from stacpull.store.bucket import BucketStore
-from stacpull.store.held_parts import HeldCopy
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.multipart import UploadNote
 from stacpull.store.protocol import Entry
-from stacpull.store.s3_bucket import place_of
+from stacpull.store.s3_bucket import object_address
 from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
 from stacpull.store.store_choice import remember_bucket
 
@@ -171,7 +171,7 @@ def store(location: BucketLocation, tmp_path: Path) -> Iterator[BucketStore]:
 def placed(
     store: BucketStore, source: CopySource, data: bytes, digest: bytes | None = None
 ) -> Failure | None:
-    store.hold_copy("1.0.whole", HeldCopy(source, len(data), digest, "sha256"))
+    store.add_copy("1.0.whole", PendingCopy(source, len(data), digest, "sha256"))
     return store.place("1.0.whole", "c", "copy", replace=False)
 
 
@@ -339,7 +339,7 @@ def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any)
     stage(store, gone, b"there")
     copy = store.staged.copy_of(gone)
     assert copy is not None
-    s3.delete_object(**place_of(copy[1].source))
+    s3.delete_object(**object_address(copy[1].source))
     names = [one.name for one in store.list_parts()]
     assert (name in names, gone in names) == (True, False)
     assert store.part_identity(gone) is None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
@@ -18,6 +19,9 @@ from attrs import evolve
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 from tests.acceptance.command import Running, environment, run, wait_until
+from tests.acceptance.dask_processes import DaskProcesses
+from tests.acceptance.eager_workers import environment_with_eager_workers, leave_all_to_workers
+from tests.security.watch import workers_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
 from tests.servers.buckets import Keys
@@ -27,6 +31,9 @@ from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
 
 import stacpull
+from stacpull.engine.messages import Arrivals
+from stacpull.engine.worker_messages import FromWorker
+from stacpull.engine.workers import WorkerProcess, Workers
 from stacpull.models import BucketLocation, FinishedPart, Validator
 from stacpull.reports import MirrorReport
 from stacpull.store import streamed_parts
@@ -38,6 +45,7 @@ from stacpull.store.streamed_parts import PieceBudget, StreamedParts
 LONG = random.Random(1).randbytes((20 << 20) + 7)
 """Three pieces."""
 ONE_PIECE = random.Random(2).randbytes(3 << 20)
+SMALL = random.Random(3).randbytes(700 << 10)
 NOT_BODIES = 256 << 10
 """More bytes than the notes of some files take, and fewer than a piece of one."""
 
@@ -122,17 +130,26 @@ class Watch(Thread):
     def run(self) -> None:
         while not self.ended:
             size = 0
-            for path in self._directory.rglob("*"):
-                with suppress(OSError):
-                    size += path.stat().st_size if path.is_file() and "ledger" not in path.name else 0
+            for directory, _, names in os.walk(self._directory):
+                for name in names:
+                    with suppress(OSError):
+                        size += 0 if "ledger" in name else Path(directory, name).stat().st_size
             self.most = max(self.most, size)
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_nothing_of_a_long_file_is_on_the_disk(
-    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, processes: int
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int,
 ) -> None:
+    if processes > 1:
+        leave_all_to_workers(monkeypatch)
     files.rate = 20e6
     for number in range(6):
         stac.put(f"i{number}", {"long": files.put(f"long{number}", LONG)})
@@ -141,6 +158,53 @@ def test_nothing_of_a_long_file_is_on_the_disk(
     assert (report.exit_code, report.assets_done) == (0, 6)
     assert 0 < watch.most < NOT_BODIES
     assert set(digests(s3, location).values()) == {digest(LONG)}
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("workers", ["--processes", "--dask"])
+def test_nothing_of_small_files_from_workers_is_on_the_disk(
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    env: dict[str, str],
+    workers: str,
+) -> None:
+    """One of them is more than may be there, and all are more than a worker may have under way."""
+    leave_all_to_workers(monkeypatch)
+    received = count_bodies_of_workers(monkeypatch)
+    expected = {}
+    for number in range(24):
+        data = SMALL[number:]
+        stac.put(f"i{number}", {"small": files.put(f"small{number}", data)})
+        expected[f"i{number}/small"] = digest(data)
+    with ExitStack() as stack:
+        how: dict[str, Any] = {"processes": 2}
+        if workers == "--dask":
+            pytest.importorskip("distributed")
+            how = {"dask": stack.enter_context(DaskProcesses(tmp_path / "dask", env=env)).address}
+        with Watch(tmp_path / "work") as watch:
+            report = mirror(stac, tmp_path / "work", location, **how)
+    assert (report.exit_code, report.assets_done) == (0, 24)
+    assert received == [24]
+    assert 0 < watch.most < NOT_BODIES < len(SMALL)
+    assert digests(s3, location) == expected
+    assert parts_of(tmp_path / "work") == []
+
+
+def count_bodies_of_workers(patch: pytest.MonkeyPatch) -> list[int]:
+    """Count the bodies that worker processes send to this one."""
+    count, hear = [0], Workers._hear
+
+    def heard(workers: Workers, worker: WorkerProcess, message: FromWorker) -> None:
+        if isinstance(message, Arrivals):
+            count[0] += sum(part.body is not None for part in message.arrivals)
+        hear(workers, worker, message)
+
+    patch.setattr(Workers, "_hear", heard)
+    return count
 
 
 def command_for(stac: StacApi, work: Path, *more: str) -> list[str]:
@@ -219,16 +283,20 @@ def test_kills_at_random_moments_lose_nothing(
         stac.put(f"i{number}", {"long": files.put(f"long{number}", data)})
         expected[f"i{number}/long"] = digest(data)
     files.rate = 6e6
-    kills = 0
+    if "--processes" in more:
+        env = environment_with_eager_workers(env, tmp_path / "site")
+    kills, workers = 0, set[int]()
     for _ in range(6):
         enough = sum(files.sent.values()) + chance.randint(1, 50 << 20)
         with Running(command_for(stac, work, *more), env) as process:
             wait_until(lambda: not process.is_alive() or sum(files.sent.values()) >= enough, 20)  # noqa: B023
+            workers |= set(workers_of(process.pid))
             kills += process.kill_with_store()
     files.rate = 0
     ran = run(command_for(stac, work, *more), env)
     assert ran.code == 0, ran.err
     assert kills > 3
+    assert bool(workers) == bool(more)
     assert digests(s3, location) == expected
     assert (left(s3, location), parts_of(work)) == ([], [])
     assert asyncio.run(stacpull.verify(work)).exit_code == 0

@@ -121,7 +121,7 @@ def test_the_collection_is_where_the_items_say() -> None:
     assert asyncio.run(source.collection("x"))["links"] == [{"rel": "self", "href": at}]
     with pytest.raises(SourceError, match="is not the collection y"):
         asyncio.run(source.collection("y"))
-    with pytest.raises(UsageError, match="says where the collection z is"):
+    with pytest.raises(UsageError, match="links to the collection z"):
         asyncio.run(source.collection("z"))
 
 
@@ -135,5 +135,5 @@ def test_a_collection_that_cannot_be_read_is_a_source_error() -> None:
 
 
 def test_items_hold_no_collections() -> None:
-    with pytest.raises(SourceError, match="name the catalog"):
+    with pytest.raises(SourceError, match="use the catalog"):
         asyncio.run(source_of(item("a")).collections())

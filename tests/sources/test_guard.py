@@ -49,7 +49,7 @@ def test_pages_that_bring_nothing_new_are_let_pass_three_times_in_a_row() -> Non
         reasons.append(guard.reason_to_end(cursor(n), cursor(n + 1)))
     assert news == [True, False, False, False, True, False, False, False, False]
     assert reasons[:-1] == [None] * 8
-    assert reasons[-1] == f"{FRUITLESS_PAGES + 1} pages in a row brought nothing new"
+    assert reasons[-1] == f"{FRUITLESS_PAGES + 1} pages in a row had no new items"
 
 
 def test_the_same_items_in_another_order_are_another_page() -> None:

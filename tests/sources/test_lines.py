@@ -185,7 +185,7 @@ def test_several_gzip_members_are_one_file() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (gzip.compress(lines(*"abc"), mtime=0)[:-5], "breaks off"),
+        (gzip.compress(lines(*"abc"), mtime=0)[:-5], "is truncated"),
         (gzip.compress(lines("a"), mtime=0)[:10] + b"\xff" * 40, "damaged"),
     ],
     ids=["broken off", "damaged"],
@@ -196,5 +196,5 @@ def test_gzip_that_is_not_whole_is_no_end(data: bytes, said: str) -> None:
 
 
 def test_a_file_that_always_breaks_at_one_place_ends_the_walk() -> None:
-    with pytest.raises(SourceError, match="could not be read past line 1"):
+    with pytest.raises(SourceError, match="could not be read after line 1"):
         pages_of(LinesReader(lines("a", "b"), breaks=[60] * 20, ranges=False))

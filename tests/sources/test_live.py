@@ -195,7 +195,7 @@ def test_circles_between_a_tree_and_an_api_are_cut(links: tuple[dict[str, str], 
     static = {ROOT: catalog(*links, link("catalog.json"))}
     found = Walked(beside(static, Back()))
     assert found.names == of("a", "b")
-    assert "walked already" in found.told[-1].text
+    assert "already walked" in found.told[-1].text
 
 
 def test_two_parts_of_one_collection_by_their_queries_are_two() -> None:
@@ -335,4 +335,4 @@ def test_a_page_that_was_saved_to_a_disk_is_not_gone_on_with() -> None:
 
     (found,) = asyncio.run(work())
     assert [one["id"] for one in found.items] == ["1"]
-    assert "names a next one: that is not read" in found.unread[0].failure.message
+    assert "Its next page is not followed" in found.unread[0].failure.message

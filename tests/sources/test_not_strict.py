@@ -26,8 +26,8 @@ VALUES = [
     pytest.param("-Infinity", None, "properties.odd is -Infinity and is read as null", id="-Infinity"),
     pytest.param(DIGITS, DIGITS, "beyond the range of a number, and is read as text", id="400 digits"),
     pytest.param("1e999", "1e999", "beyond the range of a number, and is read as text", id="1e999"),
-    pytest.param(r'"a\ud800b"', "a\ufffdb", "properties.odd holds characters that", id="half a surrogate"),
-    pytest.param('"caf\udce9"', "caf\ufffd", "properties.odd holds characters that", id="Latin-1"),
+    pytest.param(r'"a\ud800b"', "a\ufffdb", "properties.odd contains characters that", id="half a surrogate"),
+    pytest.param('"caf\udce9"', "caf\ufffd", "properties.odd contains characters that", id="Latin-1"),
 ]
 PLACES = ["API", "NDJSON", "tree", "item", "ItemCollection"]
 ODD = '"put an odd value here"'

@@ -59,8 +59,8 @@ def test_an_items_url_is_known_without_asking() -> None:
     ("url", "body", "error", "said"),
     [
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
-        (API, ["hello"], SourceError, "is a JSON list, and nothing in it is an item"),
-        (API, [COLLECTION], SourceError, "is a JSON list, and nothing in it is an item"),
+        (API, ["hello"], SourceError, "is a JSON list without items"),
+        (API, [COLLECTION], SourceError, "is a JSON list without items"),
         (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
         (API, SourceError("What api.test sent is not JSON."), SourceError, "is not JSON"),
@@ -119,13 +119,13 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (LANDING, "saved, and holds no items: name the API by its URL"),
+        (LANDING, "a saved document of an API and contains no items: use the URL of the API"),
         (
             LANDING | {"links": [{"rel": "self", "href": "https://api.test/v1?key=abc"}]},
-            "name the API itself: https://api.test/v1\\.$",
+            "use the API itself: https://api.test/v1\\.$",
         ),
-        (LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}, "name the API by its URL"),
-        ({"collections": []}, "name the API by its URL"),
+        (LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}, "use the URL of the API"),
+        ({"collections": []}, "use the URL of the API"),
     ],
 )
 def test_a_landing_page_that_was_saved_names_its_api(url: str, body: dict[str, Any], said: str) -> None:

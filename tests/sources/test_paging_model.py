@@ -128,7 +128,7 @@ def test_more_than_3_empty_pages_in_a_row_end_the_walk_with_a_warning() -> None:
     warnings: list[str] = []
     asyncio.run(_to_end(reader, Model().start, warnings))
     assert len(reader.asked) == 4
-    assert "4 pages in a row brought nothing new" in warnings[0]
+    assert "4 pages in a row had no new items" in warnings[0]
 
 
 def test_an_inner_host_is_reported_once_and_only_its_first_page_asked_for_there() -> None:

@@ -239,13 +239,13 @@ NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
     ("fault", "selection", "warned"),
     [
         ("", NOWHERE, None),
-        ("empty", NOWHERE, "gives nothing when asked for an item that it has, a_0"),
-        ("empty", Selection(collections=ONE, datetime="2020-01-05"), "gives nothing"),
-        ("empty", Selection(collections=ONE, intersects=AREA), "gives nothing"),
-        ("empty", Selection(collections=ONE, max_cloud_cover=3.0), "gives nothing"),
-        ("empty", Selection(collections=ONE, filter="nothing = 1"), "gives nothing"),
-        ("fails", NOWHERE, "fails when asked to filter"),
-        ("refuses", NOWHERE, "fails when asked to filter"),
+        ("empty", NOWHERE, "does not find the item a_0, which it has"),
+        ("empty", Selection(collections=ONE, datetime="2020-01-05"), "does not find"),
+        ("empty", Selection(collections=ONE, intersects=AREA), "does not find"),
+        ("empty", Selection(collections=ONE, max_cloud_cover=3.0), "does not find"),
+        ("empty", Selection(collections=ONE, filter="nothing = 1"), "does not find"),
+        ("fails", NOWHERE, "its filter fails"),
+        ("refuses", NOWHERE, "its filter fails"),
         ("ignores", NOWHERE, None),
     ],
 )
@@ -268,7 +268,7 @@ def test_a_service_that_fails_when_asked_is_asked_twice_and_then_walked(fault: s
     asked = [parameter(request.url, "limit") for request in api.searched]
     assert asked == [str(size), "10"]
     assert [parameter(request.url, "limit") for request in api.asked[-1:]] == [str(size)]
-    assert ["it fails when asked to filter" in text for text in found.warnings] == [True]
+    assert ["its filter fails (" in text for text in found.warnings] == [True]
 
 
 def test_a_service_that_is_down_is_not_asked_for_every_size() -> None:

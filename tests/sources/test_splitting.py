@@ -247,14 +247,14 @@ def test_so_many_parts_are_read_at_once(at_once: int) -> None:
 
 def test_a_service_that_cannot_tell_times_apart_is_walked_in_one_piece() -> None:
     pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
-    assert told == ["The walk is not split by time: the source cannot tell times apart."]
+    assert told == ["The walk is not split by time: the source does not filter by time."]
     assert {datetime_of(page.request) for page in pages} == {None}
 
 
 @pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
 def test_an_api_that_takes_no_time_is_walked_in_one_piece(classes: tuple[str, ...]) -> None:
     pages, _, told = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
-    assert told == ["The walk is not split by time: the API takes no times."]
+    assert told == ["The walk is not split by time: the API does not support datetime."]
     assert len(pages) == 4
     assert {page.request.url.partition("?")[0] for page in pages} == {f"{API}/collections/a/items"}
 
@@ -272,7 +272,7 @@ class Timeless(Dated):
     [
         (
             20,
-            ["The walk is not split by time: the first items of the source have no time to ask for."],
+            ["The walk is not split by time: the first items of the source have no time."],
         ),
         (0, []),
     ],
@@ -296,7 +296,7 @@ def test_a_url_that_asks_for_a_time_itself_is_walked_in_one_piece_with_a_warning
             pass
         return told
 
-    assert asyncio.run(work()) == ["The walk is not split by time: the URL asks for a time itself."]
+    assert asyncio.run(work()) == ["The walk is not split by time: the URL has a datetime itself."]
 
 
 def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
@@ -315,7 +315,7 @@ def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
 @pytest.mark.parametrize(
     ("url", "selection", "said"),
     [
-        (f"{API}/search", Selection(split_walk=2), "name the API's root and -C"),
+        (f"{API}/search", Selection(split_walk=2), "use the API's root and -C"),
         (f"{API}/collections/a", Selection(split_walk=2, push_down=False), "leave --no-push-down out"),
         ("file:///data/catalog.json", Selection(split_walk=2), "which SOURCE is not: leave it out"),
         ("file:///data/items.json", Selection(split_walk=2), "which SOURCE is not: leave it out"),

@@ -129,7 +129,7 @@ def test_circles_are_cut_and_each_catalog_is_walked_once(pages: dict[str, Any], 
     )
     assert ids(found) == expected
     assert not [one for page in found for one in page.unread]
-    assert "walked already" in told[-1].text
+    assert "already walked" in told[-1].text
 
 
 def test_many_ways_to_one_catalog_cost_no_more_than_its_reads() -> None:

@@ -93,7 +93,7 @@ def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
 @pytest.mark.parametrize(
     ("table", "names", "said"),
     [
-        pytest.param({at(): page(["a"], ITEMS)}, "a", "names itself", id="next to itself"),
+        pytest.param({at(): page(["a"], ITEMS)}, "a", "links to itself", id="next to itself"),
         pytest.param(
             {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"], at("t2"))},
             "abc",
@@ -139,7 +139,7 @@ def test_a_next_that_cannot_be_followed_loses_no_item(link: dict[str, Any]) -> N
     assert found.names == ["a"]
     assert found.pages[0].next is None
     assert found.warnings == [found.pages[0].cut_short]
-    assert "next page cannot be asked for" in found.warnings[0]
+    assert "next page cannot be requested" in found.warnings[0]
 
 
 def test_items_that_come_twice_do_not_count_towards_the_total() -> None:
@@ -156,7 +156,7 @@ def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
     assert found.names == ["a", "b"]
     assert found.warnings == []
     assert found.pages[-1].cut_short is None
-    assert "all items announced were seen" in found.notices[0].text
+    assert "all announced items were seen" in found.notices[0].text
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_pages_on_another_host_are_read_and_told_of_once() -> None:
     found, _ = walked(table)
     assert found.names == ["a", "b", "c"]
     assert found.warnings == [
-        "The pages continue at other.test, which is not given the credentials of api.test."
+        "The pages continue at other.test, which does not get the credentials of api.test."
     ]
 
 

@@ -187,7 +187,7 @@ def test_the_largest_limit_is_found() -> None:
         async with opened(f"{root}/collections/small%20limits/items?bbox=1,2,3,4") as source:
             pages = await walked(source, Selection(), PageSize(), told)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
-        assert [notice.text for notice in told][-1] == "A page of 31 items failed; asking for 15 instead."
+        assert [notice.text for notice in told][-1] == "A page of 31 items failed; requesting 15 instead."
         assert all("bbox=1,2,3,4" in one.request.url and "limit=15" in one.request.url for one in pages)
 
     on_quirks(scenario)

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, Failure, FailureKind
+from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, Look, PartEntry, Placement, StoredFiles
-from stacpull.store.wholes import parse_whole
+from stacpull.store.protocol import Entry, Look, PartEntry, StagedFile, StoredFiles
 
 
 @dataclass
@@ -180,7 +180,7 @@ class MemoryStore:
         """Remove all unfinished parts: none can be resumed here."""
         del keep
         for name in list(self.disk.parts):
-            if is_part_name(name) and parse_whole(name) is None:
+            if is_part_name(name) and parse_complete_part(name) is None:
                 self.drop_part(name)
 
     # --- publishing --------------------------------------------------------------------------------------
@@ -207,8 +207,8 @@ class MemoryStore:
         self.drop_part(part)
         return None
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
-        return [self.place(one.part, one.directory, one.name, replace=one.replace) for one in placements]
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+        return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         there = self.disk.files.get(f"{directory}/{name}" if directory else name)

@@ -116,7 +116,7 @@ class StoreContract:
         for number in range(40):
             store.write_part(f"{number}", b"%d" % number)
         failures = store.place_all(
-            [Placement(f"{number}", "c", f"{number}", replace=False) for number in range(40)]
+            [Placement(f"{number}", "c", f"{number}", may_replace=False) for number in range(40)]
         )
         assert [number for number, one in enumerate(failures) if one is not None] == [1]
         assert [store.read(f"c/{number}") for number in (0, 1, 39)] == [b"0", b"foreign", b"39"]
@@ -186,7 +186,10 @@ class StoreContract:
         store.write_part("2", b"long and old")
         second = store.write_part("2", b"new")
         first = store.write_part("1", b"")
-        assert [(e.name, e.inode, e.size) for e in store.list_parts()] == [("1", first, 0), ("2", second, 3)]
+        assert [(e.name, e.identity, e.size) for e in store.list_parts()] == [
+            ("1", first, 0),
+            ("2", second, 3),
+        ]
         assert store.rename_part("2", "3") == second
         assert store.part_identity("3") == (second, 3)
         assert store.part_identity("2") is None

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stacpull.models import FinishedPart, Validator
+from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.parts import PartStore
-from stacpull.store.wholes import WholeName, parse_whole
 
 
 def finished(
@@ -30,17 +30,17 @@ def finished(
 )
 def test_its_name_tells_file_name_and_etag(tmp_path: Path, filename: str | None, etag: str | None) -> None:
     part = finished(tmp_path, filename, etag)
-    assert parse_whole(part.path.name) == WholeName(7, 2, 3, etag, filename)
+    assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, etag, filename)
     assert [path.name for path in tmp_path.iterdir()] == [part.path.name]
     assert part.path.read_bytes() == b"abc"
 
 
 def test_that_nothing_proved_its_length_outlives_a_kill(tmp_path: Path) -> None:
     part = finished(tmp_path, "a.zip", None, unproven=True)
-    assert parse_whole(part.path.name) == WholeName(7, 2, 3, None, "a.zip", unproven=True)
+    assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, None, "a.zip", unproven=True)
 
 
 def test_a_name_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
     part = finished(tmp_path, "é" * 100, '"v1"')
-    assert parse_whole(part.path.name) == WholeName(7, 2, 3, None, None)
+    assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, None, None)
     assert part.path.is_file()

@@ -18,9 +18,9 @@ from tests.transfer.origin import Origin, Thing, client, origin
 from stacpull.errors import DestinationError
 from stacpull.models import Job, ResumePoint, Validator
 from stacpull.net.transport import TransferError
+from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.part_files import sweep
 from stacpull.store.parts import PartStore
-from stacpull.store.wholes import WholeName, parse_whole
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.part_writer import Parts
 
@@ -62,7 +62,7 @@ def test_a_finished_part_tells_row_generation_and_size(tmp_path: Path):
         assert finished.sha256 == hashlib.sha256(DATA).digest()
         assert hashers["md5"].digest() == hashlib.md5(DATA, usedforsecurity=False).digest()
         assert await asyncio.to_thread(finished.path.read_bytes) == DATA
-        assert parse_whole(finished.path.name) == WholeName(12, 3, len(DATA), None, None)
+        assert parse_complete_part(finished.path.name) == CompletePartName(12, 3, len(DATA), None, None)
         assert await store.point(12, 3) is None
 
     asyncio.run(use())
@@ -264,7 +264,7 @@ def test_a_stalled_transfer_goes_on_from_disk(tmp_path: Path):
         assert served.asked[-1].start == point.size
         assert received.part is not None
         assert await asyncio.to_thread(received.part.read_bytes) == LONG
-        assert received.sha256 == hashlib.sha256(LONG).digest()
+        assert received.digest == hashlib.sha256(LONG).digest()
 
     fetching(act, tmp_path)
 
@@ -284,7 +284,7 @@ def test_cancelled_at_any_moment_what_is_on_disk_is_a_true_beginning(tmp_path: P
             assert len(kept) == point.size
             assert LONG.startswith(kept)
         served.answer = Thing(LONG)
-        assert (await fetcher.fetch(job)).sha256 == hashlib.sha256(LONG).digest()
+        assert (await fetcher.fetch(job)).digest == hashlib.sha256(LONG).digest()
 
     fetching(act, tmp_path)
 

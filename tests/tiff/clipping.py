@@ -92,6 +92,11 @@ class Part(NamedTuple):
     fetched: int
     """Bytes of tiles and of the gaps between them."""
 
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of the tiles."""
+        return self.plan.size - len(self.plan.head)
+
 
 def tiles_of(data: bytes) -> tuple[TiledFile, int]:
     """Parse as a transfer does, from what is asked for; return it with the bytes that were read."""

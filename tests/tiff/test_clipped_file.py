@@ -74,7 +74,7 @@ def check(tmp_path: Path, data: bytes, area: Any) -> Part:
     """Clip and compare; few bytes are fetched for it, and it is a COG."""
     part = part_of(data, area)
     assert compare(tmp_path, data, part, area) > 0
-    assert part.fetched <= 1.2 * part.plan.tile_bytes
+    assert part.fetched <= 1.2 * part.tile_bytes
     valid, errors, _ = cog_validate(tmp_path / "part.tif", quiet=True)
     assert valid, errors
     return part
@@ -91,7 +91,7 @@ def test_only_the_tiles_that_the_area_touches_are_fetched(tmp_path: Path) -> Non
     data = raster(tmp_path, compress="deflate", cog=False)
     part = check(tmp_path, data, degrees(UTM, (601_500, 5_097_700, 602_400, 5_099_600)))
     whole = part.whole.images[0]
-    assert part.plan.tile_bytes == whole.counts.reshape(8, 10)[0:2, 1:2].sum()
+    assert part.tile_bytes == whole.counts.reshape(8, 10)[0:2, 1:2].sum()
     assert part.plan.window == (128, 0, 128, 256)
 
 
@@ -104,7 +104,7 @@ def test_a_polygon_leaves_out_the_tiles_beside_it(tmp_path: Path) -> None:
         for one in (whole, corner)
     )
     part = check(tmp_path, data, half)
-    assert part.plan.tile_bytes < 0.8 * part_of(data, there).plan.tile_bytes
+    assert part.tile_bytes < 0.8 * part_of(data, there).tile_bytes
     with rasterio.open(tmp_path / "part.tif") as file:
         assert file.read(1)[0, -1] == 0  # beside the polygon: sparse
 
@@ -199,7 +199,7 @@ def test_a_raster_of_the_world_gives_both_its_ends(tmp_path: Path) -> None:
     ends = MultiPolygon([box(170, -10, 180, 10), box(-180, -10, -170, 10)])
     part = check(tmp_path, data, ends)
     assert part.plan.window.width == 1200
-    assert part.plan.tile_bytes < len(data) / 10
+    assert part.tile_bytes < len(data) / 10
 
 
 def test_a_raster_around_the_pole(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_raster_around_the_pole(tmp_path: Path) -> None:
     where = from_origin(-3_000_000, 2_500_000, 5_000, 5_000)
     data = raster(tmp_path, crs=polar, transform=where, compress="deflate", cog=False)
     part = check(tmp_path, data, box(30, -85, 60, -80))
-    assert part.plan.tile_bytes < len(data) / 3
+    assert part.tile_bytes < len(data) / 3
     around = part_of(data, box(-180, -90, 180, -88))
     assert around.plan.window == (512, 384, 256, 256)
 
@@ -223,7 +223,7 @@ def test_tiles_that_share_their_bytes_go_on_sharing_them(tmp_path: Path) -> None
     area = degrees(UTM, INSIDE)
     part = part_of(bytes(shared), area)
     assert compare(tmp_path, bytes(shared), part, area) > 0
-    assert part.plan.tile_bytes == 128 * 128
+    assert part.tile_bytes == 128 * 128
 
 
 def test_a_clipped_file_can_be_clipped(tmp_path: Path) -> None:

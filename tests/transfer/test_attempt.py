@@ -87,7 +87,7 @@ def test_whole(framing: str, verified: bool, body: bytes):
         assert received.part is None or ("~" in received.part.name) is not verified
         assert received.validator == V1
         assert received.filename == "B 02.tif"
-        assert received.sha256 == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
+        assert received.digest == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
 
     def answer(asked: Asked) -> Reply:
         reply = thing(asked)
@@ -108,7 +108,7 @@ def test_a_redirect_gives_the_file_name():
 
 def test_no_sha256_is_computed_if_none_is_wanted():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        assert (await fetcher.fetch(job(served.url))).sha256 is None
+        assert (await fetcher.fetch(job(served.url))).digest is None
 
     run(Thing(LARGE), act, checksum=None)
 
@@ -182,7 +182,7 @@ def test_what_broke_off_goes_on():
         parts.park(1, LARGE[:HALF], V1, len(LARGE))
         received = await fetcher.fetch(job(served.url))
         assert content(received, parts) == LARGE
-        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.digest == hashlib.sha256(LARGE).digest()
         assert received.validator == V1
         (asked,) = served.asked
         assert (asked.start, asked.headers["if-range"]) == (HALF, '"v1"')
@@ -222,7 +222,7 @@ def test_a_part_is_hashed_before_its_rest_is_asked_for(
         parts.park(1, LARGE[:HALF], validator, len(LARGE))
         received = await fetcher.fetch(job(served.url, **known))
         assert content(received, parts) == LARGE
-        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.digest == hashlib.sha256(LARGE).digest()
         assert requests_before == list(range(times))
 
     run(Thing(LARGE, etag=validator.etag, headers=headers), act)
@@ -349,7 +349,7 @@ def test_a_part_that_is_whole_needs_no_byte():
         parts.park(1, LARGE, V1, len(LARGE))
         received = await fetcher.fetch(job(served.url))
         assert content(received, parts) == LARGE
-        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.digest == hashlib.sha256(LARGE).digest()
         assert [asked.start for asked in served.asked] == [len(LARGE)]
 
     run(Thing(LARGE), act)

@@ -80,7 +80,7 @@ def ranges(served: Origin) -> list[Span]:
 
 
 def is_whole(received: Received, parts: MemoryParts) -> bool:
-    return received.sha256 == SHA256 and parts.finished[1, 1] == DATA
+    return received.digest == SHA256 and parts.finished[1, 1] == DATA
 
 
 async def attempts(fetcher: Fetcher, wanted: Job, most: int = 6) -> tuple[Received, list[FailureKind]]:
@@ -362,7 +362,7 @@ def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None
         received, _ = await attempts(fetcher, job(served))
         expected = {'"v1"': DATA, '"v2"': new}[received.validator.etag or ""]
         assert parts.finished[1, 1] == expected
-        assert received.sha256 == hashlib.sha256(expected).digest()
+        assert received.digest == hashlib.sha256(expected).digest()
 
     run(answer, act)
 

@@ -311,7 +311,7 @@ def test_a_part_goes_on_under_a_condition_that_s3_obeys(
         parts.park(1, LARGE[:20_000], validator or its_date, len(LARGE))
         received = await Fetcher(opened, parts, small_limit=1000).fetch(LARGE_JOB)
         assert parts.finished[1, 1] == LARGE
-        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.digest == hashlib.sha256(LARGE).digest()
         assert received.filename == "big.tif"
         _, *asked = replica.requests
         assert [record.status for record in asked] == statuses
@@ -477,3 +477,76 @@ def test_requests_for_one_endpoint_are_limited_together():
 
     assert name("s3://a/k", None) == "s3://a"
     assert name("s3://a/k", "https://eodata.example") == name("s3://b/k", "https://eodata.example:443/x")
+
+
+# Requests that the fast path sends.
+
+
+@dataclass
+class Ready(Given):
+    """Credentials and settings that are known at once."""
+
+    def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
+        return AwsSettings(self.region, self.endpoint_url), self.credentials if signing else None
+
+
+@dataclass
+class Noon:
+    """A clock that stands still until it is set."""
+
+    at: float = 1_700_000_000.0
+
+    def time(self) -> float:
+        return self.at
+
+
+class Noted:
+    """A transport that notes the last request."""
+
+    last: Request
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        self.last = request
+        raise TransferError(Failure(FailureKind.NETWORK, "noted"))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+TOKEN = Credentials("AKID", "s", "a/session+token==")
+ANONYMOUS = [(None, S3Options()), (KEYS, S3Options(no_sign_request=True))]
+SIGNED = [
+    (KEYS, S3Options()),
+    (TOKEN, S3Options(request_payer=True)),
+    (KEYS, S3Options(addressing_style="path")),
+]
+
+
+@pytest.mark.parametrize(("credentials", "options"), [*ANONYMOUS, *SIGNED])
+@pytest.mark.parametrize("redirected", [False, True])
+def test_a_request_that_is_made_ready_is_the_one_that_would_be_sent(
+    credentials: Credentials | None, options: S3Options, redirected: bool
+):
+    async def live() -> None:
+        http, clock, given = Noted(), Noon(), Ready(credentials, region="eu-central-1")
+        transport = S3Transport(http, given, options, clock=clock)  # type: ignore[arg-type] # time is all it asks for
+        for number, key in enumerate([*ODD_KEYS, *ODD_KEYS]):
+            clock.at += number % 3  # many requests have the same second
+            if number == len(ODD_KEYS) and credentials is not None:
+                given.credentials = Credentials("AKIDNEW", "new")
+            url = f"s3://{'data' if number % 4 else 'with.dots'}/{key}"
+            ready = transport.ready(url, redirected=redirected)
+            with pytest.raises(TransferError):
+                async with transport.open(Request(url, redirected=redirected)):
+                    pass
+            assert ready is not None
+            authorization = {"Authorization": ready.authorization} if ready.authorization else {}
+            assert (ready.url, {**ready.headers, **authorization}) == (http.last.url, http.last.headers)
+
+    asyncio.run(live())
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key"])
+def test_a_url_without_an_object_is_never_ready(url: str):
+    transport = S3Transport(HttpTransport(policy=AddressPolicy()), Ready(), S3Options(), clock=SystemClock())
+    assert transport.ready(url, redirected=False) is None

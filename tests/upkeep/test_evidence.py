@@ -12,7 +12,7 @@ from stacpull.catalog.stored import StoredAsset
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
 from stacpull.store.inspection import DirectoryFiles, Look
-from stacpull.upkeep.evidence import FileTrust, examine, examine_line, weigh
+from stacpull.upkeep.evidence import FileTrust, examine, weigh
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
 MD5 = Checksum("md5", b"m" * 16)
@@ -77,8 +77,8 @@ def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
     (tmp_path / "c/i/i.json").write_bytes(data)
     with DirectoryFiles(tmp_path) as files:
         found = examine(files, "c/i/i.json", lambda: False)
-        line = examine_line(files, data, "c/items.ndjson", lambda: False)
-        broken = [examine_line(files, text, "c/items.ndjson", lambda: False) for text in (b"{", b"[]", b"{}")]
+        line = examine(files, "c/items.ndjson", lambda: False, data)
+        broken = [examine(files, "c/items.ndjson", lambda: False, text) for text in (b"{", b"[]", b"{}")]
     assert found is not None
     assert line is not None
     assert broken == [None, None, None]
@@ -110,7 +110,7 @@ def test_a_stop_is_heard_while_a_stated_digest_is_computed(tmp_path: Path) -> No
             return asked == stopped_at
 
         with DirectoryFiles(tmp_path) as files:
-            line = examine_line(files, orjson.dumps(document), "items.ndjson", is_stopped)
+            line = examine(files, "items.ndjson", is_stopped, orjson.dumps(document))
         assert line is not None
         return line.digests[0], asked
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
-from msgspec.structs import replace
 
 from stacpull.catalog.collection import STAC_VERSION, collection_document
 from stacpull.catalog.item import encode_item
@@ -85,7 +84,7 @@ def write_catalogs(
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
         remove: Removes one file: a sub-catalog, where fewer are needed now.
-        is_recorded: Tells if a file is known to be the mirror's; one that is not is written even where its
+        is_recorded: Returns True if a file is known to be the mirror's. Others are written even where their
             content is right, so that `write` records it.
         is_stopped: Asked before each item and each file.
 
@@ -96,8 +95,7 @@ def write_catalogs(
     update = _Update(files, write, secrets, remove, is_recorded)
     try:
         children = [
-            (entry.id, _write_collection(update, replace(entry, items=_stoppable(entry.items, is_stopped))))
-            for entry in unless(is_stopped, entries)
+            (entry.id, _write_collection(update, entry, is_stopped)) for entry in unless(is_stopped, entries)
         ]
         names = [name for name, _ in children]
         links = [_link("child", path, "", title=name) for name, path in children]
@@ -132,12 +130,6 @@ def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
         if is_stopped():
             raise InterruptedRunError("Interrupted.")
         yield thing
-
-
-def _stoppable(
-    items: Callable[[], Iterator[tuple[str, str]]], is_stopped: Callable[[], bool]
-) -> Callable[[], Iterator[tuple[str, str]]]:
-    return lambda: unless(is_stopped, items())
 
 
 class _Update:
@@ -200,10 +192,10 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
         )
 
 
-def _write_collection(update: _Update, entry: CollectionEntry) -> str:
+def _write_collection(update: _Update, entry: CollectionEntry, is_stopped: Callable[[], bool]) -> str:
     """Write a collection from its leaves up; return its path relative to DEST."""
     _refuse_obstacle(update.files, entry.directory)
-    children, links, sub_catalogs = _write_leaves(update, entry)
+    children, links, sub_catalogs = _write_leaves(update, entry, unless(is_stopped, entry.items()))
     document = collection_document(
         entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
     )
@@ -216,9 +208,10 @@ def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     return path
 
 
-def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], bytes | bytearray, int]:
+def _write_leaves(
+    update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]
+) -> tuple[list[Json], bytes | bytearray, int]:
     """Return the links of a collection to sub-catalogs, or encoded to its items; how many sub-catalogs."""
-    items = entry.items()
     links = _links(update, items, entry.directory)
     following = next(items, None)
     if following is None:
@@ -252,7 +245,7 @@ def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Js
 
 
 class _Links(NamedTuple):
-    """Links to items, as they stand in a document between commas."""
+    """Links to items, as they are written in a document, separated by commas."""
 
     items: int
     encoded: bytearray

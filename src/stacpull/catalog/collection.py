@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.models import Json, MirroredFile
@@ -26,7 +26,9 @@ STAC_VERSION = "1.1.0"
 """What pystac writes."""
 _CURRENT = re.compile(r"1\.[01]\.\d+")
 _FIRST = ("type", "id", "stac_version", "description", "links")
-_LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets", "deprecated")
+_LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets")
+_CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))
+"""Members that are checked; all others are extension fields and pass as they are."""
 _DEEPEST = 100
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
 _NAVIGATION = frozenset(
@@ -80,7 +82,7 @@ def collection_document(
     source = document if document is not None and not _too_deep(document) else {}
     known = core_members(identifier, source)
     assets = stored_assets(source.get("assets"), here, directory, base)
-    extra = {key: value for key, value in source.items() if key not in CORE and value is not None}
+    extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
     stored = _migrated({**extra, **known, "assets": assets}, _version(source))
     stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, here)
     links = stored_links(source.get("links"), base, _outward)
@@ -89,7 +91,7 @@ def collection_document(
 
 
 def _too_deep(document: Json) -> bool:
-    """Tell whether it is nested past what copying and writing it could bear: no collection is."""
+    """Return True if a document is nested too deeply to be copied and written. No real collection is."""
     layer: list[Any] = [document]
     for _ in range(_DEEPEST):
         members = [value.values() if isinstance(value, dict) else value for value in layer]
@@ -100,7 +102,7 @@ def _too_deep(document: Json) -> bool:
 
 
 def _outward(rel: str, href: str) -> str | None:
-    """Keep links out of the tree; those to pages and endpoints of the source's API say nothing here."""
+    """Keep links that lead out of the tree, without those to pages and endpoints of the source's API."""
     return None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href)
 
 
@@ -126,8 +128,8 @@ def _in_order(document: Json) -> Json:
     """Return a document in a current version, its members in pystac's order, without those it leaves out."""
     found = {**document, "links": [], "stac_version": STAC_VERSION}
     found = {name: value for name, value in found.items() if name != "assets" or value}
-    others = (name for name in found if not (name in _FIRST or name in _LAST or name == "stac_extensions"))
-    return {name: found[name] for name in (*_FIRST, *others, *_LAST) if name in found}
+    others = (name for name in found if name not in _CORE and name != "deprecated")
+    return {name: found[name] for name in (*_FIRST, *others, *_LAST, "deprecated") if name in found}
 
 
 def _through_pystac(document: Json) -> Json:
@@ -150,25 +152,6 @@ def _version(document: Json) -> str:
     version = document.get("stac_version")
     return version if isinstance(version, str) and _VERSION.fullmatch(version) else "1.0.0"
 
-
-CORE = frozenset(
-    [
-        "id",
-        "type",
-        "stac_version",
-        "stac_extensions",
-        "title",
-        "description",
-        "keywords",
-        "license",
-        "providers",
-        "extent",
-        "summaries",
-        "assets",
-        "links",
-    ]
-)
-"""Members that are checked; all others are extension fields and pass as they are."""
 
 _LICENSE = re.compile(r"[\w\-.+]+")
 _LEGACY_LICENSES = frozenset({"proprietary", "various"})  # `other` since STAC 1.1.0
@@ -244,23 +227,25 @@ def _boxes(boxes: object) -> list[list[float]]:
     """Return usable bboxes; of two make three, the first around both: two alone are invalid."""
     if not isinstance(boxes, list):
         return []
-    usable = [boxes] if _is_bbox(boxes) else [box for box in boxes if _is_bbox(box)]
+    usable = [boxes] if is_bbox(boxes) else [box for box in boxes if is_bbox(box)]
     return [_enclosing(usable), *usable] if len(usable) == 2 else usable  # noqa: PLR2004  # as documented
 
 
 def _enclosing(boxes: list[list[float]]) -> list[float]:
     """Return west, south, east, north around all boxes; one over the antimeridian makes it all longitudes."""
-    west, south, east, north = zip(*(_flat(box) for box in boxes), strict=True)
+    west, south, east, north = zip(*(flat_bbox(box) for box in boxes), strict=True)
     if any(w > e for w, e in zip(west, east, strict=True)):
         return [-180.0, min(south), 180.0, max(north)]
     return [min(west), min(south), max(east), max(north)]
 
 
-def _flat(box: list[float]) -> list[float]:
+def flat_bbox(box: list[float]) -> list[float]:
+    """Return west, south, east, north of a bbox that may have heights (RFC 7946, 5)."""
     return box if len(box) == _BBOX_LENGTHS[0] else [box[0], box[1], box[3], box[4]]
 
 
-def _is_bbox(box: object) -> bool:
+def is_bbox(box: object) -> TypeGuard[list[float]]:
+    """Return True for a list of four numbers, or six with heights."""
     return (
         isinstance(box, list)
         and len(box) in _BBOX_LENGTHS

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from stacpull.catalog.item_assets import without_items_parquet
-from stacpull.catalog.stored import path_named
+from stacpull.catalog.references import path_named
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
 from stacpull.store.protocol import StoredFiles
@@ -36,8 +36,7 @@ class ListedCollection(msgspec.Struct, frozen=True):
     @property
     def document(self) -> bytes:
         """The document without what ties it into the tree: the source's, as it was stored."""
-        links = [link for link in _links(self.file.document) if link.get("rel") not in _OF_THE_TREE]
-        return orjson.dumps({**without_items_parquet(self.file.document), "links": links})
+        return orjson.dumps(without_tree(without_items_parquet(self.file.document)))
 
     @property
     def has_items_parquet(self) -> bool:
@@ -94,7 +93,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     if not is_ours and files.has(_CATALOG, unknown=False):
         return False
     data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
-    file = _parsed(path, data)
+    file = parsed_file(path, data)
     directory = path.rpartition("/")[0]
     roots = [] if file is None else [link for link in _links(file.document) if link.get("rel") == "root"]
     return [path_named(link.get("href"), directory) for link in roots] == [_CATALOG]
@@ -106,7 +105,7 @@ def read_json(files: StoredFiles, path: str) -> ListedFile | None:
     Raises:
         OSError: the disk fails.
     """
-    return _parsed(path, files.read(path))
+    return parsed_file(path, files.read(path))
 
 
 def _first_line(files: StoredFiles, path: str) -> bytes | None:
@@ -116,7 +115,8 @@ def _first_line(files: StoredFiles, path: str) -> bytes | None:
         return file.readline()
 
 
-def _parsed(path: str, data: bytes | None) -> ListedFile | None:
+def parsed_file(path: str, data: bytes | None) -> ListedFile | None:
+    """Return the JSON object that is in a file, None if `data` is not one."""
     try:
         document = orjson.loads(data) if data is not None else None
     except orjson.JSONDecodeError:
@@ -132,6 +132,12 @@ def _named(file: ListedFile, rel: str) -> Iterator[str]:
         path = path_named(link.get("href"), directory) if link.get("rel") == rel else None
         if path is not None:
             yield path
+
+
+def without_tree(collection: Json) -> Json:
+    """Return a collection without the links that make it part of a catalog: one for each of its items."""
+    links = [link for link in _links(collection) if link.get("rel") not in _OF_THE_TREE]
+    return {**collection, "links": links}
 
 
 def _links(document: Json) -> list[Json]:

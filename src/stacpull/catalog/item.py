@@ -1,4 +1,4 @@
-"""An item as it is stored: the source's document, made to stand in the mirror.
+"""An item as it is stored: the source's document, adapted to the mirror.
 
 Promises: pure; no exception whatever the source sent; what the source says about the item is kept, except
 what STAC does not allow; no href carries a credential. It runs once an item, 1.2 million times for

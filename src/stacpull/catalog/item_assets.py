@@ -169,8 +169,8 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
     found = [("via", read, read), ("canonical", own or read, "")]
     return [
         {"rel": rel, "href": href, "type": "application/json"}
-        for rel, href, told_by in found
-        if href is not None and (rel, told_by) not in known
+        for rel, href, known_by in found
+        if href is not None and (rel, known_by) not in known
     ]
 
 

@@ -5,17 +5,15 @@ Pure, and total: whatever a file that looks like an item holds, what cannot be u
 
 from __future__ import annotations
 
-import posixpath
 from typing import Any, NamedTuple
 
 import msgspec
 
 from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
+from stacpull.catalog.references import path_named
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.statements import parse_multihash
-
-_HERE = ("./", "../")
 
 
 class StoredAsset(NamedTuple):
@@ -69,7 +67,7 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
     path = path_named(asset.get("href"), directory)
     if path is None:
         return None
-    media_type, origin = asset.get("type"), _origin(asset)
+    media_type, origin = asset.get("type"), origin_of(asset)
     href = asset_href(origin, None)
     return StoredAsset(
         key,
@@ -83,7 +81,7 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
     )
 
 
-def _origin(asset: object) -> Json:
+def origin_of(asset: object) -> Json:
     """Return what the source states of an asset that is in the mirror; empty if that is not known."""
     alternates = asset.get("alternate") if isinstance(asset, dict) else None
     origin = alternates.get("origin") if isinstance(alternates, dict) else None
@@ -105,18 +103,6 @@ def _source(link: Any, directory: str) -> str | None:
     return path_named(link.get("href"), directory) if is_source else None
 
 
-def path_named(href: object, directory: str) -> str | None:
-    """Return the path in DEST that a relative href in `directory` names; None if it leads outside.
-
-    Nothing is decoded: the percent escapes are those of the name on disk (`planning.names`).
-    """
-    if not isinstance(href, str) or not href.startswith(_HERE) or "\0" in href:
-        return None
-    path = posixpath.normpath(posixpath.join(directory, href))
-    is_inside = not path.startswith(("../", "/", ".stacpull")) and path not in ("..", ".")
-    return path if is_inside else None
-
-
 def as_sent(stored: Json) -> Json:
     """Return an item with the assets that its source sent; links stay relative to the same place.
 
@@ -128,8 +114,8 @@ def as_sent(stored: Json) -> Json:
 
 
 def _asset_as_sent(asset: object) -> object:
-    origin, href = _origin(asset), asset.get("href") if isinstance(asset, dict) else None
-    is_local = isinstance(href, str) and href.startswith(_HERE)
+    origin, href = origin_of(asset), asset.get("href") if isinstance(asset, dict) else None
+    is_local = isinstance(href, str) and href.startswith(("./", "../"))
     if not isinstance(asset, dict) or not is_local or "href" not in origin:
         return asset
     kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}

@@ -36,7 +36,8 @@ class Column(NamedTuple):
 
 Row = Sequence[Any]
 """Values in the order of the columns, None where a value is missing."""
-_Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row]], None]
+_Metadata = Mapping[str, str] | None
+_Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _Metadata], None]
 
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
@@ -79,24 +80,20 @@ def write_table(
         metadata: Key and value metadata of the file; Parquet only.
 
     Raises:
-        DestinationError: the file cannot be written; what was there is as it was.
+        DestinationError: The file cannot be written; what was there is unchanged.
     """
-    writer = _WRITERS[path.suffix.lower()]
     with whole_file(path) as file:
-        if writer is _write_parquet:
-            _write_parquet(file, columns, rows, metadata)
-        else:
-            writer(file, columns, rows)
+        _WRITERS[path.suffix.lower()](file, columns, rows, metadata)
 
 
-def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _Metadata) -> None:
     names = [column.name for column in columns]
     documents = (dict(zip(names, row, strict=True)) for row in rows)
     option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
     file.writelines(orjson.dumps(document, option=option) for document in documents)
 
 
-def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _Metadata) -> None:
     """Write RFC 4180 with a header line; nothing for None, `true` and `false`.
 
     Texts come from a source that may be hostile, and a spreadsheet runs a text that begins as a formula does:
@@ -117,7 +114,7 @@ def _as_csv(value: Any) -> Any:
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, str):
         return _harmless(value)
-    return _as_text(value)
+    return as_text(value)
 
 
 def _harmless(text: str) -> str:
@@ -126,13 +123,13 @@ def _harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def _as_text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
     """Return what holds several values as JSON text, everything else as it is."""
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 
 def _write_parquet(
-    file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], metadata: Mapping[str, str] | None = None
+    file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], metadata: _Metadata
 ) -> None:
     import pyarrow as pa  # noqa: PLC0415 -- heavy, and an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -160,7 +157,7 @@ def _as_parquet(value: Any) -> Any:
     """Return a value as Parquet holds it; None for a number that 64 bits cannot (only a lie is so large)."""
     if isinstance(value, int) and value > _LARGEST:
         return None
-    return _as_text(value)
+    return as_text(value)
 
 
 def _batches(rows: Iterable[Row], lists: Sequence[int]) -> Iterator[list[Row]]:

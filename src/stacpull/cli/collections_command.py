@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -125,12 +125,5 @@ def _json(info: ClassInfo) -> dict[str, object]:
 
 def _class_lines(info: ClassInfo) -> Iterator[str]:
     yield f"Classes for {info.name}"
-    yield from (f"- {name}{_count(info, name)}" for name in _sorted(info.classes))
-
-
-def _sorted(classes: Iterable[str]) -> list[str]:
-    return sorted(classes, key=str.casefold)
-
-
-def _count(info: ClassInfo, name: str) -> str:
-    return "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
+    for name in sorted(info.classes, key=str.casefold):
+        yield f"- {name}" if info.counts is None else f"- {name} ({info.counts.get(name, 0):,})"

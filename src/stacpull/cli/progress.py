@@ -134,13 +134,14 @@ class _Timed(Display):
     """A display with a thread that calls `tick` regularly until it is closed."""
 
     _every = _DRAW_EVERY
+    _now: Progress | Checked | Stage | None = None
 
     def __init__(
         self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
     ) -> None:
         super().__init__(output, stream, noun, source)
         self._started = time.monotonic()
-        self._now: Progress | Checked | Stage | None = None
+        self._speed = Speed()
         self._lock = threading.RLock()
         self._closed = threading.Event()
         threading.Thread(target=self._run, name="stacpull-display", daemon=True).start()
@@ -170,14 +171,9 @@ class Lines(_Timed):
     """A line every few seconds, by the run's own clock, and one at the end."""
 
     _every = 0.5
-
-    def __init__(
-        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
-    ) -> None:
-        self._next = _LINE_EVERY
-        self._next_tick = time.monotonic() + _FIRST_LINE
-        self._unsaid: Progress | None = None
-        super().__init__(output, stream, noun, source)
+    _next = _LINE_EVERY
+    _next_tick = 0.0
+    _unsaid: Progress | None = None
 
     def progress(self, now: Progress | Checked | Stage) -> None:
         """Say it if it is time."""
@@ -196,7 +192,7 @@ class Lines(_Timed):
 
     def tick(self) -> None:
         """Say what is waited for, as long as there was no event."""
-        if self._now is None and time.monotonic() >= self._next_tick:
+        if self._now is None and time.monotonic() >= max(self._next_tick, self._started + _FIRST_LINE):
             self._next_tick = time.monotonic() + _LINE_EVERY
             self.say(self.waited())
 
@@ -248,15 +244,9 @@ class Live(_Timed):
     resized, erasing from the cursor to the end of the screen removes all of it.
     """
 
-    def __init__(
-        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
-    ) -> None:
-        self._shown = False
-        self._stopping = False
-        self._speed = Speed()
-        self._frame = 0
-        self._unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-        super().__init__(output, stream, noun, source)
+    _shown = False
+    _stopping = False
+    _frame = 0
 
     def progress(self, now: Progress | Checked | Stage) -> None:
         """Keep it for the next drawing."""
@@ -413,6 +403,10 @@ class Live(_Timed):
     def _spinner(self) -> str:
         frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._unicode else "|/-\\"
         return frames[self._frame % len(frames)]
+
+    @property
+    def _unicode(self) -> bool:
+        return (getattr(self._stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
     @property
     def _dot(self) -> str:

@@ -17,10 +17,10 @@ from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
+from stacpull.child_process import kill_all
 from stacpull.cli.entry import begun
 from stacpull.cli.progress import Display
-from stacpull.engine.child_process import kill_all
-from stacpull.engine.loop import run_on_loop
+from stacpull.engine.runtime import run_on_loop
 from stacpull.errors import InterruptedRunError
 
 T = TypeVar("T")
@@ -38,25 +38,18 @@ def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
     Raises:
         InterruptedRunError: A signal cancelled it.
     """
-    asked = False
 
     async def watched() -> T:
         task = asyncio.current_task()
-
-        def stop() -> None:
-            nonlocal asked
-            if task is not None and not asked:
-                asked = True
-                task.cancel()
-
-        signals.connect(stop)
+        assert task is not None  # noqa: S101 - a coroutine that runs has one
+        signals.connect(task.cancel)
         return await work
 
     with _signals(show) as signals:
         try:
             return run_on_loop(watched())
         except asyncio.CancelledError:
-            if asked:
+            if signals.asked:
                 raise InterruptedRunError("Interrupted.") from None
             raise
 
@@ -84,33 +77,35 @@ class _Signals:
     """The first SIGINT or SIGTERM stops the work, the second one ends the process."""
 
     def __init__(self, show: Display | None) -> None:
+        self.asked = False
+        """True if a signal has come."""
         self._show = show
-        self._asked = False
         self._stop: Callable[[], object] | None = None
 
-    def connect(self, stop: Callable[[], None]) -> None:
-        """Have `stop` called on the running loop at the first signal, also if that has come already.
-
-        A signal that comes just now calls it twice.
-        """
+    def connect(self, stop: Callable[[], object]) -> None:
+        """Have `stop` called once on the running loop at the first signal, even if that has come already."""
         self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
-        if self._asked:
-            self._stop()
+        if self.asked:
+            self._call_stop()
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """Take one signal; an exception here would surface anywhere in the program."""
-        if self._asked:
+        if self.asked:
             if self._show is not None:
                 self._show.abandon()
             kill_all()
             os._exit(InterruptedRunError.exit_code)
-        self._asked = True
+        self.asked = True
         if self._show is None or not self._show.stopping():
             with contextlib.suppress(OSError):
                 os.write(2, _STOPPING)
-        if self._stop is not None:
+        self._call_stop()
+
+    def _call_stop(self) -> None:
+        stop, self._stop = self._stop, None
+        if stop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the work has ended
-                self._stop()
+                stop()
 
 
 @contextlib.contextmanager

@@ -142,8 +142,8 @@ class AdoptingFetcher:
         if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
-        sha256 = None if self._checksum is None else stranger.digests[self._checksum]
-        return replace(received, size=stranger.size, sha256=sha256, part=part)
+        digest = None if self._checksum is None else stranger.digests[self._checksum]
+        return replace(received, size=stranger.size, digest=digest, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return what was in a directory when it was first asked for: later files are the mirror's own."""

@@ -20,6 +20,7 @@ from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
+from stacpull.engine.item_writer import unwritten
 from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, flags_of
 from stacpull.engine.network import source_address
@@ -27,7 +28,6 @@ from stacpull.engine.selection_checks import validate
 from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.store_client import started_store
 from stacpull.engine.together import timed_stop, unless_stopped
-from stacpull.engine.unwritten import unwritten
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener, Notice
@@ -165,16 +165,7 @@ async def _mirror(
     clip_area(selection.clip)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
-        async with opened_workspace(place) as workspace:
-            kept = await kept_in(workspace.destination.work, stop, source)
-            spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
-            run = await on_ledger(
-                workspace,
-                lambda: runs.begin(workspace.db, spec, SystemClock().time(), requests),
-            )
-            return await continue_run(
-                workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop
-            )
+        return await _mirror_input(source, place, selection, options, on_event, stop)
     options = completed(options, text)
     address = source_address(text, options)
     spec = _spec(address.url, selection, options, address.credential_names)
@@ -213,6 +204,24 @@ async def _mirror(
             raise
         text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
+
+
+async def _mirror_input(
+    source: SourceLike,
+    place: DestPlace,
+    selection: Selection,
+    options: Options,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> MirrorReport:
+    """Store the items of standard input, or those of a program, in DEST; then mirror them."""
+    clock = SystemClock()
+    async with opened_workspace(place) as workspace:
+        kept = await kept_in(workspace.destination.work, stop, source)
+        spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
+        requests = flags_of(options)
+        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests))
+        return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
 
 
 def _refuse_without_items(options: Options) -> None:

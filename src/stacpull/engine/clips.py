@@ -1,7 +1,7 @@
 """`--clip` in a run: the area that the fetcher gets, and what a file that came in says of itself.
 
 Whether a file is a part of a raster is read from the file, so that nothing but the file has to survive a kill
-(`store.wholes`).
+(`store.complete_parts`).
 """
 
 from __future__ import annotations

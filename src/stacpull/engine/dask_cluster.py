@@ -35,8 +35,10 @@ import platform
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module, metadata, util
 from pathlib import Path
 from types import TracebackType
@@ -55,15 +57,15 @@ from stacpull.engine import worker_messages as messages
 from stacpull.engine.messages import MessageFrames, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
-from stacpull.engine.recovery import boot_id
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import CredentialNames, WorkerSettings
-from stacpull.engine.workers import Hear, WorkerPlace, WorkerProcess, worker_settings
+from stacpull.engine.workers import Hear, StartWorker, WorkerProcess, WorkerSupply, worker_settings
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.selection import Selection
 from stacpull.store.own_parts import new_name
+from stacpull.system import boot_id
 
 MOST_WORKERS = 64
 """Workers that get a share at most: as many as a host is asked at once by default."""
@@ -79,7 +81,7 @@ _NO_WORKERS = "The Dask scheduler has no workers: the run waits for some."
 
 
 def check_dask(options: Options) -> None:
-    """Refuse options that cannot be used together, before anything is done.
+    """Refuse options that cannot be used together, and begin to import distributed: that takes a second.
 
     Raises:
         UsageError: They contradict each other, or distributed is not installed.
@@ -90,15 +92,11 @@ def check_dask(options: Options) -> None:
         raise UsageError(
             "--dask and --processes contradict each other: with --dask every Dask worker has one process."
         )
-    _find_tornado()
+    if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
+        del sys.modules["tornado"]
     if util.find_spec("distributed") is None:
         raise UsageError("--dask needs distributed, which is not installed: pip install 'stacpull[dask]'")
-
-
-def _find_tornado() -> None:
-    """Let tornado be imported, which the command hides from libraries that do not need it."""
-    if sys.modules.get("tornado", sys) is None:
-        del sys.modules["tornado"]
+    threading.Thread(target=_import_early, name="stacpull-import", daemon=True).start()
 
 
 def is_private(address: str) -> bool:
@@ -114,14 +112,27 @@ def is_private(address: str) -> bool:
 
 def _imported() -> Any:
     """Import distributed, and look once at the machine and the versions: the client does, and blocks."""
-    platform.processor()
-    versions: Any = import_module("distributed.versions")
-    versions.get_versions()  # they are remembered
-    return import_module("distributed")
+    with _importing:
+        was_imported = "distributed" in sys.modules
+        platform.processor()
+        versions: Any = import_module("distributed.versions")
+        versions.get_versions()  # they are remembered
+        if not was_imported:
+            for name in ("distributed", "distributed.client"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+        return import_module("distributed")
 
 
-class DaskCluster:
-    """The workers of a Dask cluster (`engine.workers.WorkerSupply`).
+def _import_early() -> None:
+    with suppress(Exception):  # raised again where it is needed
+        _imported()
+
+
+_importing = threading.Lock()
+
+
+class DaskCluster(WorkerSupply):
+    """The workers of a Dask cluster.
 
     Args:
         options: The options of the run.
@@ -148,18 +159,18 @@ class DaskCluster:
     ) -> None:
         self.worth_it = 1
         self.most_processes = MOST_WORKERS
-        self.clock = clock
-        self.store = store
-        self.dest = dest
-        self.boot = ""
+        self._clock = clock
+        self._store = store
+        self._dest = dest
+        self._boot = ""
         """The boot of this machine."""
         self._options = options
         self._network = network
         self._selection = selection
         self._run = run
         self._emit = emit
-        self._shares: HostShares[WorkerProcess] = HostShares(
-            network.shares.own.per_host, options.concurrency, _send_limits
+        self.shares: HostShares[WorkerProcess] = HostShares(
+            network.shares.own.per_host, options.concurrency, WorkerProcess.limit
         )
         self._refused: dict[str, StacpullError] = {}
         """Why workers are not used, by address, as long as the scheduler knows them."""
@@ -168,12 +179,12 @@ class DaskCluster:
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._address = ""
-        self.group = asyncio.TaskGroup()
+        self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        self.boot = await asyncio.to_thread(boot_id)
+        self._boot = await asyncio.to_thread(boot_id)
         await self._stack.__aenter__()
-        await self._stack.enter_async_context(self.group)
+        await self._stack.enter_async_context(self._group)
         return self
 
     async def __aexit__(
@@ -181,9 +192,9 @@ class DaskCluster:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
-    # --- WorkerSupply ------------------------------------------------------------------------------------
+    # --- which workers there are -------------------------------------------------------------------------
 
-    async def places(self) -> AsyncIterator[WorkerPlace]:
+    async def places(self) -> AsyncIterator[StartWorker]:
         """See `WorkerSupply.places`.
 
         Raises:
@@ -195,24 +206,24 @@ class DaskCluster:
         if link := self._client.dashboard_link:
             self._emit(Notice("info", f"Dask dashboard: {link}"))
         known: set[str] = set()
-        since = answered = self.clock.monotonic()
+        since = answered = self._clock.monotonic()
         is_waiting = False
         while True:
             addresses = await self.addresses()
             if addresses is None:
-                if not len(self._shares) and self.clock.monotonic() - answered > _PATIENCE:
+                if not len(self.shares) and self._clock.monotonic() - answered > _PATIENCE:
                     raise WorkerError(
                         f"The Dask scheduler {self._address} does not answer any more: "
                         "resume when it is there again, or without --dask."
                     )
-                await self.clock.sleep(_LOOK)
+                await self._clock.sleep(_LOOK)
                 continue
-            answered = self.clock.monotonic()
+            answered = self._clock.monotonic()
             known = self._still_known(known, addresses)
             for address in sorted(addresses - known):
                 known.add(address)
-                yield DaskPlace(self, address)
-            now = self.clock.monotonic()
+                yield partial(self.start_at, address)
+            now = self._clock.monotonic()
             if addresses - self._refused.keys():
                 since = now
             elif now - since > _PATIENCE:
@@ -221,7 +232,7 @@ class DaskCluster:
                 if not is_waiting:
                     self._emit(Notice("warning", _NO_WORKERS))
                     is_waiting = True
-            await self.clock.sleep(_LOOK)
+            await self._clock.sleep(_LOOK)
 
     def _still_known(self, known: set[str], addresses: set[str]) -> set[str]:
         """Return which workers need not be tried (again); another one may come where one is gone."""
@@ -231,22 +242,6 @@ class DaskCluster:
             del self._refused[gone]
         return known
 
-    def processes(self) -> int:
-        """See `WorkerSupply.processes`."""
-        return max(1, len(self._shares))
-
-    def joined(self, worker: WorkerProcess) -> None:
-        """See `WorkerSupply.joined`."""
-        self._shares.joined(worker)
-
-    def left(self, worker: WorkerProcess) -> None:
-        """See `WorkerSupply.left`."""
-        self._shares.left(worker)
-
-    def keeps_to(self, worker: WorkerProcess, per_host: int) -> None:
-        """See `WorkerSupply.keeps_to`."""
-        self._shares.keeps_to(worker, per_host)
-
     # --- the cluster -------------------------------------------------------------------------------------
 
     async def _open_client(self) -> Any:
@@ -255,12 +250,7 @@ class DaskCluster:
         Raises:
             WorkerError: It cannot be reached.
         """
-        _find_tornado()
-        was_imported = "distributed" in sys.modules
         distributed: Any = await asyncio.to_thread(_imported)
-        if not was_imported:
-            for name in ("distributed", "distributed.client"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
         where: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
         named, given = self._options.dask or "", self._options.dask_client
         if given is not None:
@@ -308,7 +298,7 @@ class DaskCluster:
         except (OSError, TimeoutError):
             return None
 
-    async def call(self, address: str, function: Any, *arguments: object) -> Any:
+    async def _call(self, address: str, function: Any, *arguments: object) -> Any:
         """Call a function on a Dask worker.
 
         Raises:
@@ -343,7 +333,7 @@ class DaskCluster:
                 connecting.result().abort()
             raise
 
-    def keep_busy(self, address: str, session: str) -> Any:
+    def _keep_busy(self, address: str, session: str) -> Any:
         """Have a Dask worker run a task for as long as a session lasts; return its future."""
         return self._client.submit(
             dask_relay.hold,
@@ -355,19 +345,81 @@ class DaskCluster:
             retries=0,
         )
 
-    def refuse(self, address: str, error: StacpullError, *, is_final: bool = True) -> None:
-        """Do without a worker, and say why; try it again later unless that is final."""
-        if not is_final:
-            self._unreached.add(address)
+    # --- a worker ----------------------------------------------------------------------------------------
+
+    async def start_at(self, address: str, hear: Hear) -> DaskWorker | None:
+        """Start a worker process at a Dask worker; one that cannot be used is refused by name.
+
+        Raises:
+            CredentialsError: It would lack a credential.
+        """
+        try:
+            own, durable = await self._prepare(address)
+            settings = self._settings(address, own, durable=durable)
+            session = secrets.token_hex(8)
+            comm = await self.connect(address)
+            try:
+                await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
+            except BaseException:
+                comm.abort()
+                raise
+        except StacpullError as error:
+            if isinstance(error, UsageError | DestinationError) and address in str(error):
+                self._refuse(address, error)
+                return None
+            raise
+        except (OSError, TimeoutError) as error:
+            if address in (await self.addresses() or ()):
+                text = f"The Dask worker {address} cannot be reached from here: {error}."
+                self._unreached.add(address)
+                self._refuse(address, UsageError(text))
+            return None
+        self._refused.pop(address, None)
+        busy = self._keep_busy(address, session)
+        worker = DaskWorker(comm, own, hear, self._clock, self._group, busy)
+        worker.send(messages.Start(pickle.dumps(settings)))
+        return worker
+
+    def _refuse(self, address: str, error: StacpullError) -> None:
+        """Do without a worker, and say why."""
         if address not in self._refused:
             self._refused[address] = error
             self._emit(Notice("warning", f"{error} This worker is not used."))
 
-    def reached(self, address: str) -> None:
-        """Note that a worker can be used."""
-        self._refused.pop(address, None)
+    async def _prepare(self, address: str) -> tuple[str, bool]:
+        """See that a worker can be used, and make its directory among the parts.
 
-    def settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
+        Returns:
+            The name of the directory, and if the worker must sync what it writes.
+
+        Raises:
+            UsageError: It has another version of stacpull, or none.
+            DestinationError: It does not see DEST.
+            OSError: It is gone.
+        """
+        try:
+            version = await self._call(address, metadata.version, "stacpull")
+        except metadata.PackageNotFoundError as error:
+            raise UsageError(f"The Dask worker {address} has no stacpull installed.") from error
+        if version != stacpull.__version__:
+            raise UsageError(
+                f"The Dask worker {address} has stacpull {version}, and this is {stacpull.__version__}: "
+                "install the same version."
+            )
+        boot = await self._call(address, dask_relay.install)
+        is_here = boot == self._boot != ""
+        own, token = new_name(here=is_here), secrets.token_hex(16)
+        await self._store.call(MirrorOperations.make_own_parts, own, token)
+        seen = self._dest.absolute() / ".stacpull" / "parts" / own
+        if await self._call(address, dask_relay.token_seen, str(seen)) != token:
+            await self._store.call(MirrorOperations.take_up, frozenset[int](), own)
+            raise DestinationError(
+                f"The Dask worker {address} does not see {self._dest.absolute()}: "
+                "it must be a directory that all workers share, under the same path."
+            )
+        return own, not is_here
+
+    def _settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
         """Return the settings of a worker, with credentials only if they cannot be read on the way.
 
         Raises:
@@ -377,7 +429,7 @@ class DaskCluster:
         settings = worker_settings(
             network,
             attrs.evolve(options, dask=None, dask_client=None),
-            self.dest.absolute(),
+            self._dest.absolute(),
             self._selection,
             Share(slots=1, per_host=1),
         )._replace(own=own, durable=durable)
@@ -403,94 +455,30 @@ class DaskCluster:
         )
 
 
-class DaskPlace:
-    """A Dask worker (`engine.workers.WorkerPlace`)."""
+class DaskWorker(WorkerProcess):
+    """A worker process of a Dask worker, at the other end of a connection.
 
-    def __init__(self, cluster: DaskCluster, address: str) -> None:
-        self._cluster = cluster
-        self._address = address
-
-    async def is_there(self) -> bool:
-        """See `WorkerPlace.is_there`."""
-        return self._address in (await self._cluster.addresses() or ())
-
-    async def start(self, hear: Hear) -> WorkerProcess | None:
-        """See `WorkerPlace.start`: a worker that cannot be used is refused by name.
-
-        Raises:
-            CredentialsError: It would lack a credential.
-        """
-        try:
-            own, durable = await self._prepare()
-            session = secrets.token_hex(8)
-            comm = await self._cluster.connect(self._address)
-            try:
-                await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
-            except BaseException:
-                comm.abort()
-                raise
-        except StacpullError as error:
-            if isinstance(error, UsageError | DestinationError) and self._address in str(error):
-                self._cluster.refuse(self._address, error)
-                return None
-            raise
-        except (OSError, TimeoutError) as error:
-            if await self.is_there():
-                text = f"The Dask worker {self._address} cannot be reached from here: {error}."
-                self._cluster.refuse(self._address, UsageError(text), is_final=False)
-            return None
-        self._cluster.reached(self._address)
-        worker = WorkerProcess(0, self._cluster.clock, own)
-        busy = self._cluster.keep_busy(self._address, session)
-        worker.link = _CommLink(comm, worker, hear, self._cluster.group, busy)
-        settings = self._cluster.settings(self._address, own, durable=durable)
-        worker.send(messages.Start(pickle.dumps(settings)))
-        return worker
-
-    async def _prepare(self) -> tuple[str, bool]:
-        """See that the worker can be used, and make its directory among the parts.
-
-        Returns:
-            The name of the directory, and if the worker must sync what it writes.
-
-        Raises:
-            UsageError: It has another version of stacpull, or none.
-            DestinationError: It does not see DEST.
-            OSError: It is gone.
-        """
-        cluster, address = self._cluster, self._address
-        try:
-            version = await cluster.call(address, metadata.version, "stacpull")
-        except metadata.PackageNotFoundError as error:
-            raise UsageError(f"The Dask worker {address} has no stacpull installed.") from error
-        if version != stacpull.__version__:
-            raise UsageError(
-                f"The Dask worker {address} has stacpull {version}, and this is {stacpull.__version__}: "
-                "install the same version."
-            )
-        boot = await cluster.call(address, dask_relay.install)
-        is_here = boot == cluster.boot != ""
-        own, token = new_name(here=is_here), secrets.token_hex(16)
-        await cluster.store.call(MirrorOperations.make_own_parts, own, token)
-        seen = cluster.dest.absolute() / ".stacpull" / "parts" / own
-        if await cluster.call(address, dask_relay.token_seen, str(seen)) != token:
-            await cluster.store.call(MirrorOperations.take_up, frozenset[int](), own)
-            raise DestinationError(
-                f"The Dask worker {address} does not see {cluster.dest.absolute()}: "
-                "it must be a directory that all workers share, under the same path."
-            )
-        return own, not is_here
-
-
-class _CommLink:
-    """The connection to the worker process of a Dask worker (`engine.workers.WorkerLink`)."""
+    Args:
+        comm: The connection.
+        own: Its directory among the parts.
+        hear: Called with each of its messages.
+        clock: Where time comes from.
+        group: Of the tasks that read and write.
+        busy: The task that keeps the Dask worker busy.
+    """
 
     def __init__(
-        self, comm: dask_relay.Comm, worker: WorkerProcess, hear: Hear, group: asyncio.TaskGroup, busy: Any
+        self,
+        comm: dask_relay.Comm,
+        own: str,
+        hear: Hear,
+        clock: Clock,
+        group: asyncio.TaskGroup,
+        busy: Any,
     ) -> None:
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        super().__init__(0, clock, own)
+        self.lost = asyncio.get_running_loop().create_future()
         self._comm = comm
-        self._worker = worker
         self._hear = hear
         self._busy = busy
         self._frames = MessageFrames(messages.decode_from_worker)
@@ -500,16 +488,16 @@ class _CommLink:
         group.create_task(self._write())
 
     def send(self, message: messages.ToWorker) -> None:
-        """See `WorkerLink.send`."""
+        """See `WorkerProcess.send`."""
         self._waiting += framed(message)
         self._news.set()
 
     def kill(self) -> None:
-        """See `WorkerLink.kill`: the relay ends it."""
+        """See `WorkerProcess.kill`: the relay ends it."""
         self._comm.abort()
 
     async def reap(self) -> str:
-        """See `WorkerLink.reap`: it may still run, where it does no harm (`store.own_parts`)."""
+        """See `WorkerProcess.reap`: it may still run, where it does no harm (`store.own_parts`)."""
         await self.lost
         self._busy.release()
         return "was lost"
@@ -518,11 +506,11 @@ class _CommLink:
         try:
             while True:
                 for message in self._frames.feed(await self._comm.read()):
-                    self._hear(self._worker, message)
+                    self._hear(self, message)
         except OSError:
             pass
         except Exception as error:  # noqa: BLE001 -- raised where the run ends
-            self._worker.fail(error)
+            self.fail(error)
         finally:
             self._comm.abort()
             self.lost.set_result(None)
@@ -538,11 +526,6 @@ class _CommLink:
                     await self._comm.write(data)
             return
         self._comm.abort()
-
-
-def _send_limits(worker: WorkerProcess, slots: int, per_host: int) -> None:
-    worker.slots = slots
-    worker.send(messages.NewLimits(slots, per_host))
 
 
 @contextmanager

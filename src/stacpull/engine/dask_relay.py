@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from stacpull.child_process import discard, spawn
 from stacpull.config.environment import all_variables
-from stacpull.engine.child_process import discard, spawn
-from stacpull.engine.messages import framed
-from stacpull.engine.recovery import boot_id
-from stacpull.engine.worker_messages import WholeEnvironment
+from stacpull.engine.messages import WholeEnvironment, framed
 from stacpull.store.own_parts import token_in
+from stacpull.system import boot_id
 
 HANDLER = "stacpull-worker"
 """The name of the handler, for connections to the Dask worker."""
@@ -58,7 +57,7 @@ class Comm(Protocol):
 
 
 def install(dask_worker: Any) -> str:
-    """Add the handler to a Dask worker; return the boot of its machine (`recovery.boot_id`)."""
+    """Add the handler to a Dask worker; return the boot of its machine (`system.boot_id`)."""
     dask_worker.handlers[HANDLER] = relay
     return boot_id()
 

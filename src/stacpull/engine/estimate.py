@@ -23,8 +23,7 @@ from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
-from stacpull.engine.sample import MemorySample
-from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.together import off_loop
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
@@ -123,17 +122,7 @@ class Estimate:
 
     async def _report(self, dest: DestPlace | None) -> PlanReport:
         started = self._clock.monotonic()
-        if advice := login_advice(self._network.address.url, self._options):
-            self._emit(Notice("warning", advice))
-        if self._urls is not None:
-            await self._urls.begin()
-        page_size = self._options.page_size
-        walk = Walk(
-            self._source, self._selector, self, self._selection, page_size=page_size, on_event=self._emit
-        )
-        await walk.run()
-        for drawn in self._sample.batches():
-            await self._take_items(await self._selector.plan_drawn(drawn))
+        await self._walk()
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
         sizes, asked, hops = await self._sizes()
@@ -187,6 +176,20 @@ class Estimate:
             urls_written=None if self._urls is None else self._urls.written,
             urls_left_out=None if self._urls is None else sum(self._urls.refused.values()),
         )
+
+    async def _walk(self) -> None:
+        """Count what the walk selects, and the items of a sample."""
+        if advice := login_advice(self._network.address.url, self._options):
+            self._emit(Notice("warning", advice))
+        if self._urls is not None:
+            await self._urls.begin()
+        page_size = self._options.page_size
+        walk = Walk(
+            self._source, self._selector, self, self._selection, page_size=page_size, on_event=self._emit
+        )
+        await walk.run()
+        for drawn in self._sample.batches():
+            await self._take_items(await self._selector.plan_drawn(drawn))
 
     def _make_selector(self) -> Selector:
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:

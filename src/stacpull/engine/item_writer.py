@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
 import orjson
 
+from stacpull.catalog.contents import is_own_document
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.item_assets import note_cut_hrefs
 from stacpull.catalog.stored import as_sent
-from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
@@ -23,6 +23,9 @@ from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
 from stacpull.store.protocol import Store, StoredFiles
 from stacpull.urls import parts_of
+
+if TYPE_CHECKING:
+    from stacpull.reports import FailureRecord
 
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
@@ -104,7 +107,7 @@ class WrittenItem(msgspec.Struct, frozen=True):
     directory: str
     name: str
     sha256: bytes
-    is_ours: bool
+    may_replace: bool
     """True if a file of that name may be replaced: it is an earlier one, or has the same content."""
 
 
@@ -174,7 +177,7 @@ class ItemWriter:
                 self.unwritable[item.row] = in_the_way(f"{item.directory}/{item.name}")
             else:
                 self.unwritable[item.row] = failure.message
-            if not item.is_ours:
+            if not item.may_replace:
                 outcomes.release_document(self._db, item.row)
         return placed
 
@@ -206,3 +209,51 @@ class ItemWriter:
         if item is None or directory is None:
             return None
         return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
+
+
+def in_the_way(path: str) -> str:
+    """Return the message about a file at `path` (relative to DEST) that is in the place of a document."""
+    return (
+        f"{path} is in the way and not of this mirror: move it away, then mirror again. "
+        "If the ledger is older than the files (a restored backup), run `stacpull verify --rebuild` first."
+    )
+
+
+def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
+    """Return True if a file that the ledger does not know may be replaced by a document of the mirror.
+
+    Args:
+        files: Of the mirror.
+        path: Of the file, relative to DEST.
+        is_same: Tells if the file has the content that would be written. A ledger that is older than its
+            tree does not know such a file.
+        adopting: True to replace what stacpull wrote here with other content, too (`--adopt`).
+
+    Raises:
+        OSError: the disk fails.
+    """
+    return not files.has(path, unknown=False) or is_same() or (adopting and is_own_document(files, path))
+
+
+def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
+    """Yield a record for each item whose JSON could not be written because something else has its name.
+
+    The ledger records only that such an item is final and unwritten. What is in the way may be gone, so
+    each run tries again, and this looks again. The `key` of a record is empty.
+    """
+    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
+
+    for found in views.unwritten_documents(db):
+        path = f"{found.directory}/{item_document_path(found.id).rpartition('/')[2]}"
+        if files.has(path, unknown=False):
+            yield FailureRecord(
+                found.id.collection,
+                found.id.item,
+                key="",
+                kind=FailureKind.EXISTS,
+                message=in_the_way(path),
+                status=None,
+                attempts=1,
+                when=found.when,
+                href=found.href,
+            )

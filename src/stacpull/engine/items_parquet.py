@@ -59,17 +59,7 @@ def update_items_parquet(
         DestinationError: It cannot be written, or a file of that name is not part of this mirror.
         InterruptedRunError: It was stopped; the file is what it was.
     """
-    from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - few runs need it
-
-    documents = {
-        entry.id: encode_item(
-            collection_document(
-                entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
-            ),
-            secrets,
-        )
-        for entry in entries
-    }
+    documents = {entry.id: _collection_json(entry, secrets) for entry in entries}
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
     if known is not None and meta.items_parquet_state(db) == state:
@@ -102,6 +92,15 @@ def update_items_parquet(
     publisher.place_file(ITEMS_PARQUET, _PART, look.sha256)
     meta.set_items_parquet_state(db, state)
     return build.notes(contents, missing=False)
+
+
+def _collection_json(entry: CollectionEntry, secrets: Secrets) -> bytes:
+    from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - few runs need it
+
+    document = collection_document(
+        entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
+    )
+    return encode_item(document, secrets)
 
 
 def remove_items_parquet(db: Connection, store: Store) -> None:

@@ -25,7 +25,7 @@ from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, kind_of
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
-from stacpull.planning.statements import storage_at
+from stacpull.planning.statements import states_storage, storage_at
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
@@ -110,9 +110,12 @@ class Lookups:
         if not any(is_in_object_store(f"{scheme}://") for scheme in schemes):
             return
         assets: Json = item.document.get("assets") or {}
+        is_stated = states_storage(item.document.get("properties"))
         for planned in item.assets:
-            asset = assets.get(planned.key) if is_in_object_store(planned.href) else None
-            if not isinstance(asset, dict):
+            asset = assets.get(planned.key)
+            if not isinstance(asset, dict) or not (is_stated or states_storage(asset)):
+                continue  # nearly all
+            if not is_in_object_store(planned.href):
                 continue
             storage = storage_at(item.document, asset, planned.href)
             bucket = head_of(planned.href)

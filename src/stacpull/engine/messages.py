@@ -15,6 +15,7 @@ import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
+from stacpull.models import Arrival
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -98,6 +99,24 @@ class MessageFrames(Generic[M]):
             self._start = self._end = 0
             if len(self._buffer) > _KEPT:
                 self._buffer = bytearray(_ROOM)
+
+
+class Arrivals(msgspec.Struct, tag=2, array_like=True):
+    """Publish these assets. Those that have bodies are confirmed by a `PartsWritten`."""
+
+    arrivals: list[Arrival]
+
+
+class PartsWritten(msgspec.Struct, tag=11, array_like=True):
+    """The store process has the bodies of the next message that had some: so many."""
+
+    count: int
+
+
+class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
+    """Comes before all else from the relay of a Dask worker: the environment to take over."""
+
+    variables: dict[str, str]
 
 
 class ErrorReport(msgspec.Struct, array_like=True):

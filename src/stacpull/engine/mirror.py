@@ -1,8 +1,8 @@
 """One run of a mirror, from start to end.
 
-    producer ─▶ queue ─▶ pool ─▶ intake ═▶ store process ─▶ DEST, ledger
-        ▲                                                                                    │
-        └──────────────────────────── what is planned already ◀─────────────────────────────┘
+    producer ─▶ queue ─▶ pool ─▶ store client ═▶ store process ─▶ DEST, ledger
+        ▲                                                             │
+        └──────────────────── what is planned already ◀───────────────┘
 
 A stop (SIGINT, SIGTERM) ends the producer, lets what is under way come in for a few seconds and parks the
 rest; then everything received is published, the catalog written and the run recorded as interrupted. An error
@@ -17,13 +17,12 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stacpull.child_process import Started
 from stacpull.clock import Clock
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.child_process import Started
 from stacpull.engine.fetching import open_fetching, open_parts
-from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.item_writer import clean_document
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
@@ -35,7 +34,7 @@ from stacpull.engine.producer import Producer
 from stacpull.engine.prune import Pruning
 from stacpull.engine.run_stats import RunOutcome, RunStats
 from stacpull.engine.selector import Selector
-from stacpull.engine.store_client import StoreClient, StoreEvents
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
@@ -47,7 +46,7 @@ from stacpull.errors import (
     StacpullError,
     UsageError,
 )
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
 from stacpull.net.gate import MAX_REFUSALS
@@ -114,12 +113,11 @@ class MirrorRun:
             workspace.destination,
             run,
             network.secrets,
-            options.recorded_checksum,
-            StoreEvents(self._written, self._published, self._failed, self._noticed, self._emit, self._break),
+            checksum=options.recorded_checksum,
+            slots=network.shares.own.slots,
+            on_event=self._emit,
+            on_broken=self._break,
         )
-        self._slots = network.shares.own.slots
-        self._backlog = Backlog()
-        self._intake = Intake(self._store, self._backlog, slots=self._slots)
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
@@ -252,19 +250,6 @@ class MirrorRun:
                 kept = clean_document(document, self._network.secrets)
                 await self._store.call(MirrorOperations.keep_collection, name, kept)
 
-    def _written(self, count: int) -> None:
-        self._intake.written(count)
-
-    def _published(self, count: int) -> None:
-        self._backlog.published(count)
-
-    def _failed(self, failed: list[AssetFailed]) -> None:
-        for event in failed:
-            self._emit(event)
-
-    def _noticed(self, text: str) -> None:
-        self._emit(Notice("warning", text))
-
     def _break(self, error: BaseException) -> None:
         """Note that nothing can be written any more."""
         if not self._broken.done():
@@ -321,9 +306,8 @@ class MirrorRun:
         supply = self._supply()
         pool = Pool(
             asyncio.Queue() if self._options.uses_dask else queue,
-            self._intake,
+            self._store,
             tools,
-            slots=self._slots,
             held=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
             on_failure=self._failures.failed,
             fast=fetching.fast,
@@ -338,7 +322,6 @@ class MirrorRun:
             supply,
             network=network,
             store=self._store,
-            backlog=self._backlog,
             items=reader,
             clock=self._clock,
             emit=self._emit,

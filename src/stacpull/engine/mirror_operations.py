@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.engine import heap
+from stacpull.engine import runtime
 from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
@@ -217,7 +217,7 @@ class MirrorOperations:
         accept(db, self.store)
         self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
-        self.publisher.take(left.wholes)
+        self.publisher.take(left.complete)
         self.write_final_items()
         return Recovered(runs.layout_before(db, self._run.id), self.store.warning)
 
@@ -334,7 +334,7 @@ class MirrorOperations:
             InterruptedRunError: A stop has waited long enough.
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
-        heap.trim()
+        runtime.trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
 
         notes: tuple[str, ...] = ()

@@ -13,8 +13,7 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
-from stacpull.engine.descriptors import shares_here
-from stacpull.engine.shares import SLOTS, Shares, share_out
+from stacpull.engine.shares import SLOTS, Shares, descriptors_here, share_out
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
@@ -169,16 +168,7 @@ async def open_network(
         limits=_limits(options, clock, reserve),
         logged_in=None if logins is None else logins.transport_for,
     )
-    reader = ApiReader(
-        client,
-        policy,
-        clock,
-        source=address.url,
-        credential_names=address.credential_names,
-        wanted_variable=wanted_variable(urlsplit(address.url)),
-        limit=options.max_page_size,
-        events=events,
-    )
+    reader = _reader(client, policy, clock, address, options, events)
     try:
         yield Network(
             client, reader, secrets, policy, address, addresses, shares, events, logins, http, regions
@@ -190,9 +180,30 @@ async def open_network(
         await client.close()
 
 
+def _reader(
+    client: Client,
+    policy: RetryPolicy,
+    clock: Clock,
+    address: SourceAddress,
+    options: Options,
+    events: NetworkEvents,
+) -> ApiReader:
+    """Return the reader of the pages and documents of SOURCE."""
+    return ApiReader(
+        client,
+        policy,
+        clock,
+        source=address.url,
+        credential_names=address.credential_names,
+        wanted_variable=wanted_variable(urlsplit(address.url)),
+        limit=options.max_page_size,
+        events=events,
+    )
+
+
 def _shares(options: Options, processes: int) -> Shares:
     """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
-    room = shares_here().slots
+    room = descriptors_here().slots
     slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     return share_out(processes, slots, per_host)

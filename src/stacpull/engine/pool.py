@@ -7,6 +7,7 @@ one, and what the fast path hands over, is a task of its own (`engine.asset_tran
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,23 +20,27 @@ from stacpull.engine.asset_transfer import (
     T,
     TransferTools,
 )
-from stacpull.engine.held_failures import HeldFailures
-from stacpull.models import Failure
+from stacpull.hosts import MOST_HOSTS
+from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS
+
+_NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
+"""Kinds that are not counted as failures (`--max-failures`)."""
+_MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
 J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class OutcomeSink(Protocol[J_contra, T_contra]):
-    """What outcomes are handed to (`engine.intake.Intake`)."""
+    """Takes the outcomes of a pool, and limits its jobs (`engine.store_client.StoreClient`)."""
 
     async def slots(self, most: int) -> int:
-        """Wait until there is room for more outcomes; return for how many: at most `most`, at least one."""
+        """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
         ...
 
     def put(self, job: J_contra, received: T_contra) -> None:
-        """Take what came in; its slot is free again when it is safe."""
+        """Take what came in; its slot is free again when it is on the disk."""
         ...
 
     def fail(self, job: J_contra, failure: Failure, attempts: int) -> None:
@@ -69,10 +74,9 @@ class Pool(Generic[J, T]):
     def __init__(
         self,
         queue: asyncio.Queue[J | None],
-        intake: OutcomeSink[J, T],
+        sink: OutcomeSink[J, T],
         tools: TransferTools[J, T],
         *,
-        slots: int,
         held: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], None] = lambda: None,
         fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
@@ -81,24 +85,22 @@ class Pool(Generic[J, T]):
 
         Args:
             queue: where jobs come from.
-            intake: where outcomes go.
+            sink: where outcomes go. It has a slot for each job.
             tools: what a transfer needs.
-            slots: Jobs at once.
-            held: failures of a host that are held back (`engine.held_failures`).
+            held: failures of a host that wait (`DeferredFailures`).
             on_failure: called for each asset that fails.
             fast: makes the fast path, which hands to this pool what it has received; None: there is none.
         """
         self._queue = queue
-        self._intake = intake
+        self._sink = sink
         self._tools = tools
-        self._waiter: asyncio.Future[None] | None = None
-        """Waits for the end of a job."""
+        self._ended: asyncio.Future[None] | None = None
+        """Done at the end of the last job, once there are no more."""
         self._open = 0
         """Jobs that have begun and not ended."""
-        self._slots = slots
         self._stopping = False
         self._fed = False
-        self._failures: HeldFailures[J] = HeldFailures(intake.fail, held, on_failure)
+        self._failures: DeferredFailures[J] = DeferredFailures(sink.fail, held, on_failure)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
 
@@ -122,17 +124,12 @@ class Pool(Generic[J, T]):
         finally:
             if self._fast is not None:
                 await self._fast.close()
-        self._failures.hand_in_all()
+        self._failures.report_all()
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue: the pool ends after the last job."""
         self._fed = True
         self._pass_on()
-
-    def resize(self, slots: int) -> None:
-        """Have so many jobs at once from now on; those that have begun continue."""
-        self._slots = slots
-        self._wake()
 
     def stop(self) -> None:
         """Take no further job; what is under way continues. Jobs left in the queue stay pending."""
@@ -149,14 +146,18 @@ class Pool(Generic[J, T]):
 
     def received(self, job: J, received: T) -> None:
         """Take an asset that came in."""
-        self._intake.put(job, received)
+        self._sink.put(job, received)
         self._open -= 1
-        if self._waiter is not None:
-            self._wake()
+        if not self._open:
+            self._end()
 
     def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
         self.spawn(self._run_transfer(AssetTransfer(job, self._tools, StartedAttempt(attempt, since))))
+
+    def fetch(self, job: J) -> None:
+        """Have an asset fetched by the general path: the fast path does not take it after all."""
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""
@@ -174,11 +175,9 @@ class Pool(Generic[J, T]):
     async def _feed(self) -> None:
         """Begin jobs until there are no more; return when all have ended."""
         while (job := await self._next()) is not None:
-            waiting = self._queue.qsize()
-            room = await self._room()
-            slots = await self._intake.slots(min(room, 1 + waiting))
+            slots = await self._sink.slots(1 + self._queue.qsize())
             if self._stopping:
-                self._intake.give_back(slots)
+                self._sink.give_back(slots)
                 continue
             self._begin(job)
             for left in range(slots - 1, 0, -1):
@@ -187,36 +186,22 @@ class Pool(Generic[J, T]):
                 except asyncio.QueueEmpty:
                     more = None
                 if more is None:
-                    self._intake.give_back(left)
+                    self._sink.give_back(left)
                     break
                 self._begin(more)
-        while self._open:
-            await self._news()
-
-    async def _room(self) -> int:
-        """Return how many jobs may begin, as soon as one may."""
-        while self._open >= self._slots:
-            await self._news()
-        return self._slots - self._open
-
-    async def _news(self) -> None:
-        """Wait until a job has ended."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._open:
+            self._ended = asyncio.get_running_loop().create_future()
+            await self._ended
 
     def _begin(self, job: J) -> None:
         self._open += 1
         if self._fast is None or not self._fast.begin(job):
-            self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
+            self.fetch(job)
 
     def _end(self) -> None:
-        self._open -= 1
-        self._wake()
+        """Let `run` return, if it waits for the last job."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     def _pass_on(self) -> None:
         """Wake a task that waits at the queue; it wakes the next one."""
@@ -235,12 +220,67 @@ class Pool(Generic[J, T]):
     async def _run_transfer(self, transfer: AssetTransfer[J, T]) -> None:
         outcome = await transfer.run()
         if isinstance(outcome, Failure):
-            self._intake.give_back()
+            self._sink.give_back()
             self.fail(transfer.job, outcome, transfer.attempts)
         else:
-            self._intake.put(transfer.job, outcome)
-        self._end()
+            self._sink.put(transfer.job, outcome)
+        self._open -= 1
+        if not self._open:
+            self._end()
 
 
 async def _raised(error: BaseException) -> None:
     raise error
+
+
+class DeferredFailures(Generic[J]):
+    """Passes failures on; those that may be the fault of their host wait, and are dropped if it is given up.
+
+    A host that refuses everything, or does not answer, says nothing about any asset. The client stops the
+    run at the 50th refusal in a row, and gives up a host that has not answered for long. Failures before that
+    wait here, so that their assets are pending afterwards, and not failed.
+
+    Args:
+        report: Called with a job, its failure and the number of attempts.
+        most: How many failures of a host wait; with 0 everything is reported at once, DOWN included.
+        on_failure: Called for each failure that is final, also if it waits.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[J, Failure, int], None],
+        most: int = MAX_REFUSALS - 1,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_failure = on_failure
+        self._report = report
+        self._most = most
+        self._waiting: dict[str, deque[tuple[J, Failure, int]]] = {}
+        self.left: dict[str, str] = {}
+        """Why assets are left pending, by host that was given up."""
+
+    def fail(self, job: J, failure: Failure, attempts: int) -> None:
+        """Take a failure that is final, or DOWN: then the asset stays pending."""
+        if self._most and failure.kind is FailureKind.DOWN:
+            self._waiting.pop(failure.host, None)
+            if len(self.left) < MOST_HOSTS:
+                self.left[failure.host] = failure.message
+            return
+        if failure.kind not in _NO_FAULT:
+            self._on_failure()
+        if failure.kind not in _MAY_BE_OF_HOST:
+            self._report(job, failure, attempts)
+            return
+        if failure.host not in self._waiting and len(self._waiting) >= MOST_HOSTS:
+            for one in self._waiting.pop(next(iter(self._waiting))):
+                self._report(*one)
+        waiting = self._waiting.setdefault(failure.host, deque())
+        waiting.append((job, failure, attempts))
+        if len(waiting) > self._most:  # the run continues, so there was a success in between
+            self._report(*waiting.popleft())
+
+    def report_all(self) -> None:
+        """Report everything that waits: the work has ended without being stopped."""
+        for waiting in self._waiting.values():
+            while waiting:
+                self._report(*waiting.popleft())

@@ -8,15 +8,15 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import orjson
 from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.sample import restored_candidates, sampled_item
-from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
+from stacpull.engine.selector import BATCH, Candidate, Selected, Selector, SourceLink
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
@@ -26,7 +26,8 @@ from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, Json, PlannedItem
-from stacpull.redact import Secrets
+from stacpull.planning.hrefs import own_href, self_href
+from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.sources.static import LinkAgain, LinksAgain, StaticSource
@@ -253,3 +254,34 @@ def _unreadable(item: DamagedItem, found: Json | Failure | None) -> str:
     if isinstance(found, dict):
         why = "Its URL leads to another item."
     return f"The JSON of {item.collection}/{item.name} cannot be restored. {why}"
+
+
+def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
+    """Return a candidate as the ledger stores it."""
+    item = candidate.item
+    document = clean_item(item, secrets)
+    href = self_href(item) or own_href(candidate.id, candidate.page_url)
+    return SampledItem(
+        candidate.rank,
+        candidate.id,
+        document,
+        None if href is None else secrets.cut(href),
+        secrets.strip_url(cut_cursor(candidate.page_url)),
+        stale=orjson.loads(document) != item,
+    )
+
+
+async def restored_candidates(kept: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
+    """Return candidates as they were drawn; items whose hrefs lost their signatures are read again.
+
+    One that cannot be read again is planned as it was stored: its assets then fail with a reason.
+    """
+    hrefs = [one.href for one in kept if one.stale and one.href is not None]
+    fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))
+    found = []
+    for one in kept:
+        document = fresh.get(one.href) if one.stale and one.href is not None else None
+        if document is None or isinstance(document, Failure) or document.get("id") != one.item.item:
+            document = orjson.loads(one.document)
+        found.append(Candidate(one.rank, one.item, document, one.page_url))
+    return found

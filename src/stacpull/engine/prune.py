@@ -2,33 +2,36 @@
 
     walk, whole ─▶ items it did not meet ─▶ asked for by their own URLs ─▶ 404 or 410: gone ─▶ removed
 
-Nothing goes because a page left it out: a walk may be wrong, so each item must be denied by itself; and a
-service is believed only where items that it has just listed are found (`engine.prune_trust`). Only items that
-an earlier walk of the same source and selection met last are judged. What is in doubt stays, and is reported.
+Nothing is removed because a page left it out: a walk may be wrong, so each item must be denied by itself, and
+only by a host that is trusted (`SourceTrust`). Only items that an earlier walk of the same source and
+selection met last are considered. What is not certain stays, and is reported.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
 from stacpull.engine.item_writer import clean_item, item_of
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.prune_trust import SourceTrust, is_found, is_gone, service_of
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.walk import WalkSummary
+from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger.pruning import LabelItem, Unmet
-from stacpull.models import Failure, ItemId, Json
+from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.planning.hrefs import own_href, source_links
 from stacpull.redact import Secrets, cut_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
+from stacpull.sources.source_url import api_place
+from stacpull.sources.stac_api import ApiSource, SearchSource
+from stacpull.urls import server_of
 
 _STRETCH = 500
 """Items asked for, and removed, at a time."""
@@ -57,14 +60,22 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: 
     return None
 
 
+_DENIED = frozenset({404, 410, None})
+"""None: a file that is not there. A 451 (GONE as well) is withheld, not gone."""
+
+Ask = Callable[[Sequence[str]], Awaitable[list[Json | Failure]]]
+Examples = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
+"""Returns some items, (id, own URL), of a collection that the walk met at a server."""
+
+
 class _Kept(msgspec.Struct):
     """What is not removed, and why, counted for the user."""
 
     nameless: int = 0
     unanswered: int = 0
     linked: int = 0
-    doubted: Counter[str] = msgspec.field(default_factory=Counter)
-    """By the reason why a service is not believed."""
+    untrusted: Counter[str] = msgspec.field(default_factory=Counter)
+    """By the reason why a host is not trusted."""
 
 
 class Pruning:
@@ -126,7 +137,7 @@ class Pruning:
             after = stretch[-1].row
 
     async def _gone(self, stretch: Sequence[Unmet]) -> list[Unmet]:
-        """Return those of which the source says itself that they are gone, where it is to be believed."""
+        """Return those that are gone according to the source, if it is trusted."""
         unlisted = [one for one in stretch if not one.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
         self._kept.unanswered += unanswered
@@ -135,11 +146,11 @@ class Pruning:
         for one in denied:
             doubt: str | None = "the API does not deny them under /collections/…/items/…"
             if one in twice:
-                doubt = await self._trust.doubt(one.id.collection, one.href or "")
+                doubt = await self._trust.why_not(one.id.collection, one.href or "")
             if doubt is None:
                 gone.append(one)
             else:
-                self._kept.doubted[doubt] += 1
+                self._kept.untrusted[doubt] += 1
         return gone
 
     async def _denied(
@@ -186,7 +197,7 @@ class Pruning:
 
     async def _tell_of_kept(self) -> None:
         unlisted, hidden, several = await self._call(MirrorOperations.kept)
-        for why, number in self._kept.doubted.items():
+        for why, number in self._kept.untrusted.items():
             self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
         self._warn(self._kept.nameless, "were not listed, and have no URL of their own that could be asked")
         self._warn(self._kept.unanswered, "were not listed, and their own URLs do not say if they are gone")
@@ -209,3 +220,69 @@ def _is_without(document: Json, label: LabelItem, source: Unmet) -> bool:
     return is_found(document, label.id.item) and not (
         source.href in named or source.id in {item_of(href) for href in links}
     )
+
+
+def is_gone(answer: Json | Failure) -> bool:
+    """Return True if what answered under an item's own URL says that it is not there any more."""
+    return isinstance(answer, Failure) and answer.kind is FailureKind.GONE and answer.status in _DENIED
+
+
+def is_found(answer: Json | Failure, item: str) -> bool:
+    """Return True if what answered is the item of that id."""
+    return isinstance(answer, dict) and answer.get("id") == item
+
+
+def service_of(source: Source) -> str | None:
+    """Return the root of the API that the source is or is of, None if it is none."""
+    return api_place(source.url).root if isinstance(source, ApiSource | SearchSource) else None
+
+
+class SourceTrust:
+    """Decides whether a host that denies an item of a collection is trusted: it is asked once for each.
+
+    A proxy, a broken index or a wrong `self` link answers 404 to everything. So a host is trusted for a
+    collection only if items of that collection that the walk has just met are found at that host; and if the
+    collection has no items any more, only if the source still lists the collection.
+    """
+
+    def __init__(self, source: Source, ask: Ask, examples: Examples) -> None:
+        self._source = source
+        self._ask = ask
+        self._examples = examples
+        self._known: dict[tuple[str, str], str | None] = {}
+
+    async def why_not(self, collection: str, href: str) -> str | None:
+        """Return why the host of `href` is not trusted when it denies an item of a collection; None if it is.
+
+        Raises:
+            CredentialsError, SourceError: the source cannot be asked.
+        """
+        key = (collection, server_of(href))
+        if key not in self._known:
+            self._known[key] = await self._reason(*key)
+        return self._known[key]
+
+    async def _reason(self, collection: str, host: str) -> str | None:
+        examples = await self._examples(collection, host)
+        if not examples:
+            return await self._reason_if_empty(collection, host)
+        answers = await self._ask([href for _, href in examples])
+        for (_, href), answer in zip(examples, answers, strict=True):
+            if is_gone(answer):
+                return f"the source denies {href}, which it has just listed"
+        if not any(is_found(answer, name) for (name, _), answer in zip(examples, answers, strict=True)):
+            return f"{examples[0][1]}, which the source has just listed, is not found either"
+        return None
+
+    async def _reason_if_empty(self, collection: str, host: str) -> str | None:
+        """Return why it is not certain that a collection has no items any more; None if it is."""
+        if host == server_of(self._source.url):
+            try:
+                document = await self._source.collection(collection)
+            except (CredentialsError, SourceError, UsageError):
+                document = {}
+            if document.get("id") == collection:
+                return None
+        return (
+            f"the walk met no other item of {collection} there, and the source does not show that collection"
+        )

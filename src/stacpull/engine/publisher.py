@@ -1,4 +1,4 @@
-"""The publisher: it brings whole parts under their final names, in groups.
+"""The publisher: it brings complete parts under their final names, in groups.
 
 It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each group:
 
@@ -11,7 +11,7 @@ In a bucket, step 4 sends the files. It continues while the next group gathers, 
 that group is done.
 
 So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
-under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
+under a final name is whole and reserved or recorded. When nothing more comes, a last sync completes the last
 group. The JSON of an item travels the same way, after the last of its assets.
 """
 
@@ -29,17 +29,14 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter, WrittenItem
-from stacpull.engine.removal import remove_listed
-from stacpull.engine.unwritten import in_the_way, may_be_replaced
+from stacpull.engine.item_writer import ItemWriter, WrittenItem, in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
-from stacpull.ledger import meta, outcomes, runs, views
+from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
-from stacpull.models import Clip, Failure, IncomingPart
-from stacpull.planning.layout import final_name
-from stacpull.store.protocol import Placement, Store
+from stacpull.ledger.outcomes import AssetFailure, Confirmed, Written
+from stacpull.models import Arrival, Clip, Failure
+from stacpull.store.protocol import StagedFile, Store
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -56,9 +53,9 @@ _SLOW_IN_A_ROW = 3
 
 
 class _Group(msgspec.Struct):
-    """What waits for the next sync: arrivals to publish, with their part files, and failures to record."""
+    """What waits for the next sync: assets to publish, and failures to record."""
 
-    parts: list[WholePart] = msgspec.field(default_factory=list)
+    parts: list[Arrival] = msgspec.field(default_factory=list)
     failures: list[AssetFailure] = msgspec.field(default_factory=list)
     confirmed: list[Confirmed] = msgspec.field(default_factory=list)
     delivered: int = 0
@@ -84,48 +81,13 @@ class _Placing(NamedTuple):
     results: Callable[[], list[Failure | None]]
     """Waits for those of the assets, then of the items."""
     is_done: Callable[[], bool]
-    assets: Sequence[WholePart]
+    assets: Sequence[Arrival]
     items: Sequence[WrittenItem]
     delivered: int
 
 
-WholePart = tuple[Arrival, str]
-"""An asset whose bytes are a whole part, and the part's name."""
-
-
-def arrival_of(incoming: IncomingPart, inode: int, sha256: bytes | None) -> Arrival:
-    """Return the ledger's view of a whole part: its name is known now, `{filename}` included.
-
-    Args:
-        incoming: The asset.
-        inode: The inode of its part.
-        sha256: The digest to record.
-    """
-    name, directory, etag = incoming.name, incoming.directory, incoming.etag
-    if name is None:
-        filename = incoming.filename.decode("utf-8", "surrogatepass")
-        name = final_name(None, incoming.name_template, filename, directory)
-    return Arrival(  # by position, for speed
-        incoming.row,
-        incoming.item_row,
-        incoming.generation,
-        directory,
-        name,
-        incoming.size,
-        inode,
-        sha256,
-        None if etag is None else etag.decode() if etag.isascii() else _stored_text(etag),
-        None if incoming.verified else 1,
-    )
-
-
-def _stored_text(etag: bytes) -> str:
-    """Return an ETag that can be stored: it may come from the name of a part, with invalid Unicode."""
-    return etag.decode("utf-8", "surrogatepass").encode("utf-8", "backslashreplace").decode()
-
-
 class Publisher:
-    """Publishes whole parts in groups. Every method runs on the thread of the ledger's connection."""
+    """Publishes complete parts in groups. Every method runs on the thread of the ledger's connection."""
 
     def __init__(
         self,
@@ -182,8 +144,8 @@ class Publisher:
     def _is_waiting(self) -> bool:
         return bool(len(self._group) or self._placing or self._renamed or self._final_items)
 
-    def deliver(self, parts: Sequence[WholePart]) -> None:
-        """Add whole parts that the network side has handed in; `on_published` counts them."""
+    def deliver(self, parts: Sequence[Arrival]) -> None:
+        """Add complete parts that the network process has sent; `on_published` counts them."""
         self._group.parts.extend(parts)
         self._group.delivered += len(parts)
 
@@ -195,9 +157,9 @@ class Publisher:
         """Take an asset of which the source said that it has not changed."""
         self._group.confirmed.append(confirmed)
 
-    def take(self, batch: Sequence[IncomingPart]) -> None:
-        """Add whole parts to the group."""
-        self._group.parts.extend((arrival_of(one, one.inode, one.sha256), one.part) for one in batch)
+    def take(self, batch: Sequence[Arrival]) -> None:
+        """Add complete parts that recovery has found."""
+        self._group.parts.extend(batch)
 
     def take_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""
@@ -271,7 +233,7 @@ class Publisher:
         written = self._items.write_parts(self._final_items, adopting=self.adopting)
         self._final_items = []
         ready = self._reserve(group, [item.row for item in written])
-        self._sync_all([part for _, part in ready] + [item.part for item in written])
+        self._sync_all([one.part for one in ready] + [item.part for item in written])
         self._record(before, group.failures, group.confirmed)
         if ready or written:
             self._placing = self._begun(ready, written, group.delivered)
@@ -281,40 +243,38 @@ class Publisher:
             self._finish_placing()
         self.publish_if_due()
 
-    def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
-        if not group.parts and not items:
+    def _reserve(self, group: _Group, items: Sequence[int]) -> Sequence[Arrival]:
+        """Reserve names; return what got one. Parts of assets without a name are removed."""
+        arrivals = group.parts
+        if not arrivals and not items:
             return []
-        arrivals = [arrival for arrival, _ in group.parts]
         if self.adopting:
             arrivals = [self._disowned(arrival) for arrival in arrivals]
-        reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(group.parts))
-        if reserved is arrivals and not self.adopting:
-            return group.parts
-        group.failures.extend(failures)
-        parts = {(arrival.row, arrival.generation): part for arrival, part in group.parts}
-        ready = [(arrival, parts.pop((arrival.row, arrival.generation))) for arrival in reserved]
-        for part in parts.values():
-            self._store.drop_part(part)
-        return ready
+        reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(arrivals))
+        if reserved is not arrivals:
+            group.failures.extend(failures)
+            for part in {one.part for one in arrivals} - {one.part for one in reserved}:
+                self._store.drop_part(part)
+        return reserved
 
-    def _clips(self, parts: Sequence[WholePart]) -> dict[int, Clip]:
+    def _clips(self, arrivals: Sequence[Arrival]) -> dict[int, Clip]:
         """Return what part of a raster each arrival is; only a run with `--clip` brings such parts."""
         if self._area is None:
             return {}
         from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
 
-        found = {arrival.row: clip_in(partial(self._store.open_part, part)) for arrival, part in parts}
+        found = {one.row: clip_in(partial(self._store.open_part, one.part)) for one in arrivals}
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
-        """Return the arrival without its inode where a file of the user is in its place, to be adopted.
+        """Return the arrival without its identity where a file of the user is in its place, to be adopted.
 
-        The part may be a hard link of that file: by the inode a later start would take it for ours, and
-        remove it where it cannot be believed.
+        The part may be a hard link of that file. By its identity a later start would take it for a file of
+        the mirror, and might remove it.
         """
         if arrival.generation or not self._store.has(arrival.path, unknown=False):
             return arrival
-        return replace(arrival, inode=None)
+        return replace(arrival, identity=None)
 
     def _sync_all(self, parts: Sequence[str]) -> None:
         """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.
@@ -342,7 +302,7 @@ class Publisher:
         self._failed_sync = error
         self._store.withdraw_trust()  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
-            meta.set_tainted(self._db, str(error))
+            meta.set_sync_error(self._db, str(error))
 
     def _judge_pace(self, seconds: float) -> None:
         """Sync file by file after several slow group syncs in a row: they wait for what others write."""
@@ -377,21 +337,13 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _begun(self, assets: Sequence[WholePart], items: Sequence[WrittenItem], delivered: int) -> _Placing:
+    def _begun(self, assets: Sequence[Arrival], items: Sequence[WrittenItem], delivered: int) -> _Placing:
         """Give the assets of a group their names, and the JSON of items whose assets are all recorded."""
-        holds_same = self._store.holds_same
-        placements = [
-            Placement(
-                part,
-                arrival.directory,
-                arrival.name,
-                # an earlier version, or a file of the user's with the same content
-                arrival.generation > 0
-                or (arrival.inode is None and holds_same(part, arrival.directory, arrival.name)),
+        for one in assets:  # an earlier version, or a file of the user's with the same content
+            one.may_replace = one.generation > 0 or (
+                one.identity is None and self._store.holds_same(one.part, one.directory, one.name)
             )
-            for arrival, part in assets
-        ]
-        placements += [Placement(one.part, one.directory, one.name, one.is_ours) for one in items]
+        placements: list[StagedFile] = [*assets, *items]
         if self._store.is_local:
             results = self._store.place_all(placements)
             return _Placing(lambda: results, lambda: True, assets, items, delivered)
@@ -415,15 +367,15 @@ class Publisher:
         if placing is None:
             return
         results = placing.results()
-        for (arrival, part), failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
+        for arrival, failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
             if failure is None:
-                if arrival.sha256 is None:
+                if arrival.digest is None:
                     self._note_digest(arrival)
                 self._renamed.done.append(arrival)
                 if self.adopting:
-                    self._store.drop_part(part)  # renaming does nothing between links to one file
+                    self._store.drop_part(arrival.part)  # renaming does nothing between links to one file
             else:
-                self._store.drop_part(part)
+                self._store.drop_part(arrival.part)
                 self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
         self._renamed.items.extend(self._items.placed(placing.items, results[len(placing.assets) :]))
         self._on_published(placing.delivered)
@@ -441,3 +393,27 @@ class Publisher:
     def write_items(self, rows: Sequence[int]) -> None:
         """Have the JSON of these items written (again) with the next group."""
         self._final_items.extend(rows)
+
+
+def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:
+    """Remove the files that are listed for removal (`ledger.pruning`), and directories that are then empty.
+
+    Only regular files are removed, under names that were the mirror's own. The list is cleared at the end: a
+    kill in between leaves it to the next start.
+
+    Args:
+        db: The ledger.
+        store: The mirror.
+        sync: Makes durable what was committed and removed so far.
+    """
+    paths = pruning.listed(db)
+    if not paths:
+        return
+    sync()  # the rows are gone for good before a file is
+    for path in paths:
+        directory, _, name = path.rpartition("/")
+        if store.identity(directory, name) is not None:
+            store.remove(directory, name)
+        store.tidy(directory)
+    sync()
+    pruning.clear(db, paths)

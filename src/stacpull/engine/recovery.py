@@ -1,62 +1,54 @@
-"""Putting in order what a kill left, before a run continues. Runs where the ledger is owned, before all else.
+"""Recovery: puts in order what a kill left, before a run continues.
+
+It runs in the store process, before anything else.
 
                                     same boot        after a reboot          after a failed sync
     reserved, file in place         recorded         if its sha256 agrees    removed, pending again
-    reserved, another inode there   if its sha256 agrees: a copied mirror    pending again
-    whole part                      published        if its sha256 agrees    removed, pending again
-    unfinished part, same object    continued        removed                 removed
+    reserved, another file there    if its sha256 agrees: a copied mirror    pending again
+    complete part                   published        if its sha256 agrees    removed, pending again
+    unfinished part, same object    resumed          removed                 removed
     anything else among the parts   removed          removed                 removed
 
-"In place" means under its final name with the inode and size of the reservation. After a reboot, bytes that
-were never synced may be missing although the size is right; a sha256 that was recorded or stated proves them.
-After a failed sync it does not: it would be computed from the page cache, where pages that never reached the
-disk may stand, marked clean. That a sync failed is known from the ledger, or, where that could not be written
-any more, from the mark that was taken away (`Store.withdraw_trust`).
+"In place" means under its final name, with the identity and size of the reservation. After a reboot, bytes
+that were never synced may be missing although the size is right; a recorded or stated sha256 proves them.
+After a failed sync it does not: it would be computed from the page cache, which may have pages that never
+reached the disk, marked clean. The ledger records that a sync failed. Where it could not, the mark of the
+boot is missing (`Store.withdraw_trust`).
 
-Nothing is given up before all of it was looked at: a stop in between leaves everything to the next start.
+Nothing is released before everything was examined: a stop in between leaves everything to the next start.
 
-A file that is adopted (`--adopt`) is the user's until it is recorded: its reservation has no inode, so that
-it is taken only if its sha256 agrees, and never removed.
+A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so it
+is taken only if its sha256 agrees, and never removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 import msgspec
 
 from stacpull.digests import recorded
+from stacpull.engine.in_flight import arrival_of
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
-from stacpull.ledger.meta import boot_of_last_run, is_tainted, set_boot
-from stacpull.ledger.outcomes import Arrival
-from stacpull.models import Checksum, IncomingPart, Job, Received, Validator, incoming_part
+from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
+from stacpull.models import Arrival, Checksum, Job, Received, Validator
+from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import Look, PartEntry, Store
-from stacpull.store.wholes import WholeName, parse_whole
-from stacpull.system import is_linux
+from stacpull.system import boot_id
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
-"""How parts end that are published at once or never."""
+_NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
+"""Suffixes of parts that are either published at once or removed."""
 
 
-class Leftovers(msgspec.Struct, frozen=True):
-    """What is to be published first: whole parts, and files in place that wait for their record."""
+class RecoveredAssets(msgspec.Struct, frozen=True):
+    """What an earlier run left, and this one publishes first."""
 
-    wholes: Sequence[IncomingPart]
+    complete: Sequence[Arrival]
+    """Complete parts."""
     in_place: Sequence[Arrival]
-
-
-def boot_id() -> str:
-    """Return the name of this boot of the machine ("" where the system gives none)."""
-    if not is_linux():
-        return ""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""
+    """Files under their final names that are not recorded as done yet."""
 
 
 def recover(
@@ -65,13 +57,13 @@ def recover(
     *,
     checksum: str | None,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> Leftovers:
+) -> RecoveredAssets:
     """Put DEST in order and return what is ready to be published.
 
     Args:
         db: the ledger.
         store: The mirror.
-        checksum: algorithm of the digest to compute of whole parts, which may be long ones; None: none.
+        checksum: Algorithm of the digest to compute of complete parts, which may be long; None: none.
         is_stopped: asked while files are read.
 
     Raises:
@@ -79,53 +71,54 @@ def recover(
     """
     hashed = _FileHasher(is_stopped)
     store.collect_parts()
-    belief = _belief(db, store)
-    if belief.tainted:
+    evidence = _evidence(db, store)
+    if evidence.had_sync_error:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
     parts = store.list_parts()
-    names = [parse_whole(entry.name) for entry in parts]
+    names = [parse_complete_part(entry.name) for entry in parts]
     staged = {(name.row, name.generation) for name in names if name is not None}
     for arrival in jobs.reservations(db):
         is_staged = (arrival.row, arrival.generation) in staged
-        if _is_in_place(store, arrival, belief, hashed, checksum, is_staged=is_staged):
+        if _is_in_place(store, arrival, evidence, hashed, checksum, is_staged=is_staged):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
-    wholes: list[IncomingPart] = []
-    if not belief.tainted:
+    complete: list[Arrival] = []
+    if not evidence.had_sync_error:
         rows = {a.row for a in in_place}
-        wholes = _wholes(db, store, parts, rows, hashed, trusted=belief.trusted, checksum=checksum)
+        trusted = evidence.is_trusted
+        complete = _complete_parts(db, store, parts, rows, hashed, trusted=trusted, checksum=checksum)
     outcomes.release(db, lost)
-    kept = {whole.part for whole in wholes}
-    _sweep(db, store, parts, kept, trusted=belief.trusted)
-    return Leftovers(wholes, in_place)
+    kept = {part.part for part in complete}
+    _sweep(db, store, parts, kept, trusted=evidence.is_trusted)
+    return RecoveredAssets(complete, in_place)
 
 
 def accept(db: Connection, store: Store) -> None:
-    """Note that what is there is in order: what this boot leaves from here on can be believed.
+    """Record that everything is in order: what is written under this boot from now on can be trusted.
 
-    The mark goes first. A kill in between leaves the ledger's word as it was, which is the stricter one.
+    The mark is written first. A kill in between leaves the entry of the ledger unchanged, which is stricter.
     """
     boot = boot_id()
     store.trust(boot)
     set_boot(db, boot)
 
 
-class _Belief(msgspec.Struct, frozen=True):
-    """How far what the last run left is believed; neither: as far as a sha256 proves it."""
+class _Evidence(msgspec.Struct, frozen=True):
+    """What proves the files that the last run left. If neither is set, a sha256 must prove each."""
 
-    trusted: bool
-    """Written under this boot, and every sync went well."""
-    tainted: bool
-    """A sync failed."""
+    is_trusted: bool
+    """True if they were written under this boot, and no sync failed."""
+    had_sync_error: bool
+    """True if a sync failed: a sha256 proves nothing then."""
 
 
-def _belief(db: Connection, store: Store) -> _Belief:
+def _evidence(db: Connection, store: Store) -> _Evidence:
     boot, last = boot_id(), boot_of_last_run(db)
     withdrawn = last == boot != store.trusted_boot()
-    tainted = is_tainted(db) or withdrawn
-    return _Belief(trusted=boot != "" and last == boot and not tainted, tainted=tainted)
+    failed = had_sync_error(db) or withdrawn
+    return _Evidence(is_trusted=boot != "" and last == boot and not failed, had_sync_error=failed)
 
 
 class _FileHasher:
@@ -154,13 +147,13 @@ class _FileHasher:
 def _is_in_place(
     store: Store,
     arrival: Arrival,
-    belief: _Belief,
+    evidence: _Evidence,
     hashed: _FileHasher,
     checksum: str | None,
     *,
     is_staged: bool,
 ) -> bool:
-    """Return True if the reserved file is in place and can be believed; otherwise remove it if it is ours.
+    """Return True if the reserved file is in place and is proven; otherwise remove it if it is ours.
 
     An object without a digest was copied by the service of DEST, and not verified any more. While the part
     is still staged (`is_staged`), another file of the same content in its place is another program's.
@@ -168,12 +161,12 @@ def _is_in_place(
     found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
         return False
-    is_ours = found[0] == arrival.inode
-    is_unverified = arrival.sha256 is None and checksum is not None and not store.is_local
-    if is_ours and belief.trusted and not is_unverified:
+    is_ours = found[0] == arrival.identity
+    is_unverified = arrival.digest is None and checksum is not None and not store.is_local
+    if is_ours and evidence.is_trusted and not is_unverified:
         return True
     may_be_ours = is_ours or not is_staged
-    if may_be_ours and not belief.tainted and _is_proven_here(store, arrival, hashed):
+    if may_be_ours and not evidence.had_sync_error and _is_proven_here(store, arrival, hashed):
         return True
     if is_ours:
         store.remove(arrival.directory, arrival.name)
@@ -182,10 +175,10 @@ def _is_in_place(
 
 def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
-    if arrival.sha256 is None:
+    if arrival.digest is None:
         return False
-    algorithm = recorded(arrival.sha256).algorithm
-    if hashed(store.look_at, arrival.path, algorithm) != arrival.sha256:
+    algorithm = recorded(arrival.digest).algorithm
+    if hashed(store.look_at, arrival.path, algorithm) != arrival.digest:
         return False
     try:
         store.sync_file(arrival.path)
@@ -194,7 +187,7 @@ def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool
     return True
 
 
-def _wholes(
+def _complete_parts(
     db: Connection,
     store: Store,
     parts: Sequence[PartEntry],
@@ -203,29 +196,29 @@ def _wholes(
     *,
     trusted: bool,
     checksum: str | None,
-) -> list[IncomingPart]:
+) -> list[Arrival]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
-    found: dict[int, IncomingPart] = {}
+    found: dict[int, Arrival] = {}
     for entry in parts:
-        name = parse_whole(entry.name)
+        name = parse_complete_part(entry.name)
         if name is None or name.row in in_place or name.row in found:
             continue
         job = jobs.job_of(db, name.row, name.generation)
-        if job is None or not _is_whole(entry, name, job):
+        if job is None or not _is_complete(entry, name, job):
             continue
-        sha256 = None
+        digest = None
         if not trusted:
             known = _known(job, proven.get(name.row))
             if known is None or hashed(store.look_at_part, entry.name, known.algorithm) != known.digest:
                 continue
-            sha256 = known.digest
+            digest = known.digest
         elif checksum is not None:
-            sha256 = hashed(store.look_at_part, entry.name, checksum)
-        found[name.row] = _taken_up(job, name, entry, sha256)
+            digest = hashed(store.look_at_part, entry.name, checksum)
+        found[name.row] = _arrival(job, name, entry, digest)
     return list(found.values())
 
 
-def _is_whole(entry: PartEntry, name: WholeName, job: Job) -> bool:
+def _is_complete(entry: PartEntry, name: CompletePartName, job: Job) -> bool:
     """Return True if a part is a regular file of the size that its name states, and a file name is known."""
     return entry.size == name.size and (job.name is not None or name.filename is not None)
 
@@ -237,24 +230,26 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
     return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
 
 
-def _taken_up(job: Job, name: WholeName, entry: PartEntry, sha256: bytes | None) -> IncomingPart:
-    """Return a whole part as the writer would have reported it."""
+def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes | None) -> Arrival:
+    """Return a complete part as the writer would have reported it."""
     received = Received(
         size=name.size,
-        sha256=None,
+        digest=digest,
         filename=name.filename or "",
         validator=Validator(etag=name.etag),
         verified=not name.unproven,
     )
-    return incoming_part(job, received, part=entry.name, inode=entry.inode, sha256=sha256)
+    arrival = arrival_of(job, received)
+    arrival.part, arrival.identity = entry.name, entry.identity
+    return arrival
 
 
 def parts_of_lost_worker(
     db: Connection, store: Store, rows: Collection[int], *, checksum: str | None
-) -> list[IncomingPart]:
-    """Return the whole parts of pending assets that a worker process wrote and did not report.
+) -> list[Arrival]:
+    """Return the complete parts of pending assets that a worker process wrote and did not report.
 
-    Only the process was lost and not the machine, so a part of the right size is whole. Others are removed.
+    Only the process was lost and not the machine: a part of the right size is complete. Others are removed.
 
     Args:
         db: The ledger.
@@ -267,31 +262,31 @@ def parts_of_lost_worker(
     """
     found = []
     for entry in store.list_parts():
-        name = parse_whole(entry.name)
+        name = parse_complete_part(entry.name)
         if name is None or name.row not in rows:
             continue
         job = jobs.job_of(db, name.row, name.generation)
         if job is None:
             continue
-        if not _is_whole(entry, name, job):
+        if not _is_complete(entry, name, job):
             store.drop_part(entry.name)
             continue
-        sha256 = None
+        digest = None
         if checksum is not None:
-            sha256 = store.look_at_part(entry.name, hashed=True, algorithm=checksum).sha256
-        found.append(_taken_up(job, name, entry, sha256))
+            digest = store.look_at_part(entry.name, hashed=True, algorithm=checksum).sha256
+        found.append(_arrival(job, name, entry, digest))
     return found
 
 
 def _sweep(
     db: Connection, store: Store, parts: Sequence[PartEntry], kept: set[str], *, trusted: bool
 ) -> None:
-    """Remove what cannot be continued: all but the whole parts that are `kept`, and parts of open assets."""
+    """Remove what cannot be resumed: all but the complete parts that are `kept`, and parts of open assets."""
 
     def can_resume(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
     for entry in parts:
-        if entry.name.endswith(_LEFT) and entry.name not in kept:
+        if entry.name.endswith(_NOT_RESUMED) and entry.name not in kept:
             store.drop_part(entry.name)
     store.sweep_parts(can_resume)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -73,6 +74,26 @@ class Candidate(NamedTuple):
     id: ItemId
     item: Json
     page_url: str
+
+
+class MemorySample:
+    """The candidates of a sample, in memory: N items, however long the walk is (`plan`, `headers`)."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: dict[tuple[int, str, str], Candidate] = {}
+
+    def keep(self, found: Iterable[Candidate]) -> None:
+        """Keep the candidates of smallest rank."""
+        self._kept.update(((one.rank, *one.id), one) for one in found)
+        if len(self._kept) > self._size:
+            self._kept = {key: self._kept[key] for key in heapq.nsmallest(self._size, self._kept)}
+
+    def batches(self) -> Iterator[list[Candidate]]:
+        """Yield the sample in order of rank."""
+        ordered = [self._kept[key] for key in sorted(self._kept)]
+        for start in range(0, len(ordered), BATCH):
+            yield ordered[start : start + BATCH]
 
 
 class Selected(msgspec.Struct):

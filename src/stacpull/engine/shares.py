@@ -1,4 +1,4 @@
-"""How the limits of a run are divided among its network processes, and how many jobs a worker gets. Pure.
+"""How limits are divided: those of a run among its network processes, and the file descriptors of a process.
 
 All shares together are what one process would have: a host that takes four requests at once gets no more from
 three processes.
@@ -6,6 +6,7 @@ three processes.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -13,6 +14,13 @@ SLOTS = 64
 """Transfers at once by default: the gates hold each host to what it bears."""
 BATCH = 64
 """Jobs per message at most."""
+_OWN_DESCRIPTORS = 36
+"""The loop, the ledger, lock, log and DEST, the page being read; measured 20, some to spare for lookups."""
+_PER_TRANSFER = 5
+"""Measured with three hosts on the way of an asset: four connections; and a part."""
+_MOST_TRANSFERS = 64
+_MOST_DIRECTORIES = 64
+_FEWEST_DIRECTORIES = 2
 _ROUND_TRIP = 0.1
 """Seconds that an outcome and the next job may take to travel on a busy machine."""
 _FEWEST_AHEAD = 4
@@ -142,3 +150,34 @@ def room(slots: int, open_jobs: int, pace: float) -> int:
 def batch_size(waiting: int, room: int, processes: int) -> int:
     """Return how many of `waiting` jobs go to one of `processes`: its part, so that the others get theirs."""
     return min(room, BATCH, -(-waiting // processes))
+
+
+class DescriptorShares(NamedTuple):
+    """How many transfers and open directories of DEST the file descriptors of a process allow.
+
+    `ulimit -n` may be as low as 64. A transfer can keep a connection to each host on its way (the API, the
+    host that it redirects to, the storage) and have a part open. Directories of DEST are kept open because
+    opening them again costs more than renaming a file; where files are synced one by one, as many again are
+    open.
+    """
+
+    slots: int
+    directories: int
+
+
+def descriptor_shares(limit: int) -> DescriptorShares:
+    """Share out `limit` descriptors: at most 64 transfers and 64 directories, at least one and two."""
+    room = max(0, limit - _OWN_DESCRIPTORS)
+    directories = min(_MOST_DIRECTORIES, max(_FEWEST_DIRECTORIES, room // 8))
+    slots = min(_MOST_TRANSFERS, max(1, (room - 2 * directories) // _PER_TRANSFER))
+    return DescriptorShares(slots, directories)
+
+
+def descriptors_here() -> DescriptorShares:
+    """Share out what this process is allowed now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        DescriptorShares(_MOST_TRANSFERS, _MOST_DIRECTORIES)
+        if soft == resource.RLIM_INFINITY
+        else descriptor_shares(soft)
+    )

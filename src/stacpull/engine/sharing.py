@@ -5,9 +5,9 @@ transfer. The first job for an href fetches. Those that come meanwhile wait for 
 later get a hard link to its file, or its bytes where it is not in place yet (or links cannot be made), and go
 the way of every part from there. Hrefs with a query are left alone: most are signed, and differ.
 
-A link is made only to what is proven to be the file of the first: by its inode, or by its SHA-256; an older
-version may be in that place, or a file of the user's. Only recent hrefs are remembered, 2 MiB of bodies;
-of a run in several processes each remembers its own.
+A link is made only to what is proven to be the file of the first: by its identity, or by its SHA-256. An
+older version may be in that place, or a file of the user's. Only recent hrefs are remembered, and 2 MiB of
+bodies; of a run in several processes each remembers its own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _SharedDownload(msgspec.Struct, eq=False):
     received: Received | None = None
     weight: int = 0
     """Bytes that are held of it."""
-    inode: int | None = None
+    identity: int | None = None
     """Of its file, once that is known."""
     has_ended: bool = False
     awaited: asyncio.Event | None = None
@@ -138,7 +138,7 @@ class SharingFetcher:
             if received.part is not None:
                 name = received.part.name
                 found = await asyncio.to_thread(self._destination.part_identity, name)
-                first.inode = None if found is None else found[0]
+                first.identity = None if found is None else found[0]
             is_long = received.on_taken is not None  # its body must not stay in memory
             first.received = replace(received, body=None, on_taken=None) if is_long else received
             self._remember(first, 0 if first.received.body is None else received.size)
@@ -183,30 +183,30 @@ class SharingFetcher:
             except OSError:
                 continue
             if self._is_proven(part, first, shared, linked=linked):
-                sha256 = shared.sha256
+                digest = shared.digest
                 if shared.body is not None and self._checksum is not None:
-                    sha256 = digest_of(Checksum(self._checksum, b""), shared.body)
-                return replace(shared, body=None, part=self._destination.parts / part, sha256=sha256)
+                    digest = digest_of(Checksum(self._checksum, b""), shared.body)
+                return replace(shared, body=None, part=self._destination.parts / part, digest=digest)
             self._destination.drop_part(part)
         return None
 
     def _is_proven(self, part: str, first: _SharedDownload, shared: Received, *, linked: bool) -> bool:
-        """Return True if a part is the first one's file: by its inode, else by its content."""
+        """Return True if a part is the first one's file: by its identity, else by its content."""
         found = self._destination.part_identity(part)
         if found is None or found[1] != shared.size:
             return False
-        if linked and found[0] == first.inode:
+        if linked and found[0] == first.identity:
             return True
         if shared.body is not None:
             digest, algorithm = hashlib.sha256(shared.body).digest(), "sha256"
-        elif shared.sha256 is not None and not linked:
-            digest, algorithm = shared.sha256, recorded(shared.sha256).algorithm
+        elif shared.digest is not None and not linked:
+            digest, algorithm = shared.digest, recorded(shared.digest).algorithm
         else:
             return False
         if self._destination.look_at_part(part, hashed=True, algorithm=algorithm).sha256 != digest:
             return False
         if linked:
-            first.inode = found[0]
+            first.identity = found[0]
         return True
 
 

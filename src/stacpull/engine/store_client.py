@@ -1,8 +1,6 @@
 """The network process's side of the store: it starts the store process, and sends it what came in.
 
-Bodies of small files go through the socket, in batches; longer ones are written as whole parts by a thread of
-this process, and only their names are sent. How much may wait here is bounded by the slots of
-`engine.intake`, which are free again when the store process says that a part is on the disk.
+`engine.part_sender` decides what is sent with its body.
 """
 
 from __future__ import annotations
@@ -14,45 +12,30 @@ import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.child_process import Started, reap, spawn
-from stacpull.engine.messages import (
-    ErrorReport,
-    encoded,
-    error_of,
-    framed,
-)
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.part_sender import LONGEST_TO_BUCKET, LONGEST_TO_DIRECTORY, PartSender
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed, Stage
+from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import Run, RunFlags
-from stacpull.models import BucketLocation, Failure, FailureKind, IncomingPart, Job, Received, incoming_part
+from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import Store, remote_store
-from stacpull.store.writer import BodyWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_BODY_OVER_SOCKET = 32 << 10
-"""Bytes of a body that is sent through the socket; copying a longer one costs more than writing it here."""
-_SMALL_FOR_BUCKET = 8 << 20
-"""The same where the store process uploads it: it needs no file then."""
-_BATCH = 64
-_BATCH_SIZE = 1 << 20
-"""Bytes."""
-_GATHER = 0.002
-"""Seconds that a body waits for others: each message costs both processes a system call."""
 _ENDED = (
     "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
     "Run `stacpull resume`."
@@ -86,25 +69,19 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
         await asyncio.to_thread(reap, process)
 
 
-class StoreEvents(msgspec.Struct, frozen=True):
-    """What the network process does about what the store process reports; all are called on the loop."""
-
-    written: Callable[[int], None]
-    """So many parts are on the disk."""
-    published: Callable[[int], None]
-    """So many parts are under their final names."""
-    failed: Callable[[list[AssetFailed]], None]
-    warned: Callable[[str], None]
-    stage: Callable[[Stage], None]
-    broken: Callable[[BaseException], None]
-    """Nothing can be written any more."""
-
-
-class StoreClient:
+class StoreClient(PartSender):
     """The store process, as the network process sees it. To be used on one event loop."""
 
     def __init__(
-        self, destination: Store, run: Run, secrets: Secrets, checksum: str | None, on: StoreEvents
+        self,
+        destination: Store,
+        run: Run,
+        secrets: Secrets,
+        *,
+        checksum: str | None,
+        slots: int,
+        on_event: Listener,
+        on_broken: Callable[[BaseException], None],
     ) -> None:
         """Prepare; `open` opens the mirror.
 
@@ -113,8 +90,17 @@ class StoreClient:
             run: The run.
             secrets: Removed from everything that is written.
             checksum: Algorithm of the digest that is recorded; None: none.
-            on: Called with what happens.
+            slots: Assets that may be in flight.
+            on_event: Called on the loop with what the store process reports to the user.
+            on_broken: Called on the loop with the reason why nothing can be written any more.
         """
+        super().__init__(
+            slots,
+            destination,
+            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_TO_BUCKET,
+            checksum=checksum,
+            on_broken=on_broken,
+        )
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
         self._destination = destination
@@ -122,32 +108,17 @@ class StoreClient:
         self._secrets = secrets
         self._known_there: frozenset[str] | None = None
         self._checksum = checksum
-        self._on = on
-        self._loop = asyncio.get_running_loop()
-        self._channel = Channel(messages.decode_to_network, self._hear, on.broken, self._on_lost)
+        self._on_event = on_event
+        self._on_broken = on_broken
+        self._channel = Channel(messages.decode_to_network, self._hear, on_broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._small = _MAX_BODY_OVER_SOCKET if destination.is_local else _SMALL_FOR_BUCKET
-        self._batch: list[IncomingPart] = []
-        self._batch_size = 0
-        self._on_taken: list[Callable[[], None]] = []
-        """What is called when the store process has the bodies of the batch."""
-        self._sent: deque[list[Callable[[], None]]] = deque()
-        """The same of each message that was sent, and that the store process has not reported yet."""
+        self._confirmations: deque[Callable[[int], None]] = deque()
+        """What to call when the store process has the bodies of a message, in their order."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
-        self._writer = BodyWriter(
-            destination,
-            checksum=checksum,
-            deliver=partial(self._on_loop, self._deliver_written),
-            on_error=partial(self._on_loop, on.broken),
-        )
-
-    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
-        """Call a function on the loop, from the writer's thread."""
-        self._loop.call_soon_threadsafe(function, value)
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -175,12 +146,7 @@ class StoreClient:
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
-        self._writer.start()
-
-    async def flush(self) -> None:
-        """Send everything that was put in; nothing may be put in after that."""
-        await asyncio.to_thread(self._writer.close)
-        self._send_batch()
+        self.start_writer()
 
     def stop(self) -> None:
         """Have operations end early that take long."""
@@ -208,34 +174,24 @@ class StoreClient:
 
     # --- what came in ------------------------------------------------------------------------------------
 
-    def put(self, job: Job, received: Received) -> None:
-        """Have an asset that came in published."""
-        if received.body is None or received.size > self._small:
-            self._writer.put(job, received)
-            return
-        self._batch.append(incoming_part(job, received, received.body, sha256=received.sha256))
-        self._batch_size += received.size
-        if received.on_taken is not None:
-            self._on_taken.append(received.on_taken)
-        if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
-            self._send_batch()
-        elif len(self._batch) == 1:
-            self._loop.call_later(_GATHER, self._send_batch)
+    def send_arrivals(self, arrivals: list[Arrival]) -> None:
+        """See `PartSender.send_arrivals`."""
+        self._send_on(arrivals, self.confirmed)
 
-    def _send_batch(self) -> None:
-        if self._batch:
-            batch, self._batch, self._batch_size = self._batch, [], 0
-            on_taken, self._on_taken = self._on_taken, []
-            self._sent.append(on_taken)
-            self._channel.send(messages.IncomingParts(batch, len(batch)))
+    def deliver(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
+        """Have assets published that a worker process has received.
 
-    def deliver(self, parts: list[IncomingPart]) -> None:
-        """Have whole parts published that a worker process has written."""
-        self._channel.send(messages.IncomingParts(parts, 0))
+        Args:
+            arrivals: The assets.
+            confirmed: Called with how many bodies there were, when the store process has them.
+        """
+        self._unpublished += len(arrivals)
+        self._send_on(arrivals, confirmed)
 
-    def _deliver_written(self, batch: list[IncomingPart]) -> None:
-        self._sent.append([])
-        self._channel.send(messages.IncomingParts(batch, len(batch)))
+    def _send_on(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
+        if any(one.body is not None for one in arrivals):
+            self._confirmations.append(confirmed)
+        self._channel.send(Arrivals(arrivals))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Have it recorded that an asset failed for good, or is not ready yet."""
@@ -285,7 +241,7 @@ class StoreClient:
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
             self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
-            self._on.broken(self._failure)
+            self._on_broken(self._failure)
         for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(self._failure or DestinationError("The mirror is closed."))
@@ -295,21 +251,20 @@ class StoreClient:
             case messages.OperationResult():
                 self._take_counters(message.counters)
                 self._answer(message)
-            case messages.PartsWritten(count):
-                for taken in self._sent.popleft():
-                    taken()
-                self._on.written(count)
+            case PartsWritten(count):
+                self._confirmations.popleft()(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
-                self._on.published(count)
+                self.published(count)
             case messages.AssetsFailed(failed):
-                self._on.failed(failed)
+                for event in failed:
+                    self._on_event(event)
             case messages.StoreWarning(text):
-                self._on.warned(text)
+                self._on_event(Notice("warning", text))
             case messages.StoreStage(stage):
-                self._on.stage(stage)
+                self._on_event(stage)
             case messages.StoreBroken(error):
-                self._on.broken(error_of(error, _PROCESS))
+                self._on_broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):
                 self._closed.set_result(error)
 

@@ -1,6 +1,6 @@
 """The messages between the network process and the store process, and the operations that they name.
 
-    network ─▶ OpenMirror, then OperationCall, IncomingParts, RecordFailure, RecordUnchanged, …, CloseMirror
+    network ─▶ OpenMirror, then OperationCall, Arrivals, RecordFailure, RecordUnchanged, …, CloseMirror
     store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
 
 They are sent as `engine.messages` says.
@@ -14,12 +14,11 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from stacpull.engine.messages import ErrorReport
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.runs import RunFlags
-from stacpull.models import IncomingPart
 
 Counters = dict[str, int | None]
 
@@ -45,13 +44,6 @@ class OperationCall(msgspec.Struct, tag=1, array_like=True):
     number: int
     operation: str
     arguments: msgspec.Raw
-
-
-class IncomingParts(msgspec.Struct, tag=2, array_like=True):
-    """Write and publish these assets; `counted` of them are reported as `PartsWritten`."""
-
-    parts: list[IncomingPart]
-    counted: int
 
 
 class RecordFailure(msgspec.Struct, tag=3, array_like=True):
@@ -88,12 +80,6 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     result: msgspec.Raw
     error: ErrorReport | None
     counters: Counters
-
-
-class PartsWritten(msgspec.Struct, tag=11, array_like=True):
-    """So many parts are on disk, and a kill does not lose them any more."""
-
-    count: int
 
 
 class PartsPublished(msgspec.Struct, tag=12, array_like=True):
@@ -136,7 +122,7 @@ class MirrorClosed(msgspec.Struct, tag=16, array_like=True):
 ToStore = (
     OpenMirror
     | OperationCall
-    | IncomingParts
+    | Arrivals
     | RecordFailure
     | RecordUnchanged
     | LearnedSecrets

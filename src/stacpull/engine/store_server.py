@@ -1,6 +1,6 @@
 """The store process (`main`), which `store_client.py` starts.
 
-    socket ─▶ reader: sha256, whole parts ─▶ queue ─▶ store thread: operations, groups ─▶ DEST, ledger
+    socket ─▶ reader: digests, complete parts ─▶ queue ─▶ store thread: operations, groups ─▶ DEST, ledger
 
 It ends with its socket: when the network process closes that, ends or is killed, everything that was sent is
 published and recorded, and the ledger is closed. Until then it holds the lock of DEST, whose descriptor came
@@ -25,20 +25,27 @@ import msgspec
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
-from stacpull.engine.heap import collect_seldom, give_back_large_blocks
-from stacpull.engine.messages import ErrorReport, MessageFrames, encoded, error_report, framed
+from stacpull.engine.messages import (
+    Arrivals,
+    ErrorReport,
+    MessageFrames,
+    PartsWritten,
+    encoded,
+    error_report,
+    framed,
+)
 from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
-from stacpull.engine.publisher import Publisher, WholePart, arrival_of
+from stacpull.engine.publisher import Publisher
+from stacpull.engine.runtime import collect_seldom, give_back_large_blocks
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
-from stacpull.models import Checksum, IncomingPart
+from stacpull.models import Arrival, Checksum, CopySource
 from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
-from stacpull.store.held_parts import HeldCopy
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
-from stacpull.store.wholes import whole_name
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still tried when publishing has failed."""
@@ -46,7 +53,7 @@ _READ = 1 << 18
 _PAUSE = 0.01
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = list[WholePart] | AssetFailure | Confirmed | messages.OperationCall | None
+_Queued = list[Arrival] | AssetFailure | Confirmed | messages.OperationCall | None
 
 
 class StoreServer:
@@ -148,8 +155,8 @@ class StoreServer:
 
     def _take(self, message: messages.ToStore) -> None:
         match message:
-            case messages.IncomingParts(parts, counted):
-                self._write(parts, counted)
+            case Arrivals(arrivals):
+                self._write(arrivals)
             case messages.OperationCall() if self._operations is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
             case messages.OperationCall():
@@ -164,47 +171,46 @@ class StoreServer:
             case messages.StopEarly():
                 self._stopped.set()
 
-    def _write(self, parts: list[IncomingPart], counted: int) -> None:
-        """Write the bodies as whole parts, and have them published."""
+    def _write(self, arrivals: list[Arrival]) -> None:
+        """Write the bodies as complete parts, and have them published."""
         if self._failed is not None or self._operations is None:
             return
-        store = self._operations.store
+        store, bodies = self._operations.store, sum(one.body is not None for one in arrivals)
         while not store.has_room and self._failed is None:
             time.sleep(_PAUSE)  # the store's thread makes room by publishing
         try:
-            self._queue.put([self._written(part, store) for part in parts])
+            self._queue.put([self._staged(one, store) for one in arrivals])
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
         else:
-            if counted:
-                self._send(messages.PartsWritten(counted))
+            if bodies:
+                self._send(PartsWritten(bodies))
 
-    def _written(self, one: IncomingPart, store: Store) -> WholePart:
-        if one.body is not None or one.source is not None:
-            filename = one.filename.decode("utf-8", "surrogatepass")
-            etag = None if one.etag is None else one.etag.decode("utf-8", "surrogatepass")
-            part = whole_name(one.row, one.generation, one.size, etag, filename, unproven=not one.verified)
-            if one.body is None:
-                return arrival_of(one, self._held_copy(one, part), None), part
-            sha256 = one.sha256
-            if sha256 is None and self._checksum is not None:
-                sha256 = digest_of(self._checksum, one.body)
-            return arrival_of(one, store.write_part(part, one.body), sha256), part
-        part = one.part
-        if "/" in part:
-            raise ValueError(f"{part!r} is not the name of a part")
-        if one.own:
-            if not is_name(one.own):
-                raise ValueError(f"{one.own!r} is not the directory of a worker")
-            part = f"{one.own}/{part}"
-        return arrival_of(one, one.inode, one.sha256), part
+    def _staged(self, arrival: Arrival, store: Store) -> Arrival:
+        """Write the body of an asset as a complete part, or take the part that holds it."""
+        if "/" in arrival.part:
+            raise ValueError(f"{arrival.part!r} is not the name of a part")
+        if arrival.source is not None:
+            arrival.identity = self._copy_part(arrival, arrival.source)
+            arrival.digest = None
+        elif arrival.body is not None:
+            if arrival.digest is None and self._checksum is not None:
+                arrival.digest = digest_of(self._checksum, arrival.body)
+            arrival.identity = store.write_part(arrival.part, arrival.body)
+            arrival.body = None
+        elif arrival.own:
+            if not is_name(arrival.own):
+                raise ValueError(f"{arrival.own!r} is not the directory of a worker")
+            arrival.part = f"{arrival.own}/{arrival.part}"
+        return arrival
 
-    def _held_copy(self, one: IncomingPart, part: str) -> int:
+    def _copy_part(self, arrival: Arrival, source: CopySource) -> int:
         """Make a part of an object that the service of DEST is to copy; return its identity."""
-        if self._remote is None or one.source is None:
-            raise ValueError(f"{part} has no bytes")
+        if self._remote is None:
+            raise ValueError(f"{arrival.part} has no bytes")
         algorithm = None if self._checksum is None else self._checksum.algorithm
-        return self._remote.hold_copy(part, HeldCopy(one.source, one.size, one.sha256, algorithm))
+        copy = PendingCopy(source, arrival.size, arrival.digest, algorithm)
+        return self._remote.add_copy(arrival.part, copy)
 
     # --- the store's thread ------------------------------------------------------------------------------
 
@@ -273,7 +279,7 @@ class StoreServer:
 
 
 def _publish(
-    publisher: Publisher, message: list[WholePart] | AssetFailure | Confirmed | messages.OperationCall
+    publisher: Publisher, message: list[Arrival] | AssetFailure | Confirmed | messages.OperationCall
 ) -> None:
     if isinstance(message, AssetFailure):
         publisher.fail(message)

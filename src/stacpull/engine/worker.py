@@ -1,6 +1,6 @@
 """A worker process (`main`), which `workers.py` starts.
 
-    socket ─▶ queue ─▶ pool ─▶ intake ─▶ writer thread ─▶ parts of DEST, names to the socket
+    socket ─▶ queue ─▶ pool ─▶ intake ─▶ part sender ─▶ socket, or parts of DEST and their names to the socket
 
 It transfers as the first network process does. It ends with its socket: when the first process closes that,
 ends or is killed, the worker ends at once, and what is on disk then is what any kill leaves. A thread sees to
@@ -29,7 +29,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_end_with_socket, args=(sock.fileno(),), daemon=True).start()
 
-    from stacpull.engine.loop import run_on_loop  # noqa: PLC0415 -- the thread above comes first
+    from stacpull.engine.runtime import run_on_loop  # noqa: PLC0415 -- the thread above comes first
     from stacpull.engine.worker_transfers import work  # noqa: PLC0415 -- likewise
 
     run_on_loop(work(sock))

@@ -1,7 +1,7 @@
 """The messages between the first network process and a worker process (`engine.messages`).
 
-    first process ─▶ Start, then Jobs, ItemRead, Granted, Throttled, LookAgain, NewLimits, and Stop or End
-    worker        ─▶ Ready, then WholeParts, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
+    first process ─▶ Start, then Jobs, PartsWritten, ItemRead, Granted, Throttled, LookAgain, …, Stop or End
+    worker        ─▶ Ready, then Arrivals, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
 
 A worker of Dask (`engine.dask_cluster`) is on another machine, and these messages are all that it learns.
 
@@ -18,10 +18,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import ErrorReport
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, WholeEnvironment
 from stacpull.engine.network import SourceAddress
 from stacpull.events import HostProgress
-from stacpull.models import Failure, IncomingPart, Job
+from stacpull.models import Failure, Job
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -109,12 +109,6 @@ class Throttled(msgspec.Struct, tag=7, array_like=True):
     seconds: float
 
 
-class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
-    """Comes before `Start` from the relay of a Dask worker: the environment to take over."""
-
-    variables: dict[str, str]
-
-
 class NewLimits(msgspec.Struct, tag=8, array_like=True):
     """Keep to these limits from now on: a worker has joined or left, and all get another share."""
 
@@ -126,12 +120,6 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
     """The worker can take jobs. `now` is the time on its monotonic clock."""
 
     now: float
-
-
-class WholeParts(msgspec.Struct, tag=11, array_like=True):
-    """Assets that have come in: their whole parts are on disk."""
-
-    parts: list[IncomingPart]
 
 
 class JobUnchanged(msgspec.Struct, tag=12, array_like=True):
@@ -193,11 +181,21 @@ class Broke(msgspec.Struct, tag=18, array_like=True):
 
 
 ToWorker = (
-    Start | Jobs | LookAgain | Stop | End | ItemRead | Granted | Throttled | NewLimits | WholeEnvironment
+    Start
+    | Jobs
+    | PartsWritten
+    | LookAgain
+    | Stop
+    | End
+    | ItemRead
+    | Granted
+    | Throttled
+    | NewLimits
+    | WholeEnvironment
 )
 FromWorker = (
     Ready
-    | WholeParts
+    | Arrivals
     | JobUnchanged
     | JobFailed
     | RequestItem

@@ -7,10 +7,9 @@ import json
 import pickle
 import platform
 import socket
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -21,15 +20,15 @@ from stacpull.engine import worker_messages as messages
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching, open_parts
-from stacpull.engine.intake import Backlog, Intake
-from stacpull.engine.messages import error_report
+from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
+from stacpull.engine.part_sender import LONGEST_TO_BUCKET, PartSender
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError
 from stacpull.events import Notice
-from stacpull.models import Failure, IncomingPart, Job, Received
+from stacpull.models import Arrival, Failure, Job
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
@@ -37,13 +36,10 @@ from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.own_parts import mark_synced
 from stacpull.store.protocol import Store
 from stacpull.store.store_choice import open_store
-from stacpull.store.writer import BodyWriter
 
 if TYPE_CHECKING:
     from stacpull.store.parts import PartStore
     from stacpull.store.streamed_parts import StreamedParts
-
-T = TypeVar("T")
 
 _TICK = 0.25
 """Seconds between two reports of what was spent."""
@@ -56,7 +52,7 @@ async def work(sock: socket.socket) -> None:
     await first.channel.open(sock)
     try:
         start = await inbox.get()
-        if isinstance(start, messages.WholeEnvironment):
+        if isinstance(start, WholeEnvironment):
             take_over(start.variables)
             start = await inbox.get()
         pickled = cast("messages.Start", start).settings
@@ -183,7 +179,7 @@ class FirstProcess:
             future.set_result(message)
 
 
-class Worker:
+class Worker(PartSender):
     """The transfers of a worker process. It takes outcomes as a `StoreClient` does, and reports them."""
 
     def __init__(
@@ -195,24 +191,23 @@ class Worker:
         parts: PartStore | StreamedParts,
     ) -> None:
         options, clock = settings.options, SystemClock()
+        super().__init__(
+            settings.slots,
+            destination,
+            longest=0 if destination.is_local else LONGEST_TO_BUCKET,
+            checksum=options.recorded_checksum,
+            on_broken=first.fail,
+            durable=settings.durable,
+        )
         self._first = first
         self._network = network
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
         self._parts = parts
         self._durable = destination.parts if settings.durable else None
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._limits: int | None = None
         """A limit per host that is not reported yet to be kept to."""
-        self._backlog = Backlog()  # the first process has that of all workers
-        self._intake = Intake(self, self._backlog, slots=settings.slots)
-        self._writer = BodyWriter(
-            destination,
-            checksum=options.recorded_checksum,
-            deliver=partial(self._on_loop, self._written),
-            on_error=partial(self._on_loop, first.fail),
-            durable=settings.durable,
-        )
+        self._end = asyncio.Event()
         fetching = open_fetching(
             network,
             self._parts,
@@ -227,16 +222,11 @@ class Worker:
         )
         self._pool = Pool(
             self._queue,
-            self._intake,
+            self,
             tools,
-            slots=settings.slots,
             held=0,  # failures are held back where those of all processes meet
             fast=fetching.fast,
         )
-
-    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
-        """Call a function on the loop, from the writer's thread."""
-        self._loop.call_soon_threadsafe(function, value)
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
         """Transfer until there is nothing more to do.
@@ -244,61 +234,75 @@ class Worker:
         Raises:
             BaseException: An error that ends the run.
         """
-        self._writer.start()
+        self.start_writer()
         self._network.events.listen(self._pass_on)
         async with asyncio.TaskGroup() as group:
             ticking = group.create_task(self._tick())
-            hearing = group.create_task(self._hear(inbox))
-            working = group.create_task(self._pool.run())
+            hearing = group.create_task(self._guarded(self._hear(inbox)))
+            working = group.create_task(self._guarded(self._pool.run()))
             self._first.send(messages.Ready(self._clock.monotonic()))
-            ends: list[asyncio.Future[Any]] = [working, hearing, self._first.broken]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in (ticking, hearing, working):
+            await self._until(working, group.create_task(self._end.wait()))
+            await asyncio.wait([working])
+            await self._until(group.create_task(self.all_sent()))
+            for task in (ticking, hearing):
                 task.cancel()
         if self._first.broken.done():
             raise self._first.broken.result()
 
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`; the worker ends with what it raises."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 -- raised by `run`
+            self._first.fail(error)
+
+    async def _until(self, *ends: asyncio.Task[Any]) -> None:
+        """Wait until one of these has ended, or the worker cannot continue; cancel the others."""
+        await asyncio.wait([*ends, self._first.broken], return_when=asyncio.FIRST_COMPLETED)
+        for task in ends:
+            task.cancel()
+
     async def close(self) -> None:
-        """Write everything that has come in, and report it."""
-        await asyncio.to_thread(self._writer.close)
+        """Report everything that has come in."""
+        await self.flush()
         if self._durable is not None:
             await asyncio.to_thread(mark_synced, self._durable)
         self._first.send(self._spent())
 
     async def _hear(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        """Take messages until one says that the worker must end."""
+        """Take messages, for as long as something is to be done."""
         while True:
             match await inbox.get():
                 case messages.Jobs(jobs):
                     for job in jobs:
                         self._queue.put_nowait(job)
+                case PartsWritten(count):
+                    self.confirmed(count)
                 case messages.LookAgain():
                     await self._parts.look_again()
                 case messages.Throttled(host, seconds):
                     self._network.client.gates[host].throttled(seconds, hearsay=True)
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
-                    self._pool.resize(slots)
-                    self._intake.resize(slots)
+                    self.resize(slots)
                     self._network.client.gates.bound(per_host)
                 case messages.Stop():
                     self._pool.stop()
                 case messages.End():
-                    return
+                    self._end.set()
 
     # --- outcomes ----------------------------------------------------------------------------------------
 
-    def put(self, job: Job, received: Received) -> None:
-        """Write an asset that came in."""
-        self._writer.put(job, received)
+    def send_arrivals(self, arrivals: list[Arrival]) -> None:
+        """See `PartSender.send_arrivals`."""
+        self._first.send(Arrivals(arrivals))
 
-    def _written(self, batch: list[IncomingPart]) -> None:
-        self._first.send(messages.WholeParts(batch))
-        self._intake.written(len(batch))
-        self._backlog.published(len(batch))
+    def written(self, count: int) -> None:
+        """Free the slots; the first process counts what all workers have to publish."""
+        self.give_back(count)
 
     def confirm(self, job: Job) -> None:
-        """Report an asset that has not changed."""
+        """See `PartSender.confirm`."""
         self._first.send(messages.JobUnchanged(job.row))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:

@@ -1,25 +1,29 @@
-"""`--processes N`: N network processes around one store process, where one core is too slow for small files.
+"""`--processes N` and `--dask`: several network processes around one store process.
 
-    walk ─▶ queue ─┬▶ pool of this process ═══ bodies, names ═══▶ store process
-                   └▶ Workers ══jobs══▶ N-1 workers: pool ─▶ writer ─▶ parts
-                            ▲══ names of whole parts, failures ══┘
+    walk ─▶ queue ─┬▶ pool of this process ══ bodies, names of parts ═▶ store process
+                   └▶ Workers ══ jobs ═▶ workers: pool ─▶ part sender
+                         ▲═══ bodies, names of parts, failures ══┘
 
-The first network process walks, and transfers as it does alone. When jobs pile up in its queue, it starts
-workers (`worker.py`), each with a loop and connections of its own. The limits are divided equally
-(`shares.py`), and all take jobs from the one queue.
+The first network process walks, plans and gives out jobs. Each worker (`worker_transfers.py`) has a loop and
+connections of its own, and takes jobs from the same queue.
 
-A worker speaks with the first process and not with the store process. It writes and hashes its parts itself,
-since one store process that does so for all becomes the slowest part; what is left to say of an asset is a
-hundred bytes. The first process must hear these anyway: it gives the next job then, and knows at any moment
-which jobs a lost worker had. A second way to the store process would report the same in another order.
+A worker sends what it receives to the first process, which passes it on to the store process. A worker writes
+and hashes its parts itself, since one store process that does so for all becomes the slowest part. Only
+bodies of up to 1 MiB for a bucket are sent as they are: there the network is slower than that.
+`engine.intake` says how much of all this may wait. The first process must hear of every asset anyway: it
+gives the next job then, and knows at any moment which jobs a lost worker had.
 
-Where workers come from is a `WorkerSupply`: `LocalProcesses` here, and with `--dask` the machines of a Dask
-cluster (`dask_cluster.py`). There the first process does not transfer, and workers join and leave.
+`--processes` and `--dask` differ in their `WorkerSupply` and `WorkerProcess` only:
+
+- `LocalProcesses`: N-1 processes of this machine, at the other end of a socket. They are started when jobs
+  pile up. The first process transfers as well, and the limits are divided equally (`shares.py`).
+- `dask_cluster.DaskCluster`: a process on each Dask worker, at the other end of a connection of Dask's. They
+  join and leave. The first process does not transfer.
 
 If a worker is lost (killed, out of memory), the store process takes up the whole parts that it had written.
 Its other jobs go to the next worker with room, with the unfinished parts that it left. A new worker takes
-its place, unless the last ones brought no outcome at all. Workers hold the lock of DEST: if the first process
-is killed, they end at once, and the next run waits for that.
+its place, unless the last ones brought no outcome at all. Local workers hold the lock of DEST: if the first
+process is killed, they end at once, and the next run waits for that.
 """
 
 from __future__ import annotations
@@ -28,28 +32,28 @@ import asyncio
 import json
 import pickle
 import subprocess
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import attrs
-from msgspec.structs import replace
 
+from stacpull.child_process import Started, discard, reap, spawn
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.child_process import Started, discard, reap, spawn
-from stacpull.engine.intake import Backlog
 from stacpull.engine.job_queue import JobQueue
-from stacpull.engine.messages import error_of
+from stacpull.engine.messages import Arrivals, PartsWritten, error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
-from stacpull.engine.shares import Share
+from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
@@ -109,88 +113,46 @@ def worker_settings(
 
 Hear = Callable[["WorkerProcess", messages.FromWorker], None]
 """Called with each message of a worker."""
+StartWorker = Callable[[Hear], Awaitable["WorkerProcess | None"]]
+"""Starts a worker at one place, or the next one there. Returns None if the place cannot be used.
+
+It raises `WorkerError` if a worker cannot be started.
+"""
 
 
-class WorkerLink(Protocol):
-    """The way to a worker process."""
+class WorkerSupply(ABC):
+    """Where workers come from. It is entered before anything else, and left when all workers have ended.
 
-    lost: asyncio.Future[None]
-    """Done when nothing more can come."""
-
-    def send(self, message: messages.ToWorker) -> None:
-        """Send a message. If the worker is gone, the message is lost."""
-        ...
-
-    def kill(self) -> None:
-        """End the worker at once."""
-        ...
-
-    async def reap(self) -> str:
-        """Wait until a worker that is lost has ended; return how it ended."""
-        ...
-
-
-class WorkerPlace(Protocol):
-    """A place for one worker at a time."""
-
-    async def start(self, hear: Hear) -> WorkerProcess | None:
-        """Start a worker there; None if the place is not there any more, or cannot be used.
-
-        Raises:
-            WorkerError: It cannot be started.
-        """
-        ...
-
-    async def is_there(self) -> bool:
-        """Return True if another worker can take the place of one that was lost."""
-        ...
-
-
-class WorkerSupply(Protocol):
-    """Where workers come from."""
+    Attributes:
+        worth_it: Jobs that must wait before workers are started.
+        most_processes: Processes that may share the jobs at most.
+        shares: Divides the limits among the workers; None if their settings hold fixed shares.
+    """
 
     worth_it: int
-    """Jobs that must wait before workers are started."""
     most_processes: int
-    """Processes that may share the jobs at most."""
+    shares: HostShares[WorkerProcess] | None = None
 
     async def __aenter__(self) -> Self:
-        """Get ready."""
-        ...
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release everything; all workers have ended."""
-        ...
+        """Release everything."""
+        return
 
-    def places(self) -> AsyncIterator[WorkerPlace]:
+    @abstractmethod
+    def places(self) -> AsyncIterator[StartWorker]:
         """Yield each place for a worker once, as soon as it is there.
 
         Raises:
             StacpullError: There will be none.
         """
-        ...
-
-    def processes(self) -> int:
-        """Return how many processes share the jobs now."""
-        ...
-
-    def joined(self, worker: WorkerProcess) -> None:
-        """Hear that a worker can take jobs."""
-        ...
-
-    def left(self, worker: WorkerProcess) -> None:
-        """Hear that a worker has ended."""
-        ...
-
-    def keeps_to(self, worker: WorkerProcess, per_host: int) -> None:
-        """Hear that a worker keeps to the limit that it was given."""
-        ...
 
 
-class LocalProcesses:
-    """Workers on this machine: a fixed number, each with a fixed share of the limits (`WorkerSupply`).
+class LocalProcesses(WorkerSupply):
+    """Workers on this machine: a fixed number, each with a fixed share of the limits.
 
     Args:
         settings: The settings of each worker.
@@ -205,48 +167,10 @@ class LocalProcesses:
         self._lock = lock
         self._clock = clock
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Workers hold nothing that outlives them."""
-
-    async def places(self) -> AsyncIterator[WorkerPlace]:
+    async def places(self) -> AsyncIterator[StartWorker]:
         """See `WorkerSupply.places`."""
         for settings in self._settings:
-            yield _LocalPlace(settings, self._lock, self._clock)
-
-    def processes(self) -> int:
-        """See `WorkerSupply.processes`: this process transfers, too."""
-        return 1 + len(self._settings)
-
-    def joined(self, worker: WorkerProcess) -> None:
-        """See `WorkerSupply.joined`: shares are fixed."""
-
-    def left(self, worker: WorkerProcess) -> None:
-        """See `WorkerSupply.left`: another one takes its place, and its share."""
-
-    def keeps_to(self, worker: WorkerProcess, per_host: int) -> None:
-        """See `WorkerSupply.keeps_to`: shares are fixed."""
-
-
-class _LocalPlace:
-    """One of N-1 workers."""
-
-    def __init__(self, settings: WorkerSettings, lock: int, clock: Clock) -> None:
-        self._settings = settings
-        self._lock = lock
-        self._clock = clock
-
-    async def start(self, hear: Hear) -> WorkerProcess:
-        """See `WorkerPlace.start`."""
-        return await start_worker(self._settings, self._lock, hear, self._clock)
-
-    async def is_there(self) -> bool:
-        """See `WorkerPlace.is_there`."""
-        return True
+            yield partial(LocalWorker.started, settings, self._lock, self._clock)
 
 
 class Workers:
@@ -258,7 +182,6 @@ class Workers:
         supply: Where workers come from.
         network: The network of this process.
         store: The store process.
-        backlog: Counts parts that wait to be published.
         items: Reads items again for all processes.
         clock: Where time comes from.
         emit: Called with notices for the user.
@@ -272,7 +195,6 @@ class Workers:
         *,
         network: Network,
         store: StoreClient,
-        backlog: Backlog,
         items: ItemReader,
         clock: Clock,
         emit: Listener,
@@ -282,13 +204,13 @@ class Workers:
         self._supply = supply
         self._network = network
         self._store = store
-        self._backlog = backlog
         self._items = items
         self._clock = clock
         self._emit = emit
-        self._workers: dict[WorkerPlace, WorkerProcess] = {}
-        """Those that run."""
-        self._places: dict[WorkerPlace, asyncio.Task[None]] = {}
+        self._workers: dict[StartWorker, WorkerProcess] = {}
+        """Those that run, by place."""
+        self._places: dict[StartWorker, asyncio.Task[None]] = {}
+        """The tasks that keep a worker running at each place."""
         self._given_back: deque[Job] = deque()
         """Jobs of workers that were lost."""
         self._news = asyncio.Event()
@@ -361,27 +283,26 @@ class Workers:
 
     async def _fill_places(self, group: asyncio.TaskGroup) -> None:
         """Have a worker run at each place."""
-        async for place in self._supply.places():
-            self._places[place] = group.create_task(self._keep(place))
+        async for start in self._supply.places():
+            self._places[start] = group.create_task(self._keep(start))
 
-    async def _keep(self, place: WorkerPlace) -> None:
-        """Keep a worker running, and replace it if it is lost, until everything is done.
+    async def _keep(self, start: StartWorker) -> None:
+        """Keep a worker running at a place, and replace it if it is lost, until everything is done.
 
         Raises:
             WorkerError: Starting more of them is of no use.
         """
-        while self._continues() and (worker := await place.start(self._hear)) is not None:
-            self._workers[place] = worker
+        how = None
+        while not (self._done or self._stopping) and (worker := await start(self._hear)) is not None:
+            self._workers[start] = worker
+            if how is not None:
+                self._note_lost(how)
             how = await worker.ended()
             self._network.client.gates.ended(worker)
-            self._supply.left(worker)
+            if self._supply.shares is not None:
+                self._supply.shares.left(worker)
             await self._take_back(worker)
-            del self._workers[place]
-            if self._continues() and await place.is_there():
-                self._note_lost(how)
-
-    def _continues(self) -> bool:
-        return not (self._done or self._stopping)
+            del self._workers[start]
 
     async def _take_back(self, worker: WorkerProcess) -> None:
         """Have published what a lost worker had written, and give its other jobs to the next."""
@@ -408,7 +329,7 @@ class Workers:
     async def _feed(self) -> None:
         """Give out jobs until there are none left, neither here nor with a worker, or until a stop."""
         while not self._stopping:
-            await self._backlog.wait_until_short()
+            await self._store.may_continue()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)
@@ -424,7 +345,8 @@ class Workers:
             return False
         worker = min(free, key=WorkerProcess.load)
         waiting = len(self._given_back) or self._queue.waiting()
-        count = shares.batch_size(waiting, rooms[worker], self._supply.processes())
+        processes = 1 + sum(worker.ready for worker in self._workers.values())
+        count = shares.batch_size(waiting, rooms[worker], processes)
         jobs = []
         for _ in range(count):
             job = self._given_back.popleft() if self._given_back else self._queue.get_nowait()
@@ -442,14 +364,12 @@ class Workers:
 
     def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
         match message:
-            case messages.WholeParts(parts):
+            case Arrivals(arrivals):
                 self._lost_in_vain = 0
-                if worker.own:
-                    parts = [replace(part, own=worker.own) for part in parts]
-                self._backlog.wrote(len(parts))
-                for part in parts:
-                    worker.close(part.row)
-                self._store.deliver(parts)
+                for arrival in arrivals:
+                    arrival.own = worker.own
+                    worker.close(arrival.row)
+                self._store.deliver(arrivals, lambda count: worker.send(PartsWritten(count)))
             case messages.JobUnchanged(row):
                 self._lost_in_vain = 0
                 self._store.confirm(worker.close(row))
@@ -472,7 +392,8 @@ class Workers:
                     self._shown.add(text)
                     self._emit(Notice(level, text))
             case messages.WithinLimits(per_host):
-                self._supply.keeps_to(worker, per_host)
+                if self._supply.shares is not None:
+                    self._supply.shares.keeps_to(worker, per_host)
             case messages.Ready(now):
                 worker.ahead = now - self._clock.monotonic()
                 self._welcome(worker)
@@ -513,22 +434,26 @@ class Workers:
     def _welcome(self, worker: WorkerProcess) -> None:
         """Let a worker begin, and tell it which hosts are to be left alone now."""
         worker.ready = True
-        self._supply.joined(worker)
+        if self._supply.shares is not None:
+            self._supply.shares.joined(worker)
         for gate in self._network.client.gates:
             if seconds := gate.closed_for():
                 worker.send(messages.Throttled(gate.host, seconds))
 
 
-class WorkerProcess:
+class WorkerProcess(ABC):
     """One worker process: the jobs it was given, and what it has reported.
 
     Args:
         slots: Its transfers at once.
         clock: Where time comes from.
         own: Its directory among the parts (`store.own_parts`), if it has one.
+
+    Attributes:
+        lost: Done when nothing more can come from it.
     """
 
-    link: WorkerLink
+    lost: asyncio.Future[None]
 
     def __init__(self, slots: int, clock: Clock, own: str = "") -> None:
         self.open: dict[int, Job] = {}
@@ -546,9 +471,17 @@ class WorkerProcess:
         self._counted = 0
         self._since = clock.monotonic()
 
+    @abstractmethod
     def send(self, message: messages.ToWorker) -> None:
-        """Send it a message."""
-        self.link.send(message)
+        """Send it a message. If it is gone, the message is lost."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once."""
+
+    @abstractmethod
+    async def reap(self) -> str:
+        """Wait until it has ended, once it is lost; return how it ended."""
 
     def fail(self, error: BaseException) -> None:
         """Let the run end with `error`."""
@@ -561,23 +494,28 @@ class WorkerProcess:
         Raises:
             BaseException: An error that ends the run.
         """
-        await asyncio.wait([self.link.lost, self._failure], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([self.lost, self._failure], return_when=asyncio.FIRST_COMPLETED)
         self.ready = False
         if self._failure.done():
             self._failure.result()
-        return await self.link.reap()
+        return await self.reap()
 
     async def end(self, grace: float) -> None:
         """Have it park what is under way and end; kill it if that takes longer than `grace` seconds."""
         self.send(messages.End())
         if grace:
-            await asyncio.wait([self.link.lost], timeout=grace)
-        if not self.link.lost.done():
-            self.link.kill()
-        await self.link.reap()
-        await self.link.lost
+            await asyncio.wait([self.lost], timeout=grace)
+        if not self.lost.done():
+            self.kill()
+        await self.reap()
+        await self.lost
         if self._failure.done():
             self._failure.exception()  # if it was not raised, something else has ended the run
+
+    def limit(self, slots: int, per_host: int) -> None:
+        """Have it keep to these limits from now on."""
+        self.slots = slots
+        self.send(messages.NewLimits(slots, per_host))
 
     def give(self, jobs: list[Job]) -> None:
         """Give it jobs."""
@@ -611,52 +549,55 @@ class WorkerProcess:
         counters.bytes_fetched += spent.bytes_fetched - before.bytes_fetched
 
 
-class _ProcessLink:
-    """The way to a worker process of this machine (`WorkerLink`)."""
+class LocalWorker(WorkerProcess):
+    """A worker process of this machine."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel[messages.FromWorker]) -> None:
-        self.lost = channel.lost
-        self.send = channel.send
+    def __init__(self, process: subprocess.Popen[bytes], slots: int, hear: Hear, clock: Clock) -> None:
+        super().__init__(slots, clock)
         self._process = process
+        self._channel = Channel(messages.decode_from_worker, lambda message: hear(self, message), self.fail)
+        self.lost = self._channel.lost
+
+    @classmethod
+    async def started(cls, settings: WorkerSettings, lock: int, clock: Clock, hear: Hear) -> LocalWorker:
+        """Start a worker process.
+
+        Args:
+            settings: What it needs to know.
+            lock: A descriptor that it holds until it ends.
+            clock: Where time comes from.
+            hear: Called with each of its messages.
+
+        Raises:
+            WorkerError: It cannot be started.
+        """
+        starting = asyncio.get_running_loop().run_in_executor(None, spawn, "stacpull.engine.worker", lock)
+        try:
+            process, sock = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_discard)
+            raise
+        worker = cls(process, settings.slots, hear, clock)
+        try:
+            await worker._channel.open(sock)
+        except BaseException:
+            _discard(starting)
+            raise
+        worker.send(messages.Start(pickle.dumps(settings)))
+        return worker
+
+    def send(self, message: messages.ToWorker) -> None:
+        """See `WorkerProcess.send`."""
+        self._channel.send(message)
 
     def kill(self) -> None:
-        """See `WorkerLink.kill`."""
+        """See `WorkerProcess.kill`."""
         self._process.kill()
 
     async def reap(self) -> str:
-        """See `WorkerLink.reap`."""
+        """See `WorkerProcess.reap`."""
         code = await asyncio.to_thread(reap, self._process)
         return f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"
-
-
-async def start_worker(settings: WorkerSettings, lock: int, hear: Hear, clock: Clock) -> WorkerProcess:
-    """Start a worker process on this machine.
-
-    Args:
-        settings: What it needs to know.
-        lock: A descriptor that it holds until it ends.
-        hear: Called with each of its messages.
-        clock: Where time comes from.
-
-    Raises:
-        WorkerError: It cannot be started.
-    """
-    starting = asyncio.get_running_loop().run_in_executor(None, spawn, "stacpull.engine.worker", lock)
-    try:
-        process, sock = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        starting.add_done_callback(_discard)
-        raise
-    worker = WorkerProcess(settings.slots, clock)
-    channel = Channel(messages.decode_from_worker, lambda message: hear(worker, message), worker.fail)
-    worker.link = _ProcessLink(process, channel)
-    try:
-        await channel.open(sock)
-    except BaseException:
-        _discard(starting)
-        raise
-    worker.send(messages.Start(pickle.dumps(settings)))
-    return worker
 
 
 def _discard(starting: asyncio.Future[Started]) -> None:

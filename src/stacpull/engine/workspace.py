@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stacpull.engine.descriptors import shares_here
+from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import (
     Connection,
@@ -57,7 +57,7 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
     _refuse_foreign_catalog(dest)
     location = None if bucket is None else _identified(dest, bucket)
     with (
-        closing(open_store(dest, location, most_held=shares_here().directories)) as destination,
+        closing(open_store(dest, location, most_held=descriptors_here().directories)) as destination,
         locked(dest) as lock,
         _leased(destination) as lease,
         _ledger_of(destination) as db,
@@ -107,7 +107,7 @@ def opened_ledger(dest: Path) -> Iterator[Workspace]:
         DestinationError: it cannot be opened.
     """
     with (
-        closing(open_store(dest, most_held=shares_here().directories, publishes=True)) as destination,
+        closing(open_store(dest, most_held=descriptors_here().directories, publishes=True)) as destination,
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db)
@@ -134,9 +134,9 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
 
 
 def _close_log(db: Connection, destination: Store) -> None:
-    """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
+    """Write the whole ledger to the disk; if that fails, nothing that is not recorded is trusted.
 
-    A log that lost a page looks whole, and what a later run writes behind it would be lost with the power.
+    A log that lost a page looks complete, and what a later run appends to it would be lost with the power.
 
     Raises:
         DestinationError: the disk fails.

@@ -17,11 +17,13 @@ same code decides from there on, so results are the same.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
 
-from stacpull.caches import LONGEST_KEY
+from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.errors import StacpullError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
@@ -78,6 +80,10 @@ class TransferSink(Protocol):
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
         ...
 
+    def fetch(self, job: Job) -> None:
+        """Have an asset fetched by the general path."""
+        ...
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task."""
         ...
@@ -90,7 +96,18 @@ class TransferSink(Protocol):
 class FastOrigin:
     """One host as URLs name it, with its gate."""
 
-    __slots__ = ("base", "gate", "host", "is_plain", "rewrites", "route", "sent_base", "start", "tail")
+    __slots__ = (
+        "base",
+        "gate",
+        "headers",
+        "host",
+        "is_plain",
+        "rewrites",
+        "route",
+        "sent_base",
+        "start",
+        "tail",
+    )
 
     def __init__(
         self, head: str, sent_head: str, host: FastHost, route: Route, tail: bytes, rewrites: Rewrites | None
@@ -107,7 +124,9 @@ class FastOrigin:
         self.route = route
         self.gate = route.gate
         self.tail = b" HTTP/1.1\r\n" + tail
-        """What follows the target in a request."""
+        """What follows the target in a request; with `rewrites`, as far as it is the same for some time."""
+        self.headers: Mapping[str, str] | None = None
+        """The fields in `tail`, with `rewrites`."""
         self.is_plain = rewrites is None and not route.own
         """True if URLs are asked for as they are, without credentials."""
 
@@ -220,7 +239,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     def stream(self, connection: FastConnection, /) -> None:
         """Hand over with the response that has begun on `connection`, or has failed."""
         outgoing = self.outgoing or self.request()
-        url = outgoing.url if self.rewritten is None else self.rewritten.request.url
+        url = outgoing.url if self.rewritten is None else self.rewritten.url
         self.path.hand_over(self, StreamedResponse(connection, url))
 
     def send_again(self) -> None:
@@ -264,6 +283,10 @@ class FastPath:
         """By the beginning of URLs (`http://host:port`); None for what is left to the general path."""
         self._last: FastOrigin | None = None
         """The origin that was looked up last, if its URLs need no further look."""
+        self._preparing: dict[str, list[Job]] = {}
+        """Jobs that wait until the transport of their URLs is prepared, by the beginning of those."""
+        self._prepared = Recent[str, None]()
+        """The beginnings of URLs for which that was tried."""
         self.is_closed = False
 
     async def open(self) -> None:
@@ -287,13 +310,42 @@ class FastPath:
         if job.stale or job.present is not None or job.sha256 is not None:
             return False
         origin = self.origin(href)
-        if origin is None or (origin.gate.closed_until and origin.gate.closed_for()):
+        if origin is None:
+            return self._awaits_transport(job)
+        if origin.gate.closed_until and origin.gate.closed_for():
             return False
         claim = self.assets.claim(job)
         if claim is None:
             return False
         FastTransfer(self, job, claim, origin, href, origin.gate.now()).ask()
         return True
+
+    def _awaits_transport(self, job: Job) -> bool:
+        """Keep a job while its transport is prepared. Return False if there is nothing to wait for."""
+        head = head_of(job.href)
+        waiting = self._preparing.get(head)
+        if waiting is not None:
+            waiting.append(job)
+            return True
+        if head in self._prepared or len(head) > LONGEST_KEY or len(job.href) > LONGEST_URL:
+            return False
+        self._prepared[head] = None
+        try:
+            transport = self._client.route(job.href).transport
+        except TransferError:
+            return False
+        if not isinstance(transport, Rewrites) or head in self._origins:
+            return False
+        self._preparing[head] = [job]
+        self.sink.spawn(self._prepare(head, job.href, transport))
+        return True
+
+    async def _prepare(self, head: str, url: str, transport: Rewrites) -> None:
+        with suppress(StacpullError):  # the general path says what is wrong
+            await transport.prepare(url)
+        for job in self._preparing.pop(head):
+            if not self.begin(job):
+                self.sink.fetch(job)
 
     def connect(self, transfer: FastTransfer) -> None:
         """Open a connection for a request that is not sent yet, or again."""
@@ -310,7 +362,7 @@ class FastPath:
         sent = None
         if response is not None:
             rewritten = transfer.rewritten
-            context = response if rewritten is None else rewritten.resume(response)
+            context = response if rewritten is None else rewritten.resume(plain, response)
             sent = PendingResponse(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
         begun = StartedExchange(plain, transfer.hops, sent)
 
@@ -337,16 +389,35 @@ class FastPath:
 
     def _rewritten(self, transfer: FastTransfer, rewrites: Rewrites) -> bytes | None:
         origin = transfer.origin
-        transfer.rewritten = rewritten = rewrites.ready(transfer.request())
-        if rewritten is None or not rewritten.request.url.startswith(origin.sent_base):
-            transfer.rewritten = None
+        rewritten = rewrites.ready(transfer.url, redirected=bool(transfer.hops))
+        if (
+            rewritten is None
+            or not rewritten.url.startswith(origin.sent_base)
+            or not (rewritten.headers is origin.headers or self._renew_tail(origin, rewritten))
+        ):
             # the bucket is elsewhere now, or credentials must be renewed
             self._origins = {head: one for head, one in self._origins.items() if one is not origin}
             self._last = None
             return None
-        url, headers = rewritten.request.url, rewritten.request.headers
-        tail = request_tail(headers, self._connections.fields(origin.host.place))
-        return b"GET %b HTTP/1.1\r\n%b" % (url[origin.start :].encode("ascii"), tail)
+        transfer.rewritten = rewritten
+        target = rewritten.url[origin.start :].encode("ascii")
+        authorization = rewritten.authorization
+        if authorization:
+            return b"GET %b%bAuthorization: %b\r\n\r\n" % (
+                target,
+                origin.tail,
+                authorization.encode("utf-8", "surrogateescape"),
+            )
+        return b"GET %b%b\r\n" % (target, origin.tail)
+
+    def _renew_tail(self, origin: FastOrigin, rewritten: Rewritten) -> bool:
+        """Make the tail of requests that have other fields now; return False if they cannot be sent here."""
+        if not is_plain(_all_headers(rewritten)):
+            return False
+        origin.headers = rewritten.headers
+        tail = request_tail(rewritten.headers, self._connections.fields(origin.host.place))
+        origin.tail = b" HTTP/1.1\r\n" + tail.removesuffix(b"\r\n")
+        return True
 
     def origin(self, url: str) -> FastOrigin | None:
         """Return where a URL leads, None if the general path must ask for it."""
@@ -377,10 +448,10 @@ class FastPath:
         transport = route.transport
         origin = None
         if isinstance(transport, Rewrites):
-            ready = transport.ready(Request(url))
+            ready = transport.ready(url, redirected=False)
             if ready is None:
                 return None  # the general path finds out first
-            origin = self._made(head, ready.request, route, transport)
+            origin = self._made(head, Request(ready.url, headers=_all_headers(ready)), route, transport)
         elif transport is self._web:
             origin = self._made(head, Request(url), route, None)
         forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.gate.in_use))
@@ -410,3 +481,7 @@ class FastPath:
             raise
         else:
             connection.begin(transfer, transfer.sent, is_new=True)
+
+
+def _all_headers(rewritten: Rewritten) -> dict[str, str]:
+    return {**rewritten.headers, "authorization": rewritten.authorization}

@@ -144,7 +144,7 @@ def stored_etag(etag: str | None) -> str | bytes | None:
 
 
 def true_etag(kept: str | bytes | None) -> str | None:
-    """Return the ETag that is stored so; None for bytes that are none (in a damaged ledger)."""
+    """Return the ETag that is stored so; None for bytes that are not an ETag (in a damaged ledger)."""
     if not isinstance(kept, bytes):
         return kept
     if len(kept) < _MD5_BYTES:

@@ -1,4 +1,4 @@
-"""Opening the ledger: journal mode, transactions, and SQLite's errors as ours.
+"""Open the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
 
 On a local disk the ledger runs in WAL mode with `synchronous=NORMAL`: a commit costs no fsync, since the
 publisher's group sync covers the log as well (`engine.publisher`). Where only single files can be synced the
@@ -23,7 +23,7 @@ from stacpull.ledger.schema import ADDED, check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
 Connection = sqlite3.Connection
-"""An open ledger: other rooms hand it on, only this room speaks SQL on it."""
+"""An open ledger. Other packages pass it on; only this package runs SQL on it."""
 
 T = TypeVar("T")
 _AT_ONCE = 500
@@ -48,7 +48,7 @@ _COPY_SENTENCES = {
 _UNUSABLE = "The file {path} cannot be used: {text}."
 _START = 4096
 _FOREIGN = ("no such table", "no such column", "Could not decode")
-"""How SQLite and Python's binding begin to say that the content is not what a ledger has."""
+"""The beginnings of the errors of SQLite and its Python module for content that a ledger does not have."""
 
 
 def ledger_path(dest: Path) -> Path:
@@ -82,7 +82,7 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
 def is_disk_error(error: BaseException) -> bool:
     """Return True if SQLite could not read, write or sync its files (`translated` or not).
 
-    What it had written and not synced may be lost then, and stand in the page cache as if it were not.
+    Data that was written and not synced may then be lost, although the page cache still shows it.
     """
     found = error if isinstance(error, sqlite3.Error) else error.__cause__
     return isinstance(found, sqlite3.Error) and _code(found) & _PRIMARY == sqlite3.SQLITE_IOERR
@@ -118,9 +118,7 @@ def open_writer(
             db.execute("PRAGMA cache_size = -4096")
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `give_back`
             mode = db.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
-            if (
-                durable or mode != "wal"
-            ):  # SQLite keeps another mode where it cannot have WAL, and says no word
+            if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
                 sync_each_commit(db)
             else:
                 db.execute("PRAGMA synchronous = NORMAL")
@@ -156,7 +154,7 @@ def refuse_odd(path: Path) -> None:
         one = path.with_name(path.name + end)
         try:
             mode = one.lstat().st_mode
-        except OSError:  # not there, or whoever opens it will say it
+        except OSError:  # missing, or opening it will report the error
             continue
         if not stat.S_ISREG(mode):
             what = "a link" if stat.S_ISLNK(mode) else "no file"
@@ -173,7 +171,7 @@ def checkpoint(db: sqlite3.Connection) -> None:
 
 
 def give_back(db: sqlite3.Connection) -> None:
-    """Give room that rows took which are gone (item JSON on its way) back to the disk, up to 100 MB."""
+    """Return the space of deleted rows (item JSON that has been written) to the disk, up to 100 MB."""
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would give back one page
 
 
@@ -193,12 +191,12 @@ def copy_ledger(dest: Path, to: Path) -> None:
 
 
 def checkpoint_log(db: sqlite3.Connection) -> None:
-    """Bring what no reader needs any more of the log into the ledger, before closing, which reports no error.
+    """Copy the part of the log that no reader needs into the ledger, before closing, which reports no error.
 
     If only space is missing the log stays as it is, and the next start continues from it.
 
     Raises:
-        sqlite3.OperationalError: the disk fails: what stands in the log may not be on it.
+        sqlite3.OperationalError: The disk fails: the log may not be on it.
     """
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -208,7 +206,7 @@ def checkpoint_log(db: sqlite3.Connection) -> None:
 
 
 def refuse_lost(dest: Path) -> None:
-    """Refuse a place whose ledger is gone or empty beside what was mirrored: its files would be strangers.
+    """Refuse a directory with mirrored files and a missing or empty ledger: the files would be unknown.
 
     Raises:
         DestinationError: files are there, with a directory or a catalog that stacpull made.
@@ -217,7 +215,7 @@ def refuse_lost(dest: Path) -> None:
     try:
         if (path.is_file() and path.stat().st_size) or not _was_mirror(dest):
             return
-    except OSError:  # not there, or whoever opens it will say it
+    except OSError:  # missing, or opening it will report the error
         return
     rebuild = _REBUILD.format(dest=shlex.quote(str(dest)))
     raise DestinationError(
@@ -291,7 +289,7 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
     try:
         _refuse_unfinished(path, check_version(db))
         for name, table in ADDED.items():
-            if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is None:
+            if not exists(db, "SELECT 1 FROM sqlite_master WHERE name = ?", (name,)):
                 db.execute(table.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
     except BaseException:
         db.close()
@@ -310,6 +308,17 @@ def _refuse_unfinished(path: Path, version: int) -> None:
         raise NotAMirrorError(
             f"{dest} holds no mirror yet: a run was killed at its very start. Run `stacpull mirror` again."
         )
+
+
+def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
+    """Return the number that a query gives, 0 for NULL."""
+    found: int | None = db.execute(query, values).fetchone()[0]
+    return found or 0
+
+
+def exists(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> bool:
+    """Return True if a query finds a row."""
+    return db.execute(query, values).fetchone() is not None
 
 
 def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -111,14 +111,14 @@ class Expectations:
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        number, _, _, _, state, generation, size, sha256, was, _ = row
+        number, _, _, _, state, generation, size, digest, previous, _ = row
         is_open = state not in (STATE_RESERVED, STATE_DONE)
         if is_open and generation == 0:
             return None  # it was never put there: a stranger is in the way
         self._met_assets.add(number)
-        if is_open and was is not None:  # damaged, and not yet repaired
-            return Expected(FileKind.ASSET, number, path, size, was or None, checked=True)
-        return Expected(FileKind.ASSET, number, path, size, sha256, checked=state == STATE_DONE)
+        if is_open and previous is not None:  # damaged, and not yet repaired
+            return Expected(FileKind.ASSET, number, path, size, previous or None, checked=True)
+        return Expected(FileKind.ASSET, number, path, size, digest, checked=state == STATE_DONE)
 
     def _file(self, path: str) -> Expected | None:
         if path not in self._files:
@@ -139,7 +139,8 @@ class Expectations:
 
     def _missing_asset(self, row: int) -> Expected:
         directory, kept, key, size, sha256 = self._db.execute(
-            f"SELECT {asset_directory_of()}, a.name, a.key, a.size, coalesce(a.sha256, nullif(o.was, x'')) "
+            f"SELECT {asset_directory_of()}, a.name, a.key, a.size, "
+            "coalesce(a.sha256, nullif(o.previous_digest, x'')) "
             "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
             (row,),
         ).fetchone()
@@ -190,10 +191,11 @@ def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
 
 _MUST_BE_THERE = (
     f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} OR (a.state <> {STATE_RESERVED} "
-    "AND a.id IN (SELECT asset FROM open_assets WHERE was IS NOT NULL)) ORDER BY a.id"
+    "AND a.id IN (SELECT asset FROM open_assets WHERE previous_digest IS NOT NULL)) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    f"SELECT a.id, {asset_directory_of()}, a.name, a.key, a.state, a.generation, a.size, a.sha256, o.was, "
+    f"SELECT a.id, {asset_directory_of()}, a.name, a.key, a.state, a.generation, a.size, a.sha256, "
+    "o.previous_digest, "
     "p.hash FROM paths p JOIN assets a ON a.id = p.asset LEFT JOIN open_assets o ON o.asset = a.id "
     "WHERE p.hash IN ({marks})"
 )

@@ -21,7 +21,7 @@ from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.compact import asset_directory_of, href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.outcomes import Arrival, update_item_states
+from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -31,7 +31,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Checksum, FailureKind, ItemId, Job
+from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job
 from stacpull.planning.statements import STATEMENTS
 
 _ORDERED = (
@@ -46,8 +46,9 @@ _STATED = (
 """A search for a few bytes is much cheaper than reading the document; the item is read again anyway."""
 _COLUMNS = (
     f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, {asset_directory_of()}, a.name, "
-    "o.name_template, o.size, a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.was, x''), NULL), "
-    f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.was, "
+    "o.name_template, o.size, a.stated, o.media_type, o.stale, "
+    "iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
+    f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.previous_digest, "
     f"coalesce(({_ORDERED}), ({_STATED}), '')"
 )
 _FROM = "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item"
@@ -100,15 +101,17 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.inode, a.sha256, "
-        "a.etag, iif(a.id IN (SELECT asset FROM unproven), 1, NULL), a.key "
+        f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.identity, a.sha256, "
+        "a.etag, a.id IN (SELECT asset FROM unproven), a.key "
         "FROM open_assets o JOIN assets a ON a.id = o.asset "
         "LEFT JOIN reservations r ON r.asset = a.id "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
-        one, key = Arrival(*row[:-1]), row[-1]
-        yield replace(one, name=true_name(one.name, one.directory, key), etag=true_etag(one.etag))
+        arrival, key = Arrival(*row[:-1]), row[-1]
+        arrival.name = true_name(arrival.name, arrival.directory, key)
+        arrival.etag = true_etag(arrival.etag)
+        yield arrival
 
 
 def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
@@ -263,7 +266,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: i
         area: The area of which alone the run fetches rasters (`runs.area_of`).
     """
     found = db.execute(
-        "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.was, x'') FROM assets a "
+        "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x'') FROM assets a "
         f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ? AND a.state >= {STATE_DONE}",
         (row,),
     ).fetchone()
@@ -279,7 +282,8 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: i
         (run, row),
     )
     db.execute(
-        "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, was, wanted) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, wanted) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
         (
             *(row, href or "", int(href is None), None if digest or not is_wanted else size, digest),
             1 if is_wanted else None,

@@ -1,4 +1,4 @@
-"""What the ledger knows beside its rows: the last boot, a failed sync, which catalog files are ours."""
+"""Single values in the ledger: the last boot, a failed sync, the catalog files that belong to the mirror."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 _FILE = "file:"
 _NAMED_SOURCE = "named source"
 _UNKNOWN = "1"
-"""In place of a digest: the file is ours, its content about to change or never noted."""
+"""In place of a digest: the file belongs to the mirror, and its content is about to change or not known."""
 _NOT_YET = "0"
 """Likewise: the file is about to be put in place for the first time, so it may not be there."""
 
@@ -21,19 +21,19 @@ def boot_of_last_run(db: sqlite3.Connection) -> str | None:
 
 
 def set_boot(db: sqlite3.Connection, boot: str) -> None:
-    """Remember the boot under which a run begins to work; what an earlier one left is in order now."""
+    """Record the boot under which a run begins to work; what an earlier run left is in order."""
     _set(db, "boot", boot)
-    _set(db, "tainted", "")
+    _set(db, "sync_error", "")
 
 
-def is_tainted(db: sqlite3.Connection) -> bool:
-    """Return True if a sync of the last run failed: what was not recorded may be lost, whole as it looks."""
-    return bool(_get(db, "tainted"))
+def had_sync_error(db: sqlite3.Connection) -> bool:
+    """Return True if a sync of the last run failed: what it did not record may be lost."""
+    return bool(_get(db, "sync_error"))
 
 
-def set_tainted(db: sqlite3.Connection, reason: str) -> None:
-    """Remember that a sync failed."""
-    _set(db, "tainted", reason)
+def set_sync_error(db: sqlite3.Connection, reason: str) -> None:
+    """Record that a sync failed."""
+    _set(db, "sync_error", reason)
 
 
 def is_adopting(db: sqlite3.Connection) -> bool:
@@ -83,7 +83,7 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
 
 
 def is_recorded(db: sqlite3.Connection, path: str) -> bool:
-    """Return True if a catalog file is this mirror's own and was put in place for certain."""
+    """Return True if a catalog file belongs to this mirror and has been put in place."""
     return str(_get(db, _FILE + path) or _NOT_YET) != _NOT_YET
 
 
@@ -129,9 +129,9 @@ def note_named_source(db: sqlite3.Connection, source: str) -> None:
 
 
 def is_named_source(db: sqlite3.Connection, source: str) -> bool:
-    """Tell if this user named `source` for this very ledger, and not for one that it is a copy of.
+    """Return True if this user named `source` for this ledger, and not for a ledger that it was copied from.
 
-    The inode says which file the ledger is. Who makes a ledger for another user cannot know it.
+    The inode identifies the file of the ledger. Who makes a ledger for another user does not know it.
     """
     inode = _inode(db)
     return inode >= 0 and _get(db, _NAMED_SOURCE) == f"{inode} {source}"

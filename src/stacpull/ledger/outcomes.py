@@ -31,30 +31,8 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Clip, Failure, FailureKind, path_in_dest
+from stacpull.models import Arrival, Clip, Failure, FailureKind
 from stacpull.planning.names import path_hash
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """An asset that is complete in a part file: where it will go, and what proves it."""
-
-    row: int
-    item_row: int
-    generation: int
-    directory: str
-    name: str
-    size: int
-    inode: int | None
-    """None where a file of the user is adopted: what is in place is not a renamed part."""
-    sha256: bytes | None = None
-    etag: str | None = None
-    unproven: int | None = None
-    """1 if nothing proved its length, else None."""
-
-    @property
-    def path(self) -> str:
-        """Where it goes, relative to DEST."""
-        return path_in_dest(self.directory, self.name)
 
 
 class AssetFailure(msgspec.Struct, frozen=True):
@@ -118,7 +96,7 @@ def reserve(
                     reserved.append(found)
                 elif found is not None:
                     failures.append(AssetFailure(arrival.row, arrival.item_row, found))
-        _note_inodes(db, reserved)
+        _note_identities(db, reserved)
         _note_unproven(db, reserved)
         _note_clips(db, reserved, clips)
         db.executemany(
@@ -129,14 +107,14 @@ def reserve(
     return reserved, failures
 
 
-def _note_inodes(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-    renamed = [(arrival.row, arrival.inode) for arrival in arrivals if arrival.inode is not None]
+def _note_identities(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
+    renamed = [(arrival.row, arrival.identity) for arrival in arrivals if arrival.identity is not None]
     db.executemany("INSERT OR REPLACE INTO reservations VALUES (?, ?)", renamed)
     if len(renamed) < len(arrivals):
-        _forget_inodes(db, [arrival.row for arrival in arrivals if arrival.inode is None])
+        _forget_identities(db, [arrival.row for arrival in arrivals if arrival.identity is None])
 
 
-def _forget_inodes(db: sqlite3.Connection, rows: Sequence[int]) -> None:
+def _forget_identities(db: sqlite3.Connection, rows: Sequence[int]) -> None:
     for some in pieces(rows):
         db.execute(f"DELETE FROM reservations WHERE asset IN ({marks(len(some))})", some)
 
@@ -256,15 +234,15 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return what a reservation notes of the file."""
     etag = arrival.etag
     kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
-    return arrival.size, arrival.sha256, kept
+    return arrival.size, arrival.digest, kept
 
 
-def note_digest(db: sqlite3.Connection, row: int, generation: int, sha256: bytes | None) -> None:
+def note_digest(db: sqlite3.Connection, row: int, generation: int, digest: bytes | None) -> None:
     """Note the digest of a reserved asset that was not known when it was reserved."""
     with transaction(db):
         db.execute(
             f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
-            (sha256, row, generation),
+            (digest, row, generation),
         )
 
 
@@ -273,7 +251,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     released = [(row,) for row in rows]
     with transaction(db):
         db.executemany(  # the version before may be gone, too
-            "UPDATE open_assets SET was = NULL WHERE asset = ? AND wanted IS NULL "
+            "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL "
             f"AND asset IN (SELECT id FROM assets WHERE id = asset AND state = {STATE_RESERVED})",
             released,
         )
@@ -282,7 +260,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
             f"WHERE id = ? AND state = {STATE_RESERVED}",
             released,
         )
-        _forget_inodes(db, [row for (row,) in released])
+        _forget_identities(db, [row for (row,) in released])
 
 
 def release_document(db: sqlite3.Connection, item: int) -> None:
@@ -352,16 +330,16 @@ def _record_done(
     for some in pieces(list(generations)):
         rows = []
         found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
-        for row, generation, run, sha256, was, wanted in found:
+        for row, generation, run, digest, previous, wanted in found:
             if generation != generations[row]:
                 continue
             rows.append(row)
-            if was is not None and wanted is None:
-                by_run[run].same += was == sha256
-                by_run[run].changed += was != sha256
+            if previous is not None and wanted is None:
+                by_run[run].same += previous == digest
+                by_run[run].changed += previous != digest
         at = marks(len(rows))
         db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
-        _forget_inodes(db, rows)
+        _forget_identities(db, rows)
         if has_failures:
             db.execute(_HEALED.format(rows=at), rows)
         db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
@@ -385,7 +363,7 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
         found = db.execute(_FAILED, (state_of(failure.failure), failure.row)).fetchone()
         if found is not None:
             put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
-            _forget_inodes(db, [failure.row])
+            _forget_identities(db, [failure.row])
 
 
 _SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
@@ -399,13 +377,13 @@ _NAMELESS = (
     f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND name IS NULL AND state < {STATE_DONE}"
 )
 _RESERVED = (
-    "SELECT a.id, a.generation, a.run, a.sha256, o.was, o.wanted FROM assets a "
+    "SELECT a.id, a.generation, a.run, a.sha256, o.previous_digest, o.wanted FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id IN ({{rows}}) AND a.state = {STATE_RESERVED}"
 )
 _HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN ({rows}))"
 _CONFIRMED = (
     f"UPDATE assets SET state = {STATE_DONE}, "
-    "sha256 = (SELECT nullif(o.was, x'') FROM open_assets o WHERE o.asset = ?) "
+    "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
     f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL RETURNING run, key"
 )
 _WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
@@ -431,8 +409,8 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
         above: set[int] = set()
         for some in pieces(level):
             at = marks(len(some))
-            before = {row[0]: row[1:] for row in db.execute(_STANDING.format(items=at), some)}
-            for item, remaining, failed in db.execute(_SETTLE.format(items=at), some).fetchall():
+            before = {row[0]: row[1:] for row in db.execute(_STATES_BEFORE.format(items=at), some)}
+            for item, remaining, failed in db.execute(_DERIVE_STATES.format(items=at), some).fetchall():
                 remaining_before, failed_before, parent = before[item]
                 if remaining_before > 0 and remaining == 0:
                     final.append(item)
@@ -443,8 +421,8 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
     return final
 
 
-_STANDING = "SELECT id, remaining, failed, parent FROM items WHERE id IN ({items})"
-_SETTLE = """
+_STATES_BEFORE = "SELECT id, remaining, failed, parent FROM items WHERE id IN ({items})"
+_DERIVE_STATES = """
 UPDATE items SET
     remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
               + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),

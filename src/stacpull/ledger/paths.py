@@ -18,7 +18,7 @@ import msgspec
 
 from stacpull.caches import cached_if_short
 from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
-from stacpull.ledger.database import marks, pieces
+from stacpull.ledger.database import exists, marks, number, pieces
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
@@ -138,7 +138,7 @@ def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
 
 def is_owned(db: sqlite3.Connection, path: str) -> bool:
     """Return True if an asset owns a path, relative to DEST."""
-    return db.execute("SELECT 1 FROM paths WHERE hash = ?", (path_hash(path),)).fetchone() is not None
+    return exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(path),))
 
 
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:
@@ -247,8 +247,8 @@ class Directories:
         free = self._free({index: path for index, path in unknown.items() if index not in taken}, files)
         if not free:
             return
-        first = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM directories").fetchone()[0]
-        rows = [(first + number, *one) for number, one in enumerate(free.items())]
+        last = number(self._db, "SELECT max(id) FROM directories")
+        rows = [(row, *one) for row, one in enumerate(free.items(), last + 1)]
         self._db.executemany("INSERT INTO directories VALUES (?, ?, ?)", rows)
         for row, _, path in rows:
             self._keep(path, (row, path))

@@ -36,7 +36,7 @@ from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
 from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, present, stored_name, true_name
-from stacpull.ledger.database import insert_rows, marks, pieces
+from stacpull.ledger.database import exists, insert_rows, marks, number, pieces
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
@@ -98,9 +98,9 @@ class Existing(NamedTuple):
     """As it is stored."""
     origin: int | None
     stated: bytes | None
-    was: bytes | None = None
+    previous_digest: bytes | None = None
     """Digest of the version before, b"" if that is not known; None if there is none, or it is done."""
-    unasked: bool = False
+    unchecked: bool = False
     """True if the source must be asked about it."""
     clip: tuple[int, int] | None = None
     """Digest of the area of which alone it is here, and the size of the whole; None for a whole asset."""
@@ -113,7 +113,7 @@ class Existing(NamedTuple):
     @property
     def digest(self) -> bytes | None:
         """The digest of the version that is in place, or about to be."""
-        return self.sha256 if self.sha256 is not None else self.was or None
+        return self.sha256 if self.sha256 is not None else self.previous_digest or None
 
 
 class Opened(NamedTuple):
@@ -212,7 +212,7 @@ class AssetPlanner:
 
     def forget(self) -> None:
         """Drop what is remembered of rows that were rolled back."""
-        self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM assets").fetchone()[0]
+        self._last = number(self._db, "SELECT max(id) FROM assets")
 
     def _new_row(self) -> int:
         self._last += 1
@@ -223,16 +223,16 @@ class AssetPlanner:
     def existing(self, items: Sequence[int]) -> dict[int, dict[str, Existing]]:
         """Return the asset rows of these items, by item and key."""
         found: dict[int, dict[str, Existing]] = {item: {} for item in items}
-        has_unasked = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM unasked)").fetchone()[0]
-        has_clips = items and self._db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]
+        has_unchecked = items and exists(self._db, "SELECT 1 FROM unchecked")
+        has_clips = items and exists(self._db, "SELECT 1 FROM clips")
         for some in pieces(items):
             at = marks(len(some))
             for row in self._db.execute(_EXISTING.format(items=at), some):
                 found[row[0]][row[1]] = Existing._make(row[2:])
-            for item, key, was in self._db.execute(_VERSIONS_BEFORE.format(items=at), some):
-                found[item][key] = found[item][key]._replace(was=was)
-            for item, key in self._db.execute(_UNASKED.format(items=at), some) if has_unasked else ():
-                found[item][key] = found[item][key]._replace(unasked=True)
+            for item, key, digest in self._db.execute(_VERSIONS_BEFORE.format(items=at), some):
+                found[item][key] = found[item][key]._replace(previous_digest=digest)
+            for item, key in self._db.execute(_UNCHECKED.format(items=at), some) if has_unchecked else ():
+                found[item][key] = found[item][key]._replace(unchecked=True)
             for item, key, *clip in self._db.execute(_CLIPS.format(items=at), some) if has_clips else ():
                 found[item][key] = found[item][key]._replace(clip=(clip[0], clip[1]))
         return found
@@ -265,14 +265,14 @@ class AssetPlanner:
             if old is None:
                 fresh.append((place, asset))
                 continue
-            if old.unasked:
+            if old.unchecked:
                 opened.append(_RENEWED)
             if self._is_lost(place, asset.key, old):
                 opened.append(self._lost(place, asset, old))
-            elif self._is_unchanged(asset, old, ask=ask or old.unasked):
+            elif self._is_unchanged(asset, old, ask=ask or old.unchecked):
                 self._unchanged.append((old, encoded_checksum(asset.checksum)))
             else:
-                opened.append(self._again(place, asset, old, touched=touched or old.unasked))
+                opened.append(self._again(place, asset, old, touched=touched or old.unchecked))
         if fresh:
             hashes = self.path_hashes(asset for _, asset in fresh)
             self.prepare(fresh, hashes)
@@ -307,7 +307,7 @@ class AssetPlanner:
             self._db.execute(taken_over, (self._run, *some))
         newly = [(now, old.row) for old, now in self._unchanged if now is not None and now != old.stated]
         self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
-        self._db.executemany(_ASKED, [(old.row,) for old, _ in self._unchanged if old.unasked])
+        self._db.executemany(_CHECKED, [(old.row,) for old, _ in self._unchanged if old.unchecked])
         self._unchanged = []
 
     def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> Opened:
@@ -321,7 +321,7 @@ class AssetPlanner:
         is_of_other_area = self._is_of_other_area(old)
         if old.state >= STATE_FAILED and not touched and not is_of_other_area:
             self._locate(item, asset, old)
-            self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.was))
+            self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.previous_digest))
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             return _NOTHING
         changed = is_of_other_area or is_changed(old, asset.size, asset.checksum)
@@ -332,13 +332,13 @@ class AssetPlanner:
     def _open_again(
         self, item: ItemPlace, asset: Asset, old: Existing, *, is_lost: bool, changed: bool
     ) -> Opened:
-        """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
+        """Make an asset pending, whatever its state; about one that is done the source may only be asked."""
         was_done = old.state == STATE_DONE
         etag = old.etag if was_done or old.is_asked else None
-        was = None if is_lost else old.sha256 or b"" if was_done else old.was
+        previous = None if is_lost else old.sha256 or b"" if was_done else old.previous_digest
         generation = old.generation + was_done
         directory, name = self._locate(item, asset, old)
-        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, was))
+        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, previous))
         self._db.execute(
             f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
             "sha256 = NULL, etag = ? WHERE id = ?",
@@ -351,8 +351,8 @@ class AssetPlanner:
             held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
             checksum_unverified = asset.checksum is not None and not is_same(held, asset.checksum)
             job = replace(job, present=present(etag, old.size, checksum_unverified=checksum_unverified))
-        if old.unasked:
-            self._db.execute(_ASKED, (old.row,))
+        if old.unchecked:
+            self._db.execute(_CHECKED, (old.row,))
         self.committed.jobs.append(job)
         return Opened(old.state >= STATE_DONE, was_done and changed)
 
@@ -381,7 +381,7 @@ class AssetPlanner:
             self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
             self._db.execute("DELETE FROM clips WHERE asset = ?", (old.row,))
         else:
-            restore(self._db, old.row, old.was, self._run)
+            restore(self._db, old.row, old.previous_digest, self._run)
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
         return _RENEWED
 
@@ -457,7 +457,7 @@ class AssetPlanner:
         origin = href_hash(asset.href)
         return row, item.row, asset.key, state, 0, self._run, directory, name, origin, stated
 
-    def _open_row(self, row: int, asset: Asset, was: bytes | None) -> tuple[object, ...]:
+    def _open_row(self, row: int, asset: Asset, previous_digest: bytes | None) -> tuple[object, ...]:
         href, stale, alternates = asset.href, 0, None
         if "?" in href or "@" in href or asset.alternates or self._has_secrets:
             cut = self._secrets.cut
@@ -465,7 +465,8 @@ class AssetPlanner:
                 alternates = orjson.dumps([cut(href) for href in asset.alternates]).decode()
             stale = int(is_signed(href) or any(map(is_signed, asset.alternates)))
             href = cut(href)
-        return row, href, stale, asset.name_template, asset.size, asset.media_type, alternates, was
+        template, media_type = asset.name_template, asset.media_type
+        return row, href, stale, template, asset.size, media_type, alternates, previous_digest
 
     def _job(
         self, row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None
@@ -514,12 +515,19 @@ class AssetPlanner:
         self.committed.failures.append((item.id, key, failure))
 
 
-def restore(db: sqlite3.Connection, row: int, was: bytes | None, run: int) -> None:
-    """Count the version of an asset that is in place as done again, for `run`; its ETag is not known."""
+def restore(db: sqlite3.Connection, row: int, digest: bytes | None, run: int) -> None:
+    """Mark the version of an asset that is in place as done again, for `run`.
+
+    Args:
+        db: The ledger.
+        row: The asset.
+        digest: Of that version; None or empty if it is not known. Its ETag is not known.
+        run: The run that it counts for.
+    """
     db.execute(
         f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
         "WHERE id = ?",
-        (run, was or None, row),
+        (run, digest or None, row),
     )
 
 
@@ -542,21 +550,21 @@ _EXISTING = (
     "a.etag, a.origin, a.stated, NULL, 0, NULL FROM assets a WHERE a.item IN ({items})"
 )
 _VERSIONS_BEFORE = (
-    "SELECT a.item, a.key, o.was FROM assets a JOIN open_assets o ON o.asset = a.id "
-    f"WHERE a.item IN ({{items}}) AND a.state <> {STATE_DONE} AND o.was IS NOT NULL"
+    "SELECT a.item, a.key, o.previous_digest FROM assets a JOIN open_assets o ON o.asset = a.id "
+    f"WHERE a.item IN ({{items}}) AND a.state <> {STATE_DONE} AND o.previous_digest IS NOT NULL"
 )
-_UNASKED = "SELECT a.item, a.key FROM assets a JOIN unasked u ON u.asset = a.id WHERE a.item IN ({items})"
+_UNCHECKED = "SELECT a.item, a.key FROM assets a JOIN unchecked u ON u.asset = a.id WHERE a.item IN ({items})"
 _CLIPS = (
     "SELECT a.item, a.key, c.area, c.source_size FROM assets a JOIN clips c ON c.asset = a.id "
     "WHERE a.item IN ({items})"
 )
-_ASKED = "DELETE FROM unasked WHERE asset = ?"
+_CHECKED = "DELETE FROM unchecked WHERE asset = ?"
 _INTO_ASSETS = (
     "INSERT INTO assets(id, item, key, state, generation, run, directory, name, origin, stated) VALUES "
 )
 _INSERT_ASSET = f"{_INTO_ASSETS} (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INTO_OPEN = (
     "INSERT OR REPLACE INTO open_assets(asset, href, stale, name_template, size, media_type, alternates, "
-    "was) VALUES "
+    "previous_digest) VALUES "
 )
 _INSERT_OPEN = f"{_INTO_OPEN} (?, ?, ?, ?, ?, ?, ?, ?)"

@@ -21,7 +21,7 @@ import orjson
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
-from stacpull.ledger.database import marks, pieces, transaction
+from stacpull.ledger.database import exists, marks, number, pieces, transaction
 from stacpull.ledger.outcomes import put_failure, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
@@ -226,7 +226,7 @@ class Planner:
         if not batch.items and not batch.failed_items:
             return []
         self._known = self._load(_ids_in(batch))
-        self._last_item = self._db.execute("SELECT coalesce(max(id), 0) FROM items").fetchone()[0]
+        self._last_item = number(self._db, "SELECT max(id) FROM items")
         planned = [found for row in batch.items if (found := self._planned(row)) is not None]
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
@@ -239,7 +239,7 @@ class Planner:
         fresh = [(one.place, asset) for one in new for asset in one.given.item.assets]
         self._assets.prepare(fresh, hashes)
         self._insert_items(new, [row for row, _ in directories])
-        if self._db.execute("SELECT EXISTS (SELECT 1 FROM failures WHERE key = '')").fetchone()[0]:
+        if exists(self._db, "SELECT 1 FROM failures WHERE key = ''"):
             self._drop_stand_ins(planned)
             self._db.executemany(
                 "DELETE FROM failures WHERE item = ? AND key = ''", [(one.place.row,) for one in planned]
@@ -333,7 +333,7 @@ class Planner:
         committed.files_lost += lost
         renewed = opened.any or touched or lost or before.written == DAMAGED
         if renewed:
-            self._leave_unasked(one.given, existing, touched=touched)
+            self._note_unchecked(one.given, existing, touched=touched)
         if not item.of_collection:
             committed.items_changed += touched or opened.changed
             if renewed:
@@ -342,12 +342,12 @@ class Planner:
         href = self._href(item.href, item.id)
         return self._run, one.parent, item.updated, *href, walk, row
 
-    def _leave_unasked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
+    def _note_unchecked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
         """Note the assets of an item that this run leaves out although they may have changed.
 
-        The next run that plans one asks for it if the item's `updated` is another now, since only this run
-        can tell that; or if the renewed document does not list it (a prefix that was not listed in this run),
-        so that the document gets it back.
+        The next run that plans one asks the source about it: if the item's `updated` has changed, which only
+        this run can see; or if the renewed document does not list it (a prefix that was not listed in this
+        run), so that the document gets it back.
         """
         planned = {one.key for one in given.item.assets}.union(given.item.spread)
         assets = orjson.loads(given.document).get("assets")
@@ -357,7 +357,7 @@ class Planner:
             for key, old in existing.items()
             if key not in planned and (touched or key not in listed)
         ]
-        self._db.executemany("INSERT OR IGNORE INTO unasked VALUES (?)", left)
+        self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
 
     def _renew_document(self, item_row: int, document: bytes) -> None:
         """Have the item's JSON written again; a file that is there is ours if it ever was written."""

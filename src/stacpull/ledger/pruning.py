@@ -1,4 +1,4 @@
-"""Forgetting what a mirror no longer needs: what its source no longer has, and what no run asks for any more.
+"""Delete rows that a mirror no longer needs: items that left its source, and assets that no run asks for.
 
 `forget` goes through a list, so that a kill leaves neither a row without its file nor a file that no row
 knows: the rows are deleted and the paths are listed in one transaction; when that is durable the files are
@@ -20,7 +20,7 @@ import orjson
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_of, true_name
-from stacpull.ledger.database import transaction
+from stacpull.ledger.database import exists, marks, number, transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.planned_assets import restore
@@ -78,21 +78,19 @@ def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unme
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
         "count(a.id), coalesce(sum(a.size), 0) FROM items i JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_marks(runs)}) "
+        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({marks(len(runs))}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (run, after, *runs, limit),
     )
     return [
-        Unmet(row, item, href, bool(linked), _is_listed(db, item), *rest)
+        Unmet(row, item, href, bool(linked), exists(db, _LISTED, (seen_hash(item),)), *rest)
         for row, item, href, linked, *rest in (
             (row, ItemId(collection, name), *others) for row, collection, name, *others in rows.fetchall()
         )
     ]
 
 
-def _is_listed(db: sqlite3.Connection, item: ItemId) -> bool:
-    found = db.execute("SELECT EXISTS (SELECT 1 FROM seen WHERE hash = ?)", (seen_hash(item),)).fetchone()
-    return bool(found[0])
+_LISTED = "SELECT 1 FROM seen WHERE hash = ?"
 
 
 def met_examples(
@@ -111,32 +109,27 @@ def met_examples(
 def unread(db: sqlite3.Connection, run: int) -> int:
     """Return how many links and items the walk of `run` met and could not read or use.
 
-    A known source item whose URL says 404 or 410 is none of them: that is an answer, about it alone.
+    A known source item whose URL answers 404 or 410 is not counted: that answer concerns this item only.
     """
-    found: int = db.execute(
+    return number(
+        db,
         "SELECT items_failed - (SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
         f"WHERE i.run = r.id AND f.key = '' AND {_DENIED} AND i.name <> {href_of()}) "
         "FROM runs r WHERE id = ?",
         (run,),
-    ).fetchone()[0]
-    return found
+    )
 
 
 def of_several(db: sqlite3.Connection, run: int) -> int:
     """Return how many items `run` did not meet that several sources have had, each under its own URL."""
-    found: int = db.execute(
-        f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,)
-    ).fetchone()[0]
-    return found
+    return number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,))
 
 
 def of_more_credentials(db: sqlite3.Connection, run: int) -> int:
     """Return how many items earlier walks of the same met with credentials that `run` has not."""
     others = sorted({*_same(db, run)} - {*_alike(db, run)})
-    found: int = db.execute(
-        f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN ({_marks(others)})", others
-    ).fetchone()[0]
-    return found
+    met = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN ({marks(len(others))})"
+    return number(db, met, others)
 
 
 def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
@@ -155,12 +148,12 @@ def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelIte
 def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
     """Return how many assets are here that their item, which `run` met, does not list any more."""
     runs = _alike(db, run)
-    found: int = db.execute(
+    return number(
+        db,
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({_marks(runs)})",
+        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({marks(len(runs))})",
         (run, *runs),
-    ).fetchone()[0]
-    return found
+    )
 
 
 def _alike(db: sqlite3.Connection, run: int) -> list[int]:
@@ -181,10 +174,6 @@ def _same(db: sqlite3.Connection, run: int) -> list[int]:
     return [
         row[0] for row in rows if row[0] != run and row[1] == source and selection_of(row[2]) == selection
     ]
-
-
-def _marks(values: Sequence[int]) -> str:
-    return ", ".join("?" * len(values))
 
 
 def forget(
@@ -287,7 +276,7 @@ class _Open(NamedTuple):
     directory: str | None
     name: str | None
     run: int
-    was: bytes | None
+    previous_digest: bytes | None
     """The digest of the version that is in the mirror (b"": it is not known); None if there is none."""
 
 
@@ -319,9 +308,10 @@ def forget_unwanted(
         is_there: Tells whether a file is in DEST, by its path relative to it.
     """
     with transaction(db):
-        if db.execute("SELECT EXISTS (SELECT 1 FROM unread WHERE run = ?)", (run,)).fetchone()[0]:
+        if exists(db, "SELECT 1 FROM unread WHERE run = ?", (run,)):
             return
-        replaced = _replaced(_asked(db), run, covers)
+        rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
+        replaced = _replaced([_Asked(*row) for row in rows], run, covers)
         if not replaced:
             return
         touched: set[int] = set()
@@ -333,11 +323,6 @@ def forget_unwanted(
         update_item_states(db, _delete_empty(db, run, touched))
         db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
-
-
-def _asked(db: sqlite3.Connection) -> list[_Asked]:
-    rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
-    return [_Asked(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 
 def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Selection], bool]) -> list[int]:
@@ -369,9 +354,9 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return what these runs left open; not of items that `run` wanted and could not read."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.was "
+        f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
         "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
-        f"WHERE a.run IN ({_marks(replaced)}) "
+        f"WHERE a.run IN ({marks(len(replaced))}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
         "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
         (*replaced, run),
@@ -381,12 +366,12 @@ def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> l
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:
     """Forget an open asset; if an earlier version of it is in the mirror, that one stays, as done."""
-    stays = asset.was is not None and _has_file(asset, is_there)
+    stays = asset.previous_digest is not None and _has_file(asset, is_there)
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
     if stays:
-        restore(db, asset.row, asset.was, asset.run)
-        db.execute("INSERT OR IGNORE INTO unasked VALUES (?)", (asset.row,))
+        restore(db, asset.row, asset.previous_digest, asset.run)
+        db.execute("INSERT OR IGNORE INTO unchecked VALUES (?)", (asset.row,))
     else:
         paths.disown(db, asset.row)
         db.execute("DELETE FROM assets WHERE id = ?", (asset.row,))
@@ -403,7 +388,7 @@ def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[in
     """Forget that source items could not be read which `run` did not ask for; return their rows."""
     rows = db.execute(
         "SELECT i.id FROM failures f JOIN items i ON i.id = f.item "
-        f"WHERE f.key = '' AND i.run <> ? AND i.run IN ({_marks(replaced)})",
+        f"WHERE f.key = '' AND i.run <> ? AND i.run IN ({marks(len(replaced))})",
         (run, *replaced),
     ).fetchall()
     db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", rows)

@@ -34,7 +34,15 @@ from stacpull.ledger.compact import (
     true_etag,
     true_name,
 )
-from stacpull.ledger.database import is_damage, ledger_path, make_private, refuse_odd, translated
+from stacpull.ledger.database import (
+    exists,
+    is_damage,
+    ledger_path,
+    make_private,
+    marks,
+    refuse_odd,
+    translated,
+)
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.outcomes import put_clip
 from stacpull.ledger.planned_assets import encoded_checksum, href_hash
@@ -94,10 +102,10 @@ class FoundAsset(NamedTuple):
 
 
 def left_ledger(dest: Path) -> Path:
-    """Return the ledger to be replaced, or the last one put aside where there is none any more.
+    """Return the ledger to be replaced, or the last one that was renamed if there is no other.
 
-    So it is after a kill while old and new changed places. One put aside long ago may be all there is, too:
-    what is read of it counts only where the files agree.
+    There is no other after a kill while old and new changed places. The last one may be old: what is read of
+    it counts only where the files agree.
     """
     ledger = ledger_path(dest)
     last = _last_aside(ledger)
@@ -163,7 +171,7 @@ class RebuiltLedger:
 
     def has_path(self, path: str) -> bool:
         """Return True if an item was added whose JSON has that path."""
-        return self.db.execute("SELECT 1 FROM temp.places WHERE path = ?", (path,)).fetchone() is not None
+        return exists(self.db, "SELECT 1 FROM temp.places WHERE path = ?", (path,))
 
     def has_item(self, item: ItemId) -> int | None:
         """Return the row of an item, None if it was not added yet."""
@@ -205,8 +213,7 @@ class RebuiltLedger:
         claim = paths.claim(self.db, 0, directory_path, name)
         if claim.failure is not None or claim.name != name or placed != directory_path:
             return False
-        known = self.db.execute("SELECT 1 FROM assets WHERE item = ? AND key = ?", (item, asset.key))
-        if known.fetchone() is not None:
+        if exists(self.db, "SELECT 1 FROM assets WHERE item = ? AND key = ?", (item, asset.key)):
             return False
         row = self.db.execute(
             _INSERT_ASSET,
@@ -330,16 +337,16 @@ _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
     WHERE p.item = items.id AND s.parent <> items.id)
 """
-_SETTLE_OWN = """
+_COUNT_ASSETS = """
 UPDATE items SET remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
 """
-_SETTLE_PARENTS = """
+_COUNT_SOURCE_ITEMS = """
 UPDATE items SET remaining = remaining
     + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0)
 WHERE id IN (SELECT parent FROM items)
 """
 _RUN = "UPDATE runs SET walk_ended = 1, items_matched = (SELECT count(*) FROM items WHERE parent IS NULL)"
-_DERIVED = (_LINK, _SETTLE_OWN, _SETTLE_PARENTS, _RUN)
+_DERIVED = (_LINK, _COUNT_ASSETS, _COUNT_SOURCE_ITEMS, _RUN)
 
 
 _AT_ONCE = 512
@@ -348,14 +355,14 @@ _COPIED: dict[str, Sequence[str]] = {
     "directories": ("id", "path"),
     "href_forms": ("id", "form"),
     "items": (
-        *("id", "collection", "name", "parent", "directory"),
+        *("id", "collection", "name", "directory"),
         *("href", "href_form", "updated", "written", "sha256"),
     ),
     "assets": (
         *("id", "item", "key", "state", "directory", "name"),
-        *("size", "sha256", "etag", "origin", "stated"),
+        *("size", "sha256", "etag", "origin"),
     ),
-    "open_assets": ("asset", "was"),
+    "open_assets": ("asset", "previous_digest"),
     "unproven": ("asset",),
 }
 
@@ -370,19 +377,15 @@ class OldAsset(NamedTuple):
     size: int | None
     sha256: bytes | None
     etag: str | None
-    stated: bytes | None
     unproven: int | None
-    origin: int | None = None
+    origin: int | None
     """Hash of the place that the ETag belongs to (`planned_assets.origin_of`)."""
 
 
 class OldItem(NamedTuple):
     """An item of the damaged ledger."""
 
-    row: int
-    collection: str
-    name: str
-    parent: int | None
+    id: ItemId
     href: str | None
     updated: str | None
     sha256: bytes | None
@@ -467,8 +470,8 @@ class Salvage:
 
     def _copy(self, old: sqlite3.Connection, table: str, columns: Sequence[str]) -> None:
         there = [name for name in columns if name in set(_columns(old, table))]
-        names, marks = ", ".join(there), ", ".join("?" * len(there))
-        insert = f"INSERT OR IGNORE INTO temp.old_{table}({names}) VALUES ({marks})"
+        names = ", ".join(there)
+        insert = f"INSERT OR IGNORE INTO temp.old_{table}({names}) VALUES ({marks(len(there))})"
         self._db.execute("BEGIN")
         for order in ("ASC", "DESC"):
             with suppress(sqlite3.DatabaseError):
@@ -493,15 +496,17 @@ class Salvage:
         row = self._db.execute(f"{_OLD_ASSET} AND a.path_hash = ?", (index,)).fetchone()
         return None if row is None else _old_asset(row)
 
-    def item(self, collection: str, name: str) -> OldItem | None:
+    def item(self, item: ItemId) -> OldItem | None:
         """Return an item by its id."""
-        row = self._db.execute(f"{_OLD_ITEM} WHERE i.name = ? AND c.name = ?", (name, collection)).fetchone()
-        return None if row is None else OldItem(*row)
+        return self._item("c.name = ? AND i.name = ?", item)
 
     def item_at(self, row: int) -> OldItem | None:
         """Return an item by the row it had."""
-        found = self._db.execute(f"{_OLD_ITEM} WHERE i.id = ?", (row,)).fetchone()
-        return None if found is None else OldItem(*found)
+        return self._item("i.id = ?", (row,))
+
+    def _item(self, which: str, values: Sequence[object]) -> OldItem | None:
+        row = self._db.execute(f"{_OLD_ITEM} WHERE {which}", values).fetchone()
+        return None if row is None else OldItem(ItemId(*row[:2]), *row[2:])
 
     def document(self, collection: str) -> bytes | None:
         """Return the document of a collection."""
@@ -534,15 +539,14 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
 
 
 _OLD_DIRECTORY = asset_directory_of("temp.old_")
-_DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
+_DIGEST = "coalesce(a.sha256, nullif(o.previous_digest, x''))"
 _OLD_ASSET = (
-    f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, a.stated, "
+    f"SELECT a.item, a.key, {_OLD_DIRECTORY}, a.name, a.size, {_DIGEST}, a.etag, "
     "iif(a.id IN (SELECT asset FROM temp.old_unproven), 1, NULL), a.origin "
     "FROM temp.old_assets a LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
     f"WHERE a.path_hash IS NOT NULL AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (
-    "SELECT i.id, c.name, i.name, i.parent, "
-    f"{href_of('temp.old_href_forms')}, i.updated, i.sha256 FROM temp.old_items i "
+    f"SELECT c.name, i.name, {href_of('temp.old_href_forms')}, i.updated, i.sha256 FROM temp.old_items i "
     "JOIN temp.old_collections c ON c.id = i.collection"
 )

@@ -18,7 +18,7 @@ from msgspec.structs import astuple, replace
 from stacpull.digests import area_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import walk_state
-from stacpull.ledger.database import give_back, transaction
+from stacpull.ledger.database import give_back, number, transaction
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
@@ -105,7 +105,7 @@ def selection_of(text: str | bytes) -> Selection:
     from stacpull.selection import Selection  # noqa: PLC0415 -- see above
 
     known = {field.name for field in attrs.fields(Selection)}
-    values = {k: _frozen(v) for k, v in _decoded(text).items() if k in known}
+    values = {k: v for k, v in _decoded(text).items() if k in known}
     try:
         return Selection(**values)
     except (ValueError, TypeError, UsageError) as error:
@@ -124,10 +124,6 @@ def _decoded(selection: str | bytes) -> dict[str, Any]:
 
 def _not_a_selection(reason: object) -> sqlite3.DatabaseError:
     return sqlite3.DatabaseError(f"Could not decode the selection of a run: {reason}")
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def selection_json(selection: Selection) -> str:
@@ -162,17 +158,13 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags 
     Returns:
         The run.
     """
-    last = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
         run = load(db, last[0])
-        if _asks_the_same(run.spec, spec) and _state(db, run.id) != "complete":
-            return _go_on(db, run, spec, requests)
+        asked = replace(run.spec, credential_names=spec.credential_names)  # they may come another way
+        if asked == spec and last[1] != "complete":
+            return _continue(db, run, spec, requests)
     return _insert(db, spec, now, requests)
-
-
-def _asks_the_same(one: RunSpec, other: RunSpec) -> bool:
-    """Return True if the second run may continue the first; credentials may come another way."""
-    return replace(one, credential_names=()) == replace(other, credential_names=())
 
 
 _UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
@@ -191,7 +183,7 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
         return None
     run = load(db, row[0])
     if row[0] == row[1]:
-        return _go_on(db, run, run.spec, run.requests)
+        return _continue(db, run, run.spec, run.requests)
     return _insert(db, run.spec, now, run.requests)
 
 
@@ -208,8 +200,7 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
     with transaction(db):
         db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
         if state == "complete":
-            db.execute("DELETE FROM seen")
-            db.execute("DELETE FROM walked")
+            _forget_walk(db)
     give_back(db)
 
 
@@ -225,8 +216,7 @@ def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) ->
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins again and skips what is planned."""
     with transaction(db):
-        db.execute("DELETE FROM seen")
-        db.execute("DELETE FROM walked")
+        _forget_walk(db)
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         walk_state.forget_links_of(db, run)
         db.execute(
@@ -236,14 +226,19 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
         )
 
 
+def _forget_walk(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM seen")
+    db.execute("DELETE FROM walked")
+
+
 def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
     """Return how many items matched in the last walk before `run`, and in what tried again since."""
-    found: int = db.execute(
-        "SELECT coalesce(sum(items_matched), 0) FROM runs "
+    return number(
+        db,
+        "SELECT sum(items_matched) FROM runs "
         "WHERE id >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
         (run,),
-    ).fetchone()[0]
-    return found
+    )
 
 
 def walked(db: sqlite3.Connection) -> frozenset[str]:
@@ -271,7 +266,7 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     """Return the run's counters by name (`items_announced` may be None)."""
     row = db.execute(f"SELECT {', '.join(_COUNTERS)} FROM runs WHERE id = ?", (run,)).fetchone()
-    done = db.execute("SELECT items_done FROM counts WHERE run = ?", (run,)).fetchone()[0]
+    done = number(db, "SELECT items_done FROM counts WHERE run = ?", (run,))
     return {**dict(zip(_COUNTERS, row, strict=True)), "items_done": done, **asset_counters(db, run)}
 
 
@@ -288,8 +283,7 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
 
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags) -> Run:
     with transaction(db):
-        db.execute("DELETE FROM seen")
-        db.execute("DELETE FROM walked")
+        _forget_walk(db)
         db.execute("DELETE FROM sample")
         _supersede(db, spec)
         cursor = db.execute(
@@ -330,7 +324,7 @@ def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
     db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
-def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: RunFlags) -> Run:
+def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: RunFlags) -> Run:
     with transaction(db):
         db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, "
@@ -383,11 +377,6 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
         metadata=metadata,
         credential_names=tuple(orjson.loads(names)),
     )
-
-
-def _state(db: sqlite3.Connection, run: int) -> str:
-    state: str = db.execute("SELECT state FROM runs WHERE id = ?", (run,)).fetchone()[0]
-    return state
 
 
 def count_changes(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:

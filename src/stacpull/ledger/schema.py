@@ -182,7 +182,7 @@ CREATE TABLE open_assets(                  -- what pending and failed assets nee
     size INTEGER,                          -- as the source states it
     media_type TEXT,
     alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
-    was BLOB,                              -- digest of the version in place, '' if not known; NULL: none is
+    previous_digest BLOB,                  -- of the version in place, '' if not known; NULL: none is
     wanted INTEGER                         -- 1: that is damaged, and only what has that digest is accepted
 );
 
@@ -200,18 +200,18 @@ CREATE TABLE paths(                        -- of the folded path: two assets nev
 
 CREATE TABLE reservations(                 -- of reserved assets, unless a file of the user is adopted
     asset INTEGER PRIMARY KEY,
-    inode INTEGER NOT NULL                 -- of the part that is renamed
+    identity INTEGER NOT NULL              -- of the part that is renamed (`Store.write_part`)
 );
 
 CREATE TABLE unproven(                     -- assets whose length nothing proved, or that they are complete
     asset INTEGER PRIMARY KEY
 );
 
-CREATE TABLE unasked(                      -- assets that a run left out, whose item had changed:
-    asset INTEGER PRIMARY KEY              -- the next run that plans one asks for it
+CREATE TABLE unchecked(                    -- assets that a run left out, whose item had changed:
+    asset INTEGER PRIMARY KEY              -- the next run that plans one asks the source about it
 );
 CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
-    DELETE FROM unasked WHERE asset = old.id;
+    DELETE FROM unchecked WHERE asset = old.id;
     DELETE FROM reservations WHERE asset = old.id;
     DELETE FROM unproven WHERE asset = old.id;
 END;
@@ -324,7 +324,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would keep the comments in every ledger
-    version=16,  # those up to 15 were never released
+    version=17,  # those up to 16 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
-from stacpull.ledger.database import marks, transaction
+from stacpull.ledger.database import marks, number, transaction
 from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.paths import (
     IS_ITEM,
@@ -42,7 +42,7 @@ _OF_THE_WALK = {
     "position": None,
     "walk_ended": 0,
 }
-_OPEN = "href, stale, name_template, size, media_type, alternates, was, wanted"
+_OPEN = "href, stale, name_template, size, media_type, alternates, previous_digest, wanted"
 _FAILURE = "kind, message, status, attempts, at"
 
 
@@ -241,7 +241,7 @@ class ShardRows:
         for item in items:
             rows = self._db.execute(
                 f"SELECT a.key, a.id, a.state, {asset_directory_of()}, a.name, a.size, a.sha256, "
-                "o.was IS NOT NULL FROM items i JOIN collections c ON c.id = i.collection "
+                "o.previous_digest IS NOT NULL FROM items i JOIN collections c ON c.id = i.collection "
                 "JOIN assets a ON a.item = i.id LEFT JOIN open_assets o ON o.asset = a.id "
                 f"WHERE {IS_ITEM}",
                 id_values(item.id),
@@ -417,8 +417,7 @@ def has_failed(asset: ShardAsset) -> bool:
 
 def items_in(db: sqlite3.Connection) -> int:
     """Return how many items a ledger has."""
-    found = db.execute("SELECT count(*) FROM items").fetchone()
-    return int(found[0])
+    return number(db, "SELECT count(*) FROM items")
 
 
 def _rows(db: sqlite3.Connection, table: str) -> list[dict[str, Any]]:

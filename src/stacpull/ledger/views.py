@@ -12,7 +12,7 @@ import orjson
 
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import OTHER_DIRECTORY, href_of, item_directory_of, name_in, true_name
-from stacpull.ledger.database import marks, pieces
+from stacpull.ledger.database import exists, marks, number, pieces
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -73,39 +73,35 @@ def totals(db: sqlite3.Connection) -> dict[str, int]:
 
 def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = None) -> int:
     """Return how many assets (of `run`) have failed for this reason."""
-    found: int = db.execute(
+    return number(
+        db,
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
         f"WHERE f.kind = ? AND a.state >= {STATE_FAILED} AND a.run = coalesce(?, a.run)",
         (kind, run),
-    ).fetchone()[0]
-    return found
+    )
 
 
 def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
     """Return of how many rasters (of `run`) only the part in an area is here (`--clip`)."""
-    found: int = db.execute(
+    return number(
+        db,
         "SELECT count(*) FROM clips c CROSS JOIN assets a ON a.id = c.asset "  # in this order
         f"WHERE a.state = {STATE_DONE} AND a.run = coalesce(?, a.run)",
         (run,),
-    ).fetchone()[0]
-    return found
+    )
 
 
 def unproven(db: sqlite3.Connection) -> int:
     """Return how many assets have a length that nothing proved."""
-    found: int = db.execute("SELECT count(*) FROM unproven").fetchone()[0]
-    return found
+    return number(db, "SELECT count(*) FROM unproven")
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
-    matched, done = db.execute(
-        "SELECT coalesce(sum(items), 0), coalesce(sum(items_done), 0) FROM counts"
-    ).fetchone()
-    failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
+    failed = number(db, "SELECT count(*) FROM failures WHERE key = ''")
     return {
-        "items_matched": matched,
-        "items_done": done,
+        "items_matched": number(db, "SELECT sum(items) FROM counts"),
+        "items_done": number(db, "SELECT sum(items_done) FROM counts"),
         "items_failed": failed + walk_state.count_unread(db),
     }
 
@@ -260,9 +256,8 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
     found = paths.find_item(db, item)
     if found is None:
         return None
-    waits = "SELECT EXISTS (SELECT 1 FROM documents WHERE item = ?)"
-    is_stored = found.written != UNWRITTEN or db.execute(waits, (found.row,)).fetchone()[0]
-    return found.directory if is_stored else None
+    waits = "SELECT 1 FROM documents WHERE item = ?"
+    return found.directory if found.written != UNWRITTEN or exists(db, waits, (found.row,)) else None
 
 
 def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
@@ -307,10 +302,7 @@ def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, M
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
     """Return True if `run` planned items of this collection."""
-    found = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM items WHERE collection = ? AND run = ?)", (collection, run)
-    ).fetchone()
-    return bool(found[0])
+    return exists(db, "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", (collection, run))
 
 
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
@@ -358,10 +350,9 @@ def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | 
 
 def count_items(db: sqlite3.Connection, collection: int) -> int:
     """Return how many items `item_names` yields."""
-    found: int = db.execute(
-        "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
-    ).fetchone()[0]
-    return found
+    return number(
+        db, "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
+    )
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
@@ -387,7 +378,7 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     items = list(directories)
     at = marks(len(items))
     clips: dict[int, Clip | None] = {}
-    if db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]:
+    if exists(db, "SELECT 1 FROM clips"):
         rows = db.execute(_CLIPS.format(items=at), items)
         clips = {asset: _clip(*clip) for asset, *clip in rows}
     found: dict[int, dict[str, MirroredFile]] = {}

@@ -1,4 +1,4 @@
-"""What the ledger keeps of a walk: the candidates of its sample, and the links that it could not read.
+"""The state of a walk in the ledger: the candidates of its sample, and the links that could not be read.
 
 Candidates are kept in the transaction that saves the position of the walk (`ledger.planner`), at most as
 many as the sample has, so that a draw continues after a kill. When the walk has ended the run is `drawn`; the
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 import orjson
 
+from stacpull.ledger.database import number
 from stacpull.models import Failure, FailureKind, ItemId
 
 
@@ -48,16 +49,13 @@ def keep(db: sqlite3.Connection, found: Sequence[SampledItem], size: int) -> Non
     """Keep the `size` items of smallest rank, of those that are there and those `found`."""
     if not found:
         return
-    db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, found))
+    rows = [(one.rank, *one.item, *one[2:]) for one in found]
+    db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     db.execute(
         "DELETE FROM sample WHERE (rank, collection, item) IN "
         "(SELECT rank, collection, item FROM sample ORDER BY rank, collection, item LIMIT -1 OFFSET ?)",
         (size,),
     )
-
-
-def _row(one: SampledItem) -> tuple[object, ...]:
-    return one.rank, one.item.collection, one.item.item, one.document, one.href, one.page_url, one.stale
 
 
 def ranks(db: sqlite3.Connection) -> list[int]:
@@ -160,5 +158,4 @@ def end_walk(db: sqlite3.Connection, run: int) -> None:
 
 def count_unread(db: sqlite3.Connection) -> int:
     """Return how many links could not be read."""
-    found: int = db.execute("SELECT count(*) FROM unread").fetchone()[0]
-    return found
+    return number(db, "SELECT count(*) FROM unread")

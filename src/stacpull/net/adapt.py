@@ -1,38 +1,37 @@
-"""How many requests at once serve best: a search that lasts as long as the host is used.
+"""The search for the best number of requests at once to a host. It lasts as long as the host is used.
 
-A host says what it bears by how much comes in (goodput: answers, and bytes) and by how long it takes to begin
-an answer. `decide` compares two limits: the `base`, the best one known, and a trial beside it. A trial gets a
-window of whole rounds (each permit used as often as any other), so that 200 ms of round trip are measured as
-fairly as one.
+A host is judged by its goodput (responses and bytes per second) and by the time to the first byte of a
+response. `decide` compares two limits: the `base`, which is the best one known, and a trial limit. A trial
+is measured over whole rounds (each permit is used equally often), so that a round trip of 200 ms is judged
+as fairly as one of 1 ms.
 
-- More goodput by 3 per cent: the trial is the new base. Less by as much: it is not.
-- As good as equal: the time to the first byte decides. While it is within twice its floor, or 25 ms above it
-  (what our own process adds is not a queue at the host), more at once is taken, which costs nothing.
-  Beyond, fewer are taken: the same goodput with a shorter queue at the host.
+- If the trial has at least 3 % more goodput, it becomes the base. If it has at least 3 % less, it fails.
+- In between, the time to the first byte decides. While it is below twice its floor, or less than 25 ms above
+  the floor (our own process adds that much), the larger limit is taken: it costs nothing. Otherwise the
+  smaller limit is taken: the goodput is the same and the queue at the host is shorter.
 
-The search begins with doubling (slow start) for as long as that brings a quarter more. Then the steps get
-smaller: by 41, then by 19 per cent, at least one, between the limits known to be worse on either side. When
-nothing is left to try it rests at the base for some windows, then looks one small step up and one down, for
-ever. A step that brings its share is followed by a longer one.
+The search begins by doubling the limit (slow start) while that adds a quarter. Then the steps shrink to 41 %
+and to 19 %, at least one, between the nearest limits that are known to be worse. When there is nothing left
+to try, it rests at the base for some windows, then tries one small step up and one down, and so on. After a
+successful step the next one is longer.
 
-While it rests it measures the base again and again. Small losses that passed for none are found by comparing
-with the best base so far, and taken back. Goodput that moves by a quarter in two windows means that the link
-has changed: the search starts again, and where answers take longer as well, from a base smaller by as much.
-How much windows differ is the noise. Where it is more than 5 per cent, steps are as long as it takes to see
-them, windows last a second, and in doubt more is asked for at once: a machine that is busy with something
-else looks like a slow host.
+While it rests, it measures the base repeatedly. Losses too small to be noticed one by one are found by
+comparison with the best base so far, and undone. If goodput changes by a quarter in two windows, the link has
+changed: the search starts again, from a smaller base if responses are slower, too. The noise is the
+difference between windows. If it exceeds 5 %, steps are long enough to stand out from it, windows last a
+second, and the larger limit is taken in case of doubt: a busy local machine looks like a slow host.
 
-A throttled host (429, 503, SlowDown) has spoken plainly: the limit is halved, or goes back to the base if
-only a trial was throttled, and stays below the limit that was refused for 30 s, twice that after each
-further time, so that asking again costs some per cent.
+Throttling (429, 503, SlowDown) is explicit: the limit is halved, or returns to the base if only a trial was
+throttled. It stays below the refused limit for 30 s, and twice as long each further time, so that trying
+again costs only some per cent.
 
-The search replaced additive increase and multiplicative decrease, which was measured on the simulated links
-of tests/net/test_adapt_links.py: it misses 15 of 56 rows. It reaches 18 to 85 % of the best fixed limit at
-hosts that break down under load (the search: at least 90 %), and 2 % after a link that became slower.
+The search replaced additive increase and multiplicative decrease, which fails 15 of the 56 rows of
+tests/net/test_adapt_links.py. It reached 18 to 85 % of the best fixed limit at hosts that break down under
+load (the search: at least 90 %), and 2 % after a link became slower.
 
-Pure functions over values; `net.gauge` counts and keeps the time. After slow start and AIMD (D.-M. Chiu and
-R. Jain, 1989), delay as the sign of a queue (TCP Vegas: L. Brakmo and L. Peterson, 1995), and trials that are
-compared instead of losses that are waited for (PCC: M. Dong and others, 2015).
+These are pure functions over values; `net.gauge` counts and measures time. Sources: slow start and AIMD
+(D.-M. Chiu and R. Jain, 1989), delay as the sign of a queue (TCP Vegas: L. Brakmo and L. Peterson, 1995), and
+comparing trials instead of waiting for losses (PCC: M. Dong and others, 2015).
 """
 
 from __future__ import annotations
@@ -58,25 +57,25 @@ _NONE = 1 << 30
 
 
 class Window(NamedTuple):
-    """What a gate counted over whole rounds at one limit."""
+    """The measurements of a gate over whole rounds at one limit."""
 
     seconds: float
     answers: int
-    """Responses that were hoped for."""
+    """Successful responses."""
     troubles: int = 0
-    """Failures of the network or the server; each takes an answer away again."""
+    """Failures of the network or the server; each is subtracted from the answers."""
     received: int = 0
     """Bytes of bodies."""
     in_use: float = 0.0
-    """Permits in use, the mean of what answers met."""
+    """Mean number of permits in use when a response arrived."""
     first_byte: float = 0.0
-    """Seconds until an answer began, mean; 0 if none was timed."""
+    """Mean seconds to the first byte; 0 if none was measured."""
     quickest: float = math.inf
-    """The shortest of them."""
+    """Fewest seconds to the first byte."""
 
 
 class Search(NamedTuple):
-    """What is known of a host. `limit` is in force: the `base`, or a trial beside it."""
+    """The state of the search for one host. `limit` is in force: the `base` or a trial."""
 
     limit: int
     maximum: int
@@ -86,72 +85,72 @@ class Search(NamedTuple):
     first_byte: float = 0.0
     """Seconds to the first byte at the base; 0: not measured."""
     step: int = 0
-    """How long steps are: 0 the longest."""
+    """Index into `_STEPS`: 0 is the longest."""
     low: int = 0
-    """The next limit below the base that is known to be worse."""
+    """The nearest limit below the base that is known to be worse."""
     high: int = _NONE
-    """The next one above it."""
+    """The nearest limit above the base that is known to be worse."""
     rest: int = 0
     """Windows to stay at the base before the next trial."""
     patience: int = _FIRST_PATIENCE
-    """How many to rest when nothing is left to try."""
+    """Windows to rest when nothing is left to try."""
     windows: int = 0
-    """How many `rate` is the mean of."""
+    """Windows that `rate` is the mean of."""
     noise: float = 0.0
-    """By which share of `rate` windows at the base differ from it, mean."""
+    """Mean deviation of windows at the base from `rate`, as a fraction of it."""
     is_doubted: bool = False
-    """True if the last window at the base came out quite different."""
+    """True if the last window at the base differed greatly."""
     best: int = 0
-    """The limit that was the best base so far: many small losses must not add up."""
+    """The best base so far: many small losses must not add up."""
     best_rate: float = 0.0
-    """Goodput there."""
+    """Goodput at `best`."""
     floor: float = math.inf
-    """The shortest time to the first byte, rising slowly so that a longer way is believed."""
+    """The shortest time to the first byte. It rises slowly, in case the route became longer."""
     ceiling: int = _NONE
     """The limit that was throttled."""
     ceiling_until: float = 0.0
     strikes: int = 0
-    """How often in a row the ceiling was throttled."""
+    """Times in a row that the ceiling was throttled."""
 
     @classmethod
     def begin(cls, first: int, maximum: int) -> Search:
-        """Start with `first` at once, `maximum` at most."""
+        """Start with the limit `first`; `maximum` is the upper bound."""
         maximum = max(1, maximum)
         limit = max(1, min(first, maximum))
         return cls(limit, maximum, limit)
 
     @property
     def is_resting(self) -> bool:
-        """True if nothing is tried at the moment, or only what takes time to judge: windows are longer."""
+        """True if windows must be longer: there is no trial, or noise makes it slow to judge."""
         return self.rest > 0 or self.is_noisy
 
     @property
     def is_noisy(self) -> bool:
-        """True if goodput differs so much from window to window that small differences say nothing."""
+        """True if goodput varies so much between windows that small differences mean nothing."""
         return self.noise > _NOISY
 
     @property
     def is_leaping(self) -> bool:
-        """True while steps are so long that what they bring shows at once."""
+        """True while steps are so long that their effect is visible immediately."""
         return self.step == 0
 
 
 def goodput(window: Window) -> float:
-    """Return what came in per second: answers, and bodies as if 64 KiB were as good as an answer.
+    """Return responses per second plus body bytes per second, where 64 KiB count as one response.
 
-    So it is requests a second for small files, bytes a second for large ones, and no switch between them.
+    For small files this is the request rate, for large ones the byte rate, with a smooth transition.
     """
     useful = max(0, window.answers - window.troubles)
     return (useful + window.received / _REQUEST_BYTES) / window.seconds if window.seconds else 0.0
 
 
 def decide(search: Search, window: Window, now: float) -> Search:
-    """Return what is known after `window` was counted at `search.limit`, and the limit for the next.
+    """Return the next state, with the limit for the next window.
 
     Args:
-        search: What was known.
-        window: What was counted.
-        now: Seconds on the clock of `throttled`.
+        search: The state before.
+        window: The measurements at `search.limit`.
+        now: Seconds on the same clock as for `throttled`.
     """
     floor = min(search.floor * _RISING, window.quickest)
     search = search._replace(floor=floor)
@@ -164,7 +163,7 @@ def decide(search: Search, window: Window, now: float) -> Search:
 
 
 def throttled(search: Search, now: float, pause: float) -> Search:
-    """Return what is known after the host said that it was too much, closing itself for `pause` seconds."""
+    """Return the state after the host throttled and its gate closed for `pause` seconds."""
     refused = search.limit
     base = search.base if search.base < refused else max(1, refused // 2)
     wait = max(_CEILING_SECONDS, _PAUSES * pause) * 2.0 ** min(search.strikes, 10)
@@ -178,12 +177,12 @@ def throttled(search: Search, now: float, pause: float) -> Search:
 
 
 def bounded(search: Search, maximum: int, *, set_by_user: bool = False) -> Search:
-    """Return what is known of a host that may get `maximum` at once from now on.
+    """Return the state with a new maximum.
 
     Args:
-        search: What is known.
-        maximum: The new one.
-        set_by_user: True if the user set the limit: then the maximum is tried at once.
+        search: The state before.
+        maximum: The new upper bound of the limit.
+        set_by_user: True if the user set the limit: then it is set to the maximum immediately.
     """
     limit = maximum if set_by_user else min(search.limit, maximum)
     base = maximum if set_by_user else min(search.base, maximum)
@@ -193,14 +192,14 @@ def bounded(search: Search, maximum: int, *, set_by_user: bool = False) -> Searc
 
 
 def regained(search: Search, window: Window) -> Search:
-    """Return what is known where the user set the limit: one more a window brings back what was halved."""
+    """Return the next state if the user set the limit: after throttling it grows by one per window."""
     used = window.in_use >= _FULL * search.limit and window.answers > window.troubles
     limit = min(search.maximum, search.limit + 1) if used else search.limit
     return search._replace(limit=limit, base=limit)
 
 
 def _unused(search: Search, window: Window) -> Search:
-    """Keep a limit that was not what held us back, unless answers are very late."""
+    """Keep a limit that was not fully used, unless responses are very late."""
     kept = search._replace(base=search.limit, rate=0.0, first_byte=0.0, windows=0, low=0, high=_NONE, rest=0)
     if window.first_byte < _LATE * max(search.floor, _SLACK) or window.in_use < _HALF_FULL * search.limit:
         return kept
@@ -209,7 +208,7 @@ def _unused(search: Search, window: Window) -> Search:
 
 
 def _at_base(search: Search, window: Window) -> Search:
-    """Measure the base again, and see if the link has changed: two windows in a row have to say so."""
+    """Measure the base again. If two windows in a row differ greatly, the link has changed."""
     rate, before = goodput(window), search.rate
     off = abs(rate - before) / before if before else 0.0
     has_moved = off > max(_CHANGED, 4 * search.noise)
@@ -218,9 +217,9 @@ def _at_base(search: Search, window: Window) -> Search:
     is_queued = search.first_byte > 0 and _is_slow(window.first_byte, search.first_byte)
     if is_queued and search.base > _FEW and (not before or (has_moved and rate < before)):
         fitting = round(search.base * 2 * search.first_byte / window.first_byte)
-        return _anew(search, max(_FEW, fitting))
+        return _restarted(search, max(_FEW, fitting))
     if has_moved:
-        return _anew(search, search.base)._replace(floor=search.floor)
+        return _restarted(search, search.base)._replace(floor=search.floor)
     windows = min(_PATIENCE, search.windows + 1)
     known = search._replace(
         rate=before + (rate - before) / windows if before else rate,
@@ -238,7 +237,7 @@ def _at_base(search: Search, window: Window) -> Search:
 
 
 def _compared_with_best(search: Search) -> Search:
-    """Go back to where it was better: steps that seemed to cost nothing did, together."""
+    """Return to the best base if steps that each seemed to cost nothing did so together."""
     if search.base == search.best or search.rate >= search.best_rate:
         return search._replace(best=search.base, best_rate=search.rate)
     if search.rate > search.best_rate * (1 - _REGRETTED):
@@ -248,8 +247,8 @@ def _compared_with_best(search: Search) -> Search:
     )
 
 
-def _anew(search: Search, base: int) -> Search:
-    """Begin the search again: what was measured is to be measured again, as is the floor."""
+def _restarted(search: Search, base: int) -> Search:
+    """Return the state of a new search from `base`, which measures the goodput and the floor again."""
     return Search.begin(base, search.maximum)._replace(
         first_byte=search.first_byte,
         noise=search.noise,
@@ -260,7 +259,7 @@ def _anew(search: Search, base: int) -> Search:
 
 
 def _after_trial(search: Search, window: Window) -> Search:
-    """Take the trial as the new base, or remember that it was worse."""
+    """Make the trial the new base, or record that it was worse."""
     rate, trial, base = goodput(window), search.limit, search.base
     up = trial > base
     if not _is_welcome(search, window, rate):
@@ -291,7 +290,7 @@ def _is_welcome(search: Search, window: Window, rate: float) -> bool:
 
 
 def _is_slow(first_byte: float, floor: float) -> bool:
-    """Tell if answers begin so late that the host must have a queue."""
+    """Return whether responses begin so late that the host must have a queue."""
     return first_byte > max(2 * floor, floor + _SLACK)
 
 
@@ -314,14 +313,15 @@ def _try_next(search: Search, now: float) -> Search:
 
 
 def _step_above(noise: float) -> int:
-    """Return the smallest step that would show: what it brings at most is more than twice the noise."""
+    """Return the smallest step that stands out: its largest possible gain exceeds twice the noise."""
     return next((n for n in range(_SMALLEST, 0, -1) if _STEPS[n] - 1 > 2 * noise), 0)
 
 
 def _trial(search: Search, step: float, now: float, *, slow: bool) -> int:
-    """Return the limit to try a step away, 0 for none: down first where answers are slow.
+    """Return the limit one step up or down to try next, or 0 for none.
 
-    Where they are not, and more at once is not known to be worse, fewer are tried only after a rest.
+    If responses are slow, a lower limit is tried first. Otherwise it is tried only after a rest, unless every
+    higher one is known to be worse.
     """
     base = search.base
     up = min(search.maximum, max(base + 1, round(base * step)))

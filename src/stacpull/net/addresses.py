@@ -1,19 +1,17 @@
-"""Which addresses may be connected to, judged at the connected address.
+"""The IP addresses that a run may connect to.
 
-A name can resolve to anything, and a redirect can name anything; so the rule is applied to the addresses
-that a lookup gave, and it is those that are connected to: there is no second lookup that could answer
-differently.
+A name can resolve to any address, and a redirect can name any host. So the rules apply to the addresses that
+a lookup returned, and connections use these same addresses: there is no second lookup with another result.
 
-- Link-local addresses, metadata services, unspecified and multicast addresses are never connected to.
-- Public addresses always are.
-- Private ones (loopback, carrier-grade NAT and unique-local among them) only for the hosts that the user
-  chose: SOURCE and configured endpoints. Such a host is private if its first lookup gave private addresses
-  only. From then on it is connected to at those addresses and at no other; and the address that it was
-  connected to is open to every other name, port and href. With `--allow-private-hosts` all private addresses
-  are open.
+- Link-local, unspecified and multicast addresses and metadata services are always refused.
+- Public addresses are always allowed.
+- Private addresses (including loopback, carrier-grade NAT and unique-local ones) are allowed only for hosts
+  that the user chose: SOURCE and configured endpoints. Such a host is private if its first lookup returned
+  only private addresses. From then on, only those addresses are used for it, and the address it was connected
+  to is open to every other name, port and href. `--allow-private-hosts` opens all private addresses.
 
-So a public name that resolves to a private address later is refused, and a private one that turns public is
-refused as well: what it serves then belongs to another owner.
+So a public name that later resolves to a private address is refused. A private one that becomes public is
+refused, too: its content then belongs to another owner.
 """
 
 from __future__ import annotations
@@ -32,8 +30,8 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 class AddressRefusedError(OSError):
     """The policy refuses this address; nothing was sent to it.
 
-    Its text is always the same: aiohttp merges the errors of several addresses of one host into one of a
-    plain type unless their texts are equal.
+    The text is always the same: if the addresses of a host fail with different texts, aiohttp merges the
+    errors into one of a plain type.
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -43,15 +41,15 @@ class AddressRefusedError(OSError):
 
 
 class AddressPolicy:
-    """The rule for one run, and what it has learned of the hosts that the user chose.
+    """The address rules of one run, and the addresses known of the hosts that the user chose.
 
-    It may be pickled: worker processes start with what the first network process has learned.
+    It can be pickled: worker processes start with the addresses that the first network process knows.
 
     Args:
-        allow_private: True to let every private address pass (`--allow-private-hosts`).
-        chosen: Hosts that the user chose, as they stand in URLs, without ports. One that is written as a
-            private address, or is `localhost`, is open from the start.
-        near: Those that must be private: a credential is theirs because they are.
+        allow_private: True to allow every private address (`--allow-private-hosts`).
+        chosen: Hosts that the user chose, as written in URLs, without ports. `localhost` and private
+            addresses are open from the start.
+        near: Hosts that must be private, because they get a credential for that reason.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class AddressPolicy:
         self._near = frozenset(map(_named, near))
         self._chosen = frozenset(map(_named, chosen)) | self._near
         self._pinned: dict[str, frozenset[str]] = {}
-        """By chosen host the private addresses of its first lookup; none for a public host."""
+        """By chosen host, the private addresses of its first lookup; empty for a public host."""
         self._open: set[str] = set()
         for host in self._chosen:
             address = literal_address(host)
@@ -73,14 +71,14 @@ class AddressPolicy:
         return f"<AddressPolicy, open: {'all private' if self.allow_private else sorted(self._open)}>"
 
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
-        """Judge the addresses that one lookup of `host` gave.
+        """Judge the addresses that one lookup of `host` returned.
 
         Args:
-            host: As it stands in the URL; a name, or the address itself.
+            host: A name or a literal address, as written in the URL.
             addresses: Literal IPv4 or IPv6 addresses.
 
         Returns:
-            For each address why it is refused, None if it may be connected to.
+            For each address the reason for refusing it, or None if it is allowed.
         """
         found = {address: self.refusal(address) for address in addresses}
         name = _named(host)
@@ -100,19 +98,19 @@ class AddressPolicy:
         return found
 
     def refusal(self, address: str) -> str | None:
-        """Return why `address` is refused to a host that the user did not choose, or None."""
+        """Return why `address` is refused for a host that the user did not choose, or None if allowed."""
         reason = refused_always(address)
         if reason is not None or self.allow_private or plain_address(address) in self._open:
             return reason
         return refused_outside(address)
 
     def connected(self, host: str, address: str) -> None:
-        """Note that `host` was connected to at `address`: if the user chose it, its address is open now."""
+        """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""
         if plain_address(address) in self._pinned.get(_named(host), ()):
             self._open.add(plain_address(address))
 
     def may_be_chosen(self, address: str) -> bool:
-        """Return True if `address` passed a judgement: it is open, or of a host that the user chose."""
+        """Return whether `address` is open or belongs to a host that the user chose."""
         if self.refusal(address) is None:
             return True
         return refused_always(address) is None and plain_address(address) in set().union(
@@ -129,12 +127,12 @@ def _is_private(address: str) -> bool:
 
 
 def socket_factory(policy: AddressPolicy) -> Callable[[AddressInfo], socket.socket]:
-    """Return a maker of sockets, for aiohttp's connector, that refuses what `policy` refuses.
+    """Return a socket factory for aiohttp's connector that refuses the addresses that `policy` refuses.
 
-    aiohttp calls it once for every address it is about to connect to, literals included.
+    aiohttp calls it once for every address it is about to connect to, including literal ones.
 
     Raises:
-        AddressRefusedError: From the returned function, before there is a socket.
+        AddressRefusedError: From the returned function, before it creates a socket.
     """
 
     def make(info: AddressInfo) -> socket.socket:

@@ -1,10 +1,10 @@
-"""Bodies of responses: read whole or in pieces, too slow, or with a content coding to undo.
+"""Response bodies: reading, content codings, and the minimum rate.
 
-API pages are requested with gzip. Assets are requested as they are (`Accept-Encoding: identity`), yet some
-servers send `Content-Encoding: gzip` all the same: a bucket whose objects were stored compressed, a proxy
-that compresses. The coding belongs to the transfer, not to the asset (RFC 9110, 8.4), so it is undone;
-unless the item's own size says that the asset is the compressed file. It is undone piece by piece, so that
-bytes that decode to very many never fill the memory.
+API pages are requested with gzip. Assets are requested without a coding (`Accept-Encoding: identity`), but
+some servers send `Content-Encoding: gzip` anyway: buckets with compressed objects, or proxies. The coding
+belongs to the transfer and not to the asset (RFC 9110, 8.4), so it is decoded, unless the size in the item
+shows that the asset is the compressed file. Bodies are decoded in small pieces, so that a decompression bomb
+never fills the memory.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ async def read_whole(
 
     Args:
         chunks: The body in pieces.
-        limit: The most bytes that it may have.
+        limit: The maximum size in bytes.
         host: The host that sent it, for messages.
         status: The status of the response.
-        growing: Awaited with the bytes so far before more is received.
+        growing: Awaited with the bytes received so far, before more are received.
 
     Raises:
-        TransferError: OVERLONG when it exceeds `limit` bytes, and as `chunks` raises it.
+        TransferError: OVERLONG if the body exceeds `limit` bytes; and any that `chunks` raises.
     """
     pieces: list[bytes] = []
     size = 0
@@ -51,12 +51,12 @@ async def read_whole(
 
 
 async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[bytes]:
-    """Yield a body in pieces of about `size` bytes, the last one shorter.
+    """Yield a body in pieces of about `size` bytes; the last one may be shorter.
 
-    What came before a failure is yielded before it is raised: a part can continue from there.
+    The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
 
     Raises:
-        TransferError: As `chunks` raises it.
+        TransferError: As raised by `chunks`.
     """
     pieces: list[bytes] = []
     held = 0
@@ -82,17 +82,17 @@ _SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
 """`aws-chunked` describes an upload to S3 and not the object, but some servers and SDKs store it."""
 _SLACK = 1 << 20
-"""Bytes that a coded body may have beyond twice its content: much more than gzip ever adds."""
-_STEP = 16 << 10  # zlib copies what follows a member, so many small members in one step take quadratic time
+"""Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
+_STEP = 16 << 10  # zlib copies the rest after each member: many small members in one step take quadratic time
 _PIECE = 1 << 20
 
 
 class CodingError(TransferError):
-    """The coded body breaks off, is damaged, or is much longer than its content."""
+    """The encoded body is truncated, damaged, or much longer than its content."""
 
 
 def coding_of(headers: Mapping[str, str]) -> str | None:
-    """Return the content coding of a response in lower case, or None if it is sent as it is."""
+    """Return the content coding of a response in lower case, or None if there is none."""
     stated = headers.get("Content-Encoding")
     if stated is None:
         return None
@@ -101,21 +101,21 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
 
 
 def can_decode(coding: str) -> bool:
-    """Return True if `decoded` can undo this coding."""
+    """Return whether `decoded` supports this coding."""
     return coding in _SUPPORTED
 
 
 async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
-    """Yield the content of a body coded with gzip or deflate, in pieces of at most 1 MiB.
+    """Yield the decoded content of a gzip or deflate body, in pieces of at most 1 MiB.
 
     Args:
-        chunks: The body as it is sent.
-        coding: One that `can_decode` knows.
+        chunks: The encoded body.
+        coding: A coding that `can_decode` accepts.
 
     Raises:
         CodingError: TRUNCATED if the stream ends early; CHECKSUM if it is damaged; OVERLONG if it is much
-            longer than its content: empty members without end.
-        TransferError: What `chunks` raises.
+            longer than its content, for example an endless series of empty members.
+        TransferError: As raised by `chunks`.
     """
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     received = produced = 0
@@ -124,7 +124,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
             rest = chunk[start : start + _STEP]
             received += len(rest)
             while rest:
-                if inflater.eof:  # members follow one another (RFC 1952, 2.2)
+                if inflater.eof:  # another member may follow (RFC 1952, 2.2)
                     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 piece = _inflate(inflater, rest)
                 produced += len(piece)
@@ -135,20 +135,20 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
                 message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
                 raise CodingError(Failure(FailureKind.OVERLONG, message))
     if not inflater.eof:
-        message = f"The {coding} stream breaks off."
+        message = f"The {coding} stream is truncated."
         raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
 async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
-    """Yield the content of a response whose coding was asked for, as `decoded` does.
+    """Yield the decoded content of a response to a request that accepts codings.
 
     Args:
-        chunks: The body as it is sent.
-        coding: One that `can_decode` knows.
+        chunks: The encoded body.
+        coding: A coding that `can_decode` accepts.
         host: The host that sent it, for messages.
 
     Raises:
-        TransferError: SERVER if the coding cannot be undone; TRUNCATED; and what `chunks` raises.
+        TransferError: SERVER if the body cannot be decoded; TRUNCATED; and any that `chunks` raises.
     """
     async with aclosing(chunks):
         try:
@@ -157,13 +157,13 @@ async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> Async
         except CodingError as error:
             if error.failure.kind is FailureKind.TRUNCATED:
                 raise
-            message = f"{host} sent a body whose coding ({coding}) cannot be undone."
+            message = f"{host} sent a body that cannot be decoded as {coding}."
             failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
             raise TransferError(failure) from error
 
 
 def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
-    """Decode at most 1 MiB of what `data` holds; the rest waits in the inflater."""
+    """Decode `data` to at most 1 MiB. The rest stays in `inflater.unconsumed_tail`."""
     try:
         return inflater.decompress(data, _PIECE)
     except zlib.error as error:
@@ -172,14 +172,14 @@ def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
 
 
 class Pace:
-    """Whether a response comes too slowly to be worth waiting for.
+    """Detects bodies that arrive below a minimum rate.
 
-    A server that sends a byte now and then never stalls, and would keep a worker for days. So bytes are
-    counted over windows of waiting for the network; the time it takes to write does not count.
+    A server that sends a byte now and then never stalls, and would occupy a worker for days. So bytes are
+    counted over windows of time spent waiting for the network; time spent writing does not count.
 
     Args:
-        least: Bytes a second below which it is too slow; 0 for none.
-        window: Seconds of waiting over which that is judged.
+        least: The minimum rate in bytes per second; 0 for none.
+        window: Seconds of waiting over which the rate is measured.
     """
 
     __slots__ = ("_bytes", "_least", "_seconds", "_window")
@@ -191,7 +191,7 @@ class Pace:
         self._seconds = 0.0
 
     def is_too_slow(self, seconds: float, size: int) -> bool:
-        """Take in that `size` bytes came after `seconds` of waiting; tell if a window was too slow."""
+        """Count `size` bytes received after `seconds` of waiting. Return whether a window ended too slow."""
         self._bytes += size
         self._seconds += seconds
         if self._seconds < self._window:

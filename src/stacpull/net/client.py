@@ -1,11 +1,11 @@
-"""The client: transports made safe to use on servers that are not under your control.
+"""The client: makes transports safe to use with servers that you do not control.
 
     Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
 
-It follows redirects itself, hop by hop: each hop is asked under its own host's gate, gets credentials only if
-it is at SOURCE's own host, and loses secrets that a server put into its URL if it is not. From one host to
-another only fields travel that say what is wanted of the object (Range, If-Match and their like); a body,
-which may be a login, never does. Nothing is retried here: a failure is raised, and `net.retry` decides.
+It follows redirects itself, hop by hop. Each hop waits for the gate of its own host. A hop at SOURCE's host
+gets credentials; from the URL of any other hop, secrets that a server put there are removed. A redirect to
+another host keeps only the fields that describe the requested object (Range, If-Match and so on), and never
+the body, which may contain a login. The client retries nothing: it raises a failure, and `net.retry` decides.
 """
 
 from __future__ import annotations
@@ -39,45 +39,45 @@ _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
-_DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
+_DRAINED = 64 * 1024  # a redirect's body up to this size is read, so that the connection can be reused
 LONGEST_URL = 16 * 1024
-"""Characters of a URL that is fetched. Servers take request lines of some 8,000."""
+"""The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 _SHOWN = 200
 _PIECE = 128 * 1024  # bytes that a document grows by
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
-_NOBODY_BEHIND = frozenset({502, 504})
-"""What a gateway answers for a host that does not answer itself."""
+_GATEWAY_ERRORS = frozenset({502, 504})
+"""A gateway sends these for a host that does not answer it."""
 _UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
 
 
 class Counters(msgspec.Struct):
-    """What went over the network. `retries` is counted by whoever retries."""
+    """Network counters of a run. The callers that retry count `retries`."""
 
     requests: int = 0
-    """Requests sent, each hop of a redirect one."""
+    """Requests sent, including each hop of a redirect."""
     retries: int = 0
     bytes_fetched: int = 0
-    """Bytes of response bodies, waste included."""
+    """Bytes of response bodies, including those of failed attempts."""
 
 
 class NoPermitError(TransferError):
-    """The host has no permit to give, and the request was not to wait for one."""
+    """The host has no free permit, and the caller asked not to wait for one."""
 
 
 @runtime_checkable
 class NamesHosts(Protocol):
-    """A transport whose URLs do not name the host that is asked (S3: an endpoint, a bucket)."""
+    """A transport whose URLs do not contain the host that receives the request (S3)."""
 
     def host_of(self, url: str) -> str:
-        """Return the name under which requests for `url` are limited and counted."""
+        """Return the name by which requests for `url` are limited and counted."""
         ...
 
 
 class Route(NamedTuple):
-    """What is the same for all URLs that begin alike (scheme, host, port)."""
+    """The transport and gate of all URLs with one scheme, host and port."""
 
     transport: Transport
     gate: Gate
@@ -86,43 +86,43 @@ class Route(NamedTuple):
 
 
 class PendingResponse(NamedTuple):
-    """A request that was sent elsewhere, under a permit that is still held."""
+    """A request that holds a permit and is sent when its context is entered, or was sent by `fastpath`."""
 
     gate: Gate
     outgoing: Request
-    """The request as it was sent."""
+    """The request with credentials."""
     asked: float
-    """When, by the clock of the gate."""
+    """When it was sent, on the gate's clock."""
     context: AbstractAsyncContextManager[Response]
-    """What the transport would have returned: entering it returns the response, or raises the failure."""
+    """As returned by `Transport.open`: entering it returns the response or raises the failure."""
 
 
 class StartedExchange(NamedTuple):
-    """An exchange that was begun elsewhere (`fastpath`) and continues here."""
+    """An exchange that `fastpath` started and the client continues."""
 
     request: Request
-    """The request that it is at."""
+    """The current request."""
     hops: tuple[str, ...]
-    """The URLs that have redirected before."""
+    """The URLs that redirected before it."""
     sent: PendingResponse | None
-    """None if that request is not sent yet."""
+    """None if the current request was not sent yet."""
 
 
 class Client:
-    """Sends requests through the transport of their scheme, under the rules of docs/meaning.md.
+    """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
     Args:
         transports: By scheme in lower case (`http`, `https`, `s3`).
         gates: The limits per host.
-        clock: Where time comes from (dates in Retry-After).
-        credentials: SOURCE's own, None for a source without.
-        secrets: What must not appear in the message of a failure.
-        counters: Counted into; shared by whoever wants to know.
+        clock: The time, to compare with dates in Retry-After.
+        credentials: SOURCE's credentials, if it has any.
+        secrets: Removed from the messages of failures.
+        counters: Updated with each request and body.
         allow_downgrade: True if SOURCE is http: https may then redirect to http.
-        throttle_units: Seconds that a number in the Retry-After of a host's 429 stands for, by host as URLs
-            name it; 1 where a host is not named.
-        limits: The user's own limits on bytes and requests.
-        logged_in: Gives the transport of a host that has a login (`net.logins`); asked once a host.
+        throttle_units: Seconds per unit of a number in the Retry-After of a 429, by host as in URLs; 1 for
+            other hosts.
+        limits: The user's limits on bytes and requests.
+        logged_in: Returns the transport of a host that has a login; called once per host.
     """
 
     def __init__(
@@ -161,16 +161,16 @@ class Client:
         count_refusal: bool = True,
         wait: bool = True,
     ) -> Exchange:
-        """Ask for `request`, following redirects, when the context is entered.
+        """Send `request` and follow redirects when the context is entered.
 
         Args:
-            request: What to ask for; credentials are added here.
-            accept: The statuses that are a response and not a failure. Redirects are followed unless named.
-            count_refusal: False if a 401 or 403 may be due to a stale href, and says nothing of credentials.
-            wait: False to raise `NoPermitError` where a host on the way has no permit free.
+            request: The request without credentials.
+            accept: The statuses that are not failures. Redirects are followed unless their status is here.
+            count_refusal: False if a 401 or 403 may be due to a stale href and not to wrong credentials.
+            wait: False to raise `NoPermitError` if a host of the chain has no free permit.
 
         Raises:
-            TransferError: What the transport raises; REDIRECT, SCHEME; and by status, see `net.status`.
+            TransferError: As raised by the transport; REDIRECT, SCHEME; and by status, see `net.status`.
             CredentialsError: The host refused 50 requests in a row.
         """
         return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
@@ -178,7 +178,7 @@ class Client:
     def resume(
         self, begun: StartedExchange, *, accept: frozenset[int] = OK, count_refusal: bool = True
     ) -> Exchange:
-        """Continue an exchange that was begun elsewhere; otherwise as `open`.
+        """Continue an exchange that `fastpath` started; otherwise the same as `open`.
 
         Raises:
             TransferError, CredentialsError: As `open`.
@@ -187,16 +187,16 @@ class Client:
 
     @property
     def has_credentials(self) -> bool:
-        """True if SOURCE has credentials, so that requests must go through `prepare`."""
+        """True if SOURCE has credentials, so that `prepare` must be called for requests."""
         return self._credentials is not None
 
     async def close(self) -> None:
-        """Release the connections of all transports."""
+        """Close the connections of all transports."""
         for transport in set(self._transports.values()):
             await transport.close()
 
     def route(self, url: str) -> Route:
-        """Return how `url` is reached. For `Exchange`.
+        """Return the transport and the gate for `url`. For `Exchange`.
 
         Raises:
             TransferError: SCHEME.
@@ -218,7 +218,7 @@ class Client:
         return route
 
     def prepare(self, request: Request, route: Route) -> Request:
-        """Return `request` as it may go to its host: with credentials, or without any. For `Exchange`."""
+        """Return `request` with credentials if they are for its host, else without any. For `Exchange`."""
         if self._credentials is None:
             return request
         if route.own:
@@ -248,7 +248,7 @@ class Client:
         return Request(target, method, travelling, None, request.decode, redirected=True)
 
     async def failure(self, response: Response, gate: Gate, asked: float, *, count_refusal: bool) -> Failure:
-        """Return what a status that is not accepted means, and tell the gate. For `Exchange`.
+        """Return the failure for a status that is not accepted, and inform the gate. For `Exchange`.
 
         Raises:
             CredentialsError: The host refused 50 requests in a row.
@@ -264,23 +264,23 @@ class Client:
             gate.throttled(failure.retry_after)
         elif failure.kind is FailureKind.REFUSED and response.status in _COUNTED_REFUSALS and count_refusal:
             gate.refused(response.status)
-        elif response.status in _NOBODY_BEHIND:
+        elif response.status in _GATEWAY_ERRORS:
             failure = gate.unanswered(asked, failure)
         elif failure.kind is FailureKind.SERVER:
             gate.troubled()
         return self.clean(failure)
 
     async def beginning(self, response: Response) -> bytes:
-        """Return the first bytes of an error's or a redirect's body; a small one is read to its end."""
+        """Return the first bytes of the body of an error or redirect. A small body is read to its end."""
         try:
             body = await response.read(_DRAINED)
         except TransferError:
-            return b""  # what counts is the status: it says more than the body's trouble
+            return b""  # the status matters more than a broken body
         self.counters.bytes_fetched += len(body)
         return body[:PREFIX_BYTES]
 
     def shown(self, url: str) -> str:
-        """Return `url` without the secrets that this run knows. For `Exchange`."""
+        """Return `url` without the known secrets. For `Exchange`."""
         return self._secrets.strip_url(url) if self._secrets else url
 
     def clean(self, failure: Failure) -> Failure:
@@ -300,9 +300,9 @@ class Client:
 
 
 class Exchange:
-    """A request on its way to its final response, then that response: a context manager.
+    """A context manager that sends a request, follows redirects, and is then the final response.
 
-    Usable only inside the context, whose end gives the host's permit back, unless `leave` did before.
+    Use it only inside the context. The permit of the host is released at its end, or earlier by `leave`.
     """
 
     __slots__ = (
@@ -311,7 +311,7 @@ class Exchange:
     )  # fmt: skip
     _response: Response
     status: int
-    """HTTP status code, one of those accepted. 203 and an unrequested 206 with the whole count as 200."""
+    """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -334,7 +334,7 @@ class Exchange:
         self._gate = None
         self._url = request.url
         self.is_sent = False
-        """True once the host had a permit for it: from then on it is the host that is waited for."""
+        """True once it has a permit: from then on it waits for the host."""
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -356,21 +356,22 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._gate is None:
-            return  # it was left before
+            return  # `leave` was called before
         if error is None:
             self._gate.satisfied()
         await self._leave(kind, error, trace)
 
     async def leave(self, error: TransferError | None = None) -> None:
-        """End the response before its context ends: what is not read is not wanted, or ended with `error`."""
+        """End the response before its context ends. The rest of the body is discarded.
+
+        Args:
+            error: The error that ended the body, if any.
+        """
         await self.__aexit__(None if error is None else type(error), error, None)
 
     @property
     def url(self) -> str:
-        """The URL that answered last, as it was before credentials were added.
-
-        Credentials that a server wrote into it are removed; signatures are kept.
-        """
+        """The URL of the final response, without credentials but with signatures."""
         return self._client.shown(self._url)
 
     @property
@@ -382,11 +383,11 @@ class Exchange:
         """Return the whole body.
 
         Args:
-            limit: The most bytes that it may have.
-            growing: Awaited with the bytes so far before more is received.
+            limit: The maximum size in bytes.
+            growing: Awaited with the bytes received so far, before more are received.
 
         Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+            TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
         """
         if growing is None:
             body = await self._response.read(limit)
@@ -417,7 +418,7 @@ class Exchange:
             yield chunk
 
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
-        """Send one hop. Return the next, or None if the response is the final one, which stays open."""
+        """Send one hop. Return the next request, or None if this response is the final one and stays open."""
         client = self._client
         self._url = request.url
         sent = None if self._begun is None else self._begun.sent
@@ -433,10 +434,10 @@ class Exchange:
         except BaseException:
             gate.release()
             raise
-        if response.url != outgoing.url:  # a file that stands for a directory
+        if response.url != outgoing.url:  # a document in place of its directory
             self._url = response.url
         self._gate = gate
-        self.status = _meant(outgoing, response)
+        self.status = _effective_status(outgoing, response)
         if self.status in self._accept:
             gate.succeeded(asked)
             return None
@@ -452,7 +453,7 @@ class Exchange:
             await self._leave(None, None, None)
 
     async def _send(self, request: Request) -> PendingResponse:
-        """Return a request that is sent when its context is entered, under a permit."""
+        """Take a permit, and return the request, which is sent when its context is entered."""
         client = self._client
         route = client.route(request.url)
         gate = route.gate
@@ -463,7 +464,7 @@ class Exchange:
         return PendingResponse(gate, outgoing, gate.now(), context)
 
     async def _permit(self, gate: Gate) -> None:
-        """Take a permit, and wait for the host's turn if the user limits requests."""
+        """Take a permit, and wait for the host's turn if the user limits the request rate."""
         if not gate.try_acquire():
             if not self._wait:
                 raise NoPermitError(_no_permit(gate))
@@ -485,21 +486,21 @@ class Exchange:
             if gate is not None:
                 gate.release()
                 if isinstance(error, TransferError):
-                    self._tell(gate, error.failure)
+                    self._inform(gate, error.failure)
 
-    def _tell(self, gate: Gate, failure: Failure) -> None:
-        """Tell the gate what became of a response whose status was fine."""
+    def _inform(self, gate: Gate, failure: Failure) -> None:
+        """Inform the gate of the failure of a response whose status was accepted."""
         if failure.kind is FailureKind.REFUSED and self._count_refusal:
             gate.refused(failure.status or _OK)
         else:
-            _tell(gate, failure)
+            _inform(gate, failure)
 
 
-def _meant(request: Request, response: Response) -> int:
-    """Return the status of a response, or 200 for two others that bring the whole object.
+def _effective_status(request: Request, response: Response) -> int:
+    """Return the status of a response, or 200 for two other statuses with the whole object.
 
-    They are 203, which a proxy makes of 200 (RFC 9110, 15.3.4), and 206 where no range was requested and the
-    response holds all of it.
+    They are 203, which a proxy sends instead of 200 (RFC 9110, 15.3.4), and 206 if no range was requested and
+    the response contains all of the object.
     """
     status = response.status
     if status == _TRANSFORMED:
@@ -510,20 +511,20 @@ def _meant(request: Request, response: Response) -> int:
 
 
 def _no_permit(gate: Gate) -> Failure:
-    """Return the failure of a request that did not wait for its turn."""
+    """Return the failure of a request that does not wait for a permit."""
     message = f"{gate.host} is at its limit of requests at once."
     return Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
 
 
 def _unanswered(gate: Gate, asked: float, failure: Failure) -> Failure:
-    """Tell the gate of a request without an answer; return the failure as it counts."""
+    """Inform the gate of a request without a response. Return the failure as the gate judges it."""
     if failure.kind in _UNANSWERED:
         return gate.unanswered(asked, failure)
-    _tell(gate, failure)
+    _inform(gate, failure)
     return failure
 
 
-def _tell(gate: Gate, failure: Failure) -> None:
+def _inform(gate: Gate, failure: Failure) -> None:
     if failure.kind is FailureKind.THROTTLED:
         gate.throttled(failure.retry_after)
     elif failure.kind in _TROUBLES:
@@ -539,6 +540,6 @@ def _method_after(status: int, request: Request) -> tuple[str, bytes | None]:
 
 
 def _wire_size(request: Request, response: Response, decoded: int) -> int:
-    """Return how many bytes a body took on the wire, where the server says it of a coded one."""
+    """Return the size of a body on the wire: its Content-Length if it was encoded, else its size."""
     length = response.headers.get("Content-Length", "") if request.decode else ""
     return int(length) if length.isascii() and length.isdigit() else decoded

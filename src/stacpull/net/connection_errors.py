@@ -1,4 +1,4 @@
-"""Errors of sockets, TLS and the framing of HTTP as failures, whichever HTTP client meets them."""
+"""Failures for errors of sockets, TLS and HTTP framing, used by both HTTP clients."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-"""Reasons that OpenSSL gives when the first bytes of the other side are not TLS."""
+"""OpenSSL's reasons for a peer whose first bytes are not TLS."""
 
 
 def no_connection(error: BaseException | None, host: str) -> Failure:
-    """Return the failure of a connection that was not made because of `error`."""
+    """Return the failure of a connection that could not be made because of `error`."""
     if isinstance(error, AddressRefusedError):
         message = f"{host} is at {error.address}, which is {error.reason}; not connected."
         if refused_always(error.address) is None:
-            message += " If it is meant to be there, give --allow-private-hosts."
+            message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
     if isinstance(error, ssl.SSLCertVerificationError):
         return bad_certificate(error, host)
@@ -33,74 +33,78 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """Return what the system says of a connection that could not be made."""
+    """Return the system's description of `error`."""
     number = getattr(error, "errno", None)
     if number is not None and number in errno.errorcode:
-        return os.strerror(number)  # asyncio puts a text of its own, with the address, into `strerror`
+        return os.strerror(number)  # asyncio's own `strerror` contains the address
     return getattr(error, "strerror", None) or type(error).__name__
 
 
 def bad_certificate(error: object, host: str) -> Failure:
-    """Return the failure of a certificate that is not trusted, which `error` says."""
+    """Return the failure of a certificate that is not trusted."""
     text = getattr(error, "verify_message", "") or "it is not the one that was expected"
     return network_failure(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
 
 
 def tls_failed(error: object, host: str) -> Failure:
-    """Return the failure of a TLS connection that `error` ended."""
+    """Return the failure of a TLS connection."""
     if getattr(error, "reason", None) in _NOT_TLS:
-        message = (
-            f"{host} does not speak TLS: if it is a plain HTTP server, write http:// instead of https://."
-        )
+        message = f"{host} does not speak TLS: if it is a plain HTTP server, use http:// instead of https://."
         return network_failure(message, host)
     return network_failure(f"The TLS connection to {host} failed.", host)
 
 
 def truncated(host: str) -> Failure:
-    """The connection was closed before the end that the framing promised."""
-    message = f"{host} closed the connection before the whole body had come."
+    """Return the failure of a body that ends before its framing does."""
+    message = f"{host} closed the connection before the end of the body."
     return Failure(FailureKind.TRUNCATED, message, host=host, retryable=True)
 
 
 def overlong(host: str) -> Failure:
-    """Bytes came past the end of the response."""
-    message = f"{host} sent more bytes than its Content-Length says."
+    """Return the failure of a response that is followed by more bytes."""
+    message = f"{host} sent more bytes than its Content-Length states."
     return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
 
 
 def too_large(host: str, status: int, limit: int) -> Failure:
-    """The body is larger than the reader is willing to take."""
+    """Return the failure of a body that exceeds the reader's limit."""
     return Failure(FailureKind.OVERLONG, f"{host} sent a body of more than {limit} bytes.", status, host)
 
 
 def malformed(host: str) -> Failure:
-    """What came is not HTTP."""
+    """Return the failure of a response that is not HTTP."""
     return Failure(FailureKind.SERVER, f"{host} sent a malformed HTTP response.", host=host, retryable=True)
 
 
 def endless_fields(host: str) -> Failure:
-    """Header fields, trailers or chunk extensions go beyond all measure."""
-    return Failure(FailureKind.SERVER, f"{host} sent header fields without end.", host=host, retryable=True)
+    """Return the failure of header fields, trailers or chunk extensions that exceed their limit."""
+    return Failure(FailureKind.SERVER, f"{host} sent too many header fields.", host=host, retryable=True)
 
 
 def stalled(host: str) -> Failure:
-    """Nothing came for the stall timeout."""
+    """Return the failure of an exchange that received nothing for the stall timeout."""
     return Failure(FailureKind.STALLED, f"{host} sent nothing for too long.", host=host, retryable=True)
 
 
 def connecting_stalled(host: str) -> Failure:
-    """Name lookup, connection and TLS took longer than the connect timeout."""
-    message = f"{host} could not be connected to in time."
+    """Return the failure of a lookup, connection and TLS handshake that exceeded the connect timeout."""
+    message = f"Connecting to {host} took too long."
     return Failure(FailureKind.STALLED, message, host=host, retryable=True)
 
 
 def unknown_name(host: str) -> Failure:
-    """The name has no address."""
+    """Return the failure of a name that does not resolve."""
     return network_failure(f"The name {host} could not be looked up.", host)
 
 
 def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
-    """The connection was lost before a response began; `free`: it may have been closed in the meantime."""
+    """Return the failure of a connection that was lost before a response began.
+
+    Args:
+        host: The host of the request.
+        error: The error of the connection, if there was one.
+        free: True if the connection was idle and may have been closed before the request was sent.
+    """
     if isinstance(error, ssl.SSLError):
         failure = no_connection(error, host)
         return replace(failure, free=free and failure.retryable)
@@ -108,11 +112,11 @@ def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
 
 
 def too_slow(host: str) -> Failure:
-    """Return the failure of a body that comes below the least rate (`net.bodies`)."""
-    message = f"{host} sent too few bytes a second (--min-rate)."
+    """Return the failure of a body that is slower than the minimum rate (`net.bodies`)."""
+    message = f"{host} sent too few bytes per second (--min-rate)."
     return Failure(FailureKind.STALLED, message, host=host, retryable=True)
 
 
 def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
-    """Return a failure of the network."""
+    """Return a failure of kind NETWORK."""
     return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)

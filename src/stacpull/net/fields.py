@@ -1,10 +1,10 @@
-"""The header fields of a response: as a mapping, the sizes and ranges they state, the limits of a head.
+"""Header fields of responses: a mapping, sizes and ranges, and limits on their size.
 
-A response has some ten fields, of which a handful is used: they are decoded when they are looked up. A field
-that is broken counts as absent.
+A response has about ten fields and few of them are used, so they are decoded when they are looked up. An
+invalid field counts as absent.
 
-A length that is stated several times with one value may be taken for one (RFC 9110, 8.6). llhttp, which
-parses for aiohttp and for the fast path, refuses it: repetitions are removed before they reach the parser.
+A Content-Length that is repeated with the same value is acceptable (RFC 9110, 8.6). llhttp, the parser of
+aiohttp and of the fast path, rejects it, so `LengthFilter` removes repetitions before the parser.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 
 class HeaderFields(Mapping[str, str]):
-    """A read-only mapping over fields whose names are in lower case; looked up in any case.
+    """A read-only mapping of fields. Names are case-insensitive; iteration yields them in lower case.
 
-    Iteration gives the names in lower case. Bytes beyond ASCII are read as UTF-8, what is not UTF-8 as
-    surrogates, as aiohttp does.
+    Values are decoded like aiohttp does: as UTF-8, with surrogates for invalid bytes.
+
+    Args:
+        fields: Values by name in lower case.
     """
 
     __slots__ = ("_fields",)
@@ -32,7 +34,7 @@ class HeaderFields(Mapping[str, str]):
             raise KeyError(name) from None
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        """Return the value of `name`, or `default`. Mapping's own goes through an exception."""
+        """Return the value of `name`, or `default`. Faster than Mapping's, which catches an exception."""
         value = self._fields.get(_KEYS[name])
         return default if value is None else _text(value)
 
@@ -52,25 +54,25 @@ class HeaderFields(Mapping[str, str]):
 def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
     """Return fields by name in lower case.
 
-    What came several times is joined, being a list (RFC 9110, 5.3); a mere repetition counts once: clumsy
-    proxies repeat fields that are not lists (ETag, Location), which stay usable that way.
+    The values of a repeated field are joined to a list (RFC 9110, 5.3). Equal values count once, because
+    some proxies repeat fields that are not lists (ETag, Location).
 
     Args:
-        raw: Names and values in turn.
+        raw: Names and values, alternating.
     """
     fields = dict(zip(map(bytes.lower, raw[::2]), raw[1::2], strict=True))
     if 2 * len(fields) == len(raw):
         return fields
-    several: dict[bytes, list[bytes]] = {}
+    values_of: dict[bytes, list[bytes]] = {}
     for name, value in zip(raw[::2], map(bytes.strip, raw[1::2]), strict=True):
-        found = several.setdefault(name.lower(), [])
-        if value not in found:
-            found.append(value)
-    return {name: b", ".join(found) for name, found in several.items()}
+        values = values_of.setdefault(name.lower(), [])
+        if value not in values:
+            values.append(value)
+    return {name: b", ".join(values) for name, values in values_of.items()}
 
 
 class _Keys(dict[str, bytes]):
-    """Names as they are asked for, and as they came; those are the few that stand in this program."""
+    """A cache of names as lower-case bytes. It stays small: only names used in this program are looked up."""
 
     def __missing__(self, name: str) -> bytes:
         self[name] = key = name.lower().encode("utf-8", "surrogateescape")
@@ -85,11 +87,11 @@ def _text(value: bytes) -> str:
 
 
 _MOST_DIGITS = 18
-"""Of a size or place in bytes: what SQLite and Parquet hold. A longer number counts as absent."""
+"""Digits of a size or offset that fit into integers of SQLite and Parquet. Longer ones count as absent."""
 
 
 class ContentRange(NamedTuple):
-    """`Content-Range: bytes start-end/total`, both ends inclusive; None for what is `*`."""
+    """`Content-Range: bytes start-end/total`, where `end` is inclusive; None for `*`."""
 
     start: int | None
     end: int | None
@@ -100,12 +102,12 @@ _NO_RANGE = ContentRange(None, None, None)
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """Return `Content-Length`, or None if it is absent or broken (RFC 9110, 8.6)."""
+    """Return `Content-Length`, or None if it is absent or invalid (RFC 9110, 8.6)."""
     return _number(headers.get("Content-Length", ""))
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:
-    """Return `Content-Range`, all None if it is absent or not in bytes (RFC 9110, 14.4)."""
+    """Return `Content-Range`; all None if it is absent, invalid or not in bytes (RFC 9110, 14.4)."""
     unit, _, rest = headers.get("Content-Range", "").strip().partition(" ")
     span, slash, total = rest.strip().partition("/")
     if unit.lower() != "bytes" or not slash:
@@ -119,7 +121,7 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
 
 
 def is_whole(headers: Mapping[str, str]) -> bool:
-    """Return True if `Content-Range` names the whole object, from its first byte to its last."""
+    """Return whether `Content-Range` covers the whole object."""
     start, end, total = content_range(headers)
     return start == 0 and end is not None and total == end + 1
 
@@ -129,10 +131,10 @@ def _number(text: str) -> int | None:
 
 
 FIELD_LIMIT = 64 * 1024
-"""Bytes of one header field."""
+"""The most bytes of one header field."""
 FIELD_COUNT_LIMIT = 1000
 OVERHEAD_LIMIT = 256 * 1024
-"""Bytes of all fields and interim responses together. The fast path counts trailers as well."""
+"""The most bytes of all fields and interim responses together. The fast path includes trailers."""
 
 _NAME = b"content-length:"
 _STATUS_LINE = len(b"HTTP/1.1 200")
@@ -140,26 +142,26 @@ _SWITCHING = b"101"
 
 
 class LengthFilter:
-    """Takes repeated lengths out of the head of one response; all other bytes pass as they come.
+    """Removes repetitions of Content-Length from the head of one response and passes all other bytes.
 
-    Different lengths pass, too: the parser refuses them.
+    Different lengths pass, too: the parser rejects them.
     """
 
     __slots__ = ("_begin", "_held", "_is_passing", "_length", "_status", "is_done", "seen")
 
     def __init__(self) -> None:
         self.is_done = False
-        """True once the head has ended: what follows is not looked at."""
+        """True at the end of the head. Later bytes are not examined."""
         self.seen = 0
-        """Bytes that have come up to there."""
-        self._held = b""  # the beginning of a line that may state a length
-        self._begin = b""  # of a line that was passed on
+        """Bytes of the head so far."""
+        self._held = b""  # the start of a line that may be a Content-Length
+        self._begin = b""  # the start of a line that was passed on
         self._is_passing = False
         self._status = b""
         self._length: bytes | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Return what the parser is to get, of `data` and of what was held back before."""
+        """Return the bytes for the parser, from `data` and the bytes held back before."""
         kept: list[bytes] = []
         start = 0
         while start < len(data) and not self.is_done:
@@ -170,7 +172,7 @@ class LengthFilter:
         return b"".join((*kept, data[start:]))
 
     def _piece(self, piece: bytes) -> bytes:
-        """Return what passes of a piece of a line, which ends there if the piece has a line feed."""
+        """Return the bytes to pass on for a piece of a line. A line feed ends the line."""
         if self._is_passing:
             self._begin = (self._begin + piece)[:_STATUS_LINE]
         else:
@@ -187,7 +189,7 @@ class LengthFilter:
         return piece
 
     def _stated(self, line: bytes) -> bytes:
-        """Return a line that states a length with one value; nothing if that is known already."""
+        """Return a Content-Length line with one value, or nothing if the value is known already."""
         values = {one.strip() for one in line[len(_NAME) :].split(b",")}
         if len(values) > 1:
             return line
@@ -198,7 +200,7 @@ class LengthFilter:
         return b"" if known == length else line
 
     def _end_line(self, begin: bytes) -> None:
-        """Note the status, and the end of the head. Another head follows an interim one (RFC 9110, 15.2)."""
+        """Record the status and the end of the head. An interim response is followed by another head."""
         if not self._status:
             self._status = begin[-3:]
         elif not begin:

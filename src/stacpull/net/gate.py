@@ -1,21 +1,21 @@
-"""How many requests a host gets at once, and when it gets none.
+"""Limits on the requests at once per host, and pauses for hosts that throttle or do not answer.
 
-Each host has a gate with a limit of permits, which starts at 16 and is found out while running (`net.adapt`
+Each host has a gate with a number of permits. It starts at 16 and is adapted while running (`net.adapt`
 decides, `net.gauge` counts), up to the maximum.
 
-- A host that throttles (429, 503, SlowDown, Retry-After) closes its gate for all workers until it wants to be
-  asked again, and the limit is halved. Throttling answers to one burst halve the limit once.
-- A host that answers some requests but breaks others off, or leaves them without an answer, gets more at once
-  than it can serve: the limit is halved, and what was too much costs no attempt.
-- A host that answers nothing, 20 times in a row, closes its gate as if it had throttled. From then on a
-  failure costs no attempt, since it says nothing about an asset. If the host has not answered for the gate's
-  patience, it is given up: requests fail at once with DOWN, except for one probe per minute. The
-  first answer ends all this.
+- If a host throttles (429, 503, SlowDown, Retry-After), its gate closes for all workers for the time that it
+  asked for, and the limit is halved. Several throttled responses to one burst halve the limit once.
+- If a host answers some requests but drops others or leaves them unanswered, it gets more at once than it can
+  serve: the limit is halved, and these failures do not use up attempts.
+- If a host leaves 20 requests in a row unanswered, its gate closes as if it had throttled. From then on
+  failures do not use up attempts, since they say nothing about an asset. After the gate's patience without an
+  answer the host is given up: requests fail at once with DOWN, except for one probe per minute. The first
+  answer ends this state.
 
-Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
-that is given back goes straight to the first who waits, who also watches for the opening of a closed gate,
-for all. Waiting can be cancelled at any point without losing a permit or another's turn. No task may hold a
-permit while waiting for another: with a limit of 4, four workers that each want a second would wait for ever.
+Permits are granted in the order of requests. Taking a free permit of an open gate does not suspend. A
+released permit goes directly to the first waiter. If the gate is closed, the first waiter also waits for its
+opening on behalf of all. Waiting can be cancelled at any point without losing a permit or a turn. No task may
+hold a permit while it waits for another: with a limit of 4, four such workers would deadlock.
 """
 
 from __future__ import annotations
@@ -41,40 +41,40 @@ from stacpull.net.notices import NetworkEvents
 from stacpull.net.transport import TransferError
 
 MAX_UNANSWERED = 20
-"""Requests in a row, without an answer in between, after which a host counts as one that does not answer."""
+"""Unanswered requests in a row after which a host counts as silent."""
 
 MAX_REFUSALS = 50
-"""Refusals (401, 403, a login page) of a host in a row, without a success in between, that stop the run."""
+"""Refusals (401, 403, a login page) by a host in a row that stop the run."""
 
 _FIRST_LIMIT = 16
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-_TOLD_FROM = 0.6
+_REPORTED_CHANGE = 0.6
 _LONG_PAUSE = 30.0
 _MANY_PAUSES = 5
-"""A pause in seconds, and pauses in a row (31 s in sum), from which the display says that a run waits."""
-_PATIENCE = 900.0
-"""Seconds that a host may ask for: more end the run, with a sentence of their own (`net.retry`)."""
+"""Seconds of one pause, or pauses in a row (31 s together), from which a warning says that the run waits."""
+_LONGEST = 900.0
+"""The longest pause that a host may ask for; a longer one ends the run with its own message (`net.retry`)."""
 _SILENCE = 120.0
 _RECENT = 30.0
-"""Seconds after an answer in which a request without one may have been one too many at once."""
+"""Seconds after an answer in which an unanswered request counts as overload."""
 _TOO_MUCH = 3
-"""Requests without an answer, those with one subtracted, from which the limit is lowered."""
+"""Unanswered minus answered requests from which the limit is lowered."""
 
 
 class GateTurn(Protocol):
-    """What waits in the queue of a gate: a future, or a request of the fast path."""
+    """An entry in the queue of a gate: a future, or a request of the fast path."""
 
     def done(self) -> bool:
-        """Return True if it does not wait any more."""
+        """Return whether it no longer waits."""
         ...
 
     def set_result(self, result: bool, /) -> None:
-        """Hear that a permit was taken for it; or (False) that the gate is closed."""
+        """Called with True when it has a permit, or with False when the gate is closed."""
         ...
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """Hear that the host is given up."""
+        """Called when the host is given up."""
         ...
 
 
@@ -83,20 +83,20 @@ class Gate:
 
     Args:
         host: Its name, for messages.
-        maximum: The most permits at once.
-        clock: Where time comes from.
+        maximum: The maximum of the limit.
+        clock: Measures time and sleeps.
         first: The limit to start with.
         patience: Seconds without an answer after which the host is given up.
-        set_by_user: True if the user set the limit: only throttling lowers it then.
+        set_by_user: True if the user set the limit: then only throttling lowers it.
         on_change: Called with one sentence when the limit has changed.
-        on_closed: Called with the host's name and the seconds for which it closed, when the host said so.
+        on_closed: Called with the host's name and the seconds of the pause when the host throttles.
         on_silent: Called with one sentence when the host does not answer, and when it is given up.
     """
 
     __slots__ = (
         "_answered_at", "_clock", "_cut_at", "_gauge", "_given_up", "_in_use", "_on_change",
-        "_on_closed", "_on_silent", "_patience", "_pauses", "_queue", "_refusals", "_said", "_silent_since",
-        "_too_much", "_unanswered", "_watcher", "bytes", "closed_until", "host", "limit",
+        "_on_closed", "_on_silent", "_patience", "_pauses", "_queue", "_refusals", "_reported",
+        "_silent_since", "_too_much", "_unanswered", "_watcher", "bytes", "closed_until", "host", "limit",
         "now",
     )  # fmt: skip
 
@@ -115,12 +115,12 @@ class Gate:
     ) -> None:
         self.host = host
         self.now = clock.monotonic
-        """The clock of `succeeded`."""
+        """Seconds on the clock that `succeeded` expects."""
         self._gauge = Gauge(Search.begin(first, maximum), self.now, set_by_user=set_by_user)
-        self.limit = self._said = self._gauge.limit
-        """How many permits there are now."""
+        self.limit = self._reported = self._gauge.limit
+        """The number of permits."""
         self.bytes = 0
-        """Bytes of bodies that came from it."""
+        """Bytes of bodies received from the host."""
         self._on_change = on_change
         self._on_closed = on_closed
         self._on_silent = on_silent
@@ -128,7 +128,7 @@ class Gate:
         self._clock = clock
         self._in_use = 0
         self.closed_until = 0.0
-        """When it opens again, by `now`; 0 if it is open (`closed_for`)."""
+        """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self._queue: deque[GateTurn] = deque()
         self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
@@ -146,26 +146,26 @@ class Gate:
 
     @property
     def in_use(self) -> int:
-        """How many permits are held now."""
+        """Permits in use."""
         return self._in_use
 
     @property
     def pauses(self) -> int:
-        """How often in a row it was closed without an answer in between."""
+        """Pauses in a row without an answer in between."""
         return self._pauses
 
     @property
     def waiting(self) -> int:
-        """How many wait for a permit."""
+        """Requests that wait for a permit."""
         return len(self._queue)
 
     def progress(self) -> HostProgress:
-        """Return what the host does now."""
+        """Return the current state of the host."""
         wait = self.closed_for()
         return HostProgress(self.host, self.bytes, self._in_use, self.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
-        """Return for how many seconds the gate stays closed; 0 if it is open."""
+        """Return the seconds until the gate opens; 0 if it is open."""
         if not self.closed_until:
             return 0.0
         left = self.closed_until - self.now()
@@ -176,23 +176,23 @@ class Gate:
         return 0.0
 
     def try_acquire(self) -> bool:
-        """Take a permit if one is free, the gate open and no other request waiting; never suspends."""
+        """Take a permit if one is free, the gate is open and no other request waits. Never suspends."""
         if self._queue or self._in_use >= self.limit or (self.closed_until and self.closed_for()):
             return False
         self._in_use += 1
         return True
 
     def enqueue(self, turn: GateTurn) -> None:
-        """Let `turn` wait for a permit of an open gate, after all who asked before.
+        """Append `turn` to the queue of an open gate.
 
-        It gets True with its permit; False, without one, if the gate is closed before.
+        Its result is True when it gets a permit, or False if the gate closes before.
         """
         self._queue.append(turn)
         if self._in_use < self.limit:
-            self._admit()  # the gate may have opened since it was asked for a permit
+            self._admit()  # the gate may have opened since `try_acquire`
 
     async def acquire(self) -> None:
-        """Take a permit, after all who asked before.
+        """Wait for a permit, in the order of requests.
 
         Raises:
             TransferError: DOWN, if the host is given up.
@@ -203,7 +203,7 @@ class Gate:
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         self._appoint()
-        self._admit()  # the gate may have opened since it was asked for a permit
+        self._admit()  # the gate may have opened since `try_acquire`
         try:
             while not await turn:
                 turn = self._queue[0] = self._watcher = asyncio.get_running_loop().create_future()
@@ -213,16 +213,16 @@ class Gate:
             raise
 
     def release(self) -> None:
-        """Give a permit back."""
+        """Release a permit."""
         self._in_use -= 1
         if self._queue:
             self._admit()
 
     def succeeded(self, asked: float) -> None:
-        """Take note of a response that was hoped for, whatever its body will turn out to be.
+        """Record a response with an accepted status. Its body may still fail.
 
         Args:
-            asked: The moment at which it was asked for, by `now`.
+            asked: When the request was sent, on the clock `now`.
         """
         self._pauses = self._unanswered = 0
         self._answered_at = asked
@@ -233,9 +233,9 @@ class Gate:
             self._change()
 
     def answered(self, asked: float, size: int) -> None:
-        """Take note of a whole response that was hoped for, and take its permit back.
+        """Record a complete response and release its permit.
 
-        It does what `succeeded`, `received`, `satisfied` and `release` do, in one call.
+        This is `succeeded`, `received`, `satisfied` and `release` in one call.
         """
         self._pauses = self._unanswered = self._refusals = 0
         self._answered_at = asked
@@ -250,34 +250,34 @@ class Gate:
             self._admit()
 
     def received(self, size: int) -> None:
-        """Take note of a body of `size` bytes."""
+        """Record a body of `size` bytes."""
         self.bytes += size
         self._gauge.received(size)
 
     def piece(self, size: int) -> None:
-        """Take note of `size` bytes of a body that comes in pieces."""
+        """Record `size` bytes of a body that is read in pieces."""
         self.bytes += size
         if self._gauge.piece(size, self._in_use):
             self._change()
 
     def satisfied(self) -> None:
-        """Take note that the body was what was asked for, no page to log in at."""
+        """Record that the body was the requested one and not a login page."""
         self._refusals = 0
 
     def troubled(self) -> None:
-        """Take note of a failure of the network or of the server."""
+        """Record a failure of the network or the server."""
         self._gauge.troubled()
 
     def unanswered(self, asked: float, failure: Failure) -> Failure:
-        """Take note of a request that the host did not answer; the permit is still held.
+        """Record a request that the host did not answer. Its permit is still held.
 
         Args:
-            asked: The moment at which it was asked for, by `now`.
+            asked: When the request was sent, on the clock `now`.
             failure: Why there is no answer.
 
         Returns:
-            The failure as it counts: free if it is due to the host and not to what was asked for; DOWN if the
-            host is given up.
+            The failure, which is free if the host is the cause and not the requested object; DOWN if the host
+            is given up.
         """
         self._gauge.troubled()
         now = self.now()
@@ -291,7 +291,7 @@ class Gate:
         return failure
 
     def _is_too_much(self, now: float, asked: float) -> bool:
-        """Tell if a request was without an answer since the host serves others; lower the limit then."""
+        """Return whether overload explains an unanswered request. Lower the limit after several of them."""
         if now - self._answered_at > _RECENT:
             return False
         if asked < self._cut_at:
@@ -300,11 +300,11 @@ class Gate:
             return False
         self._too_much += 1
         if self._too_much < _TOO_MUCH:
-            return now - self._cut_at <= _RECENT  # it has shown lately that it serves fewer
+            return now - self._cut_at <= _RECENT  # it was overloaded recently
         self._too_much = 0
         self._cut_at = now
         self._lower(0.0)
-        self._say(f"{self.host} does not serve as many at once: {self.limit} from now on.")
+        self._report(f"{self.host} does not serve as many requests at once: {self.limit} from now on.")
         return True
 
     def _silent(self, now: float, failure: Failure) -> Failure:
@@ -314,8 +314,7 @@ class Gate:
             if not self.closed_for():
                 if not self._pauses:
                     self._on_silent(
-                        f"{self.host} does not answer: it is asked again for {self._patience:.0f} s. "
-                        f"{failure.message}"
+                        f"{self.host} does not answer: retrying for {self._patience:.0f} s. {failure.message}"
                     )
                 self._pauses += 1
                 pause = min(_pause(self._pauses), left)
@@ -332,7 +331,7 @@ class Gate:
         return self._given_up
 
     def _turn_away(self) -> None:
-        """Let all who wait know that the host is given up; the watcher finds out by itself."""
+        """Fail all waiting requests except the watcher, which notices by itself that the host is given up."""
         waiting, self._queue = self._queue, deque()
         for turn in waiting:
             if turn is self._watcher:
@@ -345,32 +344,37 @@ class Gate:
             raise TransferError(self._given_up)
 
     def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
-        """Close the gate for `retry_after` seconds, or for longer each time if the host did not say.
+        """Close the gate after the host throttled.
 
-        `hearsay`: the host has said so to another process, which has passed it on.
+        Args:
+            retry_after: Seconds to pause; None for a pause that doubles each time.
+            hearsay: True if another process of the run was throttled and reported it.
         """
         open_before = not self.closed_for()
         if not open_before and retry_after is None:
-            return  # answers to requests that were on their way: the pause is on
+            return  # a response to a request sent before the pause began
         if open_before:
             self._pauses += 1
         pause = _pause(self._pauses) if retry_after is None else retry_after
         if open_before:
             self._lower(pause)
-            self._say(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
+            self._report(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
         if self._close(pause) and not hearsay:
             self._on_closed(self.host, pause)
 
     def bound(self, maximum: int) -> None:
-        """Give out no more than `maximum` permits from now on; those that are held stay."""
+        """Set the maximum of the limit. Permits in use stay valid."""
         self._gauge.bound(maximum)
         self._change()
 
     def refused(self, status: int) -> None:
-        """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
+        """Record a refusal.
+
+        Args:
+            status: 401 or 403, or 200 for a web page in place of the requested object.
 
         Raises:
-            CredentialsError: It is the 50th in a row.
+            CredentialsError: It is the 50th refusal in a row.
         """
         self._refusals += 1
         if self._refusals >= MAX_REFUSALS:
@@ -381,12 +385,12 @@ class Gate:
             )
 
     def _lower(self, pause: float) -> None:
-        """Halve the limit; the host is left alone for `pause` seconds."""
+        """Halve the limit for a pause of `pause` seconds."""
         self._gauge.throttled(pause)
         self.limit = self._gauge.limit
 
     def _close(self, pause: float) -> bool:
-        """Close the gate for `pause` seconds from now. Return False if it is closed for longer already."""
+        """Close the gate for `pause` seconds. Return False if it is already closed for longer."""
         until = self.now() + pause
         if pause <= 0 or until <= self.closed_until:
             return False
@@ -395,7 +399,7 @@ class Gate:
         return True
 
     def _admit(self) -> None:
-        """Give what is free to those who wait; while there is a watcher that is for it to do."""
+        """Grant free permits to waiting requests, unless there is a watcher, which does so later."""
         if self._watcher is not None or (self.closed_until and self.closed_for()):
             return
         while self._queue and self._in_use < self.limit:
@@ -405,7 +409,7 @@ class Gate:
                 turn.set_result(True)
 
     def _appoint(self) -> None:
-        """Let the first in line watch for the opening of a closed gate, for all of them."""
+        """Make the first waiting request the watcher, which waits for a closed gate to open."""
         if self._watcher is not None or not self.closed_for():
             return
         while self._queue:
@@ -416,7 +420,7 @@ class Gate:
                 self._watcher = first
                 first.set_result(False)
                 return
-            else:  # a request of the fast path: a task of the general one will wait for it
+            else:  # a request of the fast path: a task of the general path waits instead
                 self._queue.popleft()
                 first.set_result(False)
 
@@ -428,7 +432,7 @@ class Gate:
         self._admit()
 
     def _leave(self, turn: asyncio.Future[bool]) -> None:
-        """Give up a turn that was cancelled, with the duty or the permit that came with it."""
+        """Remove a cancelled turn, and pass on its permit or its role as watcher."""
         if self._watcher is turn:
             self._watcher = None
         if turn in self._queue:
@@ -439,15 +443,15 @@ class Gate:
         self._admit()
 
     def _change(self) -> None:
-        """Put the gauge's new limit in force."""
+        """Apply the gauge's new limit."""
         self.limit = self._gauge.limit
         self._admit()
         base = self._gauge.base
-        if not _TOLD_FROM < base / self._said < 1 / _TOLD_FROM:
-            self._say(f"{self.host}: {base} at once, {self._gauge.rate:,.0f} answers a second.")
+        if not _REPORTED_CHANGE < base / self._reported < 1 / _REPORTED_CHANGE:
+            self._report(f"{self.host}: {base} at once, {self._gauge.rate:,.0f} answers per second.")
 
-    def _say(self, sentence: str) -> None:
-        self._said = self._gauge.base
+    def _report(self, sentence: str) -> None:
+        self._reported = self._gauge.base
         self._on_change(sentence)
 
 
@@ -455,10 +459,10 @@ class Gates:
     """The gates of all hosts.
 
     Args:
-        per_host: The most requests at once for one host.
-        concurrency: The most over all, as asked for by the user: then that many are tried from the start,
-            and no fewer unless a host throttles. None: found out while running.
-        clock: Where time comes from.
+        per_host: The most requests at once to one host.
+        concurrency: The most requests at once in total, as set by the user: then each host starts with that
+            many, and only throttling lowers it. None: adapted while running.
+        clock: Measures time and sleeps.
         patience: Seconds without an answer after which a host is given up.
         events: Receives changes of limits, throttling of hosts, and long waits for one.
     """
@@ -480,9 +484,9 @@ class Gates:
         self._events = events or NetworkEvents()
         self._waited_for: set[str] = set()
         self._elsewhere: dict[object, Sequence[HostProgress]] = {}
-        """What other processes of the run have reported."""
+        """The last report of each other process of the run."""
         self._ended: dict[str, int] = {}
-        """Bytes that processes received which have ended, by host."""
+        """Bytes received by processes that have ended, by host."""
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
@@ -504,20 +508,20 @@ class Gates:
         return gate
 
     def bound(self, per_host: int) -> None:
-        """Give each host no more than `per_host` at once from now on."""
+        """Set the maximum of requests at once per host."""
         self._maximum = per_host
         for gate in self:
             gate.bound(per_host)
 
     def is_within(self, per_host: int) -> bool:
-        """Return True if no host gets more than `per_host` at once now."""
+        """Return whether no host has more than `per_host` permits in use."""
         return all(gate.in_use <= per_host for gate in self)
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
 
     def progress(self) -> tuple[HostProgress, ...]:
-        """Return what each host does now, in all processes of the run."""
+        """Return the current state of each host, over all processes of the run."""
         found = {host: HostProgress(host, count) for host, count in self._ended.items()}
         for one in chain((gate.progress() for gate in self), *self._elsewhere.values()):
             before = found.get(one.host)
@@ -525,11 +529,11 @@ class Gates:
         return tuple(found.values())
 
     def reported(self, process: object, hosts: Sequence[HostProgress]) -> None:
-        """Take note of what another process of the run does at its hosts."""
+        """Record the state of the hosts in another process of the run."""
         self._elsewhere[process] = hosts
 
     def ended(self, process: object) -> None:
-        """Take note that another process of the run has ended: what it received still counts."""
+        """Record the end of another process. The bytes it received still count."""
         for one in self._elsewhere.pop(process, ()):
             forget_hosts(self._ended)
             self._ended[one.host] = self._ended.get(one.host, 0) + one.bytes
@@ -537,17 +541,17 @@ class Gates:
     def _closed(self, host: str, seconds: float) -> None:
         self._events.closed(host, seconds)
         gate = self._gates.get(host)
-        is_long = _LONG_PAUSE <= seconds <= _PATIENCE or (gate is not None and gate.pauses >= _MANY_PAUSES)
+        is_long = _LONG_PAUSE <= seconds <= _LONGEST or (gate is not None and gate.pauses >= _MANY_PAUSES)
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
             self._events.warn(
-                f"{host} is overloaded, or wants fewer requests. The next request is in {seconds:.0f} s; "
-                "the host is abandoned if it answers nothing else for a long time."
+                f"{host} is overloaded or wants fewer requests. The next request is in {seconds:.0f} s. "
+                "Its assets fail if it keeps doing so for a long time."
             )
 
 
 def _together(one: HostProgress, other: HostProgress) -> HostProgress:
-    """Return what a host does in two processes."""
+    """Return the sum of one host's states in two processes."""
     return HostProgress(
         one.host,
         one.bytes + other.bytes,
@@ -559,5 +563,5 @@ def _together(one: HostProgress, other: HostProgress) -> HostProgress:
 
 
 def _pause(times: int) -> float:
-    """Return the seconds to leave a host alone that throttled this many times in a row and named none."""
+    """Return the seconds to pause after throttling `times` times in a row without a Retry-After."""
     return float(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(times - 1, 16)))

@@ -1,13 +1,13 @@
-"""What a gate counts, and when it is enough to decide on a limit.
+"""The measurements of a gate: windows of responses from which `net.adapt` decides on the limit.
 
-A window holds whole rounds: as many answers (and pieces of long bodies) as there are permits, so that
-requests that come back all at once are not cut in the middle. It begins a round after the limit was changed,
-for what was on its way by then says nothing of the new one. It is as short as 0.25 s while limits are tried
-one after the other, and a second while the best is rested at. A trial that takes twice as long as it should
-is ended there and then: a host that breaks down under it shall not be waited for.
+A window consists of whole rounds. A round has as many responses (and pieces of long bodies) as there are
+permits, so that responses that arrive together are not split. A window begins one round after the limit
+changed, because responses to earlier requests do not measure the new limit. It lasts at least 0.25 s during
+trials and one second while resting. A trial that takes twice as long as expected is ended at once, in case
+the host breaks down under it.
 
-Counting is in the way of every request and costs some tenths of a microsecond. The clock is read twice; what
-costs more comes once a round.
+Counting is done for every request and takes some tenths of a microsecond. Expensive work is done once per
+round.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Gauge:
     """Counts for one gate. All methods belong to the event loop's thread.
 
     Args:
-        search: What is known at first.
-        now: Gives seconds on a clock that never goes back.
-        set_by_user: True if the user set the limit: only throttling changes it then.
+        search: The initial state.
+        now: Returns seconds on a monotonic clock.
+        set_by_user: True if the user set the limit: then only throttling changes it.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Gauge:
         self._is_fixed = set_by_user
         self.limit = search.limit
         self.rate = 0.0
-        """Answers a second in the last window."""
+        """Answers per second in the last window."""
         self.restart()
 
     def __repr__(self) -> str:
@@ -66,11 +66,11 @@ class Gauge:
 
     @property
     def base(self) -> int:
-        """The limit that is the best known."""
+        """The best known limit."""
         return self._search.base
 
     def restart(self) -> None:
-        """Throw away what was counted: it does not measure the limit."""
+        """Discard the current window: it does not measure the limit."""
         self._settled = False
         self._left = self.limit
         self._began = self._now()
@@ -78,10 +78,15 @@ class Gauge:
         self._clear()
 
     def answered(self, asked: float, in_use: int, size: int = 0) -> bool:
-        """Count an answer to what was asked at `asked`, and the bytes of its body as far as it is there.
+        """Count a response.
+
+        Args:
+            asked: When the request was sent, on the clock `now`.
+            in_use: Permits in use.
+            size: Bytes of the body received so far.
 
         Returns:
-            True if limit or base have changed.
+            Whether the limit or the base has changed.
         """
         now = self._now()
         taken = now - asked
@@ -103,7 +108,7 @@ class Gauge:
         self._received += size
 
     def piece(self, size: int, in_use: int) -> bool:
-        """Count a piece of a body that comes in several. Return True if limit or base have changed."""
+        """Count a piece of a long body. Return whether the limit or the base has changed."""
         self._pieces += 1
         self._received += size
         self._in_use += in_use
@@ -112,13 +117,13 @@ class Gauge:
         return (self._left <= 0 or now > self._deadline) and self._round(now, in_use)
 
     def throttled(self, pause: float) -> None:
-        """Take note that the host closed itself for `pause` seconds."""
+        """Record that the host throttled for `pause` seconds."""
         self._search = throttled(self._search, self._now(), pause)
         self.limit = self._search.limit
         self.restart()
 
     def bound(self, maximum: int) -> None:
-        """Keep to `maximum` from now on."""
+        """Set the maximum of the limit."""
         self._search = bounded(self._search, maximum, set_by_user=self._is_fixed)
         self.limit = self._search.limit
         self.restart()
@@ -128,7 +133,7 @@ class Gauge:
         self._first_bytes = 0.0
 
     def _round(self, now: float, in_use: int) -> bool:
-        """End a round. Return True if limit or base have changed."""
+        """End a round. Return whether the limit or the base has changed."""
         seconds = now - self._began
         if now <= self._deadline:
             self._left = self.limit

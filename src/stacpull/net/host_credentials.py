@@ -1,11 +1,10 @@
-"""The source's own credentials: to its host, and to no other.
+"""The credentials of SOURCE, which are sent only to its own host.
 
-They are attached to each single request, never kept in a session's defaults: those reach every host. They go
-where SOURCE itself is: the same host and port, and never less encrypted than SOURCE (an http SOURCE may be
-redirected to https at the same host, as MLHub does; then both ports being the default ones is equal enough).
-MLHub's API of 2021 put the caller's key into `next` links and redirects, once more per page, six times by
-page 6: a key that is there already is replaced, and one that a server echoes into a URL of another host is
-removed.
+They are attached to each request, not to a session, whose defaults reach every host. They are sent to the
+host and port of SOURCE, and never less encrypted than SOURCE. (An http SOURCE may redirect to https on the
+same host, as MLHub did; then the two default ports count as equal.) MLHub's API of 2021 added the caller's
+key to `next` links and redirects once more with every page. So an existing key in a URL is replaced, and a
+key in a URL of another host is removed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class HostCredentials:
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items())
         self._names = frozenset(query)
         self.values = (*credentials_in(headers), *query.values())
-        """The secrets among them."""
+        """The secret values."""
         self._secrets = Secrets(self.values)
 
     def __repr__(self) -> str:
@@ -46,13 +45,13 @@ class HostCredentials:
         return bool(self._headers or self._names)
 
     def covers(self, url: str) -> bool:
-        """Return True if `url` is of SOURCE's host, no less encrypted than SOURCE."""
+        """Return whether `url` is at SOURCE's host and no less encrypted than SOURCE."""
         return same_site(self._origin, url)
 
     def attach(self, request: Request) -> Request:
-        """Return `request` with the credentials, or as it is if it leads to another host.
+        """Return `request` with the credentials, or unchanged if it is for another host.
 
-        Fields and parameters of the same names are replaced, however often they were there.
+        All fields and parameters of the same names are replaced.
         """
         if not self or not self.covers(request.url):
             return request
@@ -62,12 +61,12 @@ class HostCredentials:
         return Request(url, request.method, headers, request.body, request.decode, request.redirected)
 
     def strip(self, url: str) -> str:
-        """Return `url` without these credentials, for a host that they are not for (`Secrets.strip_url`)."""
+        """Return `url` without these credentials, for another host (see `Secrets.strip_url`)."""
         return self._secrets.strip_url(url)
 
 
 def _with_query(url: str, names: frozenset[str], query: str) -> str:
-    """Return `url` with `query` at the end of its own, which loses parameters of these `names`."""
+    """Return `url` with `query` appended to its own, after removing the parameters in `names`."""
     url, hash_mark, fragment = url.partition("#")
     head, _, own = url.partition("?")
     kept = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in names]

@@ -1,18 +1,18 @@
-"""HTTP over aiohttp: one request out, one response in.
+"""The HTTP transport, on aiohttp.
 
-aiohttp does nothing on its own here: it follows no redirect, keeps no cookie, re-quotes no URL, undoes no
-content coding (that is done here, in steps), sends no request twice, and carries no credential in its
-session. Its errors become failures in `net.http_errors`.
+aiohttp's automatic features are off: it follows no redirects, keeps no cookies, does not re-quote URLs or
+decode bodies (`net.bodies` does, in small pieces), never resends a request, and has no credentials in its
+sessions. `net.http_errors` translates its errors.
 
-- A response without Content-Length that is closed early looks complete; the caller can tell from the headers
+- A response without Content-Length that is closed early looks complete. The caller can see from the headers
   that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
-- Bytes past Content-Length that arrive together with the response are OVERLONG. Those that arrive after it
-  are never read; the connection is dropped.
-- Where a kept-alive connection turns out to be closed, aiohttp would send the request again on another idle
-  connection, which may be closed as well. Here it is sent again once, on a new connection.
-- Proxies of the environment are asked for once per host, not by aiohttp's `trust_env`: that reads files in
-  threads for every request, and takes credentials from .netrc unasked. A proxy may be on a private address;
-  it looks names up itself, so that only literal addresses can be judged there.
+- Bytes after Content-Length that arrive together with the response are OVERLONG. Those that arrive later are
+  never read; the connection is dropped.
+- If a kept-alive connection turns out to be closed, aiohttp would resend the request on another idle
+  connection, which may be closed, too. Here it is resent once, on a new connection.
+- The proxy of each host is looked up once. aiohttp's `trust_env` is not used: it reads files in threads for
+  every request and takes credentials from .netrc. A proxy may have a private address. It looks names up
+  itself, so the address policy only judges literal addresses.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ _READ_BUFFER = 256 * 1024
 class HttpTransport:
     """A `stacpull.net.transport.Transport` for http and https.
 
-    Sessions are made at the first request, in its event loop, which must stay the same until `close`.
+    Sessions are created by the first request and belong to its event loop until `close`.
 
     Args:
-        policy: Which addresses may be connected to.
+        policy: The address rules.
         stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
-        min_rate: Bytes a second below which a body is too slow, judged over `stall_timeout`; 0 for none.
+        min_rate: The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none.
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether to use the proxies that the environment names.
-        idle: Joined, if other pools have connections to the same hosts.
+        trust_env: Whether to use the proxies of the environment.
+        idle: Joined if other pools have connections to the same hosts.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class HttpTransport:
         self._proxies = _Proxies(proxies() if trust_env else {})
         self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
         self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
-        """By whether connections go to a proxy, carry one request only, and use TLS."""
+        """Sessions by whether their connections use a proxy, are used only once, and use TLS."""
         self._trusted: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
 
@@ -103,7 +103,7 @@ class HttpTransport:
         """Send `request` when the context is entered.
 
         Raises:
-            TransferError: NETWORK, STALLED, ADDRESS; SCHEME for a broken URL; OVERLONG or SERVER for a
+            TransferError: NETWORK, STALLED, ADDRESS; SCHEME for an invalid URL; OVERLONG or SERVER for a
                 response that is not valid HTTP.
         """
         return HttpExchange(self, request)
@@ -115,25 +115,25 @@ class HttpTransport:
             await session.close()
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
-        """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
+        """Send `request` and return aiohttp's response before its body. For `HttpExchange`."""
         try:
             return await self._send(request, fresh=False)
         except _StaleConnectionError:  # the server had closed the idle connection
             return await self._send(request, fresh=True)
 
     async def _send(self, request: Request, *, fresh: bool) -> aiohttp.ClientResponse:
-        """Send `request` once; with `fresh` on a new connection in any case."""
+        """Send `request` once; with `fresh` always on a new connection."""
         proxy: Proxy | None = None
         try:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
-                url = url.with_user(None)  # one of the two can be sent: what the client was given to send
+                url = url.with_user(None)  # only one of the two can be sent
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
             key = (proxy is not None, fresh, url.scheme == "https")
             session = self._sessions.get(key) or await self._session(key)
-            async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
+            async with asyncio.timeout(self._head_timeout):  # single bytes of the head reset the stall timer
                 response = await session.request(
                     request.method,
                     url,
@@ -155,11 +155,15 @@ class HttpTransport:
         return response
 
     def pace(self) -> Pace:
-        """Return what judges the pace of a body. For `HttpExchange`."""
+        """Return the rate check for one body. For `HttpExchange`."""
         return Pace(self._min_rate, self._stall_timeout)
 
     def _refuse_literal(self, url: URL) -> None:
-        """Judge a host that is a literal address; a name is looked up by the proxy."""
+        """Apply the policy to a host that is a literal address. The proxy looks up names.
+
+        Raises:
+            TransferError: ADDRESS.
+        """
         host = url.raw_host or ""
         address = literal_address(host)
         reason = None if address is None else self._policy.judge(host, [address])[address]
@@ -168,7 +172,7 @@ class HttpTransport:
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
     async def _session(self, key: tuple[bool, bool, bool]) -> aiohttp.ClientSession:
-        """Make a session; the connections of one that is `fresh` carry one request each."""
+        """Return the session for `key`, created if there is none."""
         is_proxied, fresh, is_tls = key
         async with self._opening:
             if key not in self._sessions:
@@ -190,7 +194,7 @@ class HttpTransport:
             return self._sessions[key]
 
     async def _certificates(self) -> ssl.SSLContext:
-        """Return the context of all TLS connections; certificates are read from files, in a thread."""
+        """Return the TLS context of all connections. A thread reads the certificate files."""
         if self._trusted is None:
             context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
             context.set_alpn_protocols(["http/1.1"])
@@ -203,12 +207,12 @@ class HttpTransport:
 
 
 class HttpExchange:
-    """One request and its response: a context manager that is the response once it is entered."""
+    """A context manager that sends one request, and is its response once entered."""
 
     __slots__ = ("_request", "_response", "_transport", "headers")
     _response: aiohttp.ClientResponse
     headers: Mapping[str, str]
-    """Header fields, looked up in any case; what came several times is joined."""
+    """Header fields, case-insensitive; repeated ones are joined."""
 
     def __init__(self, transport: HttpTransport, request: Request) -> None:
         self._transport = transport
@@ -226,7 +230,7 @@ class HttpExchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A body that was read to its end has given its connection back by itself; any other drops it.
+        # The end of the body has already returned the connection to the pool. Otherwise this closes it.
         self._response.close()
 
     @property
@@ -240,18 +244,18 @@ class HttpExchange:
         return self._response.status
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body, decoded if the request asked for that.
+        """Return the whole body, decoded if the request asks for that.
 
         Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+            TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
         """
         return await read_whole(self._content(), limit, host_of(self.url), self.status)
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes, the last one shorter.
+        """Yield the body in pieces of about `size` bytes; the last one may be shorter.
 
-        What came before a failure is yielded before it is raised: a part can continue from there. (What
-        aiohttp had received and not handed over, up to 256 KiB, is lost.)
+        The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
+        (Up to 256 KiB in aiohttp's buffer are lost.)
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
@@ -259,9 +263,9 @@ class HttpExchange:
         return regrouped(self._content(), size)
 
     def _content(self) -> AsyncGenerator[bytes]:
-        """Return the body in pieces, with its coding undone if the request asks for that.
+        """Return the body in pieces, decoded if the request asks for that.
 
-        A coding that is not known is left as it is: its name is often wrong (`utf-8`). The reader finds out.
+        An unknown coding is ignored: its name is often wrong (`utf-8`). If it is not, the reader fails.
         """
         coding = coding_of(self.headers) if self._request.decode else None
         if coding is None or not can_decode(coding):
@@ -269,7 +273,7 @@ class HttpExchange:
         return undone(self._sent(), coding, host_of(self.url))
 
     async def _sent(self) -> AsyncGenerator[bytes]:
-        """Yield the body as it is sent, in pieces as they come."""
+        """Yield the encoded body in pieces as they arrive."""
         pace = self._transport.pace()
         while piece := await self._piece(pace):
             yield piece
@@ -277,7 +281,7 @@ class HttpExchange:
                 return
 
     async def _piece(self, pace: Pace) -> bytes:
-        """Return what has come of the body, as soon as anything has; nothing at its end."""
+        """Return the next bytes of the body as soon as there are any; empty at its end."""
         started = time.monotonic()
         try:
             piece = await self._response.content.readany()
@@ -289,7 +293,7 @@ class HttpExchange:
 
 
 class _SentOnceError(Exception):
-    """Carries a connection error past aiohttp, which would send the request a second time on its own."""
+    """Wraps a connection error so that aiohttp does not resend the request."""
 
     def __init__(self, cause: aiohttp.ClientError, *, reused: bool) -> None:
         super().__init__(str(cause))
@@ -298,21 +302,20 @@ class _SentOnceError(Exception):
 
 
 class _StaleConnectionError(Exception):
-    """A kept-alive connection turned out to be closed; the request can be sent again on a new one."""
+    """A kept-alive connection turned out to be closed; the request can be resent on a new one."""
 
 
 class _Protocol(ResponseHandler):
-    """aiohttp's side of a connection, with heads that repeat their length, and a limit for whole heads."""
+    """aiohttp's protocol, which here tolerates a repeated Content-Length and limits the size of heads."""
 
     _lengths: LengthFilter | None = None
 
     def set_response_params(self, **given: Any) -> None:
-        """Expect the response to another request."""
+        """Called before the response to each request."""
         self._lengths = LengthFilter()
         super().set_response_params(**given)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a response."""
         lengths = self._lengths
         if lengths is not None and data:
             data = lengths.feed(data)
@@ -328,7 +331,7 @@ class _Protocol(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """A connector that knows which requests went out on a connection that had carried one before."""
+    """A connector that applies the address policy and knows which requests used a kept-alive connection."""
 
     def __init__(
         self,
@@ -374,7 +377,7 @@ class _Connector(aiohttp.TCPConnector):
                     protocol.close()
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
-        """Look a host up, and leave out the addresses that the policy refuses."""
+        """Look up a host, without the addresses that the policy refuses."""
         found = await super()._resolve_host(host, port, traces=traces)
         reasons = self._policy.judge(host, [one["host"] for one in found])
         allowed = [one for one in found if reasons[one["host"]] is None]
@@ -391,7 +394,7 @@ class _Connector(aiohttp.TCPConnector):
     async def send_once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Middleware: let no connection error reach aiohttp's own retry."""
+        """Middleware that hides connection errors from aiohttp's own retry."""
         try:
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -399,7 +402,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Proxies:
-    """The proxies to use (`proxies`, `no_proxy`), asked once a host."""
+    """The proxies of the environment, looked up once per host (`no_proxy`)."""
 
     def __init__(self, found: Mapping[str, Proxy]) -> None:
         self._proxies = dict(found)
@@ -409,7 +412,7 @@ class _Proxies:
         return bool(self._proxies)
 
     def of(self, url: URL) -> Proxy | None:
-        """Return the proxy to use for `url`, None for a direct connection."""
+        """Return the proxy to use for `url`, or None for a direct connection."""
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
             forget_hosts(self._known)

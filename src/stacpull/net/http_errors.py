@@ -1,7 +1,7 @@
-"""aiohttp's errors, translated once.
+"""Translates aiohttp's errors to failures.
 
-Every exception class of aiohttp's client falls under one entry of `_TABLE`, the first that it is an instance
-of; a test proves that none is left out. aiohttp's own texts are not passed on: they hold whole URLs.
+The first entry of `_TABLE` that an exception is an instance of applies. A test proves that no exception class
+of aiohttp's client is left out. aiohttp's texts are not passed on, since they contain whole URLs.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from stacpull.net.connection_errors import (
 from stacpull.proxies import Proxy
 
 TOO_MANY_FIELDS = "Too many headers"
-"""How the message of aiohttp's own error for this begins."""
+"""The start of aiohttp's own message for this error."""
 
 EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
-"""What a request or the reading of its response may raise in an expected way (ValueError: a broken URL)."""
+"""Expected exceptions of a request and of reading its response (ValueError: an invalid URL)."""
 
 _FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
@@ -47,13 +47,13 @@ _FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 def failure_of(
     error: BaseException, host: str, *, reused: bool = False, proxy: Proxy | None = None
 ) -> Failure:
-    """Return the failure that `error` stands for.
+    """Return the failure for an exception of aiohttp.
 
     Args:
-        error: What aiohttp raised.
-        host: Who was asked.
-        reused: True if the connection had carried a request before.
-        proxy: The proxy that was to be used, if any.
+        error: The exception.
+        host: The host of the request.
+        reused: True if the connection had been used before.
+        proxy: The proxy of the request, if any.
     """
     if proxy is not None and (failure := _of_proxy(error, host, proxy)) is not None:
         return failure
@@ -74,7 +74,7 @@ def _dns(error: BaseException, host: str) -> Failure:
 
 
 def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
-    """Return what is wrong with the proxy, or None if it is not to blame, as far as is known."""
+    """Return the failure of the proxy, or None if the proxy is not known to be the cause."""
     kind = FailureKind.NETWORK
     match error:
         case aiohttp.ClientHttpProxyError(status=HTTPStatus.PROXY_AUTHENTICATION_REQUIRED):
@@ -82,7 +82,7 @@ def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
         case aiohttp.ClientConnectorCertificateError():
             return None
         case aiohttp.ClientHttpProxyError(status=status):
-            message = f"The proxy {proxy} answered {status} when asked for {host}."
+            message = f"The proxy {proxy} answered {status} to the request for {host}."
         case aiohttp.ClientConnectorDNSError(os_error=AddressRefusedError() as refused):
             message = f"The proxy {proxy} is at {refused.address}, which is {refused.reason}; not connected."
         case aiohttp.ClientConnectorDNSError():
@@ -90,27 +90,25 @@ def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
         case aiohttp.ClientProxyConnectionError():
             message = f"Cannot connect to the proxy {proxy} for {host}: {reason_of(error.os_error)}."
         case aiohttp.ConnectionTimeoutError():
-            message, kind = f"The proxy {proxy} gave no connection to {host} in time.", FailureKind.STALLED
+            message, kind = f"The proxy {proxy} did not connect to {host} in time.", FailureKind.STALLED
         case _:
             return None
     return Failure(kind, message, host=host, retryable=True)
 
 
 def unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
-    """Return the failure of a request that a proxy passes on for known users only (407)."""
-    message = (
-        f"The proxy {proxy} asks for credentials (407), for {host}: write http://user:password@host:port."
-    )
+    """Return the failure of a request to a proxy that requires credentials (407)."""
+    message = f"The proxy {proxy} requires credentials (407) for {host}: use http://user:password@host:port."
     return network_failure(message, host, retryable=False)
 
 
 def _answer_began(error: BaseException) -> bool:
-    """Tell whether part of a response had come: aiohttp puts what it has parsed where the text would be."""
+    """Return whether part of a response was received: then aiohttp's `message` is the parsed part."""
     return not isinstance(getattr(error, "message", ""), str)
 
 
 def _malformed(error: BaseException, host: str) -> Failure:
-    """The status of all of these is 400, but it is aiohttp's: the server sent none."""
+    """Return the failure of a response that aiohttp rejects. The 400 in `error` is aiohttp's own."""
     text = getattr(error, "message", "")
     if _bytes_past_the_end(text if isinstance(text, str) else ""):
         return overlong(host)
@@ -120,14 +118,14 @@ def _malformed(error: BaseException, host: str) -> Failure:
 
 
 def _bytes_past_the_end(text: str) -> bool:
-    """Tell bytes after a whole body from what never was HTTP: that is wrong at its first byte."""
+    """Return whether the invalid bytes follow a complete body. Otherwise the first byte is wrong."""
     if text.startswith("Data after"):
         return True
     return text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
 
 
 def _invalid_url(_error: BaseException, host: str) -> Failure:
-    message = f"The address at {host or 'no host'} is not a valid http URL."
+    message = f"The URL with host {host or '(none)'} is not a valid http URL."
     return Failure(FailureKind.SCHEME, message, host=host)
 
 
@@ -146,7 +144,7 @@ _TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
     (
         (aiohttp.TooManyRedirects, aiohttp.RedirectClientError),
         lambda _, host: Failure(
-            FailureKind.REDIRECT, f"{host} redirects to an address that cannot be followed.", host=host
+            FailureKind.REDIRECT, f"{host} redirects to a URL that cannot be followed.", host=host
         ),
     ),
     ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _invalid_url),

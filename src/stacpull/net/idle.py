@@ -1,4 +1,4 @@
-"""Idle connections to one host that several pools keep."""
+"""Closes idle connections to one host across several pools."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Decodes JSON: strictly, and leniently where a source writes JSON that is not strict.
+"""Decodes JSON strictly, and leniently if a source does not write strict JSON.
 
-Python's `json.dumps` writes `NaN` and `Infinity` by default, and half a surrogate pair as an escape; other
-writers put integers of any length. RFC 8259 does not allow these, or leaves them to the reader. `decode`
-reads such a document all the same and reports what it replaced, so that one odd value in one item does not
-end a walk of a million items.
+Python's `json.dumps` writes `NaN` and `Infinity` by default, and half of a surrogate pair as an escape. Other
+writers use integers of any length. RFC 8259 forbids these or leaves them to the reader. `decode` reads such a
+document anyway and reports the values it replaced, so that one odd value in one item does not end a walk of a
+million items.
 
-A decoded value takes up to 165 bytes, whatever it took on the wire: 64 MiB of `[],` would become 1.5 GB. So
-values are counted before anything is decoded, by what separates them. Commas and brackets inside of strings
-are counted as well: the count is an upper bound, which costs a millisecond per megabyte.
+A decoded value takes up to 165 bytes of memory: 64 MiB of `[],` would become 1.5 GB. So the values are
+counted before decoding, by their separators. Commas and brackets inside strings are counted, too, so the
+count is an upper bound. It takes a millisecond per megabyte.
 
-What is returned can be written as strict JSON: finite numbers, valid Unicode, bounded depth.
+A returned document can be written as strict JSON: finite numbers, valid Unicode, bounded depth.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from typing import Final, NamedTuple
 import orjson
 
 PAGE_LIMIT: Final = 64 * 1024 * 1024
-"""The most bytes of JSON, decoded, that are read as one document."""
+"""The maximum size of a document in bytes, after undoing the content coding."""
 
 LENIENT_LIMIT: Final = 16 * 1024 * 1024
-"""The largest document, in bytes, that is decoded leniently: that takes some ten times as long."""
+"""The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _VALUES_ALLOWED = 4_000_000
-"""Values that a document of any size may have. Recorded items have one per 11 to 26 bytes."""
+"""The most values of a document with the default limit. Recorded items have one per 11 to 26 bytes."""
 _BYTES_PER_VALUE = 32
-"""A larger limit allows more values: one per this many bytes."""
+"""A larger limit allows one value per this many bytes."""
 _WEIGHT_OF_VALUE = 128
 _WEIGHT_OF_UNWRITABLE = 16 * 1024 * 1024
 _DEEPEST = 200
-"""Levels of a document that are kept when it is decoded leniently; `orjson` writes no more than 254."""
+"""The most levels of a document that is decoded leniently; `orjson` writes no more than 254."""
 _MOST_REPORTED = 1000
-"""Repairs of one document that are reported."""
+"""The most repairs that are reported per document."""
 _LONGEST_INTEGER = 20
-"""Characters of an integer that may fit into 64 bits: longer ones are never converted to `int`."""
+"""The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
 _SHOWN = 60
-"""Characters of an id or a path that a message shows."""
+"""The most characters of an id or a path in a message."""
 _NAMED = 10
-"""Items that one message names."""
+"""The most items named in one message."""
 _MOST_WARNINGS = 50
-"""Documents whose items are named in a run: a source may have a million of them."""
+"""The most documents per run that a warning names: a source may have a million of them."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -56,9 +56,9 @@ class Repair(NamedTuple):
     item: str | None
     """The id of its item; None if it is in a document that is not an item, or in an item without an id."""
     path: str
-    """Where it is in the item: `properties.eo:cloud_cover`."""
+    """Its path in the item: `properties.eo:cloud_cover`."""
     what: str
-    """What it was and what it is read as; completes a sentence that begins with the path."""
+    """The original value and its replacement, as the end of a sentence that begins with the path."""
 
 
 class Decoded(NamedTuple):
@@ -67,13 +67,13 @@ class Decoded(NamedTuple):
     value: object
     """Any JSON value."""
     repairs: tuple[Repair, ...] = ()
-    """The values that were not strict JSON; empty for nearly every document."""
+    """The replaced values; empty for nearly every document."""
 
     def warning(self, name: str) -> str | None:
-        """Return one sentence that names the items that were repaired; None if there are none.
+        """Return one sentence that names the repaired items, or None if there are none.
 
         Args:
-            name: What to call the document: its URL, or a line of a file.
+            name: The name of the document: its URL, or a line of a file.
         """
         if not self.repairs:
             return None
@@ -90,43 +90,43 @@ class Decoded(NamedTuple):
 
 
 class RepairWarnings:
-    """Warns of documents that were repaired: once of each, and of a bounded number of them.
+    """Warns about repaired documents: once about each, up to a maximum number.
 
     Args:
-        tell: Called with each warning, one sentence.
+        warn: Called with each warning, one sentence.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
         self._warned: set[str] = set()
 
     def note(self, document: Decoded, name: str) -> None:
-        """Warn of `document`, called `name`, if it was repaired."""
+        """Warn about `document`, called `name`, if it was repaired."""
         warning = document.warning(name)
         if warning is None or warning in self._warned or len(self._warned) > _MOST_WARNINGS:
             return
         self._warned.add(warning)
         if len(self._warned) > _MOST_WARNINGS:
             warning = "More documents are not strict JSON; their items are no longer named."
-        self._tell(warning)
+        self._warn(warning)
 
 
 class TooManyValuesError(ValueError):
-    """A document has more values than are decoded."""
+    """A document has too many values to be decoded."""
 
 
 def count_values(data: bytes) -> int:
-    """Return at least the number of values in a JSON text, without decoding it."""
+    """Return an upper bound of the number of values in a JSON text, without decoding it."""
     return data.count(b",") + data.count(b"[") + data.count(b"{") + 1
 
 
 def weight_of(size: int, values: int) -> int:
-    """Return about how much memory a decoded document takes that had `size` bytes and `values` values."""
+    """Return the estimated memory in bytes of a decoded document of `size` bytes and `values` values."""
     return size + _WEIGHT_OF_VALUE * values
 
 
 def weight_of_document(document: object) -> int:
-    """Return about how many bytes of memory a decoded document takes."""
+    """Return the estimated memory in bytes of a decoded document."""
     try:
         data = orjson.dumps(document)
     except TypeError:  # nested too deeply
@@ -135,22 +135,22 @@ def weight_of_document(document: object) -> int:
 
 
 def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
-    """Return the JSON document `data`, read strictly if possible, else leniently.
+    """Decode a JSON document, strictly if possible, else leniently.
 
-    A byte order mark at the start is ignored. Leniently, `NaN`, `Infinity` and `-Infinity` become null;
-    half a surrogate pair, and bytes that are not UTF-8, become U+FFFD; a number beyond the range of a 64-bit
-    float becomes its own text; a list or object more than 200 levels deep becomes null; control characters in
-    a text are kept.
+    A byte order mark at the start is ignored. Lenient decoding replaces `NaN`, `Infinity` and `-Infinity`
+    with null; half of a surrogate pair, and bytes that are not UTF-8, with U+FFFD; a number beyond the range
+    of a 64-bit float with its text; and a list or object more than 200 levels deep with null. It keeps
+    control characters in strings.
 
     Args:
         data: The text.
-        limit: The most bytes that it may have had. It may have four million values; more if the limit is
-            above 128 MiB: one per 32 bytes of it.
+        limit: The maximum size of such documents in bytes. It determines the maximum number of values: four
+            million, or one per 32 bytes of a limit above 128 MiB.
 
     Raises:
-        TooManyValuesError: It has more values than that.
+        TooManyValuesError: It has too many values.
         ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
-            some thousand levels deep.
+            thousands of levels deep.
     """
     most = max(limit // _BYTES_PER_VALUE, _VALUES_ALLOWED)
     if len(data) > most and count_values(data) > most:
@@ -170,19 +170,19 @@ def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
     return Decoded(value, tuple(_repair(value, path, what) for path, what in cleaner.found))
 
 
-class _Unheld(str):
-    """The text of a number that a 64-bit float does not hold."""
+class _OutOfRange(str):
+    """The text of a number beyond the range of a 64-bit float."""
 
     __slots__ = ()
 
 
-def _number(text: str) -> float | _Unheld:
+def _number(text: str) -> float | _OutOfRange:
     value = float(text)
-    return value if math.isfinite(value) else _Unheld(text)
+    return value if math.isfinite(value) else _OutOfRange(text)
 
 
-def _integer(text: str) -> float | _Unheld:
-    """Return an integer as `orjson` does: exactly if it fits into 64 bits, else as a float."""
+def _integer(text: str) -> float | _OutOfRange:
+    """Return an integer like `orjson` does: exactly if it fits into 64 bits, else as a float."""
     if len(text) <= _LONGEST_INTEGER and -(1 << 63) <= (value := int(text)) < 1 << 64:
         return value
     return _number(text)
@@ -197,14 +197,14 @@ _Path = tuple[str | int, ...]
 
 
 class _Cleaner:
-    """Replaces the values of a decoded document that strict JSON cannot hold, and notes where they were."""
+    """Replaces values of a decoded document that strict JSON cannot represent, and records their paths."""
 
     def __init__(self) -> None:
         self.found: list[tuple[_Path, str]] = []
         self._path: list[str | int] = []
 
     def clean(self, value: object) -> object:
-        """Return `value`, cleaned; lists and dictionaries are changed in place."""
+        """Return the cleaned value. Lists and dictionaries are changed in place."""
         if isinstance(value, dict):
             for key, member in list(value.items()):
                 if (name := self._text(key)) is not key:
@@ -216,7 +216,7 @@ class _Cleaner:
                 if type(member) not in _PLAIN:
                     value[number] = self._member(number, member)
             return value
-        if isinstance(value, _Unheld):
+        if isinstance(value, _OutOfRange):
             self._note(f"is {_cut(value)}, beyond the range of a number, and is read as text")
             return str(value)
         if isinstance(value, str):
@@ -239,7 +239,7 @@ class _Cleaner:
     def _text(self, text: str) -> str:
         if text.isascii() or _SURROGATES.search(text) is None:
             return text
-        self._note("holds characters that are not valid Unicode, which are replaced by U+FFFD")
+        self._note("contains characters that are not valid Unicode, which are replaced by U+FFFD")
         return _SURROGATES.sub("\ufffd", text)
 
     def _note(self, what: str) -> None:
@@ -248,7 +248,7 @@ class _Cleaner:
 
 
 def _repair(value: object, path: _Path, what: str) -> Repair:
-    """Return a repair of the document `value`, seen from the item that it is in."""
+    """Return a repair with the path in the document `value` made relative to its item."""
     item = value
     if isinstance(value, dict) and isinstance(features := value.get("features"), list):
         if path[:1] == ("features",) and len(path) > 1:

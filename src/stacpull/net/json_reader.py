@@ -1,15 +1,15 @@
-"""Reads JSON documents: pages, collections, items. With retries, since a page that fails ends the walk.
+"""Reads JSON documents (pages, collections, items), with retries, since a failed page ends the walk.
 
     PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
 
-Many documents are read at a time. There is no limit for those up to 256 KiB; of those up to 16 MiB at most
-four are in memory while they are received and decoded, and of larger ones one.
+Documents up to 256 KiB are received and decoded without limit on their number, up to 16 MiB at most four at a
+time, and larger ones one at a time.
 
-There are three errors: `TransferError` if the document could not be read (its failure says why; the caller
-decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` if SOURCE's own host
-refuses the request or a login page is received, `SourceError` if the document is not JSON. A document that is
-not JSON, or is a web page, is requested once more first: proxies sometimes cut or garble a body, and load
-balancers answer with a page of their own.
+There are three errors: `TransferError` if the document could not be read (the caller decides what a 404
+means, or a 400 for a page that is too large), `CredentialsError` if SOURCE's own host refuses the request or
+sends a login page, and `SourceError` if the document is not JSON. In the last case, or if a web page is
+received, the request is first repeated once: proxies sometimes truncate or garble a body, and load balancers
+send pages of their own.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from stacpull.redact import cut_cursor
 from stacpull.urls import same_site
 
 SOURCE_LIMIT = 256 * 1024 * 1024
-"""The most bytes of the document that SOURCE names: enough for 1.6 million links to items."""
+"""The maximum size in bytes of the document at SOURCE's URL: enough for 1.6 million links to items."""
 SMALL = 256 * 1024
-"""Documents up to this many bytes are read side by side without limit; of larger ones only a few."""
+"""The size in bytes up to which any number of documents are read at once."""
 
 SILENT_AFTER = 5.0
 """Seconds without an answer after which a message names the host that the run waits for."""
 _CHECKS = 5
 _MOST_STALLS = 3
-"""Requests for one document that may stall, each for the stall timeout."""
+"""The most stalled requests for one document, each of which takes the stall timeout."""
 _ACCEPT = "application/geo+json, application/json"
 _MIDDLING = 16 * 1024 * 1024
 _MIDDLING_AT_ONCE = 4
@@ -66,26 +66,26 @@ _SEARCHED = 64 * 1024  # bytes of a web page
 
 
 class Document(NamedTuple):
-    """A JSON document as read."""
+    """A JSON document and its response."""
 
     body: object
     """Any JSON value."""
     bytes: int
-    """Its size, decoded."""
+    """Its size after undoing the content coding."""
     url: str
-    """The URL that answered, after redirects, without credentials (a paging token stays)."""
+    """The URL of the final response, after redirects, without credentials but with a paging token."""
     headers: Mapping[str, str]
     values: int = 0
     """An upper bound of the number of JSON values in it."""
 
     @property
     def members(self) -> Json:
-        """Its members if it is a JSON object; none if it is another value."""
+        """Its members if it is a JSON object; empty if it is another value."""
         return self.body if isinstance(self.body, dict) else {}
 
     @property
     def weight(self) -> int:
-        """The bytes of memory that it takes, estimated."""
+        """The estimated memory that it takes, in bytes."""
         return weight_of(self.bytes, self.values)
 
 
@@ -94,15 +94,15 @@ class ApiReader:
 
     Args:
         client: Sends the requests.
-        policy: How patient to be.
-        clock: What waits.
-        source: SOURCE's URL. A refusal by its host means that credentials are wrong or missing; by another
-            host it is one failure. The document at this URL may have `SOURCE_LIMIT` bytes.
+        policy: When to retry.
+        clock: Sleeps between attempts.
+        source: SOURCE's URL. A refusal by its host means that credentials are wrong or missing; a refusal by
+            another host is an ordinary failure. The document at this URL may have `SOURCE_LIMIT` bytes.
         credential_names: The names of the credentials in use, for messages.
-        wanted_variable: The variable that holds the credentials of this source (`MLHUB_API_KEY`), if it is
-            known, for the message when there are no credentials.
-        limit: The most bytes, decoded, of a document.
-        jitter: The random numbers of the retries' waits, if they are to be seeded.
+        wanted_variable: The variable for the credentials of this source (`MLHUB_API_KEY`), if it is known,
+            for the message if there are no credentials.
+        limit: The maximum size of a document in bytes, after undoing the content coding.
+        jitter: A seeded random generator for the waits, if they must be reproducible.
         events: Receives long waits, and items that are not strict JSON (`net.json`).
     """
 
@@ -131,9 +131,9 @@ class ApiReader:
         self._warn = (events or NetworkEvents()).warn
         self._repaired = RepairWarnings(self._warn)
         self._silent: set[str] = set()
-        """Hosts that a message has named."""
+        """Hosts whose silence was reported."""
         self._answered: str | None = None
-        """The URL, without its query, of the last page that was read: its credentials are good."""
+        """The URL, without its query, of the last page that was read: its credentials are valid."""
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
@@ -141,16 +141,16 @@ class ApiReader:
         """Return the JSON document that answers `request`.
 
         Args:
-            request: What to ask for.
-            one_of_many: True for an item: a refusal may concern this item only. Fifty in a row do not.
-            limit: The most bytes, decoded, if fewer than the reader's own limit.
+            request: The request.
+            one_of_many: True for an item: a refusal may concern only this item, unless there are 50 in a row.
+            limit: The maximum size in bytes, if smaller than the reader's limit.
 
         Raises:
-            TransferError: It could not be read, after retries: GONE for 404, OVERLONG past the limit, …;
-                REFUSED, if it is one of many or another host than SOURCE's answers 401 or 403.
-            CredentialsError: SOURCE's host answers 401 or 403, or any host a web page that asks for a
-                password (or another web page, where no document was read before); or a host refused fifty
-                requests in a row.
+            TransferError: It could not be read, after retries: GONE for 404, OVERLONG above the limit, and so
+                on; REFUSED for 401 or 403 if it is one of many or the host is not SOURCE's.
+            CredentialsError: SOURCE's host answers 401 or 403; or any host sends a web page that asks for a
+                password, or another web page if no document was read from this URL before; or a host refused
+                50 requests in a row.
             SourceError: The document is not JSON (`__cause__` is then the decoder's ValueError); or the host
                 asks to wait for too long.
         """
@@ -181,12 +181,12 @@ class ApiReader:
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
-        """Open the body at `url`, with retries, to be read in pieces; 200, 206 and 416 are answers.
+        """Open a response, with retries, to read its body in pieces. Accepts the statuses 200, 206 and 416.
 
-        A body that breaks off is not requested again here: only the reader knows how much it has.
+        If the body is truncated, the caller must request the rest: only it knows how much it has.
 
         Raises:
-            TransferError: It could not be read, after retries; or, from the response, it broke off.
+            TransferError: It could not be opened, after retries; or, from the response, its body failed.
             CredentialsError: SOURCE's host answers 401 or 403.
         """
         async with AsyncExitStack() as stack:
@@ -206,7 +206,7 @@ class ApiReader:
             yield response
 
     async def _read(self, outgoing: Request, limit: int, *, one_of_many: bool) -> Document:
-        """Read a document; request it once more if it is not JSON, and twice more if it stalls."""
+        """Read a document. Repeat the request once if it is not JSON, and up to twice if it stalls."""
         garbled = stalled = 0
 
         async def attempt() -> Document:
@@ -262,18 +262,19 @@ class ApiReader:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
                 message = f"{host} answered with a web page instead of JSON."
-                # on another host it may be a wrong link, and says nothing of credentials
+                # on another host it may be a wrong link and not a matter of credentials
                 kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
                 failure = Failure(kind, message, response.status, host, retryable=True)
                 raise _NotJsonError(failure, body) from error
             if not is_framed(response.headers):
-                message = f"The JSON of {host} breaks off, and its length was not stated."
+                message = f"{host} sent truncated JSON without stating its length."
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
             what = "is not JSON" if body.strip() else "is empty, which is not JSON"
-            sent = f"What {host} sent at {cut_cursor(response.url)}" if host else cut_cursor(response.url)
-            failure = Failure(FailureKind.SERVER, f"{sent} {what}.", response.status, host, retryable=True)
+            url = cut_cursor(response.url)
+            subject = f"The response of {host} to {url}" if host else url
+            failure = Failure(FailureKind.SERVER, f"{subject} {what}.", response.status, host, retryable=True)
             raise _NotJsonError(failure) from error
 
     def _report_silence(self, host: str) -> None:
@@ -292,13 +293,13 @@ class ApiReader:
             return f"Check {' and '.join(self._credential_names)}."
         if self._wanted_variable:
             return f"{self._wanted_variable} is not set: export {self._wanted_variable}=..."
-        return "Give credentials with --credentials, --header or in the environment."
+        return "Pass credentials with --credentials, --header or in the environment."
 
 
 class _SilenceTimer:
-    """Calls `report` once if a request that was sent is not answered for `SILENT_AFTER` seconds.
+    """Calls `report` once if a request is not answered for `SILENT_AFTER` seconds after it was sent.
 
-    The time that a request waits for a permit of its host does not count.
+    Time spent waiting for a permit does not count.
     """
 
     def __init__(self, exchange: Exchange, report: Callable[[], None]) -> None:
@@ -323,10 +324,10 @@ class _SilenceTimer:
 
 
 class _NotJsonError(TransferError):
-    """A document that was received whole is not JSON.
+    """A completely received document is not JSON.
 
     Args:
-        failure: What happened.
+        failure: The failure.
         page: The body, if it is a web page.
     """
 
@@ -336,12 +337,11 @@ class _NotJsonError(TransferError):
 
     @property
     def is_web_page(self) -> bool:
-        """True for a web page."""
         return self.page is not None
 
     @property
     def asks_for_password(self) -> bool:
-        """True for a web page with a field for a password."""
+        """True for a web page with a password field."""
         return self.page is not None and _PASSWORD in self.page[:_SEARCHED].lower()
 
 
@@ -359,10 +359,10 @@ def _outgoing(request: PageRequest) -> Request:
 
 
 class _MemoryBudget:
-    """Bounds the memory of the documents that are being received and decoded.
+    """Limits the memory of documents while they are received and decoded.
 
-    A document that grows past a bound waits for its turn, and keeps what it has. A document that has a turn
-    waits only for its own host and for the next turn, so there is no deadlock.
+    A document that exceeds a size waits for a turn of that size and keeps the bytes it has. A document with a
+    turn waits only for its host and for a turn of the next size, so there is no deadlock.
     """
 
     def __init__(self) -> None:
@@ -373,7 +373,7 @@ class _MemoryBudget:
 
     @asynccontextmanager
     async def share(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-        """Yield a function to await with the number of bytes that a document takes so far."""
+        """Yield a function to await with the bytes of memory that a document takes so far."""
         waiting = list(self._turns)
         async with AsyncExitStack() as held:
 

@@ -1,9 +1,9 @@
-"""The user's own limits: bytes a second for a whole run, and requests a second for each host.
+"""The user's limits: bytes per second for the run, and requests per second for each host.
 
-Bytes are paid for when they have come in: whoever read them waits until the run would have needed that long
-at the rate it may have. While nothing is read, the connection's buffers fill and the server waits, too.
-Requests wait for their turn before they are sent. What was not used of the last quarter of a second can be
-made up for, so that waits that end late do not add up; more is not saved: after a pause the rate is the same.
+After reading bytes, the reader waits as long as they take at the permitted rate. Meanwhile the buffers of the
+connection fill and the server has to wait. Requests wait before they are sent. Unused capacity of the last
+quarter of a second can be used later, so that late wake-ups do not add up. Older capacity is lost, so there
+is no burst after a pause.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from stacpull.clock import Clock
 
 Reserve = Callable[[str, int], Awaitable[float]]
-"""Asks another process for a host's requests, or (for the host "") for bytes: returns the seconds to wait."""
+"""Reserves requests to a host, or bytes (host ""), in another process. Returns the seconds to wait."""
 
 _LEAST_PIECE, _LARGEST_PIECE = 16 * 1024, 1 << 20
 _PIECES_A_SECOND = 8
@@ -21,13 +21,13 @@ _MADE_UP = 0.25
 
 
 class Limits:
-    """Keeps bytes and requests to their rates. All methods belong to the event loop's thread.
+    """Limits the rates of bytes and requests. All methods belong to the event loop's thread.
 
     Args:
-        clock: What waits.
-        byte_rate: Bytes a second over all hosts; 0 for no limit.
-        request_rate: Requests a second for each host; 0 for no limit.
-        reserve: Asks the process that counts for all; None if that is this one.
+        clock: Measures time and sleeps.
+        byte_rate: Bytes per second over all hosts; 0 for no limit.
+        request_rate: Requests per second for each host; 0 for no limit.
+        reserve: Reserves in the process that counts for the whole run; None if it is this process.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class Limits:
         self._rates = (request_rate, byte_rate)
         self._ask = reserve
         self._free_at: dict[str, float] = {}
-        """When all that was reserved so far is paid for, by host."""
+        """The end of the last reservation by host, on the clock."""
         self.on_bytes = byte_rate > 0
         """True if bytes are limited."""
         self.on_requests = request_rate > 0
         """True if requests are limited."""
         self.piece = int(min(max(byte_rate / _PIECES_A_SECOND, _LEAST_PIECE), _LARGEST_PIECE))
-        """Bytes to read at once: with more, a slow rate becomes a burst followed by a long wait."""
+        """Bytes to read at once: larger pieces would turn a slow rate into bursts and long waits."""
 
     async def spend(self, size: int) -> None:
-        """Wait until `size` bytes that have come in are within the rate."""
+        """Wait until `size` received bytes are within the rate."""
         await self._wait("", size)
 
     async def turn(self, host: str) -> None:
-        """Wait until `host` may be sent another request."""
+        """Wait until another request may be sent to `host`."""
         await self._wait(host, 1)
 
     def reserve(self, host: str, amount: int) -> float:
-        """Reserve requests to `host`, or bytes (for the host ""). Return the seconds to wait for them.
+        """Reserve requests to `host`, or bytes (host ""). Return the seconds to wait.
 
-        A request waits for those before it, bytes wait for themselves as well.
+        Requests wait for the earlier reservations; bytes, which are already received, also for their own.
         """
         now = self._clock.monotonic()
         start = max(self._free_at.get(host, now), now if host else now - _MADE_UP)

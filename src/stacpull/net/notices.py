@@ -1,4 +1,4 @@
-"""What the network reports while it works: one stream, to which a run listens."""
+"""The stream of events that the network layer reports to a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stacpull.events import Notice
 
 
 class HostClosed(msgspec.Struct, frozen=True):
-    """A host asked to wait for some seconds."""
+    """A host throttled requests for `seconds`."""
 
     host: str
     seconds: float
@@ -21,28 +21,28 @@ NetworkListener = Callable[[NetworkEvent], None]
 
 
 class NetworkEvents:
-    """The stream. Gates, reader and logins get it when they are made, and report to it."""
+    """The stream. Gates, the reader and logins report to it."""
 
     def __init__(self) -> None:
         self._listeners: list[NetworkListener] = []
 
     def listen(self, listener: NetworkListener) -> None:
-        """Call `listener` with every event from now on."""
+        """Add a listener, which is called with every later event."""
         self._listeners.append(listener)
 
     def hand_over(self, listener: NetworkListener) -> None:
-        """Call `listener` with every event from now on, and none of those that listened before.
+        """Replace all listeners with `listener`.
 
-        While SOURCE is opened its opener listens; then the run that it is opened for, which has a log.
+        While SOURCE is opened, the opener listens; afterwards the run, which has a log.
         """
         self._listeners = [listener]
 
     def warn(self, sentence: str) -> None:
-        """Report what the user should know: a long wait, JSON that is not strict."""
+        """Report a warning, for example a long wait or JSON that is not strict."""
         self._report(Notice("warning", sentence))
 
     def detail(self, sentence: str) -> None:
-        """Report what only the most verbose log shows: a limit that changed."""
+        """Report a detail for the most verbose log, for example a changed limit."""
         self._report(Notice("debug", sentence))
 
     def closed(self, host: str, seconds: float) -> None:

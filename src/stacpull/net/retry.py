@@ -1,16 +1,16 @@
-"""Whether a failed attempt is tried again, and when.
+"""The retry policy for failed attempts.
 
-Failures of an asset (a reset, a short body, a 500) are charged to it: it gets a first attempt and `retries`
-more, counted from zero again after an attempt that received much of a long file. Throttling is a condition of
-the host and is free, up to 20 times or an hour; after that it is charged as well. A Retry-After of up to 15
-minutes is obeyed; a longer one ends the run, with a message that says when to resume.
+Failures of an asset (a reset connection, a short body, a 500) use up its attempts: it has a first one and
+`retries` more. The count starts again after an attempt that received much of a long file. Throttling is a
+condition of the host and does not count, up to 20 times or an hour; then it counts, too. A Retry-After of up
+to 15 minutes is obeyed. A longer one ends the run with a message that states when to resume.
 
-The waits are exponential with full jitter: uniform between 0 and `base * 2**n`, at most `cap` (M. Brooker,
+Waits grow exponentially with full jitter: uniform between 0 and `base * 2**n`, at most `cap` (M. Brooker,
 "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that workers that failed together do not
-try again together.
+retry together.
 
-`decide` is the decision, and pure. `retrying` carries it out with tenacity. `attempted` uses it only after a
-first failure: a transfer that succeeds at once (nearly all of eight million) pays nothing for it.
+`decide` is a pure function. `retrying` applies it with tenacity. `attempted` does so only after a first
+failure, so transfers that succeed at once (nearly all) have no overhead.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20
-"""The least bytes that count as progress: no server can prolong a transfer for ever byte by byte."""
+"""The fewest bytes that count as progress, so that no server can prolong a transfer for ever byte by byte."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """How patient to be. Durations in seconds."""
+    """The limits of retries. Durations are in seconds."""
 
     retries: int = 5
-    """Charged tries after the first one."""
+    """Retries after the first attempt that count."""
     base: float = 0.5
     cap: float = 60.0
     """The first wait is at most `base`, every wait at most `cap`."""
     free_throttles: int = 20
     free_throttled_seconds: float = 3600.0
     longest_wait: float = 900.0
-    """The longest Retry-After that is waited out."""
+    """The longest Retry-After that is obeyed."""
 
 
 class RetryState(NamedTuple):
-    """What was counted for an asset so far."""
+    """The counts of one asset so far."""
 
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
     reached: int = 0
-    """The most bytes that an attempt left to resume from."""
+    """The most bytes of a partial download that an attempt left to resume from."""
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Try again after `seconds`; `charged` if that uses up an attempt."""
+    """Retry after `seconds`; `charged` if that uses up an attempt."""
 
     seconds: float
     charged: bool
@@ -78,7 +78,7 @@ class StopRun(msgspec.Struct, frozen=True):
     host: str
 
     def message(self, now: float) -> str:
-        """Return the sentence for the user; `now` in seconds since the epoch."""
+        """Return the message for the user; `now` is in seconds since the epoch."""
         when = datetime.fromtimestamp(now + self.seconds, UTC)
         long = self.seconds >= _MINUTES_FROM
         span = f"{self.seconds / 60:.0f} minutes" if long else f"{self.seconds:.0f} seconds"
@@ -89,7 +89,7 @@ Decision = Wait | GiveUp | StopRun
 
 
 def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> Decision:
-    """Return what to do after `failure`; `draw` is the jitter, uniform in 0 to 1."""
+    """Return the decision after `failure`; `draw` is a random number between 0 and 1 for the jitter."""
     if not failure.retryable:
         return GiveUp()
     asked = failure.retry_after
@@ -105,7 +105,7 @@ def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float
 
 
 def backoff(policy: RetryPolicy, earlier: int, draw: float) -> float:
-    """Return the seconds to wait after `earlier` waits of the kind: full jitter."""
+    """Return the seconds to wait after `earlier` waits of the same kind, with full jitter."""
     return draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60))
 
 
@@ -128,11 +128,11 @@ async def attempted(
     *,
     jitter: random.Random | None = None,
 ) -> T:
-    """Call `attempt`, and again as `policy` says as long as it fails; the arguments are those of `retrying`.
+    """Call `attempt` until it succeeds or `policy` gives up. The arguments are those of `retrying`.
 
     Raises:
-        TransferError: As `attempt` raised it, if the first failure is final; else as `retrying` does.
-        SourceError: The host asks for a wait longer than the policy's longest.
+        TransferError: The first failure, if it is final; else as `retrying`.
+        SourceError: The host asks for a wait longer than `policy.longest_wait`.
     """
     try:
         return await attempt()
@@ -152,22 +152,22 @@ async def retrying(
     *,
     jitter: random.Random | None = None,
 ) -> T:
-    """Continue after a first attempt has failed: wait and call `attempt`, until it succeeds.
+    """Continue after a failed first attempt: wait and call `attempt` until it succeeds.
 
     Args:
-        first: How the first attempt failed.
+        first: The failure of the first attempt.
         attempt: Makes one attempt.
-        policy: How often to try, and how long to wait.
-        clock: What waits.
-        on_retry: Called with each failure that is about to be tried again.
-        jitter: The random numbers of the waits, if they are to be seeded.
+        policy: The limits of retries.
+        clock: Sleeps between attempts.
+        on_retry: Called with each failure before it is retried.
+        jitter: A seeded random generator for the waits, if they must be reproducible.
 
     Returns:
-        What the attempt returned that succeeded.
+        The result of the successful attempt.
 
     Raises:
-        TransferError: The failure that is final, or the last one when the attempts are used up.
-        SourceError: The host asks for a wait longer than the policy's longest.
+        TransferError: A final failure, or the last one when the attempts are used up.
+        SourceError: The host asks for a wait longer than `policy.longest_wait`.
     """
     from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
 
@@ -196,9 +196,9 @@ async def retrying(
 
 
 class _TenacityHooks:
-    """The decisions for one asset, in the three functions that tenacity calls.
+    """The three callbacks of tenacity for one asset.
 
-    tenacity computes the wait before it asks whether to stop, so `wait` decides.
+    tenacity calls `wait` before `stop`, so `wait` makes the decision.
     """
 
     def __init__(
@@ -225,9 +225,9 @@ class _TenacityHooks:
 
 
 def _charged(state: RetryState, failure: Failure) -> int:
-    """Return the attempts that are used up before `failure`: none, if it got further than any before.
+    """Return the attempts used up before `failure`, or 0 if it got further than all before.
 
-    Only then: an object that changes all the time starts again each time, and must not be tried for ever.
+    An object that changes all the time starts again each time. It does not get further, so it fails at last.
     """
     return 0 if failure.reached - state.reached >= _PROGRESS else state.charged
 

@@ -1,16 +1,16 @@
-"""What a response that was not hoped for means. Pure.
+"""The failure for each HTTP status that is not accepted.
 
-| status | kind | tried again |
+| status | kind | retried |
 |---|---|---|
 | 404, 410, 451 | GONE | no |
-| 202; 403 and 409 whose body says that the object is archived | ORDERED | no: later, by the user |
-| 400, 401, 403 | REFUSED | not as it is: the item may be read again first |
-| 429, 503; 400, 403 and 5xx whose body says so; any with Retry-After but the gone ones | THROTTLED | free |
+| 202; 403 and 409 whose body states that the object is archived | ORDERED | no: later, by the user |
+| 400, 401, 403 | REFUSED | no; but the item may be read again first |
+| 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After except GONE | THROTTLED | free |
 | 408, 421, 425, other 5xx | SERVER | yes |
-| 412 | CHANGED | yes, afresh |
+| 412 | CHANGED | yes, from the start |
 | everything else | HTTP | no |
 
-Services say "slow down" in many ways: AWS with 503 `SlowDown`, Earth Search with 403, Azure and Planetary
+Services throttle in different ways: AWS with 503 `SlowDown`, Earth Search with 403, Azure and Planetary
 Computer with 429 and "try again in 42 seconds" in the body.
 """
 
@@ -29,7 +29,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.redact import Secrets, cut_url
 
 PREFIX_BYTES = 16 * 1024
-"""How much of an error's body is read to learn the reason."""
+"""Bytes of an error's body that are read to find the reason."""
 
 _GONE = frozenset({404, 410, 451})
 _REFUSED = frozenset({400, 401, 403})
@@ -47,9 +47,9 @@ _XML_REASONS = (re.compile(r"<Message>([^<]{1,1000})"), re.compile(r"<Code>([^<]
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
 _IN_TEXTS = "\t\n\r\f\x1b"
-"""Control characters that texts have; any other shows that a body is binary."""
+"""Control characters that occur in text; any other one shows that a body is binary."""
 _HTML_START = re.compile(
-    # possessive and atomic: a comment that is passed over is never tried again, so that the time is linear
+    # possessive and atomic, so that a comment is never matched twice and the time is linear
     rb"(?:\xef\xbb\xbf)?\s*+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype html|html)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -65,17 +65,17 @@ def classify(
     throttle_unit: float = 1.0,
     secrets: Secrets | None = None,
 ) -> Failure:
-    """Return what a response of this status means for the asset or page that was asked for.
+    """Return the failure for a response whose status is not accepted.
 
     Args:
-        status: The HTTP status, one that the caller does not accept.
-        headers: The response's fields, looked up in any case.
+        status: The HTTP status.
+        headers: The header fields, case-insensitive.
         body_prefix: The beginning of the body (`PREFIX_BYTES` are enough).
-        host: Who answered.
-        now: Seconds since the epoch, for a Retry-After that is a date and a response that has none.
-        throttle_unit: Seconds that a number in the Retry-After of a 429 stands for: 0.001 for a service that
-            counts milliseconds there, against RFC 9110.
-        secrets: What the message must not repeat, whoever said it.
+        host: The host that answered.
+        now: Seconds since the epoch, to compare with a date in Retry-After if there is no Date field.
+        throttle_unit: Seconds per unit of a number in the Retry-After of a 429: 0.001 for a service that
+            counts milliseconds, against RFC 9110.
+        secrets: Removed from the message.
     """
     unit = throttle_unit if status == HTTPStatus.TOO_MANY_REQUESTS else 1.0
     wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now), unit)
@@ -96,10 +96,15 @@ def classify(
 
 
 def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float | None:
-    """Return the seconds to wait that a Retry-After field asks for (RFC 9110, 10.2.3).
+    """Return the seconds to wait by a Retry-After field (RFC 9110, 10.2.3).
 
-    A number counts `unit` seconds each. A date in the past means 0. None for no field, one that cannot be
-    read, a negative number, and more than 30 days: those are mistakes.
+    Args:
+        value: The field, if there is one.
+        now: The time in seconds since the epoch, for a date; a date in the past means 0.
+        unit: Seconds per unit of a number.
+
+    Returns:
+        Seconds; None if the field is absent or invalid, negative, or more than 30 days.
     """
     if not value:
         return None
@@ -114,13 +119,13 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
 
 
 def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
-    """Return the reason that an error's body gives in JSON, S3's or Azure's XML or plain text.
+    """Return the reason in an error's body: JSON, XML of S3 or Azure, or plain text.
 
-    Credentials and signatures of URLs in it are cut, and so are `secrets`, before the text is made short: a
+    `secrets`, and credentials and signatures in URLs, are removed before the text is shortened, because a
     part of a secret would not be recognised.
 
     Returns:
-        The reason on one line, short; an empty text if the body gives no reason or is binary.
+        The reason on one short line; empty if there is none or the body is binary.
     """
     text = body_prefix.decode("utf-8-sig", "replace")
     found = _json_reason(body_prefix) or _as_text(_xml_reason(text))
@@ -134,15 +139,15 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
 
 
 def _as_text(text: str) -> str:
-    """Return `text`, or an empty text if it was decoded from binary data."""
+    """Return `text`, or an empty string if it was decoded from binary data."""
     beginning = text[: 4 * _REASON_LENGTH]
     return "" if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in beginning) else text
 
 
 def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
-    """Return True if a web page came: where data was asked for it means that a login is wanted.
+    """Return whether the response is a web page, which in place of data usually means a login page.
 
-    Judged by the media type, and by the first bytes where it says nothing (`application/octet-stream`).
+    The media type decides, or the first bytes if it is not specific (`application/octet-stream`).
     """
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in {"text/html", "application/xhtml+xml"}:
@@ -150,7 +155,7 @@ def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
     return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None
 
 
-def _kind_of(  # noqa: PLR0911 -- one return for each row of the table
+def _kind_of(  # noqa: PLR0911 -- one return per row of the table
     status: int, body_prefix: bytes, *, told_to_wait: bool
 ) -> FailureKind:
     if status == HTTPStatus.ACCEPTED or (status in _MAY_BE_ARCHIVED and _ARCHIVED_BODY.search(body_prefix)):
@@ -179,7 +184,7 @@ def _message(status: int, reason: str, host: str) -> str:
 
 
 def _server_time(headers: Mapping[str, str], now: float) -> float:
-    """Return the server's own time if it states one: its dates follow its clock."""
+    """Return the server's time if it sends a Date, since its other dates follow its clock; else `now`."""
     date = moment_of(headers.get("Date", ""))
     return now if date is None else date
 
@@ -193,8 +198,8 @@ def _seconds(value: str) -> float | None:
 
 
 def moment_of(value: str) -> float | None:
-    """Return an HTTP date (RFC 9110, 5.6.7) in seconds since the epoch, None if it cannot be read."""
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- slow to import, and seldom needed
+    """Return an HTTP date (RFC 9110, 5.6.7) in seconds since the epoch, or None if it is invalid."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- slow to import and rarely needed
 
     try:
         moment = parsedate_to_datetime(value)

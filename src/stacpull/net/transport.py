@@ -1,9 +1,9 @@
-"""The seam everything that speaks to a server goes through: one request out, one response in.
+"""The transport interface: sends one request and returns one response.
 
-A transport sends one request. It follows no redirect and knows no credentials: those are the work of
-`net.client.Client`, which wraps transports. It retries nothing that a server may have acted on: only where a
-kept-alive connection turns out to be closed is the request sent again, once, on a new connection. All
-implementations (aiohttp, S3, the one in memory) pass the conformance suite in `tests/net/conformance.py`.
+A transport follows no redirects and has no credentials: `net.client.Client`, which wraps transports, does
+that. It retries nothing that a server may have processed. Only if a kept-alive connection turns out to be
+closed, the request is resent once on a new connection. All implementations (aiohttp, S3, in memory) pass the
+conformance suite in `tests/net/conformance.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stacpull.models import Failure, FailureKind
 
 
 class TransferError(Exception):
-    """One attempt failed in an expected way. `failure` says how; it becomes an outcome, not a traceback."""
+    """An expected failure of one attempt. `failure` describes it; it becomes an outcome, not a traceback."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -29,26 +29,26 @@ class TransferError(Exception):
 
 
 class Request(NamedTuple):
-    """What to send. `url` is sent as it stands (already percent-encoded where it must be)."""
+    """A request. `url` is sent unchanged and must be percent-encoded already."""
 
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
     decode: bool = False
-    """True to ask for and undo a content coding (API pages); assets are taken as they are."""
+    """True to request and decode a content coding (API pages). Assets are requested without one."""
     redirected: bool = False
-    """True if a redirect led here: the S3 transport then signs only for buckets configured for it."""
+    """True after a redirect: the S3 transport then signs only for buckets configured for it."""
     query: str = ""
-    """What an `s3://` URL is asked with, already percent-encoded: a `?` in one is a character of the key."""
+    """The percent-encoded query for an `s3://` URL, in which a `?` is a character of the key."""
 
 
 class Response(Protocol):
-    """What came back. Usable only inside the context of `Transport.open`."""
+    """A response. Usable only inside the context of `Transport.open`."""
 
     @property
     def url(self) -> str:
-        """The URL that answered (for S3 the `s3://` one)."""
+        """The requested URL (for S3 the `s3://` one)."""
         ...
 
     @property
@@ -58,14 +58,14 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Header fields, looked up in any case."""
+        """Header fields, case-insensitive."""
         ...
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body.
 
         Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+            TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
         """
         ...
 
@@ -79,7 +79,7 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    """Sends one request and gives its response, without following, retrying or authenticating."""
+    """Sends one request and returns its response, without redirects, retries or credentials."""
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`; the connection is returned or closed when the context ends.
@@ -90,41 +90,54 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release all connections."""
+        """Close all connections."""
         ...
 
 
 class Rewritten(NamedTuple):
-    """A request as it goes over http, and how to continue once it is sent."""
+    """The http GET that a transport sends for another one, for example a signed one."""
 
-    request: Request
-    resume: Callable[[AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
-    """Takes what gives the response to it, returns what `Transport.open` would have given."""
+    url: str
+    headers: Mapping[str, str]
+    """The header fields except `Authorization`. Equal fields are the same object."""
+    authorization: str
+    """The value of the field `Authorization`; empty if there is none."""
+    resume: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
+    """Converts the original request, and the context of the http response, to the context that
+    `Transport.open` would return."""
 
 
 @runtime_checkable
 class Rewrites(Protocol):
-    """A transport that sends other requests over http than it is given (S3: signed ones)."""
+    """A transport that converts requests to http requests (S3: signed ones)."""
 
-    def ready(self, request: Request) -> Rewritten | None:
-        """Return what `open` would send, None if it would have to wait for something before."""
+    def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
+        """Return the http request that `open` would send for a plain GET, or None if it must wait."""
+        ...
+
+    async def prepare(self, url: str) -> None:
+        """Wait, so that `ready` returns a request from now on.
+
+        Raises:
+            StacpullError: The credentials cannot be obtained.
+        """
         ...
 
 
 def is_framed(headers: Mapping[str, str]) -> bool:
-    """Tell if the end of the body shows on the wire: a length, or chunks (RFC 9112, 6.3)."""
+    """Return whether the framing marks the end of the body: a length, or chunks (RFC 9112, 6.3)."""
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
 
 USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
-"""Name, version, and where to complain."""
+"""Name, version, and the address for complaints."""
 
 
 _ERROR_LIMIT = 1 << 16
 
 
 class RenamedResponse:
-    """A response under the URL that was requested, where another one was sent."""
+    """A response with the URL that the caller requested instead of the one that was sent."""
 
     __slots__ = ("_inner", "headers", "status", "url")
 
@@ -144,7 +157,7 @@ class RenamedResponse:
 
 
 class BufferedResponse(msgspec.Struct, frozen=True):
-    """A response whose body was read, so that it can be examined and passed on."""
+    """A response whose body is in memory, so that it can be examined and passed on."""
 
     url: str
     status: int
@@ -159,7 +172,7 @@ class BufferedResponse(msgspec.Struct, frozen=True):
         """
         if len(self.body) > limit:
             host = host_of(self.url)
-            message = f"{host} sent a refusal of more than {limit} bytes."
+            message = f"{host} sent an error response of more than {limit} bytes."
             raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host))
         return self.body
 
@@ -170,7 +183,7 @@ class BufferedResponse(msgspec.Struct, frozen=True):
 
 
 async def buffered(url: str, response: Response) -> BufferedResponse:
-    """Read a small response whole; a body that is broken or endless counts as empty."""
+    """Read a small response completely. A body that fails or is too long counts as empty."""
     try:
         body = await response.read(_ERROR_LIMIT)
     except TransferError:

@@ -36,7 +36,7 @@ from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.ledger.rates import RateInterval, bounded
 from stacpull.models import FailureKind, Json
-from stacpull.outputs.html_page import PageTemplate, rate_series
+from stacpull.outputs.html_page import PageTemplate, rate_series, shown
 from stacpull.redact import Secret
 from stacpull.reports import ADVICE
 from stacpull.speed import Speed
@@ -50,8 +50,6 @@ _MOST_INTERVALS = 180
 _MOST_HOSTS = 40
 _MOST_SHOWN = 10
 """Failures and warnings that are shown, the latest."""
-_LONGEST = 300
-"""Characters of a text that is shown."""
 _LONGEST_FORM = 4096
 _PATIENCE = 0.5
 """Seconds that browsers have to read the last state, when the run has ended."""
@@ -88,10 +86,10 @@ async def served_dashboard(
         UsageError: The address cannot be used, or needs a token.
     """
     host, port = address
-    shown = f"[{host}]" if ":" in host else host
+    name = f"[{host}]" if ":" in host else host
     if token is None and not ip_address(host).is_loopback:
         raise UsageError(
-            f"--dashboard {shown}:{port} can be reached from other machines, so it needs a token: set "
+            f"--dashboard {name}:{port} can be reached from other machines, so it needs a token: set "
             "STACPULL_DASHBOARD_TOKEN, or leave the address out."
         )
     dashboard = Dashboard(dest, on_event)
@@ -107,12 +105,12 @@ async def served_dashboard(
         listening = await asyncio.get_running_loop().create_server(accept, host, port, backlog=8)
     except OSError as error:
         raise UsageError(
-            f"--dashboard {shown}:{port} cannot be used ({os.strerror(error.errno or 0)}): choose another "
+            f"--dashboard {name}:{port} cannot be used ({os.strerror(error.errno or 0)}): choose another "
             "port, or 0 for a free one."
         ) from error
     port = listening.sockets[0].getsockname()[1]
     site.cookie = f"stacpull-{port}"
-    dashboard.url = f"http://{socket.gethostname() if ip_address(host).is_unspecified else shown}:{port}/"
+    dashboard.url = f"http://{socket.gethostname() if ip_address(host).is_unspecified else name}:{port}/"
     try:
         yield dashboard
     finally:
@@ -142,7 +140,7 @@ class Dashboard:
         self.url = ""
         self.ended = asyncio.Event()
         self._on_event = on_event
-        self._run: Json = {"dest": _text(dest), "state": "running", "source": "", "run": None}
+        self._run: Json = {"dest": shown(dest), "state": "running", "source": "", "run": None}
         self._progress = Progress()
         self._stage: Stage | None = None
         self._speed = Speed()
@@ -164,11 +162,11 @@ class Dashboard:
                 self._stage = event
             case AssetFailed(item=item, key=key, kind=kind, message=message):
                 self._failures[kind] += 1
-                self._failed.append([_text(f"{item.collection}/{item.item}"), _text(key), _text(message)])
+                self._failed.append([shown(f"{item.collection}/{item.item}"), shown(key), shown(message)])
             case Notice("warning", text):
-                self._warnings.append([_moment(), _text(text)])
+                self._warnings.append([_moment(), shown(text)])
             case RunStarted(run=run, source=source):
-                self._run |= {"run": run, "source": _text(source)}
+                self._run |= {"run": run, "source": shown(source)}
             case RunEnded(state=state):
                 self._run["state"] = state
         if self._on_event is not None:
@@ -181,13 +179,13 @@ class Dashboard:
         if seconds < _INTERVAL:
             return
         before = {one.host: one.bytes for one in self._since.hosts}
-        hosts = {_text(one.host): max(0, one.bytes - before.get(one.host, 0)) for one in now.hosts}
+        hosts = {shown(one.host): max(0, one.bytes - before.get(one.host, 0)) for one in now.hosts}
         self._intervals.append(RateInterval(time.time() - seconds, seconds, hosts))
         self._intervals = bounded(self._intervals, _MOST_INTERVALS)
         self._since = now
 
     def end(self) -> None:
-        """Take note that the run has ended."""
+        """Note that the run has ended."""
         if self._run["state"] == "running":
             self._run["state"] = "failed"  # before it could be recorded
         self._made = -_EVERY
@@ -221,7 +219,7 @@ class Dashboard:
             "files_rate": self._speed.files(),
             "left": left + waits if left is not None and is_live else None,
             "hosts": [
-                {**asdict(one), "host": _text(one.host), "rate": speeds.get(one.host, 0.0)} for one in hosts
+                {**asdict(one), "host": shown(one.host), "rate": speeds.get(one.host, 0.0)} for one in hosts
             ],
             "hosts_left_out": len(now.hosts) - len(hosts),
             "rates": rate_series(self._intervals),
@@ -276,7 +274,7 @@ class _Site:
         return _plain(404, "There is no such page.")
 
     def _is_for_us(self, request: web.BaseRequest) -> bool:
-        """Tell if the browser meant this machine, and no page of another site made it ask."""
+        """Return True if a request names this machine and was not made by a page of another site."""
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1:
             return False
@@ -289,7 +287,7 @@ class _Site:
     def _is_known(self, request: web.BaseRequest) -> bool:
         if self._token is None:
             return True
-        with suppress(ValueError):  # a cookie that is none
+        with suppress(ValueError):  # not a valid cookie
             if _is_same(request.cookies.get(self.cookie, ""), self._session):
                 return True
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -336,12 +334,6 @@ def _is_same(given: str, wanted: str) -> bool:
 
 def _plain(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=f"{text}\n", headers=_HEADERS)
-
-
-def _text(text: str) -> str:
-    """Return a text as it is shown: cut, and without what is not Unicode."""
-    clean = text.encode("utf-8", "replace").decode()
-    return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
 
 
 def _moment() -> str:

@@ -13,10 +13,10 @@ from stacpull.config.dest import dest_path
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Listener, Stage
 from stacpull.models import FailureKind, ItemId
-from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.formats import FORMATS
 from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
+from stacpull.reports import ExportReport
 from stacpull.store.store_choice import refuse_bucket
 
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
+
+
+class OnProgress(Protocol):
+    """Called with the progress of an export."""
+
+    def __call__(self, items: int, stage: str = ..., /) -> None:
+        """Take the number of items so far, and what is done with them. Raises to stop the export."""
+        ...
 
 
 class Format(NamedTuple):

@@ -24,13 +24,14 @@ import pyarrow.parquet as pq
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
 from stacpull.outputs.arrow import JSON_TEXT, fitted, merged_type, storable_type
-from stacpull.outputs.export_report import ExportReport, OnProgress
+from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import batch_results
 from stacpull.outputs.item_columns import BBOX, FLAT, Hrefs, ItemColumns, ItemFacts, opened_batch
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions
 from stacpull.planning.names import safe_segment
+from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 
 _ROW_GROUP = 10_000
@@ -114,11 +115,11 @@ class _Build:
         }  # fmt: skip
 
     def notes(self, contents: MirrorContents, *, missing: bool = True) -> tuple[str, ...]:
-        """Return sentences about what the file does not hold as the items have it.
+        """Return sentences about data that the file does not hold as the items state it.
 
         Args:
             contents: What was written.
-            missing: False to say nothing of documents that are not in the mirror (yet).
+            missing: False to leave out the note about documents that are not in the mirror (yet).
         """
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."

@@ -23,6 +23,8 @@ from stacpull.models import Json
 _MOST_HOSTS = 7
 """Hosts that the chart of rates shows each in a colour of its own."""
 _FILES = files("stacpull.outputs")
+_LONGEST = 300
+"""Characters of a text that is shown."""
 
 
 class HtmlPage(NamedTuple):
@@ -72,6 +74,12 @@ class PageTemplate:
             name, _, text = piece.partition("}}")
             filled += parts[name], text
         return HtmlPage("".join(filled).encode(), policy)
+
+
+def shown(text: object) -> str:
+    """Return a text as a page shows it: cut, and without what is not Unicode."""
+    clean = str(text).encode("utf-8", "replace").decode()
+    return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
 
 
 def _hashed(text: str) -> str:

@@ -16,24 +16,26 @@ from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
+from stacpull.catalog.collection import flat_bbox, is_bbox
+from stacpull.catalog.stored import origin_of
 from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
+from stacpull.ledger import rates, views
 from stacpull.models import FailureKind, Json
-from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.html_page import PageTemplate, rate_series
+from stacpull.outputs.html_page import PageTemplate, rate_series, shown
 from stacpull.outputs.item_batches import Work, batch_results
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents, parsed
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import local_files
-from stacpull.reports import ADVICE
+from stacpull.reports import ADVICE, ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.lock import is_held
+from stacpull.urls import parts_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -50,8 +52,6 @@ _MOST_ROWS = 200
 _SIZES: Final = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 """Edges of a map cell in degrees, largest first."""
 _FINEST = _SIZES[-1]
-_LONGEST = 300
-"""Characters of a text that a source wrote; the rest is cut."""
 
 
 async def report(
@@ -126,10 +126,11 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         spool.add(contents.state(position), data)
         on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = contents.totals(), _runs(contents)
+    totals, runs = views.totals(contents.db), _runs(contents)
     latest: Mapping[str, Any] = runs[-1] if runs else {}
-    named, more = list(map(_cut, contents.collections))[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
-    title = f"Mirror of {', '.join(named) or 'nothing yet'}" + (f" and {more} more" if more > 0 else "")
+    named, more = [*map(shown, contents.collections)], len(contents.collections) - _MOST_NAMED
+    title = f"Mirror of {', '.join(named[:_MOST_NAMED]) or 'nothing yet'}"
+    title += f" and {more} more" if more > 0 else ""
     return {
         "title": title,
         "source": latest.get("source", ""),
@@ -143,7 +144,7 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         **tally.charts(contents.collections),
         "checksum": checksum.hexdigest() if tally.is_proven else "",
         "runs": runs[-_MOST_ROWS:],
-        "rates": rate_series(contents.rates()),
+        "rates": rate_series(rates.intervals(contents.db)),
         "failures": _failures(contents),
         "notes": contents.notes(),
     }
@@ -252,9 +253,9 @@ class _Tally(msgspec.Struct):
         return {
             "collections": [
                 {
-                    "id": _cut(name),
-                    "title": _cut(collections.get(name, {}).get("title") or ""),
-                    "licence": _cut(collections.get(name, {}).get("license") or ""),
+                    "id": shown(name),
+                    "title": shown(collections.get(name, {}).get("title") or ""),
+                    "licence": shown(collections.get(name, {}).get("license") or ""),
                     "items": items,
                     "files": files,
                     "bytes": size,
@@ -262,12 +263,12 @@ class _Tally(msgspec.Struct):
                 for name, (items, files, size) in list(self.collections.items())[:_MOST_ROWS]
             ],
             "collections_left_out": max(0, len(self.collections) - _MOST_ROWS),
-            "labels": [(_cut(name), count) for name, count in most],
+            "labels": [(shown(name), count) for name, count in most],
             "labels_left_out": len(self.labels) - len(most),
             "pairs": [[rank[a], rank[b], n] for (a, b), n in self.pairs.items() if a in rank and b in rank],
             "months": sorted(self.months.items())[-_MOST_ROWS:],
-            "keys": [[_cut(key), *numbers] for key, numbers in keys],
-            "hosts": [(_cut(host), count) for host, count in Counter(self.hosts).most_common(_MOST_ROWS)],
+            "keys": [[shown(key), *numbers] for key, numbers in keys],
+            "hosts": [(shown(host), count) for host, count in Counter(self.hosts).most_common(_MOST_ROWS)],
             "map": _map(self.cells),
         }
 
@@ -287,19 +288,9 @@ def _add_counts(counts: dict[_K, int], more: Mapping[_K, int]) -> None:
 
 def _cell(box: object) -> tuple[int, int] | None:
     """Return the cell of the finest grid that holds the middle of a bounding box."""
-    match box:
-        case [
-            int() | float() as west,
-            int() | float() as south,
-            int() | float() as east,
-            int() | float() as north,
-        ]:
-            pass
-        case [int() | float() as west, int() | float() as south, _, int() | float() as east,
-              int() | float() as north, _]:  # fmt: skip
-            pass
-        case _:
-            return None
+    if not is_bbox(box):
+        return None
+    west, south, east, north = flat_bbox(box)
     if west > east:  # across the antimeridian (RFC 7946, 5.2)
         east += 360
     longitude, latitude = ((west + east) / 2 + 180) % 360 - 180, (south + north) / 2
@@ -342,7 +333,7 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
 
 def _runs(contents: MirrorContents) -> list[Json]:
     """Return the runs as they are shown. One that was killed is still "running" in the ledger."""
-    runs = contents.runs()
+    runs = views.run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
         if run["state"] == "running" and not (number == len(runs) and is_held(contents.dest)):
@@ -354,7 +345,7 @@ def _failures(contents: MirrorContents) -> list[Json]:
     counts: Counter[str] = Counter()
     keys: defaultdict[str, set[str]] = defaultdict(set)
     examples: dict[str, str] = {}
-    for failure in contents.failures():
+    for failure in views.failures(contents.db):
         counts[failure.kind] += 1
         examples.setdefault(failure.kind, failure.message)
         if len(keys[failure.kind]) < 20:  # noqa: PLR2004 - names in a cell of a table
@@ -363,8 +354,8 @@ def _failures(contents: MirrorContents) -> list[Json]:
         {
             "what": ADVICE[FailureKind(kind)][0],
             "count": count,
-            "keys": ", ".join(map(_cut, sorted(filter(None, keys[kind])))),
-            "example": _cut(examples[kind]),
+            "keys": ", ".join(map(shown, sorted(filter(None, keys[kind])))),
+            "example": shown(examples[kind]),
             "advice": ADVICE[FailureKind(kind)][1],
         }
         for kind, count in counts.most_common()
@@ -372,17 +363,7 @@ def _failures(contents: MirrorContents) -> list[Json]:
 
 
 def _host(asset: Json) -> str:
-    origin = asset.get("alternate", {}).get("origin", {}).get("href")
-    try:
-        return urlsplit(str(origin)).netloc or "unknown"
-    except ValueError:
-        return "unknown"
-
-
-def _cut(text: object) -> str:
-    """Return a text of the source, cut to a length that a page bears."""
-    whole = str(text)
-    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 1]}…"
+    return parts_of(str(origin_of(asset).get("href"))).netloc or "unknown"
 
 
 def _moment(seconds: float) -> str:

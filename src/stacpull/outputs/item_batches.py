@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import struct
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Container, Iterator
@@ -17,17 +15,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from stacpull.child_process import discard, spawn
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.models import Json
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, read_document
-from stacpull.python_process import python_command, python_environment
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.system import available_processors
+
+if TYPE_CHECKING:
+    import subprocess
 
 ITEMS = 500
 """Items per batch."""
@@ -36,29 +38,27 @@ MOST_PROCESSES = 2
 FEWEST_ITEMS = 20_000
 """Items of a mirror for which starting processes is worth the time."""
 OBJECTS = 100_000
-"""Objects that are made between two searches for cycles: JSON has none, and looking takes much time."""
-_LENGTH = struct.Struct("<Q")
-_START = "from stacpull.outputs.item_batches import work; work()"
+"""Objects that are made between two searches for cycles: JSON has no cycles, and searching takes long."""
 _LIST = msgspec.msgpack.Decoder(list[ListedItem])
 
 Work = Callable[[Iterator[ListedItem]], bytes]
-"""What is made of a batch: it takes the items with their texts (None if there is none), and has no state."""
+"""Takes the items of a batch, each with its text (None if it is missing), and returns the result."""
 
 
 class BatchResult(NamedTuple):
-    """What was made of a batch of items.
+    """The result for a batch of items.
 
     Attributes:
-        position: How many items of the mirror were passed with it.
-        data: What was made.
+        position: The number of items of the mirror up to the end of the batch.
+        data: The result.
     """
 
     position: int
     data: bytes
 
 
-class _Setup(msgspec.Struct):
-    """What a process is started with."""
+class Setup(msgspec.Struct):
+    """What a process is started with: DEST, and the arguments of `batch_results`."""
 
     dest: bytes
     work: str
@@ -74,7 +74,7 @@ def batch_results(
     collections: Container[str] | None = None,
     linked: bool = True,
 ) -> Iterator[BatchResult]:
-    """Yield what is made of each batch of items, in the order of the items.
+    """Yield the result for each batch of items, in the order of the items.
 
     Args:
         contents: The mirror.
@@ -97,7 +97,7 @@ def batch_results(
             for position, items in batches:
                 yield BatchResult(position, made(_read(items, contents.read)))
         return
-    setup = encoded_setup(contents.dest, work, options)
+    setup = Setup(os.fsencode(contents.dest), work, options)
     with ExitStack() as stack:
         workers = [stack.enter_context(worker(setup)) for _ in range(processes)]
         at_work = deque[tuple[BatchWorker, int]]()
@@ -111,11 +111,6 @@ def batch_results(
                 one.send(items)
                 at_work.append((one, following))
             yield BatchResult(position, data)
-
-
-def encoded_setup(dest: Path, work: str, options: Json) -> bytes:
-    """Return what a process is started with; the arguments are those of `batch_results`."""
-    return msgspec.msgpack.encode(_Setup(os.fsencode(dest), work, options))
 
 
 def _batches(
@@ -146,87 +141,70 @@ def _read(items: list[ListedItem], read: Callable[[str], bytes | None]) -> Itera
 
 
 class BatchWorker:
-    """A process that works on one batch at a time."""
+    """A process that works on one batch at a time.
 
-    def __init__(self, process: subprocess.Popen[bytes], requests: IO[bytes], results: IO[bytes]) -> None:
-        self.process = process
-        self._requests = requests
-        self._results = results
+    Attributes:
+        connection: To the process, which ends when it is closed.
+    """
 
-    def send(self, items: list[ListedItem]) -> None:
-        """Give it a batch."""
-        self.send_frame(msgspec.msgpack.encode(items))
+    def __init__(self, process: subprocess.Popen[bytes], connection: Connection) -> None:
+        self.connection = connection
+        self._process = process
 
-    def send_frame(self, data: bytes) -> None:
-        """Send it anything."""
+    def send(self, message: list[ListedItem] | Setup) -> None:
+        """Send it what to do, or a batch."""
         try:
-            _write_frame(self._requests, data)
-        except BrokenPipeError as error:
+            self.connection.send_bytes(msgspec.msgpack.encode(message))
+        except OSError as error:
             raise self._ended() from error
 
     def receive(self) -> bytes:
-        """Return what it made of the batch.
+        """Return the result for the batch.
 
         Raises:
             DestinationError: A document cannot be read.
             WorkerError: The process has ended.
         """
-        data = _read_frame(self._results)
-        if data is None:
-            raise self._ended()
+        try:
+            data = self.connection.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
         if data[:1] == b"!":
             raise DestinationError(data[1:].decode())
         return data[1:]
 
     def _ended(self) -> WorkerError:
-        return WorkerError(f"A process of the export ended with exit code {self.process.wait()}.")
+        return WorkerError(f"A process of the export ended with exit code {self._process.wait()}.")
 
 
 @contextmanager
-def worker(setup: bytes) -> Iterator[BatchWorker]:
+def worker(setup: Setup) -> Iterator[BatchWorker]:
     """Start a process, which ends with the block."""
-    try:
-        process = subprocess.Popen(  # noqa: S603 - this interpreter with a module of stacpull
-            python_command("-c", _START),
-            env=python_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for this process
-        )
-    except OSError as error:
-        raise WorkerError(f"A process of the export cannot be started: {error}.") from error
-    assert process.stdin is not None  # noqa: S101 - it is a pipe
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    try:
-        started = BatchWorker(process, process.stdin, process.stdout)
-        started.send_frame(setup)
-        yield started
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+    process, sock = spawn(__name__)
+    with Connection(sock.detach()) as connection:
+        try:
+            started = BatchWorker(process, connection)
+            started.send(setup)
+            yield started
+        finally:
+            discard((process, sock))
 
 
-def work() -> None:
-    """Run a worker: batches come from standard input, results go to standard output."""
-    gc.set_threshold(OBJECTS)
+def main() -> None:
+    """Run a worker: batches come from the socket that is argument 1, and results go there."""
     sys.meta_path.insert(0, _NoPandas())
-    requests, results = sys.stdin.buffer, sys.stdout.buffer
-    first = _read_frame(requests)
-    if first is None:
-        return
-    setup = msgspec.msgpack.decode(first, type=_Setup)
-    made = _loaded(setup.work, setup.options)
-    with DirectoryFiles(Path(os.fsdecode(setup.dest))) as files, suppress(BrokenPipeError):
-        read = partial(read_document, files)
-        while (data := _read_frame(requests)) is not None:
-            try:
-                result = b" " + made(_read(_LIST.decode(data), read))
-            except DestinationError as error:
-                result = b"!" + str(error).encode()
-            _write_frame(results, result)
+    with Connection(int(sys.argv[1])) as connection, suppress(EOFError, ConnectionError):
+        setup = msgspec.msgpack.decode(connection.recv_bytes(), type=Setup)
+        made = _loaded(setup.work, setup.options)
+        with DirectoryFiles(Path(os.fsdecode(setup.dest))) as files:
+            read = partial(read_document, files)
+            while True:
+                items = _LIST.decode(connection.recv_bytes())
+                try:
+                    result = b" " + made(_read(items, read))
+                except DestinationError as error:
+                    result = b"!" + str(error).encode()
+                connection.send_bytes(result)
 
 
 class _NoPandas:
@@ -236,18 +214,3 @@ class _NoPandas:
     def find_spec(name: str, *_: object) -> None:
         if name == "pandas":
             raise ModuleNotFoundError(name)
-
-
-def _write_frame(file: IO[bytes], data: bytes) -> None:
-    file.write(_LENGTH.pack(len(data)))
-    file.write(data)
-    file.flush()
-
-
-def _read_frame(file: IO[bytes]) -> bytes | None:
-    head = file.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (size,) = _LENGTH.unpack(head)
-    data = file.read(size)
-    return data if len(data) == size else None

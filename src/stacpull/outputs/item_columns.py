@@ -22,6 +22,8 @@ import pyarrow as pa
 import shapely
 import shapely.geometry
 
+from stacpull.catalog.collection import is_bbox
+from stacpull.catalog.contents import without_tree
 from stacpull.catalog.item_assets import REMOTE_ASSETS
 from stacpull.models import Json
 from stacpull.outputs.arrow import TIME, Mixed, decoded, json_array, text_array
@@ -52,7 +54,6 @@ _TIMES = (
 """Properties that STAC's common metadata and its timestamps extension define as times."""
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 _MOST_KNOWN = 10_000
-_OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 _KNOWN = frozenset({*MEMBERS, "type", "properties", REMOTE_ASSETS})
 _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
                    "MultiPolygon",
@@ -305,19 +306,11 @@ def _bboxes(values: Sequence[Any]) -> pa.Array:
         found = np.array(None)
     if found.dtype.kind in "fi" and found.shape == (len(values), len(FLAT)):
         return pa.StructArray.from_arrays([*found.T.astype(np.float64)], fields=[*BBOX])
-    boxes = [value if _is_bbox(value) else None for value in values]
+    boxes = [value if is_bbox(value) else None for value in values]
     height = any(box is not None and len(box) == len(_WITH_HEIGHT) for box in boxes)
     names = {len(FLAT): FLAT, len(_WITH_HEIGHT): _WITH_HEIGHT}
     rows = [box and dict(zip(names[len(box)], map(float, box), strict=True)) for box in boxes]
     return pa.array(rows, _BBOX_WITH_HEIGHT if height else BBOX)
-
-
-def _is_bbox(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) in (len(FLAT), len(_WITH_HEIGHT))
-        and all(isinstance(one, int | float) for one in value)
-    )
 
 
 def _times(array: pa.Array) -> pa.Array:
@@ -421,13 +414,3 @@ class Hrefs:
         if self._url is not None:
             return f"{self._url}/{unquote(path.removeprefix('./'))}"
         return path if path.startswith("../") else f"./{path.removeprefix('./')}"
-
-
-def without_tree(collection: Json) -> Json:
-    """Return a collection without the links that make it part of a catalog: one for each of its items."""
-    links = [
-        link
-        for link in collection.get("links") or ()
-        if isinstance(link, dict) and link.get("rel") not in _OF_THE_TREE
-    ]
-    return {**collection, "links": links}

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 import orjson
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import ItemId, Json
-from stacpull.outputs.export_report import ExportReport, OnProgress
+from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.tiff_as_zarr import (
@@ -37,9 +38,10 @@ from stacpull.outputs.tiff_as_zarr import (
 )
 from stacpull.outputs.training_samples import SampleOptions, local_files
 from stacpull.planning.names import safe_segment
+from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.protocol import StoredFiles
-from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, Needs, Segments, TiffError, Transform, parse
+from stacpull.tiff import MOST_BYTES_WITH_TILES, Needs, Segments, TiffError, Transform, parse
 
 _GROUP = b'{"zarr_format":2}'
 _PLACE = "spatial_ref"
@@ -139,49 +141,49 @@ def _check(out: Path, options: SampleOptions) -> None:
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
 
 
+class _ReferenceCounts(msgspec.Struct):
+    """What is in the file, and what is not."""
+
+    files: int = 0
+    others: int = 0
+    """Assets that are not TIFFs."""
+    reasons: dict[str, int] = {}
+    """How many files were left out, by reason."""
+    examples: dict[str, str] = {}
+    """The first file by reason."""
+    schemes: set[str] = set()
+    collections: set[str] = set()
+    before: tuple[str, ...] = ()
+    """Collection and id of the last item that has a group."""
+
+
 class _References:
     """The entries of the file, in the spool, with counts of what is in them and what is not."""
 
     def __init__(self, spool: Spool, on_left_out: OnLeftOut) -> None:
         self._spool = spool
         self._on_left_out = on_left_out
-        state = spool.state
-        self._files: int = state.get("files", 0)
-        self._others: int = state.get("others", 0)
-        self._reasons: Counter[str] = Counter(state.get("reasons", {}))
-        self._examples: dict[str, str] = state.get("examples", {})
-        self._schemes: set[str] = set(state.get("schemes", ()))
-        self._collections: set[str] = set(state.get("collections", ()))
-        self._before: list[str] = state.get("before", [])
-        """Collection and id of the last item that has a group."""
+        self._counts = msgspec.convert(spool.state.get("counts", {}), _ReferenceCounts)
 
     def add(self, steps: Iterator[_RasterGroup]) -> None:
         """Add the entries of files to the spool."""
         entries, size = list[bytes](), 0
         step: _RasterGroup | None = None
         for step in steps:
-            self._others += step.others
+            self._counts.others += step.others
             for raster in step.rasters:
                 new = b"".join(self._entries(raster))
                 entries.append(new)
                 size += len(new)
             if size >= _BATCH_BYTES:
-                self._spool.add(self._state(step), zlib.compress(b"".join(entries), level=1))
+                self._add(step, entries)
                 entries, size = [], 0
         if step is not None:
-            self._spool.add(self._state(step), zlib.compress(b"".join(entries), level=1))
+            self._add(step, entries)
 
-    def _state(self, step: _RasterGroup) -> Json:
-        return {
-            **step.state,
-            "files": self._files,
-            "others": self._others,
-            "reasons": dict(self._reasons),
-            "examples": self._examples,
-            "schemes": sorted(self._schemes),
-            "collections": sorted(self._collections),
-            "before": self._before,
-        }
+    def _add(self, step: _RasterGroup, entries: list[bytes]) -> None:
+        counts = msgspec.to_builtins(self._counts, order="deterministic")
+        self._spool.add({**step.state, "counts": counts}, zlib.compress(b"".join(entries), level=1))
 
     def write(self, out: Path, notes: tuple[str, ...] = ()) -> ExportReport:
         """Write the file, and return what was written; `notes` are added to those about the files."""
@@ -190,7 +192,8 @@ class _References:
             file.writelines(zlib.decompress(batch.data) for batch in self._spool.batches())
             file.write(b"\n}}\n")
         size, notes = out.stat().st_size, (*self._notes(), *notes)
-        return ExportReport(self._files, (out.name,), size, notes, self._reasons.total())
+        left_out = sum(self._counts.reasons.values())
+        return ExportReport(self._counts.files, (out.name,), size, notes, left_out)
 
     def _entries(self, raster: _Raster) -> Iterator[bytes]:
         """Yield the entries of a file, and those of the groups that it begins; none if it is left out."""
@@ -199,15 +202,16 @@ class _References:
         except NotReferencedError as error:
             self._leave_out(raster, str(error))
             return
-        self._files += 1
+        counts = self._counts
+        counts.files += 1
         collection, item = map(safe_segment, raster.item)
-        if collection not in self._collections:
-            self._collections.add(collection)
+        if collection not in counts.collections:
+            counts.collections.add(collection)
             yield _entry(f"{collection}/.zgroup", _text(_GROUP))
-        if [*raster.item] != self._before:
-            self._before = [*raster.item]
+        if counts.before != raster.item:
+            counts.before = raster.item
             yield _entry(f"{collection}/{item}/.zgroup", _text(_GROUP))
-        self._schemes.add(urlsplit(raster.href).scheme or "file")
+        counts.schemes.add(urlsplit(raster.href).scheme or "file")
         name = safe_segment(raster.key)
         place = georeference(layout) if name != _PLACE else {}
         if place:
@@ -226,22 +230,23 @@ class _References:
             yield _entry(f"{group}/{name}/{chunk.key}", orjson.dumps(where))
 
     def _leave_out(self, raster: _Raster, reason: str) -> None:
-        counted = reason if reason in self._reasons or len(self._reasons) < _MOST_REASONS else "other reasons"
-        self._reasons[counted] += 1
-        self._examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}".rstrip())
+        reasons = self._counts.reasons
+        counted = reason if reason in reasons or len(reasons) < _MOST_REASONS else "other reasons"
+        reasons[counted] = reasons.get(counted, 0) + 1
+        self._counts.examples.setdefault(counted, f"{'/'.join(raster.item)} {raster.key}".rstrip())
         self._on_left_out(raster.item, raster.key, f"The file is left out: {reason}.")
 
     def _notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out, and about the files as they are referenced."""
         notes = [
             f"{number:,} {'file was' if number == 1 else 'files were'} left out, "
-            f"{self._examples[reason]} for one: {reason}."
-            for reason, number in self._reasons.most_common()
+            f"{self._counts.examples[reason]} for one: {reason}."
+            for reason, number in Counter(self._counts.reasons).most_common()
         ]
-        if self._others:
-            notes.append(f"Assets that are not TIFFs: {self._others:,}.")
-        if len(self._schemes) > 1:
-            schemes = " and ".join(sorted(self._schemes))
+        if self._counts.others:
+            notes.append(f"Assets that are not TIFFs: {self._counts.others:,}.")
+        if len(self._counts.schemes) > 1:
+            schemes = " and ".join(sorted(self._counts.schemes))
             notes.append(f"The files are at {schemes}: open the references with an fs for each.")
         return tuple(notes)
 
@@ -317,10 +322,6 @@ def _read_layout(files: StoredFiles, path: str) -> TiffLayout | str | None:
         return f"its header cannot be read: {error}"
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
-    return _layout(header)
-
-
-def _layout(header: Header) -> TiffLayout:
     return TiffLayout(*(getattr(header, name) for name in TiffLayout._fields))
 
 

@@ -21,10 +21,11 @@ import orjson
 from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import UsageError
 from stacpull.filters.properties import read_flag
-from stacpull.outputs.export_report import ExportReport, OnProgress
+from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions, Samples, TrainingSample
+from stacpull.reports import ExportReport
 from stacpull.urls import is_remote
 
 _BATCH = 500
@@ -102,7 +103,7 @@ def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ..
 
 
 def _path(prefix: str, path: str) -> str:
-    """Return where a file of the mirror is, as the table says it."""
+    """Return the path of a file of the mirror as the table states it."""
     if is_remote(prefix):
         return f"{prefix}/{path}"
     return os.path.normpath(os.path.join(prefix, path))  # noqa: PTH118

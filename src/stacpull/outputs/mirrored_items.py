@@ -15,14 +15,12 @@ from typing import NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError, UsageError
-from stacpull.ledger import meta, paths, rates, views
+from stacpull.ledger import meta, paths, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
-from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
-from stacpull.reports import FailureRecord
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.store_choice import bucket_of, open_files
 
@@ -51,8 +49,6 @@ class MirroredItem(NamedTuple):
     path: str
     """Its document, relative to DEST. The relative hrefs of the document start in its directory."""
     document: Json
-    is_linked: bool = False
-    """True for an item that was reached through a link of another one, as source imagery is."""
 
 
 class MirrorContents:
@@ -61,6 +57,7 @@ class MirrorContents:
     Attributes:
         dest: The mirror.
         files: Its files.
+        db: Its ledger.
         url: The URL of DEST, if that is a bucket.
         collections: Collection id to the document in DEST, sorted by id.
         items_total: How many items the mirror lists. Some of their documents may be missing.
@@ -92,7 +89,7 @@ class MirrorContents:
         self.url = url
         self.position = self.unreadable = 0
         self.unreadable_path = ""
-        self._db = db
+        self.db = db
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         given = collections or {}
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
@@ -116,7 +113,7 @@ class MirrorContents:
             if document is None:
                 self.note_unreadable(item.path)
             else:
-                yield MirroredItem(item.collection, item.id, item.path, document, item.is_linked)
+                yield MirroredItem(item.collection, item.id, item.path, document)
 
     def listed(
         self,
@@ -165,9 +162,9 @@ class MirrorContents:
     def digest(self) -> str:
         """Return a digest of all that `items` depends on: another one means that the mirror has changed."""
         digest = hashlib.sha256(str(self.dest.resolve()).encode("utf-8", "surrogateescape"))
-        for row in views.item_rows(self._db):
+        for row in views.item_rows(self.db):
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
-        digest.update(repr(sorted(meta.file_digests(self._db).items())).encode("utf-8", "surrogatepass"))
+        digest.update(repr(sorted(meta.file_digests(self.db).items())).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def refuse_own(self, out: Path) -> None:
@@ -181,37 +178,17 @@ class MirrorContents:
             return
         path = place.relative_to(dest).as_posix()
         is_item = place.name == f"{place.parent.name}.json" and self._is_there(path)
-        is_file = is_item or meta.owns_file(self._db, path) or paths.is_owned(self._db, path)
+        is_file = is_item or meta.owns_file(self.db, path) or paths.is_owned(self.db, path)
         if is_file or path.startswith(".stacpull/"):
             raise UsageError(f"{out} is a file of the mirror: name another one.")
 
-    def totals(self) -> dict[str, int]:
-        """Return the counters of the whole mirror: assets done, failed, pending and missing, and bytes."""
-        return views.totals(self._db)
-
-    def runs(self) -> list[Json]:
-        """Return the runs, oldest first.
-
-        Each has `source`, `kind`, `state`, `started` (seconds since 1970), `files` and `bytes` (fetched),
-        `seconds` and `retries`.
-        """
-        return views.run_summaries(self._db)
-
-    def rates(self) -> list[RateInterval]:
-        """Return the intervals in which runs worked, each with the bytes that came from each host."""
-        return rates.intervals(self._db)
-
-    def failures(self) -> Iterator[FailureRecord]:
-        """Yield every asset that failed, and every item that could not be read."""
-        return views.failures(self._db)
-
     def _in_files(self, row: CollectionRow) -> Iterator[ListedItem]:
-        for name, is_linked in views.item_names(self._db, row.row):
+        for name, is_linked in views.item_names(self.db, row.row):
             path = item_document_path(ItemId(row.name, name))
             yield ListedItem(row.name, name, path, is_linked)
 
     def _in_lines(self, row: CollectionRow, path: str) -> Iterator[ListedItem]:
-        linked = {name for name, is_linked in views.item_names(self._db, row.row) if is_linked}
+        linked = {name for name, is_linked in views.item_names(self.db, row.row) if is_linked}
         with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
                 document = parsed(line)

@@ -1,8 +1,8 @@
-"""What an export has made so far, in a hidden file beside OUT, from which one that was killed continues.
+"""The results of an export so far, in a hidden file beside OUT: an export that was killed continues from it.
 
     .OUT.spool:   identity │ batch │ batch │ …
 
-A batch has what was made of some items, and the state of the export after them. Reading the items takes
+A batch holds the result for some items, and the state of the export after them. Reading the items takes
 nearly all of the time, so OUT itself is made from the complete spool, in one go, and appears when it is whole
 (`store.atomic`). Batches are not synced one by one: each has a checksum, and the first that is damaged ends
 the file. The identity is a digest of all that the batches depend on: the mirror as its ledger has it, and the
@@ -29,16 +29,16 @@ from stacpull.store.disk_errors import destination_error
 
 _FRAME = struct.Struct("<QQI")
 """Lengths of state and data, and the CRC-32 of both."""
-_FORM = 2
+_FORM = 3
 """Changes when a program cannot continue from the spool of an older one."""
 
 
 class SpooledBatch(NamedTuple):
-    """What was made of some items.
+    """The result for some items.
 
     Attributes:
         state: The export after them.
-        data: What was made.
+        data: The result.
     """
 
     state: Json

@@ -229,7 +229,7 @@ def _tiles(layout: TiffLayout, blocks: tuple[int, int, int], *, planar: bool) ->
 
 
 def _fill_value(nodata: str | None, dtype: str) -> Any:
-    """Return nodata as Zarr writes it; None if there is none, or none that a sample can have."""
+    """Return nodata as Zarr writes it; None if the file has none, or one that no sample can have."""
     try:
         number = float(nodata) if nodata is not None else None
     except ValueError:

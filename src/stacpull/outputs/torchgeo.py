@@ -28,11 +28,12 @@ import orjson
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.filters.properties import read_flag
-from stacpull.outputs.export_report import ExportReport, OnProgress
+from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 from stacpull.outputs.webdataset import export_directory, open_class_spool
 from stacpull.planning.names import safe_segment
+from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_error
 

@@ -6,17 +6,17 @@ links lead to within the mirror, so that a BigEarthNet sample has its label file
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
 
+from stacpull.catalog.references import path_named
 from stacpull.errors import UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
 from stacpull.models import Json
-from stacpull.outputs.export_report import OnProgress
+from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import Work, batch_results
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, parsed
 from stacpull.outputs.spool import Spool
@@ -115,7 +115,7 @@ class Samples:
             DestinationError: A document cannot be read.
         """
         self.left_out = state.get("left_out", 0)
-        for item in self._items(state):
+        for item in self._contents.items(state, self._options.collections or None, linked=False):
             split = self._split(item)
             if split is None:
                 self.left_out += 1
@@ -144,9 +144,6 @@ class Samples:
         """Return a one for each class the sample has and a zero for each that it has not."""
         present = set(sample.labels)
         return [int(name in present) for name in self.classes]
-
-    def _items(self, state: Json) -> Iterator[MirroredItem]:
-        return self._contents.items(state, self._options.collections or None, linked=False)
 
     def _classes(self, on_progress: OnProgress, spool: Spool) -> tuple[str, ...]:
         if self._options.nomenclature is not None:
@@ -198,7 +195,7 @@ class Samples:
     def _sources(self, item: MirroredItem) -> Iterator[tuple[str, Json]]:
         for link in item.document.get("links") or ():
             if isinstance(link, dict) and link.get("rel") == "source":
-                path = _local_path(item.path, link.get("href"))
+                path = path_named(link.get("href"), item.path.rpartition("/")[0])
                 document = None if path is None else self._contents.document(path)
                 if path is not None and document is not None:
                     yield path, document
@@ -234,22 +231,11 @@ def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
         path: Of the document, relative to DEST.
         document: An item as the mirror stores it.
     """
-    assets = document.get("assets")
+    assets, directory = document.get("assets"), path.rpartition("/")[0]
     for key, asset in assets.items() if isinstance(assets, dict) else ():
-        local = _local_path(path, asset.get("href")) if isinstance(asset, dict) else None
+        local = path_named(asset.get("href"), directory) if isinstance(asset, dict) else None
         size = None if local is None else asset.get("file:size")
         if local is not None and isinstance(size, int):
             checksum = str(asset.get("file:checksum") or "")
             sha256 = checksum.removeprefix(_SHA256) if checksum.startswith(_SHA256) else ""
             yield key, SampleFile(key, local, size, sha256, str(document.get("id")))
-
-
-def _local_path(document: str, href: object) -> str | None:
-    """Return the path in DEST that a relative href in `document` leads to; None if it leads out.
-
-    A `%` of the href is in the name of the file (`catalog.references`).
-    """
-    if not isinstance(href, str) or not href.startswith(("./", "../")):
-        return None
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(document), href))
-    return None if path.startswith("../") else path

@@ -14,7 +14,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -22,12 +22,13 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import orjson
 
-from stacpull.catalog.tables import Column, check_table, write_table
+from stacpull.catalog.tables import Column, as_text, check_table, write_table
 from stacpull.errors import DestinationError, StacpullError, UsageError
-from stacpull.outputs.export_report import ExportReport, OnProgress
+from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
+from stacpull.reports import ExportReport
 from stacpull.store.atomic import locked_file, whole_file
 from stacpull.store.disk_errors import destination_error
 
@@ -87,32 +88,20 @@ def export_webdataset(
     check_table(out.parent / "samples.parquet")
     with export_directory(out), open_class_spool(contents, out, options) as spool:
         samples = Samples(contents, options, on_progress, spool)
-        return _write_shards(contents, out, options, samples, on_progress, shard_bytes, shard_samples)
-
-
-def _write_shards(
-    contents: MirrorContents,
-    out: Path,
-    options: SampleOptions,
-    samples: Samples,
-    on_progress: OnProgress,
-    shard_bytes: int,
-    shard_samples: int | None,
-) -> ExportReport:
-    writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
-    for split in options.splits or ("",):
-        writer.write_split(split)
-    done = writer.done
-    _remove_others(out, {shard.name for shard in done})
-    document = {
-        "classes": list(samples.classes),
-        "samples": writer.count,
-        "shards": [shard._asdict() for shard in done],
-    }
-    with whole_file(out / _LIST) as file:
-        file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    names = tuple(shard.name for shard in done)
-    return ExportReport(writer.count, names, sum(shard.bytes for shard in done), samples.notes())
+        writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
+        for split in options.splits or ("",):
+            writer.write_split(split)
+        _remove_others(out, {shard.name for shard in writer.done})
+        document = {
+            "classes": list(samples.classes),
+            "samples": writer.count,
+            "shards": [shard._asdict() for shard in writer.done],
+        }
+        with whole_file(out / _LIST) as file:
+            file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        names = tuple(shard.name for shard in writer.done)
+        size = sum(shard.bytes for shard in writer.done)
+        return ExportReport(writer.count, names, size, samples.notes())
 
 
 class _ShardWriter:
@@ -182,7 +171,7 @@ class _ShardWriter:
         count = 0
         for sample in group:
             row = dict(zip(("key", *rows[0]), self._row(sample), strict=True)) if count < len(rows) else {}
-            if count >= len(rows) or any(_text(row[key]) != rows[count][key] for key in rows[count]):
+            if count >= len(rows) or any(as_text(row[key]) != rows[count][key] for key in rows[count]):
                 raise _Changed
             count += 1
         if count != len(rows):
@@ -315,10 +304,6 @@ def _tar_size(sample: TrainingSample) -> int:
     return sum(_BLOCK + -(-file.size // _BLOCK) * _BLOCK for file in sample.files) + 8 * _BLOCK
 
 
-def _text(value: Any) -> Any:
-    return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
-
-
 @contextmanager
 def export_directory(out: Path) -> Iterator[None]:
     """Make the directory, and mark it as an export, so that its files may be replaced and removed.
@@ -346,12 +331,12 @@ def export_directory(out: Path) -> Iterator[None]:
         os.close(lock)
 
 
-@contextmanager
-def open_class_spool(contents: MirrorContents, out: Path, options: SampleOptions) -> Iterator[Spool]:
+def open_class_spool(
+    contents: MirrorContents, out: Path, options: SampleOptions
+) -> AbstractContextManager[Spool]:
     """Open the spool that keeps the classes of an export to the directory `out` until it is complete."""
     depends_on = ["classes", contents.digest(), options._replace(splits={})]
-    with open_spool(out, depends_on, out / _CLASSES) as spool:
-        yield spool
+    return open_spool(out, depends_on, out / _CLASSES)
 
 
 def _remove_others(out: Path, names: Iterable[str]) -> None:

@@ -97,6 +97,12 @@ class Storage(NamedTuple):
 
 
 _NOTHING = Storage()
+_STORAGE_MEMBERS = frozenset({"storage:refs", "storage:region", "storage:requester_pays"})
+
+
+def states_storage(said: object) -> bool:
+    """Return False if the members of an asset, or the properties of its item, say nothing of storage."""
+    return isinstance(said, dict) and ("alternate" in said or not _STORAGE_MEMBERS.isdisjoint(said))
 
 
 def storage_at(item: Json, asset: Json, href: str) -> Storage:

@@ -1,4 +1,4 @@
-"""Where items come from: API pages and links now, static catalogs and files as further modules.
+"""Sources of items: APIs, static catalogs and files.
 
-`opening.open_source` finds out what SOURCE is; `source.Source` is what all kinds of it offer.
+`opening.open_source` detects the kind of SOURCE. `source.Source` is the interface of all kinds.
 """

@@ -1,11 +1,11 @@
-"""STAC documents: what they are, where their links lead, whether they belong to an API; and reading them.
+"""STAC documents: their kinds, their links, whether they belong to an API, and how to read them.
 
-`type` says what a document is since STAC 1.0; before that (0.6 to 1.0.0-beta) catalogs and collections had
-none, and are recognised by their required members. `item` and `child` links are often mixed up: only the
-document behind a link says what it is.
+Since STAC 1.0, `type` states the kind of a document. Before that (0.6 to 1.0.0-beta), catalogs and
+collections had no `type` and are recognised by their required members. `item` and `child` links are often
+mixed up, so only the linked document decides.
 
-A landing page of an API has `conformsTo` or links that only an API has (STAC API core). A collection of an
-API is at the path of its id, or states with `rel=items` where its items are in pages.
+The landing page of an API has `conformsTo` or links that only APIs have (STAC API core). A collection of an
+API is at the path of its id, or links with `rel=items` to the pages of its items.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from stacpull.urls import authority, is_in_object_store, is_local, is_web, join,
 
 
 class DocumentKind(enum.Enum):
-    """What a document is."""
+    """The kind of a document."""
 
     CATALOG = "catalog"
     COLLECTION = "collection"
     ITEM = "item"
     ITEMS = "items"
-    """A GeoJSON FeatureCollection: what STAC calls an ItemCollection."""
+    """A GeoJSON FeatureCollection, which STAC calls an ItemCollection."""
     OTHER = "other"
 
 
@@ -46,12 +46,12 @@ _TYPES = {
 
 
 def kind_of(document: object) -> DocumentKind:
-    """Return what a document is, of whatever version of STAC."""
+    """Return the kind of a document of any version of STAC."""
     if not isinstance(document, dict):
         return DocumentKind.OTHER
-    said = document.get("type")
-    if isinstance(said, str) and said in _TYPES:
-        return _TYPES[said]
+    stated = document.get("type")
+    if isinstance(stated, str) and stated in _TYPES:
+        return _TYPES[stated]
     if isinstance(document.get("features"), list):
         return DocumentKind.ITEMS
     if "extent" in document and "license" in document:
@@ -63,9 +63,10 @@ def kind_of(document: object) -> DocumentKind:
 
 
 def whole_item(feature: object) -> Json | None:
-    """Return `feature` if it is an item with an id; a number as id (GeoJSON allows it) becomes its digits.
+    """Return `feature` if it is an item with an id, else None.
 
-    A `collection` that is not a name is left out: the item belongs where it was found.
+    A numeric id, which GeoJSON allows, becomes a string. A `collection` that is not a string is removed: then
+    the item belongs to the collection it was found in.
     """
     if not isinstance(feature, dict):
         return None
@@ -80,34 +81,34 @@ def whole_item(feature: object) -> Json | None:
 
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
-    """Return the hrefs of the links down the tree, in their order, each once; or those of `child` alone."""
+    """Return the distinct hrefs of the `item` and `child` links in order, or only of the `child` links."""
     wanted = {"item", "child"} if items else {"child"}
     return list(dict.fromkeys(href for rel, href in links_of(document) if rel in wanted))
 
 
 def absolute(base: str, href: str) -> str | Failure:
-    """Return where a link of the document at `base` leads, without fragment; or why it is not followed.
+    """Return the absolute URL of a link of the document at `base`, or the failure if it is not followed.
 
-    Only a document on this disk may lead to files.
+    Only local documents may link to local files. The fragment of a remote URL is removed.
     """
     url = join(base, href.strip())
     if url is not None and may_lead(base, url):
         return url if is_local(url) else url.partition("#")[0]
-    return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} leads to nothing that can be read.")
+    return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} cannot be followed.")
 
 
 def located(document: Json, url: str) -> Json:
     """Return a document with the URL that it was read from as its `self` link.
 
-    What moved (a catalog copied to this disk, or to another server) names in `self` where it was once; its
-    relative hrefs are meant from where it is (RFC 3986, 5.1.3).
+    In a catalog that was copied to another place, `self` links still contain the old URL. Its relative hrefs
+    refer to the new one (RFC 3986, 5.1.3).
     """
     others = without_links(document, "self")
     return {**others, "links": [{"rel": "self", "href": url}, *others["links"]]}
 
 
 def without_links(document: Json, *unwanted: str) -> Json:
-    """Return a document without its links of these relations: of `item` there may be 600,000."""
+    """Return a document without its links of these relations (there may be 600,000 `item` links)."""
     links = document.get("links")
     kept = [
         link
@@ -118,33 +119,34 @@ def without_links(document: Json, *unwanted: str) -> Json:
 
 
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
-"""Links that a STAC API's landing page has and a static catalog has not (STAC API core)."""
+"""Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
 
 
 def is_api_root(document: Json) -> bool:
-    """Return True for a landing page, and for the list of collections right below it."""
+    """Return whether a document is a landing page, or the list of collections directly below it."""
     listed = isinstance(document.get("collections"), list)
     return listed or "conformsTo" in document or bool({rel for rel, _ in links_of(document)} & _API_LINKS)
 
 
 def is_landing_page(document: Json) -> bool:
-    """Return True if a document that a tree leads to is the root of an API.
+    """Return whether a document linked from a tree is the root of an API.
 
-    A catalog that was saved from an API may have kept the API's links: what it links down to counts then.
+    A catalog that was saved from an API may still have the API's links. It is not a root if it has `item` or
+    `child` links.
     """
     return "conformsTo" in document or (is_api_root(document) and not tree_hrefs(document))
 
 
 def is_collection_of_api(document: Json, named: str | None) -> bool:
-    """Return True for the collection that its own URL, `…/collections/X`, names."""
+    """Return whether a document is the collection with the id `named`, from a URL `…/collections/X`."""
     is_named = named is not None and document.get("id") == named
     return is_named and _is_collection(document) and not _is_tree(document)
 
 
 def items_elsewhere(body: Json, base: str) -> str | None:
-    """Return where an API serves the items of a collection that has no tree of its own.
+    """Return the URL at an API of the items of a collection without a tree, or None.
 
-    Planetary Computer's collections name the pages of their items with `item`.
+    Planetary Computer's collections link to the pages of their items with `item`.
     """
     hrefs = {href for rel, href in links_of(body) if rel in {"items", "item", "child"}}
     match [absolute(base, href) for href in hrefs]:
@@ -154,7 +156,7 @@ def items_elsewhere(body: Json, base: str) -> str | None:
 
 
 def items_link(body: Json, base: str) -> str | None:
-    """Return where a collection without a tree of its own says that its items are, whatever that is."""
+    """Return the URL in the `items` link of a collection without a tree, or None."""
     if kind_of(body) not in {DocumentKind.CATALOG, DocumentKind.COLLECTION} or tree_hrefs(body):
         return None
     found = (absolute(base, href) for rel, href in links_of(body) if rel == "items")
@@ -162,18 +164,18 @@ def items_link(body: Json, base: str) -> str | None:
 
 
 def has_next(body: Json) -> bool:
-    """Return True if a page names a next page."""
+    """Return whether a page has a `next` link."""
     return any(rel == "next" for rel, _ in links_of(body))
 
 
 def _is_tree(document: Json) -> bool:
-    """Return True if a document links to single items or catalogs, and not to pages."""
+    """Return whether a document links to single items or catalogs and not to pages."""
     pages = any(rel == "items" for rel, _ in links_of(document))
     return not pages and any(not api_place(href).items for href in tree_hrefs(document))
 
 
 def _is_collection(document: Json) -> bool:
-    """Tell a collection by what it must have (STAC before 1.0 has no `type`)."""
+    """Return whether a document is a collection, by its required members if it has no `type`."""
     return document.get("type") == "Collection" or ("extent" in document and "license" in document)
 
 
@@ -182,20 +184,20 @@ _HINTS = {
     "a collection or a catalog.",
     FailureKind.NETWORK: " Check SOURCE and the network.",
 }
-"""What to do when SOURCE cannot be read."""
+"""Advice for a SOURCE that cannot be read."""
 
 
 async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
-    """Return the document at `url`, or why it could not be read.
+    """Return the document at `url`, or the failure if it could not be read.
 
     Args:
         reader: Reads it.
-        url: Where it is.
-        limit: The most bytes that it may have, if fewer than any document may have.
+        url: Its URL.
+        limit: The maximum size in bytes, if smaller than the reader's limit.
 
     Raises:
-        SourceError: The host asks to be left alone for too long.
-        CredentialsError: The host refuses whatever it is asked for.
+        SourceError: The host asks to wait for too long.
+        CredentialsError: The host refuses all requests.
     """
     try:
         return _items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
@@ -204,23 +206,24 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
     except SourceError as error:
         if not isinstance(error.__cause__, ValueError):
             raise
-        # one link that leads to a web page must not end a walk of a million items
+        # one link to a web page must not end a walk of a million items
         return Failure(FailureKind.ITEM, str(error), host=authority(url))
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:
-    """Return the document at `url`, which the walk needs.
+    """Return the document at `url`, without which there is no walk.
 
     Raises:
         SourceError: It could not be read (its `__cause__` is then the TransferError), or is not a JSON
-        object. CredentialsError: credentials are missing or refused. UsageError: it is a path without a file
-        that looks like a URL without its scheme.
+            object.
+        CredentialsError: Credentials are missing or refused.
+        UsageError: It is a path without a file that looks like a URL without a scheme.
     """
     try:
         document = _items(await reader.read(PageRequest(url)))
     except TransferError as error:
         if is_in_object_store(url) and error.failure.kind is FailureKind.REFUSED:
-            text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."
+            text = f"{error} Configure AWS credentials, or use --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
         is_missing = error.failure.kind is FailureKind.GONE
         meant = await asyncio.to_thread(meant_url, url) if is_missing else None
@@ -229,20 +232,20 @@ async def read_root(reader: JsonReader, url: str) -> Document:
                 f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
             ) from error
         failure = error.failure
-        says_it_all = (
+        is_specific = (
             failure.kind is FailureKind.NETWORK and not failure.retryable
         )  # a certificate, for example
-        hint = _HINTS.get(failure.kind, "") if is_web(url) and not says_it_all else ""
+        hint = _HINTS.get(failure.kind, "") if is_web(url) and not is_specific else ""
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if isinstance(document.body, list):
-        raise SourceError(f"{url} is not STAC: it is a JSON list, and nothing in it is an item.")
+        raise SourceError(f"{url} is not STAC: it is a JSON list without items.")
     if not isinstance(document.body, dict):
-        raise SourceError(f"{url} is not STAC: what came is not a JSON object.")
+        raise SourceError(f"{url} is not STAC: it is not a JSON object.")
     return document
 
 
 async def static_item(reader: JsonReader, href: str) -> Json:
-    """Return the item at `href`, its `self` link where it was read.
+    """Return the item at `href`, with the URL it was read from as its `self` link.
 
     Raises:
         TransferError, SourceError, CredentialsError: As for `read_item`.
@@ -251,12 +254,12 @@ async def static_item(reader: JsonReader, href: str) -> Json:
 
 
 async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
-    """Return the item at `href` as it was sent, and the URL where it was read.
+    """Return the unchanged item at `href`, and the URL it was read from.
 
     Raises:
-        TransferError: It could not be read; GONE if it is not there, ITEM if it is not an item.
-        SourceError: The host asks to be left alone for too long.
-        CredentialsError: The host refuses whatever it is asked for.
+        TransferError: It could not be read; GONE if it does not exist, ITEM if it is not an item.
+        SourceError: The host asks to wait for too long.
+        CredentialsError: The host refuses all requests.
     """
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
@@ -269,21 +272,19 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
 
 
 def refuse_split(selection: Selection) -> None:
-    """Refuse to split the walk of a source that is not an API.
+    """Reject `--split-walk` for a source that is not an API.
 
     Raises:
-        UsageError: The selection asks for it.
+        UsageError: The selection contains it.
     """
     if selection.split_walk > 1:
-        raise UsageError(
-            "--split-walk splits the walk of an API's collection, which SOURCE is not: leave it out."
-        )
+        raise UsageError("--split-walk needs a collection of an API, which SOURCE is not: leave it out.")
 
 
 def _items(document: Document) -> Document:
-    """Return a JSON list of items, as tools write them, as the ItemCollection that it stands for.
+    """Return a JSON list of items, which some tools write, as an ItemCollection.
 
-    A list of nothing is what a search found that found nothing.
+    An empty list is the result of a search that found nothing.
     """
     body = document.body
     if not isinstance(body, list) or (body and all(kind_of(one) is not DocumentKind.ITEM for one in body)):

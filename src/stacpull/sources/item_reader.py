@@ -1,13 +1,13 @@
 """Reading single items by their href: source items, and items whose asset hrefs have expired.
 
-Many label items link to one source item, and all assets of an item expire together: readers of the same href
-share one request, and recent documents are cached, some hundreds of them up to 64 MiB.
+Many label items link to one source item, and all assets of an item expire together. So readers of the same
+href share one request, and the most recent documents are cached (256 of them, up to 64 MiB).
 
-A request has no task of its own: the first caller reads, the others wait. If that caller is cancelled, the
-next one reads. So nothing outlives its caller.
+A request has no task of its own: the first caller reads and the others wait. If the first caller is
+cancelled, the next one reads. So no request outlives its caller.
 
-Reading many items by one request (`ids` of the item search) would have its place in `read_many`, which gets
-the hrefs of a whole page.
+`read_many` gets the hrefs of a whole page. One request for many items (`ids` of the item search) would belong
+there.
 """
 
 from __future__ import annotations
@@ -23,30 +23,28 @@ from stacpull.net.json import weight_of_document
 from stacpull.net.transport import TransferError
 
 _RECENT_ITEMS = 256
-"""Documents kept: at 2.4 KB of JSON an item, some 5 MB of memory."""
+"""The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""
 _RECENT_WEIGHT = 64 * 1024 * 1024
-"""Bytes of memory, about, that the documents kept may take."""
+"""The most memory of cached documents, in estimated bytes."""
 _MOST_WEIGHT = 256 * 1024 * 1024
-"""Bytes of memory, about, that the documents of one `read_many` may take."""
+"""The most memory of the documents of one `read_many`, in estimated bytes."""
 
 _MOST_TASKS = 64
-"""Tasks that `read_many` starts at once; how many requests that makes is for the client's gates to say."""
+"""The most tasks of one `read_many`. The client's gates limit the requests."""
 
 
-_TOO_HEAVY = Failure(
-    FailureKind.OVERLONG, "It and the items read together with it are too large to be held in memory."
-)
+_TOO_HEAVY = Failure(FailureKind.OVERLONG, "The item and those read together with it need too much memory.")
 
 
 class ReadItem(NamedTuple):
-    """An item, and when the request for it began, in seconds of the clock's `monotonic`."""
+    """An item, and when its request was sent, in seconds on the clock's `monotonic`."""
 
     document: Json
     read_at: float
 
 
 class _Flight:
-    """A request under way: those who wait get its outcome, or None if it was given up."""
+    """A request in flight. Waiting callers get its outcome, or None if it was cancelled."""
 
     __slots__ = ("began", "landed", "outcome")
 
@@ -57,12 +55,12 @@ class _Flight:
 
 
 class ItemReader:
-    """Reads items by href, each only as often as it must be.
+    """Reads items by href, with a cache.
 
     Args:
-        read: How to read one item, for example `Source.item`.
-        clock: What `read_at` and `newer_than` are measured by.
-        capacity: How many documents are kept.
+        read: Reads one item, for example `Source.item`.
+        clock: The clock of `read_at` and `newer_than`.
+        capacity: The most cached documents.
     """
 
     def __init__(
@@ -72,18 +70,21 @@ class ItemReader:
         self._clock = clock
         self._capacity = capacity
         self._recent: OrderedDict[str, tuple[ReadItem, int]] = OrderedDict()
-        """Each with about how many bytes of memory it takes."""
+        """The cached items, each with its estimated bytes of memory."""
         self._recent_weight = 0
         self._flights: dict[str, _Flight] = {}
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
-        """Return the item at `href`; with `newer_than`, one whose request began after that time.
+        """Return the item at `href`.
 
-        A caller whose asset href was refused passes the `read_at` of the document it had it from: of all the
-        assets of an item only the first to be refused causes a request.
+        Args:
+            href: The URL of the item.
+            newer_than: The earliest time of the request. A caller whose asset href was refused passes the
+                `read_at` of its document. So of all refused assets of an item, only the first one causes a
+                request.
 
         Raises:
-            TransferError: It could not be read; GONE if it is not there.
+            TransferError: It could not be read; GONE if it does not exist.
             CredentialsError: Credentials are missing or refused.
         """
         while True:
@@ -99,13 +100,13 @@ class ItemReader:
                 return flight.outcome
 
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
-        """Return the items at `hrefs`, in that order; those that could not be read as failures.
+        """Return the items or failures for `hrefs`, in that order.
 
-        Of items that are very large together only the first ones are returned; the others are failures, too.
+        If the items together are too large, the last ones become failures.
 
         Raises:
             CredentialsError: Credentials are missing or refused.
-            SourceError: Something other than a single item is wrong.
+            SourceError: The problem is not limited to a single item.
         """
         found: dict[str, Json | Failure] = {}
         distinct = dict.fromkeys(hrefs)

@@ -1,19 +1,19 @@
-"""Files of items as sources: a GeoJSON document (an item, or a FeatureCollection), or NDJSON.
+"""Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
 
-A document that was saved by itself is a copy: relative hrefs of its items belong to their `self` links, and
-to the place of the file only if they have none. (A tree that was moved as a whole is the opposite case.)
+A document that was saved by itself is a copy: relative hrefs of its items refer to their `self` links, and
+only without these to the file. (For a tree that was moved as a whole it is the opposite.)
 
-A GeoJSON document is in memory as a whole; its items are returned in pages, so that the first transfers need
-not wait for the last item. If it is a saved page of an API, its next page is not followed: the file is the
-source. From a server it is followed as the pages of an API are, and read again when it is walked again, as
-its links may have expired.
+A GeoJSON document is kept in memory. Its items are returned in pages, so that the first transfers do not wait
+for the last item. If a local file is a saved page of an API, its next page is not followed: the file is the
+source. If the document is on a server, its next page is followed like those of an API. It is then read again
+for each walk, because its links may have expired.
 
-NDJSON is read as it arrives, however long it is. The place to resume is the offset of the next line, with the
-ETag of the file: a server that proves that it is the same file (RFC 9110, 13.1.5) is asked for the rest,
-another one's body is read again up to that place. A file that has changed is read from its start; known items
-are planned already. Gzip is recognised by its first bytes (RFC 1952, 2.3.1) and read again from its start, as
-its offsets are not those of the file. A record separator before a line (RFC 8142) is skipped. A line may be
-an ItemCollection or a list of items.
+NDJSON is read as it arrives, without a limit on its size. A walk resumes at the offset of the next line. If
+the server confirms the ETag (RFC 9110, 13.1.5), only the rest is requested; otherwise the body is read and
+skipped up to the offset. A changed file is read from its start; known items are already planned. Gzip is
+recognised by its first bytes (RFC 1952, 2.3.1) and always read from its start, because the offsets are those
+of the decoded lines. A record separator before a line (RFC 8142) is skipped. A line may contain an
+ItemCollection or a list of items.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ PAGE_ITEMS = 100
 
 
 class ItemsFile:
-    """What all sources that are one file of items have in common.
+    """The base class of sources that are one file of items.
 
     Args:
-        url: Where the file is.
+        url: The URL of the file.
         reader: Reads it, and the collections of its items.
     """
 
@@ -69,44 +69,44 @@ class ItemsFile:
         self.url = url
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
-        """The collections whose items are wanted; none for those of all."""
+        """The collections whose items are selected; empty for all."""
         self._links: dict[str, str] = {}
-        """Where the collections are, as the items' own links say."""
+        """The URLs of collections, from the links of items."""
 
     async def collections(self) -> list[Json]:
-        """A file of items holds no collections."""
-        raise SourceError(f"{self.url} holds items and no collections: name the catalog they are from.")
+        """Raise SourceError: a file of items contains no collections."""
+        raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection that an item links to, its `self` link where it is.
+        """Return the document of a collection that an item links to, with its URL as `self` link.
 
         Raises:
-            UsageError: No item says where it is.
+            UsageError: No item links to it.
             SourceError: It could not be read.
         """
         url = self._links.get(collection_id)
         if url is None:
-            raise UsageError(f"No item of {self.url} says where the collection {collection_id} is.")
+            raise UsageError(f"No item of {self.url} links to the collection {collection_id}.")
         document = await read_root(self._reader, url)
         if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
         return located(without_links(document.members, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the one start; with `-C`, only items of those collections are given out."""
+        """Return the only start. With `-C`, pages contain only items of those collections."""
         refuse_split(selection)
         self._wanted = frozenset(selection.collections)
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to."""
+        """Return the item at `href`."""
         return await static_item(self._reader, href)
 
     def _wants(self, item: Json) -> bool:
         return not self._wanted or item.get("collection") in self._wanted
 
     def _note_links(self, items: Sequence[Json]) -> None:
-        """Learn from items where their collections are."""
+        """Store the URLs of the items' collections."""
         for item in items:
             name = item.get("collection")
             if not isinstance(name, str) or name in self._links:
@@ -124,7 +124,7 @@ class ItemsFile:
         following: PageRequest | None,
         size: int = 0,
     ) -> Page:
-        """Return a page of the wanted items; each feature has a name, for one that is not an item."""
+        """Return a page of the selected items. Each feature has a name, to report it if it is not an item."""
         items, unread = [], []
         for name, feature in features:
             item = whole_item(feature)
@@ -144,7 +144,7 @@ class FeaturesSource(ItemsFile):
     Args:
         document: An item or a FeatureCollection.
         reader: Reads their collections and source items.
-        asked: The URL that was asked for it, if redirects led from there to the document's own.
+        asked: The URL that was requested, if it redirected to the document's URL.
     """
 
     def __init__(self, document: Document, reader: JsonReader, asked: str | None = None) -> None:
@@ -152,17 +152,17 @@ class FeaturesSource(ItemsFile):
         self._document = document
         self._asked = asked or document.url
         self._is_fresh = True
-        """True until a walk has begun."""
+        """True until the first walk begins."""
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the items from `start` on: a stretch of the document, or a page behind it."""
+        """Yield the pages from `start` on: parts of the document, then the pages after it."""
         behind: PageRequest | None = start
         is_fresh, self._is_fresh = self._is_fresh, False
         if start.url == self.url and start.body is None:
             if not (is_fresh or start.after or is_local(self.url)):
-                await self._read_anew()
+                await self._read_again()
             behind = self._page_behind(on_notice)
             size = page_size.items if page_size.fixed else PAGE_ITEMS
             for page in self._stretches(start, size, behind):
@@ -174,11 +174,11 @@ class FeaturesSource(ItemsFile):
                     self._note_links(page.items)
                     yield page
 
-    async def _read_anew(self) -> None:
-        """Ask for the document once more."""
+    async def _read_again(self) -> None:
+        """Read the document again."""
         document = await read_root(self._reader, self._asked)
         if kind_of(document.body) is not kind_of(self._document.body):
-            raise SourceError(f"{self.url} has changed: it does not hold items any more.")
+            raise SourceError(f"{self.url} has changed: it no longer contains items.")
         self._document = document
 
     def _features(self) -> list[object]:
@@ -205,19 +205,19 @@ class FeaturesSource(ItemsFile):
         return self._page_of(request, named, following, self._document.bytes)
 
     def _page_behind(self, on_notice: OnNotice) -> PageRequest | None:
-        """Return the request for the page behind the document, if it is one of an API's."""
+        """Return the request for the page after the document, if the document is a page of an API."""
         body = self._document.members
         if kind_of(body) is not DocumentKind.ITEMS:
             return None
         if is_local(self.url):
             if any(rel == "next" for rel, _ in links_of(body)):
-                text = "The file is a page of an API and names a next one, which is not followed."
+                text = "The file is a page of an API. Its next page is not followed."
                 on_notice(Notice("warning", text))
             return None
         try:
             following = next_request(body, PageRequest(cut_cursor(self.url)))
         except SourceError as error:
-            on_notice(Notice("warning", f"The walk ends with the document itself: {error}"))
+            on_notice(Notice("warning", f"The walk ends after the document: {error}"))
             return None
         return following
 
@@ -227,23 +227,23 @@ _CHUNK = 1 << 18
 _LONGEST = PAGE_LIMIT
 """The most bytes of one line."""
 _GZIPPED = "gzip "
-"""Before the ETag of a version whose offsets are not those of the file."""
+"""A prefix of the ETag of a gzipped file, whose offsets are those of the decoded lines."""
 _GZIP = b"\x1f\x8b"
 _PAGE_BYTES = 8_000_000
 _OPENINGS = frozenset({b"{", b"["})
-"""The first line of a document that is written over several."""
+"""The first line of a document that spans several lines."""
 _BREAKS = 5
-"""How often in a row a file may break off without a line having come."""
+"""The most interruptions in a row without a complete line."""
 _PARTIAL, _UNSATISFIABLE = 206, 416
 
 
 def is_lines(url: str) -> bool:
-    """Tell by its name, or as standard input, if what `url` leads to is NDJSON."""
+    """Return whether `url` is NDJSON: by its file name, or because it is standard input."""
     return url.startswith("stdin:") or _NAMES.search(urlsplit(url).path) is not None
 
 
 class _LinePosition(NamedTuple):
-    """What was read: lines, bytes (decoded), and of which version of the file."""
+    """A position in the file: lines and decoded bytes read, and the version of the file."""
 
     lines: int = 0
     offset: int = 0
@@ -261,7 +261,7 @@ class _LinePosition(NamedTuple):
 
 
 class _PageLines(msgspec.Struct):
-    """The lines of a page so far."""
+    """The items and unreadable lines of a page so far."""
 
     items: list[Json] = msgspec.field(default_factory=list)
     unread: list[Unread] = msgspec.field(default_factory=list)
@@ -277,7 +277,7 @@ class LinesSource(ItemsFile):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the items from the line on that `start` names."""
+        """Yield the pages from the position of `start` on."""
         most = page_size.items if page_size.fixed else PAGE_ITEMS
         request, stretch, done = start, _PageLines(), _LinePosition.of(start)
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
@@ -305,8 +305,8 @@ class LinesSource(ItemsFile):
         except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(
-                    f"{self.url} is not NDJSON, which has one item per line: a document over several lines "
-                    "is read from a file whose name ends with .json."
+                    f"{self.url} is not NDJSON, which has one item per line. A JSON document needs a file "
+                    "name that ends with .json."
                 ) from None
             found, why = [None], "not valid JSON"
         for item in found:
@@ -325,7 +325,7 @@ class LinesSource(ItemsFile):
     async def _lines(
         self, place: _LinePosition, on_notice: OnNotice
     ) -> AsyncGenerator[tuple[_LinePosition, bytes]]:
-        """Yield each line with the place behind it, over as many requests as it takes."""
+        """Yield each line with the position after it, with as many requests as needed."""
         breaks = 0
         while True:
             try:
@@ -336,7 +336,7 @@ class LinesSource(ItemsFile):
             except TransferError as error:
                 breaks += 1
                 if not error.failure.retryable or breaks > _BREAKS:
-                    text = f"{self.url} could not be read past line {place.lines}: {error}"
+                    text = f"{self.url} could not be read after line {place.lines}: {error}"
                     raise SourceError(text) from error
             else:
                 return
@@ -349,14 +349,14 @@ class LinesSource(ItemsFile):
             headers |= {"Range": f"bytes={place.offset}-", "If-Range": place.version}
         async with self._reader.stream(self.url, headers) as response:
             if response.status == _UNSATISFIABLE:
-                return  # nothing follows
+                return  # the position is the end of the file
             chunks, zipped = await _begun(response.chunks(_CHUNK))
             if response.status == _PARTIAL:
                 version, skipped = place.version, 0
             else:
                 version, skipped = _version(response, zipped=zipped), place.offset
                 if place.version and version != place.version:
-                    on_notice(Notice("warning", f"{self.url} has changed: it is read from its start."))
+                    on_notice(Notice("warning", f"{self.url} has changed: reading it from the start."))
                     place, skipped = _LinePosition(), 0
             number, offset = place.lines, place.offset
             plain = _gunzipped(chunks) if zipped and response.status != _PARTIAL else chunks
@@ -373,7 +373,7 @@ def _version(response: Response, *, zipped: bool) -> str:
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:
-    """Return the chunks again, and whether they begin as gzip does."""
+    """Return the same chunks, and whether they start like gzip."""
     head = b""
     async for chunk in chunks:
         head += chunk
@@ -389,7 +389,7 @@ async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], b
 
 
 async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield the content of a gzip file, of one member or several."""
+    """Yield the content of a gzip file with any number of members."""
     try:
         async for piece in decoded(chunks, "gzip"):
             yield piece
@@ -398,7 +398,7 @@ async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 
 async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:
-    """Yield lines with their ends, past the first `skipped` bytes."""
+    """Yield lines with their line feeds, after the first `skipped` bytes."""
     rest = b""
     async for piece in chunks:
         chunk = piece
@@ -414,8 +414,8 @@ async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[b
 
 
 def _items_of(document: object) -> list[Json | None]:
-    """Return the item of a line, or those of the list or ItemCollection that it is; None for no item."""
-    several = document.get("features") if isinstance(document, dict) else document
-    if isinstance(several, list) and (several or kind_of(document) is not DocumentKind.ITEM):
-        return [whole_item(one) for one in several]
+    """Return the item of a line, or the items of a list or ItemCollection; None for each invalid one."""
+    features = document.get("features") if isinstance(document, dict) else document
+    if isinstance(features, list) and (features or kind_of(document) is not DocumentKind.ITEM):
+        return [whole_item(one) for one in features]
     return [None if kind_of(document) in {DocumentKind.ITEMS, DocumentKind.CATALOG} else whole_item(document)]

@@ -1,12 +1,12 @@
-"""An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
+"""Walks an API that a static catalog links to, like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
     collection   ─▶ page, page, …                   as for any API (`stac_api`, `pages`)
-    a page of items that names a next one ─▶ page, page, …
+    a page of items with a next link ─▶ page, page, …
 
-Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
-link that cannot be read, and the walk of the tree continues. If it has forgotten a cursor, the collection is
-walked again from its start, as long as each walk gets further than the one before (`Restarts`).
+The `child` links of an API are its collections, so the walk does not leave the API. A failure is reported
+like an unreadable link, and the walk of the tree continues. If the API has forgotten a cursor, the collection
+is walked again from its start, as long as each walk gets further than the one before (`Restarts`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from stacpull.urls import is_web, parts_of
 
 
 class LivePlace(NamedTuple):
-    """Where the walk of an API resumes: the collection, and the page (None: the first)."""
+    """The position in an API to resume at: the collection, and its page (None: the first)."""
 
     number: int
     collection: str
@@ -55,7 +55,7 @@ class LivePlace(NamedTuple):
 
 
 class LivePage(NamedTuple):
-    """A page, the collection of its items that name none, and the place behind it (None: the API's end)."""
+    """A page, the collection of its items without one, and the next position (None: the end of the API)."""
 
     page: Page
     collection: str | None
@@ -63,7 +63,7 @@ class LivePage(NamedTuple):
 
 
 def is_live(document: Document) -> bool:
-    """Return True if a document of a tree belongs to an API, whose items come in pages."""
+    """Return whether a document of a tree belongs to an API, whose items are in pages."""
     body = document.members
     url, remote = document.url, is_web(document.url)
     kind = kind_of(body)
@@ -79,10 +79,10 @@ def is_live(document: Document) -> bool:
 
 
 async def live_source(document: Document, reader: JsonReader) -> Source:
-    """Return the source that a document is for which `is_live` holds.
+    """Return the source for a document that `is_live` accepts.
 
     Raises:
-        SourceError: A list of items of its own kind could not be read.
+        SourceError: The document behind its `items` link could not be read.
         CredentialsError: Credentials are missing or refused.
     """
     body = document.members
@@ -101,13 +101,13 @@ class LiveWalk:
     """The walk of one API within a tree.
 
     Args:
-        document: What `is_live` holds of.
+        document: A document that `is_live` accepts.
         reader: Reads its pages.
-        selection: What it is asked to filter.
-        size: The items of its pages.
-        walked: Hashes of what this walk of the tree has walked; this one adds its collections.
+        selection: Pushed down to the API.
+        size: The items per page.
+        walked: Hashes of the URLs walked in this tree; this walk adds its collections.
         on_collection: Called with the id and URL of each collection.
-        on_notice: Called with what the user should know.
+        on_notice: Called with messages for the user.
     """
 
     def __init__(
@@ -129,13 +129,13 @@ class LiveWalk:
         self._on_collection = on_collection
         self._on_notice = on_notice
         self.passed_over = 0
-        """Collections that were walked before, by another link to the same API."""
+        """Collections skipped because another link to the same API was walked before."""
 
     async def pages(self, place: LivePlace | None) -> AsyncGenerator[LivePage]:
-        """Yield the pages from `place` on; what cannot be read is a page with nothing but the reason.
+        """Yield the pages from `place` on. A failure is yielded as a page without items.
 
         Raises:
-            SourceError: The API's host asks to be left alone for long.
+            SourceError: The API's host asks to wait for too long.
             CredentialsError: Credentials are missing or refused.
         """
         try:
@@ -158,7 +158,7 @@ class LiveWalk:
                         yield page
 
     def _asked(self, source: Source) -> Selection:
-        """Return the selection as the API is asked it: all that the link leads to, in one piece."""
+        """Return the selection for the API: all collections that the link leads to, without a split."""
         whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
         return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)
 
@@ -176,7 +176,7 @@ class LiveWalk:
     async def _collection(
         self, source: Source, start: WalkStart, here: LivePlace, following: LivePlace | None
     ) -> AsyncGenerator[LivePage]:
-        """Yield the pages of one collection from the page of `here` on; start again if that is forgotten."""
+        """Yield the pages of one collection from `here` on. Restart if the API has forgotten the cursor."""
         request, restarts = here.page or start.request, Restarts(from_start=here.page is None)
         name = None if start.collection == NO_COLLECTION else start.collection
         while True:
@@ -193,7 +193,7 @@ class LiveWalk:
                 if not (was_named and is_forgotten(error) and restarts.may_restart(items)):
                     yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
                     return
-                text = f"{source.url} no longer knows the saved position ({error}): its walk begins again."
+                text = f"{source.url} no longer knows the saved position ({error}): restarting its walk."
                 self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))
                 request = start.request
             else:
@@ -201,7 +201,7 @@ class LiveWalk:
 
 
 def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
-    """Return the number of the start to resume with: the first if that of `place` no longer exists."""
+    """Return the index of the start to resume with, or 0 if that of `place` no longer exists."""
     names = [start.collection for start in starts]
     if place is None or place.collection not in names:
         return 0
@@ -209,14 +209,14 @@ def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
 
 
 def _url_of(source: Source, start: WalkStart) -> str:
-    """Return where a collection is, by whichever link it was met."""
+    """Return the URL of a collection, which is the same for all links to it."""
     if not isinstance(source, ApiSource):
         return source.url
     return f"{api_place(source.url).root}/collections/{quote(start.collection, safe='')}"
 
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
-    """Return a page without items that names the reason."""
+    """Return a page without items that contains the failure."""
     cause = error.__cause__
     failure = Failure(FailureKind.ITEM, str(error))
     if isinstance(cause, TransferError):

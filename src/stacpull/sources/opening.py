@@ -1,7 +1,7 @@
-"""Opening SOURCE: the URL, or else the document behind it, decides which kind of source it is.
+"""Opens SOURCE. Its URL, or else its document, decides which kind of source it is.
 
-To add a kind of source, write a module with a class that has the `Source` protocol and a function that
-recognises it, and add that function to `BY_URL` (nothing needs to be read) or `BY_DOCUMENT`.
+To add a kind of source, write a module with a class that implements `Source`, and a function that recognises
+it. Add the function to `BY_URL` (by the URL alone) or `BY_DOCUMENT`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from stacpull.urls import is_web
 
 
 async def open_source(url: str, reader: JsonReader) -> Source:
-    """Return the source behind `url`, a URL without credentials (`split_credentials`).
+    """Return the source at `url`, a URL without credentials (`split_credentials`).
 
     Raises:
-        UsageError: It is a kind of source that is not supported.
-        SourceError: It cannot be read, or holds no items.
+        UsageError: This kind of source is not supported.
+        SourceError: It cannot be read, or has no items.
         CredentialsError: Credentials are missing or refused.
     """
     for by_url in BY_URL:
@@ -65,15 +65,15 @@ def _search(url: str, reader: JsonReader) -> Source | None:
 
 
 def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | None:
-    """Return the tree of an API's document that was saved to a file, if its links make one."""
+    """Return the tree of an API's document that was saved to a file, if its links form one."""
     body = document.members
     if is_web(url) or not is_api_root(body):
         return None
     if any(api_place(href).collection is None for href in tree_hrefs(body)):
         return StaticSource(url, document, reader)
     own = next((href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href), None)
-    hint = "name the API by its URL" if own is None else f"name the API itself: {cut_url(own)}"
-    raise UsageError(f"{url} is a document of an API that was saved, and holds no items: {hint}.")
+    hint = "use the URL of the API" if own is None else f"use the API itself: {cut_url(own)}"
+    raise UsageError(f"{url} is a saved document of an API and contains no items: {hint}.")
 
 
 def _api(url: str, document: Document, reader: JsonReader) -> Source | None:
@@ -98,6 +98,6 @@ def _features(url: str, document: Document, reader: JsonReader) -> Source | None
 
 
 BY_URL: list[Callable[[str, JsonReader], Source | None]] = [_lines, _parquet, _items_of_api, _search]
-"""The kinds that a URL shows, in the order in which they are tried."""
+"""The kinds recognised by the URL, in order of precedence."""
 BY_DOCUMENT: list[Callable[[str, Document, JsonReader], Source | None]] = [_saved_api, _api, _tree, _features]
-"""The kinds that the document shows, in the order in which they are tried."""
+"""The kinds recognised by the document, in order of precedence."""

@@ -1,7 +1,7 @@
-"""Walking pages from one to the next: each is read, checked and yielded, one ahead of the planning.
+"""Walks pages by their next links. Each page is read, checked and yielded, one page ahead of the planning.
 
-A page is requested again, smaller, if the service fails at its size (`PageSize`). If nothing helps, the walk
-ends with a SourceError; the caller has saved what was yielded before, and a later walk resumes there.
+If a service fails, the page is requested again with fewer items (`PageSize`). If that does not help, the walk
+ends with a SourceError. The caller has saved the pages before, and a later walk resumes there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Prefetched(AsyncIterator[T], Generic[T]):
-    """What has been read ahead; to be iterated over once, by one task."""
+    """The elements that were read ahead. Iterate over it once, in one task."""
 
     def __init__(self, depth: int) -> None:
         self._ready: deque[T] = deque()
@@ -50,7 +50,7 @@ class Prefetched(AsyncIterator[T], Generic[T]):
         self._end: Exception | None = None
 
     async def fill(self, upstream: AsyncGenerator[T]) -> None:
-        """Take from `upstream` as room allows, until it ends, fails or this is cancelled."""
+        """Read `upstream` as far as the depth allows, until it ends or fails or this task is cancelled."""
         end: Exception = RuntimeError("the task that reads ahead was cancelled")
         try:
             async with aclosing(upstream):
@@ -60,7 +60,7 @@ class Prefetched(AsyncIterator[T], Generic[T]):
                     self._news.set()
                     await self._room.acquire()
             end = StopAsyncIteration()
-        except Exception as error:  # noqa: BLE001 - it is raised again where the element would have come
+        except Exception as error:  # noqa: BLE001 - raised again in place of the next element
             end = error
         finally:
             self._end = end
@@ -78,9 +78,9 @@ class Prefetched(AsyncIterator[T], Generic[T]):
 
 @asynccontextmanager
 async def prefetch(upstream: AsyncGenerator[T], depth: int = 1) -> AsyncIterator[Prefetched[T]]:
-    """Run `upstream` at most `depth` elements ahead of what has been taken.
+    """Read `upstream` at most `depth` elements ahead of the consumer.
 
-    The first element is read as soon as the block is entered.
+    Reading starts when the context is entered.
     """
     ahead = Prefetched[T](depth)
     failed: Exception | None = None
@@ -97,12 +97,12 @@ async def prefetch(upstream: AsyncGenerator[T], depth: int = 1) -> AsyncIterator
 
 
 _BROKEN_JSON_RETRIES = 2
-"""How often a page that is not valid JSON is requested again, smaller: its body may have been cut off."""
+"""Retries with a smaller page if a page is not valid JSON: its body may have been truncated."""
 
 _NOT_THERE = frozenset(
     {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
 )
-"""Failures that suggest that a link names an internal host."""
+"""Failures that suggest that a link contains an internal host."""
 
 
 _FORGOTTEN = frozenset({400, 404, 410, 422})
@@ -110,7 +110,7 @@ _FORGOTTEN = frozenset({400, 404, 410, 422})
 
 
 def is_forgotten(error: SourceError) -> bool:
-    """Return True if the source refused a page that it named itself, as if there were no such page."""
+    """Return whether the source no longer knows a page that it linked to."""
     failure = getattr(error.__cause__, "failure", None)
     return failure is not None and failure.status in _FORGOTTEN
 
@@ -129,17 +129,17 @@ async def walk(
     *,
     home: str | None = None,
 ) -> AsyncGenerator[Page]:
-    """Yield the pages from `start` on, each once, until the source names no next one or goes in circles.
+    """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
     Args:
-        reader: What asks.
+        reader: Reads the pages.
         start: The first page, or the `next` of any page of an earlier walk.
-        size: How many items to ask for in a page.
-        on_notice: Called with what the user should know.
-        home: SOURCE's URL, where a page is looked for that the host named in a link does not have.
+        size: The number of items per page to request.
+        on_notice: Called with messages for the user.
+        home: SOURCE's URL. A page that the host in a link does not have is requested there.
 
     Raises:
-        SourceError: A page could not be read; its `__cause__` is the TransferError, if it was one.
+        SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
         CredentialsError: Credentials are missing or refused.
     """
     guard, notices = WalkGuard(), _WalkNotices(authority(start.url), on_notice)
@@ -152,11 +152,11 @@ async def walk(
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
-    notices.tell_skipped("of this walk")
+    notices.report_skipped("of this walk")
 
 
 def _judged(page: Page, guard: WalkGuard, notices: _WalkNotices) -> Page:
-    """Return `page` with only new and whole items, and without a next page if that leads nowhere."""
+    """Return `page` with only new, valid items, and without a next page if the links form a circle."""
     items = notices.whole_items(page)
     if not guard.brings_new([(item.get("collection"), item["id"]) for item in items]):
         items = []
@@ -172,7 +172,7 @@ def _judged(page: Page, guard: WalkGuard, notices: _WalkNotices) -> Page:
 async def _read_at_home(
     reader: JsonReader, request: PageRequest, last: PageRequest, size: PageSize, notices: _WalkNotices
 ) -> _PageRead:
-    """Read one page; where another host that `last` named does not have it, from the host of `last`."""
+    """Read one page. If `last` linked to another host that does not have it, read it from `last`'s host."""
     home = at_home(request, last)
     if home is None:
         return await _read(reader, request, size, notices.notice)
@@ -190,10 +190,10 @@ async def _read_at_home(
 
 
 async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _PageRead:
-    """Read one page, at a smaller size where the service fails with this one.
+    """Read one page, with fewer items if the service fails.
 
-    After the first failure the smallest page is asked for: where it fails as well, size is not the matter,
-    and none of those in between is tried (each with all its retries).
+    After the first failure the smallest page is requested. If that fails, too, the size is not the cause, and
+    no other size is tried (each would take all its retries).
     """
     first: TransferError | SourceError | None = None
     broken, asked = 0, request
@@ -204,7 +204,7 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
             return _PageRead(asked, await reader.read(asked), size)
         except TransferError as error:
             smaller = size.after_failure(error.failure)
-            if first is None and smaller is not None and not await _comes_small(reader, asked, smaller):
+            if first is None and smaller is not None and not await _smallest_works(reader, asked, smaller):
                 smaller = None
             first = first or error
         except SourceError as error:
@@ -215,12 +215,13 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
             smaller = size.smaller() if broken <= _BROKEN_JSON_RETRIES else None
         if smaller is None:
             raise _unreadable(request, first) from first
-        on_notice(Notice("info", f"A page of {size.items} items failed; asking for {smaller.items} instead."))
+        text = f"A page of {size.items} items failed; requesting {smaller.items} instead."
+        on_notice(Notice("info", text))
         size = smaller
 
 
-async def _comes_small(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
-    """Return True if the service returns the smallest page, or if that is the next size anyway."""
+async def _smallest_works(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
+    """Return whether the service returns the smallest page, or `smaller` is the smallest size anyway."""
     if smaller.smaller() is None:
         return True
     try:
@@ -235,7 +236,7 @@ def _unreadable(request: PageRequest, error: TransferError | SourceError) -> Sou
 
 
 def _page(request: PageRequest, document: Document) -> Page:
-    """Make a page of what was read; its items are still as they came."""
+    """Return the page of a document. Its items are not checked yet."""
     body = document.members
     features = body.get("features")
     if not isinstance(features, list):
@@ -244,7 +245,7 @@ def _page(request: PageRequest, document: Document) -> Page:
     try:
         following = next_request(body, request, document.url)
     except SourceError as error:
-        reason = f"The walk ends at {request.url}, for its next page cannot be asked for: {error}"
+        reason = f"The walk ends at {request.url}, because its next page cannot be requested: {error}"
         return Page(request, features, None, total, document.bytes, reason)
     if following is not None:
         if page_number(request) is None:  # later a short page is the last one, not a service's own limit
@@ -254,7 +255,7 @@ def _page(request: PageRequest, document: Document) -> Page:
 
 
 class _WalkNotices:
-    """What is counted over one walk, and what is said about it."""
+    """The counts and messages of one walk."""
 
     def __init__(self, host: str, on_notice: OnNotice) -> None:
         self._first_host = self._last_host = host
@@ -266,51 +267,51 @@ class _WalkNotices:
         self._without_pages: set[str] = set()
 
     def whole_items(self, page: Page) -> list[Json]:
-        """Return the features that are items with an id; the others are counted and reported once."""
+        """Return the features that are items with an id. Count the others, and report them once."""
         items = [item for feature in page.items if (item := whole_item(feature)) is not None]
         self._skipped += len(page.items) - len(items)
         if not self._skipped_reported:
-            self.tell_skipped(f"of {page.request.url}")
+            self.report_skipped(f"of {page.request.url}")
         return items
 
-    def tell_skipped(self, where: str) -> None:
-        """Say how many entries were no items, if there are more than was said."""
+    def report_skipped(self, where: str) -> None:
+        """Report the number of entries that are not items, if it has grown since the last report."""
         if self._skipped > self._skipped_reported:
             self._skipped_reported = self._skipped
             text = f"{self._skipped} entries {where} are not items with an id and are left out."
             self.notice(Notice("warning", text))
 
     def other_host(self, following: PageRequest) -> None:
-        """Report, once for each change of host, that the pages continue on another host."""
+        """Report a change of host."""
         host = authority(following.url)
         if host not in {self._first_host, self._last_host}:
-            text = f"The pages continue at {host}, which is not given the credentials of {self._first_host}."
+            text = f"The pages continue at {host}, which does not get the credentials of {self._first_host}."
             self.notice(Notice("warning", text))
         self._last_host = host
 
     def found_at_home(self, elsewhere: str, home: str) -> None:
-        """Say, once for each of them, that a host named in a link is not the one that has the pages."""
+        """Record and report that a host in a link does not have the pages."""
         self._without_pages.add(elsewhere)
         text = f"The next link points to {elsewhere}, which does not have the page: using {home}."
         self.notice(Notice("info", text))
 
     def reachable(self, page: Page) -> Page:
-        """Return `page` with its next one at a host that has it."""
+        """Return `page` with its next page at a host that has it."""
         if page.next is None or authority(page.next.url) not in self._without_pages:
             return page
         return replace(page, next=at_home(page.next, page.request))
 
     def last_of_circle(self, page: Page, reason: str) -> Page:
-        """Return `page` as the last one, and say whether something may be missing behind it."""
+        """Return `page` as the last one, and report whether items may be missing."""
         if page.matched is not None and self.items >= page.matched:
-            text = f"The walk ends at {page.request.url}: {reason}; all items announced were seen."
+            text = f"The walk ends at {page.request.url}: {reason}; all announced items were seen."
             self.notice(Notice("info", text))
             return replace(page, next=None)
-        text = f"The walk ends at {page.request.url}: {reason}; items behind it cannot be reached."
+        text = f"The walk ends at {page.request.url}: {reason}; later items cannot be reached."
         return self.last(replace(page, next=None, cut_short=text))
 
     def last(self, page: Page) -> Page:
-        """Return `page`, saying why it is the last one if it is not the end of what the source has."""
+        """Return `page`, and report if the walk was cut short."""
         if page.cut_short is not None:
             self.notice(Notice("warning", page.cut_short))
         return page

@@ -1,7 +1,8 @@
-"""The two spellings of one search: a JSON body, and the parameters of a URL (STAC API, item search).
+"""Paging: requests for pages and for their successors, page sizes, and detection of circles.
 
-Lists are joined by commas in a URL, objects are JSON there, and a filter says its language beside it
-(STAC API, filter extension: `filter-lang`).
+A search has two forms (STAC API, item search): a JSON body, and parameters of a URL. In a URL, lists are
+joined by commas, objects are JSON, and `filter-lang` states the language of a filter (STAC API, filter
+extension).
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from stacpull.urls import (
 )
 
 _PLAIN = "/:,.-_~'()*"
-"""Characters left as they are in a value: none of them separates anything there (RFC 3986, 3.4)."""
+"""Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
 _MOST_DIGITS = 12
 
 
 def parameters_of(body: Mapping[str, Any]) -> list[Parameter]:
-    """Return the members of a search body as parameters of a URL, in their order.
+    """Return the members of a search body as parameters of a URL, in order.
 
-    A filter that is an object is named as CQL2 JSON unless the body names its language.
+    The language of a filter that is an object is CQL2 JSON unless the body states it.
     """
     members = {name: value for name, value in body.items() if value is not None}
     if isinstance(members.get("filter"), dict):
@@ -49,9 +50,9 @@ def parameters_of(body: Mapping[str, Any]) -> list[Parameter]:
 
 
 def members_of(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """Return parameters of a URL as members of a search body; of a repeated parameter the first.
+    """Return parameters of a URL as members of a search body. The first of repeated parameters counts.
 
-    A value that is not of the form that its name wants stays text.
+    A value that does not have the form of its parameter stays a string.
     """
     members: dict[str, Any] = {}
     for one in parameters:
@@ -96,7 +97,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "limit": _whole,
     "sortby": _order,
 }
-"""How the value of a parameter is read that is not text in a body."""
+"""Readers of parameters that are not strings in a body."""
 
 
 def _parameter(name: str, value: str) -> Parameter:
@@ -114,7 +115,7 @@ def _text(value: Any) -> str:
 AUTO_ITEMS = 1000
 LEAST_ITEMS = 10
 PAGE_BYTES = 8_000_000
-"""The most JSON, in bytes decoded, that a page should have."""
+"""The intended maximum size of a page in bytes of decoded JSON."""
 
 _TOO_MUCH_STATUS = frozenset({400, 413, 422})
 _TOO_MUCH_KINDS = frozenset(
@@ -123,34 +124,34 @@ _TOO_MUCH_KINDS = frozenset(
 
 
 class PageSize(msgspec.Struct, frozen=True):
-    """The items to ask for in the next page. `fixed`: the user said so."""
+    """The number of items per page to request. `fixed` is True if the user set it."""
 
     items: int = AUTO_ITEMS
     fixed: bool = False
 
     @classmethod
     def asked(cls, option: int | None) -> PageSize:
-        """Return what `--page-size` means: a number of items, or None for `auto`."""
+        """Return the page size for `--page-size`: a number of items, or None for `auto`."""
         return cls() if option is None else cls(option, fixed=True)
 
     def at_most(self, items: int | None) -> PageSize:
-        """Return this size, limited to `items` (the `limit` of the user's own URL) unless it is fixed."""
+        """Return this size, limited to `items` (the `limit` in SOURCE's URL) unless it is fixed."""
         if items is None or self.fixed or items >= self.items:
             return self
         return replace(self, items=max(1, items))
 
     def after_failure(self, failure: Failure) -> PageSize | None:
-        """Return the size to ask for the same page again with; None if a smaller page would not help."""
+        """Return the size to retry the page with, or None if a smaller page would not help."""
         too_much = failure.status in _TOO_MUCH_STATUS or failure.kind in _TOO_MUCH_KINDS
         return self.smaller() if too_much else None
 
     def smaller(self) -> PageSize | None:
-        """Return half this size, at least 10 items; None if it is that small already."""
+        """Return half this size, at least 10 items, or None if it is not larger than that."""
         half = max(LEAST_ITEMS, self.items // 2)
         return replace(self, items=half) if half < self.items else None
 
     def after_page(self, items: int, size: int) -> PageSize:
-        """Return the size for the next page, after one of `items` items and `size` bytes."""
+        """Return the size for the next page, after a page with `items` items and `size` bytes."""
         if self.fixed or size <= PAGE_BYTES or not items:
             return self
         fitting = max(LEAST_ITEMS, PAGE_BYTES * items // size)
@@ -161,35 +162,35 @@ _CARRIED = frozenset(
     {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
     | {"limit", "query", "sortby"}
 )
-"""Parameters that select: the same for every page of a walk (STAC API: core, filter, query, sort)."""
+"""Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
 
 _LINK_HEADERS = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
-"""The header fields that a page may have the client send: what is wanted, and where the next page begins (the
-example of the STAC API specification). Any other may be a credential, or an order to a service that the page
-cannot reach itself."""
+"""The header fields that a next link may set: content negotiation, and the position of the next page (the
+example of the STAC API specification). Any other field might be a credential, or a command to a service that
+the page cannot reach itself."""
 
 _OFFSETS = ("offset", "startIndex", "startindex", "skip")
-"""Names of a position counted in items: OGC drafts, OpenSearch, rustac."""
+"""Parameters for a position counted in items: OGC drafts, OpenSearch, rustac."""
 
 _ITEMS_OF = re.compile(r"/collections/([^/]+)/items/?$")
 
-_SPOILT = "[object "
-"""What a script makes of an object that it joins to a text."""
+_JAVASCRIPT_OBJECT = "[object "
+"""JavaScript's string for an object, which some services put into their links."""
 
 _MOST_ITEMS = 1 << 63
-"""A total from here on is not one: the ledger keeps numbers of 63 bits."""
+"""Totals from this number on are ignored: the ledger stores numbers of 63 bits."""
 
 
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
-    """Return the request for the page after `page`, which answered `current`; None at the end.
+    """Return the request for the page after `page`, or None at the end.
 
-    A POST goes to the page's own host and port only: where the link names another one, as hosts behind a
-    proxy do, it is sent to the page's own.
+    A POST is sent only to the host and port of the page itself, even if the link contains another host, like
+    those of services behind a proxy.
 
     Args:
-        page: the decoded page.
-        current: what was asked.
-        base: the URL that answered, if redirects led elsewhere: relative links start from it.
+        page: The decoded page.
+        current: The request for `page`.
+        base: The URL of the response after redirects, the base of relative links.
 
     Raises:
         SourceError: The link cannot be followed (not a URL, not http, neither GET nor POST).
@@ -209,9 +210,10 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
 
 
 def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
-    """Return `following` at the host of `current`, which named it; None if that is its host already.
+    """Return `following` at the host of `current`, which linked to it; None if it is already there.
 
-    Its path is that of `current` where both end alike: a proxy's prefix is what inner names lack.
+    If the last segments of both paths are equal, the path of `current` is used: it may have a proxy's prefix,
+    which internal URLs lack.
     """
     here, there = parts_of(current.url), parts_of(following.url)
     if authority(current.url) == authority(following.url):
@@ -222,20 +224,20 @@ def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
 
 
 def limit_of(request: PageRequest) -> int | None:
-    """Return the page size that `request` asks for, or None."""
+    """Return the page size in `request`, or None."""
     return _whole_number(request, "limit")
 
 
 def page_number(request: PageRequest) -> int | None:
-    """Return the page number by which `request` names its position (GEODES, CMR), or None."""
+    """Return the page number in `request`, or None if its position is not one (GEODES and CMR use them)."""
     return _whole_number(request, "page")
 
 
 def with_limit(request: PageRequest, limit: int | None) -> PageRequest:
     """Return `request` for pages of `limit` items (None: without a limit), at the same position.
 
-    A position that is counted in pages is counted again, rounded down: some items come twice, none is lost.
-    That holds for smaller pages only, so such a request never asks for larger ones.
+    A page number is converted and rounded down: some items are returned twice, and none is lost. That is only
+    true for smaller pages, so such a request never gets a larger limit.
     """
     if limit is None:
         return _without(request, "limit")
@@ -247,10 +249,10 @@ def with_limit(request: PageRequest, limit: int | None) -> PageRequest:
 
 
 def with_true_limit(request: PageRequest, given: int) -> PageRequest:
-    """Return the next request, after a page of `given` items, with the limit that the service keeps to.
+    """Return the next request, after a page of `given` items, with the limit that the service really applies.
 
-    A service may give fewer items than the limit that it repeats in its link. Where positions are counted in
-    pages, the limit is what they are counted by, and must be the true one before it is ever changed.
+    A service may return fewer items than the limit in its next link. A page number counts pages of the real
+    limit, which must be known before the limit is changed.
     """
     held = limit_of(request)
     if page_number(request) is None or held is None or not 0 < given < held:
@@ -259,10 +261,10 @@ def with_true_limit(request: PageRequest, given: int) -> PageRequest:
 
 
 def with_true_offset(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
-    """Return the next request, after a page of `given` items, at the position where that page truly ended.
+    """Return the next request, after a page of `given` items, at the position where that page really ended.
 
-    A service may give fewer items than were asked for, and still count its next position by what was asked:
-    the items between would be lost.
+    A service may return fewer items than requested, and still advance its position by the requested number.
+    Then the items between would be lost.
     """
     asked = limit_of(current)
     if asked is None or not 0 < given < asked:
@@ -275,7 +277,7 @@ def with_true_offset(following: PageRequest, current: PageRequest, given: int) -
 
 
 def announced_total(page: Json) -> int | None:
-    """Return how many items the service says the walk has, or None; three generations of the API spec."""
+    """Return the total number of items that the service announces, or None. Three API versions have one."""
     for holder, name in ((page, "numberMatched"), (page.get("context"), "matched")):
         if (total := _count(holder, name)) is not None:
             return total
@@ -283,7 +285,7 @@ def announced_total(page: Json) -> int | None:
 
 
 def _next_link(page: Json, method: str) -> Json | None:
-    """Return the link to follow: of several (by GET and by POST) the one of the method in use."""
+    """Return the next link. If there is one for GET and one for POST, return the one with `method`."""
     links = page.get("links")
     found = [
         link
@@ -296,7 +298,7 @@ def _next_link(page: Json, method: str) -> Json | None:
 
 
 def _without_link(page: Json, current: PageRequest, base: str) -> PageRequest | None:
-    """Return the next request as services name it that have no link for it."""
+    """Return the next request of services without a next link."""
     named = _object(page.get("_links")).get("_next")
     if isinstance(named, str) and named.strip():
         return PageRequest(_carry_parameters(current, _followed(named, base)))
@@ -321,39 +323,39 @@ def _method(link: Json) -> Literal["GET", "POST"]:
 
 
 def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:
-    """Return the headers of the link, over those of the current request where it says `merge`."""
+    """Return the headers of the link, added to those of the current request if the link has `merge`."""
     named = {k: v for k, v in _object(link.get("headers")).items() if isinstance(v, str)}
     merged = {**(current.headers or {}), **named} if link.get("merge") is True else named
     return allowed_headers(merged)
 
 
 def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return those of `headers` that a page may have the client send; None if there are none."""
+    """Return the `headers` that a next link may set; None if there are none."""
     return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
 
 
 def _carry_parameters(current: PageRequest, url: str) -> str:
-    """Add to the next URL the selecting parameters of the current one that it lacks, on the same path."""
+    """Add the selection's parameters to the next URL if it has the same path and lacks them."""
     if parts_of(current.url).path != parts_of(url).path:
         return url
     asked = [p for p in _asked(current) if p.name in _CARRIED]
     names = {p.name for p in asked}
-    spoilt = {p.name for p in parameters(url) if p.name in names and p.value.startswith(_SPOILT)}
-    url = drop_parameters(url, spoilt.__contains__)
+    broken = {p.name for p in parameters(url) if p.name in names and p.value.startswith(_JAVASCRIPT_OBJECT)}
+    url = drop_parameters(url, broken.__contains__)
     present = {p.name for p in parameters(url)}
     return add_parameters(url, (p for p in asked if p.name not in present))
 
 
 def _asked(request: PageRequest) -> list[Parameter]:
-    """Return what a request asks for, as parameters of a URL."""
+    """Return the query of a request as parameters of a URL."""
     return parameters_of(request.body or {}) if request.method == "POST" else parameters(request.url)
 
 
 def _body_of(current: PageRequest, *, merge: bool) -> Mapping[str, Any]:
-    """Return what the body of a POST that follows `current` starts from.
+    """Return the base for the body of a POST that follows `current`.
 
-    After a GET these are its parameters: all of them where the link says `merge`, else those that select.
-    The items of one collection are searched by its name.
+    After a GET it consists of its parameters: all of them if the link has `merge`, else those of the
+    selection. The items of one collection are searched by its id.
     """
     if current.method == "POST":
         return current.body or {}
@@ -395,11 +397,11 @@ def _count(holder: object, name: str) -> int | None:
 
 
 FRUITLESS_PAGES = 3
-"""Pages in a row that may bring nothing new before the walk ends."""
+"""Pages in a row without new items before the walk ends."""
 
 
 class WalkGuard:
-    """Remembers the cursors and pages of one walk, as 64-bit hashes: some 100 bytes a page."""
+    """Remembers the cursors and pages of one walk as 64-bit hashes, about 100 bytes per page."""
 
     def __init__(self) -> None:
         self._cursors: set[int] = set()
@@ -407,7 +409,7 @@ class WalkGuard:
         self._fruitless = 0
 
     def brings_new(self, names: Sequence[object]) -> bool:
-        """Note a page by the identities of its items; tell whether it is neither empty nor a repeat."""
+        """Record a page by the ids of its items. Return whether it is neither empty nor a repetition."""
         signature = hash(tuple(names))
         new = bool(names) and signature not in self._pages
         self._pages.add(signature)
@@ -415,20 +417,20 @@ class WalkGuard:
         return new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
-        """Return why the walk must not continue from `current` to `following`, None if it may."""
+        """Return why the walk must not continue from `current` to `following`, or None if it may."""
         here, there = _signature(current), _signature(following)
         self._cursors.add(here)
         if there == here:
-            return "the page names itself as the next one"
+            return "the page links to itself as the next one"
         if there in self._cursors:
-            return "its next page is one that was read before"
+            return "its next page was read before"
         if self._fruitless > FRUITLESS_PAGES:
-            return f"{self._fruitless} pages in a row brought nothing new"
+            return f"{self._fruitless} pages in a row had no new items"
         return None
 
 
 def _signature(request: PageRequest) -> int:
-    """Hash what makes a cursor: the limit is part of it only where positions are counted in pages."""
+    """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
     if page_number(request) is None:
         request = with_limit(request, None)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)

@@ -1,13 +1,12 @@
-"""Files of items as Parquet (stac-geoparquet 1.0 and 1.1): footer, row groups, and rows as items.
+"""Decodes Parquet files of items (stac-geoparquet 1.0 and 1.1): footer, row groups, and rows as items.
 
-The only module of the sources that needs pyarrow. It runs as a process of its own, `python -m
-stacpull.sources.parquet_file DESCRIPTOR`: a file may come from anyone, and there are files on which pyarrow
-ends its process. The process has no credentials and a limit of memory, which also stops a few bytes that
-decode to very many, and what it sends is JSON of bounded size. The sizes that the footer states are checked
-before anything is decoded.
+This is the only module of the sources that needs pyarrow. It runs as a separate process, `python -m
+stacpull.sources.parquet_file DESCRIPTOR`, because a file may come from anyone, and some files crash pyarrow.
+The process has no credentials and a memory limit, which also stops decompression bombs. It sends JSON of
+bounded size. The sizes in the footer are checked before anything is decoded.
 
     standard input ─▶ {"footer": …} or {"items": …} ─▶ frames of JSON ─▶ standard output
-    descriptor: a file with the bytes that a request is about
+    descriptor: a file with the bytes for the request
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from stacpull.models import Json
 from stacpull.urls import join
 
 MEMORY: Final = 2 << 30
-"""Bytes that the process may take, half of which the libraries reserve."""
+"""The memory limit of the process in bytes. The libraries reserve half of it."""
 _WATCH_EVERY: Final = 0.05
 _COMPRESSED_LIMIT: Final = 512 << 20
 _PLAIN_LIMIT: Final = 4 << 30
-"""Bytes of one row group, compressed and decompressed."""
+"""The most bytes of one row group, compressed and decompressed."""
 _ROWS_LIMIT: Final = 4 << 20
 _COLUMNS_LIMIT: Final = 10_000
 _ANSWER_LIMIT: Final = 16 << 20
-"""Bytes of JSON in one answer: a larger batch of items is sent in several, a larger item is refused."""
+"""The most bytes of JSON in one answer. A larger batch of items is divided; a larger item is refused."""
 JSON_TEXT_KEY: Final = b"stacpull:json_text"
-"""Metadata of files that `export` writes: `{"columns": [...]}`, the columns that hold JSON text."""
+"""Metadata of files written by `export`: `{"columns": [...]}`, the columns that contain JSON text."""
 _MEMBERS: Final = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection",
      "properties"}
@@ -54,19 +53,19 @@ _RENAMED: Final = "properties:"
 
 
 class ParquetError(Exception):
-    """A file is not Parquet with items, or is larger than what is read; the text says why."""
+    """A file is not Parquet with items, or exceeds a limit. The text states which."""
 
 
 RowGroup = tuple[int, int, int, dict[str, tuple[Any, Any, int | None]]]
-"""Where it begins and ends, how many rows it has, and per column the lowest value, the highest, the nulls."""
+"""Start and end offset, number of rows, and for each column the lowest value, the highest and the nulls."""
 
 
 class ParquetFooter(NamedTuple):
-    """What the end of a file says of the rest."""
+    """The metadata at the end of a file."""
 
     metadata: Any
     json_text: frozenset[str]
-    """Columns whose text is JSON, as `export` notes them (`JSON_TEXT_KEY`)."""
+    """Columns whose text is JSON, as recorded by `export` (`JSON_TEXT_KEY`)."""
     row_groups: tuple[RowGroup, ...]
     collections: dict[str, Json]
 
@@ -75,11 +74,11 @@ def read_footer(path: str, size: int) -> ParquetFooter:
     """Return the footer of a file.
 
     Args:
-        path: Of a file with the bytes of the footer; others may be holes.
-        size: Of the file.
+        path: A file with the bytes of the footer; the rest may be holes.
+        size: The size of the file in bytes.
 
     Raises:
-        ParquetError: It cannot be decoded, is not of items, or states sizes that are not read.
+        ParquetError: It cannot be decoded, has no items, or states sizes above a limit.
     """
     try:
         return _footer(pq.read_metadata(path), size)
@@ -90,15 +89,15 @@ def read_footer(path: str, size: int) -> ParquetFooter:
 def items_in(
     path: str, footer: ParquetFooter, number: int, url: str, *, first: int = 0, most: int
 ) -> Iterator[list[Json]]:
-    """Yield the items of a row group, up to `most` at a time, their hrefs made absolute.
+    """Yield the items of a row group with absolute hrefs, up to `most` at a time.
 
     Args:
-        path: Of a file with the bytes of the row group; others may be holes.
-        footer: Of the file.
-        number: Of the row group.
-        url: Of the file: relative hrefs start in its directory.
-        first: The row to begin with.
-        most: How many rows are decoded at once.
+        path: A file with the bytes of the row group; the rest may be holes.
+        footer: The footer of the file.
+        number: The number of the row group.
+        url: The URL of the file, the base of relative hrefs.
+        first: The first row.
+        most: The most rows to decode at once.
 
     Raises:
         ParquetError: It cannot be decoded.
@@ -116,24 +115,24 @@ def items_in(
 
 
 class _WithoutPandas(MetaPathFinder):
-    """Has pyarrow do without pandas, which it imports where it is installed, for a fifth of a second."""
+    """Hides pandas from pyarrow, which would import it if installed (a fifth of a second)."""
 
     def find_spec(self, name: str, _path: object, _target: object = None) -> None:
-        """Refuse the import of pandas; leave all others to the next finder."""
+        """Refuse to import pandas; leave other imports to the next finder."""
         if name == "pandas":
             raise ModuleNotFoundError(name=name)
 
 
 def main(descriptor: int) -> None:
-    """Answer requests on standard input until it ends, each with frames: four bytes of length, then JSON.
+    """Answer requests from standard input with frames: four bytes of length, then JSON.
 
-    `{"footer": [SIZE]}` is answered with one frame, and `{"items": [NUMBER, URL, FIRST, MOST]}` with a frame
-    for each batch and one with null. A request that fails is answered with `{"error": TEXT}`.
+    The answer to `{"footer": [SIZE]}` is one frame. The answer to `{"items": [NUMBER, URL, FIRST, MOST]}` is
+    one frame for each batch and a last one with null. The answer to a failed request is `{"error": TEXT}`.
     """
     sys.meta_path.insert(0, _WithoutPandas())
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    if sys.platform == "darwin":  # which does not count mapped memory
+    if sys.platform == "darwin":  # its limit does not count mapped memory
         threading.Thread(target=_watch_memory, daemon=True).start()
     path = f"/dev/fd/{descriptor}"
     footer: ParquetFooter | None = None
@@ -151,11 +150,11 @@ def main(descriptor: int) -> None:
         except ParquetError as error:
             _answer({"error": str(error)})
         except MemoryError:
-            _answer({"error": f"decoding it takes more than {MEMORY:,} bytes of memory"})
+            _answer({"error": f"decoding it needs more than {MEMORY:,} bytes of memory"})
 
 
 def _watch_memory() -> None:
-    """End the process when it takes too much memory (`ru_maxrss` has bytes on macOS)."""
+    """End the process when it uses too much memory (`ru_maxrss` is in bytes on macOS)."""
     while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY:
         time.sleep(_WATCH_EVERY)
     os._exit(1)
@@ -192,7 +191,7 @@ def _send(data: bytes) -> None:
 def _footer(metadata: Any, size: int) -> ParquetFooter:
     names = metadata.schema.to_arrow_schema().names
     if missing := {"id", "geometry", "assets"} - set(names):
-        raise ParquetError(f"it holds no items: it has no column {min(missing)}")
+        raise ParquetError(f"it contains no items: it has no column {min(missing)}")
     if metadata.num_columns > _COLUMNS_LIMIT:
         raise ParquetError(f"it has {metadata.num_columns:,} columns; at most {_COLUMNS_LIMIT:,} are read")
     stated = metadata.metadata or {}
@@ -245,7 +244,7 @@ def _range(statistics: Any) -> tuple[Any, Any, int | None]:
 
 
 def _limit(value: Any) -> Any:
-    """Return an end of a range as JSON; a time as a list with its text."""
+    """Return a bound of a range as JSON; a time as a list with its text."""
     if isinstance(value, datetime):
         return [value.isoformat()]
     return value if isinstance(value, str | int | float) else None
@@ -259,7 +258,7 @@ def _check_encoding(geo: Json) -> None:
 
 
 def _collections(stated: dict[bytes, bytes]) -> dict[str, Json]:
-    """Return the collections in the metadata, as versions 1.0 and 1.1 of stac-geoparquet have them."""
+    """Return the collections in the metadata, in the form of stac-geoparquet 1.0 or 1.1."""
     document = _json_of(stated.get(b"stac-geoparquet"))
     found = document.get("collections") or _json_of(stated.get(b"stac:collections"))
     one = document.get("collection")
@@ -305,7 +304,7 @@ def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[J
 
 
 def _item(members: Json, properties: Json, url: str) -> Json:
-    """Return an item from its members, which may be null, and its properties."""
+    """Return the item with these members, which may be null, and properties."""
     links, assets = members.get("links"), members.get("assets")
     item: Json = {
         "type": "Feature",
@@ -328,7 +327,7 @@ def _item(members: Json, properties: Json, url: str) -> Json:
 
 
 def _located(holder: Json, url: str) -> Json:
-    """Return a link or an asset with absolute hrefs: relative ones start in the directory of the file."""
+    """Return a link or an asset with absolute hrefs, relative to the URL of the file."""
     found = dict(holder)
     href = found.get("href")
     if isinstance(href, str):
@@ -342,7 +341,7 @@ def _located(holder: Json, url: str) -> Json:
 
 
 def _column(array: pa.Array, name: str, *, is_json: bool) -> list[Any]:
-    """Return the values of a column as JSON has them."""
+    """Return the values of a column as JSON values."""
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
     if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
@@ -381,7 +380,7 @@ def _bbox(value: Any) -> list[float] | None:
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return per kind
-    """Return a value of Arrow as JSON has it; members that are null are left out, as if absent."""
+    """Return an Arrow value as a JSON value, without members that are null."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

@@ -2,13 +2,13 @@
 
     end of the file ─▶ footer ─▶ row groups that may match ─▶ ranged reads ─▶ temporary file ─▶ items
 
-Only the footer and the row groups that `filters.row_groups` cannot rule out are read. A row group is kept in
-a temporary file while its rows are given out, so memory does not depend on its size. The place to resume is
-the number of the row group with the version of the file (its ETag, or else its date, and its size), and the
-row. If the file has changed, it is read from its start; known items are planned already.
+Only the footer and the row groups that `filters.row_groups` cannot exclude are read. A row group is kept in a
+temporary file while its rows are yielded, so memory does not depend on its size. A walk resumes at a row
+group and row. The position includes the version of the file (its ETag, or else its date, and its size). A
+changed file is read from its start; known items are already planned.
 
-Relative hrefs start in the directory of the file. A server that does not answer ranges sends the whole file,
-once. pyarrow works in a process of its own (`parquet_file`).
+Relative hrefs refer to the URL of the file. A server that does not support ranges sends the whole file, once.
+pyarrow runs in a separate process (`parquet_file`).
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ _PAGE_ITEMS: Final = 200
 """Items per page, by default."""
 _CHUNK: Final = 1 << 18
 _BREAKS: Final = 5
-"""How often in a row a response may break off without a byte having come."""
+"""The most interruptions in a row without a received byte."""
 _WHOLE_LIMIT: Final = 2 << 30
-"""The most bytes of a file that a server sends whole."""
+"""The most bytes of a file from a server without ranges."""
 _SIZE_LIMIT: Final = 1 << 42
-"""The most bytes of a file: temporary files of this size, with holes, are made."""
+"""The most bytes of a file: the temporary file has the same size, with holes."""
 _PARTIAL, _UNSATISFIABLE = 206, 416
 TAIL: Final = 1 << 16
-"""Bytes at the end of a file that are read first: mostly the whole footer."""
+"""Bytes at the end of a file that are read first, usually the whole footer."""
 FOOTER_LIMIT: Final = 32 << 20
 _MAGIC: Final = b"PAR1"
 _ENCRYPTED: Final = b"PARE"
 _END: Final = 8
-"""Bytes behind the footer: its length, and the magic number."""
+"""Bytes after the footer: its length, and the magic number."""
 
 
 def is_parquet(url: str) -> bool:
-    """Tell by its name if what `url` leads to is Parquet."""
+    """Return whether `url` is Parquet, by its file name."""
     return urlsplit(url).path.lower().endswith(_SUFFIXES)
 
 
 class _Place(NamedTuple):
-    """Where the next item is: row group and row, in which version of the file."""
+    """The position of the next item: row group, row, and version of the file."""
 
     group: int = 0
     row: int = 0
@@ -109,7 +109,7 @@ class ParquetSource(ItemsFile):
         return known[collection_id] if collection_id in known else await super().collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the one start.
+        """Return the only start.
 
         Raises:
             SourceError: The file cannot be read, or is not Parquet with items.
@@ -121,12 +121,12 @@ class ParquetSource(ItemsFile):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the items from the row on that `start` names."""
+        """Yield the pages from the row of `start` on."""
         most = page_size.items if page_size.fixed else _PAGE_ITEMS
         place, request = _Place.of(start), start
         async with self._opened() as file:
             if place.version and place.version != file.version:
-                on_notice(Notice("warning", f"{self.url} has changed: it is read from its start."))
+                on_notice(Notice("warning", f"{self.url} has changed: reading it from the start."))
                 place = _Place()
             ahead = [n for n in range(place.group, len(file.groups)) if self._may_match(file.groups[n])]
             for position, number in enumerate(ahead):
@@ -142,7 +142,7 @@ class ParquetSource(ItemsFile):
         yield Page(request, [], None, None)
 
     def _following(self, file: _RemoteParquet, ahead: list[int], row: int) -> PageRequest | None:
-        """Return where the next page begins, behind `row` of the first of the row groups ahead."""
+        """Return the request for the rows from `row` of the first row group ahead; None at the end."""
         if row < file.groups[ahead[0]].rows:
             return _Place(ahead[0], row, file.version).request(self.url)
         rest = [number for number in ahead[1:] if file.groups[number].rows]
@@ -179,12 +179,12 @@ class ParquetSource(ItemsFile):
 
 
 class _RemoteParquet:
-    """One version of a file, of which the needed parts are read into a temporary file and decoded.
+    """One version of a file. The needed parts are read into a temporary file and decoded.
 
     Attributes:
         groups: The row groups.
-        collections: Those in the metadata, by id.
-        version: ETag or date, and size.
+        collections: The collections in the metadata, by id.
+        version: Size, and ETag or date.
     """
 
     def __init__(self, url: str, reader: JsonReader, part: BinaryIO, decoder: _Decoder) -> None:
@@ -197,7 +197,7 @@ class _RemoteParquet:
         self._decoder = decoder
         self._size = 0
         self._is_whole = False
-        """True if the server sent the whole file, which the temporary file then holds."""
+        """True if the server sent the whole file, which is then in the temporary file."""
 
     async def open(self) -> None:
         """Read the footer."""
@@ -212,7 +212,7 @@ class _RemoteParquet:
         self.collections = footer["collections"]
 
     async def items(self, number: int, first: int, most: int) -> AsyncGenerator[list[Json]]:
-        """Yield the items of a row group from the row `first` on."""
+        """Yield the items of a row group from row `first` on, up to `most` at a time."""
         group = self.groups[number]
         if not group.rows:
             return
@@ -224,7 +224,7 @@ class _RemoteParquet:
             items = await self._decoder.answer()
 
     def _footer_size(self, end: bytes) -> int:
-        """Return how many bytes at the end of the file hold the footer, the last eight included."""
+        """Return the size of the footer, including the last eight bytes."""
         length = int.from_bytes(end[-8:-4], "little") + _END
         if end[-4:] == _ENCRYPTED:
             raise _unreadable(self._url, "it is an encrypted Parquet file")
@@ -239,7 +239,7 @@ class _RemoteParquet:
         return length
 
     async def _read_end(self) -> bytes:
-        """Read the last bytes, and learn size and version; keep the whole file if that is sent."""
+        """Read the last bytes, or the whole file if the server sends it, and the size and version."""
         for attempt in range(_BREAKS + 1):
             try:
                 async with self._reader.stream(self._url, {"Range": f"bytes=-{TAIL}"}) as response:
@@ -268,13 +268,13 @@ class _RemoteParquet:
         async for chunk in response.chunks(_CHUNK):
             size += len(chunk)
             if size > (_WHOLE_LIMIT if self._is_whole else TAIL):
-                raise _unreadable(self._url, "its server does not answer ranges, and it is too large")
+                raise _unreadable(self._url, "its server does not support ranges, and it is too large")
             await asyncio.to_thread(self._part.write, chunk)
         await asyncio.to_thread(self._part.flush)
         return size
 
     async def _fetch(self, start: int, end: int) -> None:
-        """Read the bytes from `start` up to `end` into the temporary file, in as many requests as needed."""
+        """Read the bytes from `start` to `end` into the temporary file, with as many requests as needed."""
         await asyncio.to_thread(self._begin_part, start)
         at, breaks = start, 0
         while at < end:
@@ -296,7 +296,7 @@ class _RemoteParquet:
         await asyncio.to_thread(self._part.flush)
 
     def _begin_part(self, start: int, data: bytes = b"") -> None:
-        """Empty the temporary file, and continue at `start`: what is not read is a hole in it."""
+        """Replace the temporary file with a hole of the same size, and write `data` at `start`."""
         self._part.truncate(0)
         self._part.truncate(self._size)
         self._part.seek(start)
@@ -304,7 +304,7 @@ class _RemoteParquet:
         self._part.flush()
 
     def _refuse_change(self, response: Response, start: int) -> None:
-        """Refuse a response that is not the part of this version that begins at `start`."""
+        """Raise SourceError if a response is not the part of this version that begins at `start`."""
         found = content_range(response.headers)
         is_same = found.total is not None and _version(response, found.total) == self.version
         if response.status != _PARTIAL or found.start != start or not is_same:
@@ -312,7 +312,7 @@ class _RemoteParquet:
 
 
 class _RowGroup(NamedTuple):
-    """A part of a file that is read as a whole."""
+    """A row group: its offsets, rows, and ranges of values by column."""
 
     start: int
     end: int
@@ -333,7 +333,7 @@ def _limit(value: Any) -> Any:
 
 
 class _Decoder:
-    """The process that decodes (`parquet_file`)."""
+    """The decoding process (`parquet_file`)."""
 
     def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
         self._url = url
@@ -354,7 +354,7 @@ class _Decoder:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")
             found = decode(await self._process.stdout.readexactly(size)).value
         except asyncio.IncompleteReadError as error:
-            raise _unreadable(self._url, "decoding it fails, or takes too much memory") from error
+            raise _unreadable(self._url, "decoding it fails or needs too much memory") from error
         except TooManyValuesError as error:
             raise _unreadable(self._url, f"its items have {error}") from error
         if isinstance(found, dict) and "error" in found:
@@ -364,7 +364,7 @@ class _Decoder:
 
 @asynccontextmanager
 async def _decoder(url: str, descriptor: int) -> AsyncIterator[_Decoder]:
-    """Start the process that decodes; it has no credentials, and ends with the block."""
+    """Start the decoding process, without credentials. It ends with the context."""
     process = await asyncio.create_subprocess_exec(
         *python_command("-m", "stacpull.sources.parquet_file", str(descriptor)),
         stdin=asyncio.subprocess.PIPE,

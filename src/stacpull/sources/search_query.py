@@ -1,19 +1,19 @@
-"""Asking an API to filter: its capabilities, a query for what it can do, and a walk of the answer.
+"""Pushes filters down to an API: its capabilities, a query that it supports, and a walk of the result.
 
-    first request fails ─────────────▶ walk without asking the API to filter
-    nothing came ─▶ asked for an item that it has: returned? yes ─▶ there is nothing
-                                                             no  ─▶ walk without asking the API to filter
+    first request fails ─▶ walk without filters
+    empty result ─▶ query for an item that the API has: returned? yes ─▶ the result is empty
+                                                                  no  ─▶ walk without filters
 
 Capabilities are the conformance classes of the landing page (STAC API 1.0.0 and its release candidates: core,
 item search, filter extension; OGC API Features, part 1, 7.4, and part 3). Versions in their URIs are ignored.
 
-A query is sent by GET, or by POST if the API offers it and the URL would be long, or if a filter is sent as
-JSON. Members that an endpoint does not take are not sent: everything is filtered here in any case, so an API
-that returns too much does no harm.
+A query is sent with GET, or with POST if the API supports it and the URL would be long or a filter is sent as
+JSON. Members that an endpoint does not support are not sent. All items are filtered locally anyway, so an API
+may return too many.
 
-Some services answer a filter that they do not understand with an error, or with nothing. An empty answer is
-therefore verified by a query that differs only in its values, and that an item of the source must match. A
-service that returns only some of the items cannot be detected.
+Some services answer a filter that they do not understand with an error or an empty result. So an empty result
+is verified by a query that differs only in its values and that an item of the source must match. A service
+that returns only some of the items cannot be detected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _JSON, _TEXT = ("/conf/cql2-json",), ("/conf/cql2-text",)
 
 
 class Capabilities(NamedTuple):
-    """What an API can filter: `items` takes bbox and datetime, `search` more; `post` is search by POST."""
+    """The filters of an API: `items` supports bbox and datetime, `search` more; `post` means by POST."""
 
     items: bool = False
     search: bool = False
@@ -88,51 +88,51 @@ def _offers_post(landing: Json) -> bool:
 
 
 MOST_IDS: Final = 500
-"""Ids that are requested by name; more are looked for among all items."""
+"""The most ids that are requested; for more, all items are walked."""
 
 _LONG_URL: Final = 2000
-"""Characters from which a URL is long: many servers and proxies take no more than some thousands."""
+"""The most characters of a query with GET: many servers and proxies accept only some thousands."""
 
 _LARGE_AREA: Final = 100_000
-"""Bytes of GeoJSON from which the box around an area is asked for instead of the area."""
+"""The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
 
 _PLACES: Final = frozenset({"bbox", "intersects"})
 _WIDENED: Final = 1e-4
-"""Degrees by which a box without width or height is widened: services make polygons of boxes."""
+"""Degrees by which a box without width or height is widened, because services convert boxes to polygons."""
 _NORTH, _EAST = 90.0, 180.0
 
 
 class SearchEndpoint(NamedTuple):
-    """The URL of a search, and the members that it takes."""
+    """The URL of a search, and the members that it supports."""
 
     url: str
-    """For GET, to be extended by parameters."""
+    """The URL for GET, without the parameters of the query."""
     takes: frozenset[str]
     body: Json | None = None
-    """The query of `url` as a body; None if only GET is offered."""
+    """The query of `url` as a body; None if only GET is supported."""
     json_filter: bool = False
-    """True if a filter is sent as JSON, in a body; else it is sent as text."""
+    """True if a filter is sent as JSON in a body, False if as text."""
 
     def request(self, asked: Json) -> PageRequest:
-        """Return the request with the members `asked`."""
+        """Return the request for a query with the members `asked`."""
         url = add_parameters(self.url, parameters_of(asked))
         if self.body is None or not (len(url) > _LONG_URL or isinstance(asked.get("filter"), dict)):
             return PageRequest(url)
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **asked})
 
     def fits(self, asked: Json) -> bool:
-        """Return True if the members `asked` can be sent: by POST, or in a URL that is not too long."""
+        """Return whether the members `asked` can be sent: with POST, or in a URL that is not too long."""
         return self.body is not None or len(self.request(asked).url) <= _LONG_URL
 
     def less(self, url: str) -> SearchEndpoint:
-        """Return this endpoint without the members that the query of `url` has: services take each once."""
+        """Return this endpoint without the members in the query of `url`: services accept each only once."""
         asked = {p.name for p in parameters(url)}
         taken = asked | (_PLACES if asked & _PLACES else set())
         return self._replace(takes=self.takes - taken if "ids" not in asked else frozenset())
 
 
 def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
-    """Return the item search of the API at `root`, in `collections` (none: in all)."""
+    """Return the item search of the API at `root` in `collections` (empty: in all)."""
     url, body = f"{root}/search", Json()
     if collections:
         url += f"?collections={','.join(quote(one, safe='') for one in collections)}"
@@ -145,12 +145,12 @@ def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capab
 
 
 def items_endpoint(url: str) -> SearchEndpoint:
-    """Return the endpoint of a collection's items (OGC API Features, 7.15), without what `url` asks for."""
+    """Return the endpoint of a collection's items (OGC API Features, 7.15), less the query of `url`."""
     return SearchEndpoint(url, frozenset({"bbox", "datetime"})).less(url)
 
 
 def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
-    """Return what the endpoint takes of `narrowing`, as members of a search, without ids (`ids_members`)."""
+    """Return the parts of `narrowing` that the endpoint supports as members of a query, without ids."""
     found = _place(narrowing, endpoint)
     if narrowing.datetime is not None and "datetime" in endpoint.takes:
         found["datetime"] = narrowing.datetime
@@ -162,15 +162,15 @@ def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
 
 
 def ids_members(ids: tuple[str, ...], endpoint: SearchEndpoint) -> Json | None:
-    """Return the query for `ids`, None if there are too many of them or the endpoint takes none."""
+    """Return the query for `ids`, or None if there are too many or the endpoint does not support them."""
     asked: Json = {"ids": list(ids)}
     return asked if "ids" in endpoint.takes and 0 < len(ids) <= MOST_IDS and endpoint.fits(asked) else None
 
 
 def known_members(item: Json, asked: Json, narrowing: Narrowing, endpoint: SearchEndpoint) -> Json | None:
-    """Return a query like `asked` that `item` itself answers; None if the item cannot be asked for so.
+    """Return a query with the members of `asked` that matches `item`; None if there is none.
 
-    A source that gives nothing for it does not do what it says.
+    If its result is empty, the source does not support such queries.
     """
     geometry = item.get("geometry")
     answers: Json = {
@@ -211,7 +211,7 @@ def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
 
 
 def _truth_of(item: Json, condition: Json) -> Json:
-    """Return a condition that is true of `item`, on a property that `condition` names if it has one."""
+    """Return a condition that is true for `item`, on a property of `condition` if the item has it."""
     held = item.get("properties")
     for name in filter_names(condition):
         value = Reference(name).value(item, held if isinstance(held, dict) else {})
@@ -221,7 +221,7 @@ def _truth_of(item: Json, condition: Json) -> Json:
 
 
 def _box_of(item: Json) -> list[float] | None:
-    """Return the box of an item's geometry, a little wider."""
+    """Return the slightly widened bounding box of an item's geometry, or None."""
     geometry = item.get("geometry")
     positions = list(_positions(geometry.get("coordinates"))) if isinstance(geometry, dict) else []
     if not positions:
@@ -242,7 +242,7 @@ def _positions(coordinates: Any) -> list[tuple[float, float]]:
 
 
 def period_of(item: Json) -> str | None:
-    """Return the instant or the range of an item, as it is asked for; None if it has neither."""
+    """Return the instant or range of an item in the form of a query; None if it has neither."""
     held = item.get("properties")
     times = held if isinstance(held, dict) else {}
     if isinstance(moment := times.get("datetime"), str):
@@ -252,11 +252,11 @@ def period_of(item: Json) -> str | None:
 
 
 _PROBED = 10
-"""Items read to find one for the query that verifies an empty answer."""
+"""Items read to find one for the query that verifies an empty result."""
 
 
 class SearchQuery(msgspec.Struct, frozen=True):
-    """A query: the members of a search (`asked`) at `endpoint`, and the request without them (`plain`)."""
+    """A query with the members `asked` at `endpoint`. `plain` is the request without filters."""
 
     endpoint: SearchEndpoint
     asked: Json
@@ -265,14 +265,14 @@ class SearchQuery(msgspec.Struct, frozen=True):
 
     @property
     def request(self) -> PageRequest:
-        """The first page of the answer."""
+        """The request for the first page."""
         return self.endpoint.request(self.asked)
 
 
 async def walk_verified(
     reader: JsonReader, query: SearchQuery, size: PageSize, on_notice: OnNotice, *, home: str
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of the answer, or of everything if the answer cannot be trusted.
+    """Yield the pages of the result, or of all items if the result cannot be trusted.
 
     Raises:
         SourceError: As for `walk`; also if a page after the first fails.
@@ -291,9 +291,9 @@ async def walk_verified(
         if not _is_answer(error):
             raise
         if pages:
-            hint = "--no-push-down walks without asking the source to filter."
+            hint = "--no-push-down walks without filters at the source."
             raise SourceError(f"{error} {hint}") from error.__cause__
-        doubt = f"it fails when asked to filter ({error})"
+        doubt = f"its filter fails ({error})"
     if doubt is not None:
         text = f"The source states that it can filter, but {doubt}: walking everything and filtering here."
         on_notice(Notice("warning", text))
@@ -303,7 +303,7 @@ async def walk_verified(
 
 
 def _is_answer(error: SourceError) -> bool:
-    """Return True if the source answered, even with an error."""
+    """Return whether the source answered, even with an error."""
     cause = error.__cause__
     if isinstance(cause, TransferError):
         return cause.failure.status is not None
@@ -311,11 +311,11 @@ def _is_answer(error: SourceError) -> bool:
 
 
 async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
-    """Return why an empty answer cannot be trusted, None if it can."""
+    """Return why an empty result cannot be trusted, or None if it can."""
     try:
         there = await _features(reader, query.plain)
     except (SourceError, TransferError):
-        return None  # there is nothing else to walk
+        return None  # a walk without filters would fail, too
     for item in there:
         known = known_members(item, query.asked, query.narrowing, query.endpoint)
         if known is not None:
@@ -323,9 +323,9 @@ async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
             try:
                 found = await _features(reader, query.endpoint.request(known))
             except (SourceError, TransferError) as error:
-                return f"it fails when asked for an item that it has, {name} ({error})"
-            return None if found else f"it gives nothing when asked for an item that it has, {name}"
-    return "whether that is so cannot be decided from its first items" if there else None
+                return f"its filter fails for the item {name}, which it has ({error})"
+            return None if found else f"its filter does not find the item {name}, which it has"
+    return "its first items do not show whether that is true" if there else None
 
 
 async def _features(reader: JsonReader, request: PageRequest) -> list[Json]:

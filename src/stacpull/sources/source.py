@@ -1,9 +1,9 @@
-"""The interface of a source of items, and what it needs from the network.
+"""The interface of a source of items, and of the reader that it uses.
 
     open_source(url, reader) ─▶ Source ─starts─▶ WalkStart ─pages─▶ Page, Page, …
 
-A source decides what to request; a `JsonReader` sends requests. Between them there are only values, so every
-source works on a reader in memory as well as on a server.
+A source decides which requests to send, and a `JsonReader` sends them. They exchange only values, so every
+source also works with a reader in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 
 OnNotice = Callable[[Notice], None]
-"""Called with what the user should know; returns at once and never raises."""
+"""Called with a message for the user. Must return immediately and never raise."""
 
 
 class JsonReader(Protocol):
@@ -32,32 +32,32 @@ class JsonReader(Protocol):
         """Return the document that answers `request`.
 
         Args:
-            request: What to ask for.
-            one_of_many: True if a refusal may be a matter of this document, and is a `TransferError` then.
-            limit: The most bytes of it, if not the reader's own.
+            request: The request.
+            one_of_many: True if a refusal may concern only this document. It is then a `TransferError`.
+            limit: The maximum size in bytes, if not the reader's limit.
 
         Raises:
-            TransferError: It could not be read, after retries; the failure says why.
-            SourceError: What came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
-                wants to be left alone for long.
+            TransferError: It could not be read, after retries.
+            SourceError: It is not JSON (`__cause__` is then the decoder's ValueError), or the host asks to
+                wait for too long.
             CredentialsError: Credentials are missing or refused.
         """
         ...
 
     def stream(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Response]:
-        """Open the body at `url`, to be read in pieces; 200, 206 and 416 are answers.
+        """Open a response to read its body in pieces. Accepts the statuses 200, 206 and 416.
 
         Raises:
-            TransferError: It could not be read.
+            TransferError: It could not be opened.
         """
         ...
 
 
 class Restarts:
-    """Decides whether a walk may start again after the source has forgotten the cursor it was at.
+    """Decides whether a walk may start again after the source has forgotten its cursor.
 
-    Each walk from the start must get further than the one before it: otherwise cursors expire faster than the
-    source can be walked, and it would never end.
+    Each walk from the start must get further than the one before. Otherwise cursors expire faster than the
+    source can be walked, and the walk would never end.
 
     Args:
         from_start: False if the first walk resumes from a saved position.
@@ -65,12 +65,12 @@ class Restarts:
 
     def __init__(self, *, from_start: bool) -> None:
         self.count = 0
-        """How many walks were started again."""
+        """The number of restarts."""
         self._from_start = from_start
         self._furthest = -1
 
     def may_restart(self, reached: int) -> bool:
-        """Return True if the walk, which got as far as `reached` items, is to start again."""
+        """Return whether a walk that reached `reached` items may start again. Count the restart."""
         if self._from_start:
             if reached <= self._furthest:
                 return False
@@ -81,22 +81,22 @@ class Restarts:
 
 
 class WalkStart(NamedTuple):
-    """The start of the walk of one collection: its first page, without page size."""
+    """The start of the walk of one collection: its id, and the first page without a page size."""
 
     collection: str
     request: PageRequest
 
 
 class Source(Protocol):
-    """Where items come from: an API, a static catalog, a file.
+    """A source of items: an API, a static catalog or a file.
 
-    Every method may also raise SourceError if the source cannot be read, and CredentialsError if credentials
-    are missing or refused.
+    Every method may raise SourceError if the source cannot be read, and CredentialsError if credentials are
+    missing or refused.
     """
 
     @property
     def url(self) -> str:
-        """What the user named, credentials cut."""
+        """SOURCE without credentials."""
         ...
 
     async def collections(self) -> list[Json]:
@@ -117,29 +117,34 @@ class Source(Protocol):
         ...
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per collection that `selection` asks for, in the order asked.
+        """Return one start per selected collection, in the order of the selection.
 
         Raises:
-            UsageError: No collection was named and the source has several, or one named does not exist.
+            UsageError: No collection is selected and the source has several, or one does not exist.
         """
         ...
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on, which may be the `next` of any page of an earlier walk.
+        """Yield the pages from `start` on.
 
-        The last page has no `next`; `Page.cut_short` says so if it was a circle that ended the walk.
+        The last page has no `next`. It has `cut_short` if the walk could not be continued.
+
+        Args:
+            start: The request of a `WalkStart`, or the `next` of any page of an earlier walk.
+            page_size: The number of items per page to request.
+            on_notice: Called with messages for the user.
 
         Raises:
-            SourceError: A page could not be read; its `__cause__` is the TransferError, if it was one.
+            SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
             CredentialsError: Credentials are missing or refused.
         """
         ...
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to: one read again, or a source item.
+        """Return the item at `href`, for example a source item.
 
         Raises:
-            TransferError: It could not be read; GONE if it is not there, ITEM if it is not an item.
+            TransferError: It could not be read; GONE if it does not exist, ITEM if it is not an item.
         """
         ...
 
@@ -148,14 +153,14 @@ _FIRST_ITEMS = 10
 
 
 class ClassDocuments(NamedTuple):
-    """A collection's document, and the first items of it (none if it is empty)."""
+    """The document of a collection, and its first items."""
 
     collection: Json
     items: list[Json]
 
 
 async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
-    """Read what says which label classes a collection has.
+    """Read the documents that may list the label classes of a collection.
 
     Raises:
         UsageError: There is no such collection.
@@ -172,4 +177,4 @@ async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
 
 
 def _ignore(_: Notice) -> None:
-    """Notices about the first page are for the walk itself."""
+    """Ignore a notice: the walk reports it again."""

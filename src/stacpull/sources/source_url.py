@@ -1,8 +1,8 @@
-"""SOURCE as the user wrote it: a URL or a path (which becomes a `file:///` URL), and the credentials in it.
+"""Parses SOURCE: a URL, or a path (which becomes a `file:///` URL), and the credentials in it.
 
-A SOURCE like `https://user:word@host/…?key=abc` is convenient to paste, but must not get into the ledger, the
-log or error messages. Here it is split into a URL without credentials and the credentials, which the client
-sends to the host of that URL only.
+A SOURCE like `https://user:word@host/…?key=abc` is convenient to paste, but must not appear in the ledger,
+the log or messages. It is split into a URL without credentials and the credentials, which the client sends
+only to the host of that URL.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stacpull.schemes import SCHEMES, remote_schemes
 from stacpull.urls import is_local, is_web, parameters, parts_of
 
 STANDARD_INPUT: Final = "-"
-"""SOURCE that stands for NDJSON on standard input."""
+"""The SOURCE for NDJSON on standard input."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _HOST = re.compile(
@@ -34,15 +34,15 @@ _PRIVATE = re.compile(r"localhost|\[.*\]|[0-9.]+", re.IGNORECASE)
 
 
 def source_url(source: str) -> str:
-    """Return the URL of SOURCE; a path is made absolute, so that a run can be resumed from anywhere.
+    """Return the URL of SOURCE. A path is made absolute, so that a run can be resumed from any directory.
 
     Raises:
-        UsageError: It is empty, or a URL of a scheme that is not read.
+        UsageError: It is empty, or a URL with an unsupported scheme.
     """
     if not source.strip():
-        raise UsageError("SOURCE is empty: name a URL, a file, or - for standard input.")
+        raise UsageError("SOURCE is empty: use a URL, a file, or - for standard input.")
     if source == STANDARD_INPUT:
-        raise UsageError("Standard input holds items: mirror, plan and headers read it.")
+        raise UsageError("Only mirror, plan and headers can read items from standard input.")
     scheme = _SCHEME.match(source)
     name = scheme[1].lower() if scheme else ""
     if name == "file":
@@ -52,13 +52,16 @@ def source_url(source: str) -> str:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
         return name + source[len(name) :]
-    return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- keeps the path as it was written
+    return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- does not change the path otherwise
 
 
 def meant_url(url: str) -> str | None:
-    """Return the URL that was probably meant by a SOURCE that became the `file:///` URL `url`, or None.
+    """Return the URL that the user probably meant if the file at `url` does not exist, or None.
 
-    A host with a port, or a domain with a path, is a URL without its scheme if there is no such file.
+    A host with a port, or a domain with a path, is probably a URL without a scheme.
+
+    Args:
+        url: The `file:///` URL made from SOURCE.
     """
     if not is_local(url):
         return None
@@ -70,13 +73,13 @@ def meant_url(url: str) -> str | None:
 
 
 def _file_url(path: str) -> str:
-    """Return the URL of a path, symlinks left alone: links in the document are relative to what was named."""
+    """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path."""
     whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- no call that may block
     return Path(os.path.normpath(whole)).as_uri()
 
 
 class ApiPlace(NamedTuple):
-    """Where in an API a URL points: its root, and the collection if it names one."""
+    """The parts of an API's URL: the root of the API, and the collection if there is one."""
 
     root: str
     collection: str | None = None
@@ -87,7 +90,7 @@ class ApiPlace(NamedTuple):
 
 
 def api_place(url: str) -> ApiPlace:
-    """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
+    """Parse the path of `url`. A path without `collections` or `search` counts as a root."""
     parts = parts_of(url)
     match parts.path.rstrip("/").split("/"):
         case [*above, "collections", name, "items"]:
@@ -105,7 +108,7 @@ def _root(parts: SplitResult, path: list[str]) -> str:
 
 
 class SourceUrl(NamedTuple):
-    """A SOURCE without its credentials, and they: query parameters, and a value for `Authorization`."""
+    """A SOURCE without its credentials, and these: query parameters, and a value for `Authorization`."""
 
     url: str
     query: Mapping[str, Secret]
@@ -113,13 +116,13 @@ class SourceUrl(NamedTuple):
 
 
 def split_credentials(source: str) -> SourceUrl:
-    """Split SOURCE as the user gave it; what is not an http or https URL is returned as it is.
+    """Split SOURCE into a URL and credentials, if it is an http or https URL.
 
-    A parameter given several times counts once, with its last value. `token` is a credential, except in an
-    `…/items` URL, where it is the position of a page.
+    The last value of a repeated parameter counts. `token` is a credential, except in an `…/items` URL, where
+    it is a paging token.
 
     Raises:
-        UsageError: It looks like a URL, but is not a valid one.
+        UsageError: It is an invalid URL.
     """
     try:
         parts = urlsplit(source)
@@ -128,7 +131,7 @@ def split_credentials(source: str) -> SourceUrl:
     if not is_web(f"{parts.scheme}://"):
         return SourceUrl(source, {})
     if not parts.netloc:
-        raise UsageError("SOURCE names no host: write https://host/path.")
+        raise UsageError("SOURCE has no host: use https://host/path.")
     if not host_of(source):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
@@ -139,7 +142,7 @@ def split_credentials(source: str) -> SourceUrl:
 
 
 def _basic(user: str | None, password: str | None) -> Secret | None:
-    """Return the `Authorization` that `user:password@` stands for (RFC 7617)."""
+    """Return the `Authorization` for `user:password@` in a URL (RFC 7617)."""
     if not user and not password:
         return None
     pair = f"{unquote(user or '')}:{unquote(password or '')}"

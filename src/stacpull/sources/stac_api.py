@@ -1,12 +1,12 @@
-"""STAC APIs as sources: an API root, one collection of it, the items of one, or a `/search` URL.
+"""STAC APIs as sources: the root of an API, a collection, the items of a collection, or a `/search` URL.
 
 Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
-`/collections/X/items`, `/collections/X/items/Y`. The query of an `…/items` or `…/search` URL is the user's
-own, and is kept on every page.
+`/collections/X/items`, `/collections/X/items/Y`. The query in an `…/items` or `…/search` URL is part of
+SOURCE and is kept on every page.
 
-The selection is pushed down to the API's item search, or to `…/items` if there is no search. An API is asked
-for its capabilities only if there is something to push down, and once. A capability that cannot be read
-counts as not offered: the walk itself reports what is wrong.
+The selection is pushed down to the API's item search, or to `…/items` if there is no search. The capabilities
+of an API are read only if there is something to push down, and only once. If they cannot be read, nothing is
+pushed down, and the walk itself reports the problem.
 """
 
 from __future__ import annotations
@@ -45,16 +45,21 @@ from stacpull.spelling import similar
 from stacpull.urls import parameter, set_parameter
 
 _MOST_NAMED = 40
-"""Collections that a message lists; for more it names `stacpull collections`."""
+"""The most collections in a message; if there are more, it refers to `stacpull collections`."""
 
 Walk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
 
 class StacApi:
-    """What the sources in a STAC API have in common: its collections, its queries, and their walks."""
+    """The base class of sources in a STAC API: its collections, its queries, and their walks.
+
+    Args:
+        url: A URL without credentials.
+        reader: Reads the pages.
+        landing: The landing page, if known.
+    """
 
     def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
-        """Make a source of `url`, a URL without credentials; `landing` is the landing page, if known."""
         self.url = url
         self._place = api_place(url)
         self._reader = reader
@@ -64,12 +69,12 @@ class StacApi:
         self._most_items = limit_of(PageRequest(url)) if has_limit else None
         self._read_before: dict[str, Json] = {}
         self._walks: list[tuple[Callable[[PageRequest], bool], Walk]] = []
-        """How queries are walked; each with the test of the request that it begins or continues with."""
+        """The walks of queries. The first element returns whether a request belongs to the walk."""
         self._unsplit: list[tuple[PageRequest, Notice]] = []
-        """The first requests of walks that could not be split, and why."""
+        """The first requests of walks that cannot be split, and the reason."""
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection, read once."""
+        """Return the document of one collection, which is read only once."""
         if (known := self._read_before.get(collection_id)) is not None:
             return known
         request = PageRequest(self._collection_url(collection_id))
@@ -85,7 +90,7 @@ class StacApi:
         return document.body
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for."""
+        """Yield the pages from `start` on. A `limit` in SOURCE's URL is the maximum page size."""
         size = page_size.at_most(self._most_items)
         for first, notice in self._unsplit:
             if first == start:
@@ -96,7 +101,7 @@ class StacApi:
         return walk(self._reader, start, size, on_notice, home=self.url)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to, of this API or of another."""
+        """Return the item at `href`, of this API or another."""
         return (await read_item(self._reader, href))[0]
 
     def _collection_url(self, collection_id: str) -> str:
@@ -130,7 +135,7 @@ class StacApi:
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
             return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        near = similar(name, names, most=3) or _holding(name, names)
+        near = similar(name, names, most=3) or _containing(name, names)
         hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
         return f"{self._place.root} has no collection {name}: {hint}"
 
@@ -152,9 +157,9 @@ class StacApi:
     def _query(
         self, endpoint: SearchEndpoint, asked: Json | None, narrow: Narrowing, plain: PageRequest
     ) -> PageRequest:
-        """Return the first request of a query, or `plain` if nothing can be asked.
+        """Return the first request of a query, or `plain` if there is nothing to push down.
 
-        An empty answer to a query is verified (`walk_verified`).
+        An empty result is verified (`walk_verified`).
         """
         if not asked:
             return plain
@@ -172,13 +177,13 @@ class ApiSource(StacApi):
     """A STAC API, or one collection of it."""
 
     async def collections(self) -> list[Json]:
-        """Return the collections of the API, over all pages of the list; or the one that is named."""
+        """Return all collections of the API, or the one of SOURCE's URL."""
         if self._place.collection is not None:
             return [await self.collection(self._place.collection)]
         return await self._all_collections()
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per collection that `selection` asks for, in the order asked."""
+        """Return one start per selected collection, in the order of the selection."""
         if self._place.collection is not None:
             self._check_only(self._place.collection, selection)
             return await self._starts([self._place.collection], selection)
@@ -196,11 +201,11 @@ class ApiSource(StacApi):
         return await self._starts(names, selection)
 
     async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
-        """Return one start per collection; of those that have the ids asked for, if that can be found out."""
+        """Return one start per collection. If possible, leave out collections without the selected ids."""
         narrow = narrowing(selection)
         split = selection.split_walk > 1
         if split and not selection.push_down:
-            raise UsageError("--split-walk asks the source for parts of time: leave --no-push-down out.")
+            raise UsageError("--split-walk needs a filter by time at the source: leave --no-push-down out.")
         known = await self._known_capabilities() if split or narrow else NO_CAPABILITIES
         if known.search and narrow.ids and not self._place.items:
             everywhere = () if selection.all_collections else tuple(names)
@@ -216,9 +221,9 @@ class ApiSource(StacApi):
         return [WalkStart(name, self._first(name, narrow, known)) for name in names]
 
     async def _with_ids(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
-        """Return the collections that have items of these ids, if each of `ids` is the whole id of one.
+        """Return the collections with items of these ids, if each of `ids` is the id of an item.
 
-        None if not: some are endings, which no service looks for, or there are too many for a request.
+        Return None if some are only endings of ids, which no service searches, or there are too many.
         """
         asked = ids_members(ids, endpoint)
         if asked is None:
@@ -251,7 +256,7 @@ class ApiSource(StacApi):
         takes_times = by_search or known.items
         if not takes_times or "datetime" not in endpoint.takes:
             first = self._first(name, narrow, known)
-            why = "the URL asks for a time itself" if takes_times else "the API takes no times"
+            why = "the URL has a datetime itself" if takes_times else "the API does not support datetime"
             self._unsplit.append((first, unsplit(why)))
             return first
         period = period_of_collection(await self.collection(name), narrow.datetime)
@@ -279,7 +284,7 @@ class ApiSource(StacApi):
         if others or selection.all_collections:
             asked = f"-C {others[0]}" if others else "--all-collections"
             raise UsageError(
-                f"The source is the collection {name} itself: leave {asked} out, or name {self._place.root}."
+                f"The source is the collection {name} itself: leave {asked} out, or use {self._place.root}."
             )
 
 
@@ -291,19 +296,19 @@ class SearchSource(StacApi):
         self._named = tuple(filter(None, (parameter(url, "collections") or "").split(",")))
 
     async def collections(self) -> list[Json]:
-        """Return the collections that the search names; all of the API if it names none."""
+        """Return the collections of the search, or all of the API if the search has none."""
         if self._named:
             return [await self.collection(name) for name in self._named]
         return await self._all_collections()
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection; of a search over several, an empty one."""
+        """Return the document of one collection, or an empty one for a search over several."""
         return {} if collection_id == NO_COLLECTION else await super().collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start, or one for each collection that `selection` names."""
+        """Return one start, or one for each selected collection."""
         if selection.split_walk > 1:
-            raise UsageError("--split-walk splits the walk of a collection: name the API's root and -C.")
+            raise UsageError("--split-walk needs a collection: use the API's root and -C.")
         asked = tuple(dict.fromkeys(selection.collections))
         for name in asked:
             if self._named and name not in self._named:
@@ -321,7 +326,7 @@ class SearchSource(StacApi):
         if not known.search:
             return WalkStart(collection, PageRequest(url))
         endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False).less(url)
-        if not known.cql2_text:  # the user's query goes by GET, where a filter is text
+        if not known.cql2_text:  # the query of SOURCE is sent with GET, where a filter is text
             endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
         first = self._query(endpoint, members(narrow, endpoint), narrow, PageRequest(url))
         return WalkStart(collection, first)
@@ -332,10 +337,10 @@ def _is_gone(cause: BaseException | None) -> bool:
 
 
 def _listed_collections(document: Document) -> dict[str, Json]:
-    """Return the collections of one page of the list, by id; those without an id cannot be asked for."""
+    """Return the collections of one page of the list by id. Those without an id cannot be requested."""
     listed = document.members.get("collections")
     if not isinstance(listed, list):
-        raise SourceError(f"{document.url} lists no collections: name the URL of one.")
+        raise SourceError(f"{document.url} lists no collections: use the URL of a collection.")
     return {c["id"]: c for c in listed if isinstance(c, dict) and isinstance(c.get("id"), str)}
 
 
@@ -343,8 +348,8 @@ def _names(collections: Iterable[Json]) -> list[str]:
     return [str(c["id"]) for c in collections]
 
 
-def _holding(name: str, names: list[str]) -> list[str]:
-    """Return names that hold what was asked for, or are held in it: `bigearthnet` finds its two halves."""
+def _containing(name: str, names: list[str]) -> list[str]:
+    """Return up to three `names` that contain `name` or are contained in it."""
     asked = name.casefold()
     return [n for n in names if asked in n.casefold() or n.casefold() in asked][:3]
 

@@ -1,8 +1,7 @@
-"""Static catalogs as a source: the tree below a catalog or a collection, on a server, in a bucket or on disk.
+"""Static catalogs as sources: the tree below a catalog or collection, on a server, in a bucket or on disk.
 
-The document of SOURCE is the root, and only the tree below it counts: links to `root` and `parent` lead out
-of it or are wrong, and are not followed. Without `-C` all of it is walked. A collection that is named is
-looked for level by level, and its own tree is walked.
+The document of SOURCE is the root of the tree. Its `root` and `parent` links are not followed. Without `-C`
+the whole tree is walked. With `-C` the collection is searched level by level, and its own tree is walked.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk
 from stacpull.spelling import similar
 
 _MOST_NAMED = 40
-"""Collections that an error sentence lists."""
+"""The most collections in a message."""
 _HEAVIEST_LEVEL = 512 * 1024 * 1024
-"""Bytes of memory, about, that the catalogs and collections of one level may take."""
+"""The most memory of the catalogs and collections of one level, in estimated bytes."""
 
 
-class _MetCollection(NamedTuple):
-    """A collection that was met while looking for some, and where."""
+class _FoundCollection(NamedTuple):
+    """A collection found in the tree, and its URL."""
 
     url: str
     document: Json
@@ -59,8 +58,8 @@ class StaticSource:
 
     Args:
         url: SOURCE.
-        root: The document that it leads to.
-        reader: Reads the others.
+        root: The document at `url`.
+        reader: Reads the other documents.
     """
 
     def __init__(self, url: str, root: Document, reader: JsonReader) -> None:
@@ -68,35 +67,35 @@ class StaticSource:
         name = body.get("id")
         self.url = url
         self._root: Document | None = root
-        """As it was read, until the walk has taken it: its links may be many."""
+        """The root document until the walk begins. It is not kept, because it may have many links."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._is_collection = kind_of(body) is DocumentKind.COLLECTION
         self._reader = reader
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
-        """Where the collections are that were met."""
+        """The URLs of collections found so far."""
         self._looked = False
-        """True if all of them were looked for."""
+        """True after a search for all collections."""
         self._selection = Selection()
-        """What APIs that the tree leads to are asked to filter."""
+        """Pushed down to APIs that the tree links to."""
 
     @property
     def reader(self) -> JsonReader:
-        """What reads the documents of the tree."""
+        """Reads the documents of the tree."""
         return self._reader
 
     async def collections(self) -> list[Json]:
-        """Return the documents of all collections of the tree, without their links down the tree."""
-        return [place.document async for place in self._met()]
+        """Return the documents of all collections in the tree, without their `item` and `child` links."""
+        return [place.document async for place in self._found()]
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection, its `self` link where it is.
+        """Return the document of one collection, with its URL as `self` link.
 
-        The root stands for the collection of items that have none above them.
+        The root serves as the collection of items that have none above them.
         """
         if collection_id not in self._urls and collection_id != self._id and not self._looked:
-            self._looked = True  # a walk that was continued did not meet those that were done before
-            async with aclosing(self._met()) as met:
-                async for _ in met:
+            self._looked = True  # a resumed walk has not seen the collections before its position
+            async with aclosing(self._found()) as found:
+                async for _ in found:
                     if collection_id in self._urls:
                         self._looked = False
                         break
@@ -107,7 +106,7 @@ class StaticSource:
         return located(without_links(document.members, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start for the whole tree, or one for each collection that is named."""
+        """Return one start for the whole tree, or one for each selected collection."""
         refuse_split(selection)
         asked = list(dict.fromkeys(selection.collections))
         self.narrow(selection)
@@ -116,8 +115,8 @@ class StaticSource:
         missing = set(asked) - self._urls.keys()
         found = []
         if missing:
-            async with aclosing(self._met()) as met:
-                async for place in met:
+            async with aclosing(self._found()) as places:
+                async for place in places:
                     found.append(str(place.document["id"]))
                     missing -= {found[-1]}
                     if not missing:
@@ -129,7 +128,7 @@ class StaticSource:
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of the tree below `start`, from the place on that it names."""
+        """Yield the pages of the tree below `start`, from its position on."""
         root, self._root = self._root, None
         if root is None or start.url != self.url:
             root = await read_root(self._reader, start.url)
@@ -141,17 +140,17 @@ class StaticSource:
 
     def _walk(self, page_size: PageSize, on_notice: OnNotice) -> TreeWalk:
         return TreeWalk(
-            self._reader, self._selection, page_size, on_collection=self._meet, on_notice=on_notice
+            self._reader, self._selection, page_size, on_collection=self._add, on_notice=on_notice
         )
 
     def narrow(self, selection: Selection) -> None:
-        """Set what APIs that the tree leads to are asked to filter."""
+        """Set the selection that is pushed down to APIs that the tree links to."""
         self._selection = selection
 
     def behind(
         self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Return the pages of what one link leads to, whatever it is, below a collection.
+        """Return the pages behind one link: an item, a catalog or an API below a collection.
 
         Raises:
             SourceError: The servers no longer answer.
@@ -160,27 +159,27 @@ class StaticSource:
         return self._walk(page_size, on_notice).behind(self.url, href, collection)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to."""
+        """Return the item at `href`."""
         return await static_item(self._reader, href)
 
-    def _meet(self, collection_id: str, url: str) -> None:
+    def _add(self, collection_id: str, url: str) -> None:
         self._urls.setdefault(collection_id, url)
 
-    async def _met(self) -> AsyncGenerator[_MetCollection]:
-        """Walk the catalogs, and only those, level by level; yield each collection once."""
+    async def _found(self) -> AsyncGenerator[_FoundCollection]:
+        """Read the catalogs level by level, without items. Yield each collection once."""
         root = self._root or await read_root(self._reader, self.url)
         level, walked, known = [root], {root.url}, set[str]()
         for _ in range(DEEPEST):
             for document in level:
-                async for place in self._met_in_api(document, known):
+                async for place in self._found_in_api(document, known):
                     yield place
                 body = document.members
                 name = body.get("id")
                 is_new = isinstance(name, str) and name not in known
                 if is_new and kind_of(body) is DocumentKind.COLLECTION:
                     known.add(str(name))
-                    self._meet(str(name), document.url)
-                    yield _MetCollection(
+                    self._add(str(name), document.url)
+                    yield _FoundCollection(
                         document.url, located(without_links(body, "item", "child"), document.url)
                     )
             level = [document for document in level if not is_live(document)]
@@ -188,27 +187,25 @@ class StaticSource:
             walked.update(urls)
             level = await _read_catalogs(self._reader, list(dict.fromkeys(urls)))
 
-    async def _met_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_MetCollection]:
-        """Yield the collections of an API that a link leads to, each once; its own is one like any other."""
+    async def _found_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_FoundCollection]:
+        """Yield the new collections of the API of a document, unless it is a collection itself."""
         if not is_live(document) or kind_of(document.body) is DocumentKind.COLLECTION:
             return
         try:
             source = await live_source(document, self._reader)
             listed = await source.collections()
         except (SourceError, UsageError):
-            return  # the walk reports why
+            return  # the walk reports the error
         for one in listed:
             url = f"{api_place(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
             if isinstance(name := one.get("id"), str) and name not in known:
                 known.add(name)
-                self._meet(name, url)
-                yield _MetCollection(url, located(without_links(one, "item", "child"), url))
+                self._add(name, url)
+                yield _FoundCollection(url, located(without_links(one, "item", "child"), url))
 
     def _unknown(self, name: str, names: list[str]) -> str:
         if self._is_collection and names == [self._id]:
-            return (
-                f"The source is the collection {self._id} itself: leave -C {name} out, or name its catalog."
-            )
+            return f"The source is the collection {self._id} itself: leave -C {name} out, or use its catalog."
         near = similar(name, names, most=3)
         shown = near or sorted(names)[:_MOST_NAMED]
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(shown) or 'none'}."
@@ -216,7 +213,7 @@ class StaticSource:
 
 
 def _children(level: list[Document]) -> list[str]:
-    """Return where the `child` links of these catalogs lead, in their order."""
+    """Return the URLs of the `child` links of these catalogs, in order."""
     urls = []
     for document in level:
         hrefs = tree_hrefs(document.members, items=False)
@@ -226,7 +223,7 @@ def _children(level: list[Document]) -> list[str]:
 
 
 async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
-    """Read these catalogs side by side, and keep of them what looking for collections needs."""
+    """Read these catalogs at once. Return them without their `item` links."""
     found: dict[str, Document] = {}
     waiting = iter(urls)
     weight = 0
@@ -240,8 +237,8 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
                 weight += weight_of_document(kept)
                 if weight > _HEAVIEST_LEVEL:
                     raise SourceError(
-                        "The documents of the collections are too large together to look for one among them: "
-                        "name the URL of the collection as SOURCE."
+                        "The documents of the collections are too large to search: "
+                        "use the URL of the collection as SOURCE."
                     )
                 found[url] = document._replace(body=kept)
 
@@ -255,7 +252,7 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
 
 
 class LinkAgain(NamedTuple):
-    """A link to be read again: the collection nearest above, its href, the links to it (`Unread.path`)."""
+    """A link to read again: the nearest collection above it, its href, and its path (`Unread.path`)."""
 
     collection: str
     href: str
@@ -263,17 +260,17 @@ class LinkAgain(NamedTuple):
 
 
 class LinksAgain:
-    """Some links of a tree. A `Source`.
+    """A `Source` that reads some links of a tree again.
 
     Args:
         source: The tree.
-        links: Those that are to be read.
+        links: The links to read.
     """
 
     def __init__(self, source: StaticSource, links: Sequence[LinkAgain]) -> None:
         self.url = source.url
         self.finished: set[str] = set()
-        """Hrefs of those that were read to their end, readable or not."""
+        """Hrefs of the links that were walked to the end, successfully or not."""
         self._source = source
         self._links = {one.href: one for one in links}
         self._signed = _Signed(source.url, source.reader)
@@ -294,7 +291,7 @@ class LinksAgain:
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of what one link leads to."""
+        """Yield the pages behind one link."""
         link = self._links[start.url]
         href = await self._signed.href(link.path) if link.path else None
         pages = self._source.behind(
@@ -306,12 +303,12 @@ class LinksAgain:
         self.finished.add(start.url)
 
     async def item(self, href: str) -> Json:
-        """Return the item that `href` leads to."""
+        """Return the item at `href`."""
         return await self._source.item(href)
 
 
 def _from_root(page: Page, link: LinkAgain) -> Page:
-    """Return a page of what is below `link`; what it could not read is named by its path from the root."""
+    """Return a page from below `link`, with the paths of unread documents relative to the root."""
     above = link.path or (link.href,)
     unread = [
         one._replace(path=(*above, *one.path[1:])) if one.path or link.path else one for one in page.unread
@@ -320,16 +317,16 @@ def _from_root(page: Page, link: LinkAgain) -> Page:
 
 
 class _Signed:
-    """Looks up hrefs as they are signed now. Of the documents those that led to the last one are kept."""
+    """Looks up the current signed hrefs of links. It keeps the documents on the path to the last link."""
 
     def __init__(self, root: str, reader: JsonReader) -> None:
         self._reader = reader
         self._chain: list[tuple[str, str, list[str]]] = []
-        """For each document that led to the last link: its name in the one above, its URL, its links."""
+        """For each document on the path: its name in the document above, its URL, and its links."""
         self._root = root
 
     async def href(self, path: tuple[str, ...]) -> str | None:
-        """Return the URL of the link at the end of `path`; None if what leads to it cannot be read."""
+        """Return the URL of the link at the end of `path`; None if a document on the path is unreadable."""
         names = ("", *path[:-1])
         kept = 0
         while kept < min(len(self._chain), len(names)) and self._chain[kept][0] == names[kept]:
@@ -344,8 +341,8 @@ class _Signed:
         return self._leads(path[-1])
 
     def _leads(self, name: str) -> str | None:
-        """Return where the link of that name leads, in the last document of the chain."""
+        """Return the URL of the link `name` in the last document of the chain."""
         _, base, hrefs = self._chain[-1]
         href = next((one for one in hrefs if cut_url(one) == name), None)
-        url = absolute(base, href or name)  # one that was read again by its own URL is not a link of the root
+        url = absolute(base, href or name)  # `name` is a URL if the link was read again before
         return url if isinstance(url, str) else None

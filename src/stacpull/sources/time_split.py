@@ -1,14 +1,13 @@
-"""Walking a large collection in parts of time, several at once (`--split-walk N`), in one order.
+"""Walks a large collection in parts of time, several at once (`--split-walk N`), in a fixed order.
 
-    ../2017-02  2017-02/2017-03  …  2020-05/..        one part each, by year, month or day
-        │            │                  │             N of them are read at a time
+    ../2017-02  2017-02/2017-03  …  2020-05/..        parts by year, month or day
+        │            │                  │             N of them are read at once
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
-Pages are returned in the order of the parts, whatever arrives first, so a stopped run resumes at the same
-place: the `datetime` of a cursor says to which part it belongs, and the parts after it are cut in the same
-way. An item with a range of time that overlaps two parts is returned once; an instant on a border may be
-returned twice, and is planned once. A service must prove that it distinguishes times before its walk is
-split.
+Pages are returned in the order of the parts, not of their arrival, so a stopped run can be resumed: the
+`datetime` of a cursor determines its part, and the later parts are the same as before. An item whose time
+range overlaps two parts is returned once. An instant on a border may be returned twice, and is planned once.
+Before a walk is split, the service must prove that it filters by time.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import parameter, parts_of
 
 _AHEAD_BYTES = 32_000_000
-"""JSON, decoded, that is held of parts whose turn has not come; what is being read comes on top."""
+"""The most bytes of decoded JSON of later parts that are kept, without the pages being read."""
 
 _PARTS_EACH = 4
-"""Parts for each that is read at a time, at least: their sizes differ, and the last ones run alone."""
+"""The fewest parts per concurrent reader: their sizes differ, and the last ones are read alone."""
 
 _MOST_PARTS = 3000
 _FEW = 10
 _LONG_AGO = "1000-01-01T00:00:00Z/1000-01-02T00:00:00Z"
-"""A time of which no service has items."""
+"""A time for which no service has items."""
 
 
 class Split(NamedTuple):
-    """A query to be walked in parts: `at_once` of them, over `period`, the first and last border known."""
+    """A query to walk in parts, `at_once` of them at a time. `period` is the time range to divide."""
 
     query: SearchQuery
     at_once: int
@@ -56,7 +55,7 @@ class Split(NamedTuple):
 
 
 def borders(period: Interval, unit: str) -> Iterator[datetime]:
-    """Return the beginnings of years, months or days inside of `period`; none if one of its ends is open."""
+    """Return the beginnings of years, months or days inside `period`; none if `period` has an open end."""
     first, last = period
     if first is None or last is None:
         return iter(())
@@ -72,18 +71,18 @@ def borders(period: Interval, unit: str) -> Iterator[datetime]:
 
 
 def parts(period: Interval, inner: Sequence[datetime]) -> list[str]:
-    """Return `period` cut at `inner`, as intervals of RFC 3339; an open end stays open."""
+    """Return `period` divided at `inner`, as RFC 3339 intervals. An open end stays open."""
     ends = [_text(period.start), *map(_text, inner), _text(period.end)]
     return [f"{start}/{end}" for start, end in pairwise(ends)]
 
 
 def period_of_collection(collection: Json, asked: str | None, now: float | None = None) -> Interval:
-    """Return the time over which a walk is cut: what is asked for, within what the collection states.
+    """Return the time range of a walk: the intersection of the collection's extent and the query.
 
     Args:
-        collection: Its document (`extent.temporal.interval`, STAC collection).
+        collection: The document of the collection (`extent.temporal.interval`).
         asked: The interval of the query, if it has one.
-        now: The end of a collection that is still growing, in seconds of Unix time; None: now.
+        now: The end of a collection without one, in seconds since the epoch; None for the current time.
     """
     period = _stated(collection)
     today = datetime.fromtimestamp(SystemClock().time() if now is None else now, UTC)
@@ -104,7 +103,7 @@ def _stated(collection: Json) -> Interval:
 async def walk_split(
     reader: JsonReader, split: Split, start: PageRequest, size: PageSize, on_notice: OnNotice, *, home: str
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of all parts in order, from `start` on: the query's own first page, or a cursor.
+    """Yield the pages of all parts in order, from `start` on: the first page of the query, or a cursor.
 
     Raises:
         SourceError: A page could not be read.
@@ -118,7 +117,7 @@ async def walk_split(
         whole = walk_verified(reader, query, size, on_notice, home=home)
     else:
         requests = list(_requests(split, probed, start, resumed))
-        whole = _in_order(_Lanes(reader, size, on_notice, home, split.at_once, probed.total), requests)
+        whole = _in_order(_PartReader(reader, size, on_notice, home, split.at_once, probed.total), requests)
     try:
         async for page in whole:
             yield page
@@ -127,9 +126,9 @@ async def walk_split(
 
 
 def owns(split: Split, request: PageRequest) -> bool:
-    """Return True if `request` is the first page of this split walk, or of any of its cursors.
+    """Return whether `request` is the first page of this walk, or one of its cursors.
 
-    They are recognised by their path and collection: what else they hold is the service's.
+    A cursor is recognised by its path and collection. Its other parameters are up to the service.
     """
     own = split.query.request
     if request == own:
@@ -146,7 +145,7 @@ def _collections_of(request: PageRequest) -> str:
 
 
 def datetime_of(request: PageRequest) -> str | None:
-    """Return the time that a request asks for."""
+    """Return the `datetime` of a request, or None."""
     if request.method == "POST":
         held = (request.body or {}).get("datetime")
         return held if isinstance(held, str) else None
@@ -154,7 +153,7 @@ def datetime_of(request: PageRequest) -> str | None:
 
 
 class _Probe(NamedTuple):
-    """What a first look showed: the total, if it is announced."""
+    """The result of the first requests: the total, if it is announced."""
 
     total: int | None = None
 
@@ -162,9 +161,9 @@ class _Probe(NamedTuple):
 async def _probe(
     reader: JsonReader, query: SearchQuery, on_notice: OnNotice, *, again: bool
 ) -> _Probe | None:
-    """Look at the first items; None if the service cannot tell times apart, or has nothing.
+    """Check with the first items whether the service filters by time. Return None if not, or without items.
 
-    Of a walk that continues (`again`) that is known; the total, by which it is cut, is not.
+    A resumed walk (`again`) only needs the total.
     """
     endpoint, asked = query.endpoint, query.asked
     try:
@@ -175,15 +174,15 @@ async def _probe(
         known = next((time for time in times if time is not None), None)
         if known is None:
             if body["features"]:
-                on_notice(unsplit("the first items of the source have no time to ask for"))
+                on_notice(unsplit("the first items of the source have no time"))
             return None
         there = await _body(reader, endpoint.request({**asked, "datetime": known}))
         never = await _body(reader, endpoint.request({**asked, "datetime": _LONG_AGO}))
     except (SourceError, TransferError, CredentialsError, KeyError, TypeError):
-        return _Probe() if again else None  # the walk itself will say what is wrong
+        return _Probe() if again else None  # the walk itself will report the error
     if there["features"] and not never["features"]:
         return _Probe(announced_total(body))
-    on_notice(unsplit("the source cannot tell times apart"))
+    on_notice(unsplit("the source does not filter by time"))
     return None
 
 
@@ -200,7 +199,7 @@ async def _body(reader: JsonReader, request: PageRequest) -> Json:
 
 
 def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | None) -> Iterator[PageRequest]:
-    """Yield the first request of each part; where a run continues, that of its part is `start` itself."""
+    """Yield the first request of each part. In a resumed walk the first one is `start`."""
     asked, endpoint, period = split.query.asked, split.query.endpoint, split.period
     whole = parse_interval(asked["datetime"]) if "datetime" in asked else Interval(None, None)
     cuts = _cuts(period, split.at_once, probed.total)
@@ -220,9 +219,9 @@ def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | N
 
 
 def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
-    """Return borders for parts of some pages each: the longest units that give enough of them.
+    """Return the borders of parts with some pages each: the longest unit that makes enough parts.
 
-    Of a small total parts of less than a page would be queries in vain.
+    A small total is not divided into parts of less than a page, which would waste requests.
     """
     wanted = _PARTS_EACH * at_once
     if total is not None:
@@ -238,8 +237,8 @@ def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
     return cuts
 
 
-class _Lane(msgspec.Struct):
-    """One part while it is read ahead."""
+class _Part(msgspec.Struct):
+    """A part that is being read."""
 
     first: PageRequest
     upstream: AsyncGenerator[Page]
@@ -248,20 +247,20 @@ class _Lane(msgspec.Struct):
     error: Exception | None = None
 
     async def read(self) -> None:
-        """Read one page more; an error waits until it is this part's turn."""
+        """Read the next page. An error is kept until it is this part's turn."""
         try:
             page = await anext(self.upstream)
         except StopAsyncIteration:
             self.ended = True
-        except Exception as error:  # noqa: BLE001 - raised where the page would have come
+        except Exception as error:  # noqa: BLE001 - raised in place of the page
             self.error, self.ended = error, True
         else:
             self.pages.append(page)
             self.ended = page.next is None
 
 
-class _Lanes(NamedTuple):
-    """What the parts of one walk have in common."""
+class _PartReader(NamedTuple):
+    """The settings of all parts of one walk."""
 
     reader: JsonReader
     size: PageSize
@@ -270,18 +269,18 @@ class _Lanes(NamedTuple):
     at_once: int
     total: int | None
 
-    def lane(self, request: PageRequest) -> _Lane:
+    def part(self, request: PageRequest) -> _Part:
         """Return the part that begins with `request`."""
-        return _Lane(request, walk(self.reader, request, self.size, self.on_notice, home=self.home))
+        return _Part(request, walk(self.reader, request, self.size, self.on_notice, home=self.home))
 
 
-async def _in_order(lanes: _Lanes, requests: Sequence[PageRequest]) -> AsyncGenerator[Page]:
-    """Yield the pages of all parts, part by part; empty ones only at the end of all."""
-    waiting, active, seen = deque(requests), deque[_Lane](), set[int]()
+async def _in_order(reader: _PartReader, requests: Sequence[PageRequest]) -> AsyncGenerator[Page]:
+    """Yield the pages of all parts in order, without empty ones except the last page."""
+    waiting, active, seen = deque(requests), deque[_Part](), set[int]()
     try:
         while waiting or active:
-            while waiting and len(active) < lanes.at_once:
-                active.append(lanes.lane(waiting.popleft()))
+            while waiting and len(active) < reader.at_once:
+                active.append(reader.part(waiting.popleft()))
             head = active[0]
             if not head.pages and head.error is not None:
                 raise head.error
@@ -294,25 +293,25 @@ async def _in_order(lanes: _Lanes, requests: Sequence[PageRequest]) -> AsyncGene
                     following = active[1].first if len(active) > 1 else next(iter(waiting), None)
                     page = replace(page, next=following)
                 if page.items or page.next is None:
-                    yield replace(page, matched=lanes.total)
+                    yield replace(page, matched=reader.total)
             if not head.pages and head.ended and head.error is None:
                 active.popleft()
     finally:
-        for lane in active:
-            await lane.upstream.aclose()
+        for part in active:
+            await part.upstream.aclose()
 
 
-async def _read_round(active: Sequence[_Lane]) -> None:
-    """Read a page of every part that has room for it, at the same time; of the first one in any case."""
-    held = sum(page.bytes for lane in active for page in lane.pages)
+async def _read_round(active: Sequence[_Part]) -> None:
+    """Read a page of each part at once; only of the first part if the pages kept are too large."""
+    held = sum(page.bytes for part in active for page in part.pages)
     async with asyncio.TaskGroup() as group:
-        for number, lane in enumerate(active):
-            if not lane.ended and (number == 0 or held <= _AHEAD_BYTES):
-                group.create_task(lane.read())
+        for number, part in enumerate(active):
+            if not part.ended and (number == 0 or held <= _AHEAD_BYTES):
+                group.create_task(part.read())
 
 
 def _once(page: Page, seen: set[int]) -> Page:
-    """Return `page` without the items over a range of time that an earlier part had."""
+    """Return `page` without items with a time range that an earlier part returned."""
     kept = []
     for item in page.items:
         properties = item.get("properties")

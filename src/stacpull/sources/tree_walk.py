@@ -1,28 +1,28 @@
-"""Walking a static catalog: documents are read concurrently, items are returned in document order.
+"""Walks a static catalog: reads documents concurrently and returns items in document order.
 
-    root ─ child ─ item, item, …          a page: about 100 items, and the place in the tree to resume after
+    root ─ child ─ item, item, …          a page: about 100 items, and the position in the tree after them
          └ child ─ child ─ item, …
 
-The walk keeps one list of entries in document order: reads (under way or finished) and branches, the links of
-a catalog that are not read yet. A read that turns out to be a catalog is replaced by its branch. The next
-link to read is always the first one of the first branch. So reading runs ahead in document order, across
-catalogs, by a bounded number of documents, and finished reads at the head of the list are returned.
+The walk keeps a list of entries in document order: reads (in flight or finished), and branches, which are the
+unread links of a catalog. A read that returns a catalog is replaced by its branch. The next link to read is
+always the first one of the first branch. So a bounded number of documents is read ahead in document order,
+across catalogs. Finished reads at the head of the list are returned.
 
-The place is a path: at each level the number of a link and its href, down to the finished link
-(`PageRequest.after`). Resuming from it reads the catalogs of that path and nothing before them. If a document
-has changed meanwhile, the link is looked up by its href; if it is gone, its document is walked again from the
-start, and the ledger knows its items.
+A position is a path: for each level the number of a link and its href, down to the last finished link
+(`PageRequest.after`). A resumed walk reads the catalogs of that path and nothing before it. If a document has
+changed, the link is searched by its href. If it no longer exists, its document is walked again from the
+start; the ledger knows its items.
 
-A link may lead to an API (`live`): its pages are walked when it is at the head of the list, and nothing is
-read ahead meanwhile. The place is then the link, the collection, and the page of the API
+A link may lead to an API (`live`). Its pages are walked when it is at the head of the list, and nothing is
+read ahead meanwhile. The position is then the link, the collection, and the page of the API
 (`PageRequest.within`).
 
 Memory is bounded: only small documents are read ahead. A larger one is read alone when it is at the head of
 the list, and a page ends when its items take too much memory.
 
-The walk always ends: a catalog that leads to one above it is cut, one that was walked already is skipped, and
-no tree may be deeper than 32. A document that cannot be read is reported and skipped; ten in a row that the
-servers fail to deliver mean that a server is down, and end the walk.
+The walk always ends: links to a catalog above are ignored, a catalog that was already walked is skipped, and
+the depth is limited to 32. A document that cannot be read is reported and skipped. Ten such failures of
+servers in a row mean that a server is down, and end the walk.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
 OnCollection = Callable[[str, str], None]
-"""Called with the id and URL of each collection that is met."""
+"""Called with the id and URL of each collection that is read."""
 
 PAGE_ITEMS = 100
-"""Items per page, by default: what a kill may cost to read again."""
+"""Items per page, by default. After a kill, at most these are read again."""
 AT_ONCE = 64
-"""Documents read side by side; how many requests that makes is for the client's gates to say."""
+"""The most documents read at once. The client's gates limit the requests."""
 DEEPEST = 32
-"""Levels of catalogs. The deepest trees known have seven."""
+"""The most levels of catalogs. The deepest trees known have seven."""
 _AHEAD = 2 * AT_ONCE
-"""Documents before the first link that is not read yet."""
+"""The most entries before the first unread link."""
 _HELD = 64 * 1024 * 1024
-"""Bytes of memory, about, that what was read ahead may take, and that end a page."""
+"""The most memory of documents that were read ahead, and of a page, in estimated bytes."""
 _LINEAGE_HELD = 128 * 1024 * 1024
-"""Bytes of memory, about, that the links may take of a catalog and those above it, without the root."""
+"""The most memory of the links of a catalog and those above it, without the root, in estimated bytes."""
 _HREF_WEIGHT = 60
-"""Bytes of memory that an href takes beside its characters."""
+"""Bytes of memory that an href takes in addition to its characters."""
 _PAGE_CATALOGS = 500
-"""Catalogs without an item after which a page is given out all the same, for its place."""
+"""The most catalogs in a page, which may then have no items, to save the position."""
 _SHOWN = 300
-"""Characters of a URL that a message shows: a catalog may contain one of any length."""
+"""The most characters of a URL in a message."""
 _UNANSWERED = 10
-"""Documents in a row that could not be read for reasons that may pass, after which the walk stops."""
+"""Documents in a row with temporary failures after which the walk stops."""
 
 
 class _Step(NamedTuple):
@@ -97,18 +97,18 @@ class _Step(NamedTuple):
         return found[::-1]
 
     def path(self) -> tuple[tuple[int, str], ...]:
-        """Return the place of this link: the number and the href of each step, credentials cut."""
+        """Return the position of this link: the number and the href of each step, without credentials."""
         return tuple((step.number, cut_cursor(step.href)) for step in self.steps())
 
     def signed_path(self) -> tuple[str, ...]:
-        """Return the hrefs from the root down to this one, signatures cut; nothing if none is signed."""
+        """Return the hrefs from the root to this one, without signatures; empty if none is signed."""
         hrefs = [step.href for step in self.steps()]
         names = [cut_url(href) for href in hrefs]
         return tuple(names) if names != hrefs else ()
 
 
 class _Branch(msgspec.Struct, eq=False):
-    """A catalog, and those of its links that are not read yet: from `next` on."""
+    """A catalog. Its links from `next` on are unread."""
 
     url: str
     hrefs: list[str]
@@ -118,16 +118,16 @@ class _Branch(msgspec.Struct, eq=False):
     above: _Branch | None
     next: int
     resume: tuple[tuple[int, str], ...]
-    """The rest of the place to resume after, in the catalog that the first link leads to."""
+    """The rest of the position to resume after, inside the catalog at the first link."""
     weight: int
-    """About how many bytes of memory its links take."""
+    """The estimated bytes of memory of its links."""
 
     def depth(self) -> int:
-        """Return how many catalogs are above it."""
+        """Return the number of catalogs above it."""
         return sum(1 for _ in self.lineage()) - 1
 
     def lineage(self) -> Iterator[_Branch]:
-        """Yield it and the catalogs above it, up to the root."""
+        """Yield the catalog and those above it, up to the root."""
         branch: _Branch | None = self
         while branch is not None:
             yield branch
@@ -135,18 +135,18 @@ class _Branch(msgspec.Struct, eq=False):
 
 
 class _Read(msgspec.Struct, eq=False):
-    """A document that is being read, or has been: then `outcome` is set."""
+    """A document that is being read, or was read: then `outcome` is set."""
 
     branch: _Branch
     step: _Step
     resume: tuple[tuple[int, str], ...]
     outcome: Document | Failure | None = None
     is_large: bool = False
-    """True if it is too large to be read ahead, and is to be read when it is at the head of the list."""
+    """True if it is too large to be read ahead. It is read when it is at the head of the list."""
 
     @property
     def weight(self) -> int:
-        """About how many bytes of memory it takes."""
+        """Its estimated bytes of memory."""
         return self.outcome.weight if isinstance(self.outcome, Document) else 0
 
 
@@ -158,7 +158,7 @@ class _Edge(msgspec.Struct, eq=False):
 
 
 class _Api(msgspec.Struct, eq=False):
-    """An API that a link leads to; `step` is None if it is what the walk begins with."""
+    """An API that a link leads to. `step` is None if the walk begins with it."""
 
     document: Document
     collection: str
@@ -167,7 +167,7 @@ class _Api(msgspec.Struct, eq=False):
     resume: tuple[tuple[int, str], ...]
 
     def path(self) -> tuple[tuple[int, str], ...]:
-        """Return the steps from the root down to it."""
+        """Return the position of the link to it."""
         return () if self.step is None else self.step.path()
 
 
@@ -175,14 +175,14 @@ _Entry = _Branch | _Read | _Edge | _Api
 
 
 class TreeWalk:
-    """One walk of a tree. Between two pages no request is under way.
+    """One walk of a tree. Between two pages there are no requests in flight.
 
     Args:
         reader: Reads documents.
-        selection: What APIs that the tree leads to are asked to filter.
-        size: The items per page, if the user fixed them.
+        selection: Pushed down to APIs that the tree links to.
+        size: The items per page, if the user set them.
         on_collection: Called with the id and URL of each collection.
-        on_notice: Called with what the user should know.
+        on_notice: Called with messages for the user.
     """
 
     def __init__(
@@ -203,9 +203,9 @@ class TreeWalk:
         """The page of the API at which the walk resumes."""
         self._entries: list[_Entry] = []
         self._walked: set[int] = set()
-        """Hashes of the URLs of catalogs that were walked, 30 bytes each."""
+        """Hashes of the URLs of walked catalogs, 30 bytes each."""
         self._skipped = 0
-        """Links to catalogs that were walked before, or are above them."""
+        """Links to catalogs that were walked before or are above the link."""
         self._under_way = 0
         self._landed = asyncio.Event()
         self._unanswered = 0
@@ -215,18 +215,18 @@ class TreeWalk:
         self._catalogs = 0
         self._bytes = 0
         self._weight = 0
-        """Approximate bytes of memory of the items of the page."""
+        """Estimated bytes of memory of the items of the page."""
 
     def below(self, root: Document, start: PageRequest, collection: str) -> AsyncGenerator[Page]:
-        """Return the pages of the tree below a document, from the place on that `start` names.
+        """Return the pages of the tree below a document, from the position of `start` on.
 
-        Not a generator itself: the links of `root`, decoded, take several times the memory of what is kept of
-        them, and nothing here holds them.
+        This is not a generator, so that nothing here keeps `root`: its decoded links take several times the
+        memory of the hrefs that the walk keeps.
 
         Args:
-            root: The catalog or collection that answered `start`.
-            start: The root's URL, and the place to resume after.
-            collection: The collection of items that name none and have none above them.
+            root: The catalog or collection at `start`.
+            start: The root's URL, and the position to resume after.
+            collection: The collection of items without one, neither in the item nor above it.
 
         Raises:
             SourceError: Ten documents in a row could not be read; its `__cause__` is the last TransferError.
@@ -240,11 +240,11 @@ class TreeWalk:
         return self._pages(start)
 
     def behind(self, base: str, href: str, collection: str) -> AsyncGenerator[Page]:
-        """Return the pages of what one link leads to, whatever it is.
+        """Return the pages behind one link: an item, a catalog or an API.
 
         Args:
-            base: The URL of the document that has the link.
-            href: Where it leads.
+            base: The URL of the document with the link.
+            href: The href of the link.
             collection: The collection above it.
 
         Raises:
@@ -271,11 +271,11 @@ class TreeWalk:
                     yield page
                 request = page.next
         if self._skipped:
-            text = f"{self._skipped} links lead to catalogs that were walked already; each is walked once."
+            text = f"{self._skipped} links lead to catalogs that were already walked; each is walked once."
             self._on_notice(Notice("info", text))
 
     async def _page(self, request: PageRequest, most: int) -> Page:
-        """Read on until there are `most` items, or the tree has ended."""
+        """Read until there are `most` items, or to the end of the tree."""
         self._items, self._unread, self._catalogs, self._bytes, self._weight = [], [], 0, 0, 0
         try:
             async with asyncio.TaskGroup() as group:
@@ -305,12 +305,12 @@ class TreeWalk:
     # --- an API at the head of the list -----------------------------------------------------------------
 
     def _api_at_head(self) -> _Api | None:
-        """Return the API whose turn it is, if it is that of one."""
+        """Return the API at the head of the list, or None if the head is another entry."""
         head = self._entries[0] if self._entries else None
         return head if isinstance(head, _Api) else None
 
     async def _api_pages(self, request: PageRequest, api: _Api) -> AsyncGenerator[Page]:
-        """Yield the pages of an API, and pass it by; the last one may be empty."""
+        """Yield the pages of an API, and remove it from the list. The last page may be empty."""
         live = LiveWalk(
             api.document,
             self._reader,
@@ -340,10 +340,10 @@ class TreeWalk:
         if not ended:
             yield Page(request, [], end, None)
 
-    # --- the head of the list: given out in document order ------------------------------------------------
+    # --- the head of the list: returned in document order -------------------------------------------------
 
     def _give_out(self, most: int) -> None:
-        """Take what has come from the head of the list."""
+        """Move finished entries from the head of the list to the page."""
         while self._entries and not self._is_full(most):
             head = self._entries[0]
             if isinstance(head, _Api):
@@ -362,7 +362,7 @@ class TreeWalk:
                 self._take(head, head.outcome)
 
     def _pass(self, edge: _Edge) -> None:
-        """Enter a catalog, or leave it behind."""
+        """Enter or leave a catalog. Skip it if it was walked before."""
         branch = edge.branch
         if edge.ends:
             self._catalogs += 1
@@ -376,7 +376,7 @@ class TreeWalk:
         self._walked.add(signature)
 
     def _take(self, read: _Read, outcome: Document | Failure) -> None:
-        """Take an item, several, or the reason why there are none."""
+        """Add a document's items, or its failure, to the page."""
         self._place = read.step.path()
         if isinstance(outcome, Failure):
             self._note(read, outcome)
@@ -390,22 +390,20 @@ class TreeWalk:
             return
         for feature in _features(body):
             self._add(read, feature, outcome.url, is_alone=False)
-        if has_next(body):  # of a file that was saved: what a server gives is walked (`live`)
-            message = (
-                f"{cut_url(outcome.url)} is a saved page of an API and names a next one: that is not read."
-            )
+        if has_next(body):  # a saved file; on a server, `live` walks the pages
+            message = f"{cut_url(outcome.url)} is a saved page of an API. Its next page is not followed."
             self._note(read, Failure(FailureKind.ITEM, message))
 
     def _add(self, read: _Read, feature: object, url: str, *, is_alone: bool) -> None:
         item = whole_item(feature)
         if item is None:
-            self._note(read, Failure(FailureKind.ITEM, f"{cut_url(url)} holds no item with an id."))
+            self._note(read, Failure(FailureKind.ITEM, f"{cut_url(url)} contains no item with an id."))
             return
         own = located(item, url) if is_alone else item
         self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
 
     def _note(self, read: _Read, failure: Failure) -> None:
-        """Note a document that gave no item."""
+        """Record a document without items."""
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
         href = url if isinstance(url, str) else None
@@ -413,7 +411,7 @@ class TreeWalk:
         self._count_unanswered(self._unread[-1:])
 
     def _count_unanswered(self, unread: Sequence[Unread]) -> None:
-        """Count what the servers could not give in a row; what came, or was refused, ends the row."""
+        """Count temporary failures in a row, and stop the walk after too many."""
         failure = unread[-1].failure if unread else None
         self._unanswered = self._unanswered + 1 if failure is not None and failure.retryable else 0
         if failure is not None and self._unanswered >= _UNANSWERED:
@@ -425,7 +423,7 @@ class TreeWalk:
     # --- the rest of the list: read ahead -----------------------------------------------------------------
 
     def _read_on(self, group: asyncio.TaskGroup) -> None:
-        """Begin to read the first links that are not read yet, as far as the bounds allow."""
+        """Start to read the next unread links, within the limits."""
         head = self._entries[0]
         if isinstance(head, _Read) and head.is_large:
             head.is_large = False
@@ -446,7 +444,7 @@ class TreeWalk:
             self._begin_to_read(group, read, limit=SMALL)
 
     def _is_light(self) -> bool:
-        """Return True if more may be read ahead; the root's links do not count."""
+        """Return whether more may be read ahead. The root's links do not count."""
         held = sum(
             entry.weight
             for entry in self._entries
@@ -474,7 +472,7 @@ class TreeWalk:
             self._landed.set()
 
     async def _outcome(self, read: _Read, limit: int | None) -> Document | Failure | list[_Entry]:
-        """Read what a link leads to: items, or the branch that stands for a catalog (none for a circle)."""
+        """Read the document at a link. Return a catalog as its entries (none if it is above the link)."""
         url = absolute(read.branch.url, read.step.href)
         if isinstance(url, Failure):
             return url
@@ -499,9 +497,7 @@ class TreeWalk:
         branch = self._branch(document, read.branch.collection, read.branch, read.step, read.resume)
         weight = sum(one.weight for one in branch.lineage() if one.above is not None)
         if weight > _LINEAGE_HELD:
-            text = (
-                f"{cut_url(document.url)} and the catalogs above it have too many links to be held in memory."
-            )
+            text = f"{cut_url(document.url)} and the catalogs above it have too many links to keep in memory."
             return Failure(FailureKind.OVERLONG, text)
         return _around(branch)
 
@@ -525,7 +521,7 @@ class TreeWalk:
 
 
 def _around(branch: _Branch) -> list[_Entry]:
-    """Return what stands for a catalog in the list: its beginning, its links, its end."""
+    """Return the entries of a catalog: its beginning, its links, its end."""
     return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
 
 
@@ -537,7 +533,7 @@ def _features(body: Json) -> list[object]:
 def _begin_at(
     hrefs: list[str], resume: tuple[tuple[int, str], ...]
 ) -> tuple[int, tuple[tuple[int, str], ...]]:
-    """Return the link to resume with, and the rest of the place for what it leads to."""
+    """Return the number of the first link to read, and the rest of the position for its document."""
     if not resume:
         return 0, ()
     (number, name), *rest = resume

@@ -42,12 +42,12 @@ from stacpull.errors import CredentialsError, DestinationError, ObjectChangedErr
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
+from stacpull.store.buffered_parts import BufferedParts, PendingCopy
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.held_parts import HeldCopy, HeldParts
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
 from stacpull.store.multipart import MultipartUploads
-from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement
+from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement, StagedFile
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
     EXISTS,
@@ -62,8 +62,8 @@ from stacpull.store.s3_bucket import (
     ObjectContent,
     S3Bucket,
     code_behind,
+    object_address,
     object_of,
-    place_of,
     time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
@@ -218,7 +218,7 @@ class _PartToStore(NamedTuple):
     identity: int
     body: bytes | None
     sha256: bytes = b""
-    copy: HeldCopy | None = None
+    copy: PendingCopy | None = None
 
     def content(self, file: BinaryIO | None = None) -> ObjectContent:
         """Return what is stored; `file` is the part of a long one."""
@@ -226,7 +226,7 @@ class _PartToStore(NamedTuple):
         return ObjectContent(body, self.sha256, {SHA256: self.sha256.hex(), PART: str(self.identity)})
 
 
-class BucketStore(HeldParts, BucketFiles):
+class BucketStore(BufferedParts, BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     covers_ledger = False
@@ -246,7 +246,7 @@ class BucketStore(HeldParts, BucketFiles):
         Raises:
             DestinationError: The work directory cannot be made or written.
         """
-        HeldParts.__init__(self, work, own, in_memory=publishes)
+        BufferedParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
         confirm = self._lease.confirm
@@ -264,7 +264,7 @@ class BucketStore(HeldParts, BucketFiles):
         """Release everything."""
         self.threads.shutdown()
         BucketFiles.close(self)
-        HeldParts.close(self)
+        BufferedParts.close(self)
 
     def streamed_parts(
         self, files: PartStore, *, checksum: str | None, in_memory: bool = False
@@ -280,7 +280,7 @@ class BucketStore(HeldParts, BucketFiles):
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
-        """Return what tells a part from any other one: its inode is free again when it is published."""
+        """Return what tells a part from any other one: its identity is free again when it is published."""
         return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
     @property
@@ -388,16 +388,16 @@ class BucketStore(HeldParts, BucketFiles):
         """See `Store.place`."""
         return self.place_all([Placement(part, directory, name, replace)])[0]
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         """See `Store.place_all`: many at a time."""
-        results: list[Failure | None] = [None] * len(placements)
+        results: list[Failure | None] = [None] * len(files)
         staged: list[tuple[int, _PartToStore]] = []
-        for number, placement in enumerate(placements):
-            directory, name = placement.directory, placement.name
+        for number, file in enumerate(files):
+            directory, name = file.directory, file.name
             path = path_in_dest(directory, name)
             reason = "it is not a name" if "/" in name else _oddness(path, self.bucket.key(path))
             if reason is None:
-                staged.append((number, self._part_to_store(placement, path)))
+                staged.append((number, self._part_to_store(file, path)))
             else:
                 results[number] = Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         stored = self._store([one for _, one in staged])
@@ -413,16 +413,16 @@ class BucketStore(HeldParts, BucketFiles):
                 self.drop_part(one.part)
         return results
 
-    def _part_to_store(self, one: Placement, path: str) -> _PartToStore:
+    def _part_to_store(self, one: StagedFile, path: str) -> _PartToStore:
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
-        body, copy = self.held_body(one.part), self._copy_of(one.part)
+        body, copy = self.buffered_body(one.part), self._copy_of(one.part)
         if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
         sha256 = b"" if body is None else hashlib.sha256(body).digest()
-        return _PartToStore(one.part, path, one.replace, entry[1], entry[0], body, sha256, copy)
+        return _PartToStore(one.part, path, one.may_replace, entry[1], entry[0], body, sha256, copy)
 
     def _store(self, staged: Sequence[_PartToStore]) -> list[Failure | None]:
         """Store objects; for each, return why not: another is there, or a copy is not what it must be.
@@ -485,7 +485,7 @@ class BucketStore(HeldParts, BucketFiles):
                     return self._unless_held(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
 
-    def _copied(self, one: _PartToStore, copy: HeldCopy) -> Failure | None:
+    def _copied(self, one: _PartToStore, copy: PendingCopy) -> Failure | None:
         """Have an object copied by the service; one that it does not copy passes through this machine."""
         at_service = ServerCopy(
             self.bucket,
@@ -530,7 +530,7 @@ class BucketStore(HeldParts, BucketFiles):
             source: The object.
             size: In bytes.
         """
-        place = place_of(source)
+        place = object_address(source)
         if place["Bucket"] in self._unreadable:
             return False
         other = self.bucket.beside(place["Bucket"])
@@ -548,11 +548,11 @@ class BucketStore(HeldParts, BucketFiles):
 
     # --- parts that are objects --------------------------------------------------------------------------
 
-    def _copy_of(self, name: str) -> HeldCopy | None:
+    def _copy_of(self, name: str) -> PendingCopy | None:
         """Return what a part is to be copied from, None if its bytes are here."""
-        if self.held_body(name) is not None:
+        if self.buffered_body(name) is not None:
             return None
-        held = self.held_copy(name)
+        held = self.pending_copy(name)
         if held is not None:
             return held
         staged = self.staged.copy_of(name)
@@ -602,7 +602,7 @@ class BucketStore(HeldParts, BucketFiles):
 
     def drop_part(self, name: str) -> None:
         """See `Store.drop_part`."""
-        is_held = self.held_body(name) is not None or self.held_copy(name) is not None
+        is_held = self.buffered_body(name) is not None or self.pending_copy(name) is not None
         if is_held or not self.staged.drop(name):
             super().drop_part(name)
 
@@ -621,7 +621,7 @@ class BucketStore(HeldParts, BucketFiles):
         self.staged.sweep(keep)
         if not self._left_uploads:  # to list the parts takes requests
             return
-        parts = {str(one.inode) for one in self.list_parts()}
+        parts = {str(one.identity) for one in self.list_parts()}
         for upload in self._left_uploads:
             if upload.metadata.get(PART) not in parts and self.uploads.noted(upload.name) == upload:
                 self._lease.confirm()

@@ -19,7 +19,7 @@ from stacpull.models import Failure, FailureKind, path_in_dest
 from stacpull.store.disk_errors import destination_error, foreign_file, is_destination_failure
 from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
-from stacpull.store.protocol import Placement
+from stacpull.store.protocol import StagedFile
 from stacpull.store.renaming import rename_new
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 
@@ -170,9 +170,9 @@ class Destination(StagedParts, DirectoryFiles):
             )
         return None
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         """See `Store.place_all`."""
-        return [self.place(one.part, one.directory, one.name, replace=one.replace) for one in placements]
+        return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; False if what has that name must stay."""

@@ -45,7 +45,7 @@ from stacpull.store.s3_bucket import (
     S3Bucket,
     code_behind,
     error_code,
-    place_of,
+    object_address,
 )
 
 Note = TypeVar("Note", bound=msgspec.Struct)
@@ -237,7 +237,7 @@ class MultipartUploads:
             **self._bucket.at(note.key),
             UploadId=note.upload,
             PartNumber=number,
-            CopySource=place_of(source),
+            CopySource=object_address(source),
             CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={first}-{end - 1}",
         )["CopyPartResult"]

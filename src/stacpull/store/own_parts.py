@@ -12,7 +12,7 @@ worker: both write the same bytes of the same object at the same places.)
 Its whole parts are always durable, since it syncs each one before it gets its name, and so are objects in a
 bucket (`store.staged_objects`). Its unfinished parts may
 have lost bytes in the middle if its machine has lost power. They are kept only if the worker has marked them
-as synced, or if its machine is this one (`here`), where `engine.recovery` knows what to believe.
+as synced, or if its machine is this one (`here`), where `engine.recovery` decides what can be trusted.
 """
 
 from __future__ import annotations

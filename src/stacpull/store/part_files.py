@@ -28,9 +28,9 @@ _DESCRIPTION_LIMIT = 1 << 20
 
 
 def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
-    """Remove what cannot be resumed: parts without description, descriptions without part, leftovers.
+    """Remove what cannot be resumed: parts without description, descriptions without part, stray files.
 
-    Complete parts (`store.wholes`) are not touched. Nothing may be transferred meanwhile.
+    Complete parts (`store.complete_parts`) are not touched. Nothing may be transferred meanwhile.
 
     Args:
         directory: The parts of a mirror.

@@ -3,7 +3,7 @@
     parts/<row>.<generation>.part             the bytes so far
     parts/<row>.<generation>.json             what they belong to: ETag, Last-Modified, total size
     parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
-    parts/<row>.<generation>.<size>.whole     complete and checked, waiting for the publisher (`store.wholes`)
+    parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
 
 The description is in place before the first byte, so a part without one is removed; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
@@ -35,11 +35,11 @@ import orjson
 from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
 from stacpull.store.part_log import PartLog, log_of
 from stacpull.store.regular import open_regular, opener
-from stacpull.store.wholes import whole_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,12 +125,12 @@ class PartStore:
         if self._known is not None:
             return self._known
         found = await asyncio.to_thread(self._scan)
-        return self._settle(found)
+        return self._set_index(found)
 
     def _scan(self) -> set[Pair]:
         return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
 
-    def _settle(self, found: set[Pair]) -> set[Pair]:
+    def _set_index(self, found: set[Pair]) -> set[Pair]:
         """Take `found` as the index, unless another task was first, and has parked something since."""
         if self._known is None:
             self._known = found
@@ -219,7 +219,7 @@ class FilePart:
         await self.caught_up()
         row, generation = self._pair
         whole = self._sink.path.with_name(
-            whole_name(row, generation, self.size, etag, filename, unproven=unproven)
+            complete_part_name(row, generation, self.size, etag, filename, unproven=unproven)
         )
         await _off_loop(self._sink.path.parent, self._sink.finish, whole)
         self._known.discard(self._pair)

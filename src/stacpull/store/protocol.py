@@ -22,13 +22,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
 
-import msgspec
-
 from stacpull.models import BucketLocation, CopySource, Failure
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
-    from stacpull.store.held_parts import HeldCopy
+    from stacpull.store.buffered_parts import PendingCopy
     from stacpull.store.parts import PartStore
     from stacpull.store.streamed_parts import StreamedParts
 
@@ -51,20 +49,44 @@ class Look(NamedTuple):
 
 
 class PartEntry(NamedTuple):
-    """Something among the parts: its name, its identity, and its size in bytes (None: not a regular file)."""
+    """An entry of the parts directory: its name, its identity, its size in bytes (None: no regular file)."""
 
     name: str
-    inode: int
+    identity: int
     size: int | None
 
 
-class Placement(msgspec.Struct, frozen=True):
-    """What `place` takes."""
+class StagedFile(Protocol):
+    """A part, and where it goes (`models.Arrival`, for example)."""
+
+    @property
+    def part(self) -> str:
+        """The name of the part."""
+        ...
+
+    @property
+    def directory(self) -> str:
+        """Where it goes."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its final name."""
+        ...
+
+    @property
+    def may_replace(self) -> bool:
+        """True if a regular file of that name is this mirror's and may be replaced."""
+        ...
+
+
+class Placement(NamedTuple):
+    """A `StagedFile` without anything else."""
 
     part: str
     directory: str
     name: str
-    replace: bool
+    may_replace: bool
 
 
 class Note(NamedTuple):
@@ -330,7 +352,7 @@ class Store(StoredFiles, Protocol):
         """
         ...
 
-    def place_all(self, placements: Sequence[Placement]) -> list[Failure | None]:
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         """Do the same as `place` with several parts, each with a path of its own; results in their order."""
         ...
 
@@ -341,7 +363,7 @@ class Store(StoredFiles, Protocol):
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
 
-        The identity is the one that `write_part` gave for the part; on a disk, the inode.
+        The identity is the one that `write_part` returned for the part; on a disk, the inode.
         """
         ...
 
@@ -357,18 +379,18 @@ class Store(StoredFiles, Protocol):
         """Remove a directory that is empty, and those above it likewise; DEST stays."""
         ...
 
-    # --- trust: what an earlier run left unrecorded, and may be believed ---------------------------------
+    # --- trust: are the unrecorded files of an earlier run what they seem? -------------------------------
 
     def trusted_boot(self) -> str | None:
-        """Return the boot whose unrecorded files may be believed, None if there is none."""
+        """Return the boot whose unrecorded files can be trusted, None if there is none."""
         ...
 
     def trust(self, boot: str) -> None:
-        """Note that what is written under this boot may be believed from now on."""
+        """Record that what is written under this boot from now on can be trusted."""
         ...
 
     def withdraw_trust(self) -> None:
-        """Note that nothing unrecorded may be believed: a sync failed."""
+        """Record that no unrecorded file can be trusted: a sync failed."""
         ...
 
 
@@ -439,7 +461,7 @@ class RemoteStore(Store, Protocol):
         """
         ...
 
-    def hold_copy(self, name: str, copy: HeldCopy) -> int:
+    def add_copy(self, name: str, copy: PendingCopy) -> int:
         """Make a part of an object that the service is to copy, instead of one that is left of that name.
 
         Returns:

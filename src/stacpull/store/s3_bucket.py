@@ -356,7 +356,7 @@ class S3Bucket:
 
     def open_source(self, source: CopySource, size: int) -> BinaryIO:
         """Open a version of an object of the service, which may be in another bucket."""
-        place = place_of(source)
+        place = object_address(source)
         other = self.beside(place["Bucket"])
         return other.open(other.path(place["Key"]), size, source.etag)
 
@@ -403,7 +403,7 @@ class S3Bucket:
             with self.errors("write", path):
                 self.s3.copy_object(
                     **self.object_args(path),
-                    CopySource=place_of(source),
+                    CopySource=object_address(source),
                     CopySourceIfMatch=source.etag,
                     MetadataDirective="REPLACE",
                     TaggingDirective="REPLACE",
@@ -464,8 +464,6 @@ class ObjectReader(io.RawIOBase):
         self._at = 0
         self._ranges: deque[memoryview] = deque()
         """What was received and is not read yet."""
-        self._body: Any = None
-        """The response that boto3 has opened, where ranges cannot be requested directly."""
 
     def readable(self) -> bool:
         """See `io.IOBase`."""
@@ -479,7 +477,7 @@ class ObjectReader(io.RawIOBase):
         """Read on from another place; nothing is sent before that."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset != self._at:
-            self._drop()
+            self._ranges.clear()
             self._at = base + offset
         return self._at
 
@@ -491,15 +489,14 @@ class ObjectReader(io.RawIOBase):
         """Read some bytes."""
         if self._at >= self._size:
             return 0
-        if not self._ranges and self._body is None:
+        if not self._ranges:
             self._ranges.extend(self._received())
-        if self._ranges:
-            data = self._ranges[0][: len(buffer)]
-            self._ranges[0] = self._ranges[0][len(data) :]
-            if not self._ranges[0]:
-                self._ranges.popleft()
-        else:
-            data = memoryview(self._read_by_boto3(len(buffer)))
+        if not self._ranges:
+            self._ranges.append(memoryview(self._received_by_boto3()))
+        data = self._ranges[0][: len(buffer)]
+        self._ranges[0] = self._ranges[0][len(data) :]
+        if not self._ranges[0]:
+            self._ranges.popleft()
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -518,48 +515,31 @@ class ObjectReader(io.RawIOBase):
                 return
             yield memoryview(reply.body)
 
-    def _read_by_boto3(self, size: int) -> bytes:
-        try:
-            with self._bucket.errors("read", self._path):
-                if self._body is None:
-                    self._body = self._opened()
-                data: bytes = self._body.read(size)
-        except FileNotFoundError as error:
-            raise self._changed() from error
-        return data
-
-    def _changed(self) -> ObjectChangedError:
-        return ObjectChangedError(
-            f"s3://{self._bucket.location.bucket}/{self._bucket.key(self._path)} was replaced or removed "
-            "while it was read: run the command again."
-        )
-
-    def _opened(self) -> Any:
+    def _received_by_boto3(self) -> bytes:
+        """Request the same bytes as one range."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
-        asked = {"Range": f"bytes={self._at}-"} if self._at else {}
-        place = self._bucket.object_args(self._path)
+        bucket, end = self._bucket, min(self._at + _RANGES * _RANGE, self._size)
+        asked = {} if end - self._at == self._size else {"Range": f"bytes={self._at}-{end - 1}"}
+        changed = ObjectChangedError(
+            f"s3://{bucket.location.bucket}/{bucket.key(self._path)} was replaced or removed while it was "
+            "read: run the command again."
+        )
         try:
-            answer = self._bucket.s3.get_object(**place, IfMatch=self._etag, **asked)
-        except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
+            with bucket.errors("read", self._path):
+                answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **asked)
+                with answer["Body"] as body:
+                    if asked and "ContentRange" not in answer:  # a server that ignores ranges
+                        body.read(self._at)
+                    data: bytes = body.read(end - self._at)
+        except FileNotFoundError as error:
+            raise changed from error
+        except DestinationError as error:
+            reply = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
+            if reply.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
                 raise
-            raise self._changed() from error
-        body = answer["Body"]
-        if asked and "ContentRange" not in answer:  # a server that ignores ranges
-            body.read(self._at)
-        return body
-
-    def _drop(self) -> None:
-        self._ranges.clear()
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def close(self) -> None:
-        """Give up the response that is open."""
-        self._drop()
-        super().close()
+            raise changed from error
+        return data
 
 
 class ListedNames:
@@ -597,7 +577,7 @@ class ListedNames:
         return None
 
 
-def place_of(source: CopySource) -> dict[str, str]:
+def object_address(source: CopySource) -> dict[str, str]:
     """Return bucket and key of an object, as boto3 names them."""
     bucket, _, key = source.url.removeprefix("s3://").partition("/")
     return {"Bucket": bucket, "Key": key}

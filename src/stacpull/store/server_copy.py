@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from stacpull.models import CopySource, Failure, FailureKind
+from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.held_parts import HeldCopy
 from stacpull.store.multipart import MultipartUploads, final_note
-from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, place_of
+from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, object_address
 
 _PIECES_AT_ONCE = 4
 _SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
@@ -38,7 +38,7 @@ class ServerCopy:
         uploads: MultipartUploads,
         path: str,
         identity: int,
-        copy: HeldCopy,
+        copy: PendingCopy,
         *,
         replace: bool,
     ) -> None:
@@ -119,7 +119,7 @@ class ServerCopy:
         found = bucket.head(self._path)
         is_same = copy.is_staged  # no other program writes there
         if not copy.is_staged:
-            place = place_of(copy.source)
+            place = object_address(copy.source)
             other = bucket.beside(place["Bucket"])
             source = other.head(other.path(place["Key"]))
             is_same = source is not None and source.etag == copy.source.etag

@@ -4,8 +4,8 @@
     disk     parts/<row>.<generation>.upload               an unfinished upload (`store.multipart`)
              parts/<row>.<generation>.<size>….sent         a whole object (`StagedObject`)
 
-The note of a whole object takes the place of a part (`store.wholes`): whoever asks for the part gets the
-object. A kill may leave an upload or an object that no note names: `sweep` removes it.
+The note of a whole object takes the place of a complete part: whoever asks for the part gets the object. A
+kill may leave an upload or an object that no note names: `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import msgspec
 
 from stacpull.models import CopySource
 from stacpull.store.bucket_requests import ObjectRequest
-from stacpull.store.held_parts import HeldCopy
+from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.multipart import MultipartUploads, UploadNote, load_note, save_note
 from stacpull.store.part_files import Pair
 from stacpull.store.protocol import PartEntry
 from stacpull.store.s3_bucket import NOT_FOUND, ObjectContent, S3Bucket, StoredObject
-from stacpull.store.wholes import parse_whole
 
 _SENT, _WHOLE = ".sent", ".whole"
 NOTES = (".upload", _SENT)
@@ -111,14 +111,16 @@ class StagedObjects:
 
     # --- whole objects -----------------------------------------------------------------------------------
 
-    def copy_of(self, part: str) -> tuple[int, HeldCopy] | None:
+    def copy_of(self, part: str) -> tuple[int, PendingCopy] | None:
         """Return identity and source of a part that is an object, None if it is not."""
         found = load_note(self._path(part), StagedObject)
         if found is None:
             return None
         source = CopySource(f"s3://{self._bucket.location.bucket}/{found.key}", found.etag)
         is_own = self._is_staged(found.key)
-        return found.identity, HeldCopy(source, found.size, found.digest, found.algorithm, is_staged=is_own)
+        return found.identity, PendingCopy(
+            source, found.size, found.digest, found.algorithm, is_staged=is_own
+        )
 
     def rename(self, old: str, new: str) -> bool:
         """Give a part another name; return False if it is not an object."""
@@ -145,7 +147,7 @@ class StagedObjects:
         found = []
         for path in self._parts.glob(f"*{_SENT}"):
             staged, name = load_note(path, StagedObject), path.stem + _WHOLE
-            if staged is not None and parse_whole(name) is not None:
+            if staged is not None and parse_complete_part(name) is not None:
                 found.append((path, staged, PartEntry(name, staged.identity, staged.size)))
         heads = [ObjectRequest("HEAD", staged.key) for _, staged, _ in found]
         there = []
@@ -164,7 +166,7 @@ class StagedObjects:
         kept = set()
         for path in self._parts.glob(f"*{_SENT}"):
             staged = load_note(path, StagedObject)
-            if staged is None or parse_whole(path.stem + _WHOLE) is None:
+            if staged is None or parse_complete_part(path.stem + _WHOLE) is None:
                 path.unlink(missing_ok=True)
             else:
                 kept.add(staged.key)

@@ -36,14 +36,14 @@ from stacpull.errors import DestinationError
 from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
+from stacpull.store.buffered_parts import LONGEST_HELD
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
-from stacpull.store.held_parts import LONGEST_HELD
 from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
 from stacpull.store.s3_bucket import READ
 from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
-from stacpull.store.wholes import whole_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -491,7 +491,7 @@ class _StreamedPart:
         staged = StagedObject(
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
         )
-        name = whole_name(*self.pair, self.size, etag, filename, unproven=unproven)
+        name = complete_part_name(*self.pair, self.size, etag, filename, unproven=unproven)
         await self._off_loop(self._staged.finish, self._note, name, staged)
         self._on_end(self, is_kept=False)
         return FinishedPart(self._store.parts / name, self.size, digests.get("sha256"))

@@ -1,7 +1,7 @@
-"""A thread that writes bodies which are too long to be sent to the store process, each as a whole part.
+"""A thread that writes bodies that are too long to be sent to the store process, each as a complete part.
 
-It takes whatever has gathered, computes sha256, writes each body under its name, and passes the batch on. A
-body is on disk a moment after it came in, so a kill costs what is in flight and no more.
+It takes whatever has gathered, computes digests, writes each body under its name, and passes the batch on. A
+body is on disk a moment after it came in, so a kill costs no more than what is in flight.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from msgspec.structs import replace
-
 from stacpull.digests import digest_of
-from stacpull.models import Checksum, IncomingPart, Job, Received, incoming_part
+from stacpull.models import Arrival, Checksum
 from stacpull.store.protocol import Store
-from stacpull.store.wholes import whole_name
 
-_WrittenPart = tuple[IncomingPart, str]
-"""A whole part, and the name that it has now."""
+_Waiting = tuple[Arrival, Path | None]
+"""An asset, and the file that holds it if its bytes are not in memory."""
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
@@ -42,7 +39,7 @@ class BodyWriter:
         destination: Store,
         *,
         checksum: str | None,
-        deliver: Callable[[list[IncomingPart]], None],
+        deliver: Callable[[list[Arrival]], None],
         on_error: Callable[[BaseException], None],
         durable: bool = False,
     ) -> None:
@@ -51,16 +48,21 @@ class BodyWriter:
         self._checksum = checksum
         self._deliver = deliver
         self._on_error = on_error
-        self._queue: SimpleQueue[tuple[Job, Received] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stacpull-writer", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, job: Job, received: Received) -> None:
-        """Hand over a received asset; returns at once."""
-        self._queue.put((job, received))
+    def put(self, arrival: Arrival, file: Path | None = None) -> None:
+        """Have a part written of an asset that came in; return at once.
+
+        Args:
+            arrival: The asset.
+            file: The finished part file, if its bytes are not in memory.
+        """
+        self._queue.put((arrival, file))
 
     def close(self) -> None:
         """Write what is there, then end the thread."""
@@ -70,15 +72,15 @@ class BodyWriter:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                staged = [self._stage(job, received) for job, received in batch]
+                staged = [(arrival, self._stage(arrival, file)) for arrival, file in batch]
                 if self._durable:
                     self._destination.sync_parts([name for _, name in staged if name])
-                self._deliver([self._named(*one) for one in staged])
+                self._deliver([self._name(*one) for one in staged])
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
 
-    def _next_batch(self) -> list[tuple[Job, Received]] | None:
-        """Wait for one body, take up to `_BATCH` that are there; None at the end."""
+    def _next_batch(self) -> list[_Waiting] | None:
+        """Wait for one body, and take up to `_BATCH` that are there; return None at the end."""
         first = self._queue.get()
         if first is None:
             return None
@@ -95,38 +97,27 @@ class BodyWriter:
             batch.append(more)
         return batch
 
-    def _stage(self, job: Job, received: Received) -> _WrittenPart:
+    def _stage(self, arrival: Arrival, file: Path | None) -> str:
         """Write a body: under its final name, unless it must be durable before it has that.
 
-        What the service of DEST copies has no part: its name is empty.
+        Returns:
+            The name that the part has now; empty for an object that the service of DEST copies: it has none.
         """
-        if received.source is not None:
-            return incoming_part(job, received, sha256=received.sha256), ""
-        name = whole_name(
-            job.row,
-            job.generation,
-            received.size,
-            received.validator.kept,
-            received.filename,
-            unproven=not received.verified,
-        )
-        if received.body is None:
-            part = incoming_part(job, received, part=name, sha256=received.sha256)
-            return part, _part_name(received.part)
-        sha256 = received.sha256
+        if arrival.source is not None:
+            return ""
+        if arrival.body is None:
+            if file is None:
+                raise ValueError("a received asset has neither body nor part")
+            return file.name
         if self._checksum is not None:
-            sha256 = digest_of(Checksum(self._checksum, b""), received.body)
-        staged = f"{job.row}.{job.generation}.tmp" if self._durable else name
-        inode = self._destination.write_part(staged, received.body)
-        return incoming_part(job, received, part=name, inode=inode, sha256=sha256), staged
+            arrival.digest = digest_of(Checksum(self._checksum, b""), arrival.body)
+        staged = f"{arrival.row}.{arrival.generation}.tmp" if self._durable else arrival.part
+        arrival.identity = self._destination.write_part(staged, arrival.body)
+        arrival.body = None
+        return staged
 
-    def _named(self, part: IncomingPart, staged: str) -> IncomingPart:
-        if staged and (staged != part.part or not part.inode):
-            return replace(part, inode=self._destination.rename_part(staged, part.part))
-        return part
-
-
-def _part_name(part: Path | None) -> str:
-    if part is None:
-        raise ValueError("a received asset has neither body nor part")
-    return part.name
+    def _name(self, arrival: Arrival, staged: str) -> Arrival:
+        """Give a part its name as a complete part."""
+        if staged and (staged != arrival.part or not arrival.identity):
+            arrival.identity = self._destination.rename_part(staged, arrival.part)
+        return arrival

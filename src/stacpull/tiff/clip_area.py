@@ -118,7 +118,7 @@ def _surroundings(epsg: int, bounds: Bounds) -> Geometry:
         if not np.isfinite(spanned).all():
             raise TiffError(f"the raster is outside of what EPSG:{epsg} is made for")
         west, south, east, north = spanned
-    if east < west:  # pyproj's way to say that it crosses the antimeridian
+    if east < west:  # pyproj returns such a box where it crosses the antimeridian
         east += _TURN
     across, along = (east - west) * _MARGIN, (north - south) * _MARGIN
     south, north = max(-_POLE, south - along), min(_POLE, north + along)

@@ -30,8 +30,8 @@ import shapely
 from stacpull.tiff.clip_area import SLACK, ClipArea, tiles_hit
 from stacpull.tiff.gdal_metadata import GHOST
 from stacpull.tiff.segments import TiffError
-from stacpull.tiff.tags import ByteLayout, Tag
-from stacpull.tiff.tile_images import Places, TagValue, TiledFile, TileImage, numbers
+from stacpull.tiff.tags import ByteLayout, Tag, TagField
+from stacpull.tiff.tile_images import Places, TiledFile, TileImage
 
 _MOST_GROWTH = 1.5
 """How much larger, in each direction, the extent may become for the sake of overviews."""
@@ -92,14 +92,12 @@ class ClippedFile(NamedTuple):
         size: Of the whole file in bytes.
         reads: What to request, in the order of the source.
         window: The extent in the pixels of the whole image.
-        tile_bytes: Bytes of the tiles.
     """
 
     head: bytes
     size: int
     reads: tuple[TileRead, ...]
     window: ClipWindow
-    tile_bytes: int
 
 
 class ClipNote(NamedTuple):
@@ -175,7 +173,7 @@ def _check_copyable(file: TiledFile) -> None:
         raise TiffError("it is compressed as in TIFF 6.0's own JPEG, with tables elsewhere in the file")
     for one in file.images:
         for tag, what in _POINTERS.items():
-            if tag in one.tags:
+            if tag in one.directory.fields:
                 raise TiffError(f"it points to {what} elsewhere in the file (tag {tag})")
     for one in file.images[1:]:
         if not one.image.is_reduced and not one.image.is_mask:
@@ -308,7 +306,7 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
         raise TiffError("it would be larger than a TIFF can be")
     head = _head(file.layout, ordered, lists, note)
     tiles[:, 2] += start
-    return ClippedFile(head, start + size, tuple(_reads(tiles)), window, size)
+    return ClippedFile(head, start + size, tuple(_reads(tiles)), window)
 
 
 def _place(offsets: Places, counts: Places) -> tuple[npt.NDArray[np.int64], Places, int]:
@@ -395,37 +393,39 @@ def _directory(layout: ByteLayout, cut: _Cut, offsets: Places | None, at: int, *
     entries, values = bytearray(counted.pack(len(tags))), bytearray()
     for tag in sorted(tags):
         value = tags[tag]
+        data = value.data or b""
         entries += entry.pack(tag, value.kind, value.claimed)
-        if len(value.data) <= width:
-            entries += value.data.ljust(width, b"\0")
+        if len(data) <= width:
+            entries += data.ljust(width, b"\0")
             continue
         entries += unsigned.pack(behind + len(values))
-        values += value.data + b"\0" * (len(value.data) % 2)
+        values += data + b"\0" * (len(data) % 2)
     values += b"\0" * ((behind + len(values)) % 2)
     following = 0 if last else behind + len(values)
     return bytes(entries + unsigned.pack(following) + values)
 
 
-def _tags(layout: ByteLayout, cut: _Cut, offsets: Places) -> dict[int, TagValue]:
+def _tags(layout: ByteLayout, cut: _Cut, offsets: Places) -> dict[int, TagField]:
     """Return the entries of a directory of the clipped file."""
-    kept = {tag: value for tag, value in cut.source.tags.items() if tag not in _LEFT_OUT}
+    kept = {tag: value for tag, value in cut.source.directory.fields.items() if tag not in _LEFT_OUT}
     place = np.dtype(f"{layout.order}u8" if layout.bigtiff else f"{layout.order}u4")
     kind = _LONG8 if layout.bigtiff else _LONG
     for tag, size in ((Tag.ImageWidth, cut.width), (Tag.ImageLength, cut.height)):
-        kept[tag] = TagValue(_LONG, 1, struct.pack(f"{layout.order}I", size))
+        kept[tag] = TagField(tag, _LONG, 1, struct.pack(f"{layout.order}I", size))
     for tag, places in ((Tag.TileOffsets, offsets), (Tag.TileByteCounts, cut.counts)):
-        kept[tag] = TagValue(kind, len(places), places.astype(place).tobytes())
-    for moved, values in _moved(layout, cut).items():
-        kept[moved] = TagValue(_DOUBLE, len(values), struct.pack(f"{layout.order}{len(values)}d", *values))
+        kept[tag] = TagField(tag, kind, len(places), places.astype(place).tobytes())
+    for moved, values in _moved(cut).items():
+        packed = struct.pack(f"{layout.order}{len(values)}d", *values)
+        kept[moved] = TagField(moved, _DOUBLE, len(values), packed)
     return kept
 
 
-def _moved(layout: ByteLayout, cut: _Cut) -> dict[int, list[float]]:
+def _moved(cut: _Cut) -> dict[int, list[float]]:
     """Return the tags that say where the image is, for one that begins at `cut.shift`."""
     across, down = cut.shift
-    tags, moved = cut.source.tags, dict[int, list[float]]()
-    scale = numbers(layout, tags, Tag.ModelPixelScale)
-    tiepoints = list(numbers(layout, tags, Tag.ModelTiepoint))
+    directory, moved = cut.source.directory, dict[int, list[float]]()
+    scale = directory.numbers(Tag.ModelPixelScale)
+    tiepoints = list(directory.numbers(Tag.ModelTiepoint))
     for at in range(0, len(tiepoints) // _TIEPOINT * _TIEPOINT, _TIEPOINT):
         if len(scale) > 1:
             tiepoints[at + 3] += across * scale[0]
@@ -435,12 +435,12 @@ def _moved(layout: ByteLayout, cut: _Cut) -> dict[int, list[float]]:
             tiepoints[at + 1] -= down
     if tiepoints:
         moved[Tag.ModelTiepoint] = tiepoints
-    matrix = list(numbers(layout, tags, Tag.ModelTransformation))
+    matrix = list(directory.numbers(Tag.ModelTransformation))
     if len(matrix) == 16:  # noqa: PLR2004 -- 4 x 4
         for row in range(3):
             matrix[4 * row + 3] += matrix[4 * row] * across + matrix[4 * row + 1] * down
         moved[Tag.ModelTransformation] = matrix
-    rpc = list(numbers(layout, tags, _RPC))
+    rpc = list(directory.numbers(_RPC))
     if len(rpc) > _RPC_SAMPLE:
         rpc[_RPC_LINE] -= down
         rpc[_RPC_SAMPLE] -= across

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.tiff.segments import Reader, TiffError
 from stacpull.tiff.tags import (
     ARRAYS,
+    BYTES,
+    INTEGERS,
+    NUMBERS,
     OF_A_FURTHER_IMAGE,
     OF_A_SUB_IMAGE,
     OF_BLOCKS,
     OF_THE_FIRST_IMAGE,
+    RATIONALS,
+    UNSIGNED,
     ByteLayout,
     Tag,
     TagField,
-    decode_integers,
-    decode_numbers,
-    decode_text,
-    decode_unsigned,
     label,
+    size_of_values,
 )
 
 FIRST_READ = 16 * 1024
@@ -34,7 +36,7 @@ _AHEAD = 4096
 """Values usually follow their directory, and overviews the image, so they are requested together."""
 _MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
 _MAGIC_BIG = {b"II+\0\x08\0\0\0": ByteLayout("<", True), b"MM\0+\0\x08\0\0": ByteLayout(">", True)}
-ENTRIES = {
+_ENTRIES = {
     ByteLayout(order, bigtiff): struct.Struct(f"{order}HH{'Q8s' if bigtiff else 'I4s'}")
     for order in "<>"
     for bigtiff in (False, True)
@@ -50,68 +52,79 @@ class Directory(NamedTuple):
         offset: Where it begins.
         sub: Tag 330 of another directory lists it.
         fields: By tag: those a header is read from, and those of the blocks.
-        values: Bytes of their values by tag; lists of blocks only where the directory itself holds them, or
-            where they were requested.
     """
 
     layout: ByteLayout
     offset: int
     sub: bool
     fields: Mapping[int, TagField]
-    values: Mapping[int, bytes]
 
-    def integers(self, tag: Tag) -> tuple[int, ...]:
+    def integers(self, tag: int) -> tuple[int, ...]:
         """Return whole numbers, none if the tag is missing.
 
         Raises:
             TiffError: It has another type.
         """
-        data = self.values.get(tag)
-        return decode_integers(self.layout.order, self.fields[tag], data) if data is not None else ()
+        return self._values(tag, INTEGERS, "whole numbers")
 
-    def unsigned(self, tag: Tag, most: int) -> tuple[int, ...]:
-        """Return whole numbers without a sign, `most` of them at most, none if the tag is missing.
+    def unsigned(self, tag: int) -> tuple[int, ...]:
+        """Return whole numbers without a sign, none if the tag is missing.
 
         Raises:
             TiffError: It has another type.
         """
-        data = self.values.get(tag)
-        if data is None:
-            return ()
-        field = self.fields[tag]
-        return decode_unsigned(self.layout.order, field, data[: field.size(most)])
+        return self._values(tag, UNSIGNED, "whole numbers without a sign")
 
-    def integer(self, tag: Tag) -> int | None:
+    def integer(self, tag: int) -> int | None:
         """Return the first of the whole numbers, None if the tag is missing.
 
         Raises:
             TiffError: It has another type, or no value.
         """
-        data = self.values.get(tag)
-        if data is None:
-            return None
-        found = decode_integers(self.layout.order, self.fields[tag], data)
-        if not found:
+        found = self.integers(tag)
+        if not found and self._read(tag) is not None:
             raise TiffError(f"{label(tag)} has no value")
-        return found[0]
+        return found[0] if found else None
 
-    def numbers(self, tag: Tag) -> tuple[float, ...]:
-        """Return numbers of any type, none if the tag is missing.
-
-        Raises:
-            TiffError: It has another type.
-        """
-        data = self.values.get(tag)
-        return decode_numbers(self.layout.order, self.fields[tag], data) if data is not None else ()
-
-    def text(self, tag: Tag) -> str | None:
-        """Return a text, None if the tag is missing.
+    def numbers(self, tag: int) -> tuple[float, ...]:
+        """Return numbers of any type, none if the tag is missing; a fraction over zero is 0, as in libtiff.
 
         Raises:
             TiffError: It has another type.
         """
-        data = self.values.get(tag)
-        return decode_text(self.fields[tag], data) if data is not None else None
+        values = self._values(tag, NUMBERS, "numbers")
+        if values and self.fields[tag].kind in RATIONALS:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            return tuple(above / below if below else 0.0 for above, below in pairs)
+        return values
+
+    def text(self, tag: int) -> str | None:
+        """Return a text up to its first NUL, as UTF-8 or else as Latin-1; None if the tag is missing.
+
+        Raises:
+            TiffError: It has another type.
+        """
+        field = self.fields.get(tag)
+        if field is None or field.data is None:
+            return None
+        field.demand(BYTES, "text")
+        written = field.data.partition(b"\0")[0]
+        try:
+            return written.decode()
+        except UnicodeDecodeError:
+            return written.decode("latin-1")
+
+    def _read(self, tag: int) -> TagField | None:
+        """Return a field whose values were read."""
+        field = self.fields.get(tag)
+        return None if field is None or field.data is None else field
+
+    def _values(self, tag: int, kinds: frozenset[int], what: str) -> tuple[Any, ...]:
+        field = self._read(tag)
+        if field is None:
+            return ()
+        field.demand(kinds, what)
+        return field.unpacked(self.layout.order)
 
 
 def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
@@ -152,8 +165,8 @@ def read_directories(
     offset: int | None = first
     while offset:
         _visit(offset, seen)
-        main = not found
-        directory, offset = _read_directory(reader, layout, offset, main=main, tiles=tiles and main)
+        wanted = OF_A_FURTHER_IMAGE if found else OF_THE_FIRST_IMAGE
+        directory, offset = _read_directory(reader, layout, offset, wanted, tiles=tiles and not found)
         if directory is None:
             break
         found.append(directory)
@@ -161,6 +174,15 @@ def read_directories(
     if not seen:
         raise TiffError("the file has no image: the offset of its first directory is 0")
     return found
+
+
+def read_whole_directory(reader: Reader, layout: ByteLayout, offset: int) -> Directory | None:
+    """Read the directory at `offset` with all of its values; None if bytes of the directory are missing.
+
+    Raises:
+        TiffError: It has a value of an unknown type or past the end of the file, or too many bytes.
+    """
+    return _read_directory(reader, layout, offset, None, tiles=True)[0]
 
 
 def _visit(offset: int, seen: set[int]) -> None:
@@ -175,45 +197,50 @@ def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> I
     """Read the directories that tag 330 names; a chain that starts at one of them is not followed."""
     for offset in parent.integers(Tag.SubIFDs):
         _visit(offset, seen)
-        directory, _ = _read_directory(reader, parent.layout, offset, main=False, sub=True)
+        directory, _ = _read_directory(reader, parent.layout, offset, OF_A_SUB_IMAGE, sub=True)
         if directory is not None:
             yield directory
 
 
 def _read_directory(
-    reader: Reader, layout: ByteLayout, offset: int, *, main: bool, sub: bool = False, tiles: bool = False
+    reader: Reader,
+    layout: ByteLayout,
+    offset: int,
+    wanted: frozenset[Tag] | None,
+    *,
+    sub: bool = False,
+    tiles: bool = False,
 ) -> tuple[Directory | None, int | None]:
-    """Read a directory and the offset of the next one; None if bytes are missing."""
+    """Read a directory and the offset of the next one; None if bytes are missing.
+
+    Args:
+        reader: Gives the bytes.
+        layout: Of the file.
+        offset: Where the directory begins.
+        wanted: The tags to read; None for all of them, with all of their values.
+        sub: True if tag 330 of another directory lists it.
+        tiles: True to read the lists of tiles or strips.
+    """
     width = 8 if layout.bigtiff else 2
     counted = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
     if counted is None:
         return None, None
-    count, entry = layout.unsigned(counted), ENTRIES[layout]
+    count, entry = layout.unsigned(counted), _ENTRIES[layout]
     if not count:
         raise TiffError(f"the directory at byte {offset} has no fields")
     size = width + count * entry.size + layout.offset_size
     whole = reader.take(offset, size, "the directory", ahead=_AHEAD, rest=True)
     if whole is None:
         return None, None
-    body, following = whole[width : -layout.offset_size], whole[-layout.offset_size :]
-    wanted = OF_THE_FIRST_IMAGE if main else OF_A_SUB_IMAGE if sub else OF_A_FURTHER_IMAGE
-    listed: dict[int, TagField] = {}
-    for tag, kind, claimed, cell in entry.iter_unpack(body):
-        if tag in wanted and tag not in listed:  # a second one is ignored, as by libtiff
-            listed[tag] = TagField(tag, kind, claimed, cell)
-    values = dict(_read_values(reader, layout, listed, tiles=tiles))
-    return Directory(layout, offset, sub, listed, values), layout.unsigned(following)
-
-
-def _read_values(
-    reader: Reader, layout: ByteLayout, listed: Mapping[int, TagField], *, tiles: bool
-) -> Iterator[tuple[int, bytes]]:
-    for tag, field in listed.items():
-        count = field.claimed if tag in ARRAYS or tag in OF_BLOCKS else min(field.claimed, 1)
-        size = field.size(count)
-        if field.size(field.claimed) <= layout.offset_size:
-            yield tag, field.cell[:size]
-        elif tiles or tag not in OF_BLOCKS:
-            data = reader.take(layout.unsigned(field.cell), size, label(tag))
-            if data is not None:
-                yield tag, data
+    fields: dict[int, TagField] = {}
+    for tag, kind, claimed, cell in entry.iter_unpack(whole[width : -layout.offset_size]):
+        if tag not in fields and (wanted is None or tag in wanted):  # a second one is ignored, as by libtiff
+            used = claimed if wanted is None or tag in ARRAYS or tag in OF_BLOCKS else min(claimed, 1)
+            size = size_of_values(tag, kind, used)
+            data: bytes | None = None
+            if size_of_values(tag, kind, claimed) <= layout.offset_size:
+                data = cell[:size]
+            elif tiles or tag not in OF_BLOCKS:
+                data = reader.take(layout.unsigned(cell), size, label(tag))
+            fields[tag] = TagField(tag, kind, claimed, data)
+    return Directory(layout, offset, sub, fields), layout.unsigned(whole[-layout.offset_size :])

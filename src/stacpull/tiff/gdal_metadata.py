@@ -7,19 +7,19 @@ outside.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.parsers import expat
 
 from stacpull.tiff.directories import Directory
-from stacpull.tiff.segments import TiffError
-from stacpull.tiff.tags import Tag, label
+from stacpull.tiff.header import single
+from stacpull.tiff.segments import Reader, TiffError
+from stacpull.tiff.tags import ByteLayout, Tag, label
 
 GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE="
 """The start of the ghost area of a COG, right after the TIFF header (GDAL, COG driver)."""
-GHOST_HEAD = 43
+_GHOST_HEAD = 43
 """Length of its first line: this text, six digits, ` bytes` and a line feed."""
 
 _TEXTS = {
@@ -65,17 +65,49 @@ class BandMetadata:
     description: str | None = None
 
 
-def read_items(directory: Directory) -> list[Item]:
-    """Read the items of GDAL_METADATA, in their order.
+class Metadata(NamedTuple):
+    """The metadata of a dataset.
+
+    Attributes:
+        tags: What rasterio's `dataset.tags()` returns: TIFF tags by GDAL's names, items, AREA_OR_POINT.
+        domains: The dataset's items in domains other than the default one.
+        bands: The metadata of each band.
+    """
+
+    tags: dict[str, str]
+    domains: dict[str, dict[str, str]]
+    bands: list[BandMetadata]
+
+
+_NO_METADATA = BandMetadata()
+
+
+def read_metadata(directory: Directory, bands: int, raster_type: object) -> Metadata:
+    """Read GDAL_METADATA, and what GDAL makes of other tags.
+
+    Args:
+        directory: Of the first image.
+        bands: The number of bands.
+        raster_type: The GeoKey GTRasterType; None if there is none.
 
     Raises:
-        TiffError: The text is not valid XML, or has a document type declaration.
+        TiffError: The text is not valid XML, or has a document type declaration; a tag has a value of another
+            type than it should; a scale or offset is not a number.
     """
     written = directory.text(Tag.GDAL_METADATA)
-    return parse_items(written) if written and written.strip() else []
+    items = _items_in(written) if written and written.strip() else []
+    domains: dict[str, dict[str, str]] = {}
+    by_band: dict[int, BandMetadata] = {}
+    for item in items:
+        if item.sample is None and item.domain:
+            domains.setdefault(item.domain, {})[item.name] = item.value
+        elif item.sample is not None and item.sample < bands:
+            _apply(by_band.setdefault(item.sample, BandMetadata()), item)
+    tags = _dataset_tags(directory, items, raster_type)
+    return Metadata(tags, domains, [by_band.get(band, _NO_METADATA) for band in range(bands)])
 
 
-def parse_items(written: str) -> list[Item]:
+def _items_in(written: str) -> list[Item]:
     """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`.
 
     Raises:
@@ -110,11 +142,8 @@ class _Collector:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._path.append(name)
-        is_item = self._path == _ITEM
-        self._attributes, self._text = (
-            (attributes if is_item else {}),
-            [],
-        )  # one that holds elements is not an item
+        self._attributes = attributes if self._path == _ITEM else {}  # one that holds elements is not an item
+        self._text = []
 
     def text(self, data: str) -> None:
         if self._path == _ITEM:
@@ -122,10 +151,8 @@ class _Collector:
 
     def end(self, _: str) -> None:
         if self._path == _ITEM and "name" in self._attributes:
-            value = "".join(
-                self._text
-            ).lstrip()  # GDAL skips white space before a text, and items without one
-            if value:
+            value = "".join(self._text).lstrip()  # GDAL skips white space before a text
+            if value:  # and items without one
                 self.items.append(_item(self._attributes, value))
         self._path.pop()
 
@@ -136,14 +163,14 @@ def _item(attributes: Mapping[str, str], value: str) -> Item:
         raise TiffError(f"{label(Tag.GDAL_METADATA)} has an item for the band {sample!r}")
     return Item(
         attributes["name"],
-        unescape(value),
+        _unescaped(value),
         None if sample is None else int(sample),
         attributes.get("role", "").lower(),
         attributes.get("domain", ""),
     )
 
 
-def unescape(value: str) -> str:
+def _unescaped(value: str) -> str:
     """Undo the second escaping: GDAL escapes the text of an item twice.
 
     A number that is not a character is left unchanged.
@@ -160,16 +187,11 @@ def _character(found: re.Match[str]) -> str:
     return chr(number) if is_character else found.group()
 
 
-def dataset_tags(directory: Directory, items: list[Item], raster_type: int | None) -> dict[str, str]:
-    """Return what rasterio's `dataset.tags()` returns: TIFF tags by GDAL's names, items, AREA_OR_POINT.
-
-    Raises:
-        TiffError: A tag has a value of another type than it should.
-    """
+def _dataset_tags(directory: Directory, items: list[Item], raster_type: object) -> dict[str, str]:
     tags = {name: text for tag, name in _TEXTS.items() if (text := directory.text(tag)) is not None}
     for tag, name in _FLOATS.items():
         for value in directory.numbers(tag)[:1]:
-            tags[name] = _single(value)
+            tags[name] = f"{single(value):.8g}"  # as GDAL writes it
     for tag, name in _SHORTS.items():
         if (short := directory.integer(tag)) is not None:
             tags[name] = str(short)
@@ -177,39 +199,9 @@ def dataset_tags(directory: Directory, items: list[Item], raster_type: int | Non
     if unit is not None:
         tags["TIFFTAG_RESOLUTIONUNIT"] = _UNITS.get(unit, str(unit))
     tags.update((item.name, item.value) for item in items if item.sample is None and not item.domain)
-    if raster_type is not None:
+    if isinstance(raster_type, int):
         tags["AREA_OR_POINT"] = "Point" if raster_type == 2 else "Area"  # noqa: PLR2004 -- RasterPixelIsPoint
     return tags
-
-
-def _single(value: float) -> str:
-    """Write a number as GDAL does: rounded to single precision, eight digits."""
-    try:
-        return f"{struct.unpack('f', struct.pack('f', value))[0]:.8g}"
-    except OverflowError:
-        return "inf" if value > 0 else "-inf"
-
-
-def dataset_domains(items: list[Item]) -> dict[str, dict[str, str]]:
-    """Return the dataset's items in domains other than the default one."""
-    domains: dict[str, dict[str, str]] = {}
-    for item in items:
-        if item.sample is None and item.domain:
-            domains.setdefault(item.domain, {})[item.name] = item.value
-    return domains
-
-
-def band_metadata(items: list[Item], bands: int) -> dict[int, BandMetadata]:
-    """Return the metadata of bands that have any, by their index from 0.
-
-    Raises:
-        TiffError: A scale or offset is not a number.
-    """
-    found: dict[int, BandMetadata] = {}
-    for item in items:
-        if item.sample is not None and item.sample < bands:
-            _apply(found.setdefault(item.sample, BandMetadata()), item)
-    return found
 
 
 def _apply(band: BandMetadata, item: Item) -> None:
@@ -233,21 +225,29 @@ def _number(item: Item) -> float:
         raise TiffError(what) from None
 
 
-def ghost_size(head: bytes) -> int | None:
-    """Return the length of the ghost area after its first line; None if there is no ghost area.
+def read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
+    """Read the ghost area: keys and values, one per line.
+
+    Args:
+        reader: Gives the bytes.
+        layout: Of the file.
+        first: Where the first directory begins.
+
+    Returns:
+        None if there is no ghost area, or if bytes are missing.
 
     Raises:
-        TiffError: It has no length.
+        TiffError: The ghost area has no length, or reaches past the end of the file.
     """
-    if not head.startswith(GHOST):
+    start = 16 if layout.bigtiff else 8
+    if start <= first < start + _GHOST_HEAD:
+        return None
+    head = reader.take(start, _GHOST_HEAD, "the ghost area")
+    if head is None or not head.startswith(GHOST):
         return None
     digits = head[len(GHOST) :].partition(b" ")[0]
     if not digits.isdigit():
         raise TiffError("the ghost area states no length")
-    return int(digits)
-
-
-def parse_ghost(area: bytes) -> dict[str, str]:
-    """Return the keys and values of the ghost area, one per line."""
-    pairs = (line.partition("=") for line in area.decode("latin-1").splitlines())
-    return {key.strip(): value.strip() for key, is_pair, value in pairs if is_pair}
+    area = reader.take(start + _GHOST_HEAD, int(digits), "the ghost area")
+    pairs = (line.partition("=") for line in (area or b"").decode("latin-1").splitlines())
+    return None if area is None else {key.strip(): value.strip() for key, is_pair, value in pairs if is_pair}

@@ -60,6 +60,11 @@ class Image(NamedTuple):
     sub: bool
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """How many tiles or strips are beside and below each other, in one plane."""
+        return -(-self.width // self.block_width), -(-self.height // self.block_height)
+
+    @property
     def is_mask(self) -> bool:
         """Whether this is a transparency mask."""
         return bool(self.subfile_type & 4)
@@ -167,7 +172,7 @@ class Header:
             value = float(self.nodata) if self.nodata is not None else None
         except ValueError:
             return None
-        return _single(value) if value is not None and self.dtype == "float32" else value
+        return single(value) if value is not None and self.dtype == "float32" else value
 
     @property
     def bounds(self) -> Bounds | None:
@@ -183,8 +188,8 @@ class Header:
         return Bounds(min(xs), min(ys), max(xs), max(ys))
 
 
-def _single(value: float) -> float:
-    """Round to single precision, to infinity what is beyond it."""
+def single(value: float) -> float:
+    """Return a number rounded to single precision, or infinity if it is beyond that."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:

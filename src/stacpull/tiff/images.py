@@ -60,11 +60,11 @@ def block_lists(directory: Directory, image: Image, planes: int) -> tuple[tuple[
     Raises:
         TiffError: They are not whole numbers without a sign.
     """
-    across, down = -(-image.width // image.block_width), -(-image.height // image.block_height)
+    across, down = image.grid
     tags = (Tag.TileOffsets, Tag.TileByteCounts)
     if not is_tiled(directory):
         tags = (Tag.StripOffsets, Tag.StripByteCounts)
-    offsets, counts = (directory.unsigned(tag, across * down * planes) for tag in tags)
+    offsets, counts = (directory.unsigned(tag)[: across * down * planes] for tag in tags)
     return offsets, counts
 
 

@@ -8,19 +8,9 @@ whatever order its bytes arrive.
 from __future__ import annotations
 
 from stacpull.tiff.directories import Directory, read_directories, read_start
-from stacpull.tiff.gdal_metadata import (
-    GHOST_HEAD,
-    BandMetadata,
-    Item,
-    band_metadata,
-    dataset_domains,
-    dataset_tags,
-    ghost_size,
-    parse_ghost,
-    read_items,
-)
+from stacpull.tiff.gdal_metadata import read_ghost, read_metadata
 from stacpull.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
-from stacpull.tiff.header import GeoValue, Header
+from stacpull.tiff.header import Header
 from stacpull.tiff.images import (
     PHOTOMETRICS,
     block_lists,
@@ -33,13 +23,12 @@ from stacpull.tiff.images import (
     size_of,
 )
 from stacpull.tiff.segments import Needs, Reader, Segments
-from stacpull.tiff.tags import ByteLayout, Tag
+from stacpull.tiff.tags import Tag
 
 MOST_BYTES = 1 << 20
 """The largest size of the directories and values of a header, in bytes."""
 MOST_BYTES_WITH_TILES = 4 << 20
 """The same with the lists of tiles or strips: some 300,000 of them."""
-_NO_METADATA = BandMetadata()
 
 
 def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = False) -> Header | Needs:
@@ -56,7 +45,9 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = Fal
         TiffError: The file is not a TIFF, contradicts itself, or its header is larger than `most_bytes`.
     """
     reader = Reader(segments, most_bytes)
-    structure, directories = _gather(reader, tiles=tiles)
+    start = read_start(reader)
+    structure = None if start is None else read_ghost(reader, *start)
+    directories = [] if start is None else read_directories(reader, *start, tiles=tiles)
     return reader.needs() or _header(directories, structure, reader.stop, tiles=tiles)
 
 
@@ -71,28 +62,6 @@ def parse_bytes(data: bytes) -> Header | Needs:
     return parse(segments)
 
 
-def _gather(reader: Reader, *, tiles: bool) -> tuple[dict[str, str] | None, list[Directory]]:
-    """Read the ghost area and the directories, as far as their bytes are known."""
-    start = read_start(reader)
-    if start is None:
-        return None, []
-    layout, first = start
-    return _read_ghost(reader, layout, first), read_directories(reader, layout, first, tiles=tiles)
-
-
-def _read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
-    """Read GDAL's ghost area, between the TIFF header and the first directory; None without one."""
-    start = 16 if layout.bigtiff else 8
-    if start <= first < start + GHOST_HEAD:
-        return None
-    head = reader.take(start, GHOST_HEAD, "the ghost area")
-    size = ghost_size(head) if head else None
-    if size is None:
-        return None
-    area = reader.take(start + GHOST_HEAD, size, "the ghost area")
-    return None if area is None else parse_ghost(area)
-
-
 def _header(
     directories: list[Directory], structure: dict[str, str] | None, header_size: int, *, tiles: bool
 ) -> Header:
@@ -101,14 +70,13 @@ def _header(
     found = tuple(map(describe, directories))
     bands = size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1
     dtype, bits = sample_types(main, bands)
-    compression = _code(main, Tag.Compression, 1)
-    photometric = _code(main, Tag.PhotometricInterpretation, 1)
-    planar = _code(main, Tag.PlanarConfiguration, 1)
+    compression = _code(main, Tag.Compression)
+    photometric = _code(main, Tag.PhotometricInterpretation)
+    planar = _code(main, Tag.PlanarConfiguration)
     keys = read_geokeys(main)
     is_point = pixel_is_point(keys)
     transform, gcps = locate(main, pixel_is_point=is_point)
-    items = read_items(main)
-    by_band = _of_bands(items, bands)
+    metadata = read_metadata(main, bands, keys.get("GTRasterTypeGeoKey"))
     interleave = "pixel" if planar == 1 and bands > 1 else "band"
     planes = bands if interleave == "band" else 1
     offsets, counts = block_lists(main, found[0], planes) if tiles else (None, None)
@@ -122,7 +90,7 @@ def _header(
         bits_per_sample=bits,
         compression=compression_name(main, compression),
         compression_code=compression,
-        predictor=_code(main, Tag.Predictor, 1),
+        predictor=_code(main, Tag.Predictor),
         interleave=interleave,
         photometric=PHOTOMETRICS.get(photometric, str(photometric)),
         tiled=is_tiled(main),
@@ -137,35 +105,26 @@ def _header(
         gcps=gcps,
         pixel_is_point=is_point,
         nodata=main.text(Tag.GDAL_NODATA) or None,
-        tags=dataset_tags(main, items, _raster_type(keys)),
-        domains=dataset_domains(items),
-        band_tags=tuple(band.tags for band in by_band),
-        scales=tuple(band.scale for band in by_band),
-        offsets=tuple(band.offset for band in by_band),
-        units=tuple(band.unit for band in by_band),
-        descriptions=tuple(band.description for band in by_band),
+        tags=metadata.tags,
+        domains=metadata.domains,
+        band_tags=tuple(band.tags for band in metadata.bands),
+        scales=tuple(band.scale for band in metadata.bands),
+        offsets=tuple(band.offset for band in metadata.bands),
+        units=tuple(band.unit for band in metadata.bands),
+        descriptions=tuple(band.description for band in metadata.bands),
         structure=structure,
         description=main.text(Tag.ImageDescription),
         datetime=main.text(Tag.DateTime),
         software=main.text(Tag.Software),
         images=found,
         header_size=header_size,
-        fill_order=_code(main, Tag.FillOrder, 1),
+        fill_order=_code(main, Tag.FillOrder),
         tile_offsets=offsets,
         tile_byte_counts=counts,
     )
 
 
-def _code(directory: Directory, tag: Tag, default: int) -> int:
+def _code(directory: Directory, tag: Tag) -> int:
+    """Return the value of a tag that is 1 where it is missing."""
     code = directory.integer(tag)
-    return default if code is None else code
-
-
-def _raster_type(keys: dict[str, GeoValue]) -> int | None:
-    kind = keys.get("GTRasterTypeGeoKey")
-    return kind if isinstance(kind, int) else None
-
-
-def _of_bands(items: list[Item], bands: int) -> list[BandMetadata]:
-    found = band_metadata(items, bands)
-    return [found.get(band, _NO_METADATA) for band in range(bands)] if found else [_NO_METADATA] * bands
+    return 1 if code is None else code

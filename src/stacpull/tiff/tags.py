@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.tiff.segments import TiffError
 
@@ -145,10 +145,11 @@ CODES = {
 SIZES = {kind: struct.calcsize("<" + code) for kind, code in CODES.items()}
 """Bytes of one value of each type."""
 
-_INTEGERS = frozenset({1, 3, 4, 6, 8, 9, 13, 16, 17, 18})
-_NUMBERS = _INTEGERS | {_RATIONAL, _SIGNED_RATIONAL, 11, 12}
-_BYTES = frozenset({1, 2, 6, 7})
-_UNSIGNED = frozenset({3, 4, 13, 16, 18})
+INTEGERS = frozenset({1, 3, 4, 6, 8, 9, 13, 16, 17, 18})
+UNSIGNED = frozenset({3, 4, 13, 16, 18})
+RATIONALS = frozenset({_RATIONAL, _SIGNED_RATIONAL})
+NUMBERS = INTEGERS | RATIONALS | {11, 12}
+BYTES = frozenset({1, 2, 6, 7})
 
 
 class ByteLayout(NamedTuple):
@@ -172,6 +173,18 @@ class ByteLayout(NamedTuple):
         return int.from_bytes(data, "little" if self.order == "<" else "big")
 
 
+def size_of_values(tag: int, kind: int, count: int) -> int:
+    """Return the size of `count` values in bytes.
+
+    Raises:
+        TiffError: The type is unknown.
+    """
+    size = SIZES.get(kind)
+    if size is None:
+        raise TiffError(f"{label(tag)} is of the unknown type {kind}")
+    return size * count
+
+
 class TagField(NamedTuple):
     """One entry of a directory.
 
@@ -179,79 +192,24 @@ class TagField(NamedTuple):
         tag: Its number.
         kind: Type of the values.
         claimed: The number of values that the file claims.
-        cell: The last 4 or 8 bytes of the entry: the values, or where they are.
+        data: The bytes of the values; None if they were not read.
     """
 
     tag: int
     kind: int
     claimed: int
-    cell: bytes
+    data: bytes | None
 
-    def size(self, count: int) -> int:
-        """Return the size of `count` values in bytes.
+    def demand(self, kinds: frozenset[int], what: str) -> None:
+        """Refuse values of other types than `kinds`, which are named by `what`.
 
         Raises:
-            TiffError: The type is unknown.
+            TiffError: The values have another type.
         """
-        size = SIZES.get(self.kind)
-        if size is None:
-            raise TiffError(f"{label(self.tag)} is of the unknown type {self.kind}")
-        return size * count
+        if self.kind not in kinds:
+            raise TiffError(f"{label(self.tag)} is of type {self.kind} and does not hold {what}")
 
-
-def decode_integers(order: str, field: TagField, data: bytes) -> tuple[int, ...]:
-    """Decode whole numbers.
-
-    Raises:
-        TiffError: The field is of another type.
-    """
-    _demand(field, _INTEGERS, "whole numbers")
-    return _unpack(order, field, data)
-
-
-def decode_unsigned(order: str, field: TagField, data: bytes) -> tuple[int, ...]:
-    """Decode whole numbers that cannot be negative.
-
-    Raises:
-        TiffError: The field is of another type.
-    """
-    _demand(field, _UNSIGNED, "whole numbers without a sign")
-    return _unpack(order, field, data)
-
-
-def decode_numbers(order: str, field: TagField, data: bytes) -> tuple[float, ...]:
-    """Decode numbers of any type; a fraction over zero is 0, as in libtiff.
-
-    Raises:
-        TiffError: The field has another type.
-    """
-    _demand(field, _NUMBERS, "numbers")
-    values = _unpack(order, field, data)
-    if field.kind in {_RATIONAL, _SIGNED_RATIONAL}:
-        pairs = zip(values[::2], values[1::2], strict=True)
-        return tuple(above / below if below else 0.0 for above, below in pairs)
-    return values
-
-
-def decode_text(field: TagField, data: bytes) -> str:
-    """Decode text up to its first NUL as UTF-8, or else as Latin-1.
-
-    Raises:
-        TiffError: The field has another type.
-    """
-    _demand(field, _BYTES, "text")
-    written = data.partition(b"\0")[0]
-    try:
-        return written.decode()
-    except UnicodeDecodeError:
-        return written.decode("latin-1")
-
-
-def _demand(field: TagField, kinds: frozenset[int], what: str) -> None:
-    if field.kind not in kinds:
-        raise TiffError(f"{label(field.tag)} is of type {field.kind} and does not hold {what}")
-
-
-def _unpack(order: str, field: TagField, data: bytes) -> tuple[int, ...]:
-    code = CODES[field.kind]
-    return struct.unpack(f"{order}{len(data) // SIZES[field.kind] * len(code)}{code[0]}", data)
+    def unpacked(self, order: str) -> tuple[Any, ...]:
+        """Return the values as numbers, each fraction as two; `order` as the `struct` module writes it."""
+        code, data = CODES[self.kind], self.data or b""
+        return struct.unpack(f"{order}{len(data) // SIZES[self.kind] * len(code)}{code[0]}", data)

@@ -1,7 +1,8 @@
-"""Who signs, where and for which endpoint: credentials and settings from aioboto3, when S3 is first asked.
+"""Who signs, where and for which endpoint, as the AWS CLI would find it; resolved when S3 is first asked.
 
-Everything the AWS CLI understands works (profiles, environment, shared files, SSO, assumed roles), because it
-is botocore that reads it. Importing it costs 0.3 s and 40 MB: a mirror without S3 never does.
+Keys in the environment or the shared files, the usual cases, are read here (`static_setup`). Whatever else
+the AWS CLI understands (SSO, assumed roles, processes, services with endpoints of their own) is left to
+botocore, whose import costs 0.3 s and 25 MB.
 
 The instance metadata service and its like (169.254.*) are not asked: on any other machine they are a wait for
 nothing, and on a shared one credentials that are not the user's own. `allow_instance_metadata` asks them.
@@ -12,11 +13,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+import os
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
+from stacpull.config.environment import all_variables
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.sigv4 import Credentials
@@ -25,7 +29,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _UNREAD = object()
+_STATIC = object()
+"""The source of credentials that need no refreshing."""
 _METADATA_PROVIDERS = ("iam-role", "container-role")
+
+_UNDERSTOOD_VARIABLES = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN",
+        "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
+        "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED",
+        "AWS_CA_BUNDLE", "AWS_DEFAULT_OUTPUT", "AWS_EXECUTION_ENV", "AWS_MAX_ATTEMPTS", "AWS_PAGER",
+        "AWS_RETRY_MODE", "AWS_SDK_LOAD_CONFIG", "AWS_STS_REGIONAL_ENDPOINTS",
+        "AWS_HTTPS", "AWS_NO_SIGN_REQUEST", "AWS_REQUEST_PAYER", "AWS_S3_ENDPOINT", "AWS_VIRTUAL_HOSTING",
+    }
+)  # fmt: skip
+"""Variables that are read here, and those (also of GDAL) that have no effect on settings and keys."""
+_PROFILE_VARIABLES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
+_ACCESS_KEY, _SECRET_KEY = "aws_access_key_id", "aws_secret_access_key"
+_TOKEN_KEYS = ("aws_security_token", "aws_session_token")
+_UNDERSTOOD_KEYS = frozenset({"region", "output", "endpoint_url", _ACCESS_KEY, _SECRET_KEY, *_TOKEN_KEYS})
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.@+-]+")
+_PLAIN_SECTION = re.compile(r"[ !#-&(-\[\]-~]*")
+"""The name of a section without quotes and backslashes."""
+_BOTO_FILES = ("/etc/boto.cfg", "~/.boto")
 
 
 class AwsSettings(msgspec.Struct, frozen=True):
@@ -37,10 +63,125 @@ class AwsSettings(msgspec.Struct, frozen=True):
     """The profile that was named, by option or environment; None if it is only the default one."""
 
 
+class StaticSetup(NamedTuple):
+    """Settings and credentials that stay as they are; None: requests are anonymous."""
+
+    settings: AwsSettings
+    credentials: Credentials | None
+
+
+class _UnclearError(Exception):
+    """What is configured is left to botocore."""
+
+
+def static_setup(
+    options: S3Options, environ: Mapping[str, str], *, allow_instance_metadata: bool = False
+) -> StaticSetup | None:
+    """Return what botocore would find, where that is certain; None if botocore must look.
+
+    It is certain if nothing is configured, or only keys, a region and an endpoint, by variables and profiles
+    that are understood here. A mistake in them is left to botocore, too, which describes it. Blocks.
+
+    Args:
+        options: What the user gave.
+        environ: The environment.
+        allow_instance_metadata: True if the metadata services may have credentials.
+    """
+    try:
+        profiles = _profiles(options, environ)
+        merged = {key: value for profile in profiles for key, value in profile.items()}
+        settings = AwsSettings(
+            options.region or environ.get("AWS_DEFAULT_REGION", merged.get("region")),
+            options.endpoint_url or merged.get("endpoint_url") or None,
+            options.profile,
+        )
+        keys = None if options.no_sign_request else _static_keys(options, environ, profiles)
+    except _UnclearError:
+        return None
+    may_be_elsewhere = allow_instance_metadata or any(map(_file, _BOTO_FILES))
+    if keys is None and may_be_elsewhere and not options.no_sign_request:
+        return None
+    return StaticSetup(settings, keys)
+
+
+def _profiles(options: S3Options, environ: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the sections of the shared files that are in force; later ones take precedence.
+
+    Raises:
+        _UnclearError: They, or the environment, hold more than is understood here.
+    """
+    understood = _UNDERSTOOD_VARIABLES | (_PROFILE_VARIABLES if options.profile else frozenset())
+    name = options.profile or "default"
+    config = _sections(environ.get("AWS_CONFIG_FILE", "~/.aws/config"))
+    shared = _sections(environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
+    profiles = [values for section, values in config.items() if _is_profile(section, name)]
+    is_clear = (
+        all(variable in understood for variable in environ if variable.startswith(("AWS_", "BOTO")))
+        and options.profile != ""
+        and _PLAIN_NAME.fullmatch(name)
+        and all(map(_PLAIN_SECTION.fullmatch, config))
+        and len(profiles) <= 1
+        and (options.profile is None or profiles or name in shared)
+    )
+    profiles += [shared[name]] if name in shared else []
+    entries = [entry for profile in profiles for entry in profile.items()]
+    if not is_clear or any(key not in _UNDERSTOOD_KEYS or value.startswith("\n") for key, value in entries):
+        raise _UnclearError
+    return profiles
+
+
+def _sections(name: str) -> dict[str, dict[str, str]]:
+    """Return the sections of a shared file, none if there is no such file."""
+    path = _file(name)
+    if path is None:
+        return {}
+    from configparser import Error, RawConfigParser  # noqa: PLC0415 -- few machines have these files
+
+    parser = RawConfigParser()
+    try:
+        parser.read([path])
+    except (Error, UnicodeDecodeError):
+        raise _UnclearError from None
+    return {section: dict(parser.items(section)) for section in parser.sections()}
+
+
+def _file(name: str) -> str | None:
+    """Return the path of a file as botocore finds it, None if there is none: nothing here raises."""
+    path = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 -- see above
+    return path if os.path.isfile(path) else None  # noqa: PTH113 -- see above
+
+
+def _is_profile(section: str, name: str) -> bool:
+    """Return True if a section of the config file is the profile `name`, as botocore reads it."""
+    return section == name == "default" or (section.startswith("profile") and section.split()[1:] == [name])
+
+
+def _static_keys(
+    options: S3Options, environ: Mapping[str, str], profiles: Sequence[Mapping[str, str]]
+) -> Credentials | None:
+    """Return the keys that are in the environment or the profiles; None if there are none.
+
+    Raises:
+        _UnclearError: Half of them is missing.
+    """
+    if options.profile is None and environ.get("AWS_ACCESS_KEY_ID"):
+        token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
+        keys = environ["AWS_ACCESS_KEY_ID"], environ.get("AWS_SECRET_ACCESS_KEY")
+    else:
+        profile = next((one for one in reversed(profiles) if _ACCESS_KEY in one), None)
+        if profile is None:
+            return None
+        token = next((profile[key] for key in _TOKEN_KEYS if key in profile), None)
+        keys = profile[_ACCESS_KEY], profile.get(_SECRET_KEY)
+    if not keys[1]:
+        raise _UnclearError
+    return Credentials(keys[0], keys[1], token)
+
+
 class AwsCredentials:
     """Credentials and settings of one run, resolved when first asked for, credentials refreshed when due.
 
-    botocore reads files where it likes, so all of its work is done in a thread, on a loop of its own.
+    Files are read in a thread, and all of botocore's work is done in one, on a loop of its own.
     """
 
     def __init__(self, options: S3Options, *, allow_instance_metadata: bool = False) -> None:
@@ -83,8 +224,8 @@ class AwsCredentials:
         source = self._source
         if source is _UNREAD:
             source = await self._sourced()
-        if source is None:
-            return None
+        if source is None or source is _STATIC:
+            return self._last
         if _is_due(source):
             async with self._lock:
                 if _is_due(source):
@@ -102,8 +243,8 @@ class AwsCredentials:
             return None if settings is None else (settings, None)
         if self._keys is not None:
             return settings, self._keys
-        if source is None:
-            return settings, None
+        if source is None or source is _STATIC:
+            return settings, self._last
         if source is _UNREAD or self._last is None or _is_due(source):
             return None
         return settings, self._last
@@ -117,7 +258,6 @@ class AwsCredentials:
         async with self._lock:
             if self._last is expired:
                 await self._resolve()
-                self._source, self._last = _UNREAD, None
         return await self.frozen()
 
     def _known(self) -> AwsSettings | None:
@@ -135,10 +275,16 @@ class AwsCredentials:
         """Read everything again. Only under the lock."""
         options = self._options
         if (options.no_sign_request or self._keys is not None) and options.profile is None:
-            settings = AwsSettings(options.region, options.endpoint_url)
-        else:
-            self._session, settings = await _in_thread(self._read)
-        self._settings = settings
+            self._settings = AwsSettings(options.region, options.endpoint_url)
+            return self._settings
+        metadata = self._allow_instance_metadata
+        static = await _in_thread(static_setup, options, all_variables(), allow_instance_metadata=metadata)
+        if static is not None:
+            self._settings, self._last = static
+            self._source = _STATIC
+            return static.settings
+        self._session, settings = await _in_thread(self._read)
+        self._settings, self._source, self._last = settings, _UNREAD, None
         return settings
 
     async def _sourced(self) -> Any:

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -45,12 +46,14 @@ from stacpull.net.transport import (
     buffered,
 )
 from stacpull.s3_endpoint import Endpoint, endpoint_of
-from stacpull.sigv4 import Credentials, Signer, encode_key
+from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key
 from stacpull.transfer.aws import AwsSettings
 
 _DEFAULT_REGION = "us-east-1"
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 """What may be a region: it becomes a part of the host's name, and it is a server that says it."""
+_BUCKETS = 64
+"""Buckets whose requests are prepared."""
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
 
@@ -81,6 +84,53 @@ class _Begun(NamedTuple):
     endpoint: Endpoint
     identity: Credentials | None
     context: AbstractAsyncContextManager[Response]
+
+
+class _PlainGets:
+    """Prepares GET requests for the objects of one bucket: what is the same for a second is made once.
+
+    Args:
+        place: Where the bucket is.
+        identity: Who signs; None: nobody does.
+        fields: The fields to sign.
+        signer: Signs them.
+        now: Returns the time as signatures have it.
+        resume: As `Rewritten.resume`.
+    """
+
+    def __init__(
+        self,
+        place: Endpoint,
+        identity: Credentials | None,
+        fields: dict[str, str],
+        *,
+        signer: Signer,
+        now: Callable[[], str],
+        resume: Callable[
+            [Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]
+        ],
+    ) -> None:
+        self.place = place
+        self.identity = identity
+        self._fields = fields
+        self._signer = signer
+        self._now = now
+        self._resume = resume
+        self._date = ""
+        self._signed: SignedFields
+
+    def rewritten(self, key: str) -> Rewritten:
+        """Return the request for an object."""
+        place, identity = self.place, self.identity
+        path = place.path + encode_key(key)
+        if identity is None:
+            return Rewritten(place.origin + path, self._fields, "", self._resume)
+        date = self._now()
+        if date != self._date:
+            self._date = date
+            self._signed = self._signer.signed_fields(self._fields, identity, place.region, date=date)
+        signed = self._signed
+        return Rewritten(place.origin + path, signed.headers, signed.authorize("GET", path), self._resume)
 
 
 class Lesson(NamedTuple):
@@ -157,22 +207,50 @@ class S3Transport:
         self._regions = regions
         self._signer = Signer()
         self._places = Recent[str, Endpoint]()
+        self._gets = Recent[str, _PlainGets](_BUCKETS)
         self._date = (0, "")
 
-    def ready(self, request: Request) -> Rewritten | None:
-        """Return what `open` would send over http, None if it would have to wait for something before."""
-        bucket, _, key = request.url[len("s3://") :].partition("/")
-        place = self._places.get(bucket)
+    def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
+        """Return what `open` would send for a plain GET; None if it would have to wait for something."""
+        bucket, _, key = url[len("s3://") :].partition("/")
         known = self._credentials.known(signing=False)
-        if place is None or not key or known is None:
+        if not bucket or not key or known is None:
             return None
-        if may_sign(bucket, known[0], self._options, redirected=request.redirected):
+        settings, identity = known
+        if may_sign(bucket, settings, self._options, redirected=redirected):
             known = self._credentials.known(signing=True)
             if known is None:
                 return None
-        identity = known[1]
-        sent = self._request(request, place, key, identity)
-        return Rewritten(sent, lambda context: self._exchange(request, _Begun(place, identity, context)))
+            identity = known[1]
+        place = self._place(bucket, settings)
+        gets = self._gets.get(bucket)
+        if gets is None or gets.place is not place or gets.identity is not identity:
+            _, fields = self._fields({}, place, identity)
+            resume = partial(self._resume, place, identity)
+            gets = self._gets[bucket] = _PlainGets(
+                place, identity, fields, signer=self._signer, now=self._now, resume=resume
+            )
+        return gets.rewritten(key)
+
+    async def prepare(self, url: str) -> None:
+        """Resolve settings and credentials for `ready`.
+
+        Raises:
+            CredentialsError: credentials are configured but cannot be loaded.
+        """
+        bucket = url[len("s3://") :].partition("/")[0]
+        settings = await self._credentials.settings()
+        if may_sign(bucket, settings, self._options, redirected=False):
+            await self._credentials.frozen()
+
+    def _resume(
+        self,
+        place: Endpoint,
+        identity: Credentials | None,
+        request: Request,
+        context: AbstractAsyncContextManager[Response],
+    ) -> AbstractAsyncContextManager[Response]:
+        return self._exchange(request, _Begun(place, identity, context))
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`; once more if the first answer names another region or fresh credentials help.
@@ -197,9 +275,7 @@ class S3Transport:
         if begun is not None:
             place, identity, sending = begun
         else:
-            place = self._places.get(bucket) or self._remember(
-                bucket, settings, self._first(bucket, settings)
-            )
+            place = self._place(bucket, settings)
             identity = await self._credentials.frozen() if signing else None
             sending = self._http.open(self._request(request, place, key, identity))
         for attempt in (1, 2, 3):
@@ -253,18 +329,29 @@ class S3Transport:
         self._places[bucket] = place
         return place
 
+    def _place(self, bucket: str, settings: AwsSettings) -> Endpoint:
+        """Return where `bucket` is as far as is known."""
+        return self._places.get(bucket) or self._remember(bucket, settings, self._first(bucket, settings))
+
     def _request(self, request: Request, place: Endpoint, key: str, identity: Credentials | None) -> Request:
         path, query = place.path + encode_key(key), request.query
-        rest, signed = _headers_for_s3(request.headers)
-        signed["host"] = place.host
+        rest, fields = self._fields(request.headers, place, identity)
         if identity is not None:
-            if self._options.request_payer:
-                signed["x-amz-request-payer"] = "requester"
-            signed = self._signer.sign(
-                request.method, path, signed, identity, place.region, date=self._now(), query=query
+            fields = self._signer.sign(
+                request.method, path, fields, identity, place.region, date=self._now(), query=query
             )
         url = f"{place.origin}{path}?{query}" if query else place.origin + path
-        return request._replace(url=url, headers={**rest, **signed})
+        return request._replace(url=url, headers={**rest, **fields})
+
+    def _fields(
+        self, headers: Mapping[str, str], place: Endpoint, identity: Credentials | None
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the fields of a request: those that are sent as they are, and those to be signed."""
+        rest, fields = _headers_for_s3(headers)
+        fields["host"] = place.host
+        if identity is not None and self._options.request_payer:
+            fields["x-amz-request-payer"] = "requester"
+        return rest, fields
 
     def _now(self) -> str:
         """Return the time as signatures have it; made once a second."""

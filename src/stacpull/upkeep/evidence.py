@@ -15,19 +15,13 @@ It does not prove that a file is still complete: such assets are counted as unpr
 from __future__ import annotations
 
 import enum
-import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-import orjson
-
-from stacpull.catalog.contents import ListedCollection, read_json
+from stacpull.catalog.contents import ListedCollection, parsed_file
 from stacpull.catalog.stored import StoredAsset, StoredItem, stored_item
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.events import DamageKind
@@ -36,7 +30,7 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.store.inspection import digest_in
 from stacpull.store.protocol import Look, StoredFiles
-from stacpull.system import available_processors
+from stacpull.upkeep.mirror_check import in_threads
 
 
 class FileTrust(enum.Enum):
@@ -62,51 +56,29 @@ class Examined:
     digests: tuple[bytes | None, ...]
 
 
-def examine(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Examined | None:
+def examine(
+    files: StoredFiles, path: str, is_stopped: Callable[[], bool], line: bytes | None = None
+) -> Examined | None:
     """Read the item's JSON at `path` and every file it names; None if it is not an item of a mirror.
 
     Args:
         files: Of the mirror.
         path: Relative to DEST.
-        is_stopped: asked while long files are read; what is stopped has no digests.
+        is_stopped: Asked while long files are read. What is stopped has no digests.
+        line: The item's JSON, if `path` is an NDJSON file.
 
     Raises:
-        OSError: the disk fails.
+        OSError: The disk fails.
     """
-    file = read_json(files, path)
+    file = parsed_file(path, files.read(path) if line is None else line)
     item = stored_item(file.document, path) if file is not None else None
     if file is None or item is None:
         return None
-    return _examined(files, path, file.sha256, file.document, item, is_stopped)
-
-
-def examine_line(
-    files: StoredFiles, line: bytes, path: str, is_stopped: Callable[[], bool]
-) -> Examined | None:
-    """Do the same with a line of the NDJSON file at `path`."""
-    try:
-        document = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    item = stored_item(document, path)
-    if item is None:
-        return None
-    return _examined(files, path, hashlib.sha256(line).digest(), document, item, is_stopped)
-
-
-def _examined(
-    files: StoredFiles,
-    path: str,
-    sha256: bytes,
-    document: Json,
-    item: StoredItem,
-    is_stopped: Callable[[], bool],
-) -> Examined:
     looks = tuple(_look(files, asset.path, is_stopped) for asset in item.assets)
     digests = tuple(
         _digest(files, asset, look, is_stopped) for asset, look in zip(item.assets, looks, strict=True)
     )
-    return Examined(path, sha256, document, item, looks, digests)
+    return Examined(path, file.sha256, file.document, item, looks, digests)
 
 
 def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Look:
@@ -166,7 +138,6 @@ DOCUMENT_DEPTH = 3
 _OWN = ".stacpull"
 _UNIT = 16
 """Items that a thread is given at once."""
-_THREADS = min(16, 2 * available_processors())
 
 
 class Found(NamedTuple):
@@ -181,20 +152,11 @@ _Work = Callable[[], Found]
 
 
 class Finder:
-    """Finds the items of a mirror; to be used as a context, which ends its threads."""
+    """Finds the items of a mirror."""
 
     def __init__(self, files: StoredFiles, is_stopped: Callable[[], bool]) -> None:
         self._files = files
         self._is_stopped = is_stopped
-        self._threads = ThreadPoolExecutor(_THREADS, "stacpull-rebuild")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._threads.shutdown(cancel_futures=True)
 
     def listed(self, collection: ListedCollection) -> Iterator[Found]:
         """Yield the items that a collection lists, in its order."""
@@ -216,7 +178,7 @@ class Finder:
     def lines(self, path: str) -> Iterator[Found]:
         """Yield the items of an NDJSON file."""
         with self._files.open(path) as file:
-            yield from self._in_order(partial(self._examine_line, line, path) for line in file)
+            yield from self._in_order(partial(self._examine, path, None, line) for line in file)
 
     def _json_files(self) -> Iterator[str]:
         for collection in self._collections():
@@ -228,26 +190,17 @@ class Finder:
     def _collections(self) -> list[str]:
         return [name for name in self._files.directories("") if name != _OWN]
 
-    def _examine(self, path: str, listed: ItemId | None) -> Found:
-        examined = examine(self._files, path, self._is_stopped)
-        if examined is not None and not _is_at_its_place(examined.item.id, path):
+    def _examine(self, path: str, listed: ItemId | None, line: bytes | None = None) -> Found:
+        examined = examine(self._files, path, self._is_stopped, line)
+        if examined is not None and line is None and not _is_at_its_place(examined.item.id, path):
             examined = None
         return Found(path, listed, examined)
 
-    def _examine_line(self, line: bytes, path: str) -> Found:
-        return Found(path, None, examine_line(self._files, line, path, self._is_stopped))
-
     def _in_order(self, work: Iterator[_Work]) -> Iterator[Found]:
         """Have threads do the work, and yield what comes of it in its order; less than all if stopped."""
-        under_way: deque[Future[list[Found]]] = deque()
-        while unit := list(islice(work, _UNIT)):
-            if self._is_stopped():
-                return
-            under_way.append(self._threads.submit(_done, unit))
-            if len(under_way) > 2 * _THREADS:
-                yield from under_way.popleft().result()
-        while under_way and not self._is_stopped():
-            yield from under_way.popleft().result()
+        units = iter(lambda: list(islice(work, _UNIT)), [])
+        for found in in_threads((partial(_done, unit) for unit in units), self._is_stopped):
+            yield from found
 
 
 def _done(unit: list[_Work]) -> list[Found]:

@@ -14,13 +14,13 @@ for JSON that it is there; these are counted as unproven.
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
@@ -29,13 +29,14 @@ from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, Look, StoredFiles
 from stacpull.store.staging import PARTS
 from stacpull.system import available_processors
+from stacpull.upkeep.reporting import Reporter
 
+T = TypeVar("T")
 OWN = frozenset({".stacpull"})
 _UNIT = 256
 """Files that a thread is given at once."""
-_TICK = 0.25
-"""Seconds between two tellings of how far it is."""
-_MOST_THREADS = 16
+_THREADS = min(16, 2 * available_processors())
+"""Two per core, since a disk (or a network file system) makes them wait."""
 _NOTHING = "nothing"
 
 
@@ -99,31 +100,27 @@ class Inspection:
     Args:
         files: Of the mirror.
         expectations: what its ledger expects.
+        reporter: Gets the progress. If it is stopped, the inspection ends as it stands.
         quick: True to look at sizes only, and read nothing.
         on_damage: Called with each damage, and the file it concerns (None if the ledger does not know it).
-        on_progress: Called a few times a second with the progress.
-        is_stopped: asked all the time; the inspection then ends as it stands. Also asked by other threads.
     """
 
     def __init__(
         self,
         files: StoredFiles,
         expectations: Expectations,
+        reporter: Reporter,
         *,
         quick: bool,
         on_damage: Callable[[Damage, Expected | None], None],
-        on_progress: Callable[[Checked], None] = lambda _checked: None,
-        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.findings = Findings()
         self._files = files
         self._expectations = expectations
+        self._reporter = reporter
+        self._is_stopped = reporter.is_stopped
         self._quick = quick
         self._on_damage = on_damage
-        self._on_progress = on_progress
-        self._is_stopped = is_stopped
-        self._started = time.monotonic()
-        self._reported_at = 0.0
         self._totals = expectations.totals
 
     def run(self) -> Findings:
@@ -133,26 +130,19 @@ class Inspection:
             OSError: DEST itself cannot be read.
             sqlite3.DatabaseError: the ledger is damaged.
         """
-        with ThreadPoolExecutor(_threads(), "stacpull-verify") as threads:
-            self._files_that_are_there(threads)
+        self._files_that_are_there()
         if not self._is_stopped():
             self._files_that_are_not()
             self._parts()
         self.findings.complete = not self._is_stopped()
-        self._tell(now=True)
+        self._reporter.tell_progress(self._checked, now=True)
         return self.findings
 
-    def _files_that_are_there(self, threads: ThreadPoolExecutor) -> None:
-        under_way: deque[Future[list[tuple[Expected, Look]]]] = deque()
+    def _files_that_are_there(self) -> None:
         known = self._known(self._files.walk(OWN))
-        while unit := list(islice(known, _UNIT)):
-            if self._is_stopped():
-                break
-            under_way.append(threads.submit(self._look, unit))
-            if len(under_way) > 2 * _threads():
-                self._take(under_way.popleft())
-        while under_way:
-            self._take(under_way.popleft())
+        units = iter(lambda: list(islice(known, _UNIT)), [])
+        for looked in in_threads((partial(self._look, unit) for unit in units), self._is_stopped):
+            self._take(looked)
 
     def _known(self, entries: Iterator[Sequence[Entry]]) -> Iterator[Expected]:
         """Yield what is known of the entries, and report those that the ledger does not know."""
@@ -183,15 +173,15 @@ class Inspection:
         algorithm, stopped = recorded(expected.sha256).algorithm, self._is_stopped
         return self._files.look_at(expected.path, hashed=True, algorithm=algorithm, is_stopped=stopped)
 
-    def _take(self, unit: Future[list[tuple[Expected, Look]]]) -> None:
-        for expected, look in unit.result():
+    def _take(self, unit: Sequence[tuple[Expected, Look]]) -> None:
+        for expected, look in unit:
             self.findings.files += 1
             self.findings.bytes += look.size or 0
             self.findings.unproven += expected.checked and look.sha256 is None
             fault = judge(expected, look)
             if fault is not None:
                 self._damage(expected.path, fault, expected)
-        self._tell()
+        self._reporter.tell_progress(self._checked)
 
     def _files_that_are_not(self) -> None:
         for expected in self._expectations.not_met():
@@ -200,7 +190,7 @@ class Inspection:
                 self._damage(expected.path, fault, expected)
             if self._is_stopped():
                 return
-            self._tell()
+            self._reporter.tell_progress(self._checked)
 
     def _look_for(self, path: str) -> Look:
         """Return what is in the way of a file that the walk did not meet; mostly nothing is."""
@@ -211,7 +201,7 @@ class Inspection:
         return look if look.obstacle is not None else Look()
 
     def _parts(self) -> None:
-        """Look at unfinished downloads: what a next run takes up or sweeps is none of a user's files."""
+        """Check unfinished downloads: the next run resumes or removes them."""
         try:
             names = self._files.names(PARTS)
         except OSError:
@@ -239,22 +229,32 @@ class Inspection:
             expected,
         )
 
-    def _tell(self, *, now: bool = False) -> None:
-        seconds = time.monotonic() - self._started
-        if now or seconds - self._reported_at >= _TICK:
-            self._reported_at = seconds
-            files, size = self._totals
-            found = self.findings
-            self._on_progress(
-                Checked(
-                    found.files, found.bytes, found.total, round(seconds, 3), max(files, found.files), size
-                )
-            )
+    def _checked(self, seconds: float) -> Checked:
+        files, size = self._totals
+        found = self.findings
+        return Checked(found.files, found.bytes, found.total, seconds, max(files, found.files), size)
 
 
-def _threads() -> int:
-    """Return how many threads read: two a core, since a disk (or a network file system) makes them wait."""
-    return min(_MOST_THREADS, 2 * available_processors())
+def in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool]) -> Iterator[T]:
+    """Have threads do the work, and yield what comes of it in its order.
+
+    Args:
+        work: Functions to call. They are taken as threads become free.
+        is_stopped: Once it returns True, no more of the work is taken.
+    """
+    threads = ThreadPoolExecutor(_THREADS, "stacpull-files")
+    under_way: deque[Future[T]] = deque()
+    try:
+        for one in work:
+            if is_stopped():
+                break
+            under_way.append(threads.submit(one))
+            if len(under_way) > 2 * _THREADS:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def _as_text(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the assets of a mirror came from, as its own item JSON says: for what is fetched again."""
+"""The source of each asset, as the item JSON of the mirror states it: for assets that are fetched again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from stacpull.catalog.stored import as_sent
+from stacpull.catalog.stored import as_sent, origin_of
 from stacpull.engine.item_writer import stored_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
@@ -18,7 +18,7 @@ from stacpull.urls import is_local
 
 
 def origins(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
-    """Return the source's href of each of these asset rows, None where nothing in the mirror says it.
+    """Return the source's href of each of these asset rows, None where the mirror does not state it.
 
     Credentials and signatures are cut from them, as everywhere in a mirror.
     """
@@ -39,9 +39,7 @@ def source_href(asset: object, base: str | None) -> str | None:
     """Return the remote href of an asset as a mirror stores it, or as a source has it."""
     if not isinstance(asset, dict):
         return None
-    alternates = asset.get("alternate")
-    origin = alternates.get("origin") if isinstance(alternates, dict) else None
-    named: Json = origin if isinstance(origin, dict) else asset
+    named = origin_of(asset) or asset
     stated = named.get("href")
     # what was copied from this disk may be copied again, if the run's source still gives it out
     local = stated if isinstance(stated, str) and is_local(stated) else None

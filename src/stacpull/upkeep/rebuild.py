@@ -5,7 +5,7 @@
     items.ndjson ─▶ items without a file each  ┘                                        ▲
     what can be read of the old ledger ─────────────────────────────────────────────────┘
 
-Only `.stacpull` changes: the old ledger is put aside there, under another name, when the new one is complete.
+Only `.stacpull` changes: the old ledger is renamed there when the new one is complete.
 What no item names and no old ledger proves is left to the next mirror: it fetches what it does not find, and
 adopts a file that is in the way if its content is the same.
 """
@@ -27,7 +27,8 @@ from msgspec.structs import replace
 
 from stacpull.catalog.catalog_tree import MIRRORED_FROM
 from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
-from stacpull.catalog.stored import StoredAsset, as_sent, path_named
+from stacpull.catalog.references import path_named
+from stacpull.catalog.stored import StoredAsset, as_sent
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
@@ -68,7 +69,6 @@ _OWN = ".stacpull"
 _SAMPLED_ITEMS = 40
 """Items of a collection by which the layout is recognised."""
 _LEFT_AT_ONCE = 256
-_TICK = 0.25
 
 
 def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
@@ -164,20 +164,19 @@ class _Rebuild:
         self._samples: dict[str, list[tuple[int, Examined]]] = {}
         self._source = ""
         self._has_lines = False
-        self._reported_at = 0.0
 
     def run(self) -> RebuildReport | None:
         """Fill the ledger; None if stopped."""
         self._salvage.read(left_ledger(self._dest))
         top = top_catalog(self._files)
         spec = self._salvage.spec
-        self._source = spec.source if spec is not None else self._told_source(top)
+        self._source = spec.source if spec is not None else self._stated_source(top)
         self._ledger.fill()
-        with Finder(self._files, self._reporter.is_stopped) as finder:
-            if top is not None:
-                self._listed(top, finder)
-            self._take_all(finder.unlisted(self._ledger.has_path))
-            self._lines(finder)
+        finder = Finder(self._files, self._reporter.is_stopped)
+        if top is not None:
+            self._listed(top, finder)
+        self._take_all(finder.unlisted(self._ledger.has_path))
+        self._lines(finder)
         self._recover()
         if self._reporter.is_stopped():
             return None
@@ -223,11 +222,11 @@ class _Rebuild:
                 self._add(path, examined)
             elif examined is None and listed is not None and self._ledger.has_item(listed) is None:
                 self._add_lost(path, listed)
-            self._tell()
+            self._reporter.tell_progress(self._checked)
 
     def _add(self, path: str, examined: Examined) -> None:
         item = examined.item
-        old = self._salvage.item(*item.id)
+        old = self._salvage.item(item.id)
         is_line = path.endswith(f"/{LINES_FILE}")
         is_altered = old is not None and old.sha256 is not None and old.sha256 != examined.sha256
         found = FoundItem(
@@ -318,7 +317,7 @@ class _Rebuild:
 
     def _add_lost(self, path: str, item: ItemId) -> None:
         """Add an item that a catalog lists and whose JSON cannot be read: it is written again."""
-        old = self._salvage.item(*item)
+        old = self._salvage.item(item)
         href = old.href if old is not None else self._href(item)
         updated = old.updated if old is not None else None
         self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
@@ -334,7 +333,7 @@ class _Rebuild:
             for _, old in left:
                 self._recover_one(old)
             after = left[-1][0]
-            self._tell()
+            self._reporter.tell_progress(self._checked)
 
     def _recover_one(self, old: OldAsset) -> None:
         path = path_in_dest(old.directory, old.name)
@@ -344,11 +343,9 @@ class _Rebuild:
         look = self._look(path, old.sha256)
         if look.sha256 != old.sha256:
             return
-        row = self._ledger.has_item(ItemId(item.collection, item.name))
+        row = self._ledger.has_item(item.id)
         if row is None:
-            found = FoundItem(
-                ItemId(item.collection, item.name), None, item.href, item.updated, None, is_written=False
-            )
+            found = FoundItem(item.id, None, item.href, item.updated, None, is_written=False)
             row = self._ledger.add_item(found)
             self._tally.items += 1
         asset = FoundAsset(
@@ -362,7 +359,7 @@ class _Rebuild:
 
     # --- what is known of the mirror as a whole ----------------------------------------------------------
 
-    def _told_source(self, top: ListedFile | None) -> str:
+    def _stated_source(self, top: ListedFile | None) -> str:
         """Return where the mirror came from, as its catalog or its log says; "" if neither does."""
         description = top.document.get("description") if top is not None else None
         if isinstance(description, str) and description.startswith(MIRRORED_FROM):
@@ -403,12 +400,9 @@ class _Rebuild:
         found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.sha256))
         self._reporter.tell(Damage(path, what, "what was mirrored", found, item.collection, item.item, key))
 
-    def _tell(self) -> None:
-        seconds = self._reporter.seconds()
-        if seconds - self._reported_at >= _TICK:
-            self._reported_at = seconds
-            tally = self._tally
-            self._reporter.tell(Checked(tally.files, tally.bytes, tally.pending, round(seconds, 3)))
+    def _checked(self, seconds: float) -> Checked:
+        tally = self._tally
+        return Checked(tally.files, tally.bytes, tally.pending, seconds)
 
     def _report(self, layout: str | None, *, selection_known: bool) -> RebuildReport:
         tally = self._tally

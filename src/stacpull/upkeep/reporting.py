@@ -13,12 +13,14 @@ from stacpull.events import Checked, Event, Listener
 T = TypeVar("T")
 _AT_ONCE = 256
 """Events that wait at most: the thread waits for a listener that is slower than it is."""
+_TICK = 0.25
+"""Seconds between two events that say how far the work is."""
 
 
 class Reporter:
     """Carries events from one thread to a listener on the loop.
 
-    `off_loop` is for the loop; `tell`, `flush`, `is_stopped` and `seconds` for the thread that it starts.
+    `off_loop` is for the loop; everything else is for the thread that it starts.
     """
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event) -> None:
@@ -28,6 +30,7 @@ class Reporter:
         self._given_up = threading.Event()
         self._waiting: list[Event] = []
         self._started = time.monotonic()
+        self._reported_at = 0.0
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Run `work` on a thread; if this is cancelled, the work is asked to stop and waited for."""
@@ -44,6 +47,18 @@ class Reporter:
         self._waiting.append(event)
         if isinstance(event, Checked) or len(self._waiting) >= _AT_ONCE:
             self.flush()
+
+    def tell_progress(self, checked: Callable[[float], Checked], *, now: bool = False) -> None:
+        """Have the listener called with how far the work is: a few times per second, or `now`.
+
+        Args:
+            checked: Returns the event. Its argument is how many seconds the work took so far.
+            now: True to call it in any case.
+        """
+        seconds = self.seconds()
+        if now or seconds - self._reported_at >= _TICK:
+            self._reported_at = seconds
+            self.tell(checked(round(seconds, 3)))
 
     def flush(self) -> None:
         """Wait until the listener has heard everything."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.removal import remove_listed
+from stacpull.engine.publisher import remove_listed
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
@@ -153,18 +153,11 @@ class _MergeRun:
         for shard, ledger in self._shards.items():
             self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
         self._write_documents()
-        counts = self._counts
         return MergeReport(
             dest=str(self._destination.work),
             shards=tuple(map(str, self._shards)),
-            items=counts.items,
-            assets=counts.assets,
-            bytes=counts.bytes,
-            assets_there=counts.assets_there,
-            assets_failed=counts.assets_failed,
-            conflicts=counts.conflicts,
-            named=tuple(counts.named),
             seconds=round(self._reporter.seconds(), 3),
+            **asdict(self._counts) | {"named": tuple(self._counts.named)},
         )
 
     def _take(self, shard: Path, merge: ShardRows, batches: Iterator[list[ShardItem]]) -> None:

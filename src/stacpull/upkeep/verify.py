@@ -73,14 +73,13 @@ async def verify(
     reporter = Reporter(on_event, stop)
     options = options or Options()
     place = await asyncio.to_thread(parse_dest, dest, options)
-    path = place.work
     rebuilt = None
-    if rebuild:
-        rebuilt = await reporter.off_loop(lambda: rebuild_ledger(path, reporter))
-        if rebuilt is None:  # stopped: the old ledger is still there
-            return _report(place, Findings(), {}, quick=quick, seconds=reporter.seconds())
-    quick = quick or rebuilt is not None  # a rebuild has just read every file
     check = _Check(place, reporter, quick=quick, strict=strict)
+    if rebuild:
+        rebuilt = await reporter.off_loop(lambda: rebuild_ledger(place.work, reporter))
+        if rebuilt is None:  # stopped: the old ledger is still there
+            return check.report({})
+        check.quick = True  # a rebuild has just read every file
     if not repair:
         totals = await reporter.off_loop(check.alone)
         return check.report(totals, rebuilt)
@@ -102,10 +101,10 @@ class _Check:
     """One check of a mirror, and what it found."""
 
     def __init__(self, place: DestPlace, reporter: Reporter, *, quick: bool, strict: bool) -> None:
+        self.quick = quick
         self._place = place
         self._dest = place.work
         self._reporter = reporter
-        self._quick = quick
         self._strict = strict
         self._findings = Findings()
         self._assets = array("q")  # rows of damaged assets: 8 bytes each, however many
@@ -131,18 +130,13 @@ class _Check:
         """
         path = ledger_path(self._dest)
         with translated(path):
-            complaint = integrity(db, quick=self._quick)
+            complaint = integrity(db, quick=self.quick)
             if complaint is not None:
                 raise DestinationError(damaged_sentence(path, complaint))
             try:
                 with open_files(self._dest, self._place.bucket) as files:
                     self._findings = Inspection(
-                        files,
-                        Expectations(db),
-                        quick=self._quick,
-                        on_damage=self._note,
-                        on_progress=self._reporter.tell,
-                        is_stopped=self._reporter.is_stopped,
+                        files, Expectations(db), self._reporter, quick=self.quick, on_damage=self._note
                     ).run()
             except OSError as error:
                 raise DestinationError(f"{self._place.name} cannot be read: {error.strerror}.") from error
@@ -200,50 +194,45 @@ class _Check:
     def report(
         self,
         totals: Mapping[str, int],
-        rebuilt: RebuildReport | None,
+        rebuilt: RebuildReport | None = None,
         fixed: MirrorReport | None = None,
         remaining: int | None = None,
     ) -> VerifyReport:
-        """Return what was found."""
-        seconds = self._reporter.seconds()
-        report = _report(self._place, self._findings, totals, quick=self._quick, seconds=seconds)
-        report = replace(report, mirror_state=self._mirror_state)
-        if fixed is not None and fixed.state != "complete":
-            report = replace(report, state="interrupted")
-        if remaining is not None:
-            report = replace(report, remaining=remaining)
+        """Return what was found.
+
+        Args:
+            totals: Of the ledger; empty if it was not read.
+            rebuilt: The rebuild before the check.
+            fixed: The run that repaired what was damaged.
+            remaining: The damage that is left after a repair.
+        """
+        findings, place = self._findings, self._place
+        damaged = findings.damaged
+        is_complete = findings.complete and (fixed is None or fixed.state == "complete")
+        left = findings.total if remaining is None else remaining
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
-        strangers = report.unknown if self._strict else 0
-        return replace(
-            report,
+        strangers = damaged["unknown"] if self._strict else 0
+        return VerifyReport(
+            dest=place.name,
+            work=None if place.bucket is None else str(place.work),
+            state="complete" if is_complete else "interrupted",
+            files=findings.files,
+            bytes=findings.bytes,
+            missing=damaged["missing"],
+            short=damaged["short"],
+            altered=damaged["altered"],
+            obstructed=damaged["obstructed"],
+            unreadable=damaged["unreadable"],
+            unknown=damaged["unknown"],
+            unproven=findings.unproven,
+            leftovers=findings.leftovers,
+            assets_pending=totals.get("assets_pending", 0),
+            assets_failed=totals.get("assets_failed", 0),
+            quick=self.quick,
+            seconds=round(self._reporter.seconds(), 3),
+            remaining=left + lost + strangers,
+            strict=self._strict,
             repair=fixed,
             rebuilt=rebuilt,
-            remaining=report.remaining + lost + strangers,
-            strict=self._strict,
+            mirror_state=self._mirror_state,
         )
-
-
-def _report(
-    place: DestPlace, findings: Findings, totals: Mapping[str, int], *, quick: bool, seconds: float
-) -> VerifyReport:
-    damaged = findings.damaged
-    return VerifyReport(
-        dest=place.name,
-        work=None if place.bucket is None else str(place.work),
-        state="complete" if findings.complete else "interrupted",
-        files=findings.files,
-        bytes=findings.bytes,
-        missing=damaged["missing"],
-        short=damaged["short"],
-        altered=damaged["altered"],
-        obstructed=damaged["obstructed"],
-        unreadable=damaged["unreadable"],
-        unknown=damaged["unknown"],
-        unproven=findings.unproven,
-        leftovers=findings.leftovers,
-        assets_pending=totals.get("assets_pending", 0),
-        assets_failed=totals.get("assets_failed", 0),
-        quick=quick,
-        seconds=round(seconds, 3),
-        remaining=findings.total,
-    )

@@ -1,6 +1,6 @@
-"""Statistics of values: least, greatest, mean, deviation, percentiles, histogram, as replies write them.
+"""Statistics in the format of replies: minimum, maximum, mean, deviation, percentiles, histogram.
 
-Means and deviations are computed in 64 bits over the whole population. What has no number is the text "NaN".
+Means and deviations are computed in 64 bits over the whole population. Missing figures are the text "NaN".
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 @dataclass(frozen=True)
 class Bins:
-    """The bins of a histogram: by their edges, ascending, or so many of a width between two ends.
+    """The bins of a histogram: ascending edges, or a number or width of bins between two ends.
 
-    Each bin holds its lower edge, the last one both. An end that is not given is the least or the greatest
-    value.
+    Each bin includes its lower edge; the last one includes both. A missing end is the minimum or maximum of
+    the values.
     """
 
     edges: tuple[float, ...] = ()
@@ -34,11 +34,15 @@ class Bins:
     low: float | None = None
     high: float | None = None
     whole: bool | None = None
-    """True if every given number is whole, None if there are none. The type of the output must agree."""
+    """True if all given numbers are integers; None if there are none. The type of the output must match."""
 
     @classmethod
     def read(cls, given: Any, place: str) -> Bins:
-        """Read `bins`, or `nBins` or `binWidth` with `lowEdge` and `highEdge`. Raises Refusal."""
+        """Read `bins`, or `nBins` or `binWidth` with `lowEdge` and `highEdge`.
+
+        Raises:
+            Refusal: They are invalid.
+        """
         if not isinstance(given, Mapping):
             raise bad_payload("A histogram must be an object.", place)
         asked = {name: given[name] for name in _KINDS if given.get(name) is not None}
@@ -73,7 +77,7 @@ class Bins:
         return cls((), None if count is None else int(count), asked.get("binWidth"), low, high, whole)
 
     def document(self, values: NDArray[np.float64]) -> dict[str, Any]:
-        """Count values into the bins."""
+        """Return the histogram of values as a reply document."""
         edges = self._edges(values)
         counts: Any = np.histogram(values, edges)[0] if edges else []
         return {
@@ -86,7 +90,7 @@ class Bins:
         }
 
     def _edges(self, values: NDArray[np.float64]) -> tuple[float, ...]:
-        """Every edge; the noise in those at equal distances is that of recorded ones, `low + i * width`."""
+        """Return all edges. Equidistant ones are `low + i * width`, with the rounding of recorded ones."""
         if self.edges or (not len(values) and (self.low is None or self.high is None)):
             return self.edges
         low = float(values.min() if self.low is None else self.low)
@@ -104,14 +108,14 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class BandCalculation:
-    """The requested statistics of a band besides the four basic ones: percentiles and a histogram."""
+    """The requested statistics of a band, in addition to the basic ones: percentiles and a histogram."""
 
     percentiles: tuple[float, ...] = ()
     interpolation: str = "linear"
     bins: Bins | None = None
 
     def document(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> dict[str, Any]:
-        """The figures of a band: `values` of all samples, and which are `valid`."""
+        """Return the statistics of a band, from the `values` of all samples and a mask of `valid` ones."""
         kept = values[valid].astype(np.float64)
         stats: dict[str, Any] = {
             **_figures(kept),

@@ -1,7 +1,7 @@
 """BYOC (bring your own COG): collections, their tiles, and the files of a tile, whole or by ranges.
 
-For the owner of a collection only: for others it is a 403. Lists are paged by `viewtoken`, at most 100 a
-page. Of some tiles the service has no `filesMetadata`.
+It serves only the owner of a collection; others get a 403. Lists are paged by `viewtoken`, with at most 100
+entries per page. Some tiles have no `filesMetadata`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES
 ROOT = "/api/v1/byoc"
 _MOST = 100
 _WITHOUT_METADATA = 25
-"""One tile in so many has no filesMetadata (none of those that the notebook saw)."""
+"""One of this many tiles has no filesMetadata (but never a tile of the notebook)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,11 @@ class Byoc:
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request for the path `below` the root of BYOC. Raises Refusal."""
+        """Answer a request for the path `below` the root of BYOC.
+
+        Raises:
+            Refusal: The request is refused.
+        """
         if request.method not in {"GET", "HEAD"}:
             raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
         match below.strip("/").split("/"):
@@ -150,12 +154,12 @@ class Byoc:
         }
 
     def _files(self, name: str, capture: Capture) -> list[str]:
-        """The names of a tile's files."""
+        """Return the names of a tile's files."""
         pattern = path_of(capture, name).rpartition("/")[2]
         return [pattern.replace("(BAND)", kind) for kind in KINDS]
 
     def _file(self, request: RequestInfo, name: str, capture: Capture, path: str) -> ReplicaReply:
-        """A file by its name."""
+        """Return the reply for the file with the name `path`."""
         for kind, known in zip(KINDS, self._files(name, capture), strict=True):
             if path == known:
                 return _sent(request, capture, file_of(capture, kind))
@@ -164,12 +168,12 @@ class Byoc:
 
 @lru_cache(maxsize=256)
 def file_of(capture: Capture, kind: str) -> RasterFile:
-    """A file of a capture."""
+    """Return a file of a capture."""
     return RasterFile(capture, KINDS[kind])
 
 
 def _sent(request: RequestInfo, capture: Capture, file: RasterFile) -> ReplicaReply:
-    """A file or a range of it (RFC 9110, 14)."""
+    """Return the reply with a file or a range of it (RFC 9110, 14)."""
     modified = capture.ingested.replace(microsecond=0)
     headers = {
         "Content-Type": "application/octet-stream",
@@ -199,7 +203,7 @@ def _body(file: RasterFile, start: int, stop: int) -> bytes | Stream:
 
 def _has_metadata(capture: Capture) -> bool:
     words = capture.seed, capture.day.toordinal(), capture.square.column, capture.square.row
-    return capture.sight is not None or mix(*words, 80) % _WITHOUT_METADATA != 0
+    return capture.printed is not None or mix(*words, 80) % _WITHOUT_METADATA != 0
 
 
 def _precise(moment: datetime) -> str:

@@ -1,9 +1,9 @@
 """The captures of a collection over two years. A capture is one tile on one day: its id, cover and pixels.
 
 `Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both use it. A pixel depends
-only on seed, tile, day and position, so any part can be made at any time. The land is drawn in cells of 8 by
-8 pixels and clouds in larger ones, which keeps files small; scenes, the edges of the swath and the pixels of
-the notebook are exact. The list of captures is short enough to be made at once.
+only on seed, tile, day and position, so any part can be generated at any time. The surface has cells of 8 by
+8 pixels, and clouds have larger ones, which keeps files small. Scenes, the edges of the swath and the pixels
+of the notebook have full resolution. The list of captures is short enough to be generated at once.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from stacpull_replicas.sentinelhub.noise import smooth
 from stacpull_replicas.sentinelhub.notebook_figures import (
     MONTH,
     SQUARE,
+    NotebookDay,
     NotebookPixels,
-    Sight,
     covers,
-    lay,
-    sight_of,
+    notebook_day,
+    notebook_pixels,
     window,
 )
 from stacpull_replicas.sentinelhub.scenes import NODATA, CapturedScene, Cuts, cut
@@ -56,12 +56,12 @@ SR_BANDS = ("blue", "green", "red", "nir")
 QA_BANDS = ("cloud_mask", "scene_mask")
 BANDS = SR_BANDS + QA_BANDS
 MASK = "dataMask"
-"""Not in the files: 1 where there are data."""
+"""A band that is not in the files: 1 where there are data."""
 CLEAR = 1
-"""`cloud_mask` of a pixel that can be used; a clouded one has 0."""
+"""`cloud_mask` of a clear pixel; a clouded one has 0."""
 
 _BACKFILL = datetime(2024, 11, 12, 8, tzinfo=UTC)
-"""When the collection was filled with what had been seen by then."""
+"""The time at which all earlier captures were added to the collection."""
 _CELLS, _CLOUD_CELLS = SIDE // CELL, SIDE // CLOUD_CELL
 
 Pixels = NDArray[np.int16]
@@ -70,50 +70,50 @@ Places = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """A tile on a day; `version` counts what was ingested for the same tile and day, the last one on top."""
+    """A tile on a day; `version` counts ingestions of the same tile and day, with the last one on top."""
 
     seed: int
     square: Square
     day: date
     version: int
     swath: Swath
-    sight: Sight | None = None
+    printed: NotebookDay | None = None
 
     @cached_property
     def id(self) -> str:
-        """The id of tile and item."""
+        """The id of the tile and of its item."""
         words = f"tile {self.seed} {self.square.name} {self.day} {self.version}"
         return str(uuid.UUID(bytes=sha256(words.encode()).digest()[:16], version=4))
 
     @property
     def sensed(self) -> datetime:
-        """The time the service knows: the day, at midnight."""
+        """The time in the catalog: midnight of the day."""
         return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
 
     @cached_property
     def ingested(self) -> datetime:
-        """When it came into the collection."""
+        """The time at which it was added to the collection."""
         words = self.seed, self.square.column, self.square.row, self.day.toordinal()
         start = max(_BACKFILL, self.sensed + timedelta(days=2)) + timedelta(days=30 * self.version)
         return start + timedelta(microseconds=mix(*words, 50, self.version) % 10**12)
 
     @cached_property
     def cuts(self) -> Cuts:
-        """Its scenes."""
-        if self.sight is not None:
-            return self.sight.cuts()
+        """The division of the swath into scenes."""
+        if self.printed is not None:
+            return self.printed.cuts()
         return cut(self.seed, self.square, self.day.toordinal(), self.swath)
 
     @cached_property
     def cover(self) -> Polygon:
-        """The part with data, in metres: exactly the pixels whose centre is in it."""
+        """The part with data, in metres. A pixel has data if its centre is in it."""
         return Polygon(self.swath.outline(self.square))
 
     @cached_property
     def clear_share(self) -> float:
         """The clear part of the tile in percent, as in its header."""
-        if self.sight is not None:
-            return self.sight.clear
+        if self.printed is not None:
+            return self.printed.clear
         covered = float(self.cover.area) / EXTENT**2
         return round((3 + 92 * fraction(*self._words, 51)) * covered, 2)
 
@@ -122,14 +122,14 @@ class Capture:
         return self.seed, self.square.column, self.square.row, self.day.toordinal(), self.version
 
     def header_scenes(self) -> tuple[CapturedScene, ...]:
-        """The scenes that the header lists, in order of value, those without an id last."""
+        """Return the scenes that the header lists, in order of value, those without an id last."""
         known = {scene.value: scene for scene in self.cuts.within(self.square) if scene.listed}
         return tuple(sorted(known.values(), key=lambda scene: (scene.id is None, scene.value)))
 
     def read(self, bands: Collection[str], rows: Places, columns: Places) -> dict[str, Pixels]:
-        """Pixels of bands at rows and columns (0 to 7999) of the tile, broadcast against each other.
+        """Return the pixels of bands at rows and columns (0 to 7999) of the tile, broadcast together.
 
-        Bands are those of `BANDS`, -999 where there are no data, and `dataMask`.
+        Bands are those of `BANDS`, with -999 where there are no data, and `dataMask`.
         """
         left, top = self.square.corner
         strip = self.swath.strip_of(columns + left, rows + top) - 1
@@ -149,20 +149,20 @@ class Capture:
                 tint = values % 31 + self.day.toordinal() % 17
                 light = _surface(self.seed, self.square)[band][cells] + tint
                 found[band] = np.where(empty, NODATA, light).astype(np.int16)
-        if self.sight is not None and covers(rows, columns):
-            _lay_over(found, _overlay(self), rows, columns)
+        if self.printed is not None and covers(rows, columns):
+            _overwrite(found, _overlay(self), rows, columns)
         return found
 
 
-def _lay_over(found: dict[str, Pixels], laid: NotebookPixels, rows: Places, columns: Places) -> None:
-    """Put the notebook's pixels over those read."""
-    place = laid.window
+def _overwrite(found: dict[str, Pixels], notebook: NotebookPixels, rows: Places, columns: Places) -> None:
+    """Replace pixels with those of the notebook."""
+    place = notebook.window
     rows, columns = np.broadcast_arrays(rows, columns)
     stop = place.stop
     inside = (rows >= place.row) & (rows < stop[0]) & (columns >= place.column) & (columns < stop[1])
     at = rows[inside] - place.row, columns[inside] - place.column
-    clear = laid.clear[at]
-    green, nir = laid.green[at], laid.nir[at]
+    clear = notebook.clear[at]
+    green, nir = notebook.green[at], notebook.nir[at]
     made = {"green": green, "nir": nir, "red": green - green // 5, "blue": green - green // 4}
     for band, pixels in found.items():
         if band == "cloud_mask":
@@ -173,14 +173,14 @@ def _lay_over(found: dict[str, Pixels], laid: NotebookPixels, rows: Places, colu
 
 @lru_cache(maxsize=16)
 def _overlay(capture: Capture) -> NotebookPixels:
-    if capture.sight is None:
-        raise ValueError("the notebook saw nothing of this tile on this day")
-    return lay(capture.seed, capture.sight)
+    if capture.printed is None:
+        raise ValueError("the notebook has no data for this tile on this day")
+    return notebook_pixels(capture.seed, capture.printed)
 
 
 @lru_cache(maxsize=9)
 def _surface(seed: int, square: Square) -> dict[str, Pixels]:
-    """Reflectances (times 10,000) of the land in cells, the same on every day."""
+    """Return the reflectances (times 10,000) of the surface, by cell; they are the same on every day."""
     corner = square.corner[0] // CELL, square.corner[1] // CELL
     wet = 0.7 * _field(seed, 1, corner, 220) + 0.3 * _field(seed, 1, corner, 45)
     grain, green = _field(seed, 2, corner, 12), _field(seed, 3, corner, 90)
@@ -200,7 +200,7 @@ def _field(seed: int, purpose: int, corner: tuple[int, int], spacing: int) -> ND
 
 @lru_cache(maxsize=128)
 def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
-    """1 for every clear cell: those least clouded, as many as the tile's share of clear pixels asks for."""
+    """Return 1 for every clear cell: the least clouded ones, as many as the tile's clear share requires."""
     words = *capture._words, 52  # noqa: SLF001 - a function of this class
     clouds = 0.75 * smooth(words, (0, 0), _CLOUD_CELLS, 75) + 0.25 * smooth(words, (0, 0), _CLOUD_CELLS, 15)
     left, top = capture.square.corner
@@ -208,7 +208,7 @@ def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
     strip = capture.swath.strip_of(middle[None, :] + left, middle[:, None] + top)
     usable = (strip > 0) & (strip <= capture.swath.strips)
     wanted = capture.clear_share / 100 * usable.size
-    if capture.sight is not None:
+    if capture.printed is not None:
         usable &= ~_cells_of_window()
         wanted -= int(_overlay(capture).clear.sum()) / CLOUD_CELL**2
     count = min(max(0, round(wanted)), int(usable.sum()))
@@ -220,7 +220,7 @@ def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
 
 
 def _cells_of_window() -> NDArray[np.bool_]:
-    """The cells that the notebook's window covers."""
+    """Return a mask of the cells in the notebook's window."""
     place = window()
     inside = np.zeros((_CLOUD_CELLS, _CLOUD_CELLS), bool)
     bottom, right = place.stop
@@ -230,10 +230,10 @@ def _cells_of_window() -> NDArray[np.bool_]:
 
 
 DEFAULT_SEED = 7
-"""The seed whose data are laid out after the notebook."""
+"""The seed whose data match the notebook."""
 FIRST_DAY, LAST_DAY = date(2023, 1, 1), date(2024, 12, 31)
 _TWICE = 40
-"""One capture in so many was ingested twice."""
+"""One of this many captures was ingested twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +244,7 @@ class Archive:
 
     @cached_property
     def captures(self) -> tuple[Capture, ...]:
-        """Every capture, by day, tile and version."""
+        """All captures, sorted by day, tile and version."""
         days = range(FIRST_DAY.toordinal(), LAST_DAY.toordinal() + 1)
         return tuple(capture for day in days for capture in self._of_day(day))
 
@@ -253,9 +253,9 @@ class Archive:
         swath = swath_of(self.seed, ordinal)
         for square in sorted({*(seen(swath) if swath else ()), SQUARE}):
             if self._laid_out(square, day):
-                sight = sight_of(square, day)
-                if sight is not None:
-                    yield Capture(self.seed, square, day, 0, sight.cuts().swath, sight)
+                printed = notebook_day(square, day)
+                if printed is not None:
+                    yield Capture(self.seed, square, day, 0, printed.cuts().swath, printed)
             elif swath and swath.covers(square):
                 twice = mix(self.seed, ordinal, square.column, square.row, 70) % _TWICE == 0
                 for version in range(1 + twice):
@@ -270,7 +270,7 @@ class Archive:
         return {capture.id: capture for capture in self.captures}
 
     def within(self, start: datetime, end: datetime, area: BaseGeometry | None = None) -> list[Capture]:
-        """Captures sensed from `start` up to, not including, `end`, that touch an area in metres."""
+        """Return the captures sensed from `start` to before `end` that touch an area in metres."""
         return [
             capture
             for capture in self.captures
@@ -280,12 +280,12 @@ class Archive:
 
 @lru_cache(maxsize=8)
 def archive_of(seed: int) -> Archive:
-    """The archive of a seed: one for all that ask."""
+    """Return the shared archive of a seed."""
     return Archive(seed)
 
 
 def whole_area() -> tuple[float, float, float, float]:
-    """Return west, south, east and north, in whole hundredths of a degree, of a box within the tiles."""
+    """Return west, south, east and north of the largest box within the tiles, in hundredths of a degree."""
     east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
     x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
     low, high = (x[:2].max(), y[[0, 2]].max()), (x[2:].min(), y[[1, 3]].min())

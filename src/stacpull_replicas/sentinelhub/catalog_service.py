@@ -1,8 +1,8 @@
 """The catalog: landing page, collections, items, and the search with its pages (STAC API 1.0.0 as recorded).
 
-An item is a capture: its geometry is the covered part of the tile, in degrees, its one asset a prefix in a
-bucket. The search gives the most recent first, 1 to 100 items a page; `context.next` is a number to be sent
-back as `next`.
+An item is a capture. Its geometry is the covered part of the tile, in degrees, and its only asset is a prefix
+in a bucket. The search returns the most recent items first, 1 to 100 per page; `context.next` is a number to
+send back as `next`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNKNOWN = ("filter", "distinct", "query", "sortby")
 
 
 def path_of(capture: Capture, collection: str) -> str:
-    """Return the path of a capture's files in the bucket; `(BAND)` stands for the name of a file."""
+    """Return the path of a capture's files in the bucket, with `(BAND)` for the name of a file."""
     square = capture.square.name
     version = f"_v{capture.version + 1}" if capture.version else ""
     name = f"{capture.day:%Y%m%d}_{square}{version}_(BAND).tif"
@@ -53,7 +53,7 @@ def path_of(capture: Capture, collection: str) -> str:
 
 
 def with_crs(geometry: BaseGeometry, crs: str) -> dict[str, Any]:
-    """A geometry as GeoJSON, with the `crs` member of GeoJSON 2008 that the service still writes."""
+    """Return a geometry as GeoJSON, with the `crs` member of GeoJSON 2008 that the service writes."""
     document = orjson.loads(orjson.dumps(mapping(geometry)))
     named = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{crs}"}}
     return {"type": document["type"], "crs": named, "coordinates": document["coordinates"]}
@@ -61,13 +61,17 @@ def with_crs(geometry: BaseGeometry, crs: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The catalog of some collections, by id without `byoc-`."""
+    """The catalog of collections, by id without `byoc-`."""
 
     archives: Mapping[str, Archive]
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request for the path `below` the catalog's root. Raises Refusal."""
+        """Answer a request for the path `below` the catalog's root.
+
+        Raises:
+            Refusal: The request is refused.
+        """
         if below == "/search":
             return self._method(request, "POST", self._search)
         match below.strip("/").split("/"):
@@ -154,7 +158,7 @@ class Catalog:
         return _json(self.feature(name, capture), "application/geo+json;charset=utf-8")
 
     def feature(self, name: str, capture: Capture) -> dict[str, Any]:
-        """A capture as item."""
+        """Return the item of a capture."""
         covered = footprint(capture)
         folder = path_of(capture, name.removeprefix("byoc-")).rpartition("/")[0]
         here = self._url(f"/collections/{name}")
@@ -213,7 +217,7 @@ class Catalog:
 
 @dataclass(frozen=True)
 class CatalogSearch:
-    """A search, read: collection, time (both ends belong to it), area in degrees, ids, page."""
+    """A parsed search: collection, time (both ends included), area in degrees, ids, page."""
 
     collection: str
     start_time: datetime
@@ -225,7 +229,11 @@ class CatalogSearch:
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> CatalogSearch:
-        """Read the body of a search. Raises Refusal."""
+        """Read the body of a search.
+
+        Raises:
+            Refusal: It is invalid.
+        """
         for name in _UNKNOWN:
             if given.get(name):
                 raise bad_payload(f"{name} is not supported.", name)
@@ -242,7 +250,7 @@ class CatalogSearch:
         return cls(str(collections[0]), *times, _area(given), wanted, limit, start)
 
     def matches(self, captures: Sequence[Capture]) -> list[Capture]:
-        """The captures that match, most recent first."""
+        """Return the captures that match, most recent first."""
         return [
             capture
             for capture in reversed(captures)
@@ -259,7 +267,7 @@ def _area(given: Mapping[str, Any]) -> BaseGeometry | None:
 
 
 def _times(given: Any) -> tuple[datetime, datetime]:
-    """A moment or an interval, open ends as `..` or nothing."""
+    """Return the start and end of a time or an interval; open ends are `..` or empty."""
     if not given:
         given = "../.."
     start, slash, end = str(given).partition("/")

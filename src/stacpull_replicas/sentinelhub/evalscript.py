@@ -1,7 +1,7 @@
 """Evalscripts for statistics: they need `setup`, `evaluatePixel`, outputs and a data mask.
 
-The default sample type of the statistics is FLOAT32; `bands` of an output may be names; `dataMask` has one
-band for all outputs, or as many as there are outputs or bands, named after them.
+The default sample type is FLOAT32; `bands` of an output may be names. `dataMask` has one band for all
+outputs, or one for each output or band, with the same name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST = 100_000
 
 @dataclass(frozen=True)
 class ScriptOutput:
-    """An output: its id, the names of its bands (B0, B1, … by default), the type of its samples."""
+    """An output: its id, the names of its bands (B0, B1, … by default), and the type of its samples."""
 
     id: str
     bands: tuple[str, ...]
@@ -40,13 +40,13 @@ class ScriptOutput:
 
     @property
     def whole(self) -> bool:
-        """True if its samples are whole numbers."""
+        """True if its samples are integers."""
         return "INT" in self.sample_type
 
 
 @dataclass(frozen=True)
 class Evalscript:
-    """A script that has been read: the bands it takes, and its outputs (the mask apart)."""
+    """A parsed script: its input bands, its outputs, and the bands of its mask."""
 
     run: ScriptRun
     bands: tuple[str, ...]
@@ -54,10 +54,13 @@ class Evalscript:
     masks: tuple[str, ...]
 
     def evaluate(self, samples: Mapping[str, NDArray[np.int16]]) -> Evaluated:
-        """Run the script on pixels. Raises ScriptFault.
+        """Run the script on pixels.
 
         Args:
-            samples: The values of each band, arrays of one length.
+            samples: The values of each band, as arrays of equal length.
+
+        Raises:
+            ScriptFault: The script fails.
         """
         given = {band: values.astype(np.float64) for band, values in samples.items()}
         count = len(next(iter(given.values())))
@@ -82,7 +85,7 @@ class Evalscript:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Values by output and band, in the output's type, and which of them count."""
+    """Values by output and band, in the output's type, and masks of the valid ones."""
 
     values: dict[tuple[str, str], NDArray[Any]]
     valid: dict[tuple[str, str], NDArray[np.bool_]]
@@ -90,7 +93,11 @@ class Evaluated:
 
 @lru_cache(maxsize=64)
 def read_script(text: str, known_bands: tuple[str, ...]) -> Evalscript:
-    """Read an evalscript for a collection with these bands. Raises ScriptError."""
+    """Parse an evalscript for a collection with these bands.
+
+    Raises:
+        ScriptError: It is invalid, or not supported.
+    """
     if len(text) > _LONGEST:
         raise ScriptError("the evalscript is too long")
     if not text.lstrip().startswith("//VERSION=3"):
@@ -124,7 +131,7 @@ def _member(document: Any, name: str) -> Any:
 
 
 def _input(given: Any, known: Collection[str]) -> tuple[str, ...]:
-    """The bands that a script takes: names, or objects with `bands`."""
+    """Return the input bands of a script, given as names, or as objects with `bands`."""
     found: list[str] = []
     for member in given if isinstance(given, list) else [given]:
         named = member.get("bands") if isinstance(member, dict) else [member]
@@ -172,7 +179,7 @@ def _output(given: Any) -> ScriptOutput:
 
 
 def _arrays(result: dict[str, Any], output: str, bands: int, count: int) -> list[NDArray[np.float64]]:
-    """The bands of an output, each as an array of one value a pixel."""
+    """Return the bands of an output, each as an array with one value per pixel."""
     given = result.get(output)
     values = given if isinstance(given, list) else [given]
     if given is None or len(values) != bands:
@@ -181,7 +188,7 @@ def _arrays(result: dict[str, Any], output: str, bands: int, count: int) -> list
 
 
 def _typed(values: NDArray[np.float64], sample_type: str) -> NDArray[Any]:
-    """Values in the type of an output: whole numbers are rounded and kept within their range."""
+    """Convert values to the type of an output; integers are rounded and limited to their range."""
     kind = _TYPES[sample_type]
     if not issubclass(kind, np.integer):
         with np.errstate(over="ignore"):

@@ -1,10 +1,10 @@
-"""The files of a capture, as ARPS has them: GeoTIFFs of 8000 by 8000 pixels whose headers name scenes.
+"""The files of a capture, as in ARPS: GeoTIFFs of 8000 by 8000 pixels whose headers name scenes.
 
-Classic little-endian TIFF (TIFF 6.0), one directory at byte 8, tiles of 512 by 512 with the bands of a pixel
-next to each other, deflate, int16, nodata -999. The header is every byte before the first pixel. It can be
-written without looking at a pixel: each tile has a slot of fixed length, and its deflate stream is brought to
-that length with empty blocks (RFC 1951, 3.2.4), which are part of a valid stream. Tiles without data are left
-out (sparse).
+They are classic little-endian TIFFs (TIFF 6.0) with one directory at byte 8, tiles of 512 by 512 pixels,
+interleaved bands, deflate, int16, and nodata -999. The header is every byte before the first pixel. It does
+not depend on pixels: each tile has a slot of fixed length, and its deflate stream is padded to that length
+with empty blocks (RFC 1951, 3.2.4), which are part of a valid stream. Tiles without data are left out
+(sparse).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _FORMATS = {_SHORT: "H", _LONG: "I", _DOUBLE: "d"}
 _SIZES = {_SHORT: 2, _LONG: 4, _DOUBLE: 8, _ASCII: 1}
 _INLINE = 4
 _EMPTY, _EMPTY_LONGER = b"\0\0\0\xff\xff", b"\x02\0\0\0\xff\xff"
-"""Deflate blocks that hold nothing: a stored one of 5 bytes, and one of fixed codes before it, 6 together."""
+"""Empty deflate blocks: a stored one of 5 bytes; the same after one with fixed codes, together 6 bytes."""
 _LAST = b"\x01\0\0\xff\xff"
 _LEAST_FILLING = 20
 
 
 @dataclass(frozen=True)
 class RasterKind:
-    """A file of a capture: its bands, how long its header usually is, how many bytes a tile may take."""
+    """A kind of file: its bands, the usual length of its header, and the most bytes per tile."""
 
     name: str
     bands: tuple[str, ...]
@@ -54,12 +54,12 @@ KINDS = {
     QA_FILE: RasterKind(QA_FILE, QA_BANDS, 3521, 48 << 10),
     SR_FILE: RasterKind(SR_FILE, SR_BANDS, 3433, 128 << 10),
 }
-"""Header lengths as seen in real files; slots as they proved enough for the land that is drawn here."""
+"""Header lengths are those of real files; slots are large enough for the generated pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class RasterFile:
-    """One file of a capture, made piece by piece: `size` bytes, `read(start, stop)` gives any of them."""
+    """One file of a capture, generated in pieces: `read(start, stop)` returns any of its `size` bytes."""
 
     capture: Capture
     kind: RasterKind
@@ -80,15 +80,15 @@ class RasterFile:
 
     @property
     def etag(self) -> str:
-        """An ETag as the bucket gives it: a digest, of the SR file one of parts."""
-        sight = self.capture.sight
-        if sight is not None and sight.etags is not None:
-            return sight.etags[list(KINDS).index(self.kind.name)]
+        """An ETag like those of the bucket: a digest; for the SR file, one of a multipart upload."""
+        printed = self.capture.printed
+        if printed is not None and printed.etags is not None:
+            return printed.etags[list(KINDS).index(self.kind.name)]
         digest = md5(f"{self.capture.id} {self.kind.name}".encode(), usedforsecurity=False).hexdigest()
         return f'"{digest}"' if self.kind.name == QA_FILE else f'"{digest}-23"'
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to, not including, `stop`."""
+        """Return the bytes from `start` to `stop`, exclusive."""
         parts = [self.header[start:stop]]
         offsets, counts, _ = self._layout(len(self.header))
         for number, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
@@ -97,7 +97,7 @@ class RasterFile:
         return b"".join(parts)
 
     def _layout(self, first: int) -> tuple[list[int], list[int], int]:
-        """Return offset and size of each tile, 0 and 0 for one without data, and the end of the file."""
+        """Return the offset and size of each tile (0 and 0 if it has no data), and the end of the file."""
         offsets, counts = [], []
         for length in self._slots:
             offsets.append(first if length else 0)
@@ -107,20 +107,20 @@ class RasterFile:
 
     @cached_property
     def _slots(self) -> tuple[int, ...]:
-        """The length that is set aside for each tile, 0 for those without data."""
+        """The length reserved for each tile; 0 for tiles without data."""
         swath, (left, top) = self.capture.swath, self.capture.square.corner
         first = np.arange(_ACROSS, dtype=np.int32) * _TILE
         last = np.minimum(first + _TILE, SIDE) - 1
         west = swath.strip_of(first[None, :] + left, first[:, None] + top)
         east = swath.strip_of(last[None, :] + left, last[:, None] + top)
         slots = np.where((east > 0) & (west <= swath.strips), self.kind.slot, 0)
-        if self.capture.sight is not None:
+        if self.capture.printed is not None:
             raw = _TILE * _TILE * len(self.kind.bands) * 2
-            slots[_over_window()] = raw + raw // 1000 + 128  # more than a deflate stream ever takes
+            slots[_over_window()] = raw + raw // 1000 + 128  # more than any deflate stream needs
         return tuple(slots.ravel().tolist())
 
     def pixels(self, number: int) -> Pixels:
-        """A tile's pixels: rows, columns, bands."""
+        """Return a tile's pixels as an array of rows, columns and bands."""
         row, column = divmod(number, _ACROSS)
         rows = np.arange(row * _TILE, min(SIDE, (row + 1) * _TILE), dtype=np.int32)
         columns = np.arange(column * _TILE, min(SIDE, (column + 1) * _TILE), dtype=np.int32)
@@ -131,11 +131,11 @@ class RasterFile:
         return tile
 
     def slot(self, number: int) -> int:
-        """The length of a tile in the file."""
+        """Return the length of a tile in the file."""
         return self._slots[number]
 
     def _fields(self, offsets: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int, Any]]:
-        """The directory: tag, type, values."""
+        """Return the entries of the directory: tag, type, values."""
         bands = len(self.kind.bands)
         west, north = self.capture.square.upper_left
         citation = f"WGS 84 / UTM zone {EPSG % 100}N|WGS 84|"
@@ -164,14 +164,14 @@ class RasterFile:
 
 
 def _over_window() -> tuple[slice, slice]:
-    """The tiles, by row and column, that have pixels of the notebook."""
+    """Return the rows and columns of the tiles with pixels of the notebook."""
     place = window()
     bottom, right = place.stop
     return slice(place.row // _TILE, -(-bottom // _TILE)), slice(place.column // _TILE, -(-right // _TILE))
 
 
 def _directory(fields: list[tuple[int, int, Any]]) -> bytes:
-    """A TIFF's first bytes: its head, one directory, and behind it the values that do not fit into it."""
+    """Return the first bytes of a TIFF: its head, one directory, and the values that do not fit into it."""
     behind = 8 + 2 + 12 * len(fields) + 4
     entries, values = [], b""
     for tag, kind, given in fields:
@@ -199,20 +199,24 @@ def _tile(file: RasterFile, number: int) -> bytes:
 
 
 def fitted(raw: bytes, length: int) -> bytes:
-    """A zlib stream of exactly `length` bytes. Raises ValueError if the data do not fit."""
+    """Return a zlib stream of exactly `length` bytes.
+
+    Raises:
+        ValueError: The data do not fit.
+    """
     for level in (1, 6, 9):
         packer = zlib.compressobj(level)
         packed = packer.compress(raw) + packer.flush(zlib.Z_SYNC_FLUSH)
-        lacking = length - len(packed) - len(_LAST) - 4
-        if lacking == 0 or lacking >= _LEAST_FILLING:
-            fives, sixes = divmod(lacking, len(_EMPTY))
+        missing = length - len(packed) - len(_LAST) - 4
+        if missing == 0 or missing >= _LEAST_FILLING:
+            fives, sixes = divmod(missing, len(_EMPTY))
             filling = _EMPTY * (fives - sixes) + _EMPTY_LONGER * sixes
             return packed + filling + _LAST + struct.pack(">I", zlib.adler32(raw))
     raise ValueError(f"{len(raw)} bytes do not fit into {length}")
 
 
 def metadata(capture: Capture) -> str:
-    """The tags of a capture as GDAL writes them (tag 42112)."""
+    """Return the tags of a capture in the format of GDAL (tag 42112)."""
     items = "".join(
         f'  <Item name="{name}">{escape(value)}</Item>\n' for name, value in header_tags(capture).items()
     )
@@ -220,11 +224,13 @@ def metadata(capture: Capture) -> str:
 
 
 def header_tags(capture: Capture) -> dict[str, str]:
-    """Return the tags of a capture's header: name to value."""
+    """Return the tags of a capture's header, by name."""
     scenes = capture.header_scenes()
     ids = _listing(scenes, [str(scene.id) for scene in scenes])
-    sight = capture.sight
-    created = sight.created if sight and sight.created else capture.ingested.strftime("%Y-%m-%dT%H:%M:%SZ")
+    printed = capture.printed
+    created = (
+        printed.created if printed and printed.created else capture.ingested.strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
     return {
         "CREATED": created,
         "PERCENTAGE_CLEAR": f"{capture.clear_share:.2f}",

@@ -1,6 +1,7 @@
-"""Smooth random fields: value noise, the same at a place however large the part is that is asked for.
+"""Smooth random fields: value noise, whose value at a point does not depend on the requested part.
 
-A lattice of hashed values (the finaliser of SplitMix64, as in `draws`), interpolated with cubic weights.
+It is a lattice of hashed values (the finaliser of SplitMix64, as in `draws`), interpolated with cubic
+weights.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: int) -> Field:
-    """A square of a field: `side` by `side` values in [0, 1) whose upper left is at `corner` (column, row).
+    """Return a square of a field: `side` by `side` values in [0, 1), with the upper left at `corner`.
 
-    Values vary over about `spacing` steps; `words` say which field it is.
+    Args:
+        words: The seed of the field.
+        corner: Column and row of the upper left value.
+        side: The number of rows and columns.
+        spacing: The number of steps over which values vary.
     """
     columns, across = _places(corner[0], side, spacing)
     rows, down = _places(corner[1], side, spacing)
@@ -33,13 +38,13 @@ def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: 
 
 
 def _gaps(first: int, count: int, spacing: int) -> NDArray[np.int64]:
-    """Return the gap of the lattice for each of `count` steps from `first`, counted from the first gap."""
+    """Return the lattice interval of each of `count` steps from `first`, counted from the first interval."""
     steps = np.arange(first, first + count) // spacing
     return np.asarray(steps - steps[0])
 
 
 def _places(first: int, count: int, spacing: int) -> tuple[NDArray[np.int64], Field]:
-    """The lattice points around a run of steps, and each step's weight of the second of its two."""
+    """Return the lattice points around a range of steps, and each step's weight of its second point."""
     points = np.arange(first // spacing, (first + count - 1) // spacing + 2)
     within = (np.arange(first, first + count) % spacing / spacing).astype(np.float32)
     return points, within * within * (3 - 2 * within)

@@ -1,20 +1,20 @@
-"""The figures that a notebook of Planet printed, and rasters of the default tile that give them.
+"""The figures that Planet's notebook printed, and rasters of the default tile that reproduce them.
 
 "Lookup Scene Traceability Information for ARPS data in the Planet Insights Platform" printed dates, NDWI
-means, scene values and one header. Each of its days is a `Sight`. What it did not print (other scenes,
-satellites, shares) is made up. These are the only figures that come from the notebook; statistics are
-computed from the rasters like any others.
+means, scene values and one header. Each of its days is a `NotebookDay`. Values that it did not print (other
+scenes, satellites, shares) are invented. These are the only figures from the notebook; statistics are
+computed from the rasters as for all other tiles.
 
-Both boxes of the notebook are sampled pixel by pixel from the tile. A pixel that both of them take exactly
-once may be clear; every other one in the boxes is clouded. So both give the same statistics of valid pixels:
-the right number of pixels of each scene, and reflectances whose NDWI has the printed mean.
+The notebook has two boxes, which both sample pixels of the tile. A pixel that each of them samples exactly
+once may be clear; all other pixels in the boxes are clouded. So both boxes give the same statistics of valid
+pixels: the right number of pixels of each scene, and reflectances whose NDWI has the printed mean.
 
-An index is (green - nir) / (green + nir) as 32-bit float, which is what the service returns. Whole numbers
-cannot give a printed mean directly, so some pixels are changed by one until the difference is below 1e-12.
-One more in green and one less in near infrared raises the index by about 2 / (green + nir), some 0.0005, but
-a little differently in every pixel: of a thousand pixels raised and a thousand lowered, some pair gives
-almost any small change. The sum is first brought within one step, then the sum of squares with pairs that do
-not change the sum, then the sum with the pair that fits best.
+An index is (green - nir) / (green + nir) as a 32-bit float, as the service returns it. Integers cannot give a
+printed mean directly, so some pixels are changed by one until the difference is below 1e-12. One more in
+green and one less in near infrared raises the index by about 2 / (green + nir), or 0.0005, but slightly
+differently in every pixel. Among a thousand pixels to raise and a thousand to lower, some pair gives almost
+any small change. First the sum is brought within one step, then the sum of squares, with pairs that do not
+change the sum, and then the sum again, with the best pair.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ SQUARE = Square(22, 174)
 MONTH = (2023, 11)
 
 PRINTED_BOX, PRINTED_SIZE = (-122.44, 37.75, -122.42293, 37.76989), (497, 739)
-"""The box whose figures it prints (west, south, east, north), and its pixels in x and y."""
+"""The box of the printed figures (west, south, east, north), and its pixels in x and y."""
 CODE_BOX, CODE_SIZE = (-122.44, 37.75, -122.39, 37.79), (1459, 1489)
-"""The box that stands in its code. Both give the same statistics: pixels outside of the first are clouded."""
+"""The box in the notebook's code. Pixels outside the first are clouded, so it gives the same statistics."""
 
 _NORTH_OF_BOTH = 1_000_000
 """A position along the strips that is north of both boxes."""
@@ -56,39 +56,39 @@ _EAST_OF_BOTH = 1_600_000
 """A position across the strips that is east of both boxes."""
 _LONG = 3_000_000
 _NONE = CapturedScene(29, None)
-"""Pixels whose scene the header calls None."""
+"""Pixels whose scene is None in the header."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The required NDWI over the valid pixels; None means any."""
+    """The required NDWI of the valid pixels; None for any value."""
 
     mean: float
     deviation: float | None = None
     lowest: tuple[int, int] | None = None
     highest: tuple[int, int] | None = None
-    """Green and near infrared of the pixel with the least, with the greatest NDWI."""
+    """Green and near infrared of the pixel with the highest NDWI; `lowest` is for the lowest."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """A day: the scenes in the north and in the south of the boxes and east of them, and the valid pixels."""
+class NotebookDay:
+    """A day: the scenes in the north and south of the boxes and east of them, and the valid pixels."""
 
     day: int
     south: CapturedScene
     north: CapturedScene = _NONE
     east: CapturedScene = _NONE
     valid: tuple[int, int] = (0, 0)
-    """Valid pixels of the north and of the south scene in the printed box."""
+    """Valid pixels of the north and the south scene in the printed box."""
     ndwi: Target | None = None
     cut: int = _NORTH_OF_BOTH
-    """The position along the strips where north meets south."""
+    """The position along the strips of the boundary between north and south."""
     east_edge: int = 1_800_000
     clear: float = 31.4
     """PERCENTAGE_CLEAR of the tile."""
     created: str | None = None
     etags: tuple[str, str] | None = None
-    """ETags of the QA and of the SR file."""
+    """ETags of the QA and the SR file."""
 
     @property
     def date(self) -> date:
@@ -96,7 +96,7 @@ class Sight:
         return date(*MONTH, self.day)
 
     def cuts(self) -> Cuts:
-        """The scenes of the tile."""
+        """Return the scenes of the tile."""
         swath = Swath((900_000, _EAST_OF_BOTH, self.east_edge), (self.cut, 0), (_LONG, 2 * _LONG))
         firsts = tuple(reach(swath, SQUARE, strip)[0] for strip in range(2))
         return Cuts(swath, firsts, ((self.north, self.south), (self.east,)))
@@ -107,12 +107,12 @@ def _scene(value: int, text: str, azimuth: float, elevation: float) -> CapturedS
 
 
 def _unlisted(value: int) -> CapturedScene:
-    """A scene whose pixels are there, and which the header does not know."""
+    """Return a scene that has pixels but is missing in the header."""
     return CapturedScene(value, "PSScene/unknown", listed=False)
 
 
-SIGHTS = (
-    Sight(
+NOTEBOOK_DAYS = (
+    NotebookDay(
         2,
         north=_scene(10, "02_190001_45_2495", 165.3, 25.6),
         south=_scene(233, "02_190003_53_2495", 165.2, 25.7),
@@ -123,15 +123,15 @@ SIGHTS = (
         created="2024-11-08T17:03:40Z",
         etags=('"9e4f9cbf89e7a024999cfb1af20cf52b"', '"9a33f9fd8defffc0e312a9efdc22f352-23"'),
     ),
-    Sight(4, south=_scene(61, "04_184410_12_24b6", 160.1, 26.0), clear=11.62),
-    Sight(
+    NotebookDay(4, south=_scene(61, "04_184410_12_24b6", 160.1, 26.0), clear=11.62),
+    NotebookDay(
         7,
         south=_scene(88, "07_182145_2_24a1", 154.8, 24.4),
         valid=(0, 301_455),
         ndwi=Target(-0.378623),
         clear=83.05,
     ),
-    Sight(
+    NotebookDay(
         8,
         north=_scene(141, "08_190503_11_247e", 166.9, 24.0),
         south=_scene(3, "08_190505_24_247e", 166.8, 24.1),
@@ -140,7 +140,7 @@ SIGHTS = (
         cut=1_190_000,
         clear=7.48,
     ),
-    Sight(
+    NotebookDay(
         13,
         north=_scene(17, "13_185850_80_2461", 165.9, 22.9),
         south=_unlisted(202),
@@ -149,14 +149,14 @@ SIGHTS = (
         cut=1_150_000,
         clear=66.31,
     ),
-    Sight(
+    NotebookDay(
         16,
         south=_scene(512, "16_192141_24c4", 170.7, 23.0),
         valid=(0, 71_348),
         ndwi=Target(-0.202325),
         clear=29.90,
     ),
-    Sight(
+    NotebookDay(
         17,
         north=_scene(340, "17_190155_77_2439", 166.1, 22.0),
         south=_scene(7, "17_190157_85_2439", 166.0, 22.1),
@@ -165,16 +165,16 @@ SIGHTS = (
         cut=1_150_000,
         clear=71.14,
     ),
-    Sight(
+    NotebookDay(
         18,
         south=_scene(19, "18_190203_41_2486", 166.2, 21.8),
         valid=(0, 320_216),
         ndwi=Target(-0.357332),
         clear=92.77,
     ),
-    Sight(19, south=_scene(401, "19_181216_09_24a7", 153.6, 20.9), clear=3.17),
-    Sight(21, south=_scene(77, "21_190311_64_2490", 166.4, 21.1), clear=1.05),
-    Sight(
+    NotebookDay(19, south=_scene(401, "19_181216_09_24a7", 153.6, 20.9), clear=3.17),
+    NotebookDay(21, south=_scene(77, "21_190311_64_2490", 166.4, 21.1), clear=1.05),
+    NotebookDay(
         22,
         north=_scene(255, "22_190625_33_241d", 167.2, 20.9),
         south=_scene(256, "22_190627_41_241d", 167.1, 21.0),
@@ -183,15 +183,15 @@ SIGHTS = (
         cut=1_160_000,
         clear=38.22,
     ),
-    Sight(
+    NotebookDay(
         23,
         south=_scene(599, "23_192230_19_24c8", 171.3, 21.1),
         valid=(0, 264_003),
         ndwi=Target(-0.321991),
         clear=77.93,
     ),
-    Sight(24, south=_unlisted(28), valid=(0, 198_771), ndwi=Target(-0.305517), clear=60.48),
-    Sight(
+    NotebookDay(24, south=_unlisted(28), valid=(0, 198_771), ndwi=Target(-0.305517), clear=60.48),
+    NotebookDay(
         25,
         north=_scene(30, "25_190811_90_2475", 167.5, 20.3),
         south=_unlisted(202),
@@ -200,16 +200,16 @@ SIGHTS = (
         cut=1_165_000,
         clear=55.26,
     ),
-    Sight(26, south=_scene(12, "26_184933_55_2442", 162.4, 20.6), clear=0.41),
+    NotebookDay(26, south=_scene(12, "26_184933_55_2442", 162.4, 20.6), clear=0.41),
 )
-"""The days with a tile. Those without valid pixels gave NaN; on other days of the month there was none."""
+"""The days of the month that have a tile. Days without valid pixels gave NaN."""
 
 
-def sight_of(square: Square, day: date) -> Sight | None:
-    """Return what the notebook printed for a tile on a day."""
+def notebook_day(square: Square, day: date) -> NotebookDay | None:
+    """Return the figures of the notebook for a tile on a day; None if it has none."""
     if square != SQUARE or (day.year, day.month) != MONTH:
         return None
-    return next((sight for sight in SIGHTS if sight.day == day.day), None)
+    return next((printed for printed in NOTEBOOK_DAYS if printed.day == day.day), None)
 
 
 Whole = NDArray[np.int64]
@@ -218,26 +218,26 @@ _ROUNDS = 4
 
 
 def index_of(green: Any, nir: Any) -> NDArray[np.float64]:
-    """The index as the service gives it: computed in 64 bits, handed on in 32."""
+    """Return the index as the service does: computed in 64 bits and rounded to 32."""
     return np.asarray(((green - nir) / (green + nir)).astype(np.float32).astype(np.float64))
 
 
 def settle(green: Whole, nir: Whole, mean: float, deviation: float | None, kept: Whole) -> None:
-    """Change `green` and `nir` in place until the index has the mean and deviation; `kept` are left alone."""
-    work = _Work(green, nir, kept)
+    """Change `green` and `nir` in place, except in `kept`, until the index has the mean and deviation."""
+    pixels = _AdjustedPixels(green, nir, kept)
     total = mean * len(green)
-    work.bring_sum(total)
+    pixels.approach_sum(total)
     if deviation is not None:
         squares = (deviation**2 + mean**2) * len(green)
         for _ in range(_ROUNDS):
-            work.bring_squares(squares)
-            work.bring_sum(total)
-        work.fit_squares(squares)
-    work.fit_sum(total)
+            pixels.approach_squares(squares)
+            pixels.approach_sum(total)
+        pixels.fit_squares(squares)
+    pixels.fit_sum(total)
 
 
-class _Work:
-    """Pixels, sorted once by their index, so that pools of like and unlike ones can be taken."""
+class _AdjustedPixels:
+    """Pixels, sorted once by their index, so that pools of similar and different ones can be selected."""
 
     def __init__(self, green: Whole, nir: Whole, kept: Whole) -> None:
         self.green, self.nir = green, nir
@@ -247,44 +247,44 @@ class _Work:
         self.order = order[self.free[order]]
 
     def values(self, places: Whole, step: int = 0) -> NDArray[np.float64]:
-        """The index of pixels, after a change of green by `step`."""
+        """Return the index of pixels after a change by `step`."""
         return index_of(self.green[places] + step, self.nir[places] - step)
 
     def change(self, places: Any, step: int) -> None:
-        """Take a step in pixels."""
+        """Change pixels by `step`: add it to green, and subtract it from near infrared."""
         self.green[places] += step
         self.nir[places] -= step
 
     def missing_sum(self, total: float) -> float:
-        """Return the difference of the sum of the index from `total`."""
+        """Return `total` minus the sum of the index."""
         return math.fsum([total, *(-index_of(self.green, self.nir))])
 
     def missing_squares(self, squares: float) -> float:
-        """Return the difference of the sum of squares from `squares`."""
+        """Return `squares` minus the sum of squares of the index."""
         return math.fsum([squares, *(-(index_of(self.green, self.nir) ** 2))])
 
-    def bring_sum(self, total: float) -> None:
-        """Bring the sum within a step, by steps all over the pixels."""
-        lacking = self.missing_sum(total)
-        step = 1 if lacking > 0 else -1
+    def approach_sum(self, total: float) -> None:
+        """Bring the sum within one step of `total`, with changes distributed over all pixels."""
+        missing = self.missing_sum(total)
+        step = 1 if missing > 0 else -1
         places = self.order[:: max(1, len(self.order) // 20_000)]
         gains = np.cumsum(self.values(places, step) - self.values(places)) * step
-        self.change(places[: int(np.searchsorted(gains, abs(lacking)))], step)
+        self.change(places[: int(np.searchsorted(gains, abs(missing)))], step)
 
-    def bring_squares(self, squares: float) -> None:
-        """Bring the sum of squares within a step: spread the two ends of the order, or draw them together."""
-        lacking = self.missing_squares(squares)
-        step = 1 if lacking > 0 else -1
+    def approach_squares(self, squares: float) -> None:
+        """Bring the sum of squares within one step of `squares`, with changes at both ends of the order."""
+        missing = self.missing_squares(squares)
+        step = 1 if missing > 0 else -1
         count = len(self.order) // 10
         low, high = self.order[:count], self.order[-count:]
         gains = self.values(high, step) ** 2 - self.values(high) ** 2
         gains += self.values(low, -step) ** 2 - self.values(low) ** 2
-        taken = int(np.searchsorted(np.cumsum(gains) * step, abs(lacking)))
+        taken = int(np.searchsorted(np.cumsum(gains) * step, abs(missing)))
         self.change(high[:taken], step)
         self.change(low[:taken], -step)
 
     def fit_squares(self, squares: float) -> None:
-        """Change the pair, among equally bright pixels, that brings the sum of squares closest."""
+        """Change the pair of equally bright pixels that brings the sum of squares closest."""
         alike = self.order[(self.green + self.nir)[self.order] == 4000]  # noqa: PLR2004 - see the overlay
         pool = alike[:: max(1, len(alike) // _POOL)]
         up = self.values(pool, 1) ** 2 - self.values(pool) ** 2
@@ -292,7 +292,7 @@ class _Work:
         self._change_pair(pool, up, down, self.missing_squares(squares))
 
     def fit_sum(self, total: float) -> None:
-        """Change the pair, among pixels of like index, that brings the sum closest."""
+        """Change the pair of pixels with similar index that brings the sum closest."""
         middle = len(self.order) // 3
         pool = self.order[middle : middle + _POOL]
         up = self.values(pool, 1) - self.values(pool)
@@ -326,7 +326,10 @@ _USUAL_DEVIATION = 0.29
 
 @dataclass(frozen=True)
 class CloudWindow:
-    """Cells of clouds that the boxes touch: `row` and `column` of the first pixel, and which may be clear."""
+    """The cloud cells that the boxes touch: row and column of the first pixel, and a mask of candidates.
+
+    A candidate is a pixel that may be clear.
+    """
 
     row: int
     column: int
@@ -334,14 +337,14 @@ class CloudWindow:
 
     @property
     def stop(self) -> tuple[int, int]:
-        """Row and column behind the last."""
+        """Row and column after the last pixel."""
         height, width = self.candidates.shape
         return self.row + height, self.column + width
 
 
 @dataclass(frozen=True)
 class NotebookPixels:
-    """The pixels of the notebook in a tile: which are clear, their green and near infrared (else 0)."""
+    """The pixels of the notebook in a tile: a mask of clear ones, and their green and near infrared."""
 
     window: CloudWindow
     clear: Mask
@@ -351,21 +354,21 @@ class NotebookPixels:
 
 @lru_cache(maxsize=1)
 def window() -> CloudWindow:
-    """Find the pixels that the notebook's boxes take."""
-    taken = [_taken(box, size) for box, size in ((PRINTED_BOX, PRINTED_SIZE), (CODE_BOX, CODE_SIZE))]
-    first = [min(int(places[axis].min()) for places in taken) for axis in (0, 1)]
-    last = [max(int(places[axis].max()) for places in taken) for axis in (0, 1)]
+    """Return the window of the pixels that the notebook's boxes sample."""
+    sampled = [_sampled(box, size) for box, size in ((PRINTED_BOX, PRINTED_SIZE), (CODE_BOX, CODE_SIZE))]
+    first = [min(int(places[axis].min()) for places in sampled) for axis in (0, 1)]
+    last = [max(int(places[axis].max()) for places in sampled) for axis in (0, 1)]
     row, column = (place // CLOUD_CELL * CLOUD_CELL for place in first)
     shape = tuple((b // CLOUD_CELL + 1) * CLOUD_CELL - a for a, b in zip((row, column), last, strict=True))
     once = np.ones(shape, bool)
-    for rows, columns in taken:
+    for rows, columns in sampled:
         times = np.bincount((rows - row) * shape[1] + columns - column, minlength=shape[0] * shape[1])
         once &= times.reshape(shape) == 1
     return CloudWindow(row, column, once)
 
 
-def _taken(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column in the tile of the pixel nearest to each sample of a box."""
+def _sampled(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return row and column in the tile of the pixel nearest to each sample of a box."""
     (west, south, east, north), (width, height) = box, size
     x = west + (np.arange(width) + 0.5) * ((east - west) / width)
     y = north - (np.arange(height) + 0.5) * ((north - south) / height)
@@ -376,41 +379,41 @@ def _taken(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.in
     return rows.astype(np.int64), columns.astype(np.int64)
 
 
-def lay(seed: int, sight: Sight) -> NotebookPixels:
+def notebook_pixels(seed: int, printed: NotebookDay) -> NotebookPixels:
     """Return the pixels of a day of the notebook."""
     place = window()
     bottom, right = place.stop
     shape = bottom - place.row, right - place.column
-    clear = _clear(seed, sight, place)
+    clear = _clear(seed, printed, place)
     green, nir = np.zeros(shape, np.int16), np.zeros(shape, np.int16)
-    if sight.ndwi is not None:
-        wet = _field(seed, sight, 2, 55, shape)[clear]
-        bright = _field(seed, sight, 3, 20, shape)[clear]
-        green[clear], nir[clear] = _reflectances(wet, bright, sight.ndwi)
+    if printed.ndwi is not None:
+        wet = _field(seed, printed, 2, 55, shape)[clear]
+        bright = _field(seed, printed, 3, 20, shape)[clear]
+        green[clear], nir[clear] = _reflectances(wet, bright, printed.ndwi)
     return NotebookPixels(place, clear, green, nir)
 
 
 def _field(
-    seed: int, sight: Sight, purpose: int, spacing: int, shape: tuple[int, int]
+    seed: int, printed: NotebookDay, purpose: int, spacing: int, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     height, width = shape
-    return smooth((seed, sight.day, 40 + purpose), (0, 0), max(shape), spacing)[:height, :width]
+    return smooth((seed, printed.day, 40 + purpose), (0, 0), max(shape), spacing)[:height, :width]
 
 
-def _clear(seed: int, sight: Sight, place: CloudWindow) -> Mask:
-    """The pixels of each scene that are least clouded, as many as were valid."""
+def _clear(seed: int, printed: NotebookDay, place: CloudWindow) -> Mask:
+    """Return a mask of the least clouded pixels of each scene, as many as are valid."""
     bottom, right = place.stop
     height, width = bottom - place.row, right - place.column
     clear = np.zeros((height, width), bool)
-    clouds = _field(seed, sight, 1, 90, (height, width))
+    clouds = _field(seed, printed, 1, 90, (height, width))
     column, row = SQUARE.corner
     rows = row + place.row + np.arange(height, dtype=np.int32)[:, None]
     columns = column + place.column + np.arange(width, dtype=np.int32)[None, :]
-    south = along(columns, rows) >= sight.cut
-    for side, count in zip((~south, south), sight.valid, strict=True):
+    south = along(columns, rows) >= printed.cut
+    for side, count in zip((~south, south), printed.valid, strict=True):
         places = np.flatnonzero(place.candidates & side)
         if count > len(places):
-            raise ValueError(f"day {sight.day}: {count} pixels are wanted, {len(places)} are there")
+            raise ValueError(f"day {printed.day}: {count} pixels are needed, but there are {len(places)}")
         order = np.argsort(clouds.ravel()[places], kind="stable")
         clear.ravel()[places[order[:count]]] = True
     return clear
@@ -419,10 +422,10 @@ def _clear(seed: int, sight: Sight, place: CloudWindow) -> Mask:
 def _reflectances(
     wet: NDArray[np.float32], bright: NDArray[np.float32], target: Target
 ) -> tuple[Counts, Counts]:
-    """Green and near infrared of pixels: water where it is wettest, so much that the mean is met."""
+    """Return green and near infrared of pixels. The wettest are water, as many as the mean requires."""
     ndwi = _spread(wet, target)
     both = 1500 + 2 * (bright * 2000).astype(np.int64)
-    both[::7] = 4000  # `settle` needs some that are equally bright
+    both[::7] = 4000  # `settle` needs some equally bright pixels
     green = np.rint(both * (1 + ndwi) / 2).astype(np.int64)
     nir = both - green
     order = np.argsort(index_of(green, nir), kind="stable")
@@ -435,7 +438,7 @@ def _reflectances(
 
 
 def _spread(wet: NDArray[np.float32], target: Target) -> NDArray[np.float64]:
-    """NDWI with two humps, land and water, with the wanted mean and deviation."""
+    """Return a bimodal NDWI, land and water, with the required mean and deviation."""
     rank = np.empty(len(wet))
     rank[np.argsort(wet, kind="stable")] = (np.arange(len(wet)) + 0.5) / len(wet)
     share = (target.mean - _LAND) / (_WATER - _LAND)

@@ -1,8 +1,8 @@
 """The scenes of a tile: their values in `scene_mask`, and their entries in the header.
 
-Scene ids are written in every way that PlanetScope's are: with hundredths of a second, with a counter,
-without either. Some values have no scene (`None`), some a scene of another satellite, and some real ones are
-missing in the header, as the notebook found.
+Scene ids have all forms of PlanetScope: with hundredths of a second, with a counter, and without either. Some
+values have no scene (`None`), some have a scene of another satellite, and some scenes are missing in the
+header, as in the notebook.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from stacpull_replicas.sentinelhub.tile_grid import SIDE, Integers, Square, Swat
 
 MOST_VALUES = 600
 _SLIVER = 1e8
-"""Some ten thousand pixels, as an area in hundredths of a pixel squared."""
+"""About ten thousand pixels, as an area in squared hundredths of a pixel."""
 NODATA = -999
 
 
 @dataclass(frozen=True)
 class CapturedScene:
-    """One entry of the header: the value of its pixels, and the id, or None as in the header.
+    """One entry of the header: the value of its pixels, and the id or None.
 
-    `listed` is false where pixels have the value and the header does not know it. Angles are in degrees.
+    `listed` is False if the scene has pixels but is missing in the header. Angles are in degrees.
     """
 
     value: int
@@ -41,16 +41,20 @@ class CapturedScene:
 
 @dataclass(frozen=True)
 class Cuts:
-    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` is after the cut k of a strip."""
+    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` begins at cut k of a strip."""
 
     swath: Swath
     firsts: tuple[int, ...]
     scenes: tuple[tuple[CapturedScene, ...], ...]
 
     def values(self, strip: Integers, column: Integers, row: Integers) -> NDArray[np.int16]:
-        """The value of `scene_mask` of pixels of the whole grid whose strip (from 0) is known.
+        """Return the value of `scene_mask` for pixels of the whole grid.
 
-        Strips -1 and beyond the last have no data: -999.
+        Args:
+            strip: The strip of each pixel, from 0. Before the first and after the last there are no data:
+            -999.
+            column: The column of each pixel.
+            row: The row of each pixel.
         """
         flat = [NODATA, *(scene.value for scenes in self.scenes for scene in scenes), NODATA]
         ends = np.cumsum([1, *map(len, self.scenes)])
@@ -61,7 +65,7 @@ class Cuts:
         return np.array(flat, np.int16)[place]
 
     def within(self, square: Square) -> Iterator[CapturedScene]:
-        """The scenes that cover more of a tile than a sliver."""
+        """Yield the scenes that cover more than a sliver of a tile."""
         tile = _turned(square)
         for strip, scenes in enumerate(self.scenes):
             west, east = self.swath.edges[strip : strip + 2]
@@ -74,7 +78,7 @@ class Cuts:
 
 @lru_cache(maxsize=16)
 def _turned(square: Square) -> Polygon:
-    """A tile's outline as the strips see it: across and along."""
+    """Return a tile's outline in the coordinates of the strips: across and along."""
     column, row = square.corner
     corners = [(column, row), (column + SIDE, row), (column + SIDE, row + SIDE), (column, row + SIDE)]
     return Polygon([(across(x, y), along(x, y)) for x, y in corners])
@@ -85,7 +89,7 @@ def _taken(values: tuple[int, ...], places: Integers) -> Integers:
 
 
 def reach(swath: Swath, square: Square, strip: int) -> tuple[int, int]:
-    """The first and the last cut of a strip that a tile can reach."""
+    """Return the first and the last cut of a strip that can be in a tile."""
     column, row = square.corner
     north, south = along(column + SIDE - 1, row), along(column, row + SIDE - 1)
     start, length = swath.starts[strip], swath.lengths[strip]
@@ -107,7 +111,7 @@ def cut(seed: int, square: Square, day: int, swath: Swath) -> Cuts:
 
 
 def _drawn(seed: int, day: int, strip: int, k: int, value: int) -> CapturedScene:
-    """A scene of a strip; only `value` depends on the tile."""
+    """Return a scene of a strip; only `value` depends on the tile."""
     start = datetime.fromordinal(day).replace(tzinfo=UTC) + timedelta(hours=18, minutes=5)
     moment = start + timedelta(seconds=fraction(seed, day, 30) * 4200 + strip * 93.7 + k * 2.08)
     luck = mix(seed, day, 31, strip, k) % 100

@@ -1,15 +1,14 @@
 """Run an evalscript on whole arrays: every branch runs, and each pixel keeps the result of its own branch.
 
-An `if` whose condition is an array runs both its sides, each for its own pixels: an assignment changes only
-those, and a `return` ends the function for them. `active` says everywhere which pixels are meant: True for
-all of them, or an array.
+An `if` whose condition is an array runs both branches, each for its own pixels: an assignment changes only
+those, and a `return` ends the function for them. `active` always selects the pixels: True for all of them, or
+a mask.
 
-Operators and functions of numbers work on numbers and arrays alike (ECMA-262, 13 and 21.3). Every number is a
-64-bit float. Division by zero gives infinity or NaN, never an error. Comparing and `&&`, `||` choose element
-by element.
+Operators and functions work on numbers and arrays (ECMA-262, 13 and 21.3). Every number is a 64-bit float.
+Division by zero gives infinity or NaN, never an error. Comparisons, `&&` and `||` work element by element.
 
-Steps are counted, because a short script can ask for more than any machine can do: functions that call each
-other twice, arrays that contain each other twice.
+Steps are counted, because a short script can require unlimited work, for example with functions that call
+each other twice, or arrays that contain each other twice.
 """
 
 from __future__ import annotations
@@ -47,11 +46,15 @@ from stacpull_replicas.sentinelhub.script_syntax import (
 )
 
 UNDEFINED = None
-"""The value of what was not defined."""
+"""The value of undefined variables and members."""
 
 
 def number(value: Any) -> Any:
-    """Return a value as a number: booleans are 0 and 1, undefined is NaN. Raises ScriptFault for others."""
+    """Return a value as a number: booleans are 0 and 1, undefined is NaN.
+
+    Raises:
+        ScriptFault: The value is not a number.
+    """
     if isinstance(value, bool):
         return float(value)
     if value is UNDEFINED:
@@ -66,7 +69,7 @@ def number(value: Any) -> Any:
 
 
 def truth(value: Any) -> Any:
-    """Return True for every value but false, 0, NaN, "" and undefined."""
+    """Return True for every value except false, 0, NaN, "" and undefined."""
     if isinstance(value, np.ndarray):
         return value if value.dtype == bool else (value != 0) & ~np.isnan(value)
     if isinstance(value, float | np.floating):
@@ -83,12 +86,12 @@ def _kind(value: Any) -> str:
 
 
 def choose(condition: Any, yes: Any, no: Any, step: Callable[[], None]) -> Any:
-    """Return `yes` where a condition holds, otherwise `no`; arrays and records member by member.
+    """Return `yes` where a condition is true, otherwise `no`; arrays and records member by member.
 
     Args:
-        condition: A boolean, or an array of them.
-        yes: A value.
-        no: Another value.
+        condition: A boolean, or an array of booleans.
+        yes: The value where the condition is true.
+        no: The value elsewhere.
         step: Called for each member.
     """
     step()
@@ -125,7 +128,7 @@ def _unequal(left: Any, right: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """A number as 32 bits with a sign (ECMA-262, 7.1.6)."""
+    """Return a number as a signed 32-bit integer (ECMA-262, 7.1.6)."""
     finite = np.nan_to_num(np.asarray(number(value), np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     return np.trunc(np.fmod(finite, 2.0**32)).astype(np.int64).astype(np.int32)
 
@@ -169,11 +172,11 @@ BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
     "<<": _bits(_shift_left),
     ">>": _bits(lambda left, right: left >> (right & 31)),
 }
-"""Operators that take both their sides."""
+"""Operators that always evaluate both operands."""
 
 
 def negated(value: Any) -> Any:
-    """`!value`."""
+    """Return `!value`."""
     holds = truth(value)
     return ~holds if isinstance(holds, np.ndarray) else not holds
 
@@ -184,7 +187,7 @@ UNARY: Mapping[str, Callable[[Any], Any]] = {
     "!": negated,
     "~": lambda value: (~_whole(value)).astype(np.float64)[()],
 }
-"""Operators with one side."""
+"""Operators with one operand."""
 
 
 def _all(operation: Callable[[Any, Any], Any], start: float) -> Callable[..., Any]:
@@ -230,7 +233,7 @@ _SAME_NAMES = (
     ),
     *("sin", "cos", "tan", "sinh", "cosh", "tanh"),
 )
-"""Functions that are called alike in JavaScript's Math and in numpy."""
+"""Functions with the same name in JavaScript's Math and in numpy."""
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{
@@ -254,7 +257,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "Number.isFinite": _one(np.isfinite),
     "index": _two(lambda left, right: (left - right) / (left + right)),
 }
-"""Functions that are there without being defined; `index` is the service's own."""
+"""Built-in functions; `index` is defined by the service."""
 
 CONSTANTS: Mapping[str, Any] = {
     "NaN": np.float64(np.nan),
@@ -269,21 +272,21 @@ MEMBERS: Mapping[str, Any] = {"Math.PI": np.float64(np.pi), "Math.E": np.float64
 
 _DEEPEST_CALL = 20
 _MOST_STEPS = 10_000
-"""Of one call from outside: statements, expressions and values that a condition chooses."""
+"""The most steps of one call from outside: statements, expressions, and values chosen by a condition."""
 Active = Any
-"""True, False, or an array of booleans: the pixels for which something happens."""
+"""True, False, or an array of booleans: the pixels that a statement applies to."""
 
 
 @dataclass
 class ScriptScope:
-    """Variables, and where to look for those that are not here."""
+    """Variables, and the outer scope for other variables."""
 
     outer: ScriptScope | None = None
     values: dict[str, Any] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
 
     def holder(self, name: str) -> ScriptScope | None:
-        """The nearest scope that has a variable."""
+        """Return the nearest scope that has a variable; None if no scope has it."""
         here: ScriptScope | None = self
         while here is not None and name not in here.values:
             here = here.outer
@@ -291,7 +294,7 @@ class ScriptScope:
 
 
 class ScriptRun:
-    """A program that runs: its functions and what stands at its top."""
+    """A running program: its functions and its top-level statements."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -303,13 +306,17 @@ class ScriptRun:
                 _Body(self).run(statement, self.top, active=True)
 
     def call(self, name: str, arguments: list[Any], active: Active = True) -> Any:
-        """Call a function of the program. Raises ScriptFault."""
+        """Call a function of the program.
+
+        Raises:
+            ScriptFault: The script fails.
+        """
         function = self.program.functions.get(name)
         if function is None:
             raise ScriptFault(f"{name} is not defined")
         if self.depth >= _DEEPEST_CALL:
             raise ScriptFault(f"{name} calls itself too deeply")
-        kept = dict(self.top.values) if self.depth == 0 else None  # no call leaves anything for the next
+        kept = dict(self.top.values) if self.depth == 0 else None  # a call must not affect the next one
         self.steps = 0 if self.depth == 0 else self.steps
         self.depth += 1
         try:
@@ -320,7 +327,11 @@ class ScriptRun:
             self.top.values = kept if kept is not None else self.top.values
 
     def step(self) -> None:
-        """Count a step. Raises ScriptFault if the script takes too many."""
+        """Count a step.
+
+        Raises:
+            ScriptFault: The script takes too many steps.
+        """
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise ScriptFault(f"the script takes more than {_MOST_STEPS:,} steps")
@@ -351,7 +362,7 @@ def _without(active: Active, gone: Active) -> Active:
 
 
 class _Body:
-    """One call of a function: what its pixels have returned so far."""
+    """One call of a function, with the values that its pixels have returned so far."""
 
     def __init__(self, program: ScriptRun) -> None:
         self.program = program
@@ -367,7 +378,7 @@ class _Body:
         return value
 
     def run(self, statement: Statement, scope: ScriptScope, active: Active) -> Active:
-        """Run a statement; return the pixels that continue with the next."""
+        """Run a statement; return the pixels that continue with the next one."""
         if not _some(active):
             return False
         self.program.step()
@@ -407,7 +418,7 @@ class _Body:
 
     def _assign(self, name: str, value: Any, scope: ScriptScope, active: Active) -> None:
         holder = scope.holder(name)
-        if holder is None:  # without `use strict`, a new global variable
+        if holder is None:  # a new global variable, as without `use strict`
             holder = self.program.top
         if name in holder.constants:
             raise ScriptFault(f"{name} is constant and cannot be assigned to")
@@ -447,11 +458,11 @@ def _looked_up(name: str, scope: ScriptScope) -> Any:
 
 
 Of = Callable[[Expression], Any]
-"""Gives the value of a part of an expression."""
+"""Returns the value of a part of an expression."""
 
 
 def _structured(expression: Array | Record | Member | Element, of: Of) -> Any:
-    """Put an array or a record together, or take a part of one."""
+    """Evaluate an array or a record, or a part of one."""
     match expression:
         case Array(elements):
             return [of(element) for element in elements]
@@ -464,7 +475,7 @@ def _structured(expression: Array | Record | Member | Element, of: Of) -> Any:
 
 
 def _computed(expression: Unary | Binary | Conditional, of: Of, step: Callable[[], None]) -> Any:
-    """Apply an operator."""
+    """Evaluate an operator."""
     match expression:
         case Unary(operator, inner):
             return UNARY[operator](of(inner))

@@ -1,8 +1,9 @@
 """The syntax of evalscripts: from text to tokens (ECMA-262, 12) to a tree of statements and expressions.
 
-A recursive descent over the part of ECMA-262 that indices need: functions, `var`, `let`, `const`, assignment,
-`if`, `return`, arithmetic, comparison, logic, bits, `?:`, members, elements, arrays, records, and arrow
-functions bound to a name. Loops, classes, templates and the rest are refused by name.
+A recursive-descent parser for the part of ECMA-262 that indices need: functions, `var`, `let`, `const`,
+assignment, `if`, `return`, arithmetic, comparison, logic, bits, `?:`, members, elements, arrays, records, and
+arrow functions bound to a name. Loops, classes, templates and everything else are refused, and the message
+names them.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import NamedTuple, TypeVar
 
 
 class ScriptError(Exception):
-    """The text cannot be read, or uses something that is not known here."""
+    """The script cannot be parsed, or uses something that is not supported."""
 
 
-class ScriptFault(Exception):  # noqa: N818 - what happens while it runs
-    """The script failed while it ran: a name that is not defined, a value of the wrong kind."""
+class ScriptFault(Exception):  # noqa: N818 - an error of the script at run time
+    """The script failed at run time: an undefined name, or a value of the wrong kind."""
 
 
 _TOKEN = re.compile(
@@ -32,7 +33,7 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """A token: `kind` is number, string, name, mark or end; `fresh` if a new line began before it."""
+    """A token. `kind` is number, string, name, mark or end; `fresh` is True for the first on a line."""
 
     kind: str
     text: str
@@ -41,7 +42,11 @@ class Token(NamedTuple):
 
 
 def tokens_of(text: str) -> list[Token]:
-    """All tokens of a text, with one of kind `end` behind them. Raises ScriptError."""
+    """Return all tokens of a text, followed by one of kind `end`.
+
+    Raises:
+        ScriptError: The text has an unexpected character.
+    """
     found: list[Token] = []
     place, line, fresh = 0, 1, True
     while place < len(text):
@@ -98,7 +103,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Call:
-    """`function(arguments)`; the function is a name, or dotted names as `Math.abs`."""
+    """`function(arguments)`; the function is a name, or dotted names such as `Math.abs`."""
 
     function: str
     arguments: tuple[Expression, ...]
@@ -149,7 +154,7 @@ Expression = Number | Text | Name | Member | Element | Call | Unary | Binary | C
 
 @dataclass(frozen=True)
 class Declare:
-    """`let name = value`; no value is undefined."""
+    """`let name = value`; without a value, the variable is undefined."""
 
     name: str
     value: Expression | None
@@ -158,7 +163,7 @@ class Declare:
 
 @dataclass(frozen=True)
 class Assign:
-    """`name = value`; of `name += value` the value is the sum."""
+    """`name = value`; for `name += value`, the value is the sum."""
 
     name: str
     value: Expression
@@ -182,7 +187,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Several:
-    """Declarations of one `var a, b`: a block without a scope of its own."""
+    """The declarations of one `var a, b`: a block without its own scope."""
 
     statements: tuple[Statement, ...]
 
@@ -196,7 +201,7 @@ class Return:
 
 @dataclass(frozen=True)
 class Perform:
-    """An expression that stands alone."""
+    """An expression as a statement."""
 
     value: Expression
 
@@ -215,7 +220,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Program:
-    """A script: its functions, and what stands beside them."""
+    """A script: its functions and its top-level statements."""
 
     functions: dict[str, Function]
     statements: tuple[Statement, ...]
@@ -233,7 +238,7 @@ _LEVELS = (
     ("+", "-"),
     ("*", "/", "%"),
 )
-"""Binary operators that group to the left, those that bind weakest first."""
+"""Left-associative binary operators, with the lowest precedence first."""
 _ASSIGNMENTS = ("=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>=", "**=")
 _UNKNOWN = frozenset(
     {
@@ -270,12 +275,16 @@ _ItemT = TypeVar("_ItemT")
 
 
 def parse(text: str) -> Program:
-    """Read a script. Raises ScriptError."""
+    """Parse a script.
+
+    Raises:
+        ScriptError: It is invalid, or not supported.
+    """
     return _Parser(tokens_of(text)).program()
 
 
 class _Parser:
-    """Tokens with a place in them."""
+    """A parser: tokens and the current position."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens
@@ -298,14 +307,14 @@ class _Parser:
         return self.token.kind in {"mark", "name"} and self.token.text in marks
 
     def taken(self, *marks: str) -> str | None:
-        """Take the next token if it is one of some."""
+        """Take the next token if it is one of these marks or words; return its text, or None."""
         if not self.sees(*marks):
             return None
         self.place += 1
         return self.tokens[self.place - 1].text
 
     def expect(self, mark: str) -> None:
-        """Take a token that has to be there."""
+        """Take the next token, which must be this mark."""
         if self.taken(mark) is None:
             raise self.refuse()
 
@@ -318,7 +327,7 @@ class _Parser:
         return token.text
 
     def several(self, end: str, item: Callable[[], _ItemT]) -> tuple[_ItemT, ...]:
-        """Take items with commas between them, up to and with a closing mark; a last comma may stand."""
+        """Take items separated by commas, and the closing mark; a trailing comma is allowed."""
         items: list[_ItemT] = []
         while not self.taken(end):
             items.append(item())
@@ -338,7 +347,7 @@ class _Parser:
         return Program(functions, tuple(statements))
 
     def function(self) -> Function | None:
-        """A function, or a name bound to one."""
+        """Take a function, or a name bound to one; return None if there is none."""
         if self.taken("function"):
             name = self.name()
             self.expect("(")
@@ -414,7 +423,7 @@ class _Parser:
         return self._plain()
 
     def end(self) -> None:
-        """A statement ends with a semicolon, a new line or the block's end (ECMA-262, 12.10)."""
+        """Take the end of a statement: a semicolon, a new line or the end of the block (ECMA-262, 12.10)."""
         if not self.taken(";") and not (self.token.fresh or self.sees("}") or self.token.kind == "end"):
             raise self.refuse()
 
@@ -430,7 +439,7 @@ class _Parser:
         return Declare(name, self.expression() if self.taken("=") else None, constant)
 
     def _plain(self) -> Statement:
-        """An assignment, or an expression that stands alone."""
+        """Take an assignment, or an expression as a statement."""
         value = self.expression()
         if self.sees(*_ASSIGNMENTS, "++", "--"):
             if not isinstance(value, Name):
@@ -529,7 +538,7 @@ class _Parser:
 
 
 def _dotted(value: Expression, token: Token) -> str:
-    """The function that is called, as `Math.abs`."""
+    """Return the name of a called function, such as `Math.abs`."""
     if isinstance(value, Name):
         return value.name
     if isinstance(value, Member):

@@ -1,4 +1,4 @@
-"""`SentinelHubReplica`: a Sentinel Hub on one port, with one account and one collection of its own."""
+"""`SentinelHubReplica`: Sentinel Hub on one port, with one account that owns one collection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
 from stacpull_replicas.sentinelhub.statistics_service import Statistics
 
 _FOREIGN = 1_000_003
-"""The difference between the seeds of the own and of the shared collection."""
+"""The difference between the seeds of the account's own collection and of the shared one."""
 
 
 def _derived(seed: int, purpose: str) -> str:
@@ -41,24 +41,24 @@ def _uuid(seed: int, purpose: str) -> str:
 
 
 class SentinelHubReplica(ReplicaServer):
-    """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
+    """Sentinel Hub with an ARPS collection.
 
-    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by
-    another account: statistics and catalog serve it, BYOC does not. `archive` has the captures of
-    the own one, with their pixels.
+    `collection_id` is the account's own collection. `foreign_collection_id` is shared by another account:
+    statistics and catalog serve it, but BYOC does not. `archive` has the captures of the account's own
+    collection, with their pixels.
 
     Args:
-        port: The port; 0 takes a free one.
+        port: The port; 0 for a free one.
         host: The address to listen on.
-        seed: Another seed, other data; the default one shows what the notebook shows.
+        seed: The seed of the data; with the default, they match the notebook.
         latency_ms: Milliseconds before each reply.
-        token_ttl: Seconds that a token lives.
-        rate_limit: Requests a second that are answered, None for all; above it 429.
+        token_ttl: Seconds until a token expires.
+        rate_limit: Requests per second to answer; the others get a 429. None for no limit.
         token_rate_limit: The same for the token endpoint.
-        quota: Processing units of the account, None for no end of them; spent, it answers 403.
+        quota: Processing units of the account; when they are spent, requests get a 403. None for no limit.
         failing_days: Days (`2023-11-07`) whose interval of statistics is an error.
-        record: Keep request headers in the log.
-        faults: Faults that strike beside the injected ones.
+        record: True to keep request headers in the log.
+        faults: Faults in addition to the injected ones.
     """
 
     server_names = ("api",)
@@ -108,7 +108,7 @@ class SentinelHubReplica(ReplicaServer):
         return self.base_url + TOKEN_PATHS[0]
 
     def places(self) -> dict[str, str]:
-        """Return the addresses, the collections and the area, for people to read."""
+        """Return the URL, the collections and the area, for display."""
         days = f"{FIRST_DAY} to {LAST_DAY}"
         return {
             "Sentinel Hub": self.base_url,
@@ -119,10 +119,10 @@ class SentinelHubReplica(ReplicaServer):
         }
 
     def exports(self) -> dict[str, str]:
-        """The environment that points clients at the replica.
+        """Return the environment variables for clients of the replica.
 
-        sentinelhub-py reads only the first two (its URLs are in its config file), and needs the last to
-        request a token without https. `SH_COLLECTION_ID` is for commands and notebooks: no client reads it.
+        sentinelhub-py reads only the first two (its URLs are in its config file), and needs the last one to
+        request a token without https. `SH_COLLECTION_ID` is for commands and notebooks; no client reads it.
         """
         return {
             "SH_CLIENT_ID": self.client_id,
@@ -134,7 +134,7 @@ class SentinelHubReplica(ReplicaServer):
         }
 
     def responders(self) -> Mapping[str, Responder]:
-        """The one service."""
+        """Return the responder of the only service."""
         own = {self.collection_id: self.archive}
         shared = {**own, self.foreign_collection_id: archive_of(self.seed + _FOREIGN)}
         foreign = frozenset({self.foreign_collection_id})

@@ -1,12 +1,11 @@
-"""The front of Sentinel Hub: tokens, rate limits, quota, errors, and the routing of requests.
+"""The front end of Sentinel Hub: tokens, rate limits, quota, errors, and the routing of requests.
 
-Tokens contain their expiry and a seal, so nothing is stored (RFC 6749, 4.4: client credentials grant). Rates
-are token buckets. Both families of paths lead to the same answers: `/api/v1/statistics`,
+Tokens contain their expiry and a seal, so nothing is stored (RFC 6749, 4.4: client credentials grant). Rate
+limits are token buckets. Both families of paths have the same responses: `/api/v1/statistics`,
 `/api/v1/catalog/1.0.0/…`, `/api/v1/byoc/…` and `/statistics/v1`, `/catalog/v1/…`, `/byoc/v1/…`.
 
-Errors have one shape, `{"error": {"status", "reason", "message", "code", "errors": [{"parameter",
-"violation"}]}}`, except for the rate limit: a 429 is the inner object alone, and its `retry-after` counts
-milliseconds.
+All errors are `{"error": {"status", "reason", "message", "code", "errors": [{"parameter", "violation"}]}}`,
+except for the rate limit: a 429 has only the inner object, and its `retry-after` is in milliseconds.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ import orjson
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 
 
-class Refusal(Exception):  # noqa: N818 - what the service does
-    """The service refuses a request: status, code, message, and which parameter is at fault."""
+class Refusal(Exception):  # noqa: N818 - a reply, not an error of the replica
+    """The service refuses a request: status, code, message, and the invalid parameter."""
 
     def __init__(self, status: int, code: str, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
@@ -61,17 +60,17 @@ class Refusal(Exception):  # noqa: N818 - what the service does
 
 
 def bad_payload(message: str, parameter: str | None = None) -> Refusal:
-    """400: the request is not as it has to be."""
+    """Return a 400: the request is invalid."""
     return Refusal(400, "COMMON_BAD_PAYLOAD", message, parameter)
 
 
 def bad_script(message: str) -> Refusal:
-    """400: the evalscript cannot be read, or uses what the replica does not know."""
+    """Return a 400: the evalscript cannot be parsed, or uses something that is not supported."""
     return Refusal(400, "RENDERER_EXCEPTION", f"Failed to evaluate script!\n{message}", "evalscript")
 
 
 def unauthorized() -> Refusal:
-    """401: there is no token, or it belongs to another account or has expired."""
+    """Return a 401: there is no token, or it belongs to another account, or it has expired."""
     return Refusal(
         401,
         "COMMON_UNAUTHORIZED",
@@ -81,7 +80,7 @@ def unauthorized() -> Refusal:
 
 
 def not_yours(collection: str) -> Refusal:
-    """403: BYOC serves the owner of a collection only."""
+    """Return a 403: BYOC serves only the owner of a collection."""
     return Refusal(
         403,
         "COMMON_INSUFFICIENT_PERMISSIONS",
@@ -90,7 +89,7 @@ def not_yours(collection: str) -> Refusal:
 
 
 def quota_spent() -> Refusal:
-    """403: the account has no processing units left."""
+    """Return a 403: the account has no processing units left."""
     return Refusal(
         403,
         "ACCESS_INSUFFICIENT_PROCESSING_UNITS",
@@ -99,12 +98,12 @@ def quota_spent() -> Refusal:
 
 
 def not_found(what: str) -> Refusal:
-    """404: it does not exist."""
+    """Return a 404: `what` does not exist."""
     return Refusal(404, "COMMON_NOT_FOUND", f"{what} not found.")
 
 
 def rate_limited(milliseconds: int, kind: str) -> ReplicaReply:
-    """429: the body is not wrapped, and `retry-after` counts milliseconds."""
+    """Return a 429: the body is not wrapped, and `retry-after` is in milliseconds."""
     document = {
         "status": 429,
         "reason": "Too Many Requests",
@@ -120,7 +119,7 @@ _SEAL_BYTES = 32
 
 @dataclass(frozen=True)
 class Accounts:
-    """The one account of the replica: gives tokens that live `ttl` seconds, and knows them again."""
+    """The only account of the replica: issues tokens that expire after `ttl` seconds, and checks them."""
 
     client_id: str
     client_secret: str
@@ -129,7 +128,7 @@ class Accounts:
     now: Callable[[], float] = time.time
 
     def token_reply(self, request: RequestInfo) -> ReplicaReply:
-        """Answer the token endpoint: the client's credentials in the form or in basic authentication."""
+        """Answer a token request, with credentials in the form or in basic authentication."""
         form = {name: values[0] for name, values in parse_qs(request.body.decode("latin-1")).items()}
         if form.get("grant_type") != "client_credentials":
             return _oauth_error(400, "unsupported_grant_type", "Unsupported grant_type")
@@ -149,12 +148,16 @@ class Accounts:
         return ReplicaReply(200, headers, orjson.dumps(document), kind="token")
 
     def issue(self) -> str:
-        """Give a new token."""
+        """Return a new token."""
         end = struct.pack(">d", self.now() + self.ttl)
         return base64.urlsafe_b64encode(end + self._seal(end)).decode().rstrip("=")
 
     def check(self, request: RequestInfo) -> None:
-        """Let a request with a living token pass. Raises Refusal (401)."""
+        """Check the token of a request.
+
+        Raises:
+            Refusal: It is missing, invalid or expired (401).
+        """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
@@ -182,14 +185,14 @@ def _basic(header: str) -> tuple[str, str] | None:
 
 
 def _oauth_error(status: int, error: str, description: str) -> ReplicaReply:
-    """Say no as OAuth does (RFC 6749, 5.2)."""
+    """Return an OAuth error (RFC 6749, 5.2)."""
     body = orjson.dumps({"error": error, "error_description": description})
     return ReplicaReply(status, {"Content-Type": "application/json"}, body, kind="token")
 
 
 @dataclass
 class RateLimit:
-    """So many requests a second, with a second's worth at once."""
+    """A limit of requests per second, with bursts of up to one second's number."""
 
     per_second: float
     now: Callable[[], float] = time.monotonic
@@ -201,7 +204,7 @@ class RateLimit:
         self._left, self._at = max(1.0, self.per_second), self.now()
 
     def wait_ms(self) -> int:
-        """Take a request's worth: 0, or the milliseconds until there is one."""
+        """Take a permit and return 0, or return the milliseconds until the next one."""
         with self._lock:
             now = self.now()
             most = max(1.0, self.per_second)
@@ -214,14 +217,18 @@ class RateLimit:
 
 @dataclass
 class Quota:
-    """Processing units that are left; None means no end of them."""
+    """The processing units of the account; None for no limit."""
 
     left: float | None = None
     spent: float = 0.0
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def charge(self, units: float) -> None:
-        """Count units. Raises Refusal (403) where they are spent already."""
+        """Add units.
+
+        Raises:
+            Refusal: All units are already spent (403).
+        """
         with self._lock:
             if self.left is not None and self.spent >= self.left:
                 raise quota_spent()
@@ -237,7 +244,7 @@ FAMILIES = {
     "/api/v1/byoc": "byoc",
     "/byoc/v1": "byoc",
 }
-"""The part of the service that answers below each path."""
+"""The part of the service below each path."""
 
 OPEN = frozenset(
     root + path for root, part in FAMILIES.items() if part == "catalog" for path in ("", "/conformance")
@@ -257,12 +264,12 @@ LEAST_UNITS = 0.01
 UNITS_HEADER = "x-processingunits-spent"
 
 Part = Callable[[RequestInfo, str], ReplicaReply]
-"""Answers a request, given the path below its own root; raises Refusal."""
+"""Answers a request, given the path below the part's root; raises Refusal."""
 
 
 @dataclass(frozen=True)
 class SentinelHubService:
-    """The doorkeeper in front of statistics, catalog and BYOC."""
+    """Checks requests and routes them to statistics, catalog and BYOC."""
 
     accounts: Accounts
     parts: Mapping[str, Part]

@@ -1,8 +1,8 @@
-"""A statistics request, read and checked: area, samples, intervals, evalscript, calculations.
+"""A parsed and checked statistics request: area, samples, intervals, evalscript, calculations.
 
-The area is a box or a geometry in any known CRS. Its box is cut into width by height samples, each at the
-middle of its cell; a sample takes the pixel it falls on (NEAREST). Samples outside of the geometry have no
-data. The time range is cut into intervals by an ISO 8601 duration.
+The area is a box or a geometry in any supported CRS. Its box is divided into width by height samples, each at
+the centre of its cell; a sample has the value of the pixel at its position (NEAREST). Samples outside the
+geometry have no data. The time range is divided into intervals by an ISO 8601 duration.
 """
 
 from __future__ import annotations
@@ -37,23 +37,27 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class StatisticsInterval:
-    """From a moment up to, not including, another."""
+    """A time range without its end."""
 
     start: datetime
     end: datetime
 
     def document(self) -> dict[str, str]:
-        """As replies write it."""
+        """Return the interval in the format of replies."""
         return {"from": written(self.start), "to": written(self.end)}
 
 
 def written(moment: datetime) -> str:
-    """A moment as `2023-11-02T00:00:00Z`."""
+    """Return a time as `2023-11-02T00:00:00Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def moment_of(text: Any, parameter: str) -> datetime:
-    """Read a moment or a date; without a zone it is UTC. Raises Refusal."""
+    """Parse a time or a date; without a zone it is UTC.
+
+    Raises:
+        Refusal: The text is invalid.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
@@ -63,14 +67,18 @@ def moment_of(text: Any, parameter: str) -> datetime:
 
 @dataclass(frozen=True)
 class Step:
-    """A duration: months, and what has a fixed length beside them."""
+    """A duration: months, and a part of fixed length."""
 
     months: int
     rest: timedelta
 
     @classmethod
     def read(cls, text: Any) -> Step:
-        """Read an ISO 8601 duration of whole days or more. Raises Refusal."""
+        """Parse an ISO 8601 duration of at least a day.
+
+        Raises:
+            Refusal: The text is invalid, or the duration is shorter.
+        """
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         years, months, weeks, days, hours, minutes = (
             (int(part or 0) for part in match.groups()) if match else [0] * 6
@@ -81,7 +89,7 @@ class Step:
         return step
 
     def after(self, start: datetime, times: int) -> datetime:
-        """The moment so many steps after a start; a month's last day stays within the month."""
+        """Return the time `times` steps after `start`; days beyond the end of a month are limited."""
         month = start.month - 1 + self.months * times
         year, month = start.year + month // 12, month % 12 + 1
         day = min(start.day, calendar.monthrange(year, month)[1])
@@ -93,7 +101,7 @@ def _not_a_step(text: Any) -> Refusal:
 
 
 def cut_up(whole: StatisticsInterval, step: Step, behaviour: str) -> Iterator[StatisticsInterval]:
-    """Yield the intervals of a range; `behaviour` applies to a last one that is cut."""
+    """Yield the intervals of a range; `behaviour` applies to an incomplete last one."""
     start = whole.start
     for number in range(1, _MOST):
         if start >= whole.end:
@@ -127,7 +135,11 @@ class RequestedArea:
 
     @classmethod
     def read(cls, given: Any) -> RequestedArea:
-        """Read `input.bounds`. Raises Refusal."""
+        """Read `input.bounds`.
+
+        Raises:
+            Refusal: They are invalid.
+        """
         if not isinstance(given, Mapping) or not (given.get("bbox") or given.get("geometry")):
             raise bad_payload("Either bbox or geometry must be set.", "input->bounds")
         name = (given.get("properties") or {}).get("crs", "OGC:CRS84")
@@ -141,7 +153,7 @@ class RequestedArea:
         return cls(box_of(box, "input->bounds->bbox"), crs, geometry)
 
     def outline(self) -> BaseGeometry:
-        """Box or geometry in metres of the tiles' zone, its edges bent as they are."""
+        """Return the box or geometry in metres of the tiles' UTM zone, with curved edges."""
         area = self.geometry if self.geometry is not None else shapely.box(*self.box)
         longest = max(self.box[2] - self.box[0], self.box[3] - self.box[1]) / _OUTLINE_POINTS
         points = shapely.segmentize(area, longest)
@@ -154,7 +166,11 @@ class RequestedArea:
 
 
 def box_of(given: Any, place: str) -> tuple[float, float, float, float]:
-    """Read four numbers as west, south, east, north. Raises Refusal."""
+    """Read four numbers as west, south, east, north.
+
+    Raises:
+        Refusal: They are invalid.
+    """
     try:
         west, south, east, north = map(float, given)
     except (TypeError, ValueError) as error:
@@ -165,7 +181,11 @@ def box_of(given: Any, place: str) -> tuple[float, float, float, float]:
 
 
 def geometry_of(given: Any, place: str) -> BaseGeometry:
-    """Read a GeoJSON polygon or several. Raises Refusal."""
+    """Read a GeoJSON polygon or multipolygon.
+
+    Raises:
+        Refusal: It is invalid.
+    """
     try:
         geometry = shape(given)
         whole = not geometry.is_empty and np.isfinite(geometry.bounds).all()
@@ -185,7 +205,7 @@ def geometry_of(given: Any, place: str) -> BaseGeometry:
 
 @dataclass(frozen=True)
 class SampleBlock:
-    """Some samples of a grid: column and row of each one's pixel in the tile grid, and whether it counts."""
+    """Some samples of a grid: column and row of their pixels in the tile grid, and a mask of the area."""
 
     columns: Places
     rows: Places
@@ -194,7 +214,7 @@ class SampleBlock:
 
 @dataclass(frozen=True)
 class SampleGrid:
-    """Bounds cut into `width` by `height` samples."""
+    """Bounds divided into `width` by `height` samples."""
 
     bounds: RequestedArea
     width: int
@@ -202,7 +222,11 @@ class SampleGrid:
 
     @classmethod
     def read(cls, bounds: RequestedArea, aggregation: Mapping[str, Any]) -> SampleGrid:
-        """Read width and height, or resx and resy in units of the CRS. Raises Refusal."""
+        """Read width and height, or resx and resy in units of the CRS.
+
+        Raises:
+            Refusal: They are invalid.
+        """
         size = [aggregation.get(name) for name in ("width", "height")]
         resolution = [aggregation.get(name) for name in ("resx", "resy")]
         if any(part is not None for part in size) and any(part is not None for part in resolution):
@@ -230,8 +254,8 @@ class SampleGrid:
         """The number of samples."""
         return self.width * self.height
 
-    def stretches(self) -> Iterator[SampleBlock]:
-        """All samples, from the north, a quarter of a million at a time."""
+    def blocks(self) -> Iterator[SampleBlock]:
+        """Yield all samples, from the north, a quarter of a million at a time."""
         west, south, east, north = self.bounds.box
         x = west + (np.arange(self.width) + 0.5) * ((east - west) / self.width)
         y = north - (np.arange(self.height) + 0.5) * ((north - south) / self.height)
@@ -240,14 +264,14 @@ class SampleGrid:
             shapely.prepare(self.bounds.geometry)
         for first in range(0, self.height, rows):
             across, down = (part.ravel() for part in np.meshgrid(x, y[first : first + rows]))
-            yield self._stretch(across, down)
+            yield self._block(across, down)
 
-    def _stretch(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> SampleBlock:
+    def _block(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> SampleBlock:
         geometry = self.bounds.geometry
         inside = np.ones(len(x), bool) if geometry is None else shapely.contains_xy(geometry, x, y)
         easting, northing = to_utm(x, y, self.bounds.crs, EPSG)
         columns, rows = np.floor((easting - WEST) / METRES), np.floor((NORTH - northing) / METRES)
-        far = ~((np.abs(columns) < _FAR) & (np.abs(rows) < _FAR))  # of NaN as well
+        far = ~((np.abs(columns) < _FAR) & (np.abs(rows) < _FAR))  # also NaN
         columns[far], rows[far] = -1, -1
         return SampleBlock(columns.astype(np.int32), rows.astype(np.int32), inside)
 
@@ -289,7 +313,11 @@ class Order:
 
 
 def document_of(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request. Raises Refusal."""
+    """Return the JSON object of a request.
+
+    Raises:
+        Refusal: The body is not a JSON object.
+    """
     if not body:
         raise bad_payload("Request body should be non-empty.")
     try:
@@ -302,7 +330,11 @@ def document_of(body: bytes) -> dict[str, Any]:
 
 
 def read_order(body: bytes) -> Order:
-    """Read a request. Raises Refusal."""
+    """Read a request.
+
+    Raises:
+        Refusal: It is invalid.
+    """
     document = document_of(body)
     given, aggregation = _member(document, "input"), _member(document, "aggregation")
     collection, oldest = _source(given.get("data"))

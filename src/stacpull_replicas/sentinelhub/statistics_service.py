@@ -1,7 +1,7 @@
-"""`POST …/statistics`: an evalscript run over the captures of each interval, and what its outputs come to.
+"""`POST …/statistics`: runs an evalscript on the captures of each interval, and computes the statistics.
 
-An interval is in the reply if a capture of it touches the area. Where several do, the most recent one is on
-top, of the same time the one that was ingested last; below it shows what is under its pixels without data.
+An interval is in the reply if one of its captures touches the area. If several do, the most recent one is on
+top; at the same time, the one ingested last. Its pixels without data show the capture below.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ _UNIT_BANDS = 3
 
 @dataclass(frozen=True)
 class Statistics:
-    """The statistics of some collections, by id without `byoc-`; intervals with a failing day are errors."""
+    """The statistics of collections, by id without `byoc-`. Intervals with a failing day are errors."""
 
     archives: Mapping[str, Archive]
     failing_days: frozenset[str]
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request. Raises Refusal."""
+        """Answer a request.
+
+        Raises:
+            Refusal: The request is refused.
+        """
         if below:
             raise not_found(f"Resource {request.path}")
         if request.method != "POST":
@@ -48,8 +52,8 @@ class Statistics:
             (interval, archive.within(interval.start, interval.end, area)) for interval in order.intervals
         ]
         found = [(interval, captures) for interval, captures in found if captures]
-        stretches = list(order.grid.stretches()) if found else []
-        data = [self._interval(order, interval, captures, stretches) for interval, captures in found]
+        blocks = list(order.grid.blocks()) if found else []
+        data = [self._interval(order, interval, captures, blocks) for interval, captures in found]
         headers = {
             "Content-Type": "application/json;charset=utf-8",
             UNITS_HEADER: str(units(order.grid.samples, order.script.bands, len(found))),
@@ -62,7 +66,7 @@ class Statistics:
         order: Order,
         interval: StatisticsInterval,
         captures: list[Capture],
-        stretches: Sequence[SampleBlock],
+        blocks: Sequence[SampleBlock],
     ) -> dict[str, Any]:
         document: dict[str, Any] = {"interval": interval.document()}
         if any(str(capture.day) in self.failing_days for capture in captures):
@@ -71,10 +75,10 @@ class Statistics:
         if order.oldest_on_top:
             on_top.reverse()
         try:
-            parts = [order.script.evaluate(_samples(order, on_top, stretch)) for stretch in stretches]
+            parts = [order.script.evaluate(_samples(order, on_top, block)) for block in blocks]
         except ScriptFault as fault:
             return document | {"error": _error(f"Failed to evaluate script! {fault}")}
-        return document | {"outputs": _outputs(order, stretches, parts)}
+        return document | {"outputs": _outputs(order, blocks, parts)}
 
 
 def _error(message: str) -> dict[str, str]:
@@ -89,25 +93,25 @@ def _status(data: Sequence[Mapping[str, Any]]) -> str:
 
 
 def units(samples: int, bands: Sequence[str], intervals: int) -> float:
-    """Processing units: one for 512 by 512 samples of three bands, for each interval with data."""
+    """Return the processing units: one per 512 by 512 samples of three bands and interval with data."""
     counted = len([band for band in bands if band != MASK])
     return max(LEAST_UNITS, samples / _UNIT_PIXELS * counted / _UNIT_BANDS * intervals)
 
 
-def _samples(order: Order, captures: Sequence[Capture], stretch: SampleBlock) -> dict[str, Pixels]:
+def _samples(order: Order, captures: Sequence[Capture], block: SampleBlock) -> dict[str, Pixels]:
     """Return the bands that a script reads for a block of samples; 0 where there are no data."""
-    count = len(stretch.columns)
+    count = len(block.columns)
     names = order.script.bands
     found: dict[str, Pixels] = {name: np.zeros(count, np.int16) for name in names}
-    open_places = np.flatnonzero(stretch.inside)
+    open_places = np.flatnonzero(block.inside)
     for capture in captures:
         if not len(open_places):
             break
-        within, places = _on(capture, stretch, open_places)
+        within, places = _on(capture, block, open_places)
         if not len(places):
             continue
         left, top = capture.square.corner
-        pixels = capture.read({*names, MASK}, stretch.rows[places] - top, stretch.columns[places] - left)
+        pixels = capture.read({*names, MASK}, block.rows[places] - top, block.columns[places] - left)
         filled = pixels[MASK] != 0
         for name in names:
             found[name][places[filled]] = pixels[name][filled]
@@ -117,18 +121,18 @@ def _samples(order: Order, captures: Sequence[Capture], stretch: SampleBlock) ->
 
 
 def _on(
-    capture: Capture, stretch: SampleBlock, places: NDArray[np.intp]
+    capture: Capture, block: SampleBlock, places: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Return the samples that are on a capture's tile."""
+    """Return a mask of the samples on a capture's tile, and these samples."""
     left, top = capture.square.corner
-    columns, rows = stretch.columns[places], stretch.rows[places]
+    columns, rows = block.columns[places], block.rows[places]
     within = (columns >= left) & (columns < left + SIDE) & (rows >= top) & (rows < top + SIDE)
     return within, places[within]
 
 
-def _outputs(order: Order, stretches: Sequence[SampleBlock], parts: Sequence[Evaluated]) -> dict[str, Any]:
+def _outputs(order: Order, blocks: Sequence[SampleBlock], parts: Sequence[Evaluated]) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    inside = np.concatenate([stretch.inside for stretch in stretches])
+    inside = np.concatenate([block.inside for block in blocks])
     for output in order.script.outputs:
         bands = {}
         for band in output.bands:

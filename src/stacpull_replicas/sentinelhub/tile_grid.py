@@ -1,16 +1,17 @@
-"""The tiles of the collection on the ground: their grid, map projections, and the strips that satellites saw.
+"""The grid of tiles, its map projections, and the strips of the satellites.
 
-Tiles are squares of 24 km in UTM zone 10 north, 8000 pixels of 3 m per side, around San Francisco. Pixels are
-also counted over the whole grid: column C to the east, row R to the south, both from the upper left corner of
-the grid, so that neighbouring tiles fit together.
+Tiles are squares of 24 km in UTM zone 10 north, with 8000 pixels of 3 m per side, around San Francisco.
+Pixels also have a column and a row in the whole grid, counted from its upper left corner to the east and
+south, so that neighbouring tiles fit together.
 
-Projections (UTM on WGS 84, Web Mercator) work on whole arrays: Krüger's series for the transverse Mercator to
+Projections (UTM on WGS 84, Web Mercator) work on arrays. The transverse Mercator uses Krüger's series to
 fourth order in the third flattening (Karney 2011, Transverse Mercator with an accuracy of a few nanometers,
-equations 7-12, 17-21, 35, 36), accurate to a micrometre within a zone, so that no pixel of 3 m is missed.
+equations 7-12, 17-21, 35, 36). It is accurate to a micrometre within a zone, so that pixels of 3 m are never
+missed.
 
-Strips run a little west of south and are cut into scenes. Two integers give the position of a pixel, so every
-reader of a tile finds the same scene: `across` the strips, to the east, and `along` them, to the south, both
-in hundredths of a pixel.
+Strips run slightly west of south and are cut into scenes. The position of a pixel is two integers, so that
+all readers of a tile find the same scene: `across` the strips, to the east, and `along` them, to the south,
+both in hundredths of a pixel.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from stacpull_replicas.draws import fraction, mix
 
 EPSG = 32610
 SIDE = 8000
-"""Pixels along the side of a tile."""
+"""Pixels per side of a tile."""
 METRES = 3
-"""Side of a pixel."""
+"""Metres per side of a pixel."""
 CELL, CLOUD_CELL = 8, 16
-"""Pixels along the side of a cell in which land, and in which clouds are drawn."""
+"""Pixels per side of a surface cell and of a cloud cell."""
 EXTENT = SIDE * METRES
-"""Side of a tile in metres."""
+"""Metres per side of a tile."""
 FIRST_COLUMN, FIRST_ROW = 21, 173
 LAST_COLUMN, LAST_ROW = 23, 175
 ORIGIN_EAST = 12_000
-"""The start of column 0, chosen so that one tile covers the boxes of the notebook."""
+"""Easting of column 0 in metres, chosen so that one tile covers the boxes of the notebook."""
 WEST = ORIGIN_EAST + FIRST_COLUMN * EXTENT
 NORTH = (LAST_ROW + 1) * EXTENT
 """Upper left corner of the whole grid in metres."""
@@ -44,19 +45,19 @@ NORTH = (LAST_ROW + 1) * EXTENT
 
 @dataclass(frozen=True, order=True)
 class Square:
-    """One square of the grid by its column and row, both counted in 24 km from the grid's origin."""
+    """One square of the grid; its column and row are counted from the origin in steps of 24 km."""
 
     column: int
     row: int
 
     @property
     def name(self) -> str:
-        """As `22E-174N`."""
+        """The name, such as `22E-174N`."""
         return f"{self.column:02d}E-{self.row:03d}N"
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Pixel column and row, within the whole grid, of the upper left pixel."""
+        """Column and row of the upper left pixel in the whole grid."""
         return (self.column - FIRST_COLUMN) * SIDE, (LAST_ROW - self.row) * SIDE
 
     @property
@@ -77,7 +78,7 @@ ALL = tuple(
     for row in range(FIRST_ROW, LAST_ROW + 1)
     for column in range(FIRST_COLUMN, LAST_COLUMN + 1)
 )
-"""Every square of the collection."""
+"""All squares of the collection."""
 
 
 Floats = NDArray[np.float64]
@@ -109,9 +110,9 @@ _CRS = re.compile(
 
 
 def epsg_of(name: str) -> int | None:
-    """The EPSG code of a CRS named as in requests (URL, URN or `EPSG:4326`); CRS84 is 4326, x first.
+    """Return the EPSG code of a CRS name in a request (URL, URN or `EPSG:4326`); CRS84 is 4326, x first.
 
-    Known are 4326, 3857, 32601-32660 and 32701-32760; None otherwise.
+    Supported are 4326, 3857, 32601-32660 and 32701-32760; for others, the result is None.
     """
     match = _CRS.fullmatch(name)
     if match is None:
@@ -125,7 +126,7 @@ def _is_utm(code: int) -> bool:
 
 
 def to_utm(x: Any, y: Any, source: int, target: int) -> tuple[Floats, Floats]:
-    """Easting and northing in metres in the UTM zone `target` (EPSG code) of points given in `source`."""
+    """Convert points from the CRS `source` to easting and northing in metres in the UTM zone `target`."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if source == target:
         return x, y
@@ -134,7 +135,7 @@ def to_utm(x: Any, y: Any, source: int, target: int) -> tuple[Floats, Floats]:
 
 
 def to_lonlat(x: Any, y: Any, source: int) -> tuple[Floats, Floats]:
-    """Longitude and latitude in degrees of points given in the CRS with the EPSG code `source`."""
+    """Convert points from the CRS with the EPSG code `source` to longitude and latitude in degrees."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if source == GEOGRAPHIC:
         return x, y
@@ -169,7 +170,7 @@ def _unproject(easting: Floats, northing: Floats, code: int) -> tuple[Floats, Fl
 
 
 def _geographic(conformal: Floats) -> Floats:
-    """Tangent of the latitude from that of the conformal one by Newton's method (Karney 2011, 19-21)."""
+    """Return the tangent of the latitude, from that of the conformal latitude (Karney 2011, 19-21)."""
     tangent = conformal / (1 - _E**2)
     for _ in range(_NEWTON_STEPS):
         root = np.hypot(1, tangent)
@@ -189,7 +190,7 @@ def _false_northing(code: int) -> float:
 
 
 _EAST, _SOUTH = 97, 24
-"""Parts of the step across the strips: at right angles and almost of length 100."""
+"""Components of the step across the strips; its length is almost 100."""
 _CENTRE = (_EAST + _SOUTH) / 2
 """The distance across the strips from the upper left corner of a pixel to its centre."""
 _WORLD = (LAST_COLUMN + 1 - FIRST_COLUMN) * SIDE * (_EAST + _SOUTH)
@@ -211,7 +212,7 @@ def along(column: Any, row: Any) -> Any:
 class Swath:
     """Strips between `edges` (hundredths of a pixel across, ascending), each cut into scenes.
 
-    Strip i is cut at `starts[i]` and every `lengths[i]` before and behind it.
+    Strip i is cut at `starts[i]`, and every `lengths[i]` before and after it.
     """
 
     edges: tuple[int, ...]
@@ -224,7 +225,7 @@ class Swath:
         return len(self.starts)
 
     def strip_of(self, column: Any, row: Any) -> Integers:
-        """The strip of each pixel: 0 west of all of them, 1 the first, `strips` + 1 east of all."""
+        """Return the strip of each pixel: 1 is the first; 0 is west of all, and `strips` + 1 east of all."""
         place = across(column, row)
         found = np.zeros(np.shape(place), np.int32)
         for edge in self.edges:
@@ -247,13 +248,13 @@ class Swath:
 
 
 def _beyond(point: tuple[float, float], edge: int) -> float:
-    """Return the distance of a point in metres beyond an edge; pixels belong where their centre is."""
+    """Return the distance of a point in metres beyond an edge; for pixels, their centre counts."""
     column, row = (point[0] - WEST) / METRES, (NORTH - point[1]) / METRES
     return float(across(column, row)) - _CENTRE - edge
 
 
 def _kept(ring: list[tuple[float, float]], edge: int, sign: int) -> list[tuple[float, float]]:
-    """The part of a convex ring on one side of an edge (Sutherland and Hodgman 1974)."""
+    """Return the part of a convex ring on one side of an edge (Sutherland and Hodgman 1974)."""
     kept = []
     for here, there in zip(ring, [*ring[1:], ring[0]], strict=True):
         a, b = sign * _beyond(here, edge), sign * _beyond(there, edge)
@@ -266,7 +267,7 @@ def _kept(ring: list[tuple[float, float]], edge: int, sign: int) -> list[tuple[f
 
 
 def swath_of(seed: int, day: int) -> Swath | None:
-    """The swath of a day (ordinal), None if nothing was seen."""
+    """Return the swath of a day (ordinal); None if there is none."""
     if fraction(seed, day, 1) > 0.75:  # noqa: PLR2004 - a quarter of the days
         return None
     strips = 3 + mix(seed, day, 2) % 4
@@ -280,5 +281,5 @@ def swath_of(seed: int, day: int) -> Swath | None:
 
 
 def seen(swath: Swath) -> tuple[Square, ...]:
-    """The squares that a swath covers, at least in part."""
+    """Return the squares that a swath covers at least partly."""
     return tuple(square for square in ALL if swath.covers(square))

@@ -1,6 +1,6 @@
-"""Services that want a login, each behaving as its provider was recorded or describes itself.
+"""Services that require a login. Each behaves like recordings or documentation of its provider.
 
-Every word is said over real sockets. What a service holds secret is in `secrets`: a test can look for it.
+They use real sockets. Their secrets are in `secrets`, so that a test can search for them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def basic(user: str, password: str) -> str:
 
 
 class Service(WireServer):
-    """A server whose answers are a method: `respond`."""
+    """A server that answers with the method `respond`."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -63,10 +63,10 @@ class Signing(Service):
         self.life = life
         self.key = key
         self.known = {"data"}
-        """Containers that it signs for."""
+        """Containers that it issues signatures for."""
         self.valid: set[str] = set()
         self.throttled = 0
-        """How many requests more are answered 429."""
+        """The number of further requests to answer with 429."""
         self.given = 0
 
     def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
@@ -92,7 +92,7 @@ class Signing(Service):
 
 
 class Blobs(Service):
-    """Azure's blobs: private ones answer 404 without a signature, 403 with one that is refused."""
+    """Azure's blobs: private ones answer 404 without a signature, and 403 with an invalid one."""
 
     def __init__(self, signing: Signing, elsewhere: str = "") -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Blobs(Service):
 
 
 class Identity(Service):
-    """Copernicus' identity service and its downloads: tokens for 10 minutes, refreshed for an hour."""
+    """The identity service of Copernicus: tokens for 10 minutes, refreshed for an hour."""
 
     def __init__(self, *, user: str = "planted-user", password: str = "planted+pass/word", life: int = 600):
         super().__init__()
@@ -147,7 +147,7 @@ class Identity(Service):
 
 
 class Downloads(Service):
-    """A host that wants the tokens of `identity`; `/moved` leads to another host."""
+    """A host that requires the tokens of `identity`; `/moved` redirects to another host."""
 
     def __init__(self, identity: Identity, elsewhere: str = "") -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Urs(Service):
 
 
 class DataCentre(Service):
-    """A host that sends strangers to `urs`, and sets a cookie for those who come back."""
+    """A host that redirects requests without a cookie to `urs`, and sets a cookie afterwards."""
 
     def __init__(self, urs: Urs, elsewhere: str = "") -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class DataCentre(Service):
 
 
 class PlanetApi(Service):
-    """Planet's Data API: assets that are active after `looks` looks."""
+    """Planet's Data API: assets become active after `looks` requests."""
 
     def __init__(self, files: str = "", *, key: str = "planted-planet-key", looks: int = 2) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
             yield World(clock, api, files, client)
 
 
-def test_it_is_looked_at_every_ten_seconds_until_it_is_there() -> None:
+def test_the_status_is_polled_every_ten_seconds() -> None:
     async def main() -> None:
         async with world(looks=6) as w:
             assert await get(w.client, w.url, Range="bytes=0-99") == DATA
@@ -53,14 +53,14 @@ def test_it_is_looked_at_every_ten_seconds_until_it_is_there() -> None:
             assert targets.count("/data/v1/assets/QS1/activate") == 1
             assert w.client.counters.requests == len(w.api.heard) + len(w.files.heard)
             assert all("range" not in one.headers for one in w.api.heard)
-            (fetched,) = w.files.heard  # the range is for the file, the key is not
+            (fetched,) = w.files.heard  # the file request has the range, but not the key
             assert fetched.headers["range"] == "bytes=0-99"
             assert "authorization" not in fetched.headers
 
     asyncio.run(main())
 
 
-def test_it_is_given_up_when_patience_ends_and_may_be_tried_again() -> None:
+def test_an_asset_that_stays_inactive_fails_and_can_be_retried() -> None:
     async def main() -> None:
         async with world(looks=10_000) as w:
             with pytest.raises(TransferError, match="within 30 minutes") as caught:
@@ -89,7 +89,7 @@ INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/a
         (json_reply({"status": "active", "location": "ftp://h/x"}), FailureKind.SCHEME),
     ],
 )
-def test_what_is_no_asset_is_a_failure_and_leads_nowhere(answer: Answer, kind: FailureKind) -> None:
+def test_an_invalid_description_is_a_failure(answer: Answer, kind: FailureKind) -> None:
     async def main() -> None:
         async with world() as w:
             w.api.respond = lambda *_: answer

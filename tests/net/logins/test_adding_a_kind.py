@@ -1,4 +1,4 @@
-"""A new kind of login is a module and one line of the registry, as shown on a copy of the code."""
+"""A new kind of login needs a module and one line in the registry. A copy of the code proves it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROFILE = '[login.door]\nkind = "badge"\nhosts = ["{host}"]\npin = "${{PIN}}"\nf
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with one more module, and one more line of the registry."""
+    """A copy of the package with another module, and another line in the registry."""
     top = tmp_path_factory.mktemp("copy")
     package = top / "stacpull"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,7 +67,7 @@ def run(copy: Path, *arguments: str, **environ: str) -> subprocess.CompletedProc
 
 @contextmanager
 def guarded() -> Iterator[tuple[str, list[str | None]]]:
-    """Serve a file to requests with the right badge; give the address and the badges that were shown."""
+    """Serve a file to requests with the right badge. Yield the address and the received badges."""
     shown: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -119,7 +119,7 @@ def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
         (("", ""), "set PIN"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(
+def test_a_mistake_is_reported_with_its_line(
     copy: Path, tmp_path: Path, change: tuple[str, str], said: str
 ) -> None:
     text = PROFILE.format(host="https://h.example").replace(*change)

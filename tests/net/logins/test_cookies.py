@@ -30,7 +30,7 @@ HOST = origin_of("https://a.example")
         (["a=b\tc"], ""),
     ],
 )
-def test_what_a_host_sets_goes_back_to_it(fields: list[str], sent: str) -> None:
+def test_a_cookie_is_sent_back_to_its_host(fields: list[str], sent: str) -> None:
     cookies = Cookies()
     cookies.note(HOST, CIMultiDict([("set-cookie", field) for field in fields]))
     assert cookies.field(HOST) == sent
@@ -50,11 +50,11 @@ ASF = "https://auth.asf.example.edu"
         (".asf.example.edu", "https://evilasf.example.edu/", False),
         (".asf.example.edu", "http://sentinel1.asf.example.edu/", False),
         (".asf.example.edu", "https://sentinel1.asf.example.edu:444/", False),
-        ("edu", "https://other.edu/", False),  # too wide: it stays with its host
-        ("other.edu", "https://other.edu/", False),  # not the host's own
+        ("edu", "https://other.edu/", False),  # too broad: only its host gets it
+        ("other.edu", "https://other.edu/", False),  # does not include the host
     ],
 )
-def test_a_domain_widens_a_cookie_to_the_hosts_below_it(domain: str, url: str, sent: bool) -> None:
+def test_a_domain_extends_a_cookie_to_subdomains(domain: str, url: str, sent: bool) -> None:
     cookies = Cookies()
     cookies.note(origin_of(ASF), {"Set-Cookie": f"urs=planted; Path=/; Domain={domain}; Secure"})
     assert (cookies.field(origin_of(url)) == "urs=planted") is sent
@@ -66,7 +66,7 @@ def test_a_domain_widens_a_cookie_to_the_hosts_below_it(domain: str, url: str, s
 @pytest.mark.parametrize(
     "other", ["https://b.example", "http://a.example", "https://a.example:8443", "https://sub.a.example"]
 )
-def test_no_other_host_gets_a_cookie_whatever_its_domain_says(other: str) -> None:
+def test_no_other_host_gets_a_cookie_whatever_its_domain(other: str) -> None:
     cookies = Cookies()
     new = cookies.note(HOST, {"Set-Cookie": "session=planted; Domain=example"})
     assert [secret.reveal() for secret in new] == ["planted"]
@@ -76,7 +76,7 @@ def test_no_other_host_gets_a_cookie_whatever_its_domain_says(other: str) -> Non
 
 
 @given(st.lists(st.text(max_size=40), max_size=4))
-def test_whatever_is_set_one_printable_line_is_sent(fields: list[str]) -> None:
+def test_the_cookie_field_is_always_one_printable_line(fields: list[str]) -> None:
     cookies = Cookies()
     cookies.note(HOST, CIMultiDict([("Set-Cookie", field) for field in fields]))
     sent = cookies.field(HOST)

@@ -46,7 +46,7 @@ async def world(*, client_secret: bool = False) -> AsyncIterator[World]:
             yield World(clock, identity, downloads, client, secrets)
 
 
-def test_a_token_is_refreshed_before_it_ends_and_had_anew_when_it_cannot_be() -> None:
+def test_a_token_is_refreshed_before_it_expires_or_else_requested_again() -> None:
     async def main() -> None:
         async with world() as w:
             assert await get(w.client, w.url) == DATA
@@ -64,7 +64,7 @@ def test_a_token_is_refreshed_before_it_ends_and_had_anew_when_it_cannot_be() ->
     asyncio.run(main())
 
 
-def test_a_token_that_is_refused_is_had_anew_once() -> None:
+def test_a_refused_token_is_renewed_once() -> None:
     async def main() -> None:
         async with world() as w:
             await asyncio.gather(*(get(w.client, w.url) for _ in range(8)))
@@ -72,7 +72,7 @@ def test_a_token_that_is_refused_is_had_anew_once() -> None:
             w.identity.valid.clear()
             assert await asyncio.gather(*(get(w.client, w.url) for _ in range(8))) == [DATA] * 8
             assert w.identity.grants == ["password", "refresh_token"]
-            w.downloads.identity = Identity()  # which takes no token of the other
+            w.downloads.identity = Identity()  # which accepts no token of the other
             w.clock.now = 120
             with pytest.raises(TransferError) as caught:
                 await get(w.client, w.url)
@@ -81,10 +81,12 @@ def test_a_token_that_is_refused_is_had_anew_once() -> None:
     asyncio.run(main())
 
 
-def test_a_client_gets_one_for_its_secret() -> None:
+def test_a_client_gets_a_token_for_its_secret() -> None:
     async def main() -> None:
         async with world(client_secret=True) as w:
-            assert await get(w.client, w.url, Range="bytes=0-9") == DATA  # this server knows no ranges
+            assert (
+                await get(w.client, w.url, Range="bytes=0-9") == DATA
+            )  # this server does not support ranges
             assert w.identity.grants == ["client_credentials"]
             assert w.downloads.heard[0].headers["range"] == "bytes=0-9"
 
@@ -99,16 +101,16 @@ def test_a_client_gets_one_for_its_secret() -> None:
         (Answer(200, b"<html>"), SourceError, "answered without a token"),
         (Answer(200, b'{"access_token": 7}'), SourceError, "answered without a token"),
         (Answer(200, b'{"access_token": "a\\r\\nX: 1"}'), SourceError, "answered without a token"),
-        (Answer(404, b""), SourceError, "gave no token"),
+        (Answer(404, b""), SourceError, "sent no token"),
         (
             Answer(302, headers={"Location": "https://evil.example/"}),
             SourceError,
-            "no token but a redirect",
+            "a redirect (.*) instead of a token",
         ),
         (Answer(503, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
     ],
 )
-def test_a_token_service_that_gives_none_stops_the_run(answer: Answer, error: type, says: str) -> None:
+def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: type, says: str) -> None:
     async def main() -> None:
         async with world() as w:
             w.identity.respond = lambda *_: answer
@@ -120,7 +122,7 @@ def test_a_token_service_that_gives_none_stops_the_run(answer: Answer, error: ty
     asyncio.run(main())
 
 
-def test_what_was_given_is_known_as_a_secret() -> None:
+def test_issued_tokens_are_secrets() -> None:
     async def main() -> None:
         async with world() as w:
             await get(w.client, w.url)
@@ -133,7 +135,7 @@ def test_what_was_given_is_known_as_a_secret() -> None:
 @pytest.mark.parametrize(
     ("life", "grants"), [(600, 2), ("600", 2), ("600.5", 2), (None, 1), ("soon", 1), (True, 1), ("nan", 1)]
 )
-def test_the_life_of_a_token_is_read_as_a_number_or_as_text(life: object, grants: int) -> None:
+def test_expires_in_can_be_a_number_or_a_string(life: object, grants: int) -> None:
     async def main() -> None:
         async with world() as w:
             w.identity.life = life  # type: ignore[assignment]

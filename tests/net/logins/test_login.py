@@ -1,4 +1,4 @@
-"""A host with a login is asked like any other: what holds of the transports holds with one around them."""
+"""The conformance suite for transports with a login."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestLoginTransport(TransportContract):
 
 
 class TestActivationTransport(TestLoginTransport):
-    """Of what is no asset."""
+    """For URLs that are not assets."""
 
     def around(self, http: Transport, url: str) -> Transport:
         return ActivationTransport(
@@ -59,7 +59,7 @@ class TestActivationTransport(TestLoginTransport):
         )
 
 
-def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> None:
+def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
     async def main() -> None:
         async with (
             WireServer({"/x": [Answer(body=b"x")]}) as own,
@@ -70,7 +70,7 @@ def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> N
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
                 assert type(client.route(other.url("/x")).transport) is HttpTransport
-                assert client.route(other.url("/y")) is client.route(other.url("/x"))  # found once
+                assert client.route(other.url("/y")) is client.route(other.url("/x"))  # looked up once
             assert "authorization" in own.heard[0].headers
             assert "authorization" not in other.heard[0].headers
 
@@ -87,7 +87,7 @@ def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> N
     ],
 )
 @pytest.mark.parametrize("pattern", ["data.example", "https://DATA.example:443"])
-def test_a_host_is_the_same_host_however_it_is_written(url: str, pattern: str) -> None:
+def test_notations_of_one_host_are_equal(url: str, pattern: str) -> None:
     assert HostPattern.read(pattern).covers(*origin_of(url))
 
 
@@ -103,7 +103,7 @@ def test_a_host_is_the_same_host_however_it_is_written(url: str, pattern: str) -
         ("http://[::2]:80/", "http://[::1]:80"),
     ],
 )
-def test_another_host_is_none_however_it_is_written(url: str, pattern: str) -> None:
+def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None:
     assert not HostPattern.read(pattern).covers(*origin_of(url))
     assert HostPattern.read("http://[::1]:80").covers(*origin_of("http://[::1]/"))
 
@@ -111,9 +111,7 @@ def test_another_host_is_none_however_it_is_written(url: str, pattern: str) -> N
 @pytest.mark.parametrize(
     ("means", "taken"), [(Fixed(FIELDS), False), (Fixed(query={"key": Secret("planted")}), True)]
 )
-def test_an_href_with_a_password_of_its_own_is_refused_where_two_would_be_sent(
-    means: Fixed, taken: bool
-) -> None:
+def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed, taken: bool) -> None:
     async def main() -> None:
         async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
             login = HostLogin("own", (HostPattern.read(own.url("")),), means)
@@ -122,7 +120,7 @@ def test_an_href_with_a_password_of_its_own_is_refused_where_two_would_be_sent(
                 if taken:
                     assert await get(client, url) == b"x"
                 else:
-                    with pytest.raises(TransferError, match="of its own beside the login") as caught:
+                    with pytest.raises(TransferError, match="contains a user and password") as caught:
                         await get(client, url)
                     assert "planted" not in str(caught.value)
             assert len(own.heard) == taken

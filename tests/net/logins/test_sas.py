@@ -35,7 +35,7 @@ TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
         ("https://a/c/%C3%A4%20b.tif", f"https://a/c/%C3%A4%20b.tif?{TOKEN}"),
     ],
 )
-def test_a_signature_takes_the_place_of_an_old_one_and_of_nothing_else(url: str, signed: str) -> None:
+def test_a_signature_replaces_only_an_older_one(url: str, signed: str) -> None:
     assert signed_url(url, TOKEN) == signed
     assert signed_url(signed, TOKEN) == signed
     assert signed_url("https://a/c/x?se=no-signature", TOKEN) == f"https://a/c/x?se=no-signature&{TOKEN}"
@@ -45,14 +45,14 @@ NAMES = st.sampled_from(["a", "snapshot", "versionid", "comp", "x%20y", "sigma"]
 
 
 @given(st.lists(st.tuples(NAMES, st.text("ab%=+2", max_size=6)), max_size=6), st.booleans())
-def test_what_was_in_the_query_stays_as_it_was(pairs: list[tuple[str, str]], signed: bool) -> None:
+def test_other_parameters_are_unchanged(pairs: list[tuple[str, str]], signed: bool) -> None:
     query = "&".join(f"{name}={value}" for name, value in pairs)
     plain = "https://a.example/c/x" + ("?" + query if query else "")
     before = signed_url(plain, "sv=2019&se=old&sig=stale") if signed else plain
     assert signed_url(before, TOKEN) == plain + ("&" if query else "?") + TOKEN
 
 
-def test_the_recorded_token_is_understood(shared_data: Path) -> None:
+def test_the_recorded_token_is_parsed(shared_data: Path) -> None:
     recorded = json.loads((shared_data / "stac/planetarycomputer/sas_token.json").read_text())
     query = parse_qs(signed_url("https://a/c/x", recorded["token"]).partition("?")[2])
     assert (query["sig"], query["sr"], query["sp"]) == (["REDACTED"], ["c"], ["rl"])
@@ -63,7 +63,7 @@ def provider(signing: Signing, blobs: Blobs) -> Provider:
     return Provider("pc", (HostLogin("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
 
 
-def test_the_signature_is_renewed_before_it_ends_and_when_it_is_refused() -> None:
+def test_the_signature_is_renewed_before_it_expires_and_when_refused() -> None:
     async def main() -> None:
         clock = VirtualClock()
         signing = Signing(clock)
@@ -79,7 +79,7 @@ def test_the_signature_is_renewed_before_it_ends_and_when_it_is_refused() -> Non
             clock.now = 2581
             assert (await get(client, url), signing.given) == (DATA, 2)
             signing.valid.clear()
-            with pytest.raises(TransferError) as caught:  # a signature that is new is not what is wrong
+            with pytest.raises(TransferError) as caught:  # a new signature is not the cause
                 await get(client, url)
             assert (caught.value.failure.kind, signing.given) == (FailureKind.REFUSED, 2)
             clock.now += 61
@@ -88,7 +88,7 @@ def test_the_signature_is_renewed_before_it_ends_and_when_it_is_refused() -> Non
     asyncio.run(main())
 
 
-def test_a_throttled_signer_is_waited_for_as_it_says_and_asked_by_one_task_alone() -> None:
+def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> None:
     async def main() -> None:
         clock = VirtualClock()
         signing = Signing(clock)
@@ -107,13 +107,13 @@ def test_a_throttled_signer_is_waited_for_as_it_says_and_asked_by_one_task_alone
                 await get(client, unknown)
             assert (
                 caught.value.failure.kind is FailureKind.GONE
-            )  # asked without a signature, as it may be public
+            )  # requested without a signature, because it may be public
             assert clock.time() > EPOCH
 
     asyncio.run(main())
 
 
-def test_a_host_that_repeats_the_signature_in_its_refusal_is_not_quoted_with_it() -> None:
+def test_a_signature_repeated_in_a_refusal_is_removed_from_the_message() -> None:
     async def main() -> None:
         clock = VirtualClock()
         signing = Signing(clock)
@@ -138,7 +138,7 @@ def test_a_host_that_repeats_the_signature_in_its_refusal_is_not_quoted_with_it(
         (Answer(200, b"null"), SourceError, "answered without a signature"),
     ],
 )
-def test_a_signer_in_trouble_stops_the_run_and_says_nothing_of_the_blobs(
+def test_a_failing_signing_service_stops_the_run(
     answer: Answer, error: type[StacpullError], says: str
 ) -> None:
     async def main() -> None:
@@ -157,7 +157,7 @@ def test_a_signer_in_trouble_stops_the_run_and_says_nothing_of_the_blobs(
     asyncio.run(main())
 
 
-def test_a_container_that_was_unknown_is_asked_for_again_in_time() -> None:
+def test_an_unknown_container_is_requested_again_later() -> None:
     async def main() -> None:
         clock = VirtualClock()
         signing = Signing(clock)
@@ -175,7 +175,7 @@ def test_a_container_that_was_unknown_is_asked_for_again_in_time() -> None:
 
 
 @pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
-def test_an_end_without_a_zone_is_in_utc_wherever_we_are(monkeypatch, end: str) -> None:
+def test_an_expiry_without_a_time_zone_is_in_utc(monkeypatch, end: str) -> None:
     async def main() -> None:
         clock = VirtualClock()
         signing = Signing(clock)

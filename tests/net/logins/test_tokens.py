@@ -11,7 +11,7 @@ from stacpull.net.logins.tokens import PASSING, CachedToken, TimedToken
 
 
 class Service:
-    """Lends numbers, one after the other, and takes a second for each."""
+    """Issues consecutive numbers and takes a second for each."""
 
     def __init__(self, clock: VirtualClock, seconds: float = math.inf) -> None:
         self.clock, self.seconds, self.asked = clock, seconds, 0
@@ -43,7 +43,7 @@ class Service:
         (math.inf, 1e6),
     ],
 )
-def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> None:
+def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: float) -> None:
     clock = VirtualClock()
     service = Service(clock, life)
 
@@ -59,7 +59,7 @@ def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> No
     clock.run(main())
 
 
-def test_all_who_want_it_at_once_share_one_request() -> None:
+def test_tasks_share_one_request_for_a_token() -> None:
     clock = VirtualClock()
     service = Service(clock)
 
@@ -67,13 +67,13 @@ def test_all_who_want_it_at_once_share_one_request() -> None:
         lease = CachedToken(service.ask, clock)
         assert await asyncio.gather(*(lease.current() for _ in range(50))) == [1] * 50
         assert await asyncio.gather(*(lease.instead_of(1) for _ in range(50))) == [2] * 50
-        assert await lease.instead_of(1) == 2  # which another task refused before
+        assert await lease.instead_of(1) == 2  # which was refused to another task before
         assert (service.asked, lease.held) == (2, 2)
 
     clock.run(main())
 
 
-def test_a_service_that_breaks_leaves_what_there_is_and_is_asked_again() -> None:
+def test_a_failing_service_leaves_the_old_token_and_is_retried() -> None:
     clock = VirtualClock()
     service = Service(clock, 600)
 
@@ -99,7 +99,7 @@ def test_a_service_that_breaks_leaves_what_there_is_and_is_asked_again() -> None
         (SourceError("down"), PASSING + 1, 2),
     ],
 )
-def test_a_failure_is_told_to_all_who_wait_and_stands_for_its_time(
+def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(
     error: StacpullError, after: float, asked: int
 ) -> None:
     clock = VirtualClock()

@@ -48,7 +48,7 @@ async def world() -> AsyncIterator[World]:
             yield World(urs, centre, client, secrets, clock, second, waits)
 
 
-def test_many_who_come_at_once_log_in_once_and_again_when_the_session_has_ended() -> None:
+def test_tasks_share_one_login_and_log_in_again_when_the_session_ends() -> None:
     async def main() -> None:
         async with world() as w:
             url = w.centre.url("/a.nc")
@@ -63,7 +63,7 @@ def test_many_who_come_at_once_log_in_once_and_again_when_the_session_has_ended(
     asyncio.run(main())
 
 
-def test_a_range_that_was_asked_for_is_asked_for_again_after_the_login() -> None:
+def test_a_range_is_requested_again_after_the_login() -> None:
     async def main() -> None:
         async with world() as w:
             await get(w.client, w.centre.url("/a.nc"), Range="bytes=5-")
@@ -83,14 +83,14 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
         (PAGE, CredentialsError, "approve the application. Check EARTHDATA_PASSWORD", 1),
         (Answer(302), CredentialsError, "has no Location. Check EARTHDATA_PASSWORD", 1),
         (Answer(302, headers={"Location": "ftp://h/x"}), CredentialsError, "not followed. Check EARTH", 1),
-        (Answer(500), SourceError, "cannot be asked to log in: .* 500", 6),
-        (Answer(404), SourceError, "cannot be asked to log in: .* 404", 1),
+        (Answer(500), SourceError, "The login at .* failed: .* 500", 6),
+        (Answer(404), SourceError, "The login at .* failed: .* 404", 1),
         (Answer(403, headers={"Retry-After": "1000"}), SourceError, "asks to wait for 17 minutes", 1),
-        (Answer(fault=Fault.CLOSED), SourceError, "cannot be asked to log in", 6),
+        (Answer(fault=Fault.CLOSED), SourceError, "The login at .* failed", 6),
     ],
     ids=["page", "no way", "odd way", "broken", "nothing there", "closed", "reset"],
 )
-def test_a_login_that_fails_is_told_once_to_all_who_wait(
+def test_a_failed_login_is_raised_in_all_waiting_tasks(
     answer: Answer, error: type[StacpullError], says: str, told: int
 ) -> None:
     async def main() -> None:
@@ -100,7 +100,7 @@ def test_a_login_that_fails_is_told_once_to_all_who_wait(
             for one in [*await asyncio.gather(*asked, return_exceptions=True)]:
                 assert isinstance(one, error)
                 assert re.search(says, str(one))
-            assert w.logins() == told  # tried again by the policy, once for all
+            assert w.logins() == told  # retried by the policy, once for all tasks
             with pytest.raises(error, match=says):
                 await get(w.client, w.centre.url("/late"))
             assert w.logins() == told
@@ -108,7 +108,7 @@ def test_a_login_that_fails_is_told_once_to_all_who_wait(
     asyncio.run(main())
 
 
-def test_a_wait_for_the_login_host_is_told_once_and_a_host_that_recovers_lets_all_in() -> None:
+def test_a_wait_for_the_login_host_is_reported_once_and_recovers() -> None:
     async def main() -> None:
         async with world() as w:
             respond, turns = w.urs.respond, iter([429, 429, 503])
@@ -126,7 +126,7 @@ def test_a_wait_for_the_login_host_is_told_once_and_a_host_that_recovers_lets_al
     asyncio.run(main())
 
 
-def test_a_data_host_that_breaks_on_the_way_costs_one_login_a_minute() -> None:
+def test_a_data_host_that_fails_during_login_gets_one_login_per_minute() -> None:
     async def main() -> None:
         async with world() as w:
             respond = w.centre.respond
@@ -145,7 +145,7 @@ def test_a_data_host_that_breaks_on_the_way_costs_one_login_a_minute() -> None:
 
 
 def forgetful(w: World) -> None:
-    """Have the data host forget each session at once."""
+    """Make the data host forget each session immediately."""
     respond = w.centre.respond
 
     def answer(heard, path, query) -> Answer:
@@ -155,7 +155,7 @@ def forgetful(w: World) -> None:
     w.centre.respond = answer
 
 
-def test_a_first_login_that_the_host_does_not_take_stops_the_run() -> None:
+def test_a_first_login_that_is_not_accepted_stops_the_run() -> None:
     async def main() -> None:
         async with world() as w:
             forgetful(w)
@@ -167,7 +167,7 @@ def test_a_first_login_that_the_host_does_not_take_stops_the_run() -> None:
     asyncio.run(main())
 
 
-def test_a_later_login_that_the_host_does_not_take_is_a_refusal_and_costs_one_a_minute() -> None:
+def test_a_later_login_that_is_not_accepted_is_a_refusal_once_per_minute() -> None:
     async def main() -> None:
         async with world() as w:
             await get(w.client, w.centre.url("/a.nc"))
@@ -181,7 +181,7 @@ def test_a_later_login_that_the_host_does_not_take_is_a_refusal_and_costs_one_a_
     asyncio.run(main())
 
 
-def test_a_session_that_ends_amid_the_first_requests_is_no_refused_login() -> None:
+def test_a_session_that_ends_during_the_first_requests_is_not_a_refused_login() -> None:
     async def main() -> None:
         async with world() as w:
             respond, answered = w.centre.respond, 0
@@ -205,7 +205,7 @@ def test_a_session_that_ends_amid_the_first_requests_is_no_refused_login() -> No
     asyncio.run(main())
 
 
-def test_a_login_host_that_leads_from_page_to_page_hears_the_password_once() -> None:
+def test_a_login_host_with_several_pages_gets_the_password_once() -> None:
     async def main() -> None:
         async with world() as w:
             w.urs.respond = lambda heard, *_: Answer(302, headers={"Location": w.urs.url(heard.target + "x")})
@@ -229,7 +229,7 @@ def test_a_redirect_loop_in_the_login_ends() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_wrong_password_stops_the_run_and_is_not_tried_again(status: int) -> None:
+def test_a_wrong_password_stops_the_run_and_is_not_retried(status: int) -> None:
     async def main() -> None:
         async with world() as w:
             w.urs.respond = lambda *_: Answer(status, b"no")
@@ -243,7 +243,7 @@ def test_a_wrong_password_stops_the_run_and_is_not_tried_again(status: int) -> N
     asyncio.run(main())
 
 
-def test_the_password_is_told_to_the_login_host_alone() -> None:
+def test_the_password_is_sent_only_to_the_login_host() -> None:
     async def main() -> None:
         async with world() as w, Urs() as stranger:
             target = stranger.url("/oauth/authorize")

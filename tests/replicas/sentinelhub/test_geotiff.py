@@ -43,13 +43,13 @@ def test_the_header_is_every_byte_before_the_first_pixel(seed, kind):
 
 
 def test_header_lengths_are_those_of_real_files():
-    lengths = {len(RasterFile(c, KINDS[QA_FILE]).header) for c in archive_of(7).captures if c.sight}
+    lengths = {len(RasterFile(c, KINDS[QA_FILE]).header) for c in archive_of(7).captures if c.printed}
     assert lengths == {3521}
 
 
 def test_a_whole_file_by_rasterio_and_tifffile():
     """Both read the same pixels, those that the statistics read; sparse tiles have none."""
-    capture = next(c for c in archive_of(7).captures if c.sight)
+    capture = next(c for c in archive_of(7).captures if c.printed)
     file = RasterFile(capture, KINDS[QA_FILE])
     step = 1 << 20
     content = b"".join(file.read(at, min(file.size, at + step)) for at in range(0, file.size, step))
@@ -68,12 +68,12 @@ def test_a_whole_file_by_rasterio_and_tifffile():
 
 def test_any_range_is_the_same_bytes():
     file = RasterFile(sample_of(5, 1)[0], KINDS[QA_FILE])
-    stretch = file.read(0, 300_000)
+    block = file.read(0, 300_000)
     chance = random.Random(1)
     for _ in range(30):
         start = chance.randrange(300_000)
         stop = chance.randrange(start, 300_000)
-        assert file.read(start, stop) == stretch[start:stop]
+        assert file.read(start, stop) == block[start:stop]
     assert file.read(file.size - 5, file.size + 5) == file.read(file.size - 5, file.size)
 
 

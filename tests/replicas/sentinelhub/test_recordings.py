@@ -46,7 +46,7 @@ def statistics(asker, evalscript, days, calculations=None):
 
 
 def of_notebook(asker, path="", **headers):
-    capture = next(c for c in asker.replica.archive.captures if c.sight)
+    capture = next(c for c in asker.replica.archive.captures if c.printed)
     return asker.tile(capture.id, path, **headers)
 
 
@@ -55,7 +55,7 @@ def catalog(asker, path):
 
 
 def item(asker):
-    capture = next(c for c in asker.replica.archive.captures if c.sight)
+    capture = next(c for c in asker.replica.archive.captures if c.printed)
     return catalog(asker, f"/collections/byoc-{asker.replica.collection_id}/items/{capture.id}")
 
 

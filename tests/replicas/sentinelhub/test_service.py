@@ -341,7 +341,7 @@ def test_tiles_are_paged(asker):
 
 
 def test_files_by_ranges(asker):
-    capture = next(c for c in asker.replica.archive.captures if c.sight)
+    capture = next(c for c in asker.replica.archive.captures if c.printed)
     names = asker.tile(capture.id, "/files").json()
     assert names == [
         "20231102_22E-174N_analysis_ready_ps_qa.tif",

@@ -1,1 +1,1 @@
-"""Logging in to other hosts than SOURCE's own, each in its own way."""
+"""Logins at hosts other than SOURCE's own."""

@@ -1,8 +1,8 @@
-"""Assets that are made available on demand: requested, activated, waited for, then redirected to the file.
+"""Assets that must be activated before they can be downloaded.
 
 An asset of Planet's Data API is a small document: its `status` (inactive, activating, active), a link to
-activate it, and when it is active the `location` of the file, signed, for a while. Above this transport an
-active asset is a redirect to its location: the signature lives in that one hop and is never kept.
+activate it and, while it is active, the signed `location` of the file. This transport turns an active asset
+into a redirect to its location. So the signature is used for one hop and never stored.
 
 Source: Planet Developers, Data API, "Activate and download assets": the activation answers 202, or 204 when
 the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
@@ -48,7 +48,7 @@ _seconds = above_zero("number of seconds")
 
 @dataclass(frozen=True, slots=True)
 class Activation(LoginKind):
-    """`kind = "activation"`: assets below `path` describe files that must first be made available."""
+    """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 
     keys = (
         Key("path", read=read_text),
@@ -61,7 +61,7 @@ class Activation(LoginKind):
     path: str
     headers: Mapping[str, Secret]
     every: float
-    """Seconds between two requests for the state of an asset."""
+    """Seconds between two requests for the status of an asset."""
     patience: float
     """Seconds after which an asset fails."""
 
@@ -84,12 +84,12 @@ class Activation(LoginKind):
 
 
 class ActivationTransport:
-    """Sends requests for one host; those for its assets end as a redirect to the file.
+    """Sends requests to one host. The response for an asset is a redirect to its file.
 
     Args:
-        http: Sends the requests, logged in; its owner closes it.
-        activation: Which paths are assets, and how long to wait.
-        clock: Waits.
+        http: Sends authenticated requests; its owner closes it.
+        activation: The paths of assets, and how long to wait.
+        clock: Measures time and sleeps.
         counters: Counts the requests and bytes that the client does not count itself.
     """
 
@@ -101,7 +101,7 @@ class ActivationTransport:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Response]:
-        """Send `request`; wait for an asset that is not active.
+        """Send `request`. Activate an inactive asset and wait for it.
 
         Raises:
             TransferError: As `Transport.open`; SERVER, retryable, if it does not become active in time; HTTP
@@ -117,7 +117,7 @@ class ActivationTransport:
         """Do nothing: the transport underneath is closed by its owner."""
 
     async def _located(self, request: Request) -> BufferedResponse:
-        """Return a redirect to the file, or the refusal as it came."""
+        """Return a redirect to the file, or the host's refusal."""
         until = self._clock.monotonic() + self._activation.patience
         asked = False
         answer = await self._sent(request.url)
@@ -142,7 +142,7 @@ class ActivationTransport:
             answer = await self._counted(request.url)
 
     async def _activate(self, asset: Mapping[str, Any], answer: BufferedResponse) -> BufferedResponse | None:
-        """Request the activation; return the answer if it is refused."""
+        """Request the activation. Return the response if it is refused."""
         links = asset.get("_links")
         link = links.get("activate") if isinstance(links, dict) else None
         url = urljoin(answer.url, link) if isinstance(link, str) else ""
@@ -158,7 +158,7 @@ class ActivationTransport:
         return answer
 
     async def _sent(self, url: str) -> BufferedResponse:
-        """Request the whole document: a range of the file does not apply to it."""
+        """Request the whole document. The range of a request is meant for the file."""
         async with self._http.open(Request(url, headers={"Accept": "application/json"})) as response:
             return await buffered(url, response)
 
@@ -181,4 +181,4 @@ def _document(answer: BufferedResponse) -> Mapping[str, Any]:
 
 def _unread(answer: BufferedResponse) -> Failure:
     host = host_of(answer.url)
-    return Failure(FailureKind.HTTP, f"{host} describes the asset in a way that is not known.", host=host)
+    return Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)

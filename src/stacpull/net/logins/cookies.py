@@ -1,9 +1,9 @@
-"""Cookies of hosts after a login: each is sent to the host that set it, and to no other.
+"""Cookies set by hosts after a login.
 
-This is a small part of RFC 6265: `Path` and `Expires` are ignored, `Max-Age` is read only where it deletes.
-`Domain` widens a cookie to the hosts below it (5.1.3) if the host that set it is one of them, with the same
-scheme and port; a host without a login of the profile never gets a cookie. An expired cookie is refused, and
-a new login follows.
+This is a small part of RFC 6265: `Path` and `Expires` are ignored, and `Max-Age` is used only to delete. A
+cookie is sent only to the host that set it or, if it has a `Domain` that includes this host, to the
+subdomains of that domain (5.1.3) with the same scheme and port. A host without a login in the profile never
+gets a cookie. An expired cookie is refused by the host, which leads to a new login.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from stacpull.hosts import Origin
 from stacpull.redact import Secret
 
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
-"""Between cookies that were joined to one field; the comma of a date is followed by no `name=`."""
+"""Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
 _DOMAIN = re.compile(r";\s*domain=\s*([^;\s]+)", re.IGNORECASE)
 _DELETED = re.compile(r";\s*max-age=(0|-\d+)\s*(;|$)", re.IGNORECASE)
 
 
 _MOST, _MOST_OF_ALL, _LONGEST = 50, 1000, 4096
-"""Cookies that are kept of a host, and of all, and characters of one: RFC 6265, 6.1 asks for 50 and 4096."""
+"""The most cookies per host, cookies in total, and characters per cookie. RFC 6265, 6.1: 50 and 4096."""
 
 
 class _Cookie(NamedTuple):
-    """What is kept of a cookie beside its value."""
+    """A cookie without its value."""
 
     name: str
     origin: Origin
-    """Who gets it; with `below` every host below, too."""
+    """The origin to send it to."""
     below: bool
+    """True if it is sent to subdomains, too."""
 
     def is_for(self, origin: Origin) -> bool:
         if origin == self.origin:
@@ -44,15 +45,14 @@ class Cookies:
     """The cookies of a login."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._jar: dict[_Cookie, str] = {}
 
     def field(self, origin: Origin) -> str:
-        """Return the `Cookie` field for an origin, empty if it has none."""
+        """Return the `Cookie` field for an origin; empty if there are no cookies for it."""
         return "; ".join(f"{one.name}={value}" for one, value in self._jar.items() if one.is_for(origin))
 
     def note(self, origin: Origin, headers: Mapping[str, str]) -> list[Secret]:
-        """Keep what a response sets; return the values that are new."""
+        """Store the cookies set by a response. Return the new values."""
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         new = []
         for text in (one for value in fields for one in _SEPARATE.split(value)):
@@ -71,7 +71,7 @@ class Cookies:
         return new
 
     def _make_room(self, origin: Origin) -> None:
-        """Drop the oldest cookie of a host that has set too many, and the oldest of all of too many hosts."""
+        """Remove the oldest cookie of a host with too many, and the oldest of all if there are too many."""
         of_host = [one for one in self._jar if one.origin == origin]
         if len(of_host) > _MOST:
             del self._jar[of_host[0]]
@@ -79,12 +79,12 @@ class Cookies:
             del self._jar[next(iter(self._jar))]
 
     def forget(self, origin: Origin) -> None:
-        """Drop all cookies that an origin gets: they are refused."""
+        """Remove all cookies for an origin, after it refused them."""
         self._jar = {one: value for one, value in self._jar.items() if not one.is_for(origin)}
 
 
 def _placed(name: str, origin: Origin, attributes: str) -> _Cookie:
-    """Return where a cookie goes: to its own host alone, or to those below its `Domain`."""
+    """Return the cookie for its host alone, or for the subdomains of its `Domain`."""
     found = _DOMAIN.search(";" + attributes)
     domain = found[1].lower().lstrip(".") if found else ""
     if domain.count(".") >= 1 and (origin.host == domain or origin.host.endswith("." + domain)):

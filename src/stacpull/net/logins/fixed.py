@@ -1,4 +1,4 @@
-"""Logins that send the same with every request: `header`, `query`, `bearer`, `basic`, `netrc`."""
+"""Logins that send the same credentials with every request: `header`, `query`, `bearer`, `basic`, `netrc`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fixed(LoginKind):
-    """The fields and parameters that are sent."""
+    """The fields and parameters to send."""
 
     headers: Mapping[str, Secret] = field(default_factory=dict)
     query: Mapping[str, Secret] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Fixed(LoginKind):
         return (*self.headers.values(), *self.query.values())
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
-        """Return the transport for the host of `url`; nothing is shared, as there is nothing to renew."""
+        """Return the transport for the host of `url`. Hosts share no login, because nothing is renewed."""
         del names
         return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
 
@@ -58,7 +58,7 @@ class QueryParameter(Fixed):
 
 
 class BearerToken(Fixed):
-    """`kind = "bearer"`: a token (RFC 6750, 2.1)."""
+    """`kind = "bearer"`: a bearer token (RFC 6750, 2.1)."""
 
     keys = (Key("token", secret=True),)
 
@@ -80,7 +80,7 @@ class UserPassword(Fixed):
 
 
 class NetrcEntries(Fixed):
-    """`kind = "netrc"`: user and password of each host that is in the netrc file."""
+    """`kind = "netrc"`: the user and password of each host in the netrc file."""
 
     @classmethod
     def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str:
@@ -96,13 +96,13 @@ class NetrcEntries(Fixed):
 
 
 class FixedLogin(Login):
-    """Adds the fields and parameters to each request."""
+    """Adds fixed fields and parameters to each request."""
 
     def __init__(self, credentials: HostCredentials) -> None:
         self._credentials = credentials
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with them."""
+        """Return `request` with the credentials."""
         return Attached(self._credentials.attach(request))
 
     def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - another login would be the same

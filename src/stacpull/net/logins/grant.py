@@ -1,8 +1,8 @@
 """Bearer tokens of an OAuth service: requested for a user or a client, refreshed, renewed when refused.
 
 Source: RFC 6749, 4.3 (password), 4.4 (client credentials), 6 (refresh); RFC 6750, 2.1 (bearer). Tokens of the
-Copernicus Data Space live for 10 minutes and can be refreshed for an hour; it counts sessions, so a refresh
-is tried before a new grant.
+Copernicus Data Space expire after 10 minutes and can be refreshed for an hour. The service limits sessions,
+so a refresh is tried before a new grant.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _REFUSED = frozenset({400, 401, 403})
 _SETTLED = 5.0
-"""Seconds after which a refused token is renewed."""
+"""A refused token is renewed only if it is older than this many seconds."""
 _FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant(LoginKind):
-    """`kind = "token"`: a client, or a user, that gets tokens at `token_url`."""
+    """`kind = "token"`: a client or a user that gets tokens at `token_url`."""
 
     keys = (
         Key("token-url", read=service_address()),
@@ -51,7 +51,7 @@ class TokenGrant(LoginKind):
 
     @classmethod
     def problem(cls, written: Mapping[str, str]) -> str | None:
-        """Say that neither a user nor a client has a secret."""
+        """Return a message if there is neither a user nor a client secret."""
         if "user" in written or "client-secret" in written:
             return None
         return "a login of the kind token needs user and password, or client-secret"
@@ -64,12 +64,12 @@ class TokenGrant(LoginKind):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The secret of the client, the password of the user."""
+        """The client's secret and the user's password."""
         return tuple(secret for secret in (self.client_secret, self.password) if secret is not None)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The URL of the tokens."""
+        """The URL of the token service."""
         return (self.token_url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
@@ -77,7 +77,7 @@ class TokenGrant(LoginKind):
         return GrantLogin(self, logins, names)
 
     async def prove(self, names: tuple[str, ...], logins: Logins) -> str:
-        """Get a token; return the host that gave it."""
+        """Request a token. Return the host that issued it."""
         login = logins.shared(self, lambda: self.login(names, logins))
         await login.attach(Request(self.token_url))
         return host_of(self.token_url)
@@ -87,9 +87,9 @@ class GrantLogin(Login):
     """A token for all hosts of one login.
 
     Args:
-        grant: Who asks, and where.
+        grant: The token service, and the credentials for it.
         logins: Sends the requests.
-        names: What the user is to check when it is refused.
+        names: The origins of the credentials, for the message if they are refused.
     """
 
     def __init__(self, grant: TokenGrant, logins: Logins, names: tuple[str, ...]) -> None:
@@ -105,11 +105,11 @@ class GrantLogin(Login):
         return Attached(with_field(request, "Authorization", f"Bearer {token.reveal()}"), token)
 
     def is_refusal(self, response: Response) -> bool:
-        """Return True for 401: the token is not valid, or no longer."""
+        """Return True for 401: the token is invalid or has expired."""
         return response.status == HTTPStatus.UNAUTHORIZED
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
-        """Get another token; a new one is refused for another reason."""
+        """Request another token. A new token was refused for another reason, so it is kept."""
         if not isinstance(held, Secret) or (held == self._token.held and self._token.age() < _SETTLED):
             return refusal
         await self._token.instead_of(held)
@@ -152,7 +152,7 @@ class GrantLogin(Login):
 
 
 def with_field(request: Request, name: str, value: str) -> Request:
-    """Return `request` with this header field, in place of one of the same name."""
+    """Return `request` with this header field, which replaces one of the same name."""
     kept = {other: text for other, text in request.headers.items() if other.lower() != name.lower()}
     return request._replace(headers={**kept, name: value})
 
@@ -163,7 +163,7 @@ def _printable(value: Any) -> Secret | None:
 
 
 def _seconds(value: Any) -> float:
-    """Return the `expires_in` of a reply, a number or (against RFC 6749, 5.1) text with one; else `inf`."""
+    """Return `expires_in`: a number or, against RFC 6749, 5.1, a string with one; `inf` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.inf
     try:

@@ -1,10 +1,10 @@
-"""The interface of a login, and the transport that sends the requests of a host logged in.
+"""The interface of a login, and the transport that sends authenticated requests to a host.
 
-    Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renewed, and once more
+    Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renew, resend
 
-The client requests plain URLs; the secrets are added here, below it. So hrefs stay unsigned wherever they are
-kept, a redirect to another host starts without secrets, and a host without a login costs nothing: the client
-looks up the transport of a host once.
+The client requests plain URLs, and this layer below it adds the secrets. So hrefs are stored unsigned, and a
+redirect to another host starts without secrets. Hosts without a login have no overhead: the client looks up
+the transport of a host once.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from stacpull.net.transport import (
 
 
 class Attached(NamedTuple):
-    """A request as it is sent, and what was attached to it, for `Login.renewed` if that is refused."""
+    """An authenticated request."""
 
     request: Request
     held: object = None
+    """The attached token or the like, for `Login.renewed` if it is refused."""
 
 
 class Login(Protocol):
-    """How to log in to one host."""
+    """A way to log in to hosts."""
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with what the host requires.
+        """Return `request` with the credentials that the host requires.
 
         Raises:
             CredentialsError: The login is refused.
@@ -49,11 +50,11 @@ class Login(Protocol):
         ...
 
     def is_refusal(self, response: Response) -> bool:
-        """Return True if another login might change the answer."""
+        """Return whether a new login might change the response."""
         ...
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
-        """Log in again. Return None if the request can be sent once more, else the final answer.
+        """Log in again. Return None if the request can be resent, else the final response.
 
         Raises:
             CredentialsError: The login is refused.
@@ -61,12 +62,12 @@ class Login(Protocol):
         """
         ...
 
-    def accepted(self, url: str, held: object) -> None:  # noqa: ARG002 - most need not know
-        """Note that the host of `url` accepted what was attached."""
+    def accepted(self, url: str, held: object) -> None:  # noqa: ARG002 - most logins do not use it
+        """Record that the host of `url` accepted the attached credentials."""
         return
 
     def refused_again(self, url: str) -> BufferedResponse:
-        """Return the final answer where the host asks for another login right after one.
+        """Return the final response if the host requires another login directly after one.
 
         Raises:
             CredentialsError: Another login would not help.
@@ -74,16 +75,16 @@ class Login(Protocol):
         return refused(url, "it requires another login right after one")
 
     def strip(self, url: str) -> str:
-        """Return `url`, the target of a redirect, without what `attach` puts into URLs: most put nothing."""
+        """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
         return url
 
 
 class LoginTransport:
-    """Sends requests for one host, logged in, and once more after a new login. It follows no redirects.
+    """Sends authenticated requests to one host, and resends a refused one after a new login.
 
     Args:
         http: Sends the requests; its owner closes it.
-        login: How to log in.
+        login: The login.
         counters: Counts the requests and bytes that the client does not count itself.
     """
 
@@ -97,14 +98,14 @@ class LoginTransport:
         """Send `request`.
 
         Raises:
-            TransferError: As `Transport.open`, and what the login raises; HTTP for an URL with a password of
-                its own where the login sends an `Authorization`.
+            TransferError: As `Transport.open` and the login; HTTP if the URL contains a password and the
+                login adds an `Authorization`.
             CredentialsError: The login is refused.
         """
         login = self._login
         attached = await login.attach(request)
-        if _says_another(attached.request):
-            raise TransferError(_at_odds(request.url))
+        if _has_both_credentials(attached.request):
+            raise TransferError(_conflict(request.url))
         async with self._http.open(attached.request) as response:
             if not login.is_refusal(response):
                 login.accepted(request.url, attached.held)
@@ -134,24 +135,24 @@ def refused(url: str, reason: str) -> BufferedResponse:
     return BufferedResponse(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
 
 
-def _says_another(request: Request) -> bool:
-    """Return True if both the URL and the request have credentials: only one of them can be sent."""
+def _has_both_credentials(request: Request) -> bool:
+    """Return whether both the URL and the fields have credentials: only one of them can be sent."""
     if "@" not in head_of(request.url):
         return False
     return any(name.lower() == "authorization" for name in request.headers)
 
 
-def _at_odds(url: str) -> Failure:
+def _conflict(url: str) -> Failure:
     host = host_of(url)
     message = (
-        f"The href at {host} holds user and password of its own beside the login of --credentials: "
-        f"take one of them for {host}."
+        f"The href at {host} contains a user and password, and --credentials has a login for {host}, too: "
+        "use only one of them."
     )
     return Failure(FailureKind.HTTP, message, host=host)
 
 
 def _shown(url: str, response: Response, login: Login) -> Response:
-    """Return the response under the plain URL; a redirect does not pass on what was attached."""
+    """Return the response with the plain URL, and without the attached credentials in its Location."""
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     if location is None or (clean := login.strip(location)) == location:
         return RenamedResponse(url, response)

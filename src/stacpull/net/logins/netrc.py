@@ -1,6 +1,6 @@
-"""Users and passwords from the user's netrc file: the one that `NETRC` names, or `~/.netrc`.
+"""Users and passwords from the netrc file in `NETRC` or `~/.netrc`.
 
-Its `default` entry is never used: it would give a password to any host (GNU inetutils manual, "The .netrc
+The `default` entry is never used: it would send a password to any host (GNU inetutils manual, "The .netrc
 file").
 """
 
@@ -18,7 +18,7 @@ from stacpull.redact import Secret
 
 @dataclass(frozen=True)
 class Netrc:
-    """The file, read when it is first needed; a missing one has no entries."""
+    """The netrc file, read on first use. A missing file has no entries."""
 
     environ: Mapping[str, str] = field(repr=False)
 
@@ -28,12 +28,12 @@ class Netrc:
         return Path(self.environ.get("NETRC") or "~/.netrc").expanduser()
 
     def basic(self, host: str) -> Secret | None:
-        """Return the `Authorization` for a host, None if it has no entry."""
+        """Return the `Authorization` for a host, or None if it has no entry."""
         entry = self._read[0].get(host)
         return None if entry is None else basic(*entry)
 
     def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, Secret]]:
-        """Yield the hosts of the file that are among `hosts`, each with its `Authorization`."""
+        """Yield the hosts of the file that `hosts` cover, each with its `Authorization`."""
         for name, entry in self._read[0].items():
             for pattern in hosts:
                 if pattern.covers(pattern.scheme, name, pattern.port):
@@ -41,12 +41,12 @@ class Netrc:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the file, empty if nothing is."""
+        """A message if the file cannot be read; else empty."""
         return self._read[1]
 
     @cached_property
     def _read(self) -> tuple[Mapping[str, tuple[str, str]], str]:
-        """The entries by host, none of a broken file: another login may be complete without it."""
+        """The entries by host, and the problem. An invalid file has no entries: logins may not need it."""
         try:
             hosts = netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:

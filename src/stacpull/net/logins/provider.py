@@ -1,8 +1,8 @@
 """Credential profiles as values: hosts, kinds of login with their secrets, and the logins of a profile.
 
 `config.profiles` reads a profile and fills in its secrets; `net.logins.registry` logs in. A kind of login is
-a class in a module of its own: it declares its TOML keys, which of them are secret, and the URLs that it
-opens. It is listed in `net.logins.registry: KINDS`.
+a class, listed in `net.logins.registry: KINDS`. It declares its TOML keys, which of them are secret, and the
+URLs that it requests.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _LEAST_LABELS = 2
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
-"""A host's name, as URLs may have it, or an IPv6 address in brackets."""
+"""A host name as in URLs, or an IPv6 address in brackets."""
 
 
 class HostPattern(NamedTuple):
-    """Hosts that a login is for: one host, or with `any_below` every host below it; one scheme and port.
+    """The hosts of a login: one host, or with `any_below` all its subdomains; one scheme and port.
 
-    `host` is as in `hosts.Origin`: lower case, no dot at its end, an IPv6 address in brackets.
+    `host` is as in `hosts.Origin`: lower case, without a trailing dot, an IPv6 address in brackets.
     """
 
     scheme: str
@@ -43,10 +43,10 @@ class HostPattern(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> HostPattern:
-        """Read `data.example.org`, `*.example.org` (https, its usual port) or `http://host:port`.
+        """Read `data.example.org`, `*.example.org` (https, default port) or `http://host:port`.
 
         Raises:
-            ValueError: It has another form, or is so wide that it covers hosts of other owners.
+            ValueError: It has another form, or is so broad that it covers hosts of other owners.
         """
         url = text if "://" in text else f"https://{text}"
         scheme, name, port = origin_of(url)
@@ -59,19 +59,19 @@ class HostPattern(NamedTuple):
         return cls(scheme, host, port, any_below)
 
     def covers(self, scheme: str, host: str, port: int | None) -> bool:
-        """Return True if this origin is one of the hosts."""
+        """Return whether this origin is one of the hosts."""
         if (scheme, port) != (self.scheme, self.port):
             return False
         return host.endswith("." + self.host) if self.any_below else host == self.host
 
     @property
     def url(self) -> str | None:
-        """A URL of the host, None if the pattern covers several."""
+        """A URL of the host, or None if the pattern covers several hosts."""
         return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
 
 
 def is_address(url: str, *, web: bool = True) -> bool:
-    """Return True if `url` is a complete http or https URL without user and password.
+    """Return whether `url` is a complete http or https URL without user and password.
 
     Args:
         url: The URL.
@@ -79,7 +79,7 @@ def is_address(url: str, *, web: bool = True) -> bool:
     """
     try:
         parts = urlsplit(url)
-    except ValueError:  # a bracket without its other half, characters that normalise to special ones
+    except ValueError:  # an unmatched bracket, or characters that normalise to special ones
         return False
     usable = bool(host_of(url)) and origin_of(url).port != 0
     head = f"{parts.scheme}://"
@@ -87,7 +87,7 @@ def is_address(url: str, *, web: bool = True) -> bool:
     return usable and right and url.isprintable() and " " not in url
 
 
-# --- what a kind of login declares ------------------------------------------------------------------------
+# --- declarations of a kind of login ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class Key:
 
     Attributes:
         name: In kebab case.
-        required: False if it may be left out.
-        read: For a key that holds no secret: reads its value; a variable in it is an error.
-        secret: True if nothing but variables may be written.
-        labelled: True if the text before a variable may say how a secret is meant (`Token ${T}`).
-        spare: True if the login can be used although the variable of this key is not set.
+        required: False if it may be omitted.
+        read: Reads the value of a key that is not secret. Such a value must not contain variables.
+        secret: True if the value may consist only of variables.
+        labelled: True if text may precede a variable to state the kind of a secret (`Token ${T}`).
+        spare: True if the login works without the variable of this key.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The values of a `[login.NAME]` table, its variables replaced."""
+    """The values of a `[login.NAME]` table, with its variables replaced."""
 
     hosts: tuple[HostPattern, ...]
     texts: Mapping[str, str] = field(repr=False)
@@ -124,7 +124,7 @@ class Values:
         return self.texts.get(key, default)
 
     def secret(self, key: str) -> Secret | None:
-        """Return the value of a key as a secret, None if it is missing or empty."""
+        """Return the value of a key as a secret, or None if it is missing or empty."""
         text = self.texts.get(key)
         return Secret(text) if text else None
 
@@ -150,24 +150,24 @@ class LoginKind:
 
     @classmethod
     def problem(cls, written: Mapping[str, str]) -> str | None:
-        """Return half a sentence that says what is wrong with the keys as a whole, None if nothing is."""
+        """Return what is wrong with the combination of keys, as a clause for a message, or None."""
         del written
         return None
 
     @classmethod
     def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
-        """Return a host whose user and password are taken from the netrc file, None if none are."""
+        """Return a host whose user and password are read from the netrc file, or None if there is none."""
         del written, hosts
         return None
 
     @classmethod
     def read(cls, values: Values) -> LoginKind | None:
-        """Return the login that `values` describe; None if the netrc file has no entry for it."""
+        """Return the login described by `values`, or None if the netrc file has no entry for it."""
         raise NotImplementedError
 
     @classmethod
     def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        """Yield the logins that `values` describe, each with its hosts."""
+        """Yield the logins described by `values`, each with its hosts."""
         means = cls.read(values)
         if means is not None:
             yield values.hosts, means
@@ -179,26 +179,26 @@ class LoginKind:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The URLs that are asked to log in: the user chose them by choosing the profile."""
+        """The URLs requested to log in. The user chose them by choosing the profile."""
         return ()
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
-        """Return the transport for the host of `url`: logged in, and the same login for all hosts.
+        """Return the transport for the host of `url`. All hosts share one login.
 
         Args:
             url: A URL of the host.
-            names: Where the secrets came from, for messages.
-            logins: Those of the run.
+            names: The origins of the secrets, for messages.
+            logins: The logins of the run.
         """
         del url
         return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login that is shared by all hosts of a `[login.NAME]`."""
+        """Return the login shared by all hosts of a `[login.NAME]`."""
         raise NotImplementedError
 
     async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:
-        """Get a token, if this kind gets one by logging in; return the host that gave it."""
+        """Request a token, if this kind uses tokens. Return the host that issued it."""
         del names, logins
         return None
 
@@ -208,21 +208,25 @@ _STEERING = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
     | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-"""Fields that control where a request goes, how it is framed, or which part of an asset is asked for."""
+"""Fields that control the destination or framing of a request, or the requested part of an asset."""
 
 
 def field_name(raw: object) -> str:
-    """Read the name of a header field that may carry a credential."""
+    """Read the name of a header field for a credential.
+
+    Raises:
+        ValueError: It is not a field name, or a field that controls the connection.
+    """
     name = read_text(raw)
     if not _FIELD_NAME.fullmatch(name):
         raise ValueError(f"must be the name of a header field, not {name!r}")
     if name.lower() in _STEERING:
-        raise ValueError(f"must be a field that carries a credential: {name} steers the connection")
+        raise ValueError(f"must be a field for a credential: {name} controls the connection")
     return name
 
 
 def service_address(*places: str) -> Callable[[object], str]:
-    """Return a reader of the URL of a service, in which these places may be filled in later."""
+    """Return a reader for the URL of a service that may contain these placeholders."""
 
     def read(raw: object) -> str:
         plain = url = read_text(raw)
@@ -231,8 +235,8 @@ def service_address(*places: str) -> Callable[[object], str]:
         if not is_address(plain):
             raise ValueError("must be like https://host/path")
         if "{" in plain or "}" in plain:
-            known = " and ".join(places) or "no place"
-            raise ValueError(f"has {known} to fill in, and nothing else in braces")
+            allowed = " and ".join(places)
+            raise ValueError(f"can contain only {allowed} in braces" if places else "must not contain braces")
         return url
 
     return read
@@ -243,23 +247,23 @@ def service_address(*places: str) -> Callable[[object], str]:
 
 @dataclass(frozen=True, slots=True)
 class HostLogin:
-    """A `[login.NAME]` of a profile: a kind of login, and the hosts that it is for."""
+    """A `[login.NAME]` of a profile: a kind of login and its hosts."""
 
     name: str
     hosts: tuple[HostPattern, ...]
     means: LoginKind
     sources: tuple[str, ...] = ()
-    """Where its secrets came from, for messages: names of variables, a netrc file."""
+    """The origins of its secrets, for messages: names of variables, a netrc file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A credential profile with its secrets filled in. The first login that covers a host is used."""
+    """A credential profile with its secrets. The first login that covers a host is used."""
 
     name: str
     logins: tuple[HostLogin, ...] = ()
     check: tuple[str, ...] = ()
-    """URLs that are answered only after a login."""
+    """URLs that require a login, for `credentials check`."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -267,14 +271,14 @@ class Provider:
         return tuple(secret for login in self.logins for secret in login.means.secrets)
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
-        """Return the login for an origin, None if it has none."""
+        """Return the login for an origin, or None if there is none."""
         return next(
             (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts)), None
         )
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The URLs of the single hosts that the user chose by choosing the profile."""
+        """The URLs of the hosts that the user chose by choosing the profile, without wildcards."""
         urls = [pattern.url for login in self.logins for pattern in login.hosts]
         opened = [url for login in self.logins for url in login.means.endpoints]
         return (*(url for url in urls if url is not None), *opened)

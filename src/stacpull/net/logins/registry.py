@@ -1,4 +1,4 @@
-"""The kinds of login, and the logins of a run: which login a host has is looked up once per host."""
+"""The kinds of login, and the logins of a run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ KINDS: Mapping[str, str] = {
     "visit": "visit:Visit",
     "activation": "activation:Activation",
 }
-"""The class of each kind of login: `kind` in a profile -> module of this package and class."""
+"""The class of each kind of login: from `kind` in a profile to the module of this package and class."""
 
 _AT_ONCE = 4
-"""Simultaneous requests to a token service."""
+"""Requests at once to a token service."""
 _NOTICE_EVERY = 60.0
 _LONGEST_REPLY = 64 * 1024
 
@@ -50,19 +50,19 @@ def kind_class(name: str) -> type[LoginKind]:
 
 
 class Logins:
-    """The logins of one run, and what they share.
+    """The logins of one run, and the client, cookies and tokens that they share.
 
-    Services of logins are asked through a client of their own, without credentials: its gates are not those
-    of the transfers, whose permits are held meanwhile.
+    Token services are requested through a separate client without credentials. It has its own gates, because
+    a transfer holds a permit while it waits for a token.
 
     Args:
         provider: The credential profile.
         http: Sends the requests of the run and those of the logins.
-        policy: How often services of logins are asked again.
-        clock: Where time comes from.
-        secrets: Learns every secret, so that none is ever written down.
-        counters: Those of the run.
-        on_wait: Called with one sentence when a login is waited for.
+        policy: The retries of requests to token services.
+        clock: Measures time and sleeps.
+        secrets: Gets every secret, so that none is ever written anywhere.
+        counters: The counters of the run.
+        on_wait: Called with one sentence when a login has to wait.
     """
 
     def __init__(
@@ -92,16 +92,16 @@ class Logins:
         return f"<Logins of {self._provider.name}>"
 
     def transport_for(self, url: str) -> Transport | None:
-        """Return the transport that logs in to the host of `url`, None if it has no login."""
+        """Return the transport that logs in to the host of `url`, or None if it has no login."""
         login = self._provider.login_for(*origin_of(url))
         return None if login is None else login.means.transport(url, login.sources, self)
 
     async def prove(self) -> list[str]:
-        """Get a token from every service that gives one after a login; return their hosts.
+        """Request a token from every token service. Return their hosts.
 
         Raises:
             CredentialsError: A login is refused.
-            SourceError: The service cannot give a token now.
+            SourceError: A service cannot issue a token now.
         """
         hosts = []
         for login in self._provider.logins:
@@ -112,17 +112,17 @@ class Logins:
     # --- for the kinds of login ---------------------------------------------------------------------------
 
     def transport(self, login: Login) -> LoginTransport:
-        """Return a transport that sends requests logged in."""
+        """Return a transport that sends authenticated requests."""
         return LoginTransport(self.http, login, self.counters)
 
     def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
-        """Return the login of `kind`, made once: one token is good for all of its hosts."""
+        """Return the login of `kind`, created once, so that all its hosts share one token."""
         if id(kind) not in self._shared:
             self._shared[id(kind)] = (kind, make())
         return self._shared[id(kind)][1]
 
     async def attempted(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Call `attempt`, a request to a service of a login, as often as the policy allows.
+        """Call `attempt`, a request for a login, with retries.
 
         Raises:
             TransferError: As `net.retry.attempted`.
@@ -131,12 +131,12 @@ class Logins:
         return await attempted(attempt, self._policy, self.clock, self._note)
 
     async def ask(self, request: Request, accept: frozenset[int]) -> Reply:
-        """Return the answer of a token service, if its status is one of `accept`.
+        """Return the response of a token service with one of the statuses in `accept`.
 
-        A request with a body is not redirected.
+        Redirects of a request with a body are not followed.
 
         Raises:
-            SourceError: No such answer came after all retries; throttling is waited out (`net.retry`).
+            SourceError: There was no such response, after retries and waits for throttling (`net.retry`).
         """
         final = accept if request.body is None else accept | REDIRECTS
 
@@ -150,13 +150,13 @@ class Logins:
         try:
             reply = await self.attempted(attempt)
         except TransferError as error:
-            raise SourceError(f"{host} gave no token: {error.failure.message} Try again later.") from error
+            raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
         if reply.status not in accept:
-            raise SourceError(f"{host} gave no token but a redirect ({reply.status}): check token-url.")
+            raise SourceError(f"{host} sent a redirect ({reply.status}) instead of a token: check token-url.")
         return reply
 
     def _note(self, failure: Failure) -> None:
-        """Count a retry; report it once a minute per host, however many tokens the host is asked for."""
+        """Count a retry, and report it at most once per minute and host."""
         self.counters.retries += 1
         now = self.clock.monotonic()
         if now >= self._silent_until.get(failure.host, now):

@@ -1,11 +1,11 @@
-"""Shared access signatures of Azure, one for each account and container, given out by a signing service.
+"""Shared access signatures of Azure, issued by a signing service for each account and container.
 
-Planetary Computer signs all of its own containers for about 45 minutes, without an account; it answers 429
-with "try again in N seconds" to frequent requests, and a subscription key raises that limit. A container that
-it does not know (404, and nothing else) is read without a signature: it may be public. Any other answer is a
-problem of the signer itself, and tells nothing about the blobs. Unsigned private blobs answer 404, not 403; a
-signature that has expired, 403. Source: the service's OpenAPI document (`/api/sas/v1/token/{account}/
-{container}`), Azure Storage REST, "Delegate access with a shared access signature".
+Planetary Computer signs all of its own containers for about 45 minutes, without an account. It answers
+frequent requests with 429 and "try again in N seconds"; a subscription key raises the limit. A container that
+it does not know (404) is read without a signature, because it may be public. Any other status is a problem of
+the signing service and not of the blobs. Requests for private blobs get 404 without a signature, and 403 with
+an expired one. Source: the service's OpenAPI document (`/api/sas/v1/token/{account}/{container}`), Azure
+Storage REST, "Delegate access with a shared access signature".
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 _ACCEPTED = frozenset({200, 401, 404})
 _UNKNOWN_FOR = 600.0
-"""Seconds for which a container that the signer does not know counts as unknown."""
+"""Seconds for which a container that the service does not know counts as unknown."""
 _SETTLED = 60.0
-"""Seconds after which a refused signature is renewed: a newer one is refused for another reason."""
+"""A refused signature is renewed only if it is older: a newer one was refused for another reason."""
 _MEMBERS = frozenset(
     {"sv", "ss", "srt", "sr", "se", "st", "sp", "spr", "sip", "sig", "si", "skoid", "sktid", "skt", "ske"}
     | {"sks", "skv", "saoid", "suoid", "scid", "sdd"}
@@ -41,9 +41,10 @@ _MEMBERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SasTokens(LoginKind):
-    """`kind = "sas"`: a shared access signature for each account and container, given at `token_url`.
+    """`kind = "sas"`: a shared access signature for each account and container, issued at `token_url`.
 
-    `{account}` and `{container}` in it are the first label of the blob's host and of its path.
+    In the URL, `{account}` is the first label of the blob's host, and `{container}` the first segment of its
+    path.
     """
 
     keys = (
@@ -58,7 +59,7 @@ class SasTokens(LoginKind):
 
     @classmethod
     def read(cls, values: Values) -> SasTokens:
-        """Return the service, with a key if there is one."""
+        """Return the login, with a key if there is one."""
         return cls(values.text("token-url"), values.text("key-header") or None, values.secret("key"))
 
     @property
@@ -68,7 +69,7 @@ class SasTokens(LoginKind):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The URL of the signatures."""
+        """The URL of the signing service."""
         return (self.token_url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
@@ -82,7 +83,7 @@ class SasLogin(Login):
     Args:
         tokens: The service.
         logins: Sends the requests.
-        names: What the user is to check when its key is refused.
+        names: The origins of the key, for the message if it is refused.
     """
 
     def __init__(self, tokens: SasTokens, logins: Logins, names: tuple[str, ...]) -> None:
@@ -104,7 +105,7 @@ class SasLogin(Login):
         return response.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
-        """Get another signature; a new one is refused for another reason."""
+        """Request another signature. A new one was refused for another reason, so it is kept."""
         cached = self._cached_for(url)
         if (
             cached is None
@@ -164,7 +165,7 @@ class SasLogin(Login):
 
 
 def signed_url(url: str, token: str) -> str:
-    """Return `url` with the signature `token`, in place of an old one; the other parameters stay.
+    """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept.
 
     Source: Azure Storage REST, "Create a service SAS", "Create a user delegation SAS" (names of the fields).
     """
@@ -178,13 +179,13 @@ def signed_url(url: str, token: str) -> str:
 
 
 def _signatures(token: str) -> list[Secret]:
-    """Return the signature itself as it stands and decoded: the rest of a token is dates and names."""
+    """Return the `sig` of a token, encoded and decoded. The other members are dates and names."""
     found = [pair.partition("=")[2] for pair in token.split("&") if pair.startswith("sig=")]
     return [Secret(text) for value in found for text in {value, unquote_plus(value)}]
 
 
 def _moment(value: Any) -> float:
-    """Return an ISO date, in UTC if it has no time zone, in seconds since the epoch; else `inf`."""
+    """Return an ISO date in seconds since the epoch, by default in UTC; `inf` if it is invalid."""
     try:
         moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,13 +1,12 @@
-"""Tokens of a service: kept until shortly before they expire, shared by all tasks.
+"""Tokens of a service, cached until shortly before they expire and shared by all tasks.
 
-Services that give tokens are limited themselves: a task that needs a token while another task asks for one
-waits for that one. A token is renewed when 120 seconds are left of its life, or at half of its life if it
-lives for less than 240 seconds: otherwise every request would renew it. A token that has already expired when
-it arrives, or will within a second (services do send such), is used for 10 seconds all the same: the clocks
-may differ, and the service must not be flooded.
+Token services have rate limits, so tasks share one request for a token. A token is renewed 120 seconds before
+it expires, or after half of its lifetime if that is less than 240 seconds: otherwise every request would
+renew it. Some services send tokens that have expired on arrival, or do so within a second. They are used for
+10 seconds anyway: the clocks may differ, and the service must not be flooded.
 
-A failure that stops the run is remembered for all waiting tasks, which are woken before the run has ended:
-a refusal for good, since accounts get locked; what may pass, for a minute.
+A failure that stops the run is remembered, because waiting tasks wake up before the run has ended: a refusal
+permanently, since accounts get locked, and a temporary failure for a minute.
 """
 
 from __future__ import annotations
@@ -25,42 +24,42 @@ from stacpull.errors import CredentialsError, StacpullError
 T = TypeVar("T")
 
 EARLY = 120.0
-"""Seconds before its end at which a token is renewed."""
+"""Seconds before its expiry at which a token is renewed."""
 PASSING = 60.0
-"""Seconds for which a service that could not be asked is not asked again."""
+"""Seconds for which a temporary failure of a service is remembered."""
 _EXPIRED_USE = 10.0
 _SHORTEST_LIFE = 1.0
 
 
 class TimedToken(NamedTuple, Generic[T]):
-    """A token, and its life in seconds from the request on; `inf` if the service does not state it."""
+    """A token and its lifetime in seconds since the request; `inf` if the service does not state it."""
 
     value: T
     seconds: float = math.inf
 
 
 class RememberedError(NamedTuple):
-    """Why a service gave nothing, and until when that holds (monotonic clock)."""
+    """The error of a service, and until when it applies (monotonic clock)."""
 
     error: StacpullError
     until: float
 
     @classmethod
     def of(cls, error: StacpullError, now: float) -> RememberedError:
-        """Return what is remembered of `error`."""
+        """Remember `error`: a refusal permanently, another error for a minute."""
         return cls(error, math.inf if isinstance(error, CredentialsError) else now + PASSING)
 
     def raise_if_current(self, now: float) -> None:
-        """Raise the error again if it still holds."""
+        """Raise the error again if it still applies."""
         if now < self.until:
             raise type(self.error)(*self.error.args) from self.error
 
 
 class CachedToken(Generic[T]):
-    """One token and its renewal.
+    """One token, requested and renewed on demand.
 
     Args:
-        ask: Asks the service; what it raises is passed on to the task that wanted the token.
+        ask: Requests a token; its errors are raised in the task that needs the token.
         clock: Measures the age.
     """
 
@@ -73,7 +72,7 @@ class CachedToken(Generic[T]):
         self._asking = asyncio.Lock()
 
     async def current(self) -> T:
-        """Return a token that can be used for a while."""
+        """Return a token that does not expire soon."""
         held = self._fresh()
         if held is None:
             async with self._asking:
@@ -81,7 +80,7 @@ class CachedToken(Generic[T]):
         return held.value
 
     async def instead_of(self, refused: T) -> T:
-        """Return a token other than `refused`: a new one, unless another task has renewed it meanwhile."""
+        """Return a token other than `refused`, renewed unless another task has already done so."""
         async with self._asking:
             if self._held is None or self._held.value == refused:
                 return (await self._renewed()).value
@@ -89,11 +88,11 @@ class CachedToken(Generic[T]):
 
     @property
     def held(self) -> T | None:
-        """The current token, None without one."""
+        """The current token, if there is one."""
         return None if self._held is None else self._held.value
 
     def age(self) -> float:
-        """Return for how many seconds the token has been held."""
+        """Return the seconds since the token was requested."""
         return self._clock.monotonic() - self._asked_at
 
     def _fresh(self) -> TimedToken[T] | None:
@@ -118,18 +117,18 @@ def _usable_for(life: float) -> float:
 
 
 class Reply(NamedTuple):
-    """The answer of a token service."""
+    """The response of a token service."""
 
     status: int
     body: bytes
     reason: str
-    """Why it refused, where it states that; without secrets."""
+    """The reason for an error, without secrets, if it states one."""
     date: float | None
-    """Its own time in seconds since the epoch, if it states that."""
+    """The service's time in seconds since the epoch, if it states it."""
 
     @property
     def members(self) -> Mapping[str, Any]:
-        """The members of the JSON object in it; none if there is no such object."""
+        """The members of the JSON object in the body; empty if there is none."""
         try:
             found = orjson.loads(self.body)
         except orjson.JSONDecodeError:

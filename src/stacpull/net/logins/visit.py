@@ -1,16 +1,16 @@
-"""A login at another host: Earthdata Login, and others that redirect requests without a login.
+"""A login at another host: Earthdata Login and similar services, which redirect requests without a login.
 
     data host ─302▶ login host (user and password) ─302▶ data host (sets a cookie) ─302▶ the asset
 
-The whole chain is followed here, once per data host; then the first request is sent again with the cookie.
-The client above does not see it, so its rules against loops and for credentials hold unchanged. User and
-password are sent to the login host only, cookies to the host that set them.
+This module follows the whole chain once per data host. Then the first request is resent with the cookie. The
+client does not see it, so its rules for loops and credentials are unchanged. The user and password are sent
+only to the login host, and cookies only to the host that set them.
 
-Accounts get locked, so user and password are sent once: all waiting tasks share one login and its result. One
-task at a time logs in, for any data host. A login that is refused (401, 403, a page in place of a redirect
-back, redirects that do not lead back) stops the run and is never repeated. A login host that does not answer
-is asked again as the policy says, once for all tasks; then the run stops. A data host that fails during the
-login fails the assets that were asked of it; the next login there is tried after a minute.
+Accounts get locked, so the user and password are sent once: all waiting tasks share one login and its result.
+Only one task at a time logs in, for any data host. A refused login (401, 403, a page instead of a redirect,
+redirects that do not lead back) stops the run and is never repeated. A login host that does not answer is
+retried by the policy, once for all tasks; then the run stops. If a data host fails during the login, its
+requested assets fail, and the next login there is tried after a minute.
 
 Source: Earthdata Login, "How to access data with cURL and Wget" and "Client developers" (OAuth 2 code flow
 over HTTP Basic); a login page with status 200 means that the account has not approved the application.
@@ -64,13 +64,13 @@ class Visit(LoginKind):
 
     @classmethod
     def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
-        """Return the login host if no user is given."""
+        """Return the login host if there is no `user` key."""
         del hosts
         return None if "user" in written else HostPattern.read(written["login-host"]).host
 
     @classmethod
     def read(cls, values: Values) -> Visit | None:
-        """Return the login with user and password as given, or else those of the netrc file."""
+        """Return the login with the user and password of the profile, or else of the netrc file."""
         host = HostPattern.read(values.text("login-host"))
         authorization = values.basic() if "user" in values.texts else values.netrc.basic(host.host)
         return None if authorization is None else cls(host, authorization)
@@ -97,11 +97,11 @@ class _Session:
     logins: int = 0
     """Logins so far."""
     is_accepted: bool = False
-    """True if a request was answered after the last login."""
+    """True if a request succeeded after the last login."""
     trouble: TransferError | None = None
-    """Why the last login failed at this host, until `closed_until`."""
+    """The failure of the last login at this host, until `closed_until`."""
     closed_until: float = -math.inf
-    """No login is tried before this time (monotonic)."""
+    """The time of the next login at the earliest (monotonic)."""
 
 
 class _LoginHostError(TransferError):
@@ -112,9 +112,9 @@ class VisitLogin(Login):
     """The cookies of all data hosts of one login host.
 
     Args:
-        visit: The login host, and user and password.
-        logins: Sends the requests, with all header fields, and repeats those to the login host.
-        names: What the user is to check when the login is refused.
+        visit: The login host, and the user and password.
+        logins: Sends the requests.
+        names: The origins of the credentials, for the message if they are refused.
     """
 
     def __init__(self, visit: Visit, logins: Logins, names: tuple[str, ...]) -> None:
@@ -139,7 +139,7 @@ class VisitLogin(Login):
         return response.status in REDIRECTS and self._is_login(response.headers.get("Location") or "")
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
-        """Log in, unless another task has done so meanwhile, or has failed.
+        """Log in, unless another task has meanwhile done so or failed.
 
         Raises:
             CredentialsError: The login is refused.
@@ -164,12 +164,12 @@ class VisitLogin(Login):
             return None
 
     def accepted(self, url: str, held: object) -> None:
-        """Note that the session is accepted."""
+        """Record that the data host accepted the session."""
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
     def refused_again(self, url: str) -> BufferedResponse:
-        """Return a refusal. If requests were refused after the last login, too, the next one waits a minute.
+        """Return a refusal. If the last login was not accepted either, the next one waits a minute.
 
         Raises:
             CredentialsError: It was the first login at this host: the login does not work.
@@ -196,7 +196,7 @@ class VisitLogin(Login):
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
     def _shut(self, session: _Session, url: str) -> BufferedResponse:
-        """Return or raise why no login is tried at this host now."""
+        """Return or raise the reason why no login is tried at this host now."""
         if session.trouble is not None:
             raise TransferError(session.trouble.failure) from session.trouble
         return refused(url, _wants_another_login(url))
@@ -207,7 +207,7 @@ class VisitLogin(Login):
             await self._logins.attempted(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
             host = self._visit.login_host.host
-            stop = SourceError(f"{host} cannot be asked to log in: {error.failure.message} Try again later.")
+            stop = SourceError(f"The login at {host} failed: {error.failure.message} Try again later.")
             self._failed = RememberedError.of(stop, self._clock.monotonic())
             raise stop from error
         except TransferError as error:
@@ -240,9 +240,12 @@ class VisitLogin(Login):
             before, target = target, following
 
     async def _answer(self, url: str, *, tell: bool) -> BufferedResponse:
-        """Return the answer of a host on the way, unless it is a refusal or a failure.
+        """Return the response of one hop, unless it is a refusal or a failure.
 
-        `tell`: send user and password to the login host. They are not repeated for its further pages.
+        Args:
+            url: The URL to request.
+            tell: True to send the user and password if it is the login host. Its further pages do not get
+                them.
         """
         is_login = self._is_login(url)
         try:

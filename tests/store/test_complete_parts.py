@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.store.wholes import WholeName, parse_whole, whole_name
+from stacpull.store.complete_parts import CompletePartName, complete_part_name, parse_complete_part
 
 NUMBERS = st.integers(0, 2**62)
 TEXTS = st.text(st.characters(), max_size=60)  # lone surrogates included
@@ -16,21 +16,21 @@ TEXTS = st.text(st.characters(), max_size=60)  # lone surrogates included
 def test_what_a_name_says_can_be_read_back(
     row: int, generation: int, size: int, etag: str | None, filename: str, unproven: bool
 ) -> None:
-    name = whole_name(row, generation, size, etag, filename, unproven=unproven)
+    name = complete_part_name(row, generation, size, etag, filename, unproven=unproven)
     assert len(name.encode()) <= 255
     assert "/" not in name
     assert "\0" not in name
-    found = parse_whole(name)
-    full = WholeName(row, generation, size, etag or None, filename, unproven)
-    assert found in (full, WholeName(row, generation, size, None, None, unproven))
+    found = parse_complete_part(name)
+    full = CompletePartName(row, generation, size, etag or None, filename, unproven)
+    assert found in (full, CompletePartName(row, generation, size, None, None, unproven))
     if len(name) < 200 and ";" in name:
         assert found == full
 
 
 def test_what_does_not_fit_is_left_out() -> None:
-    assert whole_name(5, 0, 7, '"e"', "a.tif") == "5.0.7;%22e%22;a.tif.whole"
-    assert whole_name(5, 0, 7, None, "a" * 300) == "5.0.7.whole"
-    assert parse_whole("5.0.7.whole") == WholeName(5, 0, 7, None, None)
+    assert complete_part_name(5, 0, 7, '"e"', "a.tif") == "5.0.7;%22e%22;a.tif.whole"
+    assert complete_part_name(5, 0, 7, None, "a" * 300) == "5.0.7.whole"
+    assert parse_complete_part("5.0.7.whole") == CompletePartName(5, 0, 7, None, None)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_what_does_not_fit_is_left_out() -> None:
     ],
 )
 def test_other_names_are_not_of_whole_parts(name: str) -> None:
-    assert parse_whole(name) is None
+    assert parse_complete_part(name) is None
 
 
 def test_an_escape_that_is_no_text_is_read_as_well_as_can_be() -> None:
-    assert parse_whole("5.0.7;%FF;%FF.whole") == WholeName(5, 0, 7, "\ufffd", "\ufffd")
+    assert parse_complete_part("5.0.7;%FF;%FF.whole") == CompletePartName(5, 0, 7, "\ufffd", "\ufffd")

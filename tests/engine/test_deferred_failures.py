@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.engine.held_failures import HeldFailures
+from stacpull.engine.pool import DeferredFailures
 from stacpull.models import Failure, FailureKind
 
 
@@ -15,18 +15,18 @@ def refusal(host: str = "h") -> Failure:
 @pytest.mark.parametrize(("held", "count", "handed_in"), [(0, 3, 3), (2, 2, 0), (2, 5, 3), (49, 49, 0)])
 def test_the_last_ones_of_a_host_are_held_back(held: int, count: int, handed_in: int) -> None:
     seen: list[tuple[int, Failure, int]] = []
-    refusals: HeldFailures[int] = HeldFailures(lambda *failed: seen.append(failed), held)
+    refusals: DeferredFailures[int] = DeferredFailures(lambda *failed: seen.append(failed), held)
     for number in range(count):
         refusals.fail(number, refusal(), number)
     assert seen == [(number, refusal(), number) for number in range(handed_in)]
-    refusals.hand_in_all()
-    refusals.hand_in_all()
+    refusals.report_all()
+    refusals.report_all()
     assert seen == [(number, refusal(), number) for number in range(count)]
 
 
 def test_each_host_has_its_own_and_other_failures_go_in_at_once() -> None:
     seen: list[int] = []
-    refusals: HeldFailures[int] = HeldFailures(lambda number, *_: seen.append(number), 1)
+    refusals: DeferredFailures[int] = DeferredFailures(lambda number, *_: seen.append(number), 1)
     refusals.fail(1, refusal("a"), 1)
     refusals.fail(2, refusal("b"), 1)
     refusals.fail(3, Failure(FailureKind.GONE, "Gone.", host="a"), 1)

@@ -1,4 +1,6 @@
-"""The memory of our own processes: large blocks are given back, and cycles are searched for seldom.
+"""The interpreter of our own processes: its memory, its cycle collector, and its event loop.
+
+Large blocks are given back to the system, and cycles are searched for seldom.
 
 glibc raises its threshold for blocks of their own (mmap) to the size of the largest block that was ever
 freed, up to 32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread of asyncio's pool decodes
@@ -12,6 +14,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024
@@ -45,3 +51,17 @@ def trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop where it is installed: half the processor time of small transfers."""
+    import asyncio  # noqa: PLC0415 - not in the store process
+
+    give_back_large_blocks()
+    collect_seldom()
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - may be missing
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)

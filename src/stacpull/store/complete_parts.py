@@ -1,8 +1,8 @@
-"""Parts that are whole: received and checked, not yet under their final name.
+"""The names of complete parts: received and checked, not yet under their final name.
 
-Everything the next start needs to publish one without a request stands in its name, so that nothing but the
-file itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`, with
-a `~` behind the size if nothing proved it.
+The name states everything that the next start needs to publish the part without a request, so nothing but the
+file itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`, with a `~` after
+the size if nothing proved it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FIELDS = 3
 """Fields of a name before and behind the semicolons."""
 
 
-class WholeName(NamedTuple):
-    """What the name of a whole part says. `filename` is None where it did not fit."""
+class CompletePartName(NamedTuple):
+    """What the name of a complete part states. `filename` is None if it did not fit."""
 
     row: int
     generation: int
@@ -33,7 +33,7 @@ class WholeName(NamedTuple):
     """True if nothing proved its length."""
 
 
-def whole_name(
+def complete_part_name(
     row: int,
     generation: int,
     size: int,
@@ -42,7 +42,7 @@ def whole_name(
     *,
     unproven: bool = False,
 ) -> str:
-    """Return the name of a whole part; what does not fit into 255 bytes is left out."""
+    """Return the name of a complete part; what does not fit into 255 bytes is left out."""
     stem = f"{row}.{generation}.{size}{_UNPROVEN if unproven else ''}"
     if filename is None:
         return stem + _MARK
@@ -54,8 +54,8 @@ def whole_name(
     return name if len(name) <= _LONGEST else stem + _MARK
 
 
-def parse_whole(name: str) -> WholeName | None:
-    """Return what `name` says, None if it is not the name of a whole part."""
+def parse_complete_part(name: str) -> CompletePartName | None:
+    """Return what `name` states, None if it is not the name of a complete part."""
     if not name.endswith(_MARK):
         return None
     stem, *rest = name.removesuffix(_MARK).split(";")
@@ -65,9 +65,9 @@ def parse_whole(name: str) -> WholeName | None:
         return None
     row, generation, size = map(int, numbers)
     if len(rest) != _FIELDS - 1:
-        return WholeName(row, generation, size, None, None, unproven)
+        return CompletePartName(row, generation, size, None, None, unproven)
     etag, filename = (_unquoted(field) for field in rest)
-    return WholeName(row, generation, size, etag or None, filename, unproven)
+    return CompletePartName(row, generation, size, etag or None, filename, unproven)
 
 
 def _quoted(field: str) -> str:
@@ -77,5 +77,5 @@ def _quoted(field: str) -> str:
 def _unquoted(field: str) -> str:
     try:
         return unquote(field, errors="surrogatepass")
-    except UnicodeDecodeError:  # not by `whole_name`
+    except UnicodeDecodeError:  # not by `complete_part_name`
         return unquote(field)

@@ -27,7 +27,7 @@ _MOST_HELD = 64 << 20
 """Bytes of all parts, after which no more should come in for now."""
 
 
-class HeldCopy(NamedTuple):
+class PendingCopy(NamedTuple):
     """A part whose bytes are an object elsewhere in the service of DEST, which copies it."""
 
     source: CopySource
@@ -40,11 +40,11 @@ class HeldCopy(NamedTuple):
     """True if it is the mirror's own, with the digest that was computed here; it is removed afterwards."""
 
 
-class _HeldPart(NamedTuple):
+class _BufferedPart(NamedTuple):
     identity: int
     size: int
     body: bytes | None
-    copy: HeldCopy | None = None
+    copy: PendingCopy | None = None
 
     @property
     def weight(self) -> int:
@@ -52,7 +52,7 @@ class _HeldPart(NamedTuple):
         return 0 if self.body is None else self.size
 
 
-class HeldParts(StagedParts):
+class BufferedParts(StagedParts):
     """The parts of one mirror: in memory if they were written in one go, else in files.
 
     Several threads may write parts at once.
@@ -71,7 +71,7 @@ class HeldParts(StagedParts):
         """
         super().__init__(work, own)
         self._in_memory = in_memory
-        self._held: dict[str, _HeldPart] = {}
+        self._held: dict[str, _BufferedPart] = {}
         self._size = 0
         self._counting = threading.Lock()
         self._identities = count(int.from_bytes(os.urandom(7), "big"))
@@ -84,21 +84,21 @@ class HeldParts(StagedParts):
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """See `Store.write_part`."""
-        HeldParts.drop_part(self, name)  # an object cannot have that name: recovery has removed it
+        BufferedParts.drop_part(self, name)  # an object cannot have that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
-        return self._hold(name, _HeldPart(next(self._identities), len(body), bytes(body)))
+        return self._hold(name, _BufferedPart(next(self._identities), len(body), bytes(body)))
 
-    def hold_copy(self, name: str, copy: HeldCopy) -> int:
+    def add_copy(self, name: str, copy: PendingCopy) -> int:
         """Make a part of an object that the service is to copy, instead of one that is left of that name.
 
         Returns:
             The identity of the part.
         """
         self.drop_part(name)
-        return self._hold(name, _HeldPart(next(self._identities), copy.size, None, copy))
+        return self._hold(name, _BufferedPart(next(self._identities), copy.size, None, copy))
 
-    def _hold(self, name: str, part: _HeldPart) -> int:
+    def _hold(self, name: str, part: _BufferedPart) -> int:
         self._held[name] = part
         self._count(part.weight)
         return part.identity
@@ -110,12 +110,12 @@ class HeldParts(StagedParts):
         with super().new_part(name) as file:
             yield file
 
-    def held_body(self, name: str) -> bytes | None:
+    def buffered_body(self, name: str) -> bytes | None:
         """Return the bytes of a part that is in memory."""
         held = self._held.get(name)
         return None if held is None else held.body
 
-    def held_copy(self, name: str) -> HeldCopy | None:
+    def pending_copy(self, name: str) -> PendingCopy | None:
         """Return what a part is to be copied from, if its bytes are not here."""
         held = self._held.get(name)
         return None if held is None else held.copy
@@ -154,7 +154,7 @@ class HeldParts(StagedParts):
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
         """See `Store.look_at_part`."""
-        body = self.held_body(name)
+        body = self.buffered_body(name)
         if body is None:
             return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
         return Look(len(body), digest_of(Checksum(algorithm, b""), body) if hashed else None)
@@ -172,5 +172,5 @@ class HeldParts(StagedParts):
 
     def open_part(self, name: str) -> BinaryIO:
         """See `Store.open_part`."""
-        body = self.held_body(name)
+        body = self.buffered_body(name)
         return super().open_part(name) if body is None else io.BytesIO(body)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.cli.printing import Table
+from stacpull_headers.text_table import TextTable
 
 
 def printed(*lines: tuple[str, ...], titles: tuple[str, ...] = ("name", "size", "end")) -> list[str]:
     said: list[str] = []
-    table = Table(titles, said.append)
+    table = TextTable(titles, said.append)
     for line in lines:
         table.add(line)
     table.close()
@@ -46,7 +46,7 @@ def test_every_line_is_printed_once_in_order(count: int) -> None:
 
 def test_lines_are_printed_before_the_table_ends() -> None:
     said: list[str] = []
-    table = Table(("a", "b"), said.append)
+    table = TextTable(("a", "b"), said.append)
     for _ in range(300):
         table.add(("1", "2"))
     assert len(said) == 301

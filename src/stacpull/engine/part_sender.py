@@ -1,0 +1,172 @@
+"""Sends what a process has received to the process that publishes it, or to the next one on the way there.
+
+    received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
+              └▶ any other ──▶ thread: part file ─▶ message with names
+
+The network process of a run and each worker process are a `PartSender`. `engine.in_flight` describes how much
+may wait where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from stacpull.engine.in_flight import InFlight, arrival_of
+from stacpull.models import Arrival, Job, Received
+from stacpull.store.protocol import Store
+from stacpull.store.writer import BodyWriter
+
+T = TypeVar("T")
+
+LONGEST_TO_DIRECTORY = 32 << 10
+"""Bytes of a body that is sent; copying a longer one costs more than writing it here."""
+LONGEST_TO_BUCKET = 8 << 20
+"""The same where the store process sends it on: it needs no file then."""
+MOST_UNDER_WAY = 4 << 20
+"""Bytes of bodies that were sent and that the store process has not confirmed."""
+_BATCH = 64
+_BATCH_SIZE = 1 << 20
+"""Bytes."""
+_GATHER = 0.002
+"""Seconds that a body waits for others: each message costs both processes a system call."""
+
+
+class _Batch(msgspec.Struct, eq=False):
+    """Assets that are sent in one message."""
+
+    arrivals: list[Arrival] = []
+    size: int = 0
+    """Bytes."""
+    on_taken: list[Callable[[], None]] = []
+    """Called when the store process has it."""
+
+
+class PartSender(InFlight, ABC):
+    """Takes the outcomes of a pool, and sends them on. To be used on one event loop.
+
+    Args:
+        slots: Assets that may be in flight.
+        destination: Where bodies are written that are not sent.
+        longest: Bytes of a body that is sent; a longer one is written.
+        checksum: Algorithm of the digest that is recorded; None: none.
+        on_broken: Called with the error if nothing can be written any more.
+        durable: True to sync each part before it gets its name.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        destination: Store,
+        *,
+        longest: int,
+        checksum: str | None,
+        on_broken: Callable[[BaseException], None],
+        durable: bool = False,
+    ) -> None:
+        super().__init__(slots)
+        self._longest = longest
+        self._loop = asyncio.get_running_loop()
+        self._batch = _Batch()
+        self._unsent: deque[_Batch] = deque()
+        self._sent: deque[_Batch] = deque()
+        """Those that are not confirmed, without their assets."""
+        self._under_way = 0
+        self._nothing_unsent = asyncio.Event()
+        self._writer = BodyWriter(
+            destination,
+            checksum=checksum,
+            deliver=partial(self._on_loop, self._send_names),
+            on_error=partial(self._on_loop, on_broken),
+            durable=durable,
+        )
+
+    @abstractmethod
+    def send_arrivals(self, arrivals: list[Arrival]) -> None:
+        """Send assets: all of them with their bodies, or none."""
+
+    @abstractmethod
+    def confirm(self, job: Job) -> None:
+        """Report an asset that has not changed."""
+
+    def start_writer(self) -> None:
+        """Start the thread that writes."""
+        self._writer.start()
+
+    def put(self, job: Job, received: Received) -> None:
+        """Take an asset that came in, or that has not changed."""
+        if received.unchanged:
+            self.confirm(job)
+            self.give_back()
+            return
+        arrival = arrival_of(job, received)
+        if received.body is None or received.size > self._longest:
+            self._writer.put(arrival, received.part)
+            return
+        batch = self._batch
+        batch.arrivals.append(arrival)
+        batch.size += received.size
+        if received.on_taken is not None:
+            batch.on_taken.append(received.on_taken)
+        if len(batch.arrivals) >= _BATCH or batch.size >= _BATCH_SIZE:
+            self._end_batch()
+        elif len(batch.arrivals) == 1:
+            self._loop.call_later(_GATHER, self._end_batch)
+
+    def confirmed(self, count: int) -> None:
+        """Note that the store process has the next batch, which has so many assets."""
+        batch = self._sent.popleft()
+        self._under_way -= batch.size
+        for taken in batch.on_taken:
+            taken()
+        self.written(count)
+        self._send_some()
+
+    async def all_sent(self) -> None:
+        """Wait until no body waits to be sent any more."""
+        self._end_batch()
+        while self._unsent:
+            self._nothing_unsent.clear()
+            await self._nothing_unsent.wait()
+
+    async def flush(self) -> None:
+        """Write and send everything that was put in; nothing may be put in after that."""
+        await asyncio.to_thread(self._writer.close)
+        self._end_batch()
+        while self._unsent:
+            self._send_next()
+
+    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
+        """Call a function on the loop, from the writer's thread."""
+        self._loop.call_soon_threadsafe(function, value)
+
+    def _send_names(self, arrivals: list[Arrival]) -> None:
+        self.send_arrivals(arrivals)
+        self.written(len(arrivals))
+
+    def _end_batch(self) -> None:
+        if self._batch.arrivals:
+            self._unsent.append(self._batch)
+            self._batch = _Batch()
+            self._send_some()
+
+    def _send_some(self) -> None:
+        while self._unsent and (
+            not self._under_way or self._under_way + self._unsent[0].size <= MOST_UNDER_WAY
+        ):
+            self._send_next()
+        if not self._unsent:
+            self._nothing_unsent.set()
+
+    def _send_next(self) -> None:
+        batch = self._unsent.popleft()
+        arrivals, batch.arrivals = batch.arrivals, []
+        self._sent.append(batch)
+        self._under_way += batch.size
+        self.send_arrivals(arrivals)

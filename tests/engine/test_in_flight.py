@@ -1,0 +1,146 @@
+"""Slots: nothing is begun while the disk is behind, and no longer than that."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from stacpull.engine import in_flight
+from stacpull.engine.in_flight import InFlight, arrival_of
+from stacpull.errors import DestinationError
+from stacpull.models import Arrival, Job, Received
+from stacpull.store.destination import Destination
+from stacpull.store.writer import BodyWriter
+
+
+def job(row: int) -> Job:
+    return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
+
+
+def body(size: int) -> Received:
+    return Received(size, None, "f", body=b"x" * size)
+
+
+async def take(flight: InFlight, count: int) -> None:
+    for _ in range(count):
+        await flight.slots(1)
+
+
+def test_no_slot_is_free_before_something_is_written() -> None:
+    async def course() -> None:
+        flight = InFlight(8)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            await take(flight, 8)
+            waiting = group.create_task(take(flight, 1))
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            flight.written(1)
+            await waiting
+
+    asyncio.run(course())
+
+
+def test_as_many_slots_are_taken_as_are_free() -> None:
+    async def course() -> None:
+        flight = InFlight(5)
+        assert [await flight.slots(3), await flight.slots(3)] == [3, 2]
+        flight.resize(6)
+        assert await flight.slots(3) == 1
+
+    asyncio.run(course())
+
+
+def test_a_slot_that_is_given_back_is_free() -> None:
+    async def course() -> None:
+        flight = InFlight(1)
+        await flight.slots(1)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            waiting = group.create_task(flight.slots(1))
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            flight.give_back()
+            await waiting
+
+    asyncio.run(course())
+
+
+def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight, "_MOST_UNPUBLISHED", 3)
+
+    async def course() -> None:
+        flight = InFlight(100)
+        await take(flight, 3)
+        flight.written(3)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            waiting = [group.create_task(flight.slots(1)) for _ in (4, 5)]
+            waiting.append(group.create_task(flight.may_continue()))
+            await asyncio.sleep(0.02)
+            assert not any(task.done() for task in waiting)
+            flight.published(1)
+        assert all(task.done() for task in waiting)
+
+    asyncio.run(course())
+
+
+def test_a_task_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
+    async def course() -> None:
+        flight = InFlight(1)
+        await flight.slots(1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(flight.slots(1), 0.01)
+        flight.written(1)
+        async with asyncio.timeout(10):
+            await flight.slots(1)
+
+    asyncio.run(course())
+
+
+def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
+    """A real thread writes: a task that waits is always woken."""
+    destination = Destination(tmp_path)
+    errors: list[BaseException] = []
+
+    async def course() -> list[Arrival]:
+        loop, flight, written = asyncio.get_running_loop(), InFlight(2), list[Arrival]()
+
+        def deliver(batch: list[Arrival]) -> None:
+            written.extend(batch)
+            loop.call_soon_threadsafe(flight.written, len(batch))
+
+        writer = BodyWriter(destination, checksum="sha256", deliver=deliver, on_error=errors.append)
+
+        async def put_some(task: int) -> None:
+            for number in range(20):
+                await flight.slots(1)
+                writer.put(arrival_of(job(20 * task + number), body(number)))
+
+        writer.start()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            for task in range(20):
+                group.create_task(put_some(task))
+        await asyncio.to_thread(writer.close)
+        return written
+
+    delivered = asyncio.run(course())
+    assert sorted(one.row for one in delivered) == list(range(400))
+    assert len(list(destination.parts.iterdir())) == 400
+    assert errors == []
+    destination.close()
+
+
+def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:
+    destination = Destination(tmp_path)
+    errors: list[BaseException] = []
+    delivered: list[Arrival] = []
+    writer = BodyWriter(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
+    missing = Received(3, None, "f", part=tmp_path / "nowhere.whole")
+    writer.put(arrival_of(job(1), missing), missing.part)
+    writer.start()
+    writer._thread.join(timeout=10)
+    writer.put(arrival_of(job(2), body(1)))
+    writer.close()
+    assert [type(error) for error in errors] == [DestinationError]
+    assert delivered == []
+    destination.close()

@@ -1,0 +1,152 @@
+"""What a process sends of what it has received: how much is under way at once, and that nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from stacpull.engine import part_sender
+from stacpull.engine.part_sender import PartSender
+from stacpull.models import Arrival, Job, Received
+from stacpull.store.destination import Destination
+
+LONGEST = 100
+
+
+class Sender(PartSender):
+    """It keeps what it sends."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.sent: list[list[Arrival]] = []
+        self.unchanged: list[Job] = []
+        self.errors: list[BaseException] = []
+        super().__init__(64, destination, longest=LONGEST, checksum="sha256", on_broken=self.errors.append)
+
+    def send_arrivals(self, arrivals: list[Arrival]) -> None:
+        self.sent.append(list(arrivals))
+
+    def confirm(self, job: Job) -> None:
+        self.unchanged.append(job)
+
+    def rows(self) -> list[int]:
+        return [arrival.row for batch in self.sent for arrival in batch]
+
+
+@asynccontextmanager
+async def sender_at(place: Path) -> AsyncIterator[Sender]:
+    destination = await asyncio.to_thread(Destination, place)
+    sender = Sender(destination)
+    sender.start_writer()
+    try:
+        yield sender
+    finally:
+        await sender.flush()
+        await asyncio.to_thread(destination.close)
+        assert sender.errors == []
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each body is a batch, and three of them may be under way."""
+    monkeypatch.setattr(part_sender, "_BATCH", 1)
+    monkeypatch.setattr(part_sender, "MOST_UNDER_WAY", 3 * 10 + 9)
+
+
+def job(row: int) -> Job:
+    return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
+
+
+def put(sender: PartSender, row: int, size: int = 10) -> None:
+    sender.put(job(row), Received(size, None, "f", body=b"x" * size))
+
+
+async def free_slots(sender: PartSender) -> int:
+    """Return how many slots are free."""
+    taken = await sender.slots(1000)
+    sender.give_back(taken)
+    return taken
+
+
+@pytest.mark.usefixtures("at_once")
+def test_so_many_bytes_are_under_way_and_the_next_follow_in_order(tmp_path: Path) -> None:
+    async def course() -> Sender:
+        async with sender_at(tmp_path) as sender:
+            assert await sender.slots(8) == 8
+            for row in range(8):
+                put(sender, row)
+            assert sender.rows() == [0, 1, 2]
+            assert await free_slots(sender) == 64 - 8
+            sender.confirmed(1)
+            sender.confirmed(1)
+            assert sender.rows() == [0, 1, 2, 3, 4]
+            assert await free_slots(sender) == 64 - 6
+        return sender
+
+    assert asyncio.run(course()).rows() == list(range(8))  # at its end it sends the rest
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_body_that_is_larger_than_that_is_sent_alone(tmp_path: Path) -> None:
+    async def course() -> None:
+        async with sender_at(tmp_path) as sender:
+            put(sender, 1, LONGEST)
+            put(sender, 2)
+            assert sender.rows() == [1]
+            sender.confirmed(1)
+            assert sender.rows() == [1, 2]
+
+    asyncio.run(course())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_its_user_can_wait_until_everything_is_sent(tmp_path: Path) -> None:
+    async def course() -> None:
+        async with sender_at(tmp_path) as sender, asyncio.timeout(10):
+            for row in range(5):
+                put(sender, row)
+            waiting = asyncio.ensure_future(sender.all_sent())
+            for _ in range(2):
+                await asyncio.sleep(0)
+                assert not waiting.done()
+                sender.confirmed(1)
+            await waiting
+            assert sender.rows() == [0, 1, 2, 3, 4]
+            await sender.all_sent()
+
+    asyncio.run(course())
+
+
+def test_bodies_are_gathered_and_longer_ones_written(tmp_path: Path) -> None:
+    async def course() -> Sender:
+        async with sender_at(tmp_path) as sender:
+            assert await sender.slots(3) == 3
+            put(sender, 1)
+            put(sender, 2, LONGEST + 1)
+            put(sender, 3)
+            assert sender.sent == []
+        assert await free_slots(sender) == 64 - 2  # the bodies are not confirmed
+        return sender
+
+    sender = asyncio.run(course())
+    assert sorted([one.row for one in batch] for batch in sender.sent) == [[1, 3], [2]]
+    (written,) = next(batch for batch in sender.sent if batch[0].row == 2)
+    assert written.body is None
+    with closing(Destination(tmp_path)) as destination:
+        assert [path.name for path in destination.parts.iterdir()] == [written.part]
+
+
+def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: Path) -> None:
+    async def course() -> Sender:
+        async with sender_at(tmp_path) as sender:
+            await sender.slots(1)
+            sender.put(job(1), Received(1, None, "f", unchanged=True))
+            assert await free_slots(sender) == 64
+        return sender
+
+    sender = asyncio.run(course())
+    assert [one.row for one in sender.unchanged] == [1]
+    assert sender.sent == []
