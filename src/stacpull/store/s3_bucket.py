@@ -91,7 +91,7 @@ class StoredObject(NamedTuple):
     """Of the part that it was."""
 
     def has_metadata(self, noted: Mapping[str, str]) -> bool:
-        """Return True if it was stored with this metadata of ours."""
+        """Return True if it was stored with this metadata."""
         own = {f"stacpull-{name}": digest.hex() for name, digest in self.digests.items()}
         return noted.items() <= {**own, PART: str(self.identity)}.items()
 
@@ -550,7 +550,7 @@ class ListedNames:
         """Each: the key that it begins after, the last one that it covers (None: to the end), the keys."""
 
     def has(self, key: str) -> bool | None:
-        """Return True if a key was listed, False if it was not where it should be, None if nothing tells."""
+        """Return True if a key is known to exist, False if it is known not to, None if neither is known."""
         found = self._of(key)
         return None if found is None else key in found
 
@@ -584,7 +584,7 @@ def object_address(source: CopySource) -> dict[str, str]:
 
 
 def object_of(headers: Mapping[str, str]) -> StoredObject | None:
-    """Return what the header fields of a reply to HEAD tell; None if they lack something."""
+    """Return the object that the header fields of a reply to HEAD describe; None if a field is missing."""
     size, modified = headers.get("content-length", ""), time_in(headers, "last-modified")
     if not size.isdecimal() or modified is None:
         return None
