@@ -14,12 +14,12 @@ a run, an interrupted transfer also continues with the bytes in memory.
 
 `PieceBudget` limits the memory of all transfers of a process to 128 MiB. A transfer reserves room for a piece
 before its first byte, and frees it when the service has the piece. While there is no room, transfers and
-their servers wait. In addition, up to four interrupted transfers keep part of a piece: 64 MiB at most. Bytes must
-arrive in order, because they are hashed in order: a file is received over one connection.
+their servers wait. In addition, up to four interrupted transfers keep part of a piece: 64 MiB at most. Bytes
+must arrive in order, because they are hashed in order: a file is received over one connection.
 
 An upload has at most 10,000 pieces, and pieces here are at most 16 MiB. Files of more than 156 GiB are
-therefore written to the work directory first. A file of unknown length fails when it exceeds that, and so does any file
-that is longer than an object of S3 can be.
+therefore written to the work directory first. A file of unknown length fails when it exceeds that, and so
+does any file that is longer than an object of S3 can be.
 """
 
 from __future__ import annotations
