@@ -490,7 +490,7 @@ def test_a_service_that_does_not_copy(
         return (await part.finish()).path
 
     with BucketStore(tmp_path / "work", location, publishes=True) as store:
-        monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
+        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
         monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
         whole = asyncio.run(received(store)).name
         assert [(one.name, one.size) for one in store.list_parts()] == [(whole, len(LONG))]

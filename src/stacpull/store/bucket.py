@@ -61,7 +61,9 @@ from stacpull.store.s3_bucket import (
     THREADS,
     ObjectContent,
     S3Bucket,
+    code_behind,
     object_address,
+    object_of,
     time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
@@ -75,7 +77,7 @@ _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _LONGEST_KEY = 1024
 _NO_NAMES = frozenset({"", ".", ".."})
-_REFUSALS = frozenset({401, 403})
+_REFUSALS = frozenset({"401", "403", "AccessDenied"})
 _NO_BUCKET = b"NoSuchBucket"
 _EMPTY = hashlib.sha256(b"").digest()
 
@@ -169,7 +171,7 @@ class BucketFiles:
         found = self.bucket.head(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        return self.bucket.open(self.bucket.object_args(path), found.size, found.etag)
+        return self.bucket.open(path, found.size, found.etag)
 
     def modified(self, path: str) -> float | None:
         """See `StoredFiles.modified`."""
@@ -528,21 +530,21 @@ class BucketStore(BufferedParts, BucketFiles):
             source: The object.
             size: In bytes.
         """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
         place = object_address(source)
         if place["Bucket"] in self._unreadable:
             return False
+        other = self.bucket.beside(place["Bucket"])
         try:
-            with self.bucket.errors("read", ""):
-                found = self.bucket.s3.head_object(**place)
+            headers = other.head_fields(other.path(place["Key"]))
         except (OSError, StacpullError) as error:
-            reply = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
-            if reply.get("ResponseMetadata", {}).get("HTTPStatusCode") in _REFUSALS:
+            if code_behind(error) in _REFUSALS:
                 self._unreadable.add(place["Bucket"])
             return False
-        is_same = found["ETag"] == source.etag and found["ContentLength"] == size
-        return is_same and not str(found.get("ServerSideEncryption", "")).startswith("aws:kms")
+        found = None if headers is None else object_of(headers)
+        if headers is None or found is None:
+            return False
+        is_encrypted = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+        return (found.etag, found.size) == (source.etag, size) and not is_encrypted
 
     # --- parts that are objects --------------------------------------------------------------------------
 
@@ -561,7 +563,7 @@ class BucketStore(BufferedParts, BucketFiles):
         copy = self._copy_of(name)
         if copy is None:
             return super().open_part(name)
-        return self.bucket.open(object_address(copy.source), copy.size, copy.source.etag)
+        return self.bucket.open_source(copy.source, copy.size)
 
     def look_at_part(
         self,

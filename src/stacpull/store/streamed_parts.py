@@ -1,24 +1,24 @@
-"""Long bodies on their way into a bucket: each is uploaded in pieces while it arrives.
+"""Uploads long bodies to a bucket while they are received.
 
     body ─▶ piece in memory ─▶ SHA-256 ─▶ UploadPart ─▶ an object among the parts (`store.staged_objects`)
 
-A body that is one piece goes to the store process instead, which stores it by one PUT to its final key.
+No byte of a body is written to the disk. A multipart upload is invisible until it is completed. Its object is
+one of the mirror's parts: the publisher has the service copy it to its final key (`store.server_copy`), with
+its digest, and removes it. So content that fails a check never gets a final key.
 
-Nothing of a body is on the disk. A multipart upload is invisible until it is completed, and even then the
-object is among the parts of the mirror: the publisher has it copied into its place (`store.server_copy`),
-with its digest, and removes it. So bytes that fail a check never have a final name.
+A body of one piece is sent to the store process instead, which stores it with one PUT to its final key.
 
-After a kill the pieces that the service has count, from the first one on. They were verified when they were
-stored, but the state of the hashers is lost: the object is read once when it is complete. Within a run, a
-transfer that breaks off continues with what is in memory, too.
+After a kill, an upload continues after the last piece without a gap before it. The service verified these
+pieces when it stored them, but the state of the hashers is lost, so the complete object is read once. Within
+a run, an interrupted transfer also continues with the bytes in memory.
 
-`PieceBudget` bounds the memory of all transfers of a process to 128 MiB: a transfer holds room for a piece
-from the first byte of it until the service has it. One that gets none waits, and its server waits with it.
-Beyond that, up to four transfers that broke off keep what they had of a piece: 64 MiB at most.
-Bytes must come in order, since they are hashed in order: a file comes over one connection.
+`PieceBudget` limits the memory of all transfers of a process to 128 MiB. A transfer reserves room for a piece
+before its first byte, and frees it when the service has the piece. While there is no room, transfers and
+their servers wait. In addition, up to four interrupted transfers keep part of a piece: 64 MiB at most. Bytes
+must arrive in order, because they are hashed in order: a file is received over one connection.
 
-An upload has up to 10,000 pieces, and none is longer than 16 MiB here. So files of more than 156 GiB are
-written to the work directory first. One whose length is not known fails when it gets longer than that, and so
+An upload has at most 10,000 pieces, and pieces here are at most 16 MiB. Files of more than 156 GiB are
+therefore written to the work directory first. A file of unknown length fails when it exceeds that, and so
 does any file that is longer than an object of S3 can be.
 """
 
@@ -462,8 +462,7 @@ class _StreamedPart:
 
     def _read_back(self) -> None:
         bucket, self.hashed = self._store.bucket, 0
-        place = {"Bucket": bucket.location.bucket, "Key": self._note.key}
-        with bucket.open(place, self.size, self._etag or "") as file:
+        with bucket.open(bucket.path(self._note.key), self.size, self._etag or "") as file:
             while chunk := file.read(READ):
                 self.hashed += len(chunk)
                 for hasher in self._hashers.values():
