@@ -258,7 +258,7 @@ def test_other_content_is_a_conflict_and_stays(made: Path, shards: list[Path], t
         )
     report = sync.merge(dest, shards)
     assert (report.exit_code, report.conflicts) == (1, 1)
-    assert "other content" in report.named[0]
+    assert "different content" in report.named[0]
     is_whole(dest, made)
 
 

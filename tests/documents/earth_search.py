@@ -1,6 +1,6 @@
-"""A stand-in for Earth Search on loopback: recorded items, small files behind their assets.
+"""A replacement for Earth Search on the loopback: recorded items whose assets are small files.
 
-The near infrared is a COG that can be opened; it is served in ranges.
+The near infrared is a real COG, served with range requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BERN = {"type": "Polygon", "coordinates": [[[7, 46.5], [8, 46.5], [8, 47.5], [7,
 class EarthSearch:
     """`with EarthSearch(shared_data) as server`: the API is at `server.url`.
 
-    It answers as API, Features: it filters nothing, so that the client must.
+    It conforms to API - Features only. It does not filter, so that the client must.
     """
 
     def __init__(self, shared_data: Path) -> None:
@@ -119,7 +119,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[start:stop])
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @cache

@@ -1,11 +1,11 @@
-"""The documents' commands and Python blocks, and a shell that runs those of one page in order.
+"""Extract the commands and Python blocks of a page, and run them in order in one shell.
 
-A block of ```console holds commands (`$ …`, continued with a backslash) and, where it is shown, their output.
-A block of ```python is a program that may use `await`. Both are run as they are written, but for addresses:
-`Page.run` replaces the hosts and ports that a page names by those of the servers of the test.
+A ```console block has commands (`$ …`, continued with a backslash) and optionally their output. A ```python
+block is a program that may use `await`. Both run as written, except that `run_page` replaces the hosts and
+ports of the page by those of the test servers.
 
-Output is compared line by line. Numbers that differ from run to run (times, rates, dates, ports) are read as
-equal, and a line `...` stands for any number of lines.
+Output is compared line by line. Numbers that differ between runs (times, rates, dates, ports) are treated as
+equal, and a line `...` matches any number of lines.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Block", "Step", "blocks_of", "differs", "run_page"]
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = ("pip install ", "git clone ", "bash scripts/test", ".venv/bin/mkdocs ")
-"""Commands that install or fetch something, or run this very suite."""
+"""Commands that install or download something, or run this test suite."""
 _VARIES = (
     (re.compile(r"\d[\d,.]*( ?(s|ms|min|h|B|kB|MB|GB)(/s)?\b)"), r"N\1"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
@@ -62,7 +62,7 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 
 def steps_of(text: str) -> list[Step]:
-    """Return what a page tells its reader to run, in order."""
+    """Return the commands and programs of a page in order."""
     steps = []
     for block in blocks_of(text):
         if block.language == "python":
@@ -92,7 +92,7 @@ def _commands(block: Block) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a step did: its exit code and what it printed."""
+    """The exit code and the output of a step."""
 
     step: Step
     code: int
@@ -101,7 +101,7 @@ class Ran:
 
 
 def is_run(step: Step) -> bool:
-    """Tell whether a step is run by the test."""
+    """Return whether the test runs a step."""
     return not (step.kind == "shell" and step.text.startswith(_NOT_RUN))
 
 
@@ -112,14 +112,14 @@ def run_page(
     environment: Mapping[str, str],
     programs: Sequence[Path] = (),
 ) -> list[Ran]:
-    """Run the steps of a page in one shell, in `folder`, and return what they did.
+    """Run the steps of a page in one shell in `folder`, and return their results.
 
     Args:
         text: The page, as Markdown.
         folder: An empty directory.
-        replace: Texts to put in the place of others, such as hosts.
-        environment: Variables of the shell.
-        programs: Directories of programs that go before those of this interpreter.
+        replace: Texts and their replacements, such as hosts.
+        environment: Environment variables of the shell.
+        programs: Directories that precede those of this interpreter on PATH.
     """
     steps = [step for step in steps_of(text) if is_run(step)]
     path = os.pathsep.join(map(str, [*programs, Path(sys.executable).parent]))
@@ -164,7 +164,7 @@ def _as_program(text: str) -> str:
 
 
 def differs(shown: tuple[str, ...], printed: str) -> str | None:
-    """Return the first shown line that was not printed in its place; None if all were."""
+    """Return the first line of the page that differs from the output, None if there is none."""
     lines = [_same(line) for line in printed.splitlines()]
     at = 0
     anywhere = False

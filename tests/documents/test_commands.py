@@ -1,4 +1,4 @@
-"""Every command and Python block of the README and the docs runs, and prints what the page shows."""
+"""Every command and Python block of the README and the docs runs and prints the output on the page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "COLUMNS": "100",
-    "http_proxy": "http://127.0.0.1:9",  # a page that names another host fails here and does not leave
+    "http_proxy": "http://127.0.0.1:9",  # a page with another host fails instead of connecting to it
     "https_proxy": "http://127.0.0.1:9",
     "no_proxy": "127.0.0.1,localhost",
 }
 MAY_FAIL = {"--label 'Rice feilds'": 2}
-"""Commands that a page shows for their error, by a part of them, with their exit code."""
+"""Commands that fail on purpose, by a part of the command, with their exit codes."""
 
 
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -37,7 +37,7 @@ _places = itertools.cycle(range(11_000 + 1_000 * _worker, 12_000 + 1_000 * _work
 
 
 def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that are free, below those that the system gives out."""
+    """Return the first of consecutive free ports below the ephemeral range."""
     return next(first for first in _places if all(map(_is_free, range(first, first + count))))
 
 
@@ -60,7 +60,7 @@ def earth_search(shared_data: Path) -> Iterator[EarthSearch]:
 def bucket_service(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """The URL of a service with a bucket `my-bucket`, for which the profile `archive` has keys."""
+    """Return the URL of a service with the bucket `my-bucket` and the keys of the profile `archive`."""
     folder = tmp_path_factory.mktemp("service")
     with radosgw(folder) as gateway:
         client(gateway.url, OWNER).create_bucket(Bucket="my-bucket")
@@ -74,7 +74,7 @@ def bucket_service(
 
 @pytest.fixture(scope="module")
 def forked_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of a `stacpull` and a `python` that are forked: starting them takes most of the time."""
+    """Return the directory of a `stacpull` and a `python` that fork, because starting them takes long."""
     with command_for_shells(forker(), tmp_path_factory.mktemp("f")) as programs:
         yield programs
 
@@ -90,7 +90,7 @@ def test_a_page_runs_as_it_is_written(
     text = page.read_text()
     service = "https://s3.example.org"
     port = free_ports(3)
-    # one page has the installed command; Dask runs the program of the other one in its own processes
+    # one page runs the installed command; Dask starts its own processes
     is_started = page.name in {"README.md", "dask.md"}
     ran = run_page(
         text,
@@ -101,7 +101,7 @@ def test_a_page_runs_as_it_is_written(
             "sleep 3;": "until [ -s mlhub.env ] || [ -s hub.env ]; do sleep 0.1; done;",
             "8801": str(port),
             "8811": str(port),
-            "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - what the page says
+            "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - the path on the page
         },
         ENVIRONMENT,
         () if is_started else [request.getfixturevalue("forked_command")],

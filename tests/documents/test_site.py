@@ -1,4 +1,4 @@
-"""The docs site builds without a warning, and its reference lists everything there is."""
+"""The docs site builds without warnings, and its reference is complete."""
 
 from __future__ import annotations
 

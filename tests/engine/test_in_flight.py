@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine import in_flight
-from stacpull.engine.in_flight import InFlight
+from stacpull.engine import part_sender
 from stacpull.engine.messages import arrival_of
+from stacpull.engine.part_sender import InFlight
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.destination import Destination
@@ -68,7 +68,7 @@ def test_a_slot_that_is_given_back_is_free() -> None:
 
 
 def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "_MOST_UNPUBLISHED", 3)
+    monkeypatch.setattr(part_sender, "_MOST_UNPUBLISHED", 3)
 
     async def course() -> None:
         flight = InFlight(100)

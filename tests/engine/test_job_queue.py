@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stacpull.engine.job_queue import job_queue
+from stacpull.engine.pool import job_queue
 from stacpull.engine.shares import share_out
 from stacpull.models import Job
 

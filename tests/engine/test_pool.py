@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.in_flight import InFlight
+from stacpull.engine.part_sender import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received

@@ -9,7 +9,7 @@ from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.in_flight import InFlight
+from stacpull.engine.part_sender import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.models import Failure, Job, Json, Received
 from stacpull.net.retry import RetryPolicy

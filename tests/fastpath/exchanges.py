@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.in_flight import InFlight
+from stacpull.engine.part_sender import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath

@@ -1,4 +1,4 @@
-"""What is saved of a job of headers, and when: the position never runs ahead of the rows before it."""
+"""The rows and the position that a headers job saves. The position is never ahead of the saved rows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def job(place: int, batch: RowBatch, *, href: str = "http://h.test/a.tif", key: 
 
 
 class Kept(Results):
-    """Results that keep what was put, in order, instead of writing it."""
+    """Results that keep rows in a list instead of writing them."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.puts: list[tuple[list[Result], Any]] = []
@@ -63,9 +63,9 @@ class Kept(Results):
 
 
 def book_on(results: Results, heard: list[AssetFailed] | None = None, *, slots: int = 4) -> HeaderBook:
-    told = [] if heard is None else heard
+    failures = [] if heard is None else heard
     return HeaderBook(
-        results, Secrets(), slots=slots, clock=SystemClock(), counts=(0, 0), on_failed=told.append
+        results, Secrets(), slots=slots, clock=SystemClock(), counts=(0, 0), on_failed=failures.append
     )
 
 
@@ -110,7 +110,7 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
     assert positions[-1:] == [len(sizes) - 1][: len(sizes)]
 
 
-def test_a_slot_is_free_when_its_row_is_saved_and_not_before(read: HeaderRead) -> None:
+def test_a_slot_is_freed_when_its_row_is_saved(read: HeaderRead) -> None:
     kept = Kept()
 
     async def work() -> None:
@@ -131,9 +131,7 @@ def test_a_slot_is_free_when_its_row_is_saved_and_not_before(read: HeaderRead) -
 
 
 @pytest.mark.parametrize("odd", [{"description": "half \ud800 a character"}, {"header_size": 1 << 64}])
-def test_a_header_that_no_row_can_hold_is_a_failed_row_and_frees_its_slot(
-    read: HeaderRead, odd: dict[str, Any]
-) -> None:
+def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[str, Any]) -> None:
     kept, heard = Kept(), list[AssetFailed]()
     unwritable = read._replace(header=replace(read.header, **odd))
 
@@ -155,7 +153,7 @@ def test_a_header_that_no_row_can_hold_is_a_failed_row_and_frees_its_slot(
     assert [event.message for event in heard] == [row["error"]]
 
 
-def test_what_cannot_be_saved_ends_the_recording(read: HeaderRead) -> None:
+def test_a_save_error_ends_the_recording(read: HeaderRead) -> None:
     async def work() -> None:
         book, batch = book_on(Kept(fails=True)), RowBatch(open=1)
         book.begin(batch)
@@ -166,7 +164,7 @@ def test_what_cannot_be_saved_ends_the_recording(read: HeaderRead) -> None:
         asyncio.run(work())
 
 
-def test_a_failure_is_told_and_counted(read: HeaderRead) -> None:
+def test_a_failure_is_reported_and_counted(read: HeaderRead) -> None:
     heard: list[AssetFailed] = []
 
     async def work() -> tuple[int, int]:
@@ -181,7 +179,7 @@ def test_a_failure_is_told_and_counted(read: HeaderRead) -> None:
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), unique=True, max_size=6))
-def test_keys_of_different_assets_differ_and_begin_with_their_own_item_only(
+def test_keys_of_different_assets_differ(
     names: Sequence[tuple[str, str, str]],
 ) -> None:
     keys = {key_of(ItemId(c, i), a): (c, i, a) for c, i, a in names}
@@ -194,7 +192,7 @@ def test_keys_of_different_assets_differ_and_begin_with_their_own_item_only(
 # Rows.
 
 
-def test_a_row_says_what_the_header_says(read: HeaderRead) -> None:
+def test_a_row_has_the_values_of_the_header(read: HeaderRead) -> None:
     row = as_mapping(header_row(job(0, RowBatch()), read, Secrets()))
     assert list(row) == [column.name for column in COLUMNS]
     assert {name: row[name] for name in ("collection", "item", "asset", "href", "size")} == {
@@ -215,7 +213,7 @@ def test_every_field_of_a_header_has_a_column() -> None:
 
 
 @pytest.mark.parametrize("kind", ["header", "failure"])
-def test_a_row_holds_no_credential(read: HeaderRead, kind: str) -> None:
+def test_a_row_has_no_credentials(read: HeaderRead, kind: str) -> None:
     secrets = Secrets([Secret("planted")])
     odd = job(0, RowBatch(), href="http://u:planted@h.test/a.tif?key=planted&sig=x&path=planted")
     failed = Failure(FailureKind.HTTP, "It said planted.")
@@ -225,7 +223,7 @@ def test_a_row_holds_no_credential(read: HeaderRead, kind: str) -> None:
     assert as_mapping(row)["href"] == "http://h.test/a.tif?path=***"
 
 
-def test_an_item_that_failed_has_neither_asset_nor_href() -> None:
+def test_a_failed_item_has_neither_asset_nor_href() -> None:
     row = as_mapping(failed_row(job(0, RowBatch(), href="", key=""), GONE, Secrets()))
     assert (row["asset"], row["href"], row["failure"], row["error"]) == (None, None, "gone", "It is gone.")
 
@@ -242,7 +240,7 @@ def real_rows(shared_data: Path) -> Iterator[dict[str, Any]]:
     return rows()
 
 
-def test_rows_of_real_files_hold_all_that_their_headers_say(real_rows: Iterator[dict[str, Any]]) -> None:
+def test_rows_of_real_files_have_all_values_of_their_headers(real_rows: Iterator[dict[str, Any]]) -> None:
     count = 0
     for row in real_rows:
         count += 1

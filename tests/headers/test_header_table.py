@@ -1,4 +1,4 @@
-"""`headers` on small APIs over which a test has every word: what is picked, refused, read again, told."""
+"""`headers` on small APIs with scripted items and files: selection, failures, retries and reports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TIFF = made(64)
 
 
 def metadata(xml: str) -> bytes:
-    """A file with this in GDAL's tag of metadata."""
+    """Return a TIFF with GDAL metadata."""
     file = io.BytesIO()
     tags = [(42112, "s", 0, xml, True)]
     tifffile.imwrite(file, np.zeros((64, 64), np.uint8), extratags=tags, metadata=None)
@@ -51,7 +51,7 @@ def metadata(xml: str) -> bytes:
 
 
 def ranged(body: bytes) -> Callable[[Request], Answer]:
-    """A file on a server that serves ranges."""
+    """Return a handler that serves a file with range requests."""
 
     def answer(asked: Request) -> Answer:
         first, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
@@ -65,7 +65,7 @@ Assets = Mapping[str, Mapping[str, Any]]
 
 
 class AssetApi(SmallApi):
-    """Items whose assets a test names: hrefs are paths of this server, files what is at them."""
+    """An API with the given items. Their hrefs are paths of this server, where `files` has the handlers."""
 
     def __init__(
         self, items: Mapping[str, Assets], files: Mapping[str, Callable[[Request], Answer]] | None = None
@@ -104,7 +104,7 @@ class AssetApi(SmallApi):
 def read(
     api: AssetApi, out: Path | None = None, *, options: Options | None = None, **selection: Any
 ) -> tuple[HeadersReport, list[Mapping[str, Any]], list[object]]:
-    """Run `headers` over the API: report, rows, events."""
+    """Run `headers` on the API; return the report, the rows and the events."""
     rows: list[Mapping[str, Any]] = []
     heard: list[object] = []
 
@@ -141,7 +141,7 @@ GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
         ({"href": "/a.json", "type": "application/json"}, False),
     ],
 )
-def test_tiffs_are_told_by_media_type_or_suffix(asset: dict[str, Any], kept: bool) -> None:
+def test_tiffs_are_recognised_by_media_type_or_suffix(asset: dict[str, Any], kept: bool) -> None:
     api = AssetApi({"1": {"data": asset}}, {asset["href"].partition("?")[0]: ranged(TIFF)})
     report, rows, _ = read(api)
     assert [row["asset"] for row in rows] == (["data"] if kept else [])
@@ -170,7 +170,7 @@ FILES["/page"] = lambda _: Answer(body=b"<!doctype html>", headers={"Content-Typ
         ({"media_types": ("image/tiff",)}, ["b1", "b2"], 2, 0),
     ],
 )
-def test_what_the_selection_leaves_out_is_counted(
+def test_excluded_assets_are_counted(
     selection: dict[str, Any], kept: list[str], excluded: int, others: int
 ) -> None:
     report, rows, _ = read(AssetApi({"1": MIXED}, FILES), **selection)
@@ -178,7 +178,7 @@ def test_what_the_selection_leaves_out_is_counted(
     assert (report.assets_excluded, report.assets_not_tiff) == (excluded, others)
 
 
-def test_an_asset_that_is_asked_for_and_no_tiff_is_a_failed_row() -> None:
+def test_a_selected_asset_that_is_not_a_tiff_is_a_failed_row() -> None:
     report, rows, heard = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
     assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
     assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 1)
@@ -188,7 +188,7 @@ def test_an_asset_that_is_asked_for_and_no_tiff_is_a_failed_row() -> None:
     assert "cannot be read" in rows[1]["error"]
 
 
-def test_odd_files_and_answers_are_rows_and_stop_nothing() -> None:
+def test_odd_files_and_responses_do_not_stop_the_job() -> None:
     surrogate = metadata('<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>')
     long, longer = ("9" * digits for digits in (30, 4400))
     files = {
@@ -205,7 +205,7 @@ def test_odd_files_and_answers_are_rows_and_stop_nothing() -> None:
     assert rows[0]["tags"]["a"] == "x&#xD800;y"
 
 
-def test_the_size_of_the_header_that_an_item_tells_is_asked_for() -> None:
+def test_the_header_size_of_an_item_is_requested() -> None:
     asset = {"href": "/a", "type": "image/tiff", "file:header_size": 300, "file:size": len(TIFF)}
     api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
     _, (row,), _ = read(api)
@@ -214,15 +214,15 @@ def test_the_size_of_the_header_that_an_item_tells_is_asked_for() -> None:
     assert (row["bytes_read"], row["reads"], row["size"], row["width"]) == (300, 1, len(TIFF), 64)
 
 
-@pytest.mark.parametrize("told", ["300", True, None, {}, -1])
-def test_a_size_of_the_header_that_makes_no_sense_is_not_believed(told: object) -> None:
-    asset = {"href": "/a", "type": "image/tiff", "file:header_size": told}
+@pytest.mark.parametrize("stated", ["300", True, None, {}, -1])
+def test_an_implausible_header_size_is_ignored(stated: object) -> None:
+    asset = {"href": "/a", "type": "image/tiff", "file:header_size": stated}
     api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
     assert read(api)[0].headers_done == 1
     assert api.asked("/a")[0].headers["range"] == "bytes=0-16383"
 
 
-def test_an_href_that_expired_is_read_again_through_its_item_once() -> None:
+def test_an_expired_href_is_read_again_from_its_item_once() -> None:
     expired = lambda _: Answer(403, b"expired")  # noqa: E731
     api = AssetApi(
         {"1": {key: {"href": f"/{key}?sig=old", "type": "image/tiff"} for key in ("a", "b")}},
@@ -242,14 +242,14 @@ def test_an_href_that_expired_is_read_again_through_its_item_once() -> None:
     assert all(row["href"].endswith(f"/new/{row['asset']}") for row in rows)
 
 
-def test_a_refusal_that_stays_is_a_failed_row() -> None:
+def test_a_permanent_refusal_is_a_failed_row() -> None:
     api = AssetApi({"1": {"a": {"href": "/a", "type": "image/tiff"}}}, {"/a": lambda _: Answer(403, b"no")})
     report, (row,), _ = read(api)
     assert (report.exit_code, row["failure"]) == (1, "refused")
     assert len(api.asked("/a")) == 1
 
 
-def test_throttling_is_waited_out() -> None:
+def test_throttled_requests_are_retried() -> None:
     replies = iter([Answer(429, b"", {"Retry-After": "0"})] * 2)
     good = ranged(TIFF)
     api = AssetApi(
@@ -258,11 +258,11 @@ def test_throttling_is_waited_out() -> None:
     )
     report, _, events = read(api, options=Options(retries=2))
     assert (report.headers_done, report.retries) == (1, 2)
-    told = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
-    assert told == ["throttled: 8 at once, again in 0 s.", "throttled: 4 at once, again in 0 s."]
+    notices = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
+    assert notices == ["throttled: 8 at once, again in 0 s.", "throttled: 4 at once, again in 0 s."]
 
 
-def test_an_href_that_leads_nowhere_is_a_failed_row_that_is_not_tried() -> None:
+def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:
     odd: Assets = {
         "disk": {"href": "file:///etc/x.tif", "type": "image/tiff"},
         "good": {"href": "/a", "type": "image/tiff"},
@@ -273,7 +273,7 @@ def test_an_href_that_leads_nowhere_is_a_failed_row_that_is_not_tried() -> None:
 
 
 def labels_and_sources() -> AssetApi:
-    """Three label items; two share a source item, one leads to none."""
+    """Return three label items: two share a source item, and the source item of the third is missing."""
     tiff = {"href": "/a", "type": "image/tiff"}
     api = AssetApi({"l1": {}, "l2": {}, "l3": {}, "s": {"data": tiff}}, {"/a": ranged(TIFF)})
     api.items = {"c": ["l1", "l2", "l3"]}
@@ -285,7 +285,7 @@ def labels_and_sources() -> AssetApi:
     return api
 
 
-def test_source_items_are_followed_and_each_read_once() -> None:
+def test_each_source_item_is_read_once() -> None:
     api = labels_and_sources()
     report, rows, _ = read(api)
     assert [(row["item"], row["asset"], row["failure"]) for row in rows] == [
@@ -294,10 +294,10 @@ def test_source_items_are_followed_and_each_read_once() -> None:
     ]
     assert (report.items_matched, report.headers_done, report.headers_failed) == (3, 1, 1)
     assert len(api.asked("/a")) == 1
-    assert report.headers_missing == 0  # it is the item that is gone
+    assert report.headers_missing == 0  # the item is missing, not the header
 
 
-def test_source_links_can_be_left_alone() -> None:
+def test_source_links_can_be_ignored() -> None:
     report, rows, _ = read(labels_and_sources(), source_links=False)
     assert (rows, report.items_matched, report.exit_code) == ([], 3, 0)
 
@@ -307,7 +307,7 @@ def many(count: int, side: int = 64) -> AssetApi:
     return AssetApi({f"i{n:03}": tiff for n in range(count)}, {"/a": ranged(made(side))})
 
 
-def test_rows_are_in_the_order_of_the_walk_however_answers_come(tmp_path: Path) -> None:
+def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
     api = many(40)
     report, rows, heard = read(api, tmp_path / "t.ndjson", options=Options(concurrency=16))
     assert [row["item"] for row in rows] == [f"i{n:03}" for n in range(40)]
@@ -323,7 +323,7 @@ def test_max_items_ends_the_walk() -> None:
     assert (report.items_matched, len(rows), report.state) == (5, 5, "complete")
 
 
-def test_an_item_met_twice_has_one_row() -> None:
+def test_an_item_listed_twice_has_one_row() -> None:
     api = many(3)
     api.items = {"c": ["i000", "i001", "i000", "i002"]}
     report, rows, _ = read(api)
@@ -339,7 +339,7 @@ def test_an_item_met_twice_has_one_row() -> None:
         (lambda: AssetApi({"1": {"p": {"href": "/p"}}}), {}, "1 are not TIFFs"),
     ],
 )
-def test_a_job_that_finds_nothing_says_why(
+def test_a_job_without_headers_reports_why(
     api: Callable[[], AssetApi], selection: dict[str, Any], said: str
 ) -> None:
     report, rows, heard = read(api(), **selection)
@@ -349,7 +349,7 @@ def test_a_job_that_finds_nothing_says_why(
     assert (report.exit_code, rows) == (0, [])
 
 
-def test_a_source_that_breaks_keeps_what_was_read_and_the_job_goes_on(tmp_path: Path) -> None:
+def test_a_job_continues_after_a_source_error(tmp_path: Path) -> None:
     out = tmp_path / "t.ndjson"
 
     async def work() -> tuple[HeadersReport, list[str]]:
@@ -371,7 +371,7 @@ def test_a_source_that_breaks_keeps_what_was_read_and_the_job_goes_on(tmp_path: 
 
 
 @pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
-def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twice(
+def test_a_rejected_position_restarts_the_walk_without_reading_twice(
     tmp_path: Path, there: int, most: int | None
 ) -> None:
     out, heard = tmp_path / "t.ndjson", []
@@ -407,7 +407,7 @@ def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twic
     assert len(out.read_text().splitlines()) == kept
 
 
-def test_a_position_that_is_forgotten_amid_the_walk_is_walked_again_and_nothing_read_twice(
+def test_a_position_rejected_during_the_walk_restarts_it_without_reading_twice(
     tmp_path: Path,
 ) -> None:
     heard: list[object] = []
@@ -432,7 +432,7 @@ def test_a_position_that_is_forgotten_amid_the_walk_is_walked_again_and_nothing_
     assert any("no longer knows the saved position" in one.text for one in heard if isinstance(one, Notice))
 
 
-def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
     out = tmp_path / "t.ndjson"
 
     async def work() -> tuple[HeadersReport, HeadersReport, int]:
@@ -457,7 +457,7 @@ def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) ->
     assert asked == 30
 
 
-def test_without_an_output_a_stop_still_gives_the_rows_that_are_there() -> None:
+def test_without_an_output_a_stopped_job_returns_its_rows() -> None:
     rows: list[Mapping[str, Any]] = []
 
     async def work() -> HeadersReport:
@@ -476,14 +476,14 @@ def test_without_an_output_a_stop_still_gives_the_rows_that_are_there() -> None:
     assert len(rows) == report.headers_done > 0
 
 
-def test_a_collection_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_collection_is_refused(tmp_path: Path) -> None:
     api = many(2)
     with pytest.raises((UsageError, SourceError)):
         read(api, tmp_path / "t.csv", collections=("other",))
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_a_disk_that_is_full_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise DestinationError("The disk is full.")
 
@@ -492,13 +492,13 @@ def test_a_disk_that_is_full_ends_the_job(tmp_path: Path, monkeypatch: pytest.Mo
         read(many(200), tmp_path / "t.csv", options=Options(concurrency=4))
 
 
-def test_the_row_has_no_signature_of_its_href() -> None:
+def test_the_href_of_a_row_has_no_signature() -> None:
     asset = {"href": "/a?sig=secret&se=1&x=kept", "type": "image/tiff"}
     _, (row,), _ = read(AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)}))
     assert row["href"].endswith("/a?x=kept")
 
 
-def test_names_that_look_like_paths_are_kept_apart(tmp_path: Path) -> None:
+def test_names_that_look_like_paths_do_not_collide(tmp_path: Path) -> None:
     tiff = {"href": "/a", "type": "image/tiff"}
     api = AssetApi({"x": {"b/c": tiff, "b%2Fc": tiff}, "x%2Fb": {"c": tiff}}, {"/a": ranged(TIFF)})
     report, rows, _ = read(api, tmp_path / "t.ndjson")
@@ -506,7 +506,7 @@ def test_names_that_look_like_paths_are_kept_apart(tmp_path: Path) -> None:
     assert report.headers_done == 3
 
 
-def test_a_walk_that_met_fewer_items_than_announced_says_so() -> None:
+def test_a_walk_with_fewer_items_than_announced_is_reported() -> None:
     api = many(3)
     usual = api._routes["/collections/c/items"]
 
@@ -520,7 +520,7 @@ def test_a_walk_that_met_fewer_items_than_announced_says_so() -> None:
     assert any("were on no page" in event.text for event in heard if isinstance(event, Notice))
 
 
-def test_a_page_that_is_asked_for_by_name_is_no_tiff_still() -> None:
+def test_a_selected_web_page_is_not_a_tiff() -> None:
     report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
     assert [row["asset"] for row in rows] == ["b1"]
     assert report.assets_not_tiff == 1

@@ -1,4 +1,4 @@
-"""`stacpull headers`: what is asked of the library, and what is said."""
+"""`stacpull headers`: the calls of the library, and the output."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ ROW: dict[str, Any] = {
 }
 
 
-class Asked:
-    """Stands for `stacpull_headers.header_table`."""
+class FakeLibrary:
+    """Replaces `stacpull_headers.header_table` and records its calls."""
 
     def __init__(self) -> None:
         self.report = HeadersReport(**REPORT, headers_failed=0)
@@ -65,17 +65,17 @@ class Asked:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    asked, module = Asked(), types.ModuleType("stacpull_headers.header_table")
-    module.headers = asked.headers  # type: ignore[attr-defined]
+def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
+    library, module = FakeLibrary(), types.ModuleType("stacpull_headers.header_table")
+    module.headers = library.headers  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stacpull_headers.header_table", module)
-    return asked
+    return library
 
 
-def test_it_hands_over_what_was_told(stacpull_command: Command, asked: Asked) -> None:
+def test_arguments_reach_the_library(stacpull_command: Command, library: FakeLibrary) -> None:
     arguments = ["-C", "c", "--asset", "B*", "--max-items", "5", "--retries", "2", "-o", "out dir/t.csv"]
     assert stacpull_command("headers", "http://s", *arguments).code == 0
-    ((source, out), how) = asked.calls[0]
+    ((source, out), how) = library.calls[0]
     assert (source, out) == ("http://s", Path("out dir/t.csv"))
     assert how["selection"] == Selection(collections=("c",), assets=("B*",), max_items=5)
     assert how["options"] == Options(retries=2)
@@ -84,17 +84,17 @@ def test_it_hands_over_what_was_told(stacpull_command: Command, asked: Asked) ->
     assert isinstance(how["stop"], asyncio.Event)
 
 
-def test_refresh_is_handed_over(stacpull_command: Command, asked: Asked) -> None:
+def test_refresh_reaches_the_library(stacpull_command: Command, library: FakeLibrary) -> None:
     stacpull_command("headers", "http://s", "-o", "t.csv", "--refresh")
-    assert asked.calls[0][1]["refresh"] is True
+    assert library.calls[0][1]["refresh"] is True
 
 
-def test_a_config_file_of_a_mirror_serves_it_too(
-    stacpull_command: Command, asked: Asked, monkeypatch: pytest.MonkeyPatch
+def test_the_config_file_of_a_mirror_is_accepted(
+    stacpull_command: Command, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLHUB_API_KEY", "k")
     assert stacpull_command("headers", "http://s", "--config", BIGEARTHNET).code == 0
-    how = asked.calls[0][1]
+    how = library.calls[0][1]
     assert how["selection"].exclude_assets == ("B10",)
     assert how["options"].layout == Options().layout
 
@@ -111,33 +111,35 @@ def test_a_config_file_of_a_mirror_serves_it_too(
         ({"state": "interrupted", "headers_failed": 2}, 130),
     ],
 )
-def test_it_ends_with_the_code_of_its_report(
-    stacpull_command: Command, asked: Asked, changes: dict[str, Any], code: int
+def test_the_exit_code_is_that_of_the_report(
+    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], code: int
 ) -> None:
-    asked.report = HeadersReport(**{**REPORT, "headers_failed": 0, **changes})
+    library.report = HeadersReport(**{**REPORT, "headers_failed": 0, **changes})
     assert stacpull_command("headers", "http://s", "-o", "t.csv").code == code
 
 
-def test_an_error_is_one_sentence_with_its_code(stacpull_command: Command, asked: Asked) -> None:
-    asked.error = SourceError("The source could not be read.")
+def test_an_error_is_one_sentence(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.error = SourceError("The source could not be read.")
     ran = stacpull_command("headers", "http://s")
     assert (ran.code, ran.err, ran.out) == (4, "stacpull: The source could not be read.\n", "")
 
 
-def test_the_json_is_the_last_line_and_replaces_the_table(stacpull_command: Command, asked: Asked) -> None:
-    asked.rows = [ROW]
+def test_the_json_is_the_last_line_and_replaces_the_table(
+    stacpull_command: Command, library: FakeLibrary
+) -> None:
+    library.rows = [ROW]
     ran = stacpull_command("headers", "http://s", "--json")
     report = json.loads(ran.out.splitlines()[-1])
     assert len(ran.out.splitlines()) == 1
-    assert report == asked.report.to_json()
+    assert report == library.report.to_json()
     needed = {"state", "items_seen", "items_matched", "headers_done", "headers_failed"}
     assert needed | {"requests", "bytes_fetched", "seconds"} <= report.keys()
 
 
-def test_the_table_of_the_terminal(stacpull_command: Command, asked: Asked) -> None:
+def test_the_table_of_the_terminal(stacpull_command: Command, library: FakeLibrary) -> None:
     failed = {**dict.fromkeys(ROW), "item": "i", "asset": "B10", "failure": "gone", "error": "Not there."}
     plain = {**ROW, "asset": "B02", "tiled": False, "epsg": None, "overviews": [], "nodata": None}
-    asked.rows = [ROW, plain, {**plain, "crs_kind": "projected"}, failed, {**failed, "asset": None}]
+    library.rows = [ROW, plain, {**plain, "crs_kind": "projected"}, failed, {**failed, "asset": None}]
     ran = stacpull_command("headers", "http://s", "--no-progress")
     assert ran.out.splitlines() == [
         "item  asset  size     type        layout                     crs         overviews  nodata",
@@ -150,19 +152,19 @@ def test_the_table_of_the_terminal(stacpull_command: Command, asked: Asked) -> N
 
 
 def test_control_characters_of_servers_do_not_reach_the_terminal(
-    stacpull_command: Command, asked: Asked
+    stacpull_command: Command, library: FakeLibrary
 ) -> None:
-    asked.rows = [{**ROW, "item": "i\x1b[2J", "nodata": "\x07"}]
+    library.rows = [{**ROW, "item": "i\x1b[2J", "nodata": "\x07"}]
     ran = stacpull_command("headers", "http://s", "--no-progress")
     assert "\x1b" not in ran.out
     assert "\x07" not in ran.out
 
 
-def test_quiet_prints_nothing(stacpull_command: Command, asked: Asked) -> None:
-    asked.rows = [ROW]
+def test_quiet_prints_nothing(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.rows = [ROW]
     ran = stacpull_command("-q", "headers", "http://s")
     assert (ran.code, ran.out, ran.err) == (0, "", "")
-    assert asked.calls[0][1]["on_row"] is None
+    assert library.calls[0][1]["on_row"] is None
 
 
 @pytest.mark.parametrize(
@@ -178,15 +180,15 @@ def test_quiet_prints_nothing(stacpull_command: Command, asked: Asked) -> None:
         ({"reason": "It went in circles."}, "complete (It went in circles)"),
     ],
 )
-def test_the_summary_says_what_matters(
-    stacpull_command: Command, asked: Asked, changes: dict[str, Any], said: str
+def test_the_summary(
+    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], said: str
 ) -> None:
-    asked.report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
+    library.report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
     assert said in stacpull_command("headers", "http://s", "-o", "t.csv").out
 
 
-def test_progress_speaks_of_headers_and_failures_are_counted(stacpull_command: Command, asked: Asked) -> None:
-    asked.events = [
+def test_progress_counts_headers_and_failures(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.events = [
         Progress(items_seen=5, items_matched=5, assets_planned=9, assets_done=7, seconds=6.0),
         AssetFailed(ItemId("c", "i"), "B10", FailureKind.GONE, "Not there."),
     ]
@@ -195,10 +197,10 @@ def test_progress_speaks_of_headers_and_failures_are_counted(stacpull_command: C
     assert "failed   1 gone at the source (B10)" in ran.out
 
 
-def test_the_summary_stays_out_of_the_way_of_a_table_and_of_json(
-    stacpull_command: Command, asked: Asked
+def test_the_summary_does_not_mix_with_a_table_or_json(
+    stacpull_command: Command, library: FakeLibrary
 ) -> None:
-    asked.rows = [ROW]
+    library.rows = [ROW]
     assert "24 of 24 headers" in stacpull_command("headers", "http://s").err
     assert "24 of 24 headers" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
 
@@ -206,14 +208,14 @@ def test_the_summary_stays_out_of_the_way_of_a_table_and_of_json(
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_recipe_names_every_column_and_no_other() -> None:
+def test_the_docs_name_exactly_the_columns() -> None:
     text = (DOCS / "headers.md").read_text()
     table = text.partition("| column | content |")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == [c.name for c in COLUMNS]
 
 
-def test_what_json_prints_is_documented() -> None:
+def test_the_json_output_is_documented() -> None:
     section = (DOCS / "json.md").read_text().partition("## `headers`")[2]
     fields = HeadersReport(**REPORT, headers_failed=0).to_json().keys() - {"missing_ok"}
     assert {name for name in fields if f"`{name}`" not in section} == set()

@@ -1,4 +1,4 @@
-"""Reading headers by ranges from servers that are right, clumsy or hostile, over real sockets."""
+"""Headers read with range requests from correct, broken and hostile servers, over real sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KIB = 1024
 
 
 def made(*, side: int = 256) -> bytes:
-    """A TIFF of noise, its directory before its pixels."""
+    """Return a TIFF of noise with the directory before the pixels."""
     pixels = np.random.default_rng(side).integers(0, 255, (side, side), np.uint8)
     file = io.BytesIO()
     tifffile.imwrite(file, pixels)
@@ -37,7 +37,7 @@ def made(*, side: int = 256) -> bytes:
 
 
 def moved_to_the_end(data: bytes) -> bytes:
-    """The same TIFF (classic, II) with its first directory moved behind everything else."""
+    """Return the TIFF (classic, II) with its first directory moved to the end."""
     offset = int.from_bytes(data[4:8], "little")
     count = int.from_bytes(data[offset : offset + 2], "little")
     directory = data[offset : offset + 2 + 12 * count] + bytes(4)
@@ -57,7 +57,7 @@ def header_of(data: bytes) -> Header:
 
 @dataclass
 class File:
-    """A file on a server that serves ranges rightly."""
+    """A file on a server with correct range responses."""
 
     body: bytes
     etag: str | None = '"v1"'
@@ -66,8 +66,8 @@ class File:
     headers: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, asked: Asked) -> Reply:
-        told = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
-        fields = {name: value for name, value in told.items() if value is not None}
+        headers = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
+        fields = {name: value for name, value in headers.items() if value is not None}
         start, end = span(asked)
         condition = asked.headers.get("if-range")
         if condition not in {None, self.etag, self.modified}:
@@ -82,7 +82,7 @@ class File:
 
 
 def span(asked: Asked) -> tuple[int, int]:
-    """First and last byte that were asked for."""
+    """Return the first and the last requested byte."""
     first, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
     return int(first), int(last)
 
@@ -99,7 +99,7 @@ def run(answer: Answer, act: Act, *, most_bytes: int = 1 << 20) -> None:
 
 
 def read(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> tuple[HeaderRead, list[Asked]]:
-    """Read the header of what `answer` serves; with what was asked."""
+    """Read the header of the file that `answer` serves; return it and the requests."""
     found: list[tuple[HeaderRead, list[Asked]]] = []
 
     async def act(reader: RangedReader, served: Origin) -> None:
@@ -115,37 +115,37 @@ def failure(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> Fa
     return caught.value.failure
 
 
-# What is right.
+# Correct servers.
 
 
-def test_one_read_of_16_kib_brings_a_header_at_the_front() -> None:
+def test_a_header_at_the_front_takes_one_request_of_16_kib() -> None:
     found, asked = read(File(EARLY))
     assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, FIRST_READ)
     assert [one.headers["range"] for one in asked] == ["bytes=0-16383"]
 
 
-def test_the_size_that_the_item_tells_is_read_and_no_byte_more() -> None:
+def test_exactly_the_header_size_of_the_item_is_read() -> None:
     size = header_of(EARLY).header_size
     found, asked = read(File(EARLY), header_size=size)
     assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, size)
     assert span(asked[0]) == (0, size - 1)
 
 
-@pytest.mark.parametrize("told", [1, 8, 100])
-def test_a_size_told_too_small_costs_one_more_read(told: int) -> None:
-    found, asked = read(File(EARLY), header_size=told)
+@pytest.mark.parametrize("stated", [1, 8, 100])
+def test_a_header_size_that_is_too_small_costs_one_more_request(stated: int) -> None:
+    found, asked = read(File(EARLY), header_size=stated)
     assert found.header == header_of(EARLY)
     assert len(asked) > 1
-    assert found.bytes_read <= told + FIRST_READ
+    assert found.bytes_read <= stated + FIRST_READ
 
 
-@pytest.mark.parametrize("told", [0, -5])
-def test_a_size_that_is_none_is_not_believed(told: int) -> None:
-    _, asked = read(File(EARLY), header_size=told)
+@pytest.mark.parametrize("stated", [0, -5])
+def test_an_invalid_header_size_is_ignored(stated: int) -> None:
+    _, asked = read(File(EARLY), header_size=stated)
     assert span(asked[0]) == (0, FIRST_READ - 1)
 
 
-def test_a_directory_at_the_end_costs_one_more_read_of_exactly_that() -> None:
+def test_a_directory_at_the_end_costs_one_more_request() -> None:
     found, asked = read(File(LATE))
     assert found.header == header_of(LATE)
     first, second = asked
@@ -165,7 +165,7 @@ def test_a_directory_at_the_end_costs_one_more_read_of_exactly_that() -> None:
         (None, None, None),
     ],
 )
-def test_the_second_read_names_the_strongest_proof(
+def test_the_second_request_sends_the_strongest_validator(
     etag: str | None, modified: str | None, condition: str | None
 ) -> None:
     found, asked = read(File(LATE, etag, modified))
@@ -179,15 +179,15 @@ def test_a_file_shorter_than_the_first_read() -> None:
     assert found == HeaderRead(header_of(small), len(small), 1, len(small))
 
 
-def test_a_total_that_is_not_told_is_learnt_from_a_416() -> None:
+def test_an_unknown_size_is_learnt_from_a_416() -> None:
     found, _ = read(File(LATE, total="*"))
     assert (found.header, found.size) == (header_of(LATE), None)
     cut = LATE[:-10]
-    told = failure(File(cut, total="*"))
-    assert told.kind is FailureKind.FORMAT
+    caught = failure(File(cut, total="*"))
+    assert caught.kind is FailureKind.FORMAT
 
 
-def test_a_redirect_is_followed_at_each_read() -> None:
+def test_a_redirect_is_followed_for_each_request() -> None:
     file = File(LATE)
 
     def answer(asked: Asked) -> Reply:
@@ -203,47 +203,47 @@ def test_a_redirect_is_followed_at_each_read() -> None:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-def test_a_200_is_read_only_as_far_as_needed(framing: str) -> None:
+def test_a_200_is_read_only_up_to_the_header(framing: str) -> None:
     body = EARLY + bytes(30 << 20)
     reply = Reply(200, {}, body, framing)  # type: ignore[arg-type]
     found, asked = read(lambda _: reply)
     assert found.header == header_of(EARLY)
     assert found.size == (len(body) if framing == "length" else None)
     assert found.reads == len(asked) == 1
-    assert found.bytes_read < 3 << 20  # what the transport had taken by then, not thirty
+    assert found.bytes_read < 3 << 20  # what the transport had received by then, not all thirty
 
 
-def test_a_200_with_a_late_directory_is_read_on_in_the_same_answer() -> None:
+def test_a_late_directory_is_read_from_the_same_200() -> None:
     found, asked = read(lambda _: Reply(200, {}, LATE))
     assert (found.header, found.size, len(asked)) == (header_of(LATE), len(LATE), 1)
 
 
-def test_a_200_whose_header_lies_past_the_cap_is_given_up() -> None:
+def test_a_200_with_a_header_beyond_the_limit_fails() -> None:
     late = moved_to_the_end(made(side=2500))
-    told = failure(lambda _: Reply(200, {}, late))
-    assert told.kind is FailureKind.FORMAT
-    assert "1,048,576 bytes" in told.message
+    caught = failure(lambda _: Reply(200, {}, late))
+    assert caught.kind is FailureKind.FORMAT
+    assert "1,048,576 bytes" in caught.message
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_coded_200_is_decoded(coding: str) -> None:
+def test_a_200_with_content_encoding_is_decoded(coding: str) -> None:
     coded = gzip.compress(EARLY) if coding == "gzip" else zlib.compress(EARLY)
     found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded))
     assert (found.header, found.size) == (header_of(EARLY), None)
 
 
-def test_coded_ranges_are_refused() -> None:
+def test_ranges_with_content_encoding_are_refused() -> None:
     coded = gzip.compress(EARLY)
-    told = failure(File(coded, headers={"Content-Encoding": "gzip"}))
-    assert (told.kind, told.retryable) == (FailureKind.HTTP, False)
-    assert "gzip" in told.message
+    caught = failure(File(coded, headers={"Content-Encoding": "gzip"}))
+    assert (caught.kind, caught.retryable) == (FailureKind.HTTP, False)
+    assert "gzip" in caught.message
 
 
 # Files that change.
 
 
 def changing(*versions: Answer) -> Answer:
-    """The first request is answered from the first version, the second from the second, and so on."""
+    """Serve the first request from the first version, the second from the second, and so on."""
     left: Iterator[Answer] = iter(versions)
     last = versions[-1]
 
@@ -265,7 +265,7 @@ def ignoring_if_range(file: File) -> Answer:
     return answer
 
 
-def test_a_file_that_changes_between_reads_is_read_afresh() -> None:
+def test_a_file_that_changes_between_requests_is_read_again() -> None:
     found, asked = read(changing(File(LATE), NEW))
     assert found.header == header_of(OTHER)
     assert [one.start for one in asked[:3]] == [0, span(asked[1])[0], 0]
@@ -278,39 +278,39 @@ def test_a_server_that_ignores_if_range_does_not_mix_two_versions() -> None:
 
 
 @pytest.mark.parametrize(("etag", "modified"), [('"v1"', None), (None, NEW.modified), ('W/"v1"', None)])
-def test_a_piece_that_does_not_say_of_which_version_it_is_is_not_put_to_another(
+def test_a_range_without_a_validator_is_not_combined_with_another(
     etag: str | None, modified: str | None
 ) -> None:
     first = File(LATE, etag, modified)
     silent = ignoring_if_range(File(bytes(len(LATE)), None, None))
-    told = failure(changing(first, silent, first, silent))
-    assert (told.kind, told.retryable) == (FailureKind.CHANGED, False)
+    caught = failure(changing(first, silent, first, silent))
+    assert (caught.kind, caught.retryable) == (FailureKind.CHANGED, False)
     found, _ = read(changing(first, silent, first))
     assert found.header == header_of(LATE)
 
 
-def test_another_total_is_another_version() -> None:
+def test_a_different_size_is_a_different_version() -> None:
     longer = File(OTHER, None, None)
     found, _ = read(changing(File(LATE, None, None), longer))
     assert found.header == header_of(OTHER)
 
 
-def test_a_file_that_changes_again_and_again_is_a_failure() -> None:
+def test_a_file_that_keeps_changing_fails() -> None:
     third = File(LATE, '"v3"', "Wed, 03 Jan 2024 00:00:00 GMT")
-    told = failure(changing(File(LATE), NEW, NEW, third))
-    assert (told.kind, told.retryable) == (FailureKind.CHANGED, False)
+    caught = failure(changing(File(LATE), NEW, NEW, third))
+    assert (caught.kind, caught.retryable) == (FailureKind.CHANGED, False)
 
 
-def test_a_412_is_another_version() -> None:
+def test_a_412_is_a_different_version() -> None:
     found, _ = read(changing(File(LATE), lambda _: Reply(412), NEW))
     assert found.header == header_of(OTHER)
 
 
-# Hostile and broken ones.
+# Hostile and broken servers.
 
 
 def unframed(body: bytes) -> Answer:
-    """A server that ends its answer by closing the connection, as does whatever cuts it."""
+    """Serve a response that ends when the connection closes, so that a truncation looks complete."""
     return lambda _: Reply(200, {}, body, "close")
 
 
@@ -354,14 +354,14 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("answer", "kind", "retryable"), BROKEN)
-def test_what_cannot_be_read_is_a_named_failure(answer: Answer, kind: FailureKind, retryable: bool) -> None:
-    told = failure(answer)
-    assert (told.kind, told.retryable) == (kind, retryable), told.message
-    assert told.message.endswith(".")
-    assert "127.0.0.1" in told.message
+def test_unreadable_files_fail_with_a_reason(answer: Answer, kind: FailureKind, retryable: bool) -> None:
+    caught = failure(answer)
+    assert (caught.kind, caught.retryable) == (kind, retryable), caught.message
+    assert caught.message.endswith(".")
+    assert "127.0.0.1" in caught.message
 
 
-def test_an_answer_without_a_length_that_was_cut_is_asked_for_again() -> None:
+def test_a_truncated_response_without_a_length_is_retried() -> None:
     async def act(reader: RangedReader, served: Origin) -> None:
         served.cut(500)
         policy = RetryPolicy(base=0)
@@ -372,14 +372,14 @@ def test_an_answer_without_a_length_that_was_cut_is_asked_for_again() -> None:
     run(unframed(LATE), act)
 
 
-def test_a_web_page_in_place_of_the_file_says_so() -> None:
+def test_a_web_page_instead_of_the_file_is_reported() -> None:
     page = Reply(200, {"Content-Type": "text/html"}, b"<!doctype html><title>Log in</title>")
-    told = failure(lambda _: page, media_type="image/tiff")
-    assert told.kind is FailureKind.REFUSED
-    assert "web page" in told.message
+    caught = failure(lambda _: page, media_type="image/tiff")
+    assert caught.kind is FailureKind.REFUSED
+    assert "web page" in caught.message
 
 
-def test_more_bytes_than_were_asked_for_are_left_alone() -> None:
+def test_bytes_beyond_the_requested_range_are_ignored() -> None:
     def generous(asked: Asked) -> Reply:
         start, _ = span(asked)
         body = (LATE + bytes(8 << 20))[start:]
@@ -391,8 +391,8 @@ def test_more_bytes_than_were_asked_for_are_left_alone() -> None:
     assert found.bytes_read < 5 << 20
 
 
-def test_a_server_that_cuts_ranges_short_is_asked_for_the_rest() -> None:
-    """A 206 may hold less than was asked for (RFC 9110, 15.3.7)."""
+def test_a_shortened_range_is_requested_to_its_end() -> None:
+    """A 206 may hold less than the requested range (RFC 9110, 15.3.7)."""
 
     def stingy(asked: Asked) -> Reply:
         start, end = span(asked)
@@ -405,8 +405,8 @@ def test_a_server_that_cuts_ranges_short_is_asked_for_the_rest() -> None:
     assert len(asked) <= 10
 
 
-def test_a_header_in_very_many_places_is_given_up() -> None:
-    """Sixty directories, each after a hole: a chain that would cost a request each."""
+def test_a_header_in_too_many_places_fails() -> None:
+    """Each of sixty directories lies after a gap, so that the chain would take a request each."""
     gap = 20 * KIB
     data = bytearray(b"II*\0" + (8).to_bytes(4, "little"))
     for number in range(1, 61):
@@ -418,17 +418,17 @@ def test_a_header_in_very_many_places_is_given_up() -> None:
             )
         data += (0 if number == 60 else 8 + number * gap).to_bytes(4, "little")
         data += bytes(8 + number * gap - len(data))
-    told = failure(File(bytes(data)))
-    assert told.kind is FailureKind.FORMAT
+    caught = failure(File(bytes(data)))
+    assert caught.kind is FailureKind.FORMAT
 
 
-def test_the_cap_holds_for_ranges_too() -> None:
+def test_the_limit_applies_to_ranges() -> None:
     huge = bytearray(EARLY)
     huge += bytes(300 * KIB)
     late = moved_to_the_end(bytes(huge))
-    told = failure(File(late), most_bytes=FIRST_READ)
-    assert told.kind is FailureKind.FORMAT
-    assert "16,384 bytes" in told.message
+    caught = failure(File(late), most_bytes=FIRST_READ)
+    assert caught.kind is FailureKind.FORMAT
+    assert "16,384 bytes" in caught.message
 
 
 # S3, retries, real files.
@@ -449,7 +449,7 @@ class Fixed:
 
 
 def s3_file(data: bytes) -> Answer:
-    """An object as S3 serves it: If-Range is ignored, If-Match answered with 412."""
+    """Serve an object like S3, which ignores If-Range and answers a failed If-Match with 412."""
     file = File(data)
 
     def answer(asked: Asked) -> Reply:
@@ -461,7 +461,7 @@ def s3_file(data: bytes) -> Answer:
 
 
 @pytest.mark.parametrize("redirected", [False, True])
-def test_s3_is_read_under_if_match(redirected: bool) -> None:
+def test_s3_is_read_with_if_match(redirected: bool) -> None:
     async def live() -> None:
         async with origin(s3_file(LATE)) as served:
             credentials = Fixed(served.url)
@@ -479,7 +479,7 @@ def test_s3_is_read_under_if_match(redirected: bool) -> None:
     asyncio.run(live())
 
 
-def test_an_attempt_that_may_succeed_later_is_made_again() -> None:
+def test_transient_failures_are_retried() -> None:
     replies = iter([Reply(500), Reply(503, {"Retry-After": "1"})])
     file, retried = File(EARLY), []
 
@@ -499,7 +499,7 @@ def test_an_attempt_that_may_succeed_later_is_made_again() -> None:
 
 
 @pytest.mark.parametrize("reply", [Reply(404), Reply(500)])
-def test_what_fails_for_good_is_a_value(reply: Reply) -> None:
+def test_a_permanent_failure_is_returned(reply: Reply) -> None:
     async def live() -> Failure | HeaderRead:
         async with origin(lambda _: reply) as served, client() as opened:
             policy = RetryPolicy(1, base=0.01)
@@ -510,7 +510,7 @@ def test_what_fails_for_good_is_a_value(reply: Reply) -> None:
     assert found.status == reply.status
 
 
-def test_every_real_file_is_read_alike_by_ranges_and_whole(shared_data: Path) -> None:
+def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) -> None:
     files = sorted(p for p in shared_data.rglob("*.tif*") if p.is_file())
     assert files
 

@@ -1,4 +1,4 @@
-"""`headers --tiles`: the lists of tiles as columns, read with few requests and within limits."""
+"""`headers --tiles`: tile lists as columns, read with few requests and within limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def host(tmp_path: Path) -> Iterator[RasterHost]:
 
 
 def tiled(path: Path, side: int) -> bytes:
-    """Return a raster of `side` x `side` pixels in tiles of 16 x 16."""
+    """Return a raster of `side` by `side` pixels in tiles of 16 by 16."""
     options = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "DEFLATE"}
     given = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": "uint8", **options}
     with rasterio.open(path, "w", **given) as file:
@@ -43,7 +43,7 @@ def tiled(path: Path, side: int) -> bytes:
 
 
 def headers(host: RasterHost, out: Path, **options: Any) -> HeadersReport:
-    """Read the headers of all files of the host, as assets of one item."""
+    """Read the headers of all files of the host as the assets of one item."""
     source = out.with_name("items.json")
     source.write_bytes(host.items({"i": {path.strip("/").partition(".")[0]: path for path in host.files}}))
     settings = {"selection": Selection(assets="*"), "tiles": True, **options}
@@ -51,7 +51,7 @@ def headers(host: RasterHost, out: Path, **options: Any) -> HeadersReport:
     return asyncio.run(stacpull.headers(str(source), out, options=how, **settings))
 
 
-def test_they_are_lists_of_numbers_in_every_format(host: RasterHost, tmp_path: Path) -> None:
+def test_tile_columns_are_lists_of_numbers_in_every_format(host: RasterHost, tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         offsets, counts = list(file.pages.first.dataoffsets), list(file.pages.first.databytecounts)
     for suffix in ("parquet", "ndjson", "csv"):
@@ -65,7 +65,7 @@ def test_they_are_lists_of_numbers_in_every_format(host: RasterHost, tmp_path: P
     assert json.dumps(offsets, separators=(",", ":")) in (tmp_path / "t.csv").read_text()
 
 
-def test_a_table_is_with_them_or_without(host: RasterHost, tmp_path: Path) -> None:
+def test_a_table_keeps_its_columns_until_refreshed(host: RasterHost, tmp_path: Path) -> None:
     out = tmp_path / "t.ndjson"
     headers(host, out)
     with pytest.raises(UsageError, match="columns"):
@@ -77,9 +77,7 @@ def test_a_table_is_with_them_or_without(host: RasterHost, tmp_path: Path) -> No
     assert [len(row["tile_offsets"] or ()) for row in rows[2:]] == [16, 0]
 
 
-def test_they_cost_no_request_where_they_are_near_and_one_where_they_are_long(
-    host: RasterHost, tmp_path: Path
-) -> None:
+def test_short_tile_lists_cost_no_request_and_long_ones_one(host: RasterHost, tmp_path: Path) -> None:
     host.files = {"/near.tif": host.files["/a.tif"], "/long.tif": tiled(tmp_path / "long.tif", 1600)}
     rows: list[Any] = []
     headers(host, tmp_path / "t.ndjson", on_row=rows.append)
@@ -89,7 +87,7 @@ def test_they_cost_no_request_where_they_are_near_and_one_where_they_are_long(
     assert long["bytes_read"] < 16 * 1024 + 8 * 10_000 + 4096 * 2
 
 
-def test_more_than_the_limit_is_a_failed_row_and_is_not_read(host: RasterHost, tmp_path: Path) -> None:
+def test_tile_lists_over_the_limit_fail_without_being_read(host: RasterHost, tmp_path: Path) -> None:
     count = MOST_BYTES_WITH_TILES // 4 + 1
     claims = made.image(
         t256=Value(4, [2**30]), t257=Value(4, [2**20]), t273=None, t278=None, t279=None,
@@ -103,7 +101,7 @@ def test_more_than_the_limit_is_a_failed_row_and_is_not_read(host: RasterHost, t
     assert host.sent < 1 << 20
 
 
-def test_the_command_reads_them(
+def test_the_command_reads_tile_lists(
     stacpull_command: Callable[..., Ran], host: RasterHost, tmp_path: Path
 ) -> None:
     source, out = tmp_path / "items.json", tmp_path / "t.ndjson"

@@ -20,7 +20,7 @@ __all__ = ["no_variables_of_the_tests", "stacpull_command"]
 
 @pytest.fixture(scope="session")
 def recording(shared_data: Path) -> Callable[[str], Any]:
-    """Loads a recorded JSON document of the hub."""
+    """Return a function that loads a recorded JSON document of the hub."""
 
     def load(name: str) -> Any:
         return orjson.loads((shared_data / "mlhub" / name).read_bytes())
@@ -30,7 +30,7 @@ def recording(shared_data: Path) -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def hub() -> Iterator[MlhubReplica]:
-    """A hub of 400 patches that tests only read."""
+    """A hub of 400 patches. Tests must not change it."""
     with run_in_thread(MlhubReplica(items=400, seed=7)) as replica:
         yield replica
 
@@ -42,7 +42,7 @@ def hub_2021() -> Iterator[MlhubReplica]:
 
 
 class HubClient:
-    """A session against one hub, with its key."""
+    """An HTTP session with the key of a hub."""
 
     def __init__(self, replica: MlhubReplica, session: requests.Session) -> None:
         self.replica = replica
@@ -78,12 +78,12 @@ def client_2021(hub_2021: MlhubReplica, client_of: Callable[[MlhubReplica], HubC
 
 @pytest.fixture(scope="session")
 def boto() -> boto3.session.Session:
-    return boto3.session.Session()  # its models are costly to load
+    return boto3.session.Session()  # loading its models takes long
 
 
 @pytest.fixture
 def s3_client(boto: boto3.session.Session) -> Iterator[Callable[..., Any]]:
-    """Makes boto3 clients for an endpoint, with its own keys unless told otherwise; closed at the end."""
+    """Return a function that makes boto3 clients for an endpoint, by default with its own keys."""
     made = []
 
     def make(url: str, access: S3Access, *, region: str = "us-east-1", **config: Any) -> Any:

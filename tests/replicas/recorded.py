@@ -1,7 +1,7 @@
-"""Recorded replies, and how a reply of the replica differs from one: in words that can be listed.
+"""Recorded replies, and the differences between them and replies of the replica, in words.
 
-Compared are the status and its reason, the names of headers, the values of those that do not depend on the
-content, and of JSON bodies the names, the types and the formats of all fields, whatever they say.
+The comparison covers the status and reason, the names of headers and the values that do not depend on the
+content. Of JSON bodies it covers the names, types and formats of all fields, but not their values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ANY_VALUE = {
     "x-ms-creation-time",
     "x-ms-request-id",
 }
-"""Headers whose values depend on the content: of these only the format is compared."""
+"""Headers whose values depend on the content; only their format is compared."""
 
 _FORMATS = (
     ("download href", r"https?://[^?]*/mlhub/v1/download/(gAAAAAB[\w-]+=*|dummy[\w-]+)"),
@@ -67,7 +67,7 @@ _COMPILED = tuple((name, re.compile(pattern)) for name, pattern in _FORMATS)
 
 
 def format_of(value: Any) -> str:
-    """What kind of value it is; of strings, in which format it is written."""
+    """Return the type of a value, and for strings their format."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -79,7 +79,7 @@ def format_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """One recorded reply; of some only the body was kept."""
+    """A recorded reply. Of some, only the body was recorded."""
 
     status: int | None
     reason: str | None
@@ -96,7 +96,7 @@ class Recording:
 
 
 def differences(recording: Recording, reply: requests.Response) -> set[str]:
-    """How a reply differs from the recorded one: each difference in a few words."""
+    """Return the differences between a reply and the recorded one, each in a few words."""
     found = set(_of_status(recording, reply))
     if recording.headers is not None:
         found |= set(_of_headers(recording.headers, reply.headers))
@@ -145,7 +145,7 @@ def _of_body(recorded: bytes, served: bytes) -> Iterator[str]:
 
 
 def _without_serials(text: bytes) -> bytes:
-    """The text without request ids and times."""
+    """Remove request ids and times from a text."""
     return re.sub(rb"(RequestId|Time):\S+?(?=\n|<)", rb"\1:", text).strip()
 
 
@@ -165,7 +165,7 @@ def _kind(value: Any) -> str:
 
 
 def _of_members(place: str, theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
-    if place.endswith("assets"):  # keys are the data's own
+    if place.endswith("assets"):  # the keys are data
         theirs, ours = _first_as_any(theirs), _first_as_any(ours)
     for name in sorted(theirs.keys() - ours.keys()):
         yield f"{place}.{name}: missing"
@@ -180,7 +180,7 @@ def _first_as_any(members: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_lists(place: str, theirs: list[Any], ours: list[Any]) -> Iterator[str]:
-    """Links are compared by what they are, the members of other lists with the first."""
+    """Compare links by their `rel`, and the members of other lists with the first one."""
     if place.endswith("links"):
         by_rel = [{_rel(link): link for link in reversed(side)} for side in (theirs, ours)]
         yield from _of_members(place, *by_rel)

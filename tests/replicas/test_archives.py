@@ -1,4 +1,4 @@
-"""Archives, catalogs and the open blobs behind them; radiant-mlhub takes them in tests/clients."""
+"""Archives, catalogs and their open blobs; tests/clients downloads them with radiant-mlhub."""
 
 from __future__ import annotations
 

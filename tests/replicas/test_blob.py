@@ -1,4 +1,4 @@
-"""The blob host against the Azure recordings: headers, versions, ranges, conditions, signed queries."""
+"""The blob host compared with recordings of Azure: headers, versions, ranges, conditions, signed URLs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OLD = {"x-ms-version": "2009-09-19"}
 
 @pytest.fixture
 def blob(client):
-    """URL and expected content of a band on the blob host."""
+    """Return the URL and the expected content of a band on the blob host."""
     patch = client.replica.dataset.patch(4)
     return client.location(SOURCE, 4, "B01"), client.replica.dataset.band(patch, "B01")
 

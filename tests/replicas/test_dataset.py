@@ -1,4 +1,4 @@
-"""The generator: names, labels, flags, geometry; the same for the same seed, any place at once."""
+"""The generator: names, labels, flags and geometry, the same for the same seed and in any order."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_projection_and_tile_name_agree_with_a_real_patch(shared_data: Path):
 
 
 def test_recorded_outlines_are_reproduced_with_their_broken_corner(shared_data: Path):
-    """Patch 65_62 starts at (678000, 7325640) in zone 34; its third corner has its axes swapped."""
+    """Patch 65_62 starts at (678000, 7325640) in zone 34. The axes of its third corner are swapped."""
     page = orjson.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_items_page1.json").read_bytes())
     ring = next(f for f in page["features"] if f["id"].endswith("T100031_65_62"))["geometry"]["coordinates"][
         0

@@ -23,7 +23,7 @@ EXPORTED = (
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty directory; what the demo exports is taken back."""
+    """Change to an empty directory, and restore the environment that the demo changes."""
     for name in (*EXPORTED, "AWS_ACCESS_KEY_ID", "AWS_EC2_METADATA_DISABLED"):
         monkeypatch.setenv(name, "")
     monkeypatch.chdir(tmp_path)

@@ -36,7 +36,7 @@ HALF_A_REQUEST = [
 
 
 def hang_up(url: str, sent: bytes, *, reset: bool, read: int = 0) -> None:
-    """Send some bytes, read some of the reply, and close the connection or reset it."""
+    """Send some bytes, read a part of the reply, then close or reset the connection."""
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
         connection.sendall(sent)
@@ -47,7 +47,7 @@ def hang_up(url: str, sent: bytes, *, reset: bool, read: int = 0) -> None:
 
 
 def settled(replica: ReplicaServer, number: int) -> bool:
-    """Wait until so many requests are in the log: a request is logged when its exchange has ended."""
+    """Wait until the log has this many requests; a request is logged when its exchange ends."""
     pause = threading.Event()
     return any(len(replica.requests) >= number or pause.wait(0.02) for _ in range(500))
 

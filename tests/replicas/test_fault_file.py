@@ -1,4 +1,4 @@
-"""Fault files: what they say, and what is said of those that are wrong."""
+"""Fault files, and the messages for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests a rule strikes: a pure decision, told by tables."""
+"""The requests that a rule matches, without I/O, in tables."""
 
 from __future__ import annotations
 

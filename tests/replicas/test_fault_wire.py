@@ -1,4 +1,4 @@
-"""What each fault puts on the wire, read from the socket byte by byte."""
+"""The bytes that each fault sends, read from the socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ETAG = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 
 
 class Answer(NamedTuple):
-    """What came before the connection ended."""
+    """The reply up to the end of the connection."""
 
     status: int
     fields: dict[str, str]
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 def ask(url: str, *, timeout: float = 5, **headers: str) -> Answer | None:
-    """Send a request and read until the server closes; None if nothing came that is HTTP."""
+    """Send a request and read until the server closes; return None if the reply is not HTTP."""
     raw = asked_raw(url, timeout=timeout, **headers)
     head, found, body = raw.partition(b"\r\n\r\n")
     if not found:
@@ -68,7 +68,7 @@ def asked_raw(url: str, *, timeout: float = 5, **headers: str) -> bytes:
 
 
 def struck(fault: str, **headers: str) -> Answer | None:
-    """The answer to a request for the object `b/x` that `fault` strikes."""
+    """Return the reply to a request for the object `b/x` with `fault`."""
     with run_in_thread(replica(fault)) as server:
         return ask(f"{server.s3_url}/b/x", **headers)
 

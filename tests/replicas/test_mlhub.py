@@ -1,4 +1,4 @@
-"""What the API does: keys, pages anywhere, hrefs that differ and expire, where downloads lead."""
+"""The API: keys, pages, changing and expiring hrefs, and download redirects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 
 
 def walk(client, url, **parameters):
-    """Ids of every page, following `next` as the notebook does."""
+    """Return the ids of every page, following `next` like the notebook."""
     pages = []
     while url:
         page = client.get(url, **parameters).json()
@@ -184,7 +184,7 @@ def test_the_staging_quirk_piles_up_keys(client_of):
 def test_the_last_pages_of_590326_come_at_once(client_of):
     with run_in_thread(MlhubReplica(items=MAX_ITEMS)) as replica:
         client, dataset = client_of(replica), Dataset(MAX_ITEMS, 7)
-        client.get(f"/collections/{SOURCE}/items")  # the first request of a process pays for its caches
+        client.get(f"/collections/{SOURCE}/items")  # the first request fills the caches
         started = time.perf_counter()
         last = client.get(
             f"/collections/{SOURCE}/items", token=f"next:{SOURCE}_{dataset.name(MAX_ITEMS - 11)}"
@@ -261,7 +261,7 @@ def test_a_bad_place_or_time_of_items_is_refused(client, asked):
 
 
 def test_label_items_keep_the_rules_of_the_label_extension(client):
-    """The label extension 1.0.1: classes of a raster have no name, those of a vector must have one."""
+    """Label extension 1.0.1: classes of a raster have no name, classes of a vector must have one."""
     for item in client.get(f"/collections/{LABELS}/items", limit=400).json()["features"]:
         properties = item["properties"]
         assert {"label:properties", "label:description", "label:type"} <= properties.keys()

@@ -1,4 +1,4 @@
-"""The API against the recordings: names, types and order of fields, links, errors, some to the byte."""
+"""The API compared with the recordings: names, types and order of fields, links, and exact errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 
 
 def shape(value: Any) -> Any:
-    """Names and types of a document; of a list, the shape of its first member."""
+    """Return the names and types of a document; for a list, those of its first member."""
     if isinstance(value, dict):
         return {name: shape(member) for name, member in value.items()}
     if isinstance(value, list):
@@ -26,7 +26,7 @@ def links_of(document: Any, *rels: str) -> list[tuple[str, ...]]:
 
 
 def relative(document: Any, base: str) -> Any:
-    """The document with the root of its API cut out of every string."""
+    """Remove the root URL of the API from every string of a document."""
     if isinstance(document, dict):
         return {name: relative(value, base) for name, value in document.items()}
     if isinstance(document, list):

@@ -1,6 +1,6 @@
-"""The BigEarthNet notebook, word for word, against the replica: its tree is the one of the manifest.
+"""The unchanged BigEarthNet notebook downloads the tree of the manifest from the replica.
 
-Only the key, the base URL and `limit` (which the notebook forgot to define) are set.
+Only the key, the base URL and `limit` (which the notebook does not define) are set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_code(lines: list[str]) -> bool:
 
 
 def code_cells(text: str) -> list[str]:
-    """The cells after `In [None]:`. Prose follows unmarked: a cell is the longest start that is Python."""
+    """Return the cells after `In [None]:`. Text may follow, so take the longest Python prefix."""
     cells = []
     for chunk in text.split("In [None]:\n")[1:]:
         lines = chunk.split("\n")
@@ -69,7 +69,7 @@ def run_notebook(cells: list[str], replica: MlhubReplica, folder: Path, limit: i
 
 
 def selection(dataset: Dataset, count: int) -> list[int]:
-    """What the last cell asks for: either class, no cloud, no snow, the first `count`."""
+    """Return the selection of the last cell: either class, no cloud, no snow, the first `count`."""
     wanted = [
         p for p in dataset.patches() if WANTED & set(p.labels) and not (p.seasonal_snow or p.cloud_and_shadow)
     ]
@@ -101,4 +101,4 @@ def test_the_notebook_runs_as_it_stands(cells, tmp_path, items, limit, era):
     assert {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in bands.items()} == expected
     assert len(pages) == len(expected) / 13
     for path in pages.values():
-        assert b"<Code>BlobNotFound</Code>" in path.read_bytes()  # the error page, saved as a band
+        assert b"<Code>BlobNotFound</Code>" in path.read_bytes()  # the error page is saved as a band

@@ -1,4 +1,4 @@
-"""Band files, judged by tifffile and against the tags of a real patch."""
+"""Band files, read with tifffile and compared with the tags of a real patch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stacpull_replicas.rasters import BAND_BYTES, BAND_METRES
 
 DATASET = Dataset(400, 7)
 REAL = "S2A_MSIL2A_20170617T113321_4_55"
-PLACE_TAGS = {33922, 34735, 34737}  # they hold where a patch lies
+PLACE_TAGS = {33922, 34735, 34737}  # the tags with the position of a patch
 
 
 def tags_of(data: bytes) -> dict[int, tuple[object, ...]]:

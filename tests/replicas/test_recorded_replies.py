@@ -1,7 +1,6 @@
-"""Every recorded reply of the hub against the replica's reply to the same question, field by field.
+"""Compare every recorded reply of the hub with the replica's reply to the same request, field by field.
 
-What differs is listed, and the list is held exactly: nothing may come or go unnoticed. `docs/replicas.md`
-explains each.
+The list of differences must match exactly. `docs/replicas.md` explains each difference.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ ACCEPTED = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks one replica what the recording asked the service."""
+    """Sends the request of a recording to a replica."""
 
     replica: MlhubReplica
     session: requests.Session
@@ -36,7 +35,7 @@ class Asker:
         )
 
     def other(self, url: str, method: str = "GET", **headers: str) -> requests.Response:
-        """Blob host and S3: a request without a key."""
+        """Send a request without a key, to the blob host or S3."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.session.request(method, url, headers=ACCEPTED | named, allow_redirects=False, timeout=20)
 
@@ -44,7 +43,7 @@ class Asker:
         return self.other(self.api(f"/archive/{name}", "HEAD").headers["Location"], method, **headers)
 
     def following(self, path: str, pages: int) -> requests.Response:
-        """The page some `next` further on."""
+        """Follow `next` several times and return the page."""
         reply = self.api(path)
         for _ in range(pages):
             links = {link["rel"]: link["href"] for link in reply.json()["links"]}
@@ -55,7 +54,7 @@ class Asker:
         return self.api(f"/collections/{collection}/items/{collection}_{self.replica.dataset.name(0)}")
 
     def blob(self, index: int, **headers: str) -> requests.Response:
-        """A file of the data set where catalogs point to."""
+        """Return a file of the dataset from the URL in the catalogs."""
         name = self.replica.dataset.name(index)
         account = f"{self.replica.blob_url}/radiantearth.blob.core.windows.net/mlhub"
         return self.other(f"{account}/bigearthnet-v1/source/{name}_B02.tif", **headers)
@@ -159,7 +158,7 @@ OTHER_STORAGE = {
 
 
 def at(place: str) -> set[str]:
-    """The differences in the bands of an item that lies at a place of the reply."""
+    """Return the differences in the bands of the item at a place in the reply."""
     return {
         f"{place}.assets.*.{name}" if name.startswith("eo:bands") else f"{place}.{name}"
         for name in OTHER_BANDS
@@ -241,12 +240,12 @@ KNOWN: dict[str, set[str]] = {
         "root",
     )
 }
-"""By recording: what is not as recorded. All others are, in everything that is compared."""
+"""The differences by recording. All other recordings match."""
 
 
 @pytest.fixture(scope="module")
 def askers() -> Iterator[dict[str, Asker]]:
-    """By era; `echo` is the hub of 2022 with the quirk of staging in September 2021."""
+    """Replicas by era; `echo` is the hub of 2022 with the quirk of staging in September 2021."""
     with (
         run_in_thread(MlhubReplica(items=75, seed=7, era="2021")) as of_2021,
         run_in_thread(MlhubReplica(items=52, seed=7)) as of_2022,

@@ -1,4 +1,4 @@
-"""A replica's life and what tests may do to it: ports, exports, log, latency, faults, the serve functions."""
+"""Ports, exports, log, latency and faults of a replica, and the serve functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LABELS = "bigearthnet_v1_labels"
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` consecutive ports that are free now."""
+    """Return the first of `count` consecutive free ports."""
     for port in range(20_000 + os.getpid() % 10_000, 60_000, count):
         try:
             for offset in range(count):

@@ -1,4 +1,4 @@
-"""The S3 endpoint, judged by boto3: objects, ranges, conditions, listings, and every way to be refused."""
+"""The S3 endpoint, used with boto3: objects, ranges, conditions, listings and errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_odd_keys_are_read_listed_and_presigned(s3, key):
     assert [entry["Key"] for entry in listed] == [key]
 
 
-@pytest.mark.parametrize("key", [key for key in ODD_KEYS if ".." not in key])  # requests folds dots away
+@pytest.mark.parametrize("key", [key for key in ODD_KEYS if ".." not in key])  # requests normalises dots
 def test_presigned_urls_of_odd_keys(s3, key):
     url = s3.generate_presigned_url("get_object", Params={"Bucket": "odd", "Key": key})
     assert requests.get(url, timeout=5).content == CONTENTS["odd"][key]
@@ -125,7 +125,7 @@ def test_checksums_only_where_asked_for(endpoint, s3_client):
     asking = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_supported")
     silent = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_required")
     got = asking.get_object(Bucket="big", Key="file.bin")
-    assert got["Body"].read() == CONTENTS["big"]["file.bin"]  # boto3 compares
+    assert got["Body"].read() == CONTENTS["big"]["file.bin"]  # boto3 checks it
     assert got["ChecksumSHA256"]
     got = silent.get_object(Bucket="big", Key="file.bin")
     got["Body"].close()
@@ -408,7 +408,7 @@ SUB_RESOURCES = [
 
 
 def got_signed(replica: S3Replica, path: str, query: str):
-    """Get a path with a signed request that boto3 would not send."""
+    """Get a path with a signed request that boto3 cannot send."""
     headers = {"x-amz-content-sha256": hashlib.sha256(b"").hexdigest()}
     url = f"{replica.s3_url}{path}?{query}"
     request = AWSRequest("GET", url, headers=headers)

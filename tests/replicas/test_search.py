@@ -1,4 +1,4 @@
-"""Search: what is found, page by page, and what is refused. Its clients are in tests/clients."""
+"""Search: results, pages and errors. tests/clients tests it with real clients."""
 
 from __future__ import annotations
 

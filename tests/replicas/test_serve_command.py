@@ -17,7 +17,7 @@ from tests.cli.conftest import Ran
 
 
 def free_ports(count: int) -> int:
-    """Find a port that is free together with its successors."""
+    """Return the first of several consecutive free ports."""
     for _ in range(100):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ def free_ports(count: int) -> int:
 
 @contextmanager
 def serving(*arguments: str) -> Iterator[dict[str, str]]:
-    """Run `stacpull serve …`; give what it exports, once it says so."""
+    """Run `stacpull serve …` and yield its exports."""
     command = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", "serve", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

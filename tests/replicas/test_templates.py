@@ -1,4 +1,4 @@
-"""Templates: JSON with holes is the document that would have been written without them."""
+"""A filled JSON template is the same as the document dumped at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges, conditions and dates as pure functions, by table."""
+"""Ranges, conditions and dates, without I/O, in tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BEFORE, AT, AFTER = (http_date(WRITTEN.replace(hour=hour)) for hour in (11, 12, 
         ("bytes=0-9", (0, 10)),
         ("bytes=0-", (0, 100)),
         ("bytes=99-", (99, 100)),
-        ("bytes=0-100", (0, 100)),  # one past the end, as recorded
+        ("bytes=0-100", (0, 100)),  # one byte past the end, as recorded
         ("bytes=-5", (95, 100)),
         ("bytes=-500", (0, 100)),
         ("bytes=5-4", None),

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from stacpull.models import FailureKind
-from stacpull.store import destination, renaming
-from stacpull.store.destination import Destination
-from stacpull.store.renaming import rename_new
+from stacpull.store import destination
+from stacpull.store.destination import Destination, rename_new
 
 
 @pytest.fixture
@@ -28,10 +27,10 @@ def refused(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """From here on the call fails with this error, as on another system."""
 
     def call(*_arguments: object) -> int:
-        renaming.ctypes.set_errno(code)
+        destination.ctypes.set_errno(code)
         return -1
 
-    monkeypatch.setattr(renaming, "_renameat2", lambda: call)
+    monkeypatch.setattr(destination, "_renameat2", lambda: call)
 
 
 def test_a_free_name_is_given(tmp_path: Path, opened: int) -> None:
@@ -65,7 +64,7 @@ def test_where_it_cannot_be_asked_it_says_so_and_does_nothing(opened, tmp_path, 
 
 
 def test_an_old_c_library_has_no_such_call(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    monkeypatch.setattr(destination, "_renameat2", lambda: None)
     assert not rename_new("old", opened, "new", opened)
 
 

@@ -1,4 +1,4 @@
-"""Areas and tiles for tests, in whole pixels of a small grid, so that no pixel's centre lies on an edge."""
+"""Areas and tiles of whole pixels on a small grid, so that no pixel centre lies on an edge."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def tile(
 
 
 def holds(shape: BaseGeometry) -> np.ndarray:
-    """Which pixels of the grid have their centre in a shape: rows from the north."""
+    """Return which pixels of the grid have their centre in a shape, as rows from north to south."""
     columns, rows = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
     found: np.ndarray = shapely.contains_xy(shape, WEST + columns * PIXEL, NORTH - rows * PIXEL)
     return found

@@ -1,7 +1,7 @@
-"""What a trace must come to: counted with numpy from the replica's rasters, pixel by pixel.
+"""The expected result of a trace, counted with numpy pixel by pixel from the rasters of the replica.
 
-It shares nothing with the client but the grid: tiles are painted over each other in the order they were made,
-the projection is PROJ's (through rasterio), the mask is the outline.
+This shares only the grid with the client. Tiles are drawn over each other in the order of creation, PROJ
+(through rasterio) projects the pixels, and the outline is the mask.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METRES = 3
 
 @dataclass(frozen=True)
 class Judged:
-    """Valid pixels by day, tile and scene value; and NDWI by day: pixels, mean, min, max, deviation."""
+    """Valid pixels by day, tile and scene value, and the NDWI by day: pixels, mean, min, max, deviation."""
 
     scenes: Counter[tuple[date, str, int]]
     ndwi: dict[date, tuple[int, float, float, float, float]]
@@ -60,7 +60,7 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _painted(
     archive: Archive, day: date, east: np.ndarray, north: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Lay the tiles of a day over each other, the one made last on top."""
+    """Draw the tiles of a day over each other, the newest on top."""
     bands = ("green", "nir", "cloud_mask", "scene_mask")
     tile = np.full(east.shape, "", dtype=object)
     pixels = {band: np.zeros(east.shape, dtype=np.int16) for band in bands}

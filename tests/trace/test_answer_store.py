@@ -1,4 +1,4 @@
-"""AnswerStore that outlive a run."""
+"""Stored answers, which outlive a run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def _conversation(answers: AnswerStore) -> None:
     assert await answers.get_all(["k1", "nobody", "more"]) == {"k1": ({"n": 1}, False), "more": ([], True)}
 
 
-def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
+def test_memory_and_file_stores_behave_alike(tmp_path: Path) -> None:
     asyncio.run(_conversation(MemoryAnswers()))
     with closing(Results(tmp_path / "x", {})) as results:
         asyncio.run(_conversation(FileAnswers(results)))
@@ -61,7 +61,7 @@ def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
         assert asyncio.run(FileAnswers(results).get("k1")) == ({"n": 1}, False)
 
 
-def test_an_answer_that_json_cannot_hold_is_asked_for_again(tmp_path: Path) -> None:
+def test_an_answer_that_json_cannot_hold_is_requested_again(tmp_path: Path) -> None:
     async def conversation(answers: AnswerStore) -> None:
         await answers.put("half", {"tag": "half \ud800 a character"})
         await answers.put("whole", {"tag": "one"})
@@ -101,7 +101,7 @@ def test_answers_are_used_for_the_same_question_only(change: dict[str, object], 
     assert (asked(**change).identity() == asked().identity()) is same
 
 
-def test_kept_answers_have_a_format_of_their_own() -> None:
+def test_stored_answers_have_their_own_format() -> None:
     assert asked().identity()["format"] == 2
 
 
@@ -111,7 +111,7 @@ def test_a_collection_has_an_id(collection: str) -> None:
         asked(collection=collection)
 
 
-def test_a_median_over_more_than_a_request_holds_is_refused() -> None:
+def test_a_median_over_too_large_an_area_is_refused() -> None:
     wide = (10.0, 50.0, 10.2, 50.01)
     with pytest.raises(UsageError, match="--method mode"):
         asked(bbox=wide, method="median")

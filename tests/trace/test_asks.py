@@ -1,4 +1,4 @@
-"""Requests for statistics: each day's pixels exactly once, in as few requests as the tiles allow."""
+"""Planned statistics requests: each pixel of each day exactly once, in as few requests as possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def planned(tiles: list[Tile], *cells: Cells, days: int = 900) -> list[Ask]:
 
 
 def pixels(ask: Ask, wanted: TracedArea) -> np.ndarray:
-    """Which pixels of the whole grid a request counts."""
+    """Return which pixels of the whole grid a request counts."""
     found = np.zeros((SIDE, SIDE), dtype=int)
     window = ask.window
     found[window.top : window.bottom, window.left : window.right] = 1
@@ -40,7 +40,7 @@ def pixels(ask: Ask, wanted: TracedArea) -> np.ndarray:
     return found * holds(ask.mask)
 
 
-def test_a_tile_that_holds_the_area_is_one_request_a_year() -> None:
+def test_one_tile_over_the_area_takes_one_request_per_year() -> None:
     found = planned([tile(f"t{n}", ALL, day=n * 5) for n in range(100)])
     assert [(ask.days.first.year, len(ask.tiles)) for ask in found] == [(2023, 13), (2024, 73), (2025, 14)]
     assert all(ask.mask is None and ask.window == (0, 0, SIDE, SIDE) for ask in found)
@@ -48,7 +48,7 @@ def test_a_tile_that_holds_the_area_is_one_request_a_year() -> None:
     assert found[0].tiles[day(5)] == "t1"
 
 
-def test_two_tiles_side_by_side_are_two_requests_whichever_days_they_have() -> None:
+def test_two_adjacent_tiles_take_two_requests() -> None:
     tiles = [tile(f"a{n}", LEFT, day=n) for n in (0, 2, 4)] + [tile(f"b{n}", RIGHT, day=n) for n in (0, 1, 4)]
     found = sorted(planned(tiles), key=lambda ask: ask.tiles[day(0)])
     assert [dict(ask.tiles) for ask in found] == [
@@ -57,22 +57,22 @@ def test_two_tiles_side_by_side_are_two_requests_whichever_days_they_have() -> N
     ]
 
 
-def test_a_day_that_shows_another_tile_there_ends_a_request() -> None:
+def test_a_request_ends_before_a_day_with_another_tile() -> None:
     tiles = [tile("a", LEFT, day=0), tile("b", ALL, day=1), tile("c", LEFT, day=2)]
     assert [dict(ask.tiles) for ask in planned(tiles)] == [{day(0): "a"}, {day(1): "b"}, {day(2): "c"}]
 
 
-def test_large_areas_are_asked_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_areas_are_requested_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "MOST_PIXELS", 5)
     shape = (0, 0, 4, 4), (4, 4, 11, 11)
     found = planned([tile("a", ALL)], *shape)
-    assert len(found) == 5  # of nine windows, four hold nothing
-    assert [ask.mask is None for ask in found].count(True) == 2  # where the area fills the window
+    assert len(found) == 5  # four of nine windows are empty
+    assert [ask.mask is None for ask in found].count(True) == 2  # the area fills the window
     total = sum(pixels(ask, area()) for ask in found)
     assert (total == holds(area(*shape).outline)).all()
 
 
-def test_the_whole_area_is_asked_by_the_year_for_a_median() -> None:
+def test_a_median_requests_the_whole_area_by_year() -> None:
     tiles = {day(n): f"t{n}" for n in (0, 5, 70, 2000)}
     found = list(whole_area_asks(area(), Days(day(0), day(100)), tiles))
     assert [(ask.days, ask.tiles) for ask in found] == [
@@ -90,7 +90,7 @@ tiles_of_days = st.lists(
 
 
 @given(tiles_of_days, st.lists(cells, max_size=2), st.sampled_from([4, 7, 2500]))
-def test_every_pixel_of_every_day_is_asked_for_once(
+def test_every_pixel_of_every_day_is_requested_once(
     drawn: list[tuple[Cells, int]], shape: list[Cells], most: int
 ) -> None:
     wanted = area(*shape)
@@ -107,7 +107,7 @@ def test_every_pixel_of_every_day_is_asked_for_once(
         for some in ask.days:
             if some in ask.tiles:
                 got[some] = got.get(some, 0) + pixels(ask, wanted)
-            elif some in pieces:  # a day between: nothing may be seen there
+            elif some in pieces:  # on the day between, nothing is visible there
                 shown = sum((holds(piece.outline) for piece in pieces[some]), np.zeros((SIDE, SIDE)))
                 assert not (shown * pixels(ask, wanted)).any()
     for some, expected in pieces.items():
@@ -117,14 +117,14 @@ def test_every_pixel_of_every_day_is_asked_for_once(
         assert (got.get(some, 0) == whole).all()
 
 
-def test_days_outside_of_the_period_are_not_asked_for() -> None:
+def test_days_outside_the_period_are_not_requested() -> None:
     tiles = [tile(f"t{n}", ALL, day=n) for n in range(10)]
     wanted = area()
     (ask,) = asks(wanted, Days(day(3), day(5)), pieces_by_day(wanted, tiles))
     assert set(ask.tiles) == {day(3), day(4), day(5)}
 
 
-def test_keys_differ_wherever_the_pixels_may() -> None:
+def test_keys_differ_if_the_pixels_may_differ() -> None:
     one = planned([tile("a", ALL, day=0)])[0].keys({})
     others = [
         planned([tile("a", ALL, day=1)])[0].keys({}),
@@ -137,14 +137,14 @@ def test_keys_differ_wherever_the_pixels_may() -> None:
     assert one == planned([tile("a", ALL, day=0)])[0].keys({"z": "x"})
 
 
-def test_a_day_has_the_same_key_whatever_days_are_asked_with_it() -> None:
+def test_the_key_of_a_day_does_not_depend_on_its_request() -> None:
     days = [tile("a", LEFT, day=0), tile("b", LEFT, day=3), tile("c", LEFT, day=4)]
     wide, narrow = planned(days)[0].keys({}), planned(days[1:])[0].keys({})
     assert list(wide) == [day(n) for n in range(5)]
     assert wide.items() > narrow.items()
 
 
-def test_what_lacks_is_asked_for_in_stretches_between_what_is_known() -> None:
+def test_missing_days_are_requested_in_consecutive_runs() -> None:
     (one,) = planned([tile("a", ALL, day=n) for n in (0, 2, 3, 7, 8)])
     found = [(ask.days, list(ask.tiles)) for ask in one.lacking({day(3)})]
     assert found == [(Days(day(0), day(2)), [day(0), day(2)]), (Days(day(7), day(8)), [day(7), day(8)])]
@@ -156,7 +156,7 @@ def test_what_lacks_is_asked_for_in_stretches_between_what_is_known() -> None:
     ("size", "bands", "days", "units"),
     [(512, 3, 1, 1.0), (1024, 3, 1, 4.0), (512, 6, 10, 20.0), (10, 3, 7, 0.07), (497, 4, 1, 1.256)],
 )
-def test_the_cost_is_the_services_rule(size: int, bands: int, days: int, units: float) -> None:
+def test_the_cost_follows_the_rule_of_the_service(size: int, bands: int, days: int, units: float) -> None:
     grid = PixelGrid((0, 0, 1, 1), size, size)
     ask = Ask(Days(day(0), day(days - 1)), grid.whole, None, {day(n): "t" for n in range(days)})
     assert processing_units(ask, bands) == pytest.approx(units, abs=1e-3)

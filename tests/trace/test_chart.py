@@ -1,4 +1,4 @@
-"""The chart: what it shows of each kind of day, and that its axis is the period that was asked for."""
+"""The chart: how it shows each kind of day, its axis and its labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stacpull_trace.report import TraceReport
 from stacpull_trace.scene_map import read_scene_map
 
 WARNING = (0xC4, 0x50, 0x1B)
-"""The colour of what is not known."""
+"""The colour of unknown scenes."""
 LINE = (0x1F, 0x5F, 0xA8)
 AREA = 1000
 
@@ -56,7 +56,7 @@ def has(image: np.ndarray, color: tuple[int, int, int]) -> bool:
 
 @pytest.fixture
 def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were made, to ask for their axes and texts; none is drawn."""
+    """Return the list of created figures, whose axes and texts a test can check."""
     made: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: made.append(self))
     return made
@@ -71,7 +71,7 @@ def words(figure: Figure) -> str:
 
 
 @pytest.mark.parametrize("days", [0, 1, 10, 300])
-def test_it_is_drawn_for_any_number_of_days(days: int) -> None:
+def test_a_chart_of_any_number_of_days(days: int) -> None:
     some = (tile_day(number * 2, {10: 300, 233: 200, 29: 10}) for number in range(days))
     image = drawn(*some, period="2023-01-01/2024-12-31")
     assert image.shape == (1520, 1920, 3)
@@ -88,7 +88,7 @@ def test_it_is_drawn_for_any_number_of_days(days: int) -> None:
         (tile_day(5, {29: 600}), True),  # no scene: hollow, too
     ],
 )
-def test_days_that_need_a_look_have_a_colour_of_their_own(odd: TileDay, warned: bool) -> None:
+def test_uncertain_days_have_their_own_colour(odd: TileDay, warned: bool) -> None:
     image = drawn(*(tile_day(number, {10: 600}) for number in range(4)), odd)
     assert has(image, WARNING) is warned
 
@@ -112,9 +112,7 @@ def test_scenes_are_ranked_by_their_pixels_in_all_tiles() -> None:
         [tile_day(0, {}), tile_day(10, {10: 300}), tile_day(30, {}, error="TIMEOUT")],
     ],
 )
-def test_the_axis_is_the_period_and_every_day_with_a_tile_is_on_it(
-    days: list[TileDay], figure: list[Figure]
-) -> None:
+def test_the_axis_is_the_requested_period(days: list[TileDay], figure: list[Figure]) -> None:
     chart_bytes(report(*days), "png")
     ends = [date2num(datetime(2023, 1, 1, tzinfo=UTC)), date2num(datetime(2023, 2, 1, tzinfo=UTC))]
     for axes in figure[0].axes:
@@ -132,7 +130,7 @@ def test_the_axis_is_the_period_and_every_day_with_a_tile_is_on_it(
         ([tile_day(3, {}), tile_day(4, {})], "No valid pixel on any of the 2 days with a tile"),
     ],
 )
-def test_an_empty_result_is_stated_and_has_no_ticks(
+def test_an_empty_chart_says_so_and_has_no_ticks(
     days: list[TileDay], stated: str, figure: list[Figure]
 ) -> None:
     chart_bytes(report(*days), "png")
@@ -158,7 +156,7 @@ def test_the_clear_part_of_the_area_is_visible_and_days_with_little_of_it_are_pa
     assert "pale: little of the area is clear" in words(figure[0])
 
 
-def test_labels_say_what_is_drawn(figure: list[Figure]) -> None:
+def test_labels(figure: list[Figure]) -> None:
     chart_bytes(report(tile_day(2, {10: 40, 233: 20}), tile_day(4, {10: 870})), "png")
     said = words(figure[0])
     for part in (

@@ -35,7 +35,7 @@ def interval(**outputs: BandStatistics) -> IntervalStatistics:
 HISTOGRAM = Histogram((Bin(9.9999999, 10.9999, 15), Bin(11, 12, 0), Bin(233, 234, 44)), 1, 0)
 
 
-def test_bins_are_indices_even_where_their_edges_are_noisy() -> None:
+def test_bins_with_inexact_edges_are_indices() -> None:
     count = count_of(interval(default=band(), scenes=band(histogram=HISTOGRAM)))
     assert count.scenes == {10: 15, 233: 44}
     assert (count.samples, count.no_data, count.valid, count.outside, count.counted) == (100, 40, 60, 1, 60)
@@ -43,7 +43,7 @@ def test_bins_are_indices_even_where_their_edges_are_noisy() -> None:
     assert count.value == Summary(60, 0.0, 1.0, 0.5, 0.1)
 
 
-def test_a_histogram_that_lacks_pixels_does_not_agree() -> None:
+def test_a_histogram_with_missing_pixels_disagrees() -> None:
     count = count_of(interval(default=band(), scenes=band(no_data=39, histogram=HISTOGRAM)))
     assert (count.valid, count.counted, count.agrees) == (61, 60, False)
 
@@ -63,7 +63,7 @@ def test_a_day_without_a_valid_pixel_has_no_figures() -> None:
         (interval(scenes=band()), "no output default"),
     ],
 )
-def test_what_is_missing_is_an_error_of_the_day(found: IntervalStatistics, words: str) -> None:
+def test_missing_values_are_an_error_of_the_day(found: IntervalStatistics, words: str) -> None:
     assert words in (count_of(found).error or "")
 
 
@@ -71,7 +71,7 @@ values = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=40)
 
 
 @given(st.lists(values, min_size=1, max_size=6))
-def test_statistics_of_parts_add_up_to_those_of_the_whole(parts: list[list[float]]) -> None:
+def test_statistics_of_parts_add_up(parts: list[list[float]]) -> None:
     whole = np.concatenate([np.array(part, dtype=float) for part in parts])
     found = sum_of([summary(part) for part in parts])
     assert found.pixels == whole.size

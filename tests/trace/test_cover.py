@@ -1,4 +1,4 @@
-"""Whose pixels are shown: the area divided over the tiles of a day."""
+"""The division of the area among the tiles of a day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
 
 
 def shares(tiles: list[Tile], *cells: Cells) -> dict[str, int]:
-    """Pixels of each piece."""
+    """Return the number of pixels of each piece."""
     return {piece.tile: int(holds(piece.outline).sum()) for piece in split(area(*cells), tiles)}
 
 
@@ -59,13 +59,13 @@ def test_four_tiles_meet_in_the_area() -> None:
     assert shares(tiles) == {"0": 36, "1": 36, "2": 36, "3": 36}
 
 
-def test_a_tile_that_holds_all_of_the_area_is_whole() -> None:
+def test_a_tile_that_covers_the_area_is_not_divided() -> None:
     (piece,) = split(area((1, 1, 5, 5), (3, 3, 8, 8)), [tile("a", ALL)])
     assert piece.whole
     assert piece.outline.equals(outline((1, 1, 5, 5), (3, 3, 8, 8)))
 
 
-def test_lines_that_should_be_one_leave_no_slivers() -> None:
+def test_nearly_equal_edges_leave_no_slivers() -> None:
     noise = 1e-13
     left, right = tile("a", LEFT), tile("b", RIGHT)
     moved = shapely.transform(right.rectangle, lambda points: points - noise)
@@ -98,10 +98,10 @@ def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
 
 
 @given(tiles_of_a_day(), st.lists(cells, min_size=1, max_size=3))
-def test_each_pixel_belongs_to_the_tile_that_is_seen_there(
+def test_each_pixel_belongs_to_the_visible_tile(
     drawn: list[tuple[Tile, Cells, Cells]], shape: list[Cells]
 ) -> None:
-    """The sum over the pieces is the whole: judged pixel by pixel, by painting from the bottom up."""
+    """Compare the pieces with the tiles drawn over each other pixel by pixel."""
     wanted = area(*shape)
     ranked = sorted(drawn, key=lambda d: (d[0].time, d[0].created or 0, d[0].id))
     owner = np.full((SIDE, SIDE), "", dtype=object)
@@ -136,7 +136,7 @@ def footprint(*some: Cells, epsg: int = 4326) -> Footprint:
 
 
 @pytest.mark.parametrize(
-    ("catalog", "told", "rectangle", "cover"),
+    ("catalog", "byoc_tile", "rectangle", "cover"),
     [
         (None, None, 144, 144),
         (footprint((0, 0, 4, 4)), None, 16, 16),
@@ -152,9 +152,9 @@ def footprint(*some: Cells, epsg: int = 4326) -> Footprint:
         (None, details(tile_geometry=Footprint({"type": "Polygon", "coordinates": "?"}, 4326)), 144, 144),
     ],
 )
-def test_a_footprint_is_the_best_that_can_be_understood(
-    catalog: Footprint | None, told: ByocTile | None, rectangle: int, cover: int
+def test_a_footprint_is_the_best_readable_geometry(
+    catalog: Footprint | None, byoc_tile: ByocTile | None, rectangle: int, cover: int
 ) -> None:
-    found = tile_of(CatalogTile("a", "c", NOVEMBER, catalog), told, area())
+    found = tile_of(CatalogTile("a", "c", NOVEMBER, catalog), byoc_tile, area())
     assert int(holds(found.rectangle).sum()) == rectangle
     assert int(holds(found.cover).sum()) == cover

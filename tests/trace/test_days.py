@@ -1,4 +1,4 @@
-"""Rows of days and scenes: mode, shares, times, and names for what is no scene."""
+"""The rows of days and scenes: mode, shares, times, and labels of pixels without a scene."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(f"2023-11-02T{text}").replace(tzinfo=UTC)
 
 
-def test_two_scenes_share_the_day() -> None:
+def test_two_scenes_on_a_day() -> None:
     row = day(tile({10: 15_384, 233: 123_605}, no_data=228_294))
     assert (row.state, row.samples, row.valid) == (DayState.OK, 367_283, 138_989)
     assert (row.mode, row.mode_index) == ("20231102_190003_53_2495", 233)
@@ -134,7 +134,7 @@ def test_the_clear_share_is_of_the_area_and_not_of_overlapping_tiles() -> None:
         (tile({}, error="the service answers TIMEOUT"), DayState.FAILED, "the service answers TIMEOUT"),
     ],
 )
-def test_a_day_says_what_is_wrong_with_it(some: TileDay, state: DayState, problem: str | None) -> None:
+def test_a_day_names_its_problem(some: TileDay, state: DayState, problem: str | None) -> None:
     row = day(some)
     assert (row.state, row.problem) == (state, problem)
 
@@ -145,12 +145,12 @@ def test_a_day_without_header_keeps_index_and_counts() -> None:
     assert day(tile({10: 5}, header=None, problem="x")).mean == 0.25
 
 
-def test_pixels_without_a_tile_are_named() -> None:
+def test_pixels_without_a_tile_are_reported() -> None:
     (row,) = scene_rows([tile({10: 5}, name="", header=None)])
     assert "no tile" in row.name
 
 
-def test_a_header_without_scene_ids_is_as_good_as_none() -> None:
+def test_a_header_without_scene_ids_counts_as_missing() -> None:
     bare = TileDay(
         DAY, "t", tile({10: 5}).count, read_scene_map({"SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": "1[10]"})
     )
@@ -160,13 +160,13 @@ def test_a_header_without_scene_ids_is_as_good_as_none() -> None:
     assert day(bare).state is DayState.UNMAPPED
 
 
-def test_tiles_that_gave_nothing_are_not_counted() -> None:
+def test_tiles_without_pixels_are_not_counted() -> None:
     given = [tile({10: 5}, name="a"), tile({}, name="b", no_data=9), tile({10: 5}, name="", header=None)]
     assert day(*given).tiles == 1
     assert day(tile({}, no_data=9)).tiles == 0
 
 
-def test_every_kind_of_pixel_has_a_row_of_its_own() -> None:
+def test_every_kind_of_pixel_has_its_own_row() -> None:
     rows = scene_rows([tile({10: 3, 233: 9, 29: 2, 202: 1, 7: 1}, outside=4, no_data=80)])
     assert [(row.index, row.kind, row.pixels) for row in rows] == [
         (233, OriginKind.SCENE, 9),

@@ -1,4 +1,4 @@
-"""Evalscripts: those that come along, and those that users write."""
+"""The included evalscripts, and those of users."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_index_has_the_three_outputs(name: str) -> None:
     assert all(f"sample.{band}" in index.evalscript for band in ("scene_mask", "cloud_mask", "dataMask"))
 
 
-def test_the_histogram_tells_every_index_apart() -> None:
+def test_the_histogram_separates_all_indices() -> None:
     assert EDGES[0] == 0
     assert EDGES[-1] == 601
     assert len(EDGES) == 602
@@ -41,7 +41,7 @@ def test_the_histogram_tells_every_index_apart() -> None:
     assert {b - a for a, b in itertools.pairwise(EDGES)} == {1}
 
 
-def test_an_evalscript_is_taken_as_it_is() -> None:
+def test_an_evalscript_is_used_unchanged() -> None:
     index = index_of_script(NOTEBOOK, "mine")
     assert (index.name, index.evalscript, index.bands) == ("mine", NOTEBOOK, 4)
 
@@ -59,12 +59,12 @@ def test_an_evalscript_is_taken_as_it_is() -> None:
         ('sampleType: "INT16"', 'sampleType: "AUTO"', "INT16"),
     ],
 )
-def test_refuses_a_script_that_could_not_be_traced(old: str, new: str, words: str) -> None:
+def test_an_unsuitable_script_is_refused(old: str, new: str, words: str) -> None:
     assert old in NOTEBOOK
     with pytest.raises(UsageError, match=words):
         index_of_script(NOTEBOOK.replace(old, new), "mine")
 
 
-def test_an_unknown_index_names_those_there_are() -> None:
+def test_an_unknown_index_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="ndwi, ndvi"):
         index_of_name("nope")

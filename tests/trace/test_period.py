@@ -1,4 +1,4 @@
-"""Periods as UTC days: none lost, none twice."""
+"""Periods as UTC days: each day exactly once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATES = st.dates(date(1990, 1, 1), date(2060, 12, 31))
         ("2023-11-01T00:00:00Z/2023-11-01T00:00:00Z", "2023-11-01", "2023-11-01"),
     ],
 )
-def test_an_interval_is_the_days_it_touches(text: str, first: str, last: str) -> None:
+def test_an_interval_includes_every_day_it_touches(text: str, first: str, last: str) -> None:
     assert days_between(*parse_interval(text)) == Days(date.fromisoformat(first), date.fromisoformat(last))
 
 

@@ -1,4 +1,4 @@
-"""A run against a service that fails in ways the replica does not: what is named, what is asked again."""
+"""A run with a service that fails in ways that the replica does not: retries and reported failures."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def day(number: int) -> date:
 
 @dataclass
 class Scripted:
-    """A service with one tile a day; `wrong` says which days of statistics fail, and how often."""
+    """A service with one tile per day. `wrong` has the days whose statistics fail, and how often."""
 
     days: int = 6
     wrong: dict[int, int] = field(default_factory=dict)
     too_long: int = 10_000
-    """Requests of more days than this fail as a whole."""
+    """Requests for more days than this fail."""
     too_slow: int = 10_000
-    """Requests of more days than this have no answer in time."""
+    """Requests for more days than this time out."""
     unreachable: bool = False
     away: FailureKind = FailureKind.NETWORK
-    """How it fails when it is unreachable."""
+    """The kind of failure when it is unreachable."""
     gone: frozenset[str] = frozenset()
     files: tuple[str, ...] | None = ("analysis_ready_ps_qa", "analysis_ready_ps_sr")
     lacking: int = 0
-    """Pixels that the histogram lacks."""
+    """The number of pixels missing in the histogram."""
     asked: list[Days] = field(default_factory=list)
     headers: list[tuple[str, str]] = field(default_factory=list)
 
@@ -138,7 +138,7 @@ def rows(found: TraceResult) -> tuple[TraceDay, ...]:
     return rows_of(found.days, 144)[0]
 
 
-def test_all_is_well() -> None:
+def test_a_run_without_failures() -> None:
     service = Scripted()
     found = traced(service)
     assert states(found) == [DayState.OK] * 6
@@ -146,13 +146,13 @@ def test_all_is_well() -> None:
     assert service.headers == [(f"t{n}", "analysis_ready_ps_qa") for n in range(6)]
 
 
-def test_a_day_that_fails_once_is_asked_once_more() -> None:
+def test_a_day_that_fails_once_is_requested_again() -> None:
     service = Scripted(wrong={2: 1})
     assert states(traced(service)) == [DayState.OK] * 6
     assert service.asked == [Days(day(0), day(5)), Days(day(2), day(2))]
 
 
-def test_a_day_that_fails_again_is_named_and_asked_for_by_the_next_run_only() -> None:
+def test_a_day_that_fails_twice_is_left_to_the_next_run() -> None:
     service, answers = Scripted(wrong={2: 2}), MemoryAnswers()
     found = traced(service, answers)
     assert states(found) == [DayState.OK] * 2 + [DayState.FAILED] + [DayState.OK] * 3
@@ -162,27 +162,27 @@ def test_a_day_that_fails_again_is_named_and_asked_for_by_the_next_run_only() ->
     assert service.asked == [Days(day(2), day(2))]
 
 
-def test_what_is_too_much_at_once_is_asked_in_halves() -> None:
+def test_a_request_that_is_too_large_is_halved() -> None:
     service = Scripted(too_long=2)
     assert states(traced(service)) == [DayState.OK] * 6
     assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
 
 
-def test_what_is_too_slow_at_once_is_asked_in_halves() -> None:
+def test_a_request_that_times_out_is_halved() -> None:
     service = Scripted(too_slow=2)
     assert states(traced(service)) == [DayState.OK] * 6
     assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
 
 
 @pytest.mark.parametrize("away", [FailureKind.SERVER, FailureKind.STALLED])
-def test_a_service_that_fails_always_is_not_asked_for_each_day(away: FailureKind) -> None:
+def test_a_service_that_always_fails_is_not_queried_for_each_day(away: FailureKind) -> None:
     service = Scripted(days=31, unreachable=True, away=away)
     assert states(traced(service)) == [DayState.FAILED] * 31
     assert len(service.asked) == 16
 
 
 @pytest.mark.parametrize("method", ["mode", "median"])
-def test_a_longer_period_asks_only_for_the_days_that_lack(method: Method) -> None:
+def test_a_longer_period_requests_only_missing_days(method: Method) -> None:
     answers = MemoryAnswers()
     short, long = Scripted(days=4), Scripted(days=6)
     traced(short, answers, method=method)
@@ -191,7 +191,7 @@ def test_a_longer_period_asks_only_for_the_days_that_lack(method: Method) -> Non
     assert found.days == traced(Scripted(days=6), method=method).days
 
 
-def test_halves_that_came_are_kept_when_the_next_one_fails() -> None:
+def test_a_received_half_is_kept_if_the_other_fails() -> None:
     service, answers = Scripted(too_slow=3, wrong={5: 9}), MemoryAnswers()
     traced(service, answers)
     service.asked.clear()
@@ -199,7 +199,7 @@ def test_halves_that_came_are_kept_when_the_next_one_fails() -> None:
     assert service.asked == [Days(day(5), day(5))]
 
 
-def test_a_service_that_is_away_is_not_asked_for_each_day() -> None:
+def test_an_unreachable_service_is_not_queried_for_each_day() -> None:
     service = Scripted(unreachable=True)
     found = traced(service)
     assert states(found) == [DayState.FAILED] * 6
@@ -208,7 +208,7 @@ def test_a_service_that_is_away_is_not_asked_for_each_day() -> None:
     assert service.headers == []
 
 
-def test_a_service_that_is_back_is_asked_for_all_days_at_once() -> None:
+def test_a_service_that_recovers_is_queried_for_all_days_at_once() -> None:
     service, answers = Scripted(unreachable=True), MemoryAnswers()
     traced(service, answers)
     service.unreachable = False
@@ -216,7 +216,7 @@ def test_a_service_that_is_back_is_asked_for_all_days_at_once() -> None:
     assert service.asked == [Days(day(0), day(5))] * 2
 
 
-def test_a_tile_that_is_gone_keeps_its_counts() -> None:
+def test_a_deleted_tile_keeps_its_counts() -> None:
     found = traced(Scripted(gone=frozenset({"t1", "header t4"})))
     expected = [DayState.FAILED if number in {1, 4} else DayState.OK for number in range(6)]
     assert states(found) == expected
@@ -232,7 +232,7 @@ def test_a_tile_without_a_list_of_files_has_the_usual_name() -> None:
     assert service.headers[0] == ("t0", "analysis_ready_ps_qa")
 
 
-def test_a_tile_without_a_qa_file_is_named() -> None:
+def test_a_tile_without_a_qa_file_is_reported() -> None:
     found = traced(Scripted(files=("analysis_ready_ps_sr",)))
     assert rows(found)[0].problem == "t0: the tile has no QA file"
 
@@ -249,7 +249,7 @@ def test_counts_that_do_not_add_up_mark_the_day() -> None:
     assert rows(found)[0].problem == "t0: 99 pixels in the histogram, 100 are valid"
 
 
-def test_a_stop_asks_nothing_more() -> None:
+def test_a_stop_sends_no_more_requests() -> None:
     service = Scripted()
     traced(service, stop=True)
     assert service.asked == []

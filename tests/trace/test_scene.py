@@ -1,4 +1,4 @@
-"""Scene ids: what is read from them, and what is refused by name."""
+"""Scene ids: their fields, and the reasons for refusing invalid ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_reads_time_and_precision(text: str, time: str, precision: float, satell
     assert scene.id == text.removeprefix("PSScene/")
 
 
-def test_hundredths_are_cut_off_so_the_true_time_lies_within_the_hundredth() -> None:
+def test_hundredths_are_truncated() -> None:
     scene = read_scene("20231102_190003_53_2495")
     assert isinstance(scene, Scene)
     written = datetime(2023, 11, 2, 19, 0, 3, 530_000, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_hundredths_are_cut_off_so_the_true_time_lies_within_the_hundredth() -> 
         ("/", "not a PlanetScope scene"),
     ],
 )
-def test_refuses_by_name(text: str, reason: str) -> None:
+def test_invalid_ids_are_refused_with_a_reason(text: str, reason: str) -> None:
     refused = read_scene(text)
     assert isinstance(refused, NoScene)
     assert reason in refused.reason
@@ -87,7 +87,7 @@ def test_never_raises_and_times_are_in_utc(text: str) -> None:
     st.integers(0, 99) | st.none(),
     st.from_regex(r"\A(?!ssc)[0-9a-z]{4}\Z"),
 )
-def test_reads_back_what_an_id_was_made_of(time: datetime, part: int | None, satellite: str) -> None:
+def test_an_id_round_trips(time: datetime, part: int | None, satellite: str) -> None:
     middle = "" if part is None else f"_{part:02d}"
     scene = read_scene(f"PSScene/{time:%Y%m%d_%H%M%S}{middle}_{satellite}")
     assert isinstance(scene, Scene)

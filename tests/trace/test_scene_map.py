@@ -1,4 +1,4 @@
-"""Scene maps: the tags of QA headers, as recorded and as they may come."""
+"""Scene maps from the tags of QA headers, recorded and generated ones."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_reads_the_recorded_header(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [{}, {"AREA_OR_POINT": "TracedArea"}, {AZIMUTH: "1.0[1]"}])
-def test_without_scene_ids_there_is_no_header_to_speak_of_and_that_is_said(tags: dict[str, str]) -> None:
+def test_a_header_without_scene_ids_is_refused(tags: dict[str, str]) -> None:
     found = read_scene_map(tags)
     assert found.origin(10).kind is OriginKind.NO_HEADER
     assert found.problems == ("the header of its QA file has no scene ids",)
 
 
 @pytest.mark.parametrize("tag", ["ids", "ps_ids"])
-def test_the_prefix_makes_no_difference(tag: str) -> None:
+def test_the_prefix_is_ignored(tag: str) -> None:
     assert scene_map(**{tag: f"{ONE}[10]"}).origin(10).kind is OriginKind.SCENE
 
 
@@ -55,13 +55,13 @@ def test_the_prefix_makes_no_difference(tag: str) -> None:
         (f"  {ONE}[9]\r", 9, OriginKind.SCENE, "20231102_190001_45_2495"),
     ],
 )
-def test_names_what_an_index_stands_for(line: str, index: int, kind: OriginKind, name: str) -> None:
+def test_the_scene_of_an_index(line: str, index: int, kind: OriginKind, name: str) -> None:
     origin = scene_map(ids=f"None[0]\n{line}\n{TWO}[10]").origin(index)
     assert origin.kind is kind
     assert name in origin.name
 
 
-def test_an_index_that_is_missing_has_a_name() -> None:
+def test_a_missing_index_has_a_name() -> None:
     origin = scene_map(ids=f"{ONE}[10]").origin(202)
     assert (origin.kind, origin.name) == (OriginKind.UNMAPPED, "scene index 202 is not in the header")
 
@@ -78,14 +78,14 @@ def test_an_index_that_is_missing_has_a_name() -> None:
         ({"ids": f"{ONE}[10]", "azimuth": "nan[10]"}, "not a number"),
     ],
 )
-def test_names_what_cannot_be_read_and_goes_on(tags: dict[str, str], problem: str) -> None:
+def test_unreadable_lines_are_reported_and_skipped(tags: dict[str, str], problem: str) -> None:
     found = scene_map(**tags)
     assert len(found.problems) == 1
     assert problem in found.problems[0]
     assert found.origin(10).name == "20231102_190001_45_2495"
 
 
-def test_solar_angles_may_be_missing_or_none() -> None:
+def test_solar_angles_may_be_missing_or_null() -> None:
     found = scene_map(ids=f"{ONE}[1]\n{TWO}[2]", azimuth="165.3[1]\nNone[2]")
     assert [found.origin(index).solar_azimuth for index in (1, 2)] == [165.3, None]
     assert found.origin(1).solar_elevation is None
@@ -99,7 +99,7 @@ def test_never_raises(ids: str, azimuth: str, elevation: str) -> None:
 
 
 @given(st.dictionaries(st.integers(0, 600), st.sampled_from([ONE, TWO, "None"]), max_size=8))
-def test_reads_back_the_lines_it_was_made_of(indices: dict[int, str]) -> None:
+def test_a_scene_map_round_trips(indices: dict[int, str]) -> None:
     found = scene_map(ids="\n".join(f"{name}[{index}]" for index, name in indices.items()))
     assert found.problems == ()
     kinds = {index: found.origin(index).kind is OriginKind.SCENE for index in indices}

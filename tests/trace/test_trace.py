@@ -1,4 +1,4 @@
-"""Stops of a trace: in the search, while requests are under way, and when it is too late."""
+"""Stopping a trace: during the search, during requests, and too late."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MIDNIGHT = datetime(2023, 1, 2, tzinfo=UTC)
 
 
 class Quiet:
-    """A service that takes `pause` seconds over each page of a search that has `pages` without a tile."""
+    """A service without tiles: a search has `pages` pages that take `pause` seconds each."""
 
     def __init__(self, pause: float = 0.0) -> None:
         self.pause = pause
@@ -71,12 +71,12 @@ async def traced(hub: Quiet, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Tr
     return await tracing.trace("c", **where, base_url="http://127.0.0.1:1", **more)
 
 
-def test_a_median_has_no_histogram_that_could_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_median_has_no_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
     report = asyncio.run(traced(OneTile(), monkeypatch, method="median"))
     assert (report.days_valid, report.days_mismatched, report.days_failed) == (1, 0, 0)
 
 
-def test_a_stop_cuts_a_search_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_ends_a_hanging_search(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = VirtualClock()
 
     async def main() -> TraceReport:
@@ -89,7 +89,7 @@ def test_a_stop_cuts_a_search_that_hangs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert clock.monotonic() < 10
 
 
-def test_a_stop_that_comes_too_late_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_late_stop_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "x.csv"
     made = tracing.trace_report
 

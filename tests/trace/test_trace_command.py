@@ -1,4 +1,4 @@
-"""`stacpull trace`: what is asked of the library, what is said, and that the docs say the same."""
+"""`stacpull trace`: the calls of the library, the output, and its documentation."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ REPORT = TraceReport(
 ESTIMATE = TraceEstimate("c", 30, 15, 16, 497, 739, 1, 34, 28.33)
 
 
-class Asked:
-    """Stands for the functions of `stacpull_trace.trace`."""
+class FakeLibrary:
+    """Replaces the functions of `stacpull_trace.trace` and records their calls."""
 
     def __init__(self) -> None:
         self.report = REPORT
@@ -115,14 +115,14 @@ class Asked:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    asked = Asked()
-    monkeypatch.setattr(tracing, "trace", asked.trace)
-    monkeypatch.setattr(tracing, "trace_estimate", asked.trace_estimate)
-    return asked
+def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
+    library = FakeLibrary()
+    monkeypatch.setattr(tracing, "trace", library.trace)
+    monkeypatch.setattr(tracing, "trace_estimate", library.trace_estimate)
+    return library
 
 
-def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: Asked) -> None:
+def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, library: FakeLibrary) -> None:
     ran = stacpull_command("trace", "c", *WHERE)
     lines = ran.out.splitlines()
     assert re.split(r"\s{2,}", lines[1]) == [
@@ -133,7 +133,7 @@ def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: 
         "88.9%",
         "20231102_190003_53_2495",
     ]
-    assert "19:00:03 " in lines[2]  # no hundredths where they are not known
+    assert "19:00:03 " in lines[2]  # no hundredths if they are unknown
     assert lines[3].endswith("scene index 202 is not in the header")
     assert lines[4].endswith("no valid pixel")
     assert lines[5].endswith("failed")
@@ -148,27 +148,27 @@ def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: 
     assert "statistics: 1 of 1" in ran.err
 
 
-def test_the_exit_code_is_the_reports(stacpull_command: Command, asked: Asked) -> None:
-    asked.report = replace(REPORT, days_failed=1)
+def test_the_exit_code_is_that_of_the_report(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.report = replace(REPORT, days_failed=1)
     assert stacpull_command("trace", "c", *WHERE).code == REPORT.exit_code == 1
-    asked.report = replace(REPORT, state="interrupted", days=())
+    library.report = replace(REPORT, state="interrupted", days=())
     ran = stacpull_command("trace", "c", *WHERE)
     assert ran.code == 130
     assert "run the same command again to resume" in ran.out
-    asked.error = SourceError("The processing units of your account are spent.")
+    library.error = SourceError("The processing units of your account are spent.")
     ran = stacpull_command("trace", "c", *WHERE)
     assert (ran.code, ran.out) == (4, "")
     assert "stacpull: The processing units" in ran.err
 
 
-def test_options_reach_the_library(stacpull_command: Command, asked: Asked, tmp_path: Path) -> None:
+def test_options_reach_the_library(stacpull_command: Command, library: FakeLibrary, tmp_path: Path) -> None:
     script = tmp_path / "mine.js"
     script.write_text("x")
     stacpull_command(
         *("trace", "byoc-c", *WHERE, "--resolution", "10", "--evalscript", str(script), "--method", "median"),
         *("--base-url", "http://127.0.0.1:1", "--concurrency", "2", "-o", str(tmp_path / "out"), "-q"),
     )
-    ((collection, named),) = asked.calls
+    ((collection, named),) = library.calls
     assert collection == "byoc-c"
     assert named["bbox"] == (-122.5, 37.7, -122.4, 37.8)
     assert (named["datetime"], named["resolution"], named["method"]) == (WHERE[2], 10.0, "median")
@@ -177,28 +177,30 @@ def test_options_reach_the_library(stacpull_command: Command, asked: Asked, tmp_
     assert named["options"].concurrency == 2
 
 
-def test_options_may_stand_in_a_config_file(stacpull_command: Command, asked: Asked, tmp_path: Path) -> None:
+def test_a_config_file_may_set_options(
+    stacpull_command: Command, library: FakeLibrary, tmp_path: Path
+) -> None:
     file = tmp_path / "trace.toml"
     file.write_text(
         'datetime = "2023-11-01/2023-11-03"\nindex = "ndvi"\nresolution = 30\nlabel = ["not ours"]\n'
     )
     assert stacpull_command("trace", "c", WHERE[0], "--config", str(file)).code == 1
-    ((_, named),) = asked.calls
+    ((_, named),) = library.calls
     assert (named["datetime"], named["index"], named["resolution"]) == ("2023-11-01/2023-11-03", "ndvi", 30.0)
 
 
-def test_a_period_is_needed(stacpull_command: Command, asked: Asked) -> None:
+def test_a_period_is_needed(stacpull_command: Command, library: FakeLibrary) -> None:
     ran = stacpull_command("trace", "c", WHERE[0])
-    assert (ran.code, asked.calls) == (2, [])
+    assert (ran.code, library.calls) == (2, [])
     assert "--datetime" in ran.err
 
 
-def test_mirror_does_not_take_what_is_for_traces(stacpull_command: Command) -> None:
+def test_mirror_refuses_options_of_trace(stacpull_command: Command) -> None:
     assert "--evalscript" not in stacpull_command("mirror", "--help").out
     assert "--evalscript" in stacpull_command("trace", "--help").out
 
 
-def test_an_estimate_is_told(stacpull_command: Command, asked: Asked) -> None:
+def test_an_estimate_is_printed(stacpull_command: Command, library: FakeLibrary) -> None:
     ran = stacpull_command("trace", "c", *WHERE, "--dry-run")
     assert ran.code == 0
     assert "15 of 30 have 16 tiles" in ran.out
@@ -208,16 +210,16 @@ def test_an_estimate_is_told(stacpull_command: Command, asked: Asked) -> None:
     assert json.loads(ran.out) == ESTIMATE.to_json()
 
 
-def test_the_medians_table(stacpull_command: Command, asked: Asked) -> None:
+def test_the_medians_table(stacpull_command: Command, library: FakeLibrary) -> None:
     row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.3058)
-    asked.report = replace(REPORT, method="median", table=(row,), days_failed=0)
+    library.report = replace(REPORT, method="median", table=(row,), days_failed=0)
     ran = stacpull_command("trace", "c", *WHERE, "--method", "median")
     assert "2023-11-02 19:00:03    -0.305800" in ran.out
     assert "scene of the median" in ran.out
     assert ran.out.splitlines()[6].split() == ["2023-11-05", "-", "0", "-", "no", "valid", "pixel"]
 
 
-def test_json_is_one_line_and_documented(stacpull_command: Command, asked: Asked) -> None:
+def test_json_is_one_line_and_documented(stacpull_command: Command, library: FakeLibrary) -> None:
     printed = json.loads(stacpull_command("trace", "c", *WHERE, "--json").out)
     assert printed["days"][0]["acquired"] == "2023-11-02T19:00:03.535000Z"
     assert printed["days"][0]["date"] == "2023-11-02"
@@ -246,7 +248,7 @@ def test_the_help_and_the_page_list_the_indices() -> None:
     assert f"| {listed} (default `{first}`) |" in (DOCS / "trace.md").read_text()
 
 
-def test_stages_are_told_as_lines_and_as_bars() -> None:
+def test_stages_are_printed_as_lines_or_bars() -> None:
     for show in (Lines, Live):
         stream = io.StringIO()
         display = show(Output(), stream)

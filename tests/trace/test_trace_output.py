@@ -1,4 +1,4 @@
-"""What OUT may be, and what lies there at the end."""
+"""The allowed kinds of OUT, and the files written there."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def report(method: str = "mode") -> TraceReport:
         ("x.PDF", "mode", {"x.PDF"}),
     ],
 )
-def test_out_is_a_folder_or_a_file(name: str, method: str, files: set[str], tmp_path: Path) -> None:
+def test_out_is_a_directory_or_a_file(name: str, method: str, files: set[str], tmp_path: Path) -> None:
     output = output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     if output.folder:
         output.path.mkdir()
@@ -57,7 +57,7 @@ def test_out_is_a_folder_or_a_file(name: str, method: str, files: set[str], tmp_
     assert {Path(path).name for path in written} == files
 
 
-def test_a_folder_that_is_there_may_have_any_name(tmp_path: Path) -> None:
+def test_an_existing_directory_may_have_any_name(tmp_path: Path) -> None:
     (tmp_path / "run.1").mkdir()
     assert output_at(tmp_path / "run.1", "mode").folder
 
@@ -74,7 +74,7 @@ def test_a_folder_that_is_there_may_have_any_name(tmp_path: Path) -> None:
         ("out", "out/median.csv", "median"),
     ],
 )
-def test_what_no_trace_wrote_is_not_written_over(
+def test_files_of_other_programs_are_not_overwritten(
     name: str, there: str, method: Method, tmp_path: Path
 ) -> None:
     (tmp_path / there).parent.mkdir(exist_ok=True)
@@ -87,19 +87,19 @@ def test_what_no_trace_wrote_is_not_written_over(
     assert output_at(tmp_path / name, method).path == tmp_path / name
 
 
-def test_a_folder_with_files_of_other_names_is_taken(tmp_path: Path) -> None:
+def test_a_directory_with_other_files_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert output_at(tmp_path, "mode").folder
 
 
-def test_a_mirror_is_not_written_into(tmp_path: Path) -> None:
+def test_a_mirror_is_refused_as_output(tmp_path: Path) -> None:
     (tmp_path / ".stacpull").mkdir()
     (tmp_path / ".stacpull" / "ledger.sqlite").touch()
     with pytest.raises(UsageError, match="is a mirror"):
         output_at(tmp_path, "mode")
 
 
-def test_answers_lie_beside_what_they_are_for(tmp_path: Path) -> None:
+def test_answers_lie_next_to_the_output(tmp_path: Path) -> None:
     assert output_at(tmp_path / "out", "mode").answers == tmp_path / "out" / ".stacpull" / "trace.sqlite"
     assert output_at(tmp_path / "x.csv", "mode").answers == tmp_path / "x.csv.stacpull"
 
@@ -114,7 +114,7 @@ def test_answers_lie_beside_what_they_are_for(tmp_path: Path) -> None:
         ("nowhere/x.png", "mode", DestinationError, "Create it first"),
     ],
 )
-def test_refuses_what_cannot_be_written(
+def test_an_unwritable_output_is_refused(
     name: str, method: str, error: type[Exception], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=words):
@@ -131,7 +131,7 @@ def test_refuses_what_cannot_be_written(
         ("x.parquet", "mode", {PARQUET}, r"stacpull\[geoparquet\]"),
     ],
 )
-def test_a_package_that_lacks_is_told_with_its_extra(
+def test_a_missing_package_is_reported_with_its_extra(
     name: str, method: str, missing: set[str], extras: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     true = importlib.util.find_spec

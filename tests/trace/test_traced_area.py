@@ -1,4 +1,4 @@
-"""The area and its grid: what is accepted, and that windows and blocks divide it."""
+"""The area and its grid: accepted geometries, and the division into windows and blocks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_grid_has_the_pixels_of_sentinelhub_py(
         (BOX, 10_000, "smaller than a pixel"),
     ],
 )
-def test_refuses_what_is_no_area(bbox: tuple[float, ...], resolution: float, words: str) -> None:
+def test_invalid_areas_are_refused(bbox: tuple[float, ...], resolution: float, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         area_of_bbox(bbox, resolution)
 
@@ -63,7 +63,7 @@ def test_refuses_what_is_no_area(bbox: tuple[float, ...], resolution: float, wor
         {"type": "GeometryCollection", "geometries": [TRIANGLE]},
     ],
 )
-def test_takes_polygons_however_they_are_wrapped(document: object, tmp_path: Path) -> None:
+def test_polygons_in_any_geojson_wrapper_are_accepted(document: object, tmp_path: Path) -> None:
     file = tmp_path / "area.geojson"
     file.write_text(json.dumps(document))
     for text in (json.dumps(document), str(file)):
@@ -73,7 +73,7 @@ def test_takes_polygons_however_they_are_wrapped(document: object, tmp_path: Pat
         assert area.outline.area == pytest.approx(0.0001)
 
 
-def test_a_polygon_that_is_a_box_needs_no_mask() -> None:
+def test_a_rectangular_polygon_needs_no_mask() -> None:
     assert area_of_geometry(json.dumps(SQUARE), 3).is_box
 
 
@@ -95,7 +95,7 @@ def test_a_polygon_that_is_a_box_needs_no_mask() -> None:
         ),
     ],
 )
-def test_refuses_what_is_not_a_polygon(text: str, words: str) -> None:
+def test_other_geometries_are_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         area_of_geometry(text, 3)
 

@@ -1,4 +1,4 @@
-"""UTM to degrees, judged by PROJ (through rasterio)."""
+"""UTM to degrees, compared with PROJ (through rasterio)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MILLIMETRE = 1e-3 / 111_000
 @pytest.mark.parametrize("epsg", [32610, 32601, 32660, 32733, 32755])
 @pytest.mark.parametrize("west", [180_000.0, 500_000.0, 780_000.0])
 @pytest.mark.parametrize("south", [24_000.0, 4_176_000.0, 8_000_000.0])
-def test_agrees_with_proj_to_a_millimetre(epsg: int, west: float, south: float) -> None:
+def test_positions_agree_with_proj_to_a_millimetre(epsg: int, west: float, south: float) -> None:
     tile = box(west, south, west + TILE, south + TILE)
     points = shapely.get_coordinates(to_degrees(tile, epsg))
     source = shapely.get_coordinates(shapely.segmentize(tile, 500))
@@ -28,11 +28,11 @@ def test_agrees_with_proj_to_a_millimetre(epsg: int, west: float, south: float) 
     assert off.max() < MILLIMETRE
 
 
-def test_edges_are_bent_as_they_are_on_the_ground() -> None:
+def test_edges_of_a_bbox_are_curved() -> None:
     tile = to_degrees(box(700_000, 5_000_000, 700_000 + TILE, 5_000_000 + TILE), 32610)
     below = to_degrees(box(700_000, 5_000_000 - TILE, 700_000 + TILE, 5_000_000), 32610)
     straight = shapely.convex_hull(tile).area - tile.area
-    assert straight > 0  # a northern edge sags: corners alone would leave out pixels
+    assert straight > 0  # a northern edge bends south: the corners alone would miss pixels
     assert tile.intersection(below).area < 1e-12
     assert tile.union(below).area == pytest.approx(tile.area + below.area, rel=1e-12)
 
@@ -52,5 +52,5 @@ def test_edges_are_bent_as_they_are_on_the_ground() -> None:
         (3857, False),
     ],
 )
-def test_knows_the_zones(epsg: int, expected: bool) -> None:
+def test_known_zones(epsg: int, expected: bool) -> None:
     assert is_utm(epsg) is expected

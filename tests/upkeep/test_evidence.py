@@ -1,4 +1,4 @@
-"""By what a file is trusted without a ledger, and when it is not."""
+"""The trust that a rebuild puts in a file without a ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stacpull.catalog.stored import StoredAsset
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
 from stacpull.store.inspection import DirectoryFiles, Look
-from stacpull.upkeep.evidence import FileTrust, examine, weigh
+from stacpull.upkeep.evidence import FileTrust, assess, examine
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
 MD5 = Checksum("md5", b"m" * 16)
@@ -52,10 +52,10 @@ def old(size: int | None, sha256: bytes | None) -> OldAsset:
 def test_the_table_of_evidence(
     stated: StoredAsset, look: Look, digest: bytes | None, before: OldAsset | None, verdict: object
 ) -> None:
-    assert weigh(stated, look, digest, before) == verdict
+    assert assess(stated, look, digest, before) == verdict
 
 
-def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
+def test_files_are_hashed_with_the_stated_algorithms(tmp_path: Path) -> None:
     body = b"content"
     md5 = hashlib.md5(body).hexdigest()  # noqa: S324 - what an item states
     document = {
@@ -89,8 +89,8 @@ def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
     assert (found.sha256, line.sha256) == (hashlib.sha256(data).digest(),) * 2
 
 
-def test_a_stop_is_heard_while_a_stated_digest_is_computed(tmp_path: Path) -> None:
-    """The file is read once for its SHA-256, then for the digest stated."""
+def test_hashing_can_be_stopped(tmp_path: Path) -> None:
+    """The file is read once for its SHA-256, then for the stated digest."""
     with (tmp_path / "a.tif").open("wb") as file:
         file.truncate(3 << 20)
     stated = "d50110" + hashlib.md5(bytes(3 << 20)).hexdigest()  # noqa: S324 - what an item states

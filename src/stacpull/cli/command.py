@@ -18,10 +18,9 @@ from stacpull.cli import printing
 from stacpull.cli.entry import begun
 from stacpull.cli.parameters import FIXED, OptionParameter
 from stacpull.cli.printing import Verbosity
-from stacpull.config.options import OPTIONS, Options, Output, Scope
+from stacpull.config.options import OPTIONS, Scope
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import UsageError
-from stacpull.selection import Selection
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,28 +78,19 @@ class CommandSession:
         given: The options that were given.
         noun: What the display calls assets.
         source: SOURCE, if the command has one; its host is shown until it has answered.
+
+    Attributes:
+        selection: What to mirror.
+        options: How to transfer.
+        output: What to print.
     """
 
     def __init__(self, context: click.Context, given: Resolved, noun: str, source: str | None) -> None:
         self.context = context
         self.given = given
+        self.selection, self.options, self.output = given.selection, given.options, given.output
         self.source = source
         self._noun = noun
-
-    @property
-    def selection(self) -> Selection:
-        """What to mirror."""
-        return self.given.selection
-
-    @property
-    def options(self) -> Options:
-        """How to transfer."""
-        return self.given.options
-
-    @property
-    def output(self) -> Output:
-        """What to print."""
-        return self.given.output
 
     @cached_property
     def show(self) -> Display:

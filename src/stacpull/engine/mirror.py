@@ -24,12 +24,11 @@ from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fetching import open_fetching, open_parts
 from stacpull.engine.item_writer import clean_document
-from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import JobQueue, Pool, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.prune import Pruning
 from stacpull.engine.run_stats import RunOutcome, RunStats

@@ -3,8 +3,17 @@
     received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
               └▶ any other ──▶ thread: part file ─▶ message with names
 
-The network process of a run and each worker process are a `PartSender`. `engine.in_flight` describes how much
-may wait where.
+The network process of a run and each worker process are a `PartSender`. What may wait on the way is limited:
+
+- Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
+  on the disk as a complete part, when the store process has them, or if it has failed. So assets that are
+  being fetched, and those that wait in memory, are never more than there are slots.
+- Bytes: a process has at most 4 MiB of bodies under way to the store process. The first process passes on
+  those of its workers, so it holds no more than that for each. The store process takes no further bodies
+  while it holds 64 MiB that are to be published (`store.buffered_parts`).
+- Complete parts: while too many wait to be published, no slot is given, and no job to a worker.
+
+So all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations
@@ -18,7 +27,6 @@ from typing import TypeVar
 
 import msgspec
 
-from stacpull.engine.in_flight import InFlight
 from stacpull.engine.messages import arrival_of
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.protocol import Store
@@ -26,6 +34,8 @@ from stacpull.store.writer import BodyWriter
 
 T = TypeVar("T")
 
+_MOST_UNPUBLISHED = 4096
+"""Complete parts that may wait to be published."""
 LONGEST_TO_DIRECTORY = 32 << 10
 """Bytes of a body that is sent; copying a longer one costs more than writing it here."""
 LONGEST_TO_BUCKET = 8 << 20
@@ -47,6 +57,51 @@ class _Batch(msgspec.Struct, eq=False):
     """Bytes."""
     on_taken: list[Callable[[], None]] = []
     """Called when the store process has it."""
+
+
+class InFlight:
+    """The slots of a process, for what takes the outcomes of a pool (`engine.pool.OutcomeSink`)."""
+
+    def __init__(self, slots: int) -> None:
+        """Make so many slots, all of them free."""
+        self._slots = self._free = slots
+        self._unpublished = 0
+        self._changed = asyncio.Event()
+
+    async def slots(self, most: int) -> int:
+        """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
+        while self._free <= 0 or self._unpublished >= _MOST_UNPUBLISHED:
+            self._changed.clear()
+            await self._changed.wait()
+        taken = min(most, self._free)
+        self._free -= taken
+        return taken
+
+    def give_back(self, count: int = 1) -> None:
+        """Free slots of assets that do not wait to be published: they failed, or have not changed."""
+        self._free += count
+        self._changed.set()
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on."""
+        self.give_back(slots - self._slots)
+        self._slots = slots
+
+    def written(self, count: int) -> None:
+        """Free the slots of assets that are on the disk now; they wait to be published."""
+        self._unpublished += count
+        self.give_back(count)
+
+    def published(self, count: int) -> None:
+        """Count assets that do not wait to be published any more."""
+        self._unpublished -= count
+        self._changed.set()
+
+    async def may_continue(self) -> None:
+        """Wait while too many complete parts wait to be published."""
+        while self._unpublished >= _MOST_UNPUBLISHED:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class PartSender(InFlight, ABC):

@@ -14,8 +14,8 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
-from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import BATCH, Candidate, Selected, Selector, SourceLink
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text

@@ -48,11 +48,10 @@ from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.messages import Arrivals, PartsWritten, error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings

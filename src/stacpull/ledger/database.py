@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger.schema import ADDED, check_version, prepare
@@ -298,11 +298,7 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
 
 
 def _refuse_unfinished(path: Path, version: int) -> None:
-    """Refuse a ledger that has no tables yet.
-
-    Raises:
-        NotAMirrorError: its version is 0.
-    """
+    """Refuse a ledger that has no tables yet."""
     if version == 0:
         dest = path.parent.parent
         raise NotAMirrorError(
@@ -325,6 +321,18 @@ def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yield `values` in pieces whose values one statement can bind: SQLite may be built for 999 of them."""
     for start in range(0, len(values), _AT_ONCE):
         yield values[start : start + _AT_ONCE]
+
+
+def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query for any number of values.
+
+    Args:
+        db: The ledger.
+        query: `{marks}` stands for the values, as in `id IN ({marks})`.
+        values: As many are bound at once as one statement takes.
+    """
+    for some in pieces(values):
+        yield from db.execute(query.format(marks=marks(len(some))), some)
 
 
 def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:

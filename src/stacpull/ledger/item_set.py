@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from stacpull.ledger.database import marks, pieces
+from stacpull.ledger.database import rows_with
 from stacpull.ledger.planner import seen_hash
 from stacpull.models import ItemId
 
@@ -34,8 +34,5 @@ class ItemSet:
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
         """Return those of `items` that are in the set."""
         by_hash = {seen_hash(item): item for item in items}
-        found: set[ItemId] = set()
-        for some in pieces(list(by_hash)):
-            rows = self._db.execute(f"SELECT hash FROM items WHERE hash IN ({marks(len(some))})", some)
-            found.update(by_hash[row[0]] for row in rows)
-        return found
+        rows = rows_with(self._db, "SELECT hash FROM items WHERE hash IN ({marks})", list(by_hash))
+        return {by_hash[row[0]] for row in rows}

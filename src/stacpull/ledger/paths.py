@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import msgspec
 
 from stacpull.caches import cached_if_short
 from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
-from stacpull.ledger.database import exists, marks, number, pieces
+from stacpull.ledger.database import exists, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
@@ -160,9 +160,8 @@ def own_all(db: sqlite3.Connection, claims: Sequence[tuple[int, int]]) -> set[in
     in_order = sorted(claims)  # each page of the index is visited once: all do not fit into the page cache
     if not claims or db.executemany(f"{_INSERT} ON CONFLICT DO NOTHING", in_order).rowcount == len(claims):
         return set()
-    owners: dict[int, int] = {}
-    for some in pieces([index for index, _ in claims]):
-        owners.update(db.execute(f"SELECT hash, asset FROM paths WHERE hash IN ({marks(len(some))})", some))
+    hashes = [index for index, _ in claims]
+    owners = dict(rows_with(db, "SELECT hash, asset FROM paths WHERE hash IN ({marks})", hashes))
     return {row for index, row in claims if owners[index] != row}
 
 
@@ -253,12 +252,11 @@ class Directories:
         for row, _, path in rows:
             self._keep(path, (row, path))
 
-    def _rows(self, hashes: Sequence[int]) -> Iterator[tuple[int, int, str]]:
-        """Yield hash, id and path of the directories with these hashes."""
-        for some in pieces(hashes):
-            yield from self._db.execute(
-                f"SELECT hash, id, path FROM directories WHERE hash IN ({marks(len(some))})", some
-            ).fetchall()
+    def _rows(self, hashes: Sequence[int]) -> list[tuple[int, int, str]]:
+        """Return hash, id and path of the directories with these hashes."""
+        return [
+            *rows_with(self._db, "SELECT hash, id, path FROM directories WHERE hash IN ({marks})", hashes)
+        ]
 
     def _free(self, new: dict[int, str], files: Iterable[int | None]) -> dict[int, str]:
         """Return those of some directories, by hash, that no item has in another spelling, and no file."""
@@ -266,10 +264,8 @@ class Directories:
             return new
         above = {path: set(_upward(path)) for path in new.values()}
         every = list(set().union(*above.values()))
-        blocked = set(files).intersection(every)
-        for some in pieces(every):
-            rows = self._db.execute(f"SELECT hash FROM paths WHERE hash IN ({marks(len(some))})", some)
-            blocked.update(row[0] for row in rows)
+        rows = rows_with(self._db, "SELECT hash FROM paths WHERE hash IN ({marks})", every)
+        blocked = set(files).intersection(every).union(row[0] for row in rows)
         spelled = self._of_own(list(new))
         return {
             index: path
@@ -280,8 +276,7 @@ class Directories:
     def _of_own(self, hashes: Sequence[int]) -> dict[int, str]:
         """Return the directories that are items' own, by the part of these hashes that `items` has."""
         found = {index & _OF_ITEM: path for index, path in self._new_items.items()}
-        for some in pieces([index & _OF_ITEM for index in hashes]):
-            found.update(self._db.execute(f"{_OWN} AND i.hash IN ({marks(len(some))})", some))
+        found.update(rows_with(self._db, _OWN, [index & _OF_ITEM for index in hashes]))
         return found
 
     def _keep(self, path: str, found: tuple[int, str]) -> None:
@@ -331,7 +326,7 @@ class Directories:
 
 _OWN = (
     "SELECT i.hash, c.name || '/' || i.name FROM items i JOIN collections c ON c.id = i.collection "
-    f"WHERE i.directory = {OWN_DIRECTORY}"
+    f"WHERE i.directory = {OWN_DIRECTORY} AND i.hash IN ({{marks}})"
 )
 
 

@@ -36,7 +36,7 @@ from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
 from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, present, stored_name, true_name
-from stacpull.ledger.database import exists, insert_rows, marks, number, pieces
+from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
@@ -225,16 +225,14 @@ class AssetPlanner:
         found: dict[int, dict[str, Existing]] = {item: {} for item in items}
         has_unchecked = items and exists(self._db, "SELECT 1 FROM unchecked")
         has_clips = items and exists(self._db, "SELECT 1 FROM clips")
-        for some in pieces(items):
-            at = marks(len(some))
-            for row in self._db.execute(_EXISTING.format(items=at), some):
-                found[row[0]][row[1]] = Existing._make(row[2:])
-            for item, key, digest in self._db.execute(_VERSIONS_BEFORE.format(items=at), some):
-                found[item][key] = found[item][key]._replace(previous_digest=digest)
-            for item, key in self._db.execute(_UNCHECKED.format(items=at), some) if has_unchecked else ():
-                found[item][key] = found[item][key]._replace(unchecked=True)
-            for item, key, *clip in self._db.execute(_CLIPS.format(items=at), some) if has_clips else ():
-                found[item][key] = found[item][key]._replace(clip=(clip[0], clip[1]))
+        for row in rows_with(self._db, _EXISTING, items):
+            found[row[0]][row[1]] = Existing._make(row[2:])
+        for item, key, digest in rows_with(self._db, _VERSIONS_BEFORE, items):
+            found[item][key] = found[item][key]._replace(previous_digest=digest)
+        for item, key in rows_with(self._db, _UNCHECKED, items) if has_unchecked else ():
+            found[item][key] = found[item][key]._replace(unchecked=True)
+        for item, key, *clip in rows_with(self._db, _CLIPS, items) if has_clips else ():
+            found[item][key] = found[item][key]._replace(clip=(clip[0], clip[1]))
         return found
 
     def plan_again(
@@ -547,16 +545,16 @@ def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
 
 _EXISTING = (
     f"SELECT a.item, a.key, a.id, a.state, a.generation, a.run, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, "
-    "a.etag, a.origin, a.stated, NULL, 0, NULL FROM assets a WHERE a.item IN ({items})"
+    "a.etag, a.origin, a.stated, NULL, 0, NULL FROM assets a WHERE a.item IN ({marks})"
 )
 _VERSIONS_BEFORE = (
     "SELECT a.item, a.key, o.previous_digest FROM assets a JOIN open_assets o ON o.asset = a.id "
-    f"WHERE a.item IN ({{items}}) AND a.state <> {STATE_DONE} AND o.previous_digest IS NOT NULL"
+    f"WHERE a.item IN ({{marks}}) AND a.state <> {STATE_DONE} AND o.previous_digest IS NOT NULL"
 )
-_UNCHECKED = "SELECT a.item, a.key FROM assets a JOIN unchecked u ON u.asset = a.id WHERE a.item IN ({items})"
+_UNCHECKED = "SELECT a.item, a.key FROM assets a JOIN unchecked u ON u.asset = a.id WHERE a.item IN ({marks})"
 _CLIPS = (
     "SELECT a.item, a.key, c.area, c.source_size FROM assets a JOIN clips c ON c.asset = a.id "
-    "WHERE a.item IN ({items})"
+    "WHERE a.item IN ({marks})"
 )
 _CHECKED = "DELETE FROM unchecked WHERE asset = ?"
 _INTO_ASSETS = (

@@ -21,7 +21,7 @@ import orjson
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
-from stacpull.ledger.database import exists, marks, number, pieces, transaction
+from stacpull.ledger.database import exists, number, rows_with, transaction
 from stacpull.ledger.outcomes import put_failure, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
@@ -257,9 +257,8 @@ class Planner:
         """Return those of `ids` that are in the ledger."""
         wanted = set(ids)
         found: dict[ItemId, _Known] = {}
-        for some in pieces(list(map(paths.item_hash, wanted))):
-            for collection, name, *rest in self._db.execute(_FIND.format(marks=marks(len(some))), some):
-                found[ItemId(collection, name)] = _Known(*rest)
+        for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
+            found[ItemId(collection, name)] = _Known(*rest)
         return {item: known for item, known in found.items() if item in wanted}
 
     def _planned(self, given: ItemRow) -> _Planned | None:

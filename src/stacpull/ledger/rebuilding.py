@@ -160,15 +160,6 @@ class RebuiltLedger:
             self._collections[name] = paths.collection_row(self.db, name, document)
         return self._collections[name]
 
-    def claim_file(self, path: str, sha256: bytes) -> None:
-        """Note that a catalog file is the mirror's own."""
-        meta.claim_file(self.db, path, sha256)
-
-    def keep_items_parquet(self, path: str) -> None:
-        """Note that the mirror keeps a file of its items, and that it is the mirror's own."""
-        meta.keep_items_parquet(self.db, kept=True)
-        meta.claim_file(self.db, path)
-
     def has_path(self, path: str) -> bool:
         """Return True if an item was added whose JSON has that path."""
         return exists(self.db, "SELECT 1 FROM temp.places WHERE path = ?", (path,))

@@ -12,7 +12,7 @@ import orjson
 
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import OTHER_DIRECTORY, href_of, item_directory_of, name_in, true_name
-from stacpull.ledger.database import exists, marks, number, pieces
+from stacpull.ledger.database import exists, marks, number, rows_with
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -197,10 +197,9 @@ def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, s
     """Return the keys of the assets that are done, of those of `items` that have any."""
     wanted = set(items)
     found: defaultdict[ItemId, set[str]] = defaultdict(set)
-    for some in pieces(list(map(paths.item_hash, wanted))):
-        for collection, name, key in db.execute(_DONE_KEYS.format(marks=marks(len(some))), some):
-            if (item := ItemId(collection, name)) in wanted:
-                found[item].add(key)
+    for collection, name, key in rows_with(db, _DONE_KEYS, list(map(paths.item_hash, wanted))):
+        if (item := ItemId(collection, name)) in wanted:
+            found[item].add(key)
     return found
 
 

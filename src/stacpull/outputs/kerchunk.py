@@ -252,11 +252,7 @@ class _References:
 
 
 def _described(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
-    """Return layout and array of a file.
-
-    Raises:
-        NotReferencedError: It has none.
-    """
+    """Return layout and array of a file, or raise `NotReferencedError`."""
     if isinstance(raster.layout, str):
         raise NotReferencedError(raster.layout)
     if "{{" in raster.href:

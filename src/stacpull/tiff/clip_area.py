@@ -142,11 +142,7 @@ def _through(transformer: Transformer, points: Points) -> Points:
 
 
 def _to_pixels(transform: Transform) -> Any:
-    """Return the function from positions in the reference system to pixels.
-
-    Raises:
-        TiffError: The transform has no inverse.
-    """
+    """Return the function from positions in the reference system to pixels."""
     a, b, c, d, e, f = transform
     determinant = a * e - b * d
     if not determinant or not np.isfinite(determinant):

@@ -164,11 +164,7 @@ def _signed(digest: int) -> int:
 
 
 def _check_copyable(file: TiledFile) -> None:
-    """Refuse what cannot be copied tile by tile.
-
-    Raises:
-        TiffError: The file has such a thing.
-    """
+    """Refuse what cannot be copied tile by tile."""
     if file.header.compression_code == _OLD_JPEG:
         raise TiffError("it is compressed as in TIFF 6.0's own JPEG, with tables elsewhere in the file")
     for one in file.images:

@@ -1,5 +1,5 @@
-"""Looks after a mirror that is there: verifies it, rebuilds its ledger, merges its shards."""
+"""Verify an existing mirror, rebuild its ledger, and merge its shards."""
 
 from stacpull.system import require_posix
 
-require_posix()  # the modules here import fcntl and resource
+require_posix()  # modules of this package import fcntl and resource

@@ -1,15 +1,15 @@
-"""How a rebuild finds the items of a mirror, and by what it trusts the files that they name.
+"""How a rebuild finds the items of a mirror, and which of their files it trusts.
 
-Items are found in the order of the catalogs, then those that no catalog lists, then in NDJSON. They are read,
-and their files hashed, by threads; they come out in the order in which they were found. A file is trusted:
+Items come from the catalogs in their order, then from directories that no catalog lists, then from NDJSON.
+Threads read the items and hash their files; the results keep that order. The trust in a file:
 
-    a digest agrees: the item's `file:checksum`, or the SHA-256 of the old ledger    BY_CHECKSUM
-    the size agrees: the item's `file:size`, or that of the old ledger               BY_SIZE
-    only the item's JSON names it as a file of the mirror, and it is not empty       BY_NAME
-    anything disagrees, or there is no such file                                     not trusted
+    a digest matches: the item's `file:checksum`, or the SHA-256 of the old ledger   BY_CHECKSUM
+    the size matches: the item's `file:size`, or that of the old ledger              BY_SIZE
+    the item's JSON names the file without digest or size, and it is not empty       BY_NAME
+    anything differs, or the file does not exist                                     not trusted
 
-The name is evidence too: an item's JSON was written after its assets were complete under their final names.
-It does not prove that a file is still complete: such assets are counted as unproven.
+The name is evidence because an item's JSON is written after its assets are complete under their final names.
+It does not prove that a file is still complete, so such assets are counted as unproven.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stacpull.upkeep.mirror_check import in_threads
 
 
 class FileTrust(enum.Enum):
-    """By what a file is taken for whole."""
+    """The evidence that a file is complete."""
 
     BY_CHECKSUM = "checksum"
     BY_SIZE = "size"
@@ -43,9 +43,10 @@ class FileTrust(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An item's JSON and the files that it names: `looks` and `digests` beside its assets.
+    """An item's JSON and the state of its files.
 
-    A digest is the one that the item states, computed from the file; None where it states none.
+    `looks` and `digests` are in the order of the item's assets. A digest is computed from the file with the
+    algorithm of the item's checksum; None if the item states no checksum.
     """
 
     path: str
@@ -59,12 +60,12 @@ class Examined:
 def examine(
     files: StoredFiles, path: str, is_stopped: Callable[[], bool], line: bytes | None = None
 ) -> Examined | None:
-    """Read the item's JSON at `path` and every file it names; None if it is not an item of a mirror.
+    """Read the item's JSON at `path` and all its files. Return None if it is not an item of a mirror.
 
     Args:
-        files: Of the mirror.
+        files: The files of the mirror.
         path: Relative to DEST.
-        is_stopped: Asked while long files are read. What is stopped has no digests.
+        is_stopped: Called while a long file is read; if it returns True, digests are missing.
         line: The item's JSON, if `path` is an NDJSON file.
 
     Raises:
@@ -82,10 +83,10 @@ def examine(
 
 
 def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Look:
-    """Look at a file that must not lie behind a link: what is there would not be of this mirror."""
-    in_the_way = files.obstacle(path)
-    if in_the_way is not None:
-        return Look(obstacle=in_the_way)
+    """Look at a file. A link on its path is an obstacle: the file behind it is not part of the mirror."""
+    obstacle = files.obstacle(path)
+    if obstacle is not None:
+        return Look(obstacle=obstacle)
     return files.look_at(path, hashed=True, is_stopped=is_stopped)
 
 
@@ -99,13 +100,13 @@ def _digest(
     return digest_in(files, asset.path, asset.checksum, is_stopped)
 
 
-def weigh(
+def assess(
     asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None
 ) -> FileTrust | DamageKind:
-    """Return by what a file is trusted, or what is wrong with it. `old` is what a damaged ledger says."""
-    wrong = _not_there(look)
-    if wrong is not None:
-        return wrong
+    """Return the trust in a file or what is wrong with it. `old` is its row in the damaged ledger."""
+    fault = _missing_or_obstructed(look)
+    if fault is not None:
+        return fault
     if asset.checksum is not None and digest is not None:
         if digest == asset.checksum.digest:
             return FileTrust.BY_CHECKSUM
@@ -117,7 +118,7 @@ def weigh(
     return _by_size(look.size or 0, stated, is_altered=known is not None)
 
 
-def _not_there(look: Look) -> DamageKind | None:
+def _missing_or_obstructed(look: Look) -> DamageKind | None:
     if look.obstacle is not None:
         return "obstructed" if look.readable else "unreadable"
     return "missing" if look.size is None else None
@@ -134,14 +135,14 @@ def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | 
 
 
 DOCUMENT_DEPTH = 3
-"""Segments in the path of an item's JSON."""
+"""Number of segments in the path of an item's JSON."""
 _OWN = ".stacpull"
 _UNIT = 16
-"""Items that a thread is given at once."""
+"""Items per unit of work of a thread."""
 
 
 class Found(NamedTuple):
-    """A place where an item should be: which one, if a catalog says so, and what is there (None: no item)."""
+    """The path of an item, the id that a catalog gives it (if any), and its content (None: no item there)."""
 
     path: str
     listed: ItemId | None
@@ -151,8 +152,8 @@ class Found(NamedTuple):
 _Work = Callable[[], Found]
 
 
-class Finder:
-    """Finds the items of a mirror."""
+class ItemFinder:
+    """Finds and examines the items of a mirror on several threads."""
 
     def __init__(self, files: StoredFiles, is_stopped: Callable[[], bool]) -> None:
         self._files = files
@@ -164,7 +165,7 @@ class Finder:
         return self._in_order(partial(self._examine, path, item) for item, path in places)
 
     def unlisted(self, is_known: Callable[[str], bool]) -> Iterator[Found]:
-        """Yield the items that lie in DEST at places that are not known: a kill came before the catalogs."""
+        """Yield the items in DEST at unknown paths. A run that is killed leaves items without catalogs."""
         paths = (path for path in self._json_files() if not is_known(path))
         return self._in_order(partial(self._examine, path, None) for path in paths)
 
@@ -197,7 +198,7 @@ class Finder:
         return Found(path, listed, examined)
 
     def _in_order(self, work: Iterator[_Work]) -> Iterator[Found]:
-        """Have threads do the work, and yield what comes of it in its order; less than all if stopped."""
+        """Run the work on threads, and yield the results in order until stopped."""
         units = iter(lambda: list(islice(work, _UNIT)), [])
         for found in in_threads((partial(_done, unit) for unit in units), self._is_stopped):
             yield from found
@@ -208,7 +209,7 @@ def _done(unit: list[_Work]) -> list[Found]:
 
 
 def _is_at_its_place(item: ItemId, path: str) -> bool:
-    """Return True if an item's JSON may lie there: its directory may have been kept apart from another."""
+    """Return whether `path` fits the item. The directory of the item may have a suffix to keep it unique."""
     collection, _, name = item_document_path(item).split("/")
     segments = path.split("/")
     return len(segments) == DOCUMENT_DEPTH and (segments[0], segments[2]) == (collection, name)

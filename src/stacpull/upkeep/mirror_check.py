@@ -1,15 +1,15 @@
-"""The check of `verify`: the files in DEST are compared with what the ledger expects, one by one.
+"""The check of `verify`: compare each file in DEST with the ledger.
 
     walk of DEST ─▶ ledger: what is it? ─▶ threads: read and hash ─▶ damage
-    ledger: what was never met? ───────────────────────────────────▶ damage
+    ledger: rows without a file ───────────────────────────────────▶ damage
 
-The tree is walked once, in the order of its directories, and each path is looked up in the ledger. Files that
-the ledger does not know are found on the way; rows that no file was found for are left over at the end. The
-thread that walks owns the ledger's connection; others only read files. Whatever the mirror holds, memory
-holds a few hundred paths and one bit per row.
+The walk visits the tree once, in the order of its directories, and looks up each path in the ledger. This
+finds files that the ledger does not know; the rows without a file remain at the end. The walking thread owns
+the ledger's connection; the other threads only read files. Memory holds a few hundred paths and one bit per
+row.
 
-A file is as it should be if its SHA-256 is the recorded one. Where none was recorded its size must do, and
-for JSON that it is there; these are counted as unproven.
+A file is correct if its SHA-256 is the recorded one. Without a recorded digest, the size of an asset must
+match, and JSON must not be empty; these files are counted as unproven.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from stacpull.upkeep.reporting import Reporter
 T = TypeVar("T")
 OWN = frozenset({".stacpull"})
 _UNIT = 256
-"""Files that a thread is given at once."""
+"""Files per unit of work of a thread."""
 _THREADS = min(16, 2 * available_processors())
-"""Two per core, since a disk (or a network file system) makes them wait."""
+"""Two per core, because threads wait for the disk or network file system."""
 _NOTHING = "nothing"
 
 
@@ -61,12 +61,12 @@ class Findings:
 
     @property
     def total(self) -> int:
-        """How many files of the mirror are not as they should be."""
+        """The number of damaged files; unknown files do not count."""
         return self.damaged.total() - self.damaged["unknown"]
 
 
 def judge(expected: Expected, look: Look) -> Fault | None:
-    """Return what is wrong with a file that was looked at, None if nothing (or if it may be as it likes)."""
+    """Return what is wrong with a file, None if nothing or if the ledger does not check it."""
     what = _wrong(expected, look) if expected.checked else None
     if what is None:
         return None
@@ -87,7 +87,7 @@ def _wrong(expected: Expected, look: Look) -> DamageKind | None:
 
 
 def described(size: int | None, sha256: bytes | None) -> str:
-    """Say what a file is, or should be, for people."""
+    """Describe the size and digest of a file in a message."""
     parts = [] if size is None else [f"{size} bytes"]
     if sha256 is not None:
         parts.append(f"{recorded(sha256).algorithm} {sha256.hex()}")
@@ -98,11 +98,11 @@ class Inspection:
     """One inspection of a mirror, on the thread that owns the ledger's connection.
 
     Args:
-        files: Of the mirror.
-        expectations: what its ledger expects.
-        reporter: Gets the progress. If it is stopped, the inspection ends as it stands.
-        quick: True to look at sizes only, and read nothing.
-        on_damage: Called with each damage, and the file it concerns (None if the ledger does not know it).
+        files: The files of the mirror.
+        expectations: What its ledger expects.
+        reporter: Receives the progress, and stops the inspection.
+        quick: Check only sizes, and read no file.
+        on_damage: Called with each damage and the expected file (None if the ledger does not know the file).
     """
 
     def __init__(
@@ -124,31 +124,31 @@ class Inspection:
         self._totals = expectations.totals
 
     def run(self) -> Findings:
-        """Inspect; `complete` of what is returned says if it came to its end.
+        """Check all files. `complete` of the findings is False if the inspection was stopped.
 
         Raises:
             OSError: DEST itself cannot be read.
-            sqlite3.DatabaseError: the ledger is damaged.
+            sqlite3.DatabaseError: The ledger is damaged.
         """
-        self._files_that_are_there()
+        self._check_existing()
         if not self._is_stopped():
-            self._files_that_are_not()
-            self._parts()
+            self._check_missing()
+            self._check_parts()
         self.findings.complete = not self._is_stopped()
-        self._reporter.tell_progress(self._checked, now=True)
+        self._reporter.report_progress(self._checked, now=True)
         return self.findings
 
-    def _files_that_are_there(self) -> None:
+    def _check_existing(self) -> None:
         known = self._known(self._files.walk(OWN))
         units = iter(lambda: list(islice(known, _UNIT)), [])
         for looked in in_threads((partial(self._look, unit) for unit in units), self._is_stopped):
             self._take(looked)
 
     def _known(self, entries: Iterator[Sequence[Entry]]) -> Iterator[Expected]:
-        """Yield what is known of the entries, and report those that the ledger does not know."""
-        for stretch in entries:
-            known = self._expectations.of([entry.path for entry in stretch])
-            for entry, expected in zip(stretch, known, strict=True):
+        """Yield what the ledger expects of the entries, and report those that it does not know."""
+        for batch in entries:
+            known = self._expectations.of([entry.path for entry in batch])
+            for entry, expected in zip(batch, known, strict=True):
                 if expected is None and entry.is_file and self._expectations.is_leaving(entry.path):
                     self.findings.leftovers += 1
                 elif expected is None:
@@ -158,7 +158,7 @@ class Inspection:
                     yield expected
 
     def _look(self, unit: Sequence[Expected]) -> list[tuple[Expected, Look]]:
-        """Look at some files (on a thread)."""
+        """Look at a unit of files (on a thread)."""
         looks = []
         for expected in unit:
             if self._is_stopped():
@@ -167,7 +167,7 @@ class Inspection:
         return looks
 
     def _look_at(self, expected: Expected) -> Look:
-        """Look at a file, and compute its digest by the algorithm of the one that was recorded."""
+        """Look at a file, and hash it with the algorithm of the recorded digest."""
         if expected.sha256 is None or not expected.checked or self._quick:
             return self._files.look_at(expected.path, hashed=False)
         algorithm, stopped = recorded(expected.sha256).algorithm, self._is_stopped
@@ -181,27 +181,27 @@ class Inspection:
             fault = judge(expected, look)
             if fault is not None:
                 self._damage(expected.path, fault, expected)
-        self._reporter.tell_progress(self._checked)
+        self._reporter.report_progress(self._checked)
 
-    def _files_that_are_not(self) -> None:
+    def _check_missing(self) -> None:
         for expected in self._expectations.not_met():
             fault = judge(expected, self._look_for(expected.path))
             if fault is not None:
                 self._damage(expected.path, fault, expected)
             if self._is_stopped():
                 return
-            self._reporter.tell_progress(self._checked)
+            self._reporter.report_progress(self._checked)
 
     def _look_for(self, path: str) -> Look:
-        """Return what is in the way of a file that the walk did not meet; mostly nothing is."""
-        in_the_way = self._files.obstacle(path)
-        if in_the_way is not None:
-            return Look(obstacle=in_the_way)
+        """Return the obstacle, if any, at the path of a file that the walk did not find."""
+        obstacle = self._files.obstacle(path)
+        if obstacle is not None:
+            return Look(obstacle=obstacle)
         look = self._files.look_at(path, hashed=False)
         return look if look.obstacle is not None else Look()
 
-    def _parts(self) -> None:
-        """Check unfinished downloads: the next run resumes or removes them."""
+    def _check_parts(self) -> None:
+        """Count unfinished downloads, which the next run resumes or removes, and report other files."""
         try:
             names = self._files.names(PARTS)
         except OSError:
@@ -214,8 +214,8 @@ class Inspection:
 
     def _damage(self, path: str, fault: Fault, expected: Expected | None) -> None:
         self.findings.damaged[fault.what] += 1
-        whose = self._expectations.whose(expected) if expected is not None else None
-        item, key = whose if whose is not None else (None, None)
+        owner = self._expectations.whose(expected) if expected is not None else None
+        item, key = owner if owner is not None else (None, None)
         self._on_damage(
             Damage(
                 path=_as_text(path),
@@ -236,11 +236,11 @@ class Inspection:
 
 
 def in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool]) -> Iterator[T]:
-    """Have threads do the work, and yield what comes of it in its order.
+    """Run the work on threads, and yield the results in order.
 
     Args:
-        work: Functions to call. They are taken as threads become free.
-        is_stopped: Once it returns True, no more of the work is taken.
+        work: Functions to call, taken as threads become free.
+        is_stopped: If it returns True, no more work is taken.
     """
     threads = ThreadPoolExecutor(_THREADS, "stacpull-files")
     under_way: deque[Future[T]] = deque()
@@ -258,5 +258,5 @@ def in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool]) 
 
 
 def _as_text(path: str) -> str:
-    """Return a path that can be printed: names that are not text are escaped."""
+    """Return a printable path; bytes that are not UTF-8 are escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The source of each asset, as the item JSON of the mirror states it: for assets that are fetched again."""
+"""Look up the source of an asset in the item JSON of the mirror, to fetch the asset again."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stacpull.urls import is_local
 
 
 def origins(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
-    """Return the source's href of each of these asset rows, None where the mirror does not state it.
+    """Return the href at the source for each asset row, None if the mirror does not state it.
 
-    Credentials and signatures are cut from them, as everywhere in a mirror.
+    The hrefs have no credentials or signatures, because a mirror does not store them.
     """
     found: dict[int, str | None] = {}
     documents: dict[int, tuple[Json, str | None]] = {}
     for asset in assets:
         item, key = views.item_and_key(db, asset)
         if item not in documents:
-            documents = {item: _document(db, files, item)}  # rows of an item mostly follow each other
+            documents = {item: _document(db, files, item)}  # rows of one item are mostly adjacent
         document, base = documents[item]
         members = document.get("assets")
         member = members.get(key) if isinstance(members, dict) else None
@@ -36,19 +36,19 @@ def origins(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[i
 
 
 def source_href(asset: object, base: str | None) -> str | None:
-    """Return the remote href of an asset as a mirror stores it, or as a source has it."""
+    """Return the remote href of an asset in a mirrored item or in an item of the source."""
     if not isinstance(asset, dict):
         return None
     named = origin_of(asset) or asset
     stated = named.get("href")
-    # what was copied from this disk may be copied again, if the run's source still gives it out
+    # a file that was copied from this disk may be copied again if the source still lists it
     local = stated if isinstance(stated, str) and is_local(stated) else None
     href = asset_href(named, local or base)
     return href if isinstance(href, str) else None
 
 
 def _document(db: Connection, files: StoredFiles, item: int) -> tuple[Json, str | None]:
-    """Return an item as the ledger or DEST has it ({} if neither), and what its hrefs are relative to."""
+    """Return an item from the ledger or DEST ({} if neither has it), and the base URL of its hrefs."""
     record = views.item_record(db, item)
     if record.document is not None:
         return orjson.loads(record.document), record.href

@@ -1,13 +1,13 @@
-"""`verify --rebuild`: a new ledger in place of one that is damaged or lost, from the files in DEST.
+"""`verify --rebuild`: make a new ledger from the files in DEST if the old one is damaged or lost.
 
     catalogs ─▶ items in the order of the walk ┐
-    directories ─▶ items that no catalog lists ┼─▶ threads: JSON, and files hashed ─▶ weighed ─▶ new ledger
-    items.ndjson ─▶ items without a file each  ┘                                        ▲
-    what can be read of the old ledger ─────────────────────────────────────────────────┘
+    directories ─▶ items that no catalog lists ┼─▶ threads: read JSON, hash files ─▶ assess ─▶ new ledger
+    items.ndjson ─▶ items without own files    ┘                                       ▲
+    readable rows of the old ledger ───────────────────────────────────────────────────┘
 
-Only `.stacpull` changes: the old ledger is renamed there when the new one is complete.
-What no item names and no old ledger proves is left to the next mirror: it fetches what it does not find, and
-adopts a file that is in the way if its content is the same.
+Only `.stacpull` changes: the old ledger is renamed there when the new one is complete. Files that no item
+names and no old ledger proves are left to the next `mirror`. It fetches missing files, and adopts an existing
+file with the same content.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
+from stacpull.ledger import meta
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.rebuilding import (
@@ -60,24 +61,24 @@ from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
 from stacpull.store.store_choice import open_files, open_store
-from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Finder, Found, weigh
+from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Found, ItemFinder, assess
 from stacpull.upkeep.mirror_check import described
 from stacpull.upkeep.reporting import Reporter
 from stacpull.urls import is_web
 
 _OWN = ".stacpull"
 _SAMPLED_ITEMS = 40
-"""Items of a collection by which the layout is recognised."""
+"""Items per collection from which the layout is recognised."""
 _LEFT_AT_ONCE = 256
 
 
 def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
-    """Make a new ledger for `dest`; None if it was stopped: then nothing has changed.
+    """Make a new ledger for `dest`. Return None if it was stopped; then nothing has changed.
 
     Raises:
-        NotAMirrorError: there is nothing to make one from.
-        UsageError: the ledger is sound.
-        DestinationError: DEST cannot be read or written, or a run is at work on it.
+        NotAMirrorError: `dest` is not a mirror.
+        UsageError: The ledger is intact.
+        DestinationError: DEST cannot be read or written, or a run is using it.
     """
     reason = _reason(dest)
     try:
@@ -92,7 +93,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
             if report is None:
                 return None
             for name in filter(is_part_name, [entry.name for entry in destination.list_parts()]):
-                destination.drop_part(name)  # its row is another asset's now
+                destination.drop_part(name)  # its row number now belongs to another asset
             aside = ledger.put_in_place()
     except OSError as error:
         raise destination_error(error, dest) from error
@@ -102,14 +103,14 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
 def _reason(dest: Path) -> str:
     """Return why a new ledger is needed."""
     if not _is_mirror(dest):
-        raise NotAMirrorError(f"{dest} is not a mirror: nothing in it was made by stacpull.")
+        raise NotAMirrorError(f"{dest} is not a mirror: stacpull wrote nothing in it.")
     reason = whats_wrong(dest)
     if reason is None and _is_older_than_tree(dest):
         reason = "it is older than the files: it does not know item JSON or catalogs that stacpull wrote"
     if reason is None:
         raise UsageError(
             f"The ledger of {dest} is sound: `stacpull verify` checks the files against it. "
-            f"To make another one even so, move {ledger_path(dest)} away."
+            f"To rebuild it anyway, move {ledger_path(dest)} away."
         )
     return reason
 
@@ -123,9 +124,9 @@ def _is_mirror(dest: Path) -> bool:
 
 
 def _is_older_than_tree(dest: Path) -> bool:
-    """Return True if a ledger that is sound does not know a document in DEST that stacpull wrote there.
+    """Return True if DEST has a document of stacpull that the intact ledger does not know.
 
-    A backup that was taken during a run leaves such a ledger.
+    A backup taken during a run has such a ledger.
     """
     with closing(open_reader(dest)) as db, translated(ledger_path(dest)), open_files(dest) as files:
         expectations = Expectations(db)
@@ -149,7 +150,7 @@ class _RebuildCounts:
 
 
 class _Rebuild:
-    """One rebuild, on one thread; others read files."""
+    """One rebuild. It runs on one thread; other threads read files."""
 
     def __init__(
         self, dest: Path, files: StoredFiles, ledger: RebuiltLedger, reporter: Reporter, reason: str
@@ -166,13 +167,13 @@ class _Rebuild:
         self._has_lines = False
 
     def run(self) -> RebuildReport | None:
-        """Fill the ledger; None if stopped."""
+        """Fill the ledger. Return None if stopped."""
         self._salvage.read(left_ledger(self._dest))
         top = top_catalog(self._files)
         spec = self._salvage.spec
         self._source = spec.source if spec is not None else self._stated_source(top)
         self._ledger.fill()
-        finder = Finder(self._files, self._reporter.is_stopped)
+        finder = ItemFinder(self._files, self._reporter.is_stopped)
         if top is not None:
             self._listed(top, finder)
         self._take_all(finder.unlisted(self._ledger.has_path))
@@ -194,25 +195,26 @@ class _Rebuild:
 
     # --- where items are found ---------------------------------------------------------------------------
 
-    def _listed(self, top: ListedFile, finder: Finder) -> None:
-        """Take the items that the catalogs list, in their order: so the next catalogs are the same again."""
-        self._ledger.claim_file(top.path, top.sha256)
+    def _listed(self, top: ListedFile, finder: ItemFinder) -> None:
+        """Add the items that the catalogs list, in their order, so that the next catalogs are identical."""
+        meta.claim_file(self._ledger.db, top.path, top.sha256)
         for collection in listed_collections(self._files, top):
             document = self._salvage.document(collection.id) or collection.document
             self._ledger.collection(collection.id, document)
             if collection.has_items_parquet:
-                self._ledger.keep_items_parquet(ITEMS_PARQUET)
+                meta.keep_items_parquet(self._ledger.db, kept=True)
+                meta.claim_file(self._ledger.db, ITEMS_PARQUET)
             for file in collection.files():
-                self._ledger.claim_file(file.path, file.sha256)
+                meta.claim_file(self._ledger.db, file.path, file.sha256)
             self._take_all(finder.listed(collection))
 
-    def _lines(self, finder: Finder) -> None:
+    def _lines(self, finder: ItemFinder) -> None:
         for path in finder.files_of_lines():
             self._has_lines = True
-            self._ledger.claim_file(path, self._files.look_at(path, hashed=True).sha256 or b"")
+            meta.claim_file(self._ledger.db, path, self._files.look_at(path, hashed=True).sha256 or b"")
             self._take_all(finder.lines(path))
 
-    # --- what becomes of them ----------------------------------------------------------------------------
+    # --- adding items and assets -------------------------------------------------------------------------
 
     def _take_all(self, found: Iterator[Found]) -> None:
         for path, listed, examined in found:
@@ -222,7 +224,7 @@ class _Rebuild:
                 self._add(path, examined)
             elif examined is None and listed is not None and self._ledger.has_item(listed) is None:
                 self._add_lost(path, listed)
-            self._reporter.tell_progress(self._checked)
+            self._reporter.report_progress(self._checked)
 
     def _add(self, path: str, examined: Examined) -> None:
         item = examined.item
@@ -249,9 +251,9 @@ class _Rebuild:
             self._add_asset(row, item.id, asset, look, digest)
 
     def _as_sent(self, examined: Examined) -> bytes:
-        """Return the document of a line as the source sent it, as far as that is known.
+        """Return the document of a line in the form of the source, from which the next line is made.
 
-        Links to items that were here are links to the source again: the next line is made from that.
+        Links to items in DEST become links to the source again.
         """
         document = as_sent(examined.document)
         links = document.get("links")
@@ -264,7 +266,7 @@ class _Rebuild:
             return link
         segments = named.split("/")
         if len(segments) != DOCUMENT_DEPTH:
-            return None  # root, parent, collection: written again
+            return None  # root, parent, collection: the next line gets its own
         href = self._href(ItemId(unquote(segments[0]), unquote(segments[1])))
         return None if href is None else {**link, "href": href}
 
@@ -273,7 +275,7 @@ class _Rebuild:
     ) -> None:
         old = self._salvage.asset_at(path_hash(asset.path))
         look = self._by_algorithm_of(old, asset.path, look)
-        verdict = weigh(asset, look, digest, old)
+        verdict = assess(asset, look, digest, old)
         self._tally.files += 1
         self._tally.bytes += look.size or 0
         done = isinstance(verdict, FileTrust)
@@ -305,18 +307,18 @@ class _Rebuild:
             self._damage(asset.path, verdict, look, item, asset.key)
 
     def _by_algorithm_of(self, old: OldAsset | None, path: str, look: Look) -> Look:
-        """Return the look at a file with a digest that can be compared with that of the old ledger."""
+        """Return a look whose digest has the algorithm of the old ledger."""
         if old is None or old.sha256 is None or look.sha256 is None:
             return look
         return look if recorded(old.sha256).algorithm == "sha256" else self._look(path, old.sha256)
 
     def _look(self, path: str, digest: bytes) -> Look:
-        """Look at a file, and compute its digest by the algorithm of `digest`."""
+        """Look at a file, and hash it with the algorithm of `digest`."""
         algorithm, stopped = recorded(digest).algorithm, self._reporter.is_stopped
         return self._files.look_at(path, hashed=True, algorithm=algorithm, is_stopped=stopped)
 
     def _add_lost(self, path: str, item: ItemId) -> None:
-        """Add an item that a catalog lists and whose JSON cannot be read: it is written again."""
+        """Add an item that a catalog lists but whose JSON is unreadable; the next run writes it again."""
         old = self._salvage.item(item)
         href = old.href if old is not None else self._href(item)
         updated = old.updated if old is not None else None
@@ -327,13 +329,13 @@ class _Rebuild:
         self._damage(path, what, there, item, "")
 
     def _recover(self) -> None:
-        """Take what only the old ledger knows, of items that were not whole yet, where a digest proves it."""
+        """Add assets of unfinished items, which only the old ledger knows, if their digest matches."""
         after = 0
         while not self._reporter.is_stopped() and (left := self._salvage.assets_left(after, _LEFT_AT_ONCE)):
             for _, old in left:
                 self._recover_one(old)
             after = left[-1][0]
-            self._reporter.tell_progress(self._checked)
+            self._reporter.report_progress(self._checked)
 
     def _recover_one(self, old: OldAsset) -> None:
         path = path_in_dest(old.directory, old.name)
@@ -357,17 +359,17 @@ class _Rebuild:
             self._tally.recovered += 1
             self._tally.trusted[FileTrust.BY_CHECKSUM] += 1
 
-    # --- what is known of the mirror as a whole ----------------------------------------------------------
+    # --- the mirror as a whole ---------------------------------------------------------------------------
 
     def _stated_source(self, top: ListedFile | None) -> str:
-        """Return where the mirror came from, as its catalog or its log says; "" if neither does."""
+        """Return the source of the mirror from its catalog or its log, "" if neither states it."""
         description = top.document.get("description") if top is not None else None
         if isinstance(description, str) and description.startswith(MIRRORED_FROM):
             return description.removeprefix(MIRRORED_FROM)
         return _logged_source(self._dest / _OWN / "log.ndjson")
 
     def _href(self, item: ItemId) -> str | None:
-        """Return where an API would serve an item: a guess, that is put right by the next walk."""
+        """Guess the URL of an item in an API. The next walk corrects it."""
         if not is_web(self._source):
             return None
         root = self._source.partition("?")[0].partition("/collections")[0].rstrip("/")
@@ -394,11 +396,11 @@ class _Rebuild:
             for asset in examined.item.assets
         ]
 
-    # --- what is reported --------------------------------------------------------------------------------
+    # --- reports -----------------------------------------------------------------------------------------
 
     def _damage(self, path: str, what: DamageKind, look: Look, item: ItemId, key: str) -> None:
         found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.sha256))
-        self._reporter.tell(Damage(path, what, "what was mirrored", found, item.collection, item.item, key))
+        self._reporter.report(Damage(path, what, "the mirrored file", found, item.collection, item.item, key))
 
     def _checked(self, seconds: float) -> Checked:
         tally = self._tally

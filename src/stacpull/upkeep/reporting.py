@@ -1,4 +1,4 @@
-"""Work on a thread that reports to an event loop, which can stop it."""
+"""Run work on a thread that reports to an event loop and can be stopped by it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from stacpull.events import Checked, Event, Listener
 
 T = TypeVar("T")
 _AT_ONCE = 256
-"""Events that wait at most: the thread waits for a listener that is slower than it is."""
+"""Maximum number of waiting events. If the listener is slower than the thread, the thread waits."""
 _TICK = 0.25
-"""Seconds between two events that say how far the work is."""
+"""Seconds between two progress events."""
 
 
 class Reporter:
-    """Carries events from one thread to a listener on the loop.
+    """Passes events from one thread to a listener on the loop.
 
-    `off_loop` is for the loop; everything else is for the thread that it starts.
+    Call `off_loop` on the loop, and everything else on the thread that it starts.
     """
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event) -> None:
@@ -33,7 +33,7 @@ class Reporter:
         self._reported_at = 0.0
 
     async def off_loop(self, work: Callable[[], T]) -> T:
-        """Run `work` on a thread; if this is cancelled, the work is asked to stop and waited for."""
+        """Run `work` on a thread. If this is cancelled, stop the work and wait for it."""
         working = self._loop.run_in_executor(None, work)
         try:
             return await asyncio.shield(working)
@@ -42,39 +42,39 @@ class Reporter:
             await asyncio.wait([working])
             raise
 
-    def tell(self, event: Event) -> None:
-        """Have the listener called with `event` soon."""
+    def report(self, event: Event) -> None:
+        """Queue `event` for the listener."""
         self._waiting.append(event)
         if isinstance(event, Checked) or len(self._waiting) >= _AT_ONCE:
             self.flush()
 
-    def tell_progress(self, checked: Callable[[float], Checked], *, now: bool = False) -> None:
-        """Have the listener called with how far the work is: a few times per second, or `now`.
+    def report_progress(self, checked: Callable[[float], Checked], *, now: bool = False) -> None:
+        """Pass a progress event to the listener, at most every 0.25 s.
 
         Args:
-            checked: Returns the event. Its argument is how many seconds the work took so far.
-            now: True to call it in any case.
+            checked: Returns the event. Its argument is the seconds since the start.
+            now: Pass the event even if the last one was less than 0.25 s ago.
         """
         seconds = self.seconds()
         if now or seconds - self._reported_at >= _TICK:
             self._reported_at = seconds
-            self.tell(checked(round(seconds, 3)))
+            self.report(checked(round(seconds, 3)))
 
     def flush(self) -> None:
-        """Wait until the listener has heard everything."""
+        """Wait until the listener has received all events."""
         events, self._waiting = self._waiting, []
         if events and self._listener is not None:
-            asyncio.run_coroutine_threadsafe(self._tell(events), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._deliver(events), self._loop).result()
 
-    async def _tell(self, events: Sequence[Event]) -> None:
+    async def _deliver(self, events: Sequence[Event]) -> None:
         if self._listener is not None:
             for event in events:
                 self._listener(event)
 
     def is_stopped(self) -> bool:
-        """Return True if the work is to end as it stands."""
+        """Return whether the work must stop."""
         return self._stop.is_set() or self._given_up.is_set()
 
     def seconds(self) -> float:
-        """Return how long it took so far."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._started

@@ -1,12 +1,12 @@
-"""`stacpull merge DEST SHARD…`: the mirrors of several `--shard` runs become one.
+"""`stacpull merge DEST SHARD…`: merge the mirrors of several `--shard` runs into one.
 
 For each batch of items:
 
     list the files ─▶ link them into the parts ─▶ sync ─▶ rename ─▶ sync ─▶ record, and clear the list
 
-A file has a second name in DEST (a hard link), or is copied where DEST is on another file system. Shards are
-only read. A kill leaves what is recorded; a start that finds a list of files removes them. Either way the
-next merge does the rest.
+Files are hard-linked into DEST, or copied if DEST is on another file system. Shards are only read. If a merge
+is killed, the recorded items stay. The next start removes the files of an uncleared list, and the next merge
+continues.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from stacpull.store.store_choice import refuse_bucket
 from stacpull.upkeep.reporting import Reporter
 
 _NAMED = 20
-"""Conflicts that the report names."""
+"""Maximum number of conflicts that the report names."""
 
 
 class _Put(NamedTuple):
-    """A file that is to be in DEST: its path, the same in both mirrors, and the part it is meanwhile."""
+    """A file to publish in DEST: its path, which is the same in both mirrors, and its part."""
 
     path: str
     part: str
@@ -52,7 +52,7 @@ class _Put(NamedTuple):
 
 @dataclass(slots=True)
 class _MergeCounts:
-    """What the merge has done so far."""
+    """The counters of the report."""
 
     items: int = 0
     assets: int = 0
@@ -103,7 +103,7 @@ def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeRepor
         refuse_bucket(path, "merged")
     with ExitStack() as opened:
         ledgers = {}
-        for shard in shards:  # before DEST is made
+        for shard in shards:  # before DEST is created
             opened.enter_context(kept_still(shard))
             ledgers[shard] = opened.enter_context(closing(open_reader(shard)))
             _refuse_unfinished(shard, ledgers[shard])
@@ -113,11 +113,7 @@ def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeRepor
 
 
 def _refuse_same(paths: Sequence[Path]) -> None:
-    """Refuse a mirror that is named twice.
-
-    Raises:
-        UsageError: One is.
-    """
+    """Refuse a mirror that is named twice."""
     seen: set[Path] = set()
     for path in (path.resolve() for path in paths):
         if path in seen:
@@ -151,7 +147,7 @@ class _MergeRun:
             raise UsageError(f"{self._destination.work} is not finished: run `stacpull resume` on it first.")
         remove_listed(self._db, self._destination, lambda: self._destination.sync(()))
         for shard, ledger in self._shards.items():
-            self._take(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
+            self._merge_shard(shard, ShardRows(self._db, ledger), rows.shard_items(ledger))
         self._write_documents()
         return MergeReport(
             dest=str(self._destination.work),
@@ -160,18 +156,18 @@ class _MergeRun:
             **asdict(self._counts) | {"named": tuple(self._counts.named)},
         )
 
-    def _take(self, shard: Path, merge: ShardRows, batches: Iterator[list[ShardItem]]) -> None:
+    def _merge_shard(self, shard: Path, merge: ShardRows, batches: Iterator[list[ShardItem]]) -> None:
         with DirectoryFiles(shard) as files:
             for items in batches:
                 if self._reporter.is_stopped():
-                    raise InterruptedRunError("Interrupted: `stacpull merge` again does the rest.")
-                self._take_items(files, merge, items)
+                    raise InterruptedRunError("Interrupted: run `stacpull merge` again to continue.")
+                self._merge_items(files, merge, items)
                 self._done += len(items)
-                self._reporter.tell(Stage("merging", self._done, max(self._total, self._done)))
+                self._reporter.report(Stage("merging", self._done, max(self._total, self._done)))
                 self._reporter.flush()
         merge.finish()
 
-    def _take_items(self, files: StoredFiles, merge: ShardRows, items: Sequence[ShardItem]) -> None:
+    def _merge_items(self, files: StoredFiles, merge: ShardRows, items: Sequence[ShardItem]) -> None:
         there = merge.there(items)
         placed, puts = [], []
         for item in items:
@@ -190,7 +186,7 @@ class _MergeRun:
         self._counts.items += merge.record(placed)
 
     def _has_document(self, files: StoredFiles, item: ShardItem) -> bool:
-        """Return True if the JSON of an item is in the shard, and nothing has its name in DEST."""
+        """Return True if the shard has the JSON of an item intact and its path is free in DEST."""
         path = item.document_path
         is_whole = item.sha256 is not None and files.look_at(path, hashed=True).sha256 == item.sha256
         return is_whole and not self._destination.has(path)
@@ -198,7 +194,7 @@ class _MergeRun:
     def _is_taken(
         self, files: StoredFiles, merge: ShardRows, item: ShardItem, asset: ShardAsset, there: There | None
     ) -> bool:
-        """Decide whether an asset of a shard is taken over, and count it."""
+        """Return whether to merge an asset of a shard, and count it."""
         if not rows.is_whole(asset):
             return there is None and rows.has_failed(asset) and self._may_own(merge, asset)
         path = asset.path
@@ -208,15 +204,17 @@ class _MergeRun:
             if self._is_same(files, asset, there):
                 self._counts.assets_there += 1
             else:
-                self._conflict(item, asset, "DEST has other content")
+                self._conflict(item, asset, "DEST has different content")
             return False
         found = files.look_at(path, hashed=False)
         if found.size != asset.size:
             self._conflict(item, asset, "the shard has lost the file: run `stacpull verify --repair` on it")
         elif there is not None and there.replaces:
-            self._conflict(item, asset, "DEST waits for a newer version: run `stacpull retry` on it")
+            self._conflict(
+                item, asset, "DEST has not yet fetched the newer version: run `stacpull retry` on it"
+            )
         elif not merge.is_free(path, 0 if there is None else there.row) or self._destination.has(path):
-            self._conflict(item, asset, f"{path} is taken in DEST")
+            self._conflict(item, asset, f"{path} already exists in DEST")
         else:
             self._counts.assets += 1
             self._counts.bytes += asset.size or 0
@@ -244,7 +242,7 @@ class _MergeRun:
     # --- files -------------------------------------------------------------------------------------------
 
     def _place(self, files: StoredFiles, merge: ShardRows, paths: Sequence[str]) -> None:
-        """Bring files under their names in DEST, and to stable storage."""
+        """Publish and sync files in DEST."""
         merge.announce(paths)
         puts = [_Put(path, f"merge-{number}.tmp") for number, path in enumerate(paths)]
         copied = [put.part for put in puts if not self._link(files, put)]
@@ -252,20 +250,20 @@ class _MergeRun:
         for put in puts:
             directory, _, name = put.path.rpartition("/")
             failure = self._destination.place(put.part, directory, name, replace=False)
-            if failure is not None:  # it came just now: it is not among what a start removes
+            if failure is not None:  # another program just made it: the next start must not remove it
                 merge.withdraw(put.path)
                 raise DestinationError(failure.message)
         self._destination.sync(())
 
     def _link(self, files: StoredFiles, put: _Put) -> bool:
-        """Make a part of a file of a shard; return False if it was copied."""
+        """Link a file of a shard to its part. Return False if it was copied instead."""
         try:
             return self._destination.link_part(put.part, files, put.path)
         except OSError as error:
             raise destination_error(error, self._destination.work) from error
 
     def _write_documents(self) -> None:
-        """Write the JSON of items that have more files than before, and the catalogs."""
+        """Write the JSON of items that gained files, and the catalogs."""
         row = self._db.execute("SELECT max(id) FROM runs").fetchone()[0]
         if row is None:
             return
@@ -280,7 +278,7 @@ class _MergeRun:
             on_published=lambda _count: None,
             on_failed=lambda _failed: None,
             on_notice=self._counts.named.append,
-            on_stage=self._reporter.tell,
+            on_stage=self._reporter.report,
         )
         store.recover()
         store.write_catalogs()

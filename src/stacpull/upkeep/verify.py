@@ -1,8 +1,8 @@
-"""`verify`: checks a mirror against its ledger, and with `repair` fetches again what is damaged.
+"""`verify`: check a mirror against its ledger, and with `repair` fetch damaged files again.
 
-The check alone changes nothing: it can run beside other readers, keeps every run out meanwhile, and works on
-a read-only disk. A repair holds the mirror as a run does: it notes in the ledger what is damaged, then
-continues as a run of kind `repair`, which a kill harms no more than any other.
+The check alone changes nothing: it can run together with other readers, locks out runs, and works on a
+read-only disk. A repair locks the mirror like a run. It records the damage in the ledger, then continues as a
+run of kind `repair`, which can be killed and resumed like any other.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ async def verify(
 
 
 class _Check:
-    """One check of a mirror, and what it found."""
+    """One check of a mirror and its findings."""
 
     def __init__(self, place: DestPlace, reporter: Reporter, *, quick: bool, strict: bool) -> None:
         self.quick = quick
@@ -107,16 +107,16 @@ class _Check:
         self._reporter = reporter
         self._strict = strict
         self._findings = Findings()
-        self._assets = array("q")  # rows of damaged assets: 8 bytes each, however many
-        self._items = array("q")  # rows of items whose JSON is damaged
+        self._assets = array("q")  # rows of damaged assets, 8 bytes each
+        self._items = array("q")  # rows of items with damaged JSON
         self._catalogs = 0
         self._mirror_state: RunState | None = None
 
     def alone(self) -> Mapping[str, int]:
-        """Check beside other readers, changing nothing; return the ledger's totals (on a thread).
+        """Check without changes, and return the totals of the ledger (on a thread).
 
         Raises:
-            NotAMirrorError, DestinationError: as `verify`.
+            NotAMirrorError, DestinationError: As for `verify`.
         """
         with closing(open_reader(self._dest)) as db, kept_still(self._dest):
             self.inspect(db)
@@ -126,7 +126,7 @@ class _Check:
         """Check all files (on a thread).
 
         Raises:
-            DestinationError: the ledger is damaged, or DEST cannot be read.
+            DestinationError: The ledger is damaged, or DEST cannot be read.
         """
         path = ledger_path(self._dest)
         with translated(path):
@@ -143,13 +143,13 @@ class _Check:
         self._reporter.flush()
 
     def look_at_mirror(self, db: Connection) -> Mapping[str, int]:
-        """Note the state of the mirror, which no run is working on; return the totals of the ledger."""
+        """Keep the state of the mirror, and return the totals of the ledger. No run may be active."""
         run = views.current_run(db)
         self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
         return views.totals(db)
 
     def _note(self, found: Damage, expected: Expected | None) -> None:
-        self._reporter.tell(found)
+        self._reporter.report(found)
         if expected is None:
             return
         if expected.kind is FileKind.ASSET:
@@ -160,15 +160,15 @@ class _Check:
             self._catalogs += 1
 
     def is_repairable(self, db: Connection) -> bool:
-        """Return True if the check came to its end, and there is something that a run can make good."""
+        """Return True if the check is complete and found damage that a run can repair."""
         found = self._assets or self._items or self._catalogs
         return self._findings.complete and (bool(found) or jobs.is_left_open(db))
 
     def claim(self, workspace: Workspace) -> Run:
-        """Note in the ledger what is to be made good, and return the run that does it.
+        """Record in the ledger what to repair, and return the run that repairs it.
 
         Raises:
-            UsageError: The source is not known.
+            UsageError: The source is unknown.
         """
         db = workspace.db
         last = runs.last_spec(db)
@@ -186,7 +186,7 @@ class _Check:
         return replace(run, counters=runs.counters(db, run.id))
 
     def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
-        """Return how much damage is left after a repair: what could not be fetched or read."""
+        """Return the number of files that are still damaged after a repair."""
         if fixed is None:
             return self._findings.total
         return fixed.assets_failed + fixed.assets_pending + jobs.damaged_items(db)
@@ -198,20 +198,20 @@ class _Check:
         fixed: MirrorReport | None = None,
         remaining: int | None = None,
     ) -> VerifyReport:
-        """Return what was found.
+        """Return the report.
 
         Args:
-            totals: Of the ledger; empty if it was not read.
+            totals: The totals of the ledger; empty if it was not read.
             rebuilt: The rebuild before the check.
-            fixed: The run that repaired what was damaged.
-            remaining: The damage that is left after a repair.
+            fixed: The run of the repair.
+            remaining: The number of files that are still damaged after a repair.
         """
         findings, place = self._findings, self._place
         damaged = findings.damaged
         is_complete = findings.complete and (fixed is None or fixed.state == "complete")
         left = findings.total if remaining is None else remaining
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
-        strangers = damaged["unknown"] if self._strict else 0
+        unknown = damaged["unknown"] if self._strict else 0
         return VerifyReport(
             dest=place.name,
             work=None if place.bucket is None else str(place.work),
@@ -230,7 +230,7 @@ class _Check:
             assets_failed=totals.get("assets_failed", 0),
             quick=self.quick,
             seconds=round(self._reporter.seconds(), 3),
-            remaining=left + lost + strangers,
+            remaining=left + lost + unknown,
             strict=self._strict,
             repair=fixed,
             rebuilt=rebuilt,

@@ -1,4 +1,4 @@
-"""Sentinel Hub replicas that tests only read, and a client for one."""
+"""Shared Sentinel Hub replicas, which tests must not change, and a client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER_SEED = 20
 
 @dataclass
 class Asker:
-    """Asks one replica with its account's token."""
+    """Sends requests to a replica with the token of its account."""
 
     replica: SentinelHubReplica
     session: requests.Session

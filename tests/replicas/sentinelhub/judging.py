@@ -1,4 +1,4 @@
-"""What rasterio and numpy make of the files that the replica serves: nothing of the replica is used here."""
+"""The expected statistics, computed with rasterio and numpy from the served files, without replica code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASK = "dataMask"
 
 
 class Remote(io.RawIOBase):
-    """A file of a tile, read by ranges, with what was read kept."""
+    """A file of a tile, read with range requests and cached."""
 
     def __init__(self, asker: Asker, tile: str, name: str) -> None:
         self.asker, self.path = asker, (tile, f"/files/{name}")
@@ -53,11 +53,11 @@ class Remote(io.RawIOBase):
 
 
 def opened(asker: Asker, tile: str, name: str) -> Any:
-    """A file of a tile as rasterio sees it, no more of it read than it asks for."""
+    """Open a file of a tile with rasterio, which reads only the ranges it needs."""
 
     def opener(path: str, mode: str = "rb") -> Remote:
         if path.rpartition("/")[2] != name or mode != "rb":
-            raise FileNotFoundError(path)  # GDAL looks for files beside it
+            raise FileNotFoundError(path)  # GDAL looks for sidecar files
         return Remote(asker, tile, name)
 
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
@@ -65,7 +65,7 @@ def opened(asker: Asker, tile: str, name: str) -> Any:
 
 
 def bands_of(asker: Asker, tile: str, points: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The files of a tile, open, with the names of their bands; none if no point (in metres) is on it."""
+    """Open the files of a tile, with the names of their bands; none if the tile has none of the points."""
     info = asker.tile(tile).json()["data"]
     assert info["tileGeometry"]["crs"]["properties"]["name"].endswith("EPSG::32610")
     outline = shapely.geometry.shape(info["tileGeometry"])
@@ -78,7 +78,7 @@ def bands_of(asker: Asker, tile: str, points: Any) -> Iterator[tuple[tuple[str, 
 
 
 def sampled(asker: Asker, tiles: list[str], x: np.ndarray, y: np.ndarray, crs: str) -> dict[str, np.ndarray]:
-    """All bands at some points: of the first tile that has data there, 0 where none has."""
+    """Return all bands at some points, from the first tile with data there; 0 without data."""
     found = {band: np.zeros(len(x), np.int16) for bands in FILES.values() for band in bands}
     found[MASK] = np.zeros(len(x), np.int16)
     for tile in tiles:
@@ -103,7 +103,7 @@ def sampled(asker: Asker, tiles: list[str], x: np.ndarray, y: np.ndarray, crs: s
 
 
 def grid(box: list[float], width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """The middles of the cells of a box, from its north-west, row by row."""
+    """Return the centres of the cells of a box, row by row from the north-west."""
     west, south, east, north = box
     x = np.linspace(west, east, 2 * width + 1)[1::2]
     y = np.linspace(north, south, 2 * height + 1)[1::2]
@@ -117,7 +117,7 @@ def inside(geometry: dict[str, Any] | None, x: np.ndarray, y: np.ndarray) -> np.
 
 
 def check_stats(stats: dict[str, Any], values: np.ndarray, samples: int) -> None:
-    """The figures of a band are those of its valid values."""
+    """Check the statistics of a band against its valid values."""
     assert stats["sampleCount"] == samples
     assert stats["noDataCount"] == samples - len(values)
     if not len(values):

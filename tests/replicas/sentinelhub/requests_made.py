@@ -1,4 +1,4 @@
-"""Bodies of statistics requests, and evalscripts to put into them."""
+"""Bodies of statistics requests and their evalscripts."""
 
 from __future__ import annotations
 

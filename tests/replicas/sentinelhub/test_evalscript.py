@@ -1,4 +1,4 @@
-"""Evalscripts: on arrays they give what JavaScript gives pixel by pixel; what is not known is refused."""
+"""Evalscripts give the same results on arrays as JavaScript pixel by pixel; unknown syntax is refused."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_faults(body, message):
 
 
 DOUBLING = "".join(f"function f{n}(x) {{ return f{n + 1}(x) + f{n + 1}(x) }}\n" for n in range(18))
-"""Eighteen functions that each call the next one twice: 2 to the power of 18 calls."""
+"""Eighteen functions that each call the next one twice: 2**18 calls."""
 NESTED = "var a = [sample.green]; var b = [sample.nir];" + "a = [a, a]; b = [b, b];" * 30
 
 
@@ -249,7 +249,7 @@ TREES = st.recursive(NUMBERS | NAMES, combined, max_leaves=12)
 
 
 def by_hand(tree: Any, pixel: dict[str, int]) -> float:
-    """What JavaScript gives for one pixel."""
+    """Return the result of JavaScript for one pixel."""
     _, meaning = tree
     if isinstance(meaning, int):
         return meaning
@@ -285,4 +285,4 @@ def test_nonsense_is_refused_with_a_sentence(text):
     try:
         read_script(whole, BANDS).evaluate(samples())
     except (ScriptError, ScriptFault) as refused:
-        assert str(refused)  # noqa: PT017 - either outcome is right, nothing else is
+        assert str(refused)  # noqa: PT017 - only these two outcomes are correct

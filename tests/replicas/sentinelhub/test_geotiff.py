@@ -1,4 +1,4 @@
-"""The files of a capture: judged by rasterio and tifffile, headers alone and whole."""
+"""The files of a capture, read with rasterio and tifffile."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_header_lengths_are_those_of_real_files():
 
 
 def test_a_whole_file_by_rasterio_and_tifffile():
-    """Both read the same pixels, those that the statistics read; sparse tiles have none."""
+    """Both read the pixels of the statistics; sparse tiles have none."""
     capture = next(c for c in archive_of(7).captures if c.printed)
     file = RasterFile(capture, KINDS[QA_FILE])
     step = 1 << 20
@@ -79,7 +79,7 @@ def test_any_range_is_the_same_bytes():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tiles_fit_into_their_slots(kind):
-    """At the weakest compression; stronger ones are tried before giving up."""
+    """This uses the weakest compression. The code tries stronger ones before it fails."""
     chance = random.Random(kind)
     for seed in (7, 11):
         for capture in sample_of(seed, 3):
@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_an_error():
 
 
 def test_covers_are_exact():
-    """The cover is where there are data, to the pixel: on its edges every pixel is on the right side."""
+    """The cover has exactly the pixels with data, also along its edges."""
     from shapely import contains_xy  # noqa: PLC0415
 
     for capture in sample_of(9, 6):

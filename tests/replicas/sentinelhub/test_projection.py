@@ -1,4 +1,4 @@
-"""Projections against PROJ, by rasterio."""
+"""Projections, compared with PROJ (through rasterio)."""
 
 from __future__ import annotations
 

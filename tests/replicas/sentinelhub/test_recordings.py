@@ -1,8 +1,8 @@
 """Recorded replies of the service against those of the replica, field by field: what differs is listed,
 exactly.
 
-`docs/replicas.md` explains each difference. Compared are names, types and formats of all fields, and of
-replies with headers the names of these.
+`docs/replicas.md` explains each difference. The comparison covers the names, types and formats of all fields,
+and the names of recorded headers.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def test_every_difference_is_documented():
 
 
 def test_errors_of_an_interval(shared_data, session):
-    """A recording has `error` as text, another (of a batch) as object, as described: so has the replica."""
+    """One recording has `error` as a text. The replica sends an object, as in the recording of a batch."""
     recorded = json.loads((shared_data / "sentinelhub/stat_partial_result.json").read_text())[0]
     described = json.loads((shared_data / "sentinelhub/stat_batch_failed_results.json").read_text())[2]
     with run_in_thread(SentinelHubReplica(failing_days=["2023-11-17"])) as replica:

@@ -1,4 +1,4 @@
-"""Tokens, limits, quota, refusals, catalog and BYOC of the service, over real sockets."""
+"""Tokens, limits, quota, errors, catalog and BYOC of the service, over real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics judged by rasterio and numpy over the files that are served; mosaics, histograms, units."""
+"""Statistics compared with rasterio and numpy over the served files; mosaics, histograms, units."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fixtures_by_name(request):
 
 
 def tiles_by_day(asker, period, square=""):
-    """Tiles, those on top first, by day, as catalog and BYOC say; of one square, if it is named."""
+    """Return the tiles by day from catalog and BYOC, the top ones first, optionally of one square."""
     found = {}
     for item in asker.search(datetime="/".join(period), limit=100)["features"]:
         if square not in item["assets"]["data"]["href"]:
@@ -109,7 +109,7 @@ def test_figures_are_those_of_the_files(fixtures, session, replica, asked):
 
 
 def test_the_most_recent_is_on_top(asker):
-    """Over ten days each sample is that of the last day with data; leastRecent turns it round."""
+    """Over ten days each sample is from the last day with data, with leastRecent from the first."""
     box, size = [520_000.0, 4_160_000.0, 521_400.0, 4_161_200.0], (70, 60)
     every = script('"nir", "dataMask"', "return {default: [sample.nir], dataMask: [sample.dataMask]}")
     period = ("2023-05-01T00:00:00Z", "2023-05-11T00:00:00Z")
@@ -192,7 +192,7 @@ def test_histograms(asker, given, edges):
     body = request(
         asker.replica.collection_id, NDVI, calculations={"default": {"histograms": {"default": given}}}
     )
-    if "bins" in given or "lowEdge" in given:  # the scenes are whole numbers: their bins have to be so too
+    if "bins" in given or "lowEdge" in given:  # scenes are whole numbers, so their bins must be, too
         body["calculations"] = {"ndvi": body["calculations"]["default"]}
     (first, empty, *_) = asker.statistics(body)["data"]
     band = first["outputs"]["ndvi"]["bands"]["B0"]

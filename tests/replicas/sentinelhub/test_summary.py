@@ -1,4 +1,4 @@
-"""Statistics of a few numbers, worked out by hand; histograms as recorded; ranges of time cut up."""
+"""Statistics of a few numbers by hand, recorded histograms, and divided time ranges."""
 
 from __future__ import annotations
 

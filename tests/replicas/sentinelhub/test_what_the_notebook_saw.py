@@ -1,6 +1,6 @@
-"""The default seed's default tile against what the notebook printed: statistics, header, dates.
+"""The default tile of the default seed, compared with the output of the notebook: statistics, header, dates.
 
-The figures below are those of the notebook, not of `notebook.py`.
+The figures below come from the notebook itself, not from `notebook.py`.
 """
 
 from __future__ import annotations

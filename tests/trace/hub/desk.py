@@ -1,4 +1,4 @@
-"""A Sentinel Hub to test against: answers as told, in memory on a virtual clock or on a real socket."""
+"""A scripted Sentinel Hub for tests: in memory on a virtual clock, or on a real socket."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def answer(document: object, status: int = 200, **headers: str) -> Answer:
 
 
 def error(status: int, code: str = "", message: str = "", **more: Any) -> Answer:
-    """An error as the services wrap it."""
-    said = {"status": status, "reason": "reason", "message": message, "code": code, **more}
-    return answer({"error": said}, status)
+    """Return an error in the format of the services."""
+    fields = {"status": status, "reason": "reason", "message": message, "code": code, **more}
+    return answer({"error": fields}, status)
 
 
 def token(value: str = "planted-token-1", expires_in: object = 3600) -> Answer:
@@ -57,7 +57,7 @@ def form(request: Request) -> dict[str, str]:
 
 
 class MemoryHub:
-    """A hub on answers in memory. `asked` are all requests, in order; time is virtual."""
+    """A hub with responses in memory and virtual time. `asked` lists all requests in order."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class MemoryHub:
 
 @asynccontextmanager
 async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
-    """A hub that speaks to a server on loopback."""
+    """Open a hub that connects to a server on the loopback."""
     async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
         http = HttpTransport(policy=AddressPolicy(allow_private=True))
         async with open_hub(settings(server.url("")), http, SystemClock()) as hub:

@@ -49,10 +49,10 @@ def test_recorded_tiles(
         assert parsed is not None
         assert parsed.epsg == epsg
         assert parsed.geometry == {key: described[key] for key in ("type", "coordinates")}
-    told = raw["additionalData"]["filesMetadata"]
-    expected = files or {key: TileFile(1328, one["etag"]) for key, one in told.items()}
+    metadata = raw["additionalData"]["filesMetadata"]
+    expected = files or {key: TileFile(1328, one["etag"]) for key, one in metadata.items()}
     assert tile.files == expected
-    assert len(tile.files) == len(told)
+    assert len(tile.files) == len(metadata)
 
 
 def test_the_recorded_files_of_an_arps_tile(shared_data: Path) -> None:
@@ -65,12 +65,12 @@ def test_the_recorded_files_of_an_arps_tile(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("additional", [None, {}, {"filesMetadata": None}, {"filesMetadata": {}}])
-def test_files_may_be_unknown(additional: object) -> None:
+def test_a_tile_may_have_no_files(additional: object) -> None:
     tile = parse_tile(BARE | {"additionalData": additional, "sensingTime": None})
     assert (tile.files, tile.sensing_time, tile.created, tile.cover_geometry) == ({}, None, None, None)
 
 
-def test_a_file_of_which_little_is_known() -> None:
+def test_a_file_with_few_fields() -> None:
     tile = parse_tile(BARE | {"additionalData": {"filesMetadata": {"qa": {}}}})
     assert tile.files == {"qa": TileFile(None, None)}
 
@@ -101,7 +101,7 @@ def test_the_name_of_a_file_is_the_last_part_of_the_path(path: str, name: str) -
         ),
     ],
 )
-def test_what_cannot_be_read_is_named(changes: dict[str, Any], words: str) -> None:
+def test_unreadable_replies_are_reported(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SourceError, match=words):
         parse_tile(BARE | changes)
 
@@ -112,7 +112,7 @@ def test_the_list_of_files(document: object) -> None:
 
 
 @pytest.mark.parametrize("document", [None, {}, {"data": [1]}, [None]])
-def test_what_is_no_list_of_files_is_named(document: object) -> None:
+def test_an_invalid_list_of_files_is_reported(document: object) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         parse_files(document)
 

@@ -114,7 +114,7 @@ class TestSearch:
         endless = [answer(features("a", context={"next": 1})), answer(features(context={"next": 2}))]
         assert MemoryHub({SEARCH: endless}).run(search) == ["a"]
 
-    def test_a_circle_is_no_answer(self) -> None:
+    def test_a_cycle_of_pages_is_an_error(self) -> None:
         memory = MemoryHub({SEARCH: [answer(features("a", context={"next": 0}))]})
         with pytest.raises(SourceError, match="the same page again and again"):
             memory.run(search)
@@ -130,7 +130,7 @@ class TestSearch:
         page = {"features": [item(time, time) for time in times]}
         assert MemoryHub({SEARCH: [answer(page)]}).run(search) == times[1:3]
 
-    def test_a_page_that_cannot_be_had_ends_the_run(self) -> None:
+    def test_an_unavailable_page_ends_the_run(self) -> None:
         pages = [answer(features("a", context={"next": 1})), Answer(500, b"oops")]
         with pytest.raises(SourceError, match="answered 500"):
             MemoryHub({SEARCH: pages}).run(search)
@@ -170,7 +170,7 @@ class TestPathFamilies:
             f"{TILES}/{TILE}", f"{NEW_TILES}/{TILE}", NEW_STATISTICS, f"{NEW_TILES}/{TILE}",
         ]  # fmt: skip
 
-    def test_once_known_a_404_is_one(self) -> None:
+    def test_a_404_is_final_once_the_family_is_known(self) -> None:
         memory = MemoryHub(
             {f"{TILES}/{TILE}": [answer({"data": TILE_DOCUMENT}), error(404, "COMMON_NOT_FOUND")]}
         )
@@ -184,7 +184,7 @@ class TestPathFamilies:
         assert len(memory.asked) == 3
 
     @pytest.mark.parametrize("family", [TILES, NEW_TILES])
-    def test_the_words_of_the_service_go_before_those_of_a_gateway(self, family: str) -> None:
+    def test_the_message_of_the_service_precedes_that_of_a_gateway(self, family: str) -> None:
         gateway, service = Answer(404, b"no such route"), error(404, "COMMON_NOT_FOUND", "Tile is gone")
         other = NEW_TILES if family == TILES else TILES
         memory = MemoryHub({f"{family}/{TILE}": [service], f"{other}/{TILE}": [gateway]})
@@ -213,7 +213,7 @@ class TestStatistics:
 
         with_hub(replies, use)
 
-    def test_milliseconds_are_waited(self) -> None:
+    def test_retry_after_in_milliseconds_is_obeyed(self) -> None:
         slow = answer({"status": 429, "code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="1500")
         memory = MemoryHub({STATISTICS: [slow, slow, answer(REPLY)]})
         assert memory.run(lambda hub: hub.statistics(ASKED)).status == "OK"
@@ -237,7 +237,7 @@ class TestStatistics:
         memory.run(use)
         assert searched_at == [60.0]
 
-    def test_a_wait_that_is_too_long_stops_the_run(self) -> None:
+    def test_too_long_a_wait_ends_the_run(self) -> None:
         slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="3600000")
         with pytest.raises(SourceError, match="to wait for 60 minutes"):
             MemoryHub({STATISTICS: [slow]}).run(lambda hub: hub.statistics(ASKED))
@@ -252,7 +252,7 @@ class TestStatistics:
         ],
         ids=str,
     )
-    def test_trouble_is_tried_again(self, trouble: Answer) -> None:
+    def test_transient_errors_are_retried(self, trouble: Answer) -> None:
         memory = MemoryHub({STATISTICS: [trouble, answer(REPLY)]})
 
         async def use(hub: Hub) -> int:
@@ -261,14 +261,14 @@ class TestStatistics:
 
         assert memory.run(use) == 1
 
-    def test_trouble_that_stays_is_this_requests_alone(self) -> None:
+    def test_a_permanent_error_fails_only_its_request(self) -> None:
         memory = MemoryHub({STATISTICS: [Answer(500)]}, policy=RetryPolicy(retries=2))
         with pytest.raises(TransferError) as caught:
             memory.run(lambda hub: hub.statistics(ASKED))
         assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.SERVER, 3)
 
     @pytest.mark.parametrize(("days", "times"), [(30, 1), (2, 1), (1, 3)])
-    def test_only_a_single_day_is_waited_for_again(self, days: int, times: int) -> None:
+    def test_only_requests_for_a_single_day_are_retried_after_a_timeout(self, days: int, times: int) -> None:
         memory = MemoryHub({STATISTICS: [Answer(fault=Fault.SILENT)]}, policy=RetryPolicy(retries=2))
         interval = TimeRange(NOVEMBER.start, NOVEMBER.start + timedelta(days=days))
         with pytest.raises(TransferError) as caught:
@@ -294,7 +294,7 @@ class TestStatistics:
         assert caught.value.exit_code == code
         assert memory.paths.count(STATISTICS) == (2 if refused.status == 401 else 1)
 
-    def test_what_cannot_be_computed_is_not_asked(self) -> None:
+    def test_an_uncomputable_request_is_not_sent(self) -> None:
         memory = MemoryHub({})
         huge = StatisticsRequest(COLLECTION, RequestBounds(BOX), NOVEMBER, "", Size(2501, 1))
         with pytest.raises(UsageError, match="2501"):
@@ -326,11 +326,11 @@ class TestTiles:
         assert [tile.id for tile in tiles] == [TILE, "second"]
         assert all("count=100" in request.url for request in memory.asked[1:])
 
-    def test_no_tiles_at_all(self) -> None:
+    def test_no_tiles(self) -> None:
         memory = MemoryHub({TILES: [answer({"data": [], "links": {"nextToken": "more"}})]})
         assert memory.run(lambda hub: all_of(hub.tiles(COLLECTION))) == []
 
-    def test_tiles_in_a_circle(self) -> None:
+    def test_a_cycle_of_tile_pages(self) -> None:
         memory = MemoryHub({TILES: [answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "same"}})]})
         with pytest.raises(SourceError, match="again and again"):
             memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
@@ -378,7 +378,7 @@ class TestHeader:
 
     @pytest.fixture
     def file(self, shared_data: Path) -> bytes:
-        """A PlanetScope file whose directory lies at its end."""
+        """Return a PlanetScope file with the directory at its end."""
         return (shared_data / "tiff" / "planet_psscene_all_nodata.tif").read_bytes()
 
     @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
@@ -401,7 +401,7 @@ class TestHeader:
         memory = MemoryHub({self.QA: [Answer(body=file)]})
         assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
 
-    def test_a_file_that_is_missing_ends_no_run(self) -> None:
+    def test_a_missing_file_does_not_end_the_run(self) -> None:
         with pytest.raises(TransferError, match=f"no file qa.tif of the tile {TILE}") as caught:
             MemoryHub({}).run(lambda hub: hub.header(COLLECTION, described(), "qa"))
         assert caught.value.failure.kind is FailureKind.GONE
@@ -416,7 +416,7 @@ class TestHeader:
         memory.run(use)
         assert memory.paths.count(self.QA) == 1
 
-    def test_a_token_that_ran_out_between_two_reads(self, file: bytes) -> None:
+    def test_a_token_that_expires_between_two_requests(self, file: bytes) -> None:
         whole = ranged(file)
         memory = MemoryHub(
             {
@@ -430,21 +430,21 @@ class TestHeader:
         )
         assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
 
-    def test_throttling_and_trouble_are_waited_out(self, file: bytes) -> None:
+    def test_throttling_and_transient_errors_are_retried(self, file: bytes) -> None:
         turns = [answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="2000"), Answer(500)]
         whole = ranged(file)
         memory = MemoryHub({self.QA: lambda asked: turns.pop(0) if turns else whole(asked)})
         assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
         assert memory.clock.now >= 2.0
 
-    def test_what_is_no_tiff_is_named(self) -> None:
+    def test_a_file_that_is_not_a_tiff_is_reported(self) -> None:
         memory = MemoryHub({self.QA: [Answer(206, b"PNG" * 10, {"Content-Range": "bytes 0-29/30"})]})
         with pytest.raises(TransferError, match="header cannot be read"):
             memory.run(lambda hub: hub.header(COLLECTION, described(), "qa"))
 
 
 def ranged(file: bytes) -> Callable[[Request], Answer]:
-    """A server of one file that serves ranges, and says what each reply cost."""
+    """Serve one file with range requests and the cost of each reply."""
 
     def serve(request: Request) -> Answer:
         fields = {name.lower(): value for name, value in request.headers.items()}
@@ -456,7 +456,7 @@ def ranged(file: bytes) -> Callable[[Request], Answer]:
     return serve
 
 
-def test_a_hub_that_is_not_there_is_named() -> None:
+def test_an_unreachable_hub_is_reported() -> None:
     memory = MemoryHub({f"{BASE}{TOKEN_PATH}": [Answer(fault=Fault.REFUSED)]})
     with pytest.raises(SourceError, match=r"No token could be obtained: hub\.example: the connection is ref"):
         memory.run(search)

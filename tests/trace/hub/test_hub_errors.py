@@ -46,7 +46,7 @@ def test_what_an_error_says(body: bytes, code: str, message: str) -> None:
 
 
 @given(st.binary(max_size=200) | st.from_type(str).map(lambda text: wrapped(message=text, errors=text)))
-def test_any_body_is_read(body: bytes) -> None:
+def test_any_error_body_is_read(body: bytes) -> None:
     said = parse_error(500, body).message
     assert len(said) <= 400
     assert said.isprintable()
@@ -99,7 +99,7 @@ def test_what_a_refusal_means(
     ("asked", "words"),
     [(TILE_ASKED, f"h has no tile {TILE}"), (FILE_ASKED, f"h has no file qa.tif of the tile {TILE}")],
 )
-def test_a_tile_or_file_that_is_missing_ends_no_run(asked: HubQuestion, words: str) -> None:
+def test_a_missing_tile_or_file_does_not_end_the_run(asked: HubQuestion, words: str) -> None:
     raised = refusal(ServiceError(404, "COMMON_NOT_FOUND", "Tile not found"), "h", asked)
     assert isinstance(raised, TransferError)
     assert (raised.failure.kind, raised.failure.status) == (FailureKind.GONE, 404)

@@ -43,7 +43,7 @@ sh_client_id = 7
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A folder of configuration with a file in it."""
+    """Return a home directory with a configuration file."""
     write(tmp_path, CONFIG)
     return tmp_path
 
@@ -73,7 +73,7 @@ def who(settings: HubSettings) -> tuple[str, str]:
         ("old", {"SH_PROFILE": "cdse"}, ("old-id", "old-secret")),
     ],
 )
-def test_who_asks(
+def test_the_credentials(
     home: Path, profile: str | None, environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
     assert who(read(home, profile=profile, **environ)) == expected
@@ -97,19 +97,19 @@ def test_who_asks(
         (None, {"SH_TOKEN_URL": "https://mine.example/t", "SH_BASE_URL": OWN}, (OWN, "https://mine.example/t")),
     ],
 )  # fmt: skip
-def test_where_it_is(
+def test_the_base_url(
     home: Path, base_url: str | None, environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
     found = read(home, base_url, **environ)
     assert (found.base_url, found.token_url) == expected
 
 
-def test_without_a_file_the_environment_is_enough(tmp_path: Path) -> None:
+def test_the_environment_is_enough_without_a_file(tmp_path: Path) -> None:
     assert who(read(tmp_path, **GIVEN)) == ("env-id", "env-secret")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_file_is_looked_for_at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_the_file_in_the_home_directory_is_read(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     (home / ".config").mkdir()
     (home / "sentinelhub").rename(home / ".config" / "sentinelhub")
     monkeypatch.setenv("HOME", str(home))
@@ -125,7 +125,7 @@ def test_the_file_is_looked_for_at_home(monkeypatch: pytest.MonkeyPatch, home: P
         ({"SH_CLIENT_SECRET": "planted-secret"}, "SH_CLIENT_ID is missing"),
     ],
 )
-def test_missing_credentials_are_named_and_where_to_put_them(
+def test_missing_credentials_are_reported_with_their_place(
     tmp_path: Path, environ: dict[str, str], missing: str
 ) -> None:
     with pytest.raises(CredentialsError, match=missing) as caught:
@@ -145,14 +145,16 @@ def test_missing_credentials_are_named_and_where_to_put_them(
         ("wrong", CONFIG, "sh_client_id of the profile wrong must be text"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, profile: str | None, text: str | None, words: str) -> None:
+def test_an_invalid_file_is_reported(
+    tmp_path: Path, profile: str | None, text: str | None, words: str
+) -> None:
     if text is not None:
         write(tmp_path, text)
     with pytest.raises(UsageError, match=words):
         read(tmp_path, profile=profile)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "sentinelhub" / "config.toml").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path, **GIVEN)
@@ -166,13 +168,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     "url",
     ["services.sentinel-hub.com", "ftp://h.example", "https://", "https://h:x", "https://me:planted@h", "https://h?a=1"],
 )  # fmt: skip
-def test_a_base_url_that_is_none(home: Path, url: str) -> None:
+def test_an_invalid_base_url(home: Path, url: str) -> None:
     with pytest.raises(UsageError, match=r"is written like https://services\.sentinel-hub\.com") as caught:
         read(home, url)
     assert "planted" not in str(caught.value)
 
 
-def test_half_a_profile_is_completed_by_the_environment(home: Path) -> None:
+def test_the_environment_completes_a_profile(home: Path) -> None:
     halved = read(home, profile="halved", SH_CLIENT_SECRET="env-secret")
     assert who(halved) == ("only-id", "env-secret")
 

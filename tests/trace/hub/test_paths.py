@@ -18,15 +18,15 @@ BASE = "https://hub.example"
         (HubService.BYOC, Family.VERSION_LAST, "/byoc/v1"),
     ],
 )
-def test_where_a_service_is(service: HubService, family: Family, url: str) -> None:
+def test_the_paths_of_a_service(service: HubService, family: Family, url: str) -> None:
     assert Paths(BASE).url(service, family, "/x") == f"{BASE}{url}/x"
 
 
-def test_what_is_known_is_known_for_each_service() -> None:
+def test_the_family_is_remembered_for_each_service() -> None:
     paths = Paths(BASE)
     assert paths.candidates(HubService.BYOC) == (Family.API_FIRST, Family.VERSION_LAST)
     paths.settle(HubService.BYOC, Family.VERSION_LAST)
-    paths.settle(HubService.BYOC, Family.API_FIRST)  # another task's answer that came later
+    paths.settle(HubService.BYOC, Family.API_FIRST)  # a later response to another task
     assert paths.candidates(HubService.BYOC) == (Family.VERSION_LAST,)
     assert paths.candidates(HubService.CATALOG) == (Family.API_FIRST, Family.VERSION_LAST)
     assert repr(paths) == f"<Paths of {BASE}: byoc: /…/v1>"

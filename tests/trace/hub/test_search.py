@@ -23,7 +23,7 @@ ITEM: dict[str, Any] = {
 }
 
 
-def test_a_search_asks_for_full_pages() -> None:
+def test_a_search_requests_full_pages() -> None:
     assert search_body(COLLECTION, NOVEMBER, bbox=(0, 0, 1, 1)) == {
         "collections": [f"byoc-{COLLECTION}"],
         "datetime": "2023-11-01T00:00:00Z/2023-12-01T00:00:00Z",
@@ -40,7 +40,7 @@ def test_a_tile_field_by_field() -> None:
     assert tile.footprint == Footprint(SQUARE, 4326)
 
 
-def test_what_a_tile_may_lack() -> None:
+def test_optional_fields_of_a_tile() -> None:
     bare = {"id": "a", "geometry": None, "properties": {"datetime": "2023-11-02T00:00:00"}}
     tile = parse_catalog_tile(bare)
     assert (tile.collection, tile.footprint, tile.bbox, tile.time.tzinfo) == ("", None, None, UTC)
@@ -72,7 +72,7 @@ def test_the_crs_of_a_geometry(crs: str, epsg: int) -> None:
         ({"bbox": ["west"]}, r"bbox\[0\] is 'west', not a number"),
     ],
 )
-def test_what_cannot_be_read_is_named(changes: dict[str, Any], words: str) -> None:
+def test_unreadable_replies_are_reported(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SourceError, match=words):
         parse_catalog_tile(ITEM | changes)
 
@@ -104,7 +104,7 @@ def test_the_next_page(page: dict[str, Any], following: dict[str, Any] | None) -
     assert next_search({"limit": 9}, page) == following
 
 
-def test_a_next_page_that_cannot_be_asked_for_is_no_end() -> None:
+def test_an_invalid_next_page_is_an_error() -> None:
     with pytest.raises(SourceError, match="has a next page"):
         next_search({}, link())
 

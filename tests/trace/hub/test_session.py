@@ -17,7 +17,7 @@ FINE = Answer(body=b"fine", headers={"X-ProcessingUnits-Spent": "1.5"})
 
 
 def sent(hub: MemoryHub) -> list[tuple[str, str | None]]:
-    """Who was asked, and with which token."""
+    """Return the host and the token of each request."""
     return [(request.url, request.headers.get("Authorization")) for request in hub.asked]
 
 
@@ -26,7 +26,7 @@ async def fetch(hub: Hub, url: str = URL, **headers: str) -> bytes:
         return await response.read(1000)
 
 
-def test_the_token_goes_with_each_request() -> None:
+def test_each_request_has_the_token() -> None:
     memory = MemoryHub({URL: [FINE]})
     assert memory.run(lambda hub: fetch(hub, authorization="Basic mine", Accept="x")) == b"fine"
     assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer planted-token-1")]
@@ -39,14 +39,14 @@ def test_a_refused_token_is_renewed_and_the_request_sent_again() -> None:
     assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer one"), (TOKEN_URL, None), (URL, "Bearer two")]
 
 
-def test_two_refusals_are_a_matter_of_credentials() -> None:
+def test_two_refusals_are_a_credentials_error() -> None:
     memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401)]})
     with pytest.raises(CredentialsError, match=r"hub\.example rejects its own token.*SH_CLIENT_ID"):
         memory.run(fetch)
     assert len(memory.asked) == 4
 
 
-def test_many_refused_at_once_renew_once_and_never_hang_at_a_gate_of_one() -> None:
+def test_concurrent_refusals_renew_the_token_once() -> None:
     memory = MemoryHub(
         {
             TOKEN_URL: [token("one"), token("two")],
@@ -68,13 +68,13 @@ def test_many_refused_at_once_renew_once_and_never_hang_at_a_gate_of_one() -> No
 @pytest.mark.parametrize(
     "elsewhere", ["https://other.example/x", "http://hub.example/x", "https://hub.example:8443/x"]
 )
-def test_no_other_place_sees_the_token(elsewhere: str) -> None:
+def test_no_other_host_receives_the_token(elsewhere: str) -> None:
     memory = MemoryHub({elsewhere: [FINE]})
     memory.run(lambda hub: fetch(hub, elsewhere))
     assert sent(memory) == [(elsewhere, None)]
 
 
-def test_a_redirect_to_another_host_loses_the_token_and_keeps_the_range() -> None:
+def test_a_redirect_to_another_host_drops_the_token_but_keeps_the_range() -> None:
     bucket = "https://bucket.example/x"
     memory = MemoryHub({URL: [Answer(302, headers={"Location": bucket})], bucket: [Answer(206, b"part")]})
     assert memory.run(lambda hub: fetch(hub, Range="bytes=0-3")) == b"part"
@@ -93,6 +93,6 @@ def test_a_status_that_is_not_accepted_is_a_failure() -> None:
     ("value", "units"),
     [("5.040412902832031", 5.040412902832031), ("0", 0), ("-1", 0), ("nan", 0), ("inf", 0), ("many", 0)],
 )
-def test_units_as_replies_say_them(value: str, units: float) -> None:
+def test_units_in_headers(value: str, units: float) -> None:
     assert units_in({"x-processingunits-spent": value}) == units
     assert units_in({}) == 0

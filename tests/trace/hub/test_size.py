@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]
 
 JUDGED: list[tuple[Box, float, tuple[int, int]]] = [
     ((-122.44, 37.75, -122.39, 37.79), 3, (1459, 1489)),  # the box in the notebook's code
-    ((-122.44, 37.75, -122.42293, 37.76989), 3, (497, 739)),  # one that gives what the notebook printed
+    ((-122.44, 37.75, -122.42293, 37.76989), 3, (497, 739)),  # gives the size that the notebook printed
     ((5.2, 60.3, 5.4, 60.45), 10, (1196, 1607)),  # off Norway: zone 32, not 31
     ((15.4, 78.1, 15.9, 78.3), 20, (558, 1122)),  # Svalbard: zone 33
     ((8.9, 73.0, 9.3, 73.1), 30, (469, 328)),  # Svalbard: on a border between wide zones
@@ -26,7 +26,7 @@ JUDGED: list[tuple[Box, float, tuple[int, int]]] = [
     ((5.9, 46.0, 6.1, 46.2), 5, (3259, 4327)),  # over the border of two zones
     ((-70.9, -53.2, -70.8, -53.1), 0.5, (12799, 22591)),
 ]
-"""What `bbox_to_dimensions` of sentinelhub-py 3.12.0 gives."""
+"""The results of `bbox_to_dimensions` of sentinelhub-py 3.12.0."""
 
 
 @pytest.mark.parametrize(("bbox", "resolution", "size"), JUDGED)
@@ -67,7 +67,7 @@ def test_positions_are_those_of_proj(
 
 
 @given(st.floats(-3, 3), st.floats(-80, 84))
-def test_a_zone_mirrors_itself_at_its_meridian_and_the_equator(offset: float, latitude: float) -> None:
+def test_a_zone_is_symmetric_about_its_meridian_and_the_equator(offset: float, latitude: float) -> None:
     east, north = project(9 + offset, latitude, 32632)
     west, same = project(9 - offset, latitude, 32632)
     assert east - 500_000 == pytest.approx(500_000 - west, abs=1e-6)
@@ -77,6 +77,6 @@ def test_a_zone_mirrors_itself_at_its_meridian_and_the_equator(offset: float, la
 
 
 @pytest.mark.parametrize("epsg", [4326, 32600, 32661, 32700, 3857])
-def test_only_utm_zones_are_projected_to(epsg: int) -> None:
+def test_only_utm_zones_are_supported(epsg: int) -> None:
     with pytest.raises(ValueError, match="not a UTM zone"):
         project(0, 0, epsg)

@@ -109,7 +109,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("place", "value", "words"), PLACES, ids=lambda value: str(value)[-30:])
-def test_what_is_wrong_is_named_by_its_place(place: tuple[Any, ...], value: object, words: str) -> None:
+def test_an_error_names_its_place_in_the_reply(place: tuple[Any, ...], value: object, words: str) -> None:
     document: Any = copy.deepcopy(reply())
     inner = document
     for step in place[:-1]:
@@ -127,7 +127,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.sampled_from([place for place, _, _ in PLACES]))
-def test_any_nonsense_is_read_or_named(value: object, place: tuple[Any, ...]) -> None:
+def test_arbitrary_replies_are_read_or_refused(value: object, place: tuple[Any, ...]) -> None:
     document: Any = copy.deepcopy(reply())
     inner = document
     for step in place[:-1]:
@@ -143,14 +143,14 @@ RECORDED += ["stat_batch_failed_results.json"]
 
 
 def recorded_replies(path: Path) -> list[dict[str, Any]]:
-    """Return the replies in a file: the batch service puts each into a `response`, if there is one."""
+    """Return the replies in a file. The batch service wraps each successful one in `response`."""
     document = json.loads(path.read_text())
     found = document if isinstance(document, list) else [document]
     return [entry.get("response", entry) for entry in found]
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_recorded_replies_lose_nothing(shared_data: Path, name: str) -> None:
+def test_recorded_replies_are_read_completely(shared_data: Path, name: str) -> None:
     replies = recorded_replies(shared_data / "sentinelhub" / name)
     assert replies
     for document in replies:
@@ -198,8 +198,8 @@ def comparable(raw: dict[str, Any]) -> dict[str, Any]:
         for name, band in document["bands"].items():
             stats = {key: None if value == "NaN" else value for key, value in band["stats"].items()}
             figures = tuple(stats[k] for k in ("min", "max", "mean", "stDev", "sampleCount", "noDataCount"))
-            told = stats.get("percentiles", {})
-            percentiles = {float(k): None if v == "NaN" else v for k, v in told.items()}
+            stated = stats.get("percentiles", {})
+            percentiles = {float(k): None if v == "NaN" else v for k, v in stated.items()}
             histogram = band.get("histogram")
             if histogram:
                 bins = [(one["lowEdge"], one["highEdge"], one["count"]) for one in histogram["bins"]]

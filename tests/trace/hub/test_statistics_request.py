@@ -24,17 +24,17 @@ BOX = (-122.44, 37.75, -122.39, 37.79)
 
 
 def request(**changes: Any) -> StatisticsRequest:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "collection": COLLECTION,
         "bounds": RequestBounds(BOX),
         "interval": NOVEMBER,
         "evalscript": "//VERSION=3",
         "grid": Size(497, 739),
     }
-    return StatisticsRequest(**(told | changes))
+    return StatisticsRequest(**(fields | changes))
 
 
-def test_a_request_as_the_service_takes_it() -> None:
+def test_a_request_as_the_service_accepts_it() -> None:
     calculations = {
         "scenes": Calculation(percentiles=(50,), edges=(0, 1, 2), band="B0"),
         "default": Calculation(edges=(-1.0, 1.0)),
@@ -94,7 +94,7 @@ def test_a_geometry_in_utm_at_a_resolution() -> None:
         ({"calculations": {"a": Calculation(edges=(1,))}}, "two or more"),
     ],
 )
-def test_what_cannot_be_computed_is_named(changes: dict[str, Any], words: str) -> None:
+def test_an_uncomputable_request_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         request(**changes).body()
 

@@ -39,8 +39,8 @@ class Mint:
         client = Client(
             {"https": self.transport}, Gates(4, None, self.clock), self.clock, secrets=self.secrets
         )
-        told = settings(token_url=token_url)
-        self.tokens = Tokens(told, client, RetryPolicy(), self.clock, self.secrets)
+        hub_settings = settings(token_url=token_url)
+        self.tokens = Tokens(hub_settings, client, RetryPolicy(), self.clock, self.secrets)
 
     def run(self, use: Callable[[Tokens], Awaitable[None]]) -> None:
         async def main() -> None:
@@ -65,7 +65,7 @@ def minted(*lives: object) -> Sequence[Answer]:
     return [token(f"token-{number}", life) for number, life in enumerate(lives, 1)]
 
 
-def test_what_is_sent_and_where() -> None:
+def test_the_token_request() -> None:
     mint = Mint(minted(3600))
 
     async def use(tokens: Tokens) -> None:
@@ -103,7 +103,7 @@ def test_a_token_is_renewed_early(life: float, held: float) -> None:
 
 
 @pytest.mark.parametrize("life", [None, "3600", True])
-def test_a_token_of_unknown_life_is_used_until_refused(life: object) -> None:
+def test_a_token_of_unknown_lifetime_is_used_until_refused(life: object) -> None:
     mint = Mint(minted(life, life))
 
     async def use(tokens: Tokens) -> None:
@@ -140,7 +140,7 @@ def test_a_refused_token_is_renewed_once_for_all() -> None:
     assert mint.asked == 2
 
 
-def test_whoever_asks_may_be_cancelled() -> None:
+def test_a_waiting_task_can_be_cancelled() -> None:
     mint = Mint([Answer(fault=Fault.SILENT), *minted(3600)])
 
     async def use(tokens: Tokens) -> None:
@@ -189,7 +189,7 @@ def test_old_deployments_have_another_path() -> None:
     assert [request.url for request in mint.transport.requests] == [TOKEN_URL, OLD, OLD]
 
 
-def test_where_there_is_no_token_service() -> None:
+def test_a_missing_token_service_is_reported() -> None:
     assert TOKEN_URL in Mint([Answer(404)]).fails(SourceError, "is not a token service. Check --base-url")
 
 
@@ -202,7 +202,7 @@ def test_where_there_is_no_token_service() -> None:
         (answer({"error": f"no secret {CLIENT_SECRET}"}, 401), r"no secret \*\*\*"),
     ],
 )  # fmt: skip
-def test_a_refused_client_is_a_matter_of_credentials(refusal: Answer, words: str) -> None:
+def test_a_refused_client_is_a_credentials_error(refusal: Answer, words: str) -> None:
     message = Mint([refusal]).fails(CredentialsError, words)
     assert "check SH_CLIENT_ID and SH_CLIENT_SECRET" in message
     assert CLIENT_SECRET not in message
@@ -220,13 +220,13 @@ def test_a_refused_client_is_a_matter_of_credentials(refusal: Answer, words: str
         ([Answer(307, headers={"Location": "https://other.example/x"})], "redirects a request with a body"),
     ],
 )
-def test_a_token_service_that_gives_none(answers: Script, words: str) -> None:
+def test_a_reply_without_a_token(answers: Script, words: str) -> None:
     mint = Mint(answers)
     mint.fails(SourceError, words)
     assert all(request.url == TOKEN_URL for request in mint.transport.requests)
 
 
-def test_nothing_is_told_of_the_token() -> None:
+def test_messages_do_not_contain_the_token() -> None:
     mint = Mint(minted(3600))
     before = repr(mint.tokens)
 

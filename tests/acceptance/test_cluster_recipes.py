@@ -1,0 +1,202 @@
+"""The examples of docs/howto/clusters.md and docs/howto/dask.md, run without their clusters."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from tests.acceptance.command import COMMAND, LABELS, ROOT, Ran, Running, environment
+from tests.acceptance.dask_processes import DaskProcesses
+from tests.acceptance.trees import files_in
+
+import stacpull
+from stacpull import sync
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+pytestmark = pytest.mark.slow
+SHARDS = 4
+ITEMS = 8
+
+
+def example(page: str, language: str, below: str) -> str:
+    """Return the first example in a language below a heading of a page."""
+    text = (ROOT / "docs" / "howto" / page).read_text()
+    text = text[text.index(f"\n{below}\n") :]
+    found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def shell(script: str, replica: MlhubReplica, place: Path, **variables: str) -> Ran:
+    """Run a script in `place`, as a cluster does."""
+    source = replica.base_url
+    if "$COLLECTION" not in script:
+        source += f"/collections/{LABELS}"
+    script = script.replace("stacpull mirror", "stacpull mirror --exclude-asset B10")  # it is gone there
+    here = {"PATH": f"{place}:{COMMAND.parent}:{os.environ['PATH']}", "SOURCE": source}
+    env = environment(replica, COLLECTION=LABELS, **here, **variables)
+    with Running(["-e", "-c", script], env, cwd=place, program="/bin/bash") as process:
+        return process.ended(240)
+
+
+@pytest.fixture
+def replica() -> Any:
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as running:
+        yield running
+
+
+def slurm(script: str) -> tuple[str, list[dict[str, str]]]:
+    """The script; Slurm runs it once for each of --array."""
+    first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", script)[0])
+    whole = {"SLURM_ARRAY_TASK_COUNT": str(last - first + 1), "SLURM_ARRAY_TASK_MIN": str(first)}
+    return script, [{**whole, "SLURM_ARRAY_TASK_ID": str(task)} for task in range(first, last + 1)]
+
+
+def kubernetes(manifest: str) -> tuple[str, list[dict[str, str]]]:
+    """The command of the container, which sees the volume."""
+    job = yaml.safe_load(manifest)
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
+    assert [one["name"] for one in pod["volumes"]] == [one["name"] for one in container["volumeMounts"]]
+    tasks = range(job["spec"]["completions"])
+    return shlex.join(container["command"]), [{"JOB_COMPLETION_INDEX": str(task)} for task in tasks]
+
+
+def aws_batch(script: str) -> tuple[str, list[dict[str, str]]]:
+    """The command that overrides that of the container."""
+    arguments = shlex.split(script)
+    size = arguments[arguments.index("--array-properties") + 1].removeprefix("size=")
+    command = json.loads(arguments[arguments.index("--container-overrides") + 1])["command"]
+    tasks = range(int(size))
+    return shlex.join(command), [
+        {"AWS_BATCH_JOB_ARRAY_INDEX": str(task), "AWS_BATCH_JOB_ARRAY_SIZE": size} for task in tasks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("read", "language", "heading"),
+    [(slurm, "sh", "### Slurm"), (kubernetes, "yaml", "### Kubernetes"), (aws_batch, "sh", "### AWS Batch")],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_job_array_makes_shards_that_merge_to_the_whole(
+    tmp_path: Path,
+    replica: MlhubReplica,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Any,
+    language: str,
+    heading: str,
+) -> None:
+    script, tasks = read(example("clusters.md", language, heading).replace("/data/", f"{tmp_path}/"))
+    assert len(tasks) == SHARDS
+    for variables in tasks:
+        ran = shell(script, replica, tmp_path, **variables)
+        assert ran.code == 0, ran.err
+    shards = sorted(tmp_path.glob("shard-*"))
+    assert len(shards) == SHARDS
+    done = sum(stacpull.status(shard).assets_done for shard in shards)
+    merged, plain = tmp_path / "merged", tmp_path / "plain"
+    assert sync.merge(merged, shards).exit_code == 0
+    for name, value in replica.exports().items():
+        monkeypatch.setenv(name, value)
+    report = sync.mirror(
+        replica.base_url,
+        plain,
+        selection=stacpull.Selection(collections=LABELS, exclude_assets="B10"),
+    )
+    assert report.assets_done == done > ITEMS
+    assert files_in(merged).keys() == files_in(plain).keys()
+
+
+@pytest.mark.usefixtures("distributed")
+class TestDask:
+    """The recipes of docs/howto/dask.md. That for Slurm without dask-jobqueue is in test_dask.py."""
+
+    @pytest.fixture
+    def distributed(self) -> None:
+        pytest.importorskip("distributed")
+
+    def test_dask_jobqueue(
+        self, tmp_path: Path, replica: MlhubReplica, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With workers of this machine in place of jobs of Slurm."""
+        asked: dict[str, Any] = {}
+
+        class SLURMCluster:
+            """As much of it as a Client and the example use."""
+
+            def __init__(self, **how: Any) -> None:
+                asked.update(how)
+
+            def scale(self, jobs: int) -> None:
+                asked["jobs"] = jobs
+
+        code = example("dask.md", "python", "## A batch system: dask-jobqueue")
+        code = code.replace("https://api.example.org/v1", replica.base_url)
+        code = code.replace("/scratch/shared/mirror", str(tmp_path / "m"))
+        code = code.replace('collections="sentinel-2-l2a"', f'collections="{LABELS}", exclude_assets="B10"')
+        module = ModuleType("dask_jobqueue")
+        module.SLURMCluster = SLURMCluster  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
+        for name, value in replica.exports().items():
+            monkeypatch.setenv(name, value)
+        with DaskProcesses(tmp_path / "dask", workers=1, env=environment(replica)) as processes:
+            import distributed  # noqa: PLC0415 - not everywhere
+
+            client = distributed.Client
+
+            def connected(cluster: object = None, **how: Any) -> Any:
+                if isinstance(cluster, SLURMCluster):
+                    return client(processes.address, set_as_default=False)
+                return client(**how)
+
+            monkeypatch.setattr(distributed, "Client", connected)
+            names: dict[str, Any] = {}
+            exec(code, names)  # noqa: S102 - of our documentation
+            names["main"]()
+        assert asked["jobs"] == 8
+        assert {"cores", "memory", "walltime", "job_script_prologue"} <= asked.keys()
+        status = stacpull.status(tmp_path / "m")
+        assert (status.state, status.assets_failed) == ("complete", 0)
+        assert status.assets_done > ITEMS
+
+    def test_kubernetes(self, tmp_path: Path, replica: MlhubReplica) -> None:
+        """With processes of this machine in place of containers and of the service."""
+        manifests = list(yaml.safe_load_all(example("dask.md", "yaml", "## Kubernetes")))
+        cluster, job = manifests
+        assert (cluster["kind"], job["kind"]) == ("DaskCluster", "Job")
+        worker, coordinator = cluster["spec"]["worker"]["spec"], job["spec"]["template"]["spec"]
+        (command,) = containers_of(coordinator)
+        (works,) = containers_of(worker)
+        for one in (command, works):
+            assert one["envFrom"] == [{"secretRef": {"name": "mlhub"}}]
+            assert one["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+        assert worker["volumes"] == coordinator["volumes"]
+        assert works["args"] == [
+            "dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1",
+        ]  # fmt: skip
+        service = cluster["spec"]["scheduler"]["spec"]["containers"][0]["ports"]
+        assert {"name": "tcp-comm", "containerPort": 8786} in service
+        address = f"tcp://{cluster['metadata']['name']}-scheduler:8786"
+        script = shlex.join(command["command"])
+        assert address in script
+        with DaskProcesses(tmp_path / "dask", workers=2, env=environment(replica)) as processes:
+            script = script.replace(address, processes.address).replace("/data/", f"{tmp_path}/")
+            ran = shell(script, replica, tmp_path)
+        assert ran.code == 0, ran.err
+        assert stacpull.status(tmp_path / "mirror").state == "complete"
+
+
+def containers_of(pod: Mapping[str, Any]) -> list[Any]:
+    """The containers of a pod."""
+    found: list[Any] = pod["containers"]
+    return found
