@@ -49,7 +49,7 @@ _GATHER = 0.002
 """Seconds that a body waits for others: each message costs both processes a system call."""
 
 
-class _Batch(msgspec.Struct, eq=False):
+class _ArrivalBatch(msgspec.Struct, eq=False):
     """Assets that are sent in one message."""
 
     arrivals: list[Arrival] = []
@@ -129,9 +129,9 @@ class PartSender(InFlight, ABC):
         super().__init__(slots)
         self._longest = longest
         self._loop = asyncio.get_running_loop()
-        self._batch = _Batch()
-        self._unsent: deque[_Batch] = deque()
-        self._sent: deque[_Batch] = deque()
+        self._batch = _ArrivalBatch()
+        self._unsent: deque[_ArrivalBatch] = deque()
+        self._sent: deque[_ArrivalBatch] = deque()
         """Those that are not confirmed, without their assets."""
         self._under_way = 0
         self._nothing_unsent = asyncio.Event()
@@ -209,7 +209,7 @@ class PartSender(InFlight, ABC):
     def _end_batch(self) -> None:
         if self._batch.arrivals:
             self._unsent.append(self._batch)
-            self._batch = _Batch()
+            self._batch = _ArrivalBatch()
             self._send_some()
 
     def _send_some(self) -> None:
