@@ -13,11 +13,13 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fastpath.exchanges import Script, both, job, response
+from tests.fastpath.exchanges import Outcome, Script, ScriptedServer, both, job, outcome_of, response
 from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
 
+from stacpull.errors import CredentialsError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.models import Checksum, Job
+from stacpull.transfer.aws import AwsCredentials, AwsSettings
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 BODY = b"hello world"
@@ -278,6 +280,41 @@ def test_objects_are_signed_alike_and_asked_for_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
     alike({}, *(job(n, f"s3://b/{n}") for n in range(5)))
     assert [b"Credential=key/" in request for request in asked] == [True] * 5
+
+
+def test_objects_wait_for_their_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not handed to the general path for that, and others do not wait with them."""
+    asked: list[bytes] = []
+    settings = AwsCredentials.settings
+
+    async def slow(self: AwsCredentials) -> AwsSettings:
+        await asyncio.sleep(0.05)
+        return await settings(self)
+
+    async def run() -> Outcome:
+        jobs = [*(job(n, f"s3://{'bc'[n % 2]}/{n}") for n in range(6)), job(6, "/a")]
+        async with ScriptedServer({}) as server:
+            return await outcome_of(server, jobs, fast=True, workers=8)
+
+    monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
+    monkeypatch.setattr(AwsCredentials, "settings", slow)
+    assert len(asyncio.run(run()).jobs) == len(asked) == 7
+    assert asked[0].startswith(b"GET /a ")
+
+
+def test_credentials_that_cannot_be_loaded_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: AwsCredentials) -> AwsSettings:
+        raise CredentialsError("sign in again")
+
+    async def run(*, fast: bool) -> None:
+        async with ScriptedServer({}) as server:
+            await outcome_of(server, [job(n, f"s3://b/{n}") for n in range(3)], fast=fast)
+
+    monkeypatch.setattr(AwsCredentials, "settings", refused)
+    for fast in (False, True):
+        with pytest.raises(ExceptionGroup) as caught:
+            asyncio.run(run(fast=fast))
+        assert caught.value.subgroup(CredentialsError) is not None, fast
 
 
 def _noting(asked: list[bytes], begin: Any) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.adapt import Search, Window, decide, goodput, regained, throttled
+from stacpull.net.adapt import Search, Window, decide, goodput, recovered, throttled
 
 
 def full(search: Search, rate: float, *, first_byte: float = 0.05, quickest: float = 0.05) -> Window:
@@ -228,11 +228,11 @@ def test_a_user_limit_recovers_by_one_per_window() -> None:
     search = throttled(known(40), 0, 1)._replace(maximum=22)
     limits = []
     for _ in range(4):
-        search = regained(search, full(search, 100))
+        search = recovered(search, full(search, 100))
         limits.append(search.limit)
     assert limits == [21, 22, 22, 22]
-    assert regained(known(8), full(known(8), 100)._replace(troubles=100)).limit == 8
-    assert regained(known(8), full(known(8), 100)._replace(in_use=5)).limit == 8
+    assert recovered(known(8), full(known(8), 100)._replace(troubles=100)).limit == 8
+    assert recovered(known(8), full(known(8), 100)._replace(in_use=5)).limit == 8
 
 
 @given(

@@ -185,7 +185,6 @@ class _Compiler:
         return term
 
     def node(self, node: Any) -> _Term:
-        """Compile any node."""
         if node is None or isinstance(node, bool | int | float | str):
             return _constant(node, truth=isinstance(node, bool))
         if isinstance(node, list):

@@ -24,7 +24,7 @@ _FAR = 20
 _FEWEST: Final = 4
 
 
-class Named:
+class CountedItems:
     """A count of items, and the ids of the first ones."""
 
     __slots__ = ("_shown", "count")
@@ -34,7 +34,7 @@ class Named:
         self._shown: list[str] = []
 
     def __repr__(self) -> str:
-        return f"Named({self})"
+        return f"CountedItems({self})"
 
     def __str__(self) -> str:
         """Return a text like `1 item (a)` or `7 items (a, b, c, d, e, …)`."""
@@ -54,26 +54,26 @@ class GeometryNotes:
     Attributes:
         without_geometry: Items without a valid geometry, which were compared by their bbox.
         boxed: Items whose geometry is too complex, which were compared by its bounding box.
-        nowhere: Items with neither, which match no location.
-        mended: Items whose geometry crosses itself and was repaired.
+        without_location: Items with neither, which match no location.
+        repaired: Items whose geometry crosses itself and was repaired.
         stray: Items whose geometry has one vertex far away. They may match outside their true location.
     """
 
-    __slots__ = ("boxed", "mended", "nowhere", "stray", "without_geometry")
+    __slots__ = ("boxed", "repaired", "stray", "without_geometry", "without_location")
 
     def __init__(self) -> None:
-        self.without_geometry = Named()
-        self.nowhere = Named()
-        self.mended = Named()
-        self.boxed = Named()
-        self.stray = Named()
+        self.without_geometry = CountedItems()
+        self.without_location = CountedItems()
+        self.repaired = CountedItems()
+        self.boxed = CountedItems()
+        self.stray = CountedItems()
 
     def notes(self) -> list[str]:
         """Return messages for the user."""
         notes = (
             (self.without_geometry, "without a valid geometry: the bbox was compared instead."),
-            (self.nowhere, "left out: neither geometry nor bbox is valid."),
-            (self.mended, "with a geometry that crosses itself: it was repaired."),
+            (self.without_location, "left out: neither geometry nor bbox is valid."),
+            (self.repaired, "with a geometry that crosses itself: it was repaired."),
             (self.boxed, "with a geometry that is too complex: its bounding box was compared instead."),
             (self.stray, "with one vertex far from the others: the geometry was compared unchanged."),
         )
@@ -258,7 +258,7 @@ class BboxCheck(ItemCheck):
         met = self._geometry_meets(geometry)
         if met is None:
             met = self._bbox_meets(item.get("bbox"))
-            (self._places.nowhere if met is None else self._places.without_geometry).add(item)
+            (self._places.without_location if met is None else self._places.without_geometry).add(item)
         elif is_stray(geometry):
             self._places.stray.add(item)
         return None if met else Verdict.BBOX
@@ -364,7 +364,7 @@ class AreaCheck(ItemCheck):
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
         self._shapes = shapes
-        area, self._mended = _area_of(text, shapes)
+        area, self._repaired = _area_of(text, shapes)
         self._area = shapes.prepared(area)
         self._places = GeometryNotes()
 
@@ -372,14 +372,14 @@ class AreaCheck(ItemCheck):
         """Return INTERSECTS if the item is outside the area or has no location."""
         place = self._place(item)
         if place is None:
-            self._places.nowhere.add(item)
+            self._places.without_location.add(item)
             return Verdict.INTERSECTS
         return None if self._area.intersects(self._shapes.turned(place)) else Verdict.INTERSECTS
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""
-        mended = ["The area of --intersects crosses itself: it was repaired."] if self._mended else []
-        return mended + self._places.notes()
+        repaired = ["The area of --intersects crosses itself: it was repaired."] if self._repaired else []
+        return repaired + self._places.notes()
 
     def _place(self, item: Json) -> Any:
         geometry = item.get("geometry")
@@ -387,8 +387,8 @@ class AreaCheck(ItemCheck):
         if found is not None:
             if found.boxed:
                 self._places.boxed.add(item)
-            if found.mended:
-                self._places.mended.add(item)
+            if found.repaired:
+                self._places.repaired.add(item)
             if is_stray(geometry):
                 self._places.stray.add(item)
             return found.geometry
@@ -454,7 +454,7 @@ def _area_of(text: str, shapes: Any, option: str = "--intersects") -> tuple[Any,
             f"{option} reaches from {west:g},{south:g} to {east:g},{north:g}: "
             "use longitude and latitude in degrees (WGS 84), in this order."
         )
-    return area, any(part.mended for part in parts)
+    return area, any(part.repaired for part in parts)
 
 
 def _geometries(document: Any, option: str) -> Iterator[Any]:

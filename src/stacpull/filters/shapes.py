@@ -43,7 +43,7 @@ _MOST_VERTICES = 50_000
 """The most vertices of a geometry that is not replaced by its bounding box."""
 _MOST_RINGS = 1_000
 """The most rings and lines of a geometry that is not replaced by its bounding box."""
-_MOST_MENDED = 1_000
+_MOST_REPAIRED = 1_000
 """The most vertices of a geometry that is repaired."""
 _MOST_CROSSINGS = 100
 """The most crossings of edges in a geometry that is repaired."""
@@ -53,7 +53,7 @@ class Shape(NamedTuple):
     """A geometry, and whether it had to be repaired."""
 
     geometry: Geometry
-    mended: bool = False
+    repaired: bool = False
     boxed: bool = False
     """True if it is too complex and was replaced by its bounding box."""
 
@@ -77,9 +77,9 @@ def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
             return Shape(box(*geometry.bounds), boxed=True)
         if geometry.is_valid:
             return Shape(geometry)
-        if not trusted and (len(coordinates) > _MOST_MENDED or _crossings(geometry) > _MOST_CROSSINGS):
+        if not trusted and (len(coordinates) > _MOST_REPAIRED or _crossings(geometry) > _MOST_CROSSINGS):
             return Shape(box(*geometry.bounds), boxed=True)
-        return Shape(shapely.make_valid(geometry), mended=True)
+        return Shape(shapely.make_valid(geometry), repaired=True)
     except _UNREADABLE:
         return None
 

@@ -191,7 +191,7 @@ def bounded(search: Search, maximum: int, *, set_by_user: bool = False) -> Searc
     return search._replace(maximum=maximum, limit=limit, base=base)
 
 
-def regained(search: Search, window: Window) -> Search:
+def recovered(search: Search, window: Window) -> Search:
     """Return the next state if the user set the limit: after throttling it grows by one per window."""
     used = window.in_use >= _FULL * search.limit and window.answers > window.troubles
     limit = min(search.maximum, search.limit + 1) if used else search.limit

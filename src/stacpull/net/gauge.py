@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from stacpull.net.adapt import Search, Window, bounded, decide, regained, throttled
+from stacpull.net.adapt import Search, Window, bounded, decide, recovered, throttled
 
 _TRIAL_SECONDS = 0.25
 _REST_SECONDS = 1.0
@@ -167,7 +167,7 @@ class Gauge:
         )  # fmt: skip
         self.rate = answers / seconds
         before, search = self.limit, self._search
-        self._search = after = regained(search, window) if self._is_fixed else decide(search, window, now)
+        self._search = after = recovered(search, window) if self._is_fixed else decide(search, window, now)
         self.limit = limit = after.limit
         self._settled = limit == before
         self._began = now

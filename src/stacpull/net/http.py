@@ -370,7 +370,6 @@ class _Connector(aiohttp.TCPConnector):
         return await super()._create_connection(req, traces, timeout)
 
     def close_idle(self, endpoint: Endpoint) -> None:
-        """Close the idle connections to an endpoint."""
         for key in list(self._conns):
             if (("https" if key.is_ssl else "http"), key.host, key.port) == endpoint:
                 for protocol, _ in self._conns.pop(key):

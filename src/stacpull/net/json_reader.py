@@ -309,7 +309,6 @@ class _SilenceTimer:
         self._start()
 
     def cancel(self) -> None:
-        """Stop the timer."""
         self._timer.cancel()
 
     def _start(self) -> None:

@@ -79,7 +79,7 @@ def classify(
     """
     unit = throttle_unit if status == HTTPStatus.TOO_MANY_REQUESTS else 1.0
     wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now), unit)
-    kind = _kind_of(status, body_prefix, told_to_wait=wait is not None)
+    kind = _kind_of(status, body_prefix, has_wait=wait is not None)
     if kind is FailureKind.THROTTLED and wait is None:
         found = _WAIT_IN_BODY.search(body_prefix)
         wait = float(found[1]) if found else None
@@ -156,13 +156,13 @@ def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
 
 
 def _kind_of(  # noqa: PLR0911 -- one return per row of the table
-    status: int, body_prefix: bytes, *, told_to_wait: bool
+    status: int, body_prefix: bytes, *, has_wait: bool
 ) -> FailureKind:
     if status == HTTPStatus.ACCEPTED or (status in _MAY_BE_ARCHIVED and _ARCHIVED_BODY.search(body_prefix)):
         return FailureKind.ORDERED
     if status in _GONE:
         return FailureKind.GONE
-    if status in {429, 503} or (told_to_wait and status >= HTTPStatus.BAD_REQUEST):
+    if status in {429, 503} or (has_wait and status >= HTTPStatus.BAD_REQUEST):
         return FailureKind.THROTTLED
     if (status in _MAY_THROTTLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR) and _THROTTLED_BODY.search(
         body_prefix

@@ -212,7 +212,9 @@ class _ItemPlan:
         if not (
             _are_distinct(keys) and _are_distinct([one.name for one in self.assets if one.name is not None])
         ):
-            self.assets, clashes = _kept_apart(self.assets, _echoes(keys) if distinguishes else set())
+            self.assets, clashes = _with_distinct_names(
+                self.assets, _near_duplicates(keys) if distinguishes else set()
+            )
             self.problems += [AssetProblem(key, failure) for key, failure in clashes.items()]
 
     def _add_each(self, assets: Json) -> None:
@@ -343,7 +345,9 @@ def _are_distinct(names: Collection[str]) -> bool:
     return len(set(map(fold, names))) == len(names)
 
 
-def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dict[str, Failure]]:
+def _with_distinct_names(
+    assets: list[Asset], near_duplicates: set[str]
+) -> tuple[list[Asset], dict[str, Failure]]:
     """Return the assets with distinct names, and the failures by key of those that cannot have one.
 
     If names differ only in case or Unicode form, all but the first get a hash, in the order of their keys. If
@@ -351,7 +355,7 @@ def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dic
 
     Args:
         assets: The selected assets of one item. Assets without a name yet never collide.
-        echoes: Keys that differ from an earlier key of the item only in case or Unicode form.
+        near_duplicates: Keys that differ from an earlier key of the item only in case or Unicode form.
     """
     taken: dict[str, Asset] = {}
     placed: dict[str, Asset] = {}
@@ -367,14 +371,14 @@ def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dic
             failures[asset.key] = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
             continue
         final = asset
-        if asset.key in echoes or other is not None:
+        if asset.key in near_duplicates or other is not None:
             final = replace(asset, name=kept_apart(asset.name, asset.key))
         taken[fold(path)] = taken[fold(f"{final.directory}/{final.name}")] = final
         placed[asset.key] = final
     return [placed[asset.key] for asset in assets if asset.key in placed], failures
 
 
-def _echoes(keys: Collection[str]) -> set[str]:
+def _near_duplicates(keys: Collection[str]) -> set[str]:
     """Return the keys that differ from an earlier one in sorted order only in case or Unicode form."""
     first: dict[str, str] = {}
     return {key for key in sorted(keys) if first.setdefault(fold(key), key) != key}

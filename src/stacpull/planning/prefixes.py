@@ -61,7 +61,7 @@ def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> 
     taken = set(own)
     found = [(key, listing) for key, listing in listings.items() if isinstance(listing, Listing)]
     return {
-        key: [_free(f"{key}/{listed.name}", taken) for listed in listing.objects]
+        key: [_unused_key(f"{key}/{listed.name}", taken) for listed in listing.objects]
         for key, listing in sorted(found, key=_longest_first)
     }
 
@@ -70,7 +70,7 @@ def _longest_first(entry: tuple[str, Listing]) -> int:
     return -len(entry[0])
 
 
-def _free(key: str, taken: set[str]) -> str:
+def _unused_key(key: str, taken: set[str]) -> str:
     """Return an unused key, and add it to `taken`."""
     while key in taken:
         above, slash, last = key.rpartition("/")

@@ -22,7 +22,7 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
-from stacpull.sources.source_url import api_place, meant_url
+from stacpull.sources.source_url import api_place, probable_url
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
 
@@ -62,7 +62,7 @@ def kind_of(document: object) -> DocumentKind:
     return DocumentKind.CATALOG if is_catalog else DocumentKind.OTHER
 
 
-def whole_item(feature: object) -> Json | None:
+def valid_item(feature: object) -> Json | None:
     """Return `feature` if it is an item with an id, else None.
 
     A numeric id, which GeoJSON allows, becomes a string. A `collection` that is not a string is removed: then
@@ -226,7 +226,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
             text = f"{error} Configure AWS credentials, or use --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
         is_missing = error.failure.kind is FailureKind.GONE
-        meant = await asyncio.to_thread(meant_url, url) if is_missing else None
+        meant = await asyncio.to_thread(probable_url, url) if is_missing else None
         if meant is not None:
             raise UsageError(
                 f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
@@ -264,7 +264,7 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
         raise TransferError(document)
-    item = None if kind_of(document.body) is DocumentKind.ITEMS else whole_item(document.body)
+    item = None if kind_of(document.body) is DocumentKind.ITEMS else valid_item(document.body)
     if item is None:
         message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))

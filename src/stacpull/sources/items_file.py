@@ -45,7 +45,7 @@ from stacpull.sources.documents import (
     read_root,
     refuse_split,
     static_item,
-    whole_item,
+    valid_item,
     without_links,
 )
 from stacpull.sources.pages import walk
@@ -127,7 +127,7 @@ class ItemsFile:
         """Return a page of the selected items. Each feature has a name, to report it if it is not an item."""
         items, unread = [], []
         for name, feature in features:
-            item = whole_item(feature)
+            item = valid_item(feature)
             if item is None:
                 unread.append(
                     Unread(NO_COLLECTION, name, Failure(FailureKind.ITEM, "not an item with an id."))
@@ -175,7 +175,6 @@ class FeaturesSource(ItemsFile):
                     yield page
 
     async def _read_again(self) -> None:
-        """Read the document again."""
         document = await read_root(self._reader, self._asked)
         if kind_of(document.body) is not kind_of(self._document.body):
             raise SourceError(f"{self.url} has changed: it no longer contains items.")
@@ -417,5 +416,5 @@ def _items_of(document: object) -> list[Json | None]:
     """Return the item of a line, or the items of a list or ItemCollection; None for each invalid one."""
     features = document.get("features") if isinstance(document, dict) else document
     if isinstance(features, list) and (features or kind_of(document) is not DocumentKind.ITEM):
-        return [whole_item(one) for one in features]
-    return [None if kind_of(document) in {DocumentKind.ITEMS, DocumentKind.CATALOG} else whole_item(document)]
+        return [valid_item(one) for one in features]
+    return [None if kind_of(document) in {DocumentKind.ITEMS, DocumentKind.CATALOG} else valid_item(document)]

@@ -20,7 +20,7 @@ from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
-from stacpull.sources.documents import whole_item
+from stacpull.sources.documents import valid_item
 from stacpull.sources.paging import (
     LEAST_ITEMS,
     PageSize,
@@ -148,16 +148,16 @@ async def walk(
     while request is not None:
         asked, document, size = await _read_at_home(reader, request, last, size, notices)
         last = asked
-        page = _judged(notices.reachable(_page(asked, document)), guard, notices)
+        page = _checked(notices.reachable(_page(asked, document)), guard, notices)
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
     notices.report_skipped("of this walk")
 
 
-def _judged(page: Page, guard: WalkGuard, notices: _WalkNotices) -> Page:
+def _checked(page: Page, guard: WalkGuard, notices: _WalkNotices) -> Page:
     """Return `page` with only new, valid items, and without a next page if the links form a circle."""
-    items = notices.whole_items(page)
+    items = notices.valid_items(page)
     if not guard.brings_new([(item.get("collection"), item["id"]) for item in items]):
         items = []
     notices.items += len(items)
@@ -266,9 +266,9 @@ class _WalkNotices:
         """New items so far."""
         self._without_pages: set[str] = set()
 
-    def whole_items(self, page: Page) -> list[Json]:
+    def valid_items(self, page: Page) -> list[Json]:
         """Return the features that are items with an id. Count the others, and report them once."""
-        items = [item for feature in page.items if (item := whole_item(feature)) is not None]
+        items = [item for feature in page.items if (item := valid_item(feature)) is not None]
         self._skipped += len(page.items) - len(items)
         if not self._skipped_reported:
             self.report_skipped(f"of {page.request.url}")

@@ -348,7 +348,6 @@ class _Decoder:
         return await self.answer()
 
     async def answer(self) -> Any:
-        """Return the next answer."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             size = int.from_bytes(await self._process.stdout.readexactly(4), "big")

@@ -55,7 +55,7 @@ def source_url(source: str) -> str:
     return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- does not change the path otherwise
 
 
-def meant_url(url: str) -> str | None:
+def probable_url(url: str) -> str | None:
     """Return the URL that the user probably meant if the file at `url` does not exist, or None.
 
     A host with a port, or a domain with a path, is probably a URL without a scheme.

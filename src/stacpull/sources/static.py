@@ -73,7 +73,7 @@ class StaticSource:
         self._reader = reader
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         """The URLs of collections found so far."""
-        self._looked = False
+        self._searched_all = False
         """True after a search for all collections."""
         self._selection = Selection()
         """Pushed down to APIs that the tree links to."""
@@ -92,12 +92,12 @@ class StaticSource:
 
         The root serves as the collection of items that have none above them.
         """
-        if collection_id not in self._urls and collection_id != self._id and not self._looked:
-            self._looked = True  # a resumed walk has not seen the collections before its position
+        if collection_id not in self._urls and collection_id != self._id and not self._searched_all:
+            self._searched_all = True  # a resumed walk has not seen the collections before its position
             async with aclosing(self._found()) as found:
                 async for _ in found:
                     if collection_id in self._urls:
-                        self._looked = False
+                        self._searched_all = False
                         break
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
         if url is None:

@@ -270,7 +270,6 @@ class _PartReader(NamedTuple):
     total: int | None
 
     def part(self, request: PageRequest) -> _Part:
-        """Return the part that begins with `request`."""
         return _Part(request, walk(self.reader, request, self.size, self.on_notice, home=self.home))
 
 

@@ -50,7 +50,7 @@ from stacpull.sources.documents import (
     located,
     outcome_of,
     tree_hrefs,
-    whole_item,
+    valid_item,
 )
 from stacpull.sources.live import LivePlace, LiveWalk, is_live
 from stacpull.sources.paging import PageSize
@@ -236,7 +236,7 @@ class TreeWalk:
         if is_live(root):
             self._entries = [_Api(root, collection, None, start.after)]
         else:
-            self._entries = _around(self._branch(root, collection, None, None, start.after))
+            self._entries = _entries_of(self._branch(root, collection, None, None, start.after))
         return self._pages(start)
 
     def behind(self, base: str, href: str, collection: str) -> AsyncGenerator[Page]:
@@ -251,7 +251,7 @@ class TreeWalk:
             SourceError: As for `below`.
             CredentialsError: Credentials are missing or refused.
         """
-        self._entries = _around(
+        self._entries = _entries_of(
             _Branch(base, [href], collection, None, None, 0, (), len(href) + _HREF_WEIGHT)
         )
         return self._pages(PageRequest(base))
@@ -289,7 +289,7 @@ class TreeWalk:
 
     async def _fill(self, group: asyncio.TaskGroup, most: int) -> None:
         while True:
-            self._give_out(most)
+            self._fill_page(most)
             if self._is_full(most) or not self._entries or isinstance(self._entries[0], _Api):
                 return
             self._read_on(group)
@@ -342,7 +342,7 @@ class TreeWalk:
 
     # --- the head of the list: returned in document order -------------------------------------------------
 
-    def _give_out(self, most: int) -> None:
+    def _fill_page(self, most: int) -> None:
         """Move finished entries from the head of the list to the page."""
         while self._entries and not self._is_full(most):
             head = self._entries[0]
@@ -354,14 +354,14 @@ class TreeWalk:
                 del self._entries[0]
             elif isinstance(head, _Edge):
                 del self._entries[0]
-                self._pass(head)
+                self._pass_edge(head)
             elif head.outcome is None:
                 return
             else:
                 del self._entries[0]
-                self._take(head, head.outcome)
+                self._add_document(head, head.outcome)
 
-    def _pass(self, edge: _Edge) -> None:
+    def _pass_edge(self, edge: _Edge) -> None:
         """Enter or leave a catalog. Skip it if it was walked before."""
         branch = edge.branch
         if edge.ends:
@@ -375,7 +375,7 @@ class TreeWalk:
                 del self._entries[0]
         self._walked.add(signature)
 
-    def _take(self, read: _Read, outcome: Document | Failure) -> None:
+    def _add_document(self, read: _Read, outcome: Document | Failure) -> None:
         """Add a document's items, or its failure, to the page."""
         self._place = read.step.path()
         if isinstance(outcome, Failure):
@@ -395,7 +395,7 @@ class TreeWalk:
             self._note(read, Failure(FailureKind.ITEM, message))
 
     def _add(self, read: _Read, feature: object, url: str, *, is_alone: bool) -> None:
-        item = whole_item(feature)
+        item = valid_item(feature)
         if item is None:
             self._note(read, Failure(FailureKind.ITEM, f"{cut_url(url)} contains no item with an id."))
             return
@@ -428,7 +428,7 @@ class TreeWalk:
         if isinstance(head, _Read) and head.is_large:
             head.is_large = False
             self._begin_to_read(group, head, limit=None)
-        while self._under_way < AT_ONCE and (self._is_light() or isinstance(self._entries[0], _Branch)):
+        while self._under_way < AT_ONCE and (self._may_read_ahead() or isinstance(self._entries[0], _Branch)):
             place = next((n for n, e in enumerate(self._entries) if isinstance(e, _Branch)), _AHEAD)
             if place >= _AHEAD:
                 return
@@ -443,7 +443,7 @@ class TreeWalk:
             self._entries.insert(place, read)
             self._begin_to_read(group, read, limit=SMALL)
 
-    def _is_light(self) -> bool:
+    def _may_read_ahead(self) -> bool:
         """Return whether more may be read ahead. The root's links do not count."""
         held = sum(
             entry.weight
@@ -499,7 +499,7 @@ class TreeWalk:
         if weight > _LINEAGE_HELD:
             text = f"{cut_url(document.url)} and the catalogs above it have too many links to keep in memory."
             return Failure(FailureKind.OVERLONG, text)
-        return _around(branch)
+        return _entries_of(branch)
 
     def _branch(
         self,
@@ -515,12 +515,12 @@ class TreeWalk:
             collection = body["id"]
             self._on_collection(collection, document.url)
         hrefs = tree_hrefs(body)
-        first, rest = _begin_at(hrefs, resume)
+        first, rest = _resume_index(hrefs, resume)
         weight = sum(len(href) + _HREF_WEIGHT for href in hrefs)
         return _Branch(document.url, hrefs, collection, step, above, first, rest, weight)
 
 
-def _around(branch: _Branch) -> list[_Entry]:
+def _entries_of(branch: _Branch) -> list[_Entry]:
     """Return the entries of a catalog: its beginning, its links, its end."""
     return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
 
@@ -530,7 +530,7 @@ def _features(body: Json) -> list[object]:
     return features if isinstance(features, list) else []
 
 
-def _begin_at(
+def _resume_index(
     hrefs: list[str], resume: tuple[tuple[int, str], ...]
 ) -> tuple[int, tuple[tuple[int, str], ...]]:
     """Return the number of the first link to read, and the rest of the position for its document."""
