@@ -188,8 +188,8 @@ def test_nothing_of_small_files_from_workers_is_on_the_disk(
         with Watch(tmp_path / "work") as watch:
             report = mirror(stac, tmp_path / "work", location, **how)
     assert (report.exit_code, report.assets_done) == (0, 24)
-    assert received == [24]
     assert 0 < watch.most < NOT_BODIES < len(SMALL)
+    assert received == [24]
     assert digests(s3, location) == expected
     assert parts_of(tmp_path / "work") == []
 
