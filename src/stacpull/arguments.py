@@ -35,6 +35,7 @@ from typing import (
 import attrs
 import msgspec
 
+from stacpull.clock import rfc3339
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
@@ -667,7 +668,7 @@ def _time(value: object) -> str | None:
         return value
     if isinstance(value, datetime):
         moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return rfc3339(moment.astimezone(UTC))
     return value.isoformat() if isinstance(value, date) else None
 
 

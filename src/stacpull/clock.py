@@ -1,8 +1,9 @@
-"""Time behind one seam, so that tests of waiting run on a virtual clock."""
+"""Time behind one interface, so that tests of waiting run on a virtual clock; and times as text."""
 
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Protocol
 
 
@@ -20,6 +21,11 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Suspend the task for `seconds`."""
         ...
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time as STAC writes it (RFC 3339), with `Z` for UTC."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 class SystemClock:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any, Literal
 
+from stacpull.clock import rfc3339
 from stacpull_trace.scene_map import OriginKind
 
 
@@ -190,5 +191,5 @@ def row_json(row: TraceDay | ScenePixels | MedianRow) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return rfc3339(value)
     return value.isoformat() if isinstance(value, date) else value

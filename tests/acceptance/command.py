@@ -27,7 +27,10 @@ from stacpull_replicas import MlhubReplica
 STORE_SECONDS = 10
 """How long a store process may outlive a command that was killed: as long as the next run waits for it."""
 _LOOK = 0.02
-"""Seconds between two looks at the arguments of its processes: each takes a third of a millisecond."""
+"""Seconds between two looks at the arguments of its processes: each takes a third of a millisecond.
+
+They become a tenth of the time that it runs, but no more than ten times as long.
+"""
 COMMAND = Path(sys.executable).with_name("stacpull")
 ROOT = Path(__file__).resolve().parents[2]
 BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
@@ -190,12 +193,14 @@ class Running:
 
     def ended(self, timeout: float = 60) -> Ran:
         """Wait for its end, and fail if that does not come."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = began + timeout
         while self.is_alive():
             CURRENT.arguments |= {line for line in arguments_of(self.pid) if not line.endswith(self._given)}
             if time.monotonic() > deadline:
                 raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
-            select.select([self._end], [], [], _LOOK)
+            pause = min(max(_LOOK, (time.monotonic() - began) / 10), 10 * _LOOK)
+            select.select([self._end], [], [], pause)
         code = self.process.wait()
         self._await_stores()
         out, err = self._text(self._out), self._text(self._err)

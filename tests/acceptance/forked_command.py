@@ -286,14 +286,23 @@ def _fork_for(script: socket.socket, forker: Forker) -> None:
 
 
 def read_models_once() -> None:
-    """Have botocore parse each of its files once in a process: those of S3 take a tenth of a second.
+    """Have botocore parse each of its files once in a process, and list the directories of services once.
 
-    It would do so again for each session; a run makes one or two.
+    It would do so again for each session, for 0.15 s; a run makes one or two.
     """
-    from botocore.loaders import JSONFileLoader  # noqa: PLC0415 - only the process that forks needs it here
+    from botocore.loaders import JSONFileLoader, Loader  # noqa: PLC0415 - a command that is forked has it
 
     read = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
     JSONFileLoader.load_file = lambda _, path: read(path)
+    list_services, listed = Loader.list_available_services, dict[tuple[str, ...], list[str]]()
+
+    def list_once(loader: Loader, kind: str) -> list[str]:
+        key = (*loader.search_paths, kind)
+        if key not in listed:
+            listed[key] = list_services(loader, kind)
+        return [*listed[key]]
+
+    Loader.list_available_services = list_once
 
 
 def serve(control: socket.socket, modules: Sequence[str]) -> None:

@@ -418,7 +418,7 @@ def test_a_missing_qa_file_is_named_and_read_when_it_is_there(
     own_replica: Make, command: Command, tmp_path: Path
 ) -> None:
     hub = own_replica()
-    gone = next(c.id for c in hub.archive.captures if c.sight and c.day == date(2023, 11, 16))
+    gone = next(c.id for c in hub.archive.captures if c.printed and c.day == date(2023, 11, 16))
 
     def match(request: RequestInfo) -> bool:
         return f"/tiles/{gone}/files" in request.path

@@ -57,7 +57,7 @@ def environment(replica, tmp_path):
 
 def test_its_classes_read_the_replica(replica, environment, tmp_path):
     captures = replica.archive.captures
-    tile = next(c for c in captures if c.sight)
+    tile = next(c for c in captures if c.printed)
     (tmp_path / "script.js").write_text(EVALSCRIPT)
     arguments = (replica.collection_id, tile.id, tmp_path / "script.js")
     seen = json.loads(run_script("sentinelhub", "sentinelhub_reads", *arguments, env=environment))

@@ -15,7 +15,7 @@ import pytest
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger import outcomes, schema, views
+from stacpull.ledger import outcomes, rebuilding, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
@@ -299,3 +299,10 @@ def steps_of_status(dest: Path, items: int) -> int:
 def test_status_takes_as_long_for_many_items_as_for_few(tmp_path: Path) -> None:
     few, many = steps_of_status(tmp_path / "few", 1_500), steps_of_status(tmp_path / "many", 4_500)
     assert many < few * 1.01
+
+
+def test_a_rebuild_reads_only_columns_that_a_ledger_has(dest: Path) -> None:
+    with closing(open_writer(dest)) as db:
+        for table, columns in rebuilding._COPIED.items():
+            there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+            assert set(columns) <= there, table

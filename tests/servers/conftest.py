@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,20 @@ def act_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Keys], None]:
             monkeypatch.setenv(name, value)
 
     return use
+
+
+@pytest.fixture(scope="session")
+def shared_client() -> Iterator[Callable[[str, Keys], Any]]:
+    """Returns the client of boto3 for a URL and keys: making one takes 20 ms."""
+    with ExitStack() as opened:
+
+        @cache
+        def shared(url: str, keys: Keys) -> Any:
+            s3 = client(url, keys)
+            opened.callback(s3.close)
+            return s3
+
+        yield shared
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +106,9 @@ def server(request: pytest.FixtureRequest) -> tuple[str, Keys]:
 
 
 @pytest.fixture
-def location(server: tuple[str, Keys], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketLocation:
+def location(
+    server: tuple[str, Keys], s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> BucketLocation:
     """A new bucket, with credentials of its own: those of the source are others."""
     url, keys = server
     shared = tmp_path / "credentials"
@@ -99,16 +117,14 @@ def location(server: tuple[str, Keys], tmp_path: Path, monkeypatch: pytest.Monke
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    client(url, keys).create_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=bucket)
     return BucketLocation(bucket, "a/mirror", url, REGION, "dest")
 
 
 @pytest.fixture
-def s3(server: tuple[str, Keys]) -> Iterator[Any]:
-    """A client of boto3 for it."""
-    s3 = client(*server)
-    yield s3
-    s3.close()
+def s3(server: tuple[str, Keys], shared_client: Callable[[str, Keys], Any]) -> Any:
+    """A client of boto3 for it, not to be changed."""
+    return shared_client(*server)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
-from tests.servers.buckets import REGION, Bucket, Keys, client
+from tests.servers.buckets import REGION, Bucket, Keys
 from tests.servers.moto_server import Moto
 from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.rclone import KEYS, rclone
@@ -85,20 +85,16 @@ class BucketContract(StoreContract):
         raise NotImplementedError
 
     @pytest.fixture
-    def location(self, url: str, act_as: Callable[[Keys], None]) -> BucketLocation:
+    def location(self, url: str, s3: Any, act_as: Callable[[Keys], None]) -> BucketLocation:
         act_as(self.keys)
-        s3 = client(url, self.keys)
         bucket = f"test-{uuid.uuid4().hex[:12]}"
         s3.create_bucket(Bucket=bucket)
         s3.put_object(Bucket=bucket, Key="elsewhere", Body=b"not of the mirror")
-        s3.close()
         return BucketLocation(bucket, "the/prefix", url, REGION)
 
     @pytest.fixture
-    def s3(self, url: str) -> Iterator[Any]:
-        s3 = client(url, self.keys)
-        yield s3
-        s3.close()
+    def s3(self, url: str, shared_client: Callable[[str, Keys], Any]) -> Any:
+        return shared_client(url, self.keys)
 
     @pytest.fixture
     def reopen(self, location: BucketLocation, tmp_path: Path) -> Iterator[Reopen]:

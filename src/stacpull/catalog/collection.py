@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
+from stacpull.clock import rfc3339
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
@@ -273,7 +274,7 @@ def _utc(time: object) -> str | None:
     try:
         instant = datetime.fromisoformat(time.strip())
         zoned = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        return zoned.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return rfc3339(zoned.astimezone(UTC))
     except (ValueError, OverflowError):
         return None
 

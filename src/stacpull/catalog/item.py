@@ -41,8 +41,9 @@ _OTHER_LINKS = frozenset(
         "service",
         "thumbnail",
         "tilejson",
+        "via",
+        "xyz",
     }
-    | {"via", "xyz"}
 )
 """Relations that never lead to another item of the mirror, so they are not looked up."""
 _DATED = re.compile(r"\d{4}")

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 import orjson
 
+from stacpull.clock import rfc3339
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.atomic import whole_file
 
@@ -111,7 +112,7 @@ def _as_csv(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return rfc3339(value)
     if isinstance(value, str):
         return _harmless(value)
     return as_text(value)

@@ -459,7 +459,7 @@ class DaskWorker(WorkerProcess):
     """A worker process of a Dask worker, at the other end of a connection.
 
     Args:
-        comm: The connection.
+        comm: The connection (`distributed.comm.Comm`).
         own: Its directory among the parts.
         hear: Called with each of its messages.
         clock: Where time comes from.
@@ -469,7 +469,7 @@ class DaskWorker(WorkerProcess):
 
     def __init__(
         self,
-        comm: dask_relay.Comm,
+        comm: Any,
         own: str,
         hear: Hear,
         clock: Clock,

@@ -14,10 +14,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stacpull.child_process import discard, spawn
 from stacpull.config.environment import all_variables
@@ -30,30 +28,6 @@ HANDLER = "stacpull-worker"
 _PIECE = 1 << 18
 _LOOKS, _PAUSE = 100, 0.1
 """How often `hold` looks for its session, and seconds between two looks."""
-
-
-class Comm(Protocol):
-    """A connection of Dask's (`distributed.comm.Comm`)."""
-
-    async def read(self) -> Any:
-        """Return the next message.
-
-        Raises:
-            OSError: The connection is closed.
-        """
-        ...
-
-    async def write(self, message: Any) -> object:
-        """Send a message.
-
-        Raises:
-            OSError: The connection is closed.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Close it at once."""
-        ...
 
 
 def install(dask_worker: Any) -> str:
@@ -83,20 +57,11 @@ _sessions: dict[str, threading.Event] = {}
 """Sessions that last, by name: set when one ends."""
 
 
-@contextmanager
-def suppress_closed() -> Iterator[None]:
-    """End quietly where a connection ends."""
-    try:
-        yield
-    except* OSError:
-        pass
-
-
-async def relay(comm: Comm, session: str = "") -> str:
+async def relay(comm: Any, session: str = "") -> str:
     """Start a worker process and pass on its messages, until it or the connection ends.
 
     Args:
-        comm: The connection to the coordinator.
+        comm: The connection to the coordinator (`distributed.comm.Comm`).
         session: What `hold` waits for.
     """
     over = _sessions[session] = threading.Event()
@@ -115,12 +80,14 @@ async def relay(comm: Comm, session: str = "") -> str:
                 while True:
                     await loop.sock_sendall(sock, await comm.read())
 
-            with suppress_closed():
+            try:
                 async with asyncio.TaskGroup() as group:
                     ends = [group.create_task(up()), group.create_task(down())]
                     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                     for task in ends:
                         task.cancel()
+            except* OSError:
+                pass  # the connection has ended
         finally:
             await asyncio.to_thread(discard, (process, sock))
     finally:

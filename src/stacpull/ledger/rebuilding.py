@@ -94,7 +94,7 @@ class FoundAsset(NamedTuple):
     origin: str | None
     etag: str | None = None
     etag_origin: int | None = None
-    """Hash of the place that the ETag belongs to (`planned_assets.origin_of`)."""
+    """Hash of the place that the ETag belongs to (`planned_assets.href_hash`)."""
     unproven: int | None = None
     stated_size: int | None = None
     media_type: str | None = None
@@ -370,7 +370,7 @@ class OldAsset(NamedTuple):
     etag: str | None
     unproven: int | None
     origin: int | None
-    """Hash of the place that the ETag belongs to (`planned_assets.origin_of`)."""
+    """Hash of the place that the ETag belongs to (`planned_assets.href_hash`)."""
 
 
 class OldItem(NamedTuple):

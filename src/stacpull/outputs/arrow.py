@@ -23,6 +23,8 @@ import msgspec
 import orjson
 import pyarrow as pa
 
+from stacpull.clock import rfc3339
+
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
 """Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
@@ -131,7 +133,7 @@ def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 - o
         values = fitted(array.values, kind.value_type)
         return pa.ListArray.from_arrays(array.offsets, values, type=kind, mask=array.is_null())
     if array.type == TIME:
-        return pa.array([None if t is None else _rfc3339(t) for t in array.to_pylist()], kind)
+        return pa.array([None if t is None else rfc3339(t) for t in array.to_pylist()], kind)
     return array.cast(kind, safe=False)
 
 
@@ -179,7 +181,3 @@ def _kind(kind: pa.DataType) -> str:
     return {pa.string(): "text", pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "boolean"}.get(
         kind, str(kind)
     )
-
-
-def _rfc3339(time: Any) -> str:
-    return str(time.isoformat()).replace("+00:00", "Z")

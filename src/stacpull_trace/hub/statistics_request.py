@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from stacpull.clock import rfc3339
 from stacpull.errors import UsageError
 from stacpull.models import Json
 from stacpull_trace.hub.replies import TimeRange
@@ -147,7 +148,7 @@ def bare_collection(collection: str) -> str:
 
 def written(time: datetime) -> str:
     """Return a time as the services expect it: UTC, `2023-11-01T00:00:00Z`."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(time.astimezone(UTC))
 
 
 def _grid_body(grid: Size | Resolution) -> Json:
