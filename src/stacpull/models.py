@@ -11,7 +11,7 @@ may carry a signature and is kept in memory only.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -355,6 +355,8 @@ class Received(msgspec.Struct, frozen=True):
     unchanged: bool = False
     """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
     source: CopySource | None = None
+    on_taken: Callable[[], None] | None = None
+    """Called when the store process has a body that counts against a bound on memory."""
 
 
 class Arrival(msgspec.Struct, array_like=True):
@@ -420,7 +422,12 @@ class TooLongError(Exception):
 class FinishedPart(NamedTuple):
     """A part that is whole and checked, closed and waiting for the publisher."""
 
-    path: Path
+    path: Path | None
+    """None if it is in memory only."""
     size: int
     sha256: bytes | None
     """None if it was not asked for."""
+    body: bytes | None = None
+    """The part, if it is in memory only."""
+    on_taken: Callable[[], None] | None = None
+    """Called when the store process has such a body: there is room for another one."""

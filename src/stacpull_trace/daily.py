@@ -13,11 +13,11 @@ from typing import Final, NamedTuple, Protocol
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
 from stacpull_trace.answer_store import AnswerStore
-from stacpull_trace.asks import Ask
 from stacpull_trace.counts import EMPTY, Count, count_of
 from stacpull_trace.hub.replies import StatisticsReply
 from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.question import TraceQuestion
+from stacpull_trace.request_plan import PlannedRequest
 
 _TOO_MUCH: Final = frozenset({FailureKind.STALLED, FailureKind.SERVER, FailureKind.OVERLONG})
 """Failures that a shorter period may avoid."""
@@ -69,25 +69,27 @@ class DayCounts:
         self._created = created
         self._stopped = stopped
 
-    async def of(self, ask: Ask) -> dict[date, Count]:
-        """Return the counts of the days of `ask` with a tile or valid pixels; after a stop, only of some.
+    async def of(self, request: PlannedRequest) -> dict[date, Count]:
+        """Return the counts of the days of `request` with a tile or valid pixels; after a stop, only of some.
 
         Raises:
             CredentialsError, SourceError, UsageError: Errors of the service.
             DestinationError: Answers cannot be stored.
         """
-        keys = ask.keys(self._created)
+        keys = request.keys(self._created)
         kept = await self._answers.get_all(keys.values())
         before = {day: Count.from_json(kept[key][0]) for day, key in keys.items() if key in kept}
         counts = {day: count for day, count in before.items() if count.error is None}
-        for part in ask.lacking(counts):
-            counts |= await self._asked(part, keys, again=before.keys() - counts.keys())
+        for part in request.missing(counts):
+            counts |= await self._fetch(part, keys, again=before.keys() - counts.keys())
         return counts
 
-    async def _asked(self, ask: Ask, keys: Mapping[date, str], again: set[date]) -> dict[date, Count]:
-        """Request all days of `ask`. A single failed day is retried once, unless it is in `again`."""
+    async def _fetch(
+        self, request: PlannedRequest, keys: Mapping[date, str], again: set[date]
+    ) -> dict[date, Count]:
+        """Request all days of `request`. A single failed day is retried once, unless it is in `again`."""
         counts: dict[date, Count] = {}
-        waiting, failures = [ask], 0
+        waiting, failures = [request], 0
         while waiting and not self._stopped():
             one = waiting.pop()
             result = await self._once(one)
@@ -108,11 +110,11 @@ class DayCounts:
                 counts |= _failed([one], result.reason)
         return counts
 
-    async def _once(self, ask: Ask) -> dict[date, Count] | _Refused:
+    async def _once(self, request: PlannedRequest) -> dict[date, Count] | _Refused:
         """Make one request; return the counts of each day that has a tile or valid pixels."""
         self.asked += 1
         try:
-            reply = await self._service.statistics(self._question.request(ask))
+            reply = await self._service.statistics(self._question.request(request))
         except TransferError as error:
             failure = error.failure
             return _Refused(failure.message.rstrip("."), divide=failure.kind in _TOO_MUCH)
@@ -120,7 +122,7 @@ class DayCounts:
             reason = f"the service answers {reply.error.kind} {reply.error.message}".strip()
             return _Refused(reason, divide=True)
         received = {found.interval.start.date(): count_of(found) for found in reply.intervals}
-        expected = {day: received.get(day, EMPTY) for day in ask.tiles}
+        expected = {day: received.get(day, EMPTY) for day in request.tiles}
         return expected | {day: count for day, count in received.items() if count.counted}
 
     async def _keep(self, counts: Mapping[date, Count], keys: Mapping[date, str]) -> None:
@@ -133,11 +135,11 @@ class DayCounts:
         )
 
 
-def _failed(some: Iterable[Ask], reason: str) -> dict[date, Count]:
-    return {day: Count(error=reason) for ask in some for day in ask.tiles}
+def _failed(some: Iterable[PlannedRequest], reason: str) -> dict[date, Count]:
+    return {day: Count(error=reason) for request in some for day in request.tiles}
 
 
-def _failed_alone(ask: Ask, counts: Mapping[date, Count]) -> set[date]:
+def _failed_alone(request: PlannedRequest, counts: Mapping[date, Count]) -> set[date]:
     """Return the days that failed although other days did not; if all of several failed, none."""
-    failed = {day for day in ask.tiles if counts[day].error is not None}
-    return set() if len(failed) == len(ask.tiles) > 1 else failed
+    failed = {day for day in request.tiles if counts[day].error is not None}
+    return set() if len(failed) == len(request.tiles) > 1 else failed

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import shapely
 
 from stacpull.errors import UsageError
-from stacpull_trace.asks import Ask
 from stacpull_trace.hub.statistics_request import (
     MOST_PIXELS,
     Calculation,
@@ -18,6 +17,7 @@ from stacpull_trace.hub.statistics_request import (
 )
 from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull_trace.period import Days
+from stacpull_trace.request_plan import PlannedRequest
 from stacpull_trace.traced_area import TracedArea
 
 Method = Literal["mode", "median"]
@@ -60,17 +60,17 @@ class TraceQuestion:
             "base_url": self.base_url,
         }
 
-    def request(self, ask: Ask) -> StatisticsRequest:
-        """Return the statistics request for `ask`."""
+    def request(self, planned: PlannedRequest) -> StatisticsRequest:
+        """Return the statistics request for `planned`."""
         grid = self.area.grid
         percentiles = (_MEDIAN,) if self.method == "median" else ()
         edges = EDGES if self.method == "mode" else ()
         return StatisticsRequest(
             collection=f"byoc-{self.collection}",
-            bounds=RequestBounds(grid.box(ask.window), ask.geometry),
-            interval=ask.days.interval,
+            bounds=RequestBounds(grid.box(planned.window), planned.geometry),
+            interval=planned.days.interval,
             evalscript=self.index.evalscript,
-            grid=Size(ask.window.width, ask.window.height),
+            grid=Size(planned.window.width, planned.window.height),
             calculations={
                 SCENES: Calculation(percentiles=percentiles, edges=edges),
                 DEFAULT: Calculation(),

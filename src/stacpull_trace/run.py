@@ -20,13 +20,13 @@ from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull.tiff import Header
 from stacpull_trace.answer_store import AnswerStore, tile_from_json, tile_to_json
-from stacpull_trace.asks import Ask, asks, pieces_by_day, whole_area_asks
 from stacpull_trace.counts import Count, merged
 from stacpull_trace.cover import Tile, tile_of
 from stacpull_trace.daily import Counting, DayCounts
 from stacpull_trace.days import TileDay
 from stacpull_trace.hub.replies import ByocTile, CatalogTile, TimeRange
 from stacpull_trace.question import TraceQuestion
+from stacpull_trace.request_plan import PlannedRequest, pieces_by_day, planned_requests, whole_area_requests
 from stacpull_trace.scene_map import SceneMap, read_scene_map
 
 _QA_FILE = "analysis_ready_ps_qa"
@@ -167,7 +167,7 @@ class TraceRun:
             firsts.setdefault(tile.time.date(), tile)
             names.setdefault(tile.time.date(), []).append(tile.id)
         together = {day: ",".join(sorted(some)) for day, some in names.items()}
-        planned = list(whole_area_asks(self._question.area, self._question.period, together))
+        planned = list(whole_area_requests(self._question.area, self._question.period, together))
         counts = await self._statistics(planned, {})
         by_day = {day: merged(c[day] for c in counts if day in c) for day in sorted(firsts)}
         wanted = {firsts[day].id for day, count in by_day.items() if count.valid}
@@ -178,15 +178,15 @@ class TraceRun:
             self._found.days[day] = [TileDay(day, tile_id, count, *maps.get(tile_id, (None, None)))]
         return self._found
 
-    def _planned(self, tiles: Sequence[Tile]) -> list[Ask]:
+    def _planned(self, tiles: Sequence[Tile]) -> list[PlannedRequest]:
         question = self._question
-        return list(asks(question.area, question.period, pieces_by_day(question.area, tiles)))
+        return list(planned_requests(question.area, question.period, pieces_by_day(question.area, tiles)))
 
     async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
         """Return the descriptions of the tiles from the BYOC service, without those that failed."""
         details: dict[str, ByocTile] = {}
 
-        async def ask(tile: CatalogTile) -> None:
+        async def fetch(tile: CatalogTile) -> None:
             key = f"tile/{tile.id}"
             kept = await self._answers.get(key)
             if kept is not None:
@@ -200,23 +200,23 @@ class TraceRun:
             details[tile.id] = found
             await self._answers.put(key, tile_to_json(found))
 
-        await self._each("tiles", catalog, ask)
+        await self._each("tiles", catalog, fetch)
         return details
 
     async def _statistics(
-        self, planned: Sequence[Ask], created: Mapping[str, str]
+        self, planned: Sequence[PlannedRequest], created: Mapping[str, str]
     ) -> list[dict[date, Count]]:
         """Return the counts of each request by day."""
         counts: list[dict[date, Count]] = [{} for _ in planned]
         days = DayCounts(self._service, self._question, self._answers, created, lambda: self.stopped)
 
-        async def ask(place: int) -> None:
+        async def fetch(place: int) -> None:
             try:
                 counts[place] = await days.of(planned[place])
             finally:
                 self._found.asked = days.asked
 
-        await self._each("statistics", range(len(planned)), ask)
+        await self._each("statistics", range(len(planned)), fetch)
         return counts
 
     async def _headers(
@@ -225,7 +225,7 @@ class TraceRun:
         """Return the scene map of each tile, or the reason why there is none."""
         maps: dict[str, tuple[SceneMap | None, str | None]] = {}
 
-        async def ask(tile: str) -> None:
+        async def fetch(tile: str) -> None:
             key = f"header/{tile}"
             kept = await self._answers.get(key)
             if kept is None or not kept[1]:
@@ -238,7 +238,7 @@ class TraceRun:
                 self._note(f"tile {tile}: {line}")
             maps[tile] = (found, problem)
 
-        await self._each("headers", list(tiles), ask)
+        await self._each("headers", list(tiles), fetch)
         return maps
 
     async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
@@ -290,10 +290,12 @@ def _qa_file(tile: ByocTile) -> str | None:
     return next((name for name in sorted(tile.files) if "qa" in name.lower().split("_")), None)
 
 
-def _by_tile(planned: Sequence[Ask], counts: Sequence[Mapping[date, Count]]) -> dict[tuple[date, str], Count]:
+def _by_tile(
+    planned: Sequence[PlannedRequest], counts: Sequence[Mapping[date, Count]]
+) -> dict[tuple[date, str], Count]:
     """Return the counts of each tile and day; pixels of a day without a tile are under the tile ''."""
     parts: dict[tuple[date, str], list[Count]] = {}
-    for ask, by_day in zip(planned, counts, strict=True):
+    for request, by_day in zip(planned, counts, strict=True):
         for day, count in by_day.items():
-            parts.setdefault((day, ask.tiles.get(day, "")), []).append(count)
+            parts.setdefault((day, request.tiles.get(day, "")), []).append(count)
     return {key: merged(some) for key, some in parts.items()}

@@ -91,7 +91,7 @@ async def trace(
     """
     output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
     asked = await asyncio.to_thread(
-        _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
+        _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
     try:
         report = await _trace(asked, method, output, options or Options(), on_event, stop or asyncio.Event())
@@ -150,14 +150,14 @@ async def trace_estimate(
     Arguments and exceptions are those of `trace`.
     """
     asked = await asyncio.to_thread(
-        _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
+        _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
     async with _hub(asked.settings, options or Options()) as hub:
         catalog = await TraceRun(hub, asked.question, MemoryAnswers(), on_event=on_event).tiles()
     return await asyncio.to_thread(estimate_of, asked.question, catalog)
 
 
-def _asked(
+def _trace_target(
     collection: str,
     datetime: Interval,
     bbox: str | Iterable[float] | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from stacpull_trace.asks import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull_trace.cover import tile_of
 from stacpull_trace.days import rows_of
 from stacpull_trace.hub.hub_client import Hub
@@ -13,6 +12,13 @@ from stacpull_trace.hub.replies import CatalogTile
 from stacpull_trace.median import median_series, median_table
 from stacpull_trace.question import TraceQuestion
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceEstimate, TraceReport
+from stacpull_trace.request_plan import (
+    LEAST_UNITS,
+    pieces_by_day,
+    planned_requests,
+    processing_units,
+    whole_area_requests,
+)
 from stacpull_trace.run import TraceResult
 
 _NOTHING: Final = (
@@ -73,13 +79,13 @@ def estimate_of(asked: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEs
     tiles = [tile_of(tile, None, asked.area) for tile in catalog]
     days = sorted({tile.day for tile in tiles})
     if asked.method == "median":
-        planned = list(whole_area_asks(asked.area, asked.period, dict.fromkeys(days, "")))
+        planned = list(whole_area_requests(asked.area, asked.period, dict.fromkeys(days, "")))
         seen = len(days)
     else:
-        planned = list(asks(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
+        planned = list(planned_requests(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
         seen = len(tiles)
     pages = max(1, -(-len(tiles) // _PAGE))
-    units = sum(processing_units(ask, asked.index.bands) for ask in planned)
+    units = sum(processing_units(request, asked.index.bands) for request in planned)
     return TraceEstimate(
         collection=asked.collection,
         days=len(asked.period),

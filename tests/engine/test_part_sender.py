@@ -103,6 +103,22 @@ def test_a_body_that_is_larger_than_that_is_sent_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+def test_the_room_of_a_body_is_free_when_the_store_process_has_it(tmp_path: Path) -> None:
+    async def course() -> None:
+        taken: list[int] = []
+        async with sender_at(tmp_path) as sender:
+            for row in range(3):
+                body = Received(1, None, "f", body=b"x", on_taken=lambda row=row: taken.append(row))
+                sender.put(job(row), body)
+            for count in range(3):
+                assert taken == list(range(count))
+                sender.confirmed(1)
+            assert taken == [0, 1, 2]
+
+    asyncio.run(course())
+
+
+@pytest.mark.usefixtures("at_once")
 def test_its_user_can_wait_until_everything_is_sent(tmp_path: Path) -> None:
     async def course() -> None:
         async with sender_at(tmp_path) as sender, asyncio.timeout(10):

@@ -285,6 +285,7 @@ def test_what_the_service_does_not_copy_passes_through(
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
 
     monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
+    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert placed(store, found, LONG) is None
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(LONG)
@@ -300,8 +301,8 @@ def test_a_staged_object_that_the_service_does_not_copy_passes_through(
     def refused(**_: object) -> None:
         raise ClientError({"Error": {"Code": code}}, "CopyObject")
 
-    monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
     monkeypatch.setattr(store.bucket.s3, "copy_object", refused)
+    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
     monkeypatch.setattr("stacpull.store.bucket._SINGLE_PUT", single_put)
     name = f"1.0.{len(VERY_LONG)}.whole"
     stage(store, name, VERY_LONG)
@@ -385,6 +386,7 @@ def test_an_object_that_changes_while_it_passes_through_fails_alone(
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
 
     monkeypatch.setattr(store.bucket.s3, "copy_object", refused)
+    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     failure = placed(store, found, LONG)
     assert failure is not None
@@ -412,8 +414,10 @@ def test_only_a_refusal_ends_the_copies_from_a_bucket(
         reply = {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}
         raise ClientError(reply, "HeadObject")  # type: ignore[arg-type]
 
+    other = store.bucket.beside(source.name)
     with monkeypatch.context() as patch:
-        patch.setattr(store.bucket.s3, "head_object", fails)
+        patch.setattr(other.s3, "head_object", fails)
+        patch.setattr(other, "send", lambda requests, _: [None] * len(requests))
         assert not store.can_copy(found, len(LONG))
     assert store.can_copy(found, len(LONG)) is is_tried_again
 

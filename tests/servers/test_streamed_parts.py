@@ -34,13 +34,13 @@ import stacpull
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.worker_messages import FromWorker
 from stacpull.engine.workers import WorkerProcess, Workers
-from stacpull.models import BucketLocation, Validator
+from stacpull.models import BucketLocation, FinishedPart, Validator
 from stacpull.reports import MirrorReport
 from stacpull.store import streamed_parts
 from stacpull.store.bucket import BucketStore
 from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import remember_bucket
-from stacpull.store.streamed_parts import StreamedParts
+from stacpull.store.streamed_parts import PieceBudget, StreamedParts
 
 LONG = random.Random(1).randbytes((20 << 20) + 7)
 """Three pieces."""
@@ -490,7 +490,7 @@ def test_a_service_that_does_not_copy(
         return (await part.finish()).path
 
     with BucketStore(tmp_path / "work", location, publishes=True) as store:
-        monkeypatch.setattr(store.bucket, "copy_own", lambda *_: False)
+        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
         monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
         whole = asyncio.run(received(store)).name
         assert [(one.name, one.size) for one in store.list_parts()] == [(whole, len(LONG))]
@@ -526,3 +526,40 @@ def test_many_long_files_do_not_need_more_memory(
     assert ended.code == 0, ended.err
     assert sum(key.endswith("/long") for key in keys_of(s3, location)) == 18
     assert 0 < most < 128 + 40 + 130
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("size", [3 << 20, 9 << 20])
+def test_only_a_body_of_one_piece_is_handed_on_in_memory(
+    location: BucketLocation, s3: Any, tmp_path: Path, size: int
+) -> None:
+    """Its room is free again when the store process has it, and not before."""
+    body, budget = random.Random(size).randbytes(size), PieceBudget(12 << 20)
+
+    async def received(store: BucketStore) -> tuple[FinishedPart, bool, bool]:
+        files = PartStore(tmp_path / "files")
+        parts = StreamedParts(store, files, checksum="sha256", in_memory=True, budget=budget)
+        part = await parts.create(1, 0, Validator('"v"'), len(body))
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(body)
+        finished = await part.finish()
+        before = await has_room(budget)
+        if finished.on_taken is not None:
+            finished.on_taken()
+        return finished, before, await has_room(budget)
+
+    async def has_room(budget: PieceBudget) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                budget.release(await budget.acquire(12 << 20))
+                return True
+        return False
+
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        finished, before, after = asyncio.run(received(store))
+        assert (finished.size, finished.sha256) == (size, hashlib.sha256(body).digest())
+        is_short = size <= streamed_parts.PIECE
+        assert (finished.path is None, finished.body == body) == (is_short, is_short)
+        assert (before, after) == (not is_short, True)
+        assert (parts_of(tmp_path / "work") == []) is is_short
+        assert (left(s3, location) == []) is is_short

@@ -68,7 +68,7 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "demo": _Entry(
         "stacpull_replicas.demo_command:demo_command",
-        "Try stacpull on replicas of real services, without an account.",
+        "Try stacpull on a replica of a real service, without an account.",
     ),
     "completion": _Entry("stacpull.cli.completion:completion", "Print the completion script of a shell."),
 }

@@ -42,18 +42,23 @@ class Fetching(NamedTuple):
     """Makes the fast path of a pool; None if all assets take the general path."""
 
 
-def open_parts(destination: Store, options: Options, *, durable: bool = False) -> PartStore | StreamedParts:
+def open_parts(
+    destination: Store, options: Options, *, durable: bool = False, in_memory: bool = False
+) -> PartStore | StreamedParts:
     """Return where long bodies go: into files, or to DEST while they arrive. Blocks.
 
     Args:
         destination: DEST.
         options: Of the run.
         durable: True to sync each file before it gets the name of a whole part.
+        in_memory: True if bodies may be sent to the store process, which uploads them.
     """
     files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
     remote = remote_store(destination)
-    streamed = None if remote is None else remote.streamed_parts(files, checksum=options.recorded_checksum)
-    return streamed or files
+    if remote is None:
+        return files
+    checksum = options.recorded_checksum
+    return remote.streamed_parts(files, checksum=checksum, in_memory=in_memory) or files
 
 
 def open_fetching(

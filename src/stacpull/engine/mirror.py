@@ -261,7 +261,9 @@ class MirrorRun:
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
-        parts = await asyncio.to_thread(open_parts, self._workspace.destination, self._options)
+        parts = await asyncio.to_thread(
+            open_parts, self._workspace.destination, self._options, in_memory=True
+        )
         works = self._works(queue, reader, parts)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
         await self._store.flush()

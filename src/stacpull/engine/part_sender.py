@@ -25,6 +25,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from stacpull.engine.messages import arrival_of
 from stacpull.models import Arrival, Job, Received
 from stacpull.store.protocol import Store
@@ -36,7 +38,7 @@ _MOST_UNPUBLISHED = 4096
 """Complete parts that may wait to be published."""
 LONGEST_TO_DIRECTORY = 32 << 10
 """Bytes of a body that is sent; copying a longer one costs more than writing it here."""
-LONGEST_TO_BUCKET = 1 << 20
+LONGEST_TO_BUCKET = 8 << 20
 """The same where the store process sends it on: it needs no file then."""
 MOST_UNDER_WAY = 4 << 20
 """Bytes of bodies that were sent and that the store process has not confirmed."""
@@ -45,6 +47,16 @@ _BATCH_SIZE = 1 << 20
 """Bytes."""
 _GATHER = 0.002
 """Seconds that a body waits for others: each message costs both processes a system call."""
+
+
+class _ArrivalBatch(msgspec.Struct, eq=False):
+    """Assets that are sent in one message."""
+
+    arrivals: list[Arrival] = []
+    size: int = 0
+    """Bytes."""
+    on_taken: list[Callable[[], None]] = []
+    """Called when the store process has it."""
 
 
 class InFlight:
@@ -117,12 +129,10 @@ class PartSender(InFlight, ABC):
         super().__init__(slots)
         self._longest = longest
         self._loop = asyncio.get_running_loop()
-        self._batch: list[Arrival] = []
-        self._batch_size = 0
-        self._unsent: deque[tuple[list[Arrival], int]] = deque()
-        """Batches to be sent, with their sizes in bytes."""
-        self._sent: deque[int] = deque()
-        """The sizes of those that were sent and not confirmed."""
+        self._batch = _ArrivalBatch()
+        self._unsent: deque[_ArrivalBatch] = deque()
+        self._sent: deque[_ArrivalBatch] = deque()
+        """Those that are not confirmed, without their assets."""
         self._under_way = 0
         self._nothing_unsent = asyncio.Event()
         self._writer = BodyWriter(
@@ -155,16 +165,22 @@ class PartSender(InFlight, ABC):
         if received.body is None or received.size > self._longest:
             self._writer.put(arrival, received.part)
             return
-        self._batch.append(arrival)
-        self._batch_size += received.size
-        if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
+        batch = self._batch
+        batch.arrivals.append(arrival)
+        batch.size += received.size
+        if received.on_taken is not None:
+            batch.on_taken.append(received.on_taken)
+        if len(batch.arrivals) >= _BATCH or batch.size >= _BATCH_SIZE:
             self._end_batch()
-        elif len(self._batch) == 1:
+        elif len(batch.arrivals) == 1:
             self._loop.call_later(_GATHER, self._end_batch)
 
     def confirmed(self, count: int) -> None:
         """Note that the store process has the next batch, which has so many assets."""
-        self._under_way -= self._sent.popleft()
+        batch = self._sent.popleft()
+        self._under_way -= batch.size
+        for taken in batch.on_taken:
+            taken()
         self.written(count)
         self._send_some()
 
@@ -191,21 +207,22 @@ class PartSender(InFlight, ABC):
         self.written(len(arrivals))
 
     def _end_batch(self) -> None:
-        if self._batch:
-            self._unsent.append((self._batch, self._batch_size))
-            self._batch, self._batch_size = [], 0
+        if self._batch.arrivals:
+            self._unsent.append(self._batch)
+            self._batch = _ArrivalBatch()
             self._send_some()
 
     def _send_some(self) -> None:
         while self._unsent and (
-            not self._under_way or self._under_way + self._unsent[0][1] <= MOST_UNDER_WAY
+            not self._under_way or self._under_way + self._unsent[0].size <= MOST_UNDER_WAY
         ):
             self._send_next()
         if not self._unsent:
             self._nothing_unsent.set()
 
     def _send_next(self) -> None:
-        batch, size = self._unsent.popleft()
-        self._sent.append(size)
-        self._under_way += size
-        self.send_arrivals(batch)
+        batch = self._unsent.popleft()
+        arrivals, batch.arrivals = batch.arrivals, []
+        self._sent.append(batch)
+        self._under_way += batch.size
+        self.send_arrivals(arrivals)

@@ -139,8 +139,9 @@ class SharingFetcher:
                 name = received.part.name
                 found = await asyncio.to_thread(self._destination.part_identity, name)
                 first.identity = None if found is None else found[0]
-            first.received = received
-            self._remember(first, 0 if received.body is None else received.size)
+            is_long = received.on_taken is not None  # its body must not stay in memory
+            first.received = replace(received, body=None, on_taken=None) if is_long else received
+            self._remember(first, 0 if first.received.body is None else received.size)
         except BaseException:
             if self._recent.get(first.job.href) is first:
                 self._forget(first.job.href)

@@ -194,7 +194,8 @@ class StoreServer:
             arrival.identity = self._copy_part(arrival, arrival.source)
             arrival.digest = None
         elif arrival.body is not None:
-            arrival.digest = None if self._checksum is None else digest_of(self._checksum, arrival.body)
+            if arrival.digest is None and self._checksum is not None:
+                arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.write_part(arrival.part, arrival.body)
             arrival.body = None
         elif arrival.own:

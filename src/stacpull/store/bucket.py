@@ -42,7 +42,7 @@ from stacpull.errors import CredentialsError, DestinationError, ObjectChangedErr
 from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
-from stacpull.store.buffered_parts import LONGEST_HELD, BufferedParts, PendingCopy
+from stacpull.store.buffered_parts import BufferedParts, PendingCopy
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
@@ -61,7 +61,9 @@ from stacpull.store.s3_bucket import (
     THREADS,
     ObjectContent,
     S3Bucket,
+    code_behind,
     object_address,
+    object_of,
     time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
@@ -75,7 +77,7 @@ _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _LONGEST_KEY = 1024
 _NO_NAMES = frozenset({"", ".", ".."})
-_REFUSALS = frozenset({401, 403})
+_REFUSALS = frozenset({"401", "403", "AccessDenied"})
 _NO_BUCKET = b"NoSuchBucket"
 _EMPTY = hashlib.sha256(b"").digest()
 
@@ -147,10 +149,20 @@ class BucketFiles:
 
     def read(self, path: str) -> bytes | None:
         """See `StoredFiles.read`."""
+        found = self._content(path)
+        return None if found is None else found[1]
+
+    def _content(self, path: str) -> tuple[Mapping[str, str], bytes] | None:
+        """Return the header fields and the content of an object, None if there is none."""
+        (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
+        if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
+            return None
+        if reply is not None and reply.status == OK and reply.body is not None:
+            return reply.headers, reply.body
         try:
             with self.bucket.errors("read", path):
-                data: bytes = self.bucket.s3.get_object(**self.bucket.object_args(path))["Body"].read()
-                return data
+                found = self.bucket.s3.get_object(**self.bucket.object_args(path))
+                return found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
         except FileNotFoundError:
             return None
 
@@ -159,7 +171,7 @@ class BucketFiles:
         found = self.bucket.head(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        return self.bucket.open(self.bucket.object_args(path), found.size, found.etag)
+        return self.bucket.open(path, found.size, found.etag)
 
     def modified(self, path: str) -> float | None:
         """See `StoredFiles.modified`."""
@@ -254,7 +266,9 @@ class BucketStore(BufferedParts, BucketFiles):
         BucketFiles.close(self)
         BufferedParts.close(self)
 
-    def streamed_parts(self, files: PartStore, *, checksum: str | None) -> StreamedParts | None:
+    def streamed_parts(
+        self, files: PartStore, *, checksum: str | None, in_memory: bool = False
+    ) -> StreamedParts | None:
         """See `RemoteStore.streamed_parts`: a Dask worker may have no credentials for the bucket."""
         try:
             self.bucket.secrets  # noqa: B018 - it raises
@@ -262,7 +276,7 @@ class BucketStore(BufferedParts, BucketFiles):
             return None
         from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - only where bodies arrive
 
-        return StreamedParts(self, files, checksum=checksum)
+        return StreamedParts(self, files, checksum=checksum, in_memory=in_memory)
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
@@ -295,18 +309,10 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def read_note(self, path: str) -> Note | None:
         """See `RemoteStore.read_note`."""
-        (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
-        if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
+        found = self._content(path)
+        if found is None:
             return None
-        if reply is not None and reply.status == OK and reply.body is not None:
-            headers, body = reply.headers, reply.body
-        else:
-            try:
-                with self.bucket.errors("read", path):
-                    found = self.bucket.s3.get_object(**self.bucket.object_args(path))
-                    headers, body = found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
-            except FileNotFoundError:
-                return None
+        headers, body = found
         now, written = time_in(headers, "date"), time_in(headers, "last-modified")
         age = (now or time.time()) - (written or 0.0)
         return Note(body, headers.get("etag", ""), max(0.0, age))
@@ -412,7 +418,7 @@ class BucketStore(BufferedParts, BucketFiles):
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
         body, copy = self.buffered_body(one.part), self._copy_of(one.part)
-        if body is None and copy is None and entry[1] <= LONGEST_HELD:
+        if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
         sha256 = b"" if body is None else hashlib.sha256(body).digest()
@@ -524,21 +530,21 @@ class BucketStore(BufferedParts, BucketFiles):
             source: The object.
             size: In bytes.
         """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
         place = object_address(source)
         if place["Bucket"] in self._unreadable:
             return False
+        other = self.bucket.beside(place["Bucket"])
         try:
-            with self.bucket.errors("read", ""):
-                found = self.bucket.s3.head_object(**place)
+            headers = other.head_fields(other.path(place["Key"]))
         except (OSError, StacpullError) as error:
-            reply = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
-            if reply.get("ResponseMetadata", {}).get("HTTPStatusCode") in _REFUSALS:
+            if code_behind(error) in _REFUSALS:
                 self._unreadable.add(place["Bucket"])
             return False
-        is_same = found["ETag"] == source.etag and found["ContentLength"] == size
-        return is_same and not str(found.get("ServerSideEncryption", "")).startswith("aws:kms")
+        found = None if headers is None else object_of(headers)
+        if headers is None or found is None:
+            return False
+        is_encrypted = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+        return (found.etag, found.size) == (source.etag, size) and not is_encrypted
 
     # --- parts that are objects --------------------------------------------------------------------------
 
@@ -557,7 +563,7 @@ class BucketStore(BufferedParts, BucketFiles):
         copy = self._copy_of(name)
         if copy is None:
             return super().open_part(name)
-        return self.bucket.open(object_address(copy.source), copy.size, copy.source.etag)
+        return self.bucket.open_source(copy.source, copy.size)
 
     def look_at_part(
         self,

@@ -21,8 +21,8 @@ from stacpull.store.part_files import UNFINISHED
 from stacpull.store.protocol import Look, PartEntry
 from stacpull.store.staging import StagedParts
 
-LONGEST_HELD = 1 << 20
-"""Bytes of one part."""
+LONGEST_HELD = 8 << 20
+"""Bytes of one part: those of a piece of an upload."""
 _MOST_HELD = 64 << 20
 """Bytes of all parts, after which no more should come in for now."""
 

@@ -287,7 +287,7 @@ class MultipartUploads:
         raise refusal
 
     def abort(self, note: UploadNote) -> None:
-        """Remove what is stored of an upload, as far as the service does that now, and its note."""
+        """Abort an upload, and remove its note. The service may remove its pieces later."""
         uploads = [note.upload]
         if not note.upload:  # a kill before the service had named it, or before that was noted
             uploads = [upload for key, upload in self.listed(note.key) if key == note.key]
@@ -297,7 +297,7 @@ class MultipartUploads:
             self.forget(note.name)
 
     def abort_unnoted(self, key: str, upload: str) -> None:
-        """Remove what is stored of an upload, as far as the service does that now."""
+        """Abort an upload that has no note. The service may remove its pieces later."""
         request = ObjectRequest("DELETE", key, query=_upload_query(upload))
         (reply,) = self._bucket.send([request], "remove")
         if reply is not None and reply.status == NO_CONTENT:

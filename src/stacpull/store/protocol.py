@@ -449,12 +449,15 @@ class RemoteStore(Store, Protocol):
         """Return True if the service of this store can copy an object of that size itself."""
         ...
 
-    def streamed_parts(self, files: PartStore, *, checksum: str | None) -> StreamedParts | None:
+    def streamed_parts(
+        self, files: PartStore, *, checksum: str | None, in_memory: bool = False
+    ) -> StreamedParts | None:
         """Return what stores long bodies while they arrive; None if they pass through `files`. Blocks.
 
         Args:
             files: The files of parts, for bodies that do not come in order.
             checksum: Algorithm of the digest that is recorded; None: none.
+            in_memory: True if short bodies may be sent to the store process, which stores them.
         """
         ...
 

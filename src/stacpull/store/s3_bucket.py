@@ -12,8 +12,9 @@ import hashlib
 import io
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from functools import cached_property
 from html import unescape
@@ -47,7 +48,7 @@ ATTEMPTS = 8
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
 DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
-OK, NO_CONTENT, NOT_FOUND, FAILED_CONDITION = 200, 204, 404, 412
+OK, NO_CONTENT, _PARTIAL, NOT_FOUND, FAILED_CONDITION = 200, 204, 206, 404, 412
 EXISTS = frozenset({"412", "PreconditionFailed"})
 REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
 PARAMETERS = {
@@ -70,6 +71,8 @@ _REFUSED_KEYS = frozenset(
     }
 )
 _STRETCHES = 16
+_RANGE, _RANGES = 1 << 19, 8
+"""Bytes of a range of an object that is read, and how many are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 _NO_METADATA = ("iam-role", "container-role")
@@ -88,7 +91,7 @@ class StoredObject(NamedTuple):
     """Of the part that it was."""
 
     def has_metadata(self, noted: Mapping[str, str]) -> bool:
-        """Return True if it was stored with this metadata of ours."""
+        """Return True if it was stored with this metadata."""
         own = {f"stacpull-{name}": digest.hex() for name, digest in self.digests.items()}
         return noted.items() <= {**own, PART: str(self.identity)}.items()
 
@@ -127,6 +130,7 @@ class S3Bucket:
         self.prefix = f"{location.prefix}/" if location.prefix else ""
         self.names = ListedNames()
         self.opening = threading.RLock()
+        self._beside: dict[str, S3Bucket] = {}
 
     @_locked_property
     def session(self) -> Any:
@@ -169,6 +173,17 @@ class S3Bucket:
             self.__dict__["requests"].close()
         if "s3" in self.__dict__:
             self.s3.close()
+        for other in self._beside.values():
+            other.close()
+
+    def beside(self, name: str) -> S3Bucket:
+        """Return another bucket of the service, or this one, with the same credentials."""
+        if name == self.location.bucket:
+            return self
+        with self.opening:
+            if name not in self._beside:
+                self._beside[name] = S3Bucket(replace(self.location, bucket=name, prefix=""))
+            return self._beside[name]
 
     def key(self, path: str) -> str:
         """Return the key of a path in DEST."""
@@ -184,20 +199,23 @@ class S3Bucket:
 
     def head(self, path: str) -> StoredObject | None:
         """Return an object at a path in DEST, None if there is none."""
+        headers = self.head_fields(path)
+        return None if headers is None else object_of(headers)
+
+    def head_fields(self, path: str) -> Mapping[str, str] | None:
+        """Return the header fields of an object, None if there is none."""
         (reply,) = self.send([ObjectRequest("HEAD", self.key(path), _WITH_CHECKSUMS)], "look at")
         if reply is not None and reply.status == NOT_FOUND:
             return None
-        found = object_of(reply.headers) if reply is not None and reply.status == OK else None
-        return found or self.head_by_boto3(self.object_args(path))
-
-    def head_by_boto3(self, place: Mapping[str, str]) -> StoredObject | None:
-        """Return an object, which may be in another bucket; None if there is none."""
+        if reply is not None and reply.status == OK and object_of(reply.headers) is not None:
+            return reply.headers
         try:
-            with self.errors("look at", self.path(place["Key"])):
-                found = self.s3.head_object(**place, ChecksumMode="ENABLED")
+            with self.errors("look at", path):
+                found = self.s3.head_object(**self.object_args(path), ChecksumMode="ENABLED")
         except FileNotFoundError:
             return None
-        return object_of(found["ResponseMetadata"]["HTTPHeaders"])
+        headers: Mapping[str, str] = found["ResponseMetadata"]["HTTPHeaders"]
+        return headers
 
     def send(self, requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
         """Send requests without boto3; what got no reply is to be sent by that."""
@@ -332,9 +350,15 @@ class S3Bucket:
                 self.s3.delete_object(**self.object_args(path))
         self.names.note(self.key(path), is_there=False)
 
-    def open(self, place: Mapping[str, str], size: int, etag: str) -> BinaryIO:
-        """Open a version of an object for reading. It may be in another bucket."""
-        return io.BufferedReader(ObjectReader(self.s3, self.errors, place, size, etag), READ)
+    def open(self, path: str, size: int, etag: str) -> BinaryIO:
+        """Open a version of an object for reading."""
+        return io.BufferedReader(ObjectReader(self, path, size, etag), READ)
+
+    def open_source(self, source: CopySource, size: int) -> BinaryIO:
+        """Open a version of an object of the service, which may be in another bucket."""
+        place = object_address(source)
+        other = self.beside(place["Bucket"])
+        return other.open(other.path(place["Key"]), size, source.etag)
 
     def look_at(
         self,
@@ -352,20 +376,40 @@ class S3Bucket:
             return Look(found.size)
         if algorithm in found.digests:
             return Look(found.size, found.digests[algorithm])
-        with self.open(self.object_args(path), found.size, found.etag) as file:
+        with self.open(path, found.size, found.etag) as file:
             return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
 
-    def copy_own(self, path: str, source: CopySource, noted: Mapping[str, str]) -> bool:
-        """Have the service copy an object; return False if boto3 is to do that."""
+    def copy(
+        self, path: str, source: CopySource, noted: Mapping[str, str], algorithm: str | None = None
+    ) -> None:
+        """Have the service copy a version of an object.
+
+        Args:
+            path: Of the copy.
+            source: What is copied.
+            noted: The metadata of the copy.
+            algorithm: Of the checksum that the service is to compute.
+        """
         headers = {
             "x-amz-copy-source": quote(source.url.removeprefix("s3:/"), safe="/-_.~"),
             "x-amz-copy-source-if-match": source.etag,
             "x-amz-metadata-directive": "REPLACE",
             "x-amz-tagging-directive": "REPLACE",
             **{f"x-amz-meta-{name}": value for name, value in noted.items()},
+            **({} if algorithm is None else {"x-amz-checksum-algorithm": algorithm}),
         }
         text = self.document("PUT", self.key(path), "", headers)
-        return text is not None and "<CopyObjectResult" in text
+        if text is None or "<CopyObjectResult" not in text:
+            with self.errors("write", path):
+                self.s3.copy_object(
+                    **self.object_args(path),
+                    CopySource=object_address(source),
+                    CopySourceIfMatch=source.etag,
+                    MetadataDirective="REPLACE",
+                    TaggingDirective="REPLACE",
+                    Metadata=noted,
+                    **({} if algorithm is None else {"ChecksumAlgorithm": algorithm}),
+                )
 
     def listed(self, prefix: str, after: str = "") -> tuple[list[str], bool]:
         """Return up to a thousand keys, and whether these are the last ones.
@@ -403,31 +447,23 @@ class S3Bucket:
 class ObjectReader(io.RawIOBase):
     """An object, read from any place on; it stays the version that it was when it was opened."""
 
-    def __init__(
-        self,
-        s3: Any,
-        errors: Callable[[str, str], AbstractContextManager[None]],
-        place: Mapping[str, str],
-        size: int,
-        etag: str,
-    ) -> None:
+    def __init__(self, bucket: S3Bucket, path: str, size: int, etag: str) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
-            s3: A client of boto3.
-            errors: Raises what that raises as errors of the destination (`S3Bucket.errors`).
-            place: Bucket and key.
+            bucket: Where it is.
+            path: Of the object.
             size: In bytes.
             etag: Of the version.
         """
         super().__init__()
-        self._s3 = s3
-        self._errors = errors
-        self._place = place
+        self._bucket = bucket
+        self._path = path
         self._size = size
         self._etag = etag
         self._at = 0
-        self._body: Any = None
+        self._ranges: deque[memoryview] = deque()
+        """What was received and is not read yet."""
 
     def readable(self) -> bool:
         """See `io.IOBase`."""
@@ -441,7 +477,7 @@ class ObjectReader(io.RawIOBase):
         """Read on from another place; nothing is sent before that."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset != self._at:
-            self._drop()
+            self._ranges.clear()
             self._at = base + offset
         return self._at
 
@@ -453,47 +489,57 @@ class ObjectReader(io.RawIOBase):
         """Read some bytes."""
         if self._at >= self._size:
             return 0
-        try:
-            with self._errors("read", self._place["Key"]):
-                if self._body is None:
-                    self._body = self._opened()
-                data = self._body.read(len(buffer))
-        except FileNotFoundError as error:
-            raise self._changed() from error
+        if not self._ranges:
+            self._ranges.extend(self._received())
+        if not self._ranges:
+            self._ranges.append(memoryview(self._received_by_boto3()))
+        data = self._ranges[0][: len(buffer)]
+        self._ranges[0] = self._ranges[0][len(data) :]
+        if not self._ranges[0]:
+            self._ranges.popleft()
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
 
-    def _changed(self) -> ObjectChangedError:
-        where = f"s3://{self._place['Bucket']}/{self._place['Key']}"
-        return ObjectChangedError(
-            f"{where} was replaced or removed while it was read: run the command again."
-        )
+    def _received(self) -> Iterator[memoryview]:
+        """Request the next ranges at once; yield them up to the first that did not come as it should."""
+        starts = range(self._at, min(self._at + _RANGES * _RANGE, self._size), _RANGE)
+        sizes = [min(_RANGE, self._size - start) for start in starts]
+        key = self._bucket.key(self._path)
+        requests = [
+            ObjectRequest("GET", key, {"range": f"bytes={start}-{start + size - 1}", "if-match": self._etag})
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+        for size, reply in zip(sizes, self._bucket.send(requests, "read"), strict=True):
+            if reply is None or reply.status != _PARTIAL or reply.body is None or len(reply.body) != size:
+                return
+            yield memoryview(reply.body)
 
-    def _opened(self) -> Any:
+    def _received_by_boto3(self) -> bytes:
+        """Request the same bytes as one range."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
-        asked = {"Range": f"bytes={self._at}-"} if self._at else {}
+        bucket, end = self._bucket, min(self._at + _RANGES * _RANGE, self._size)
+        asked = {} if end - self._at == self._size else {"Range": f"bytes={self._at}-{end - 1}"}
+        changed = ObjectChangedError(
+            f"s3://{bucket.location.bucket}/{bucket.key(self._path)} was replaced or removed while it was "
+            "read: run the command again."
+        )
         try:
-            answer = self._s3.get_object(**self._place, IfMatch=self._etag, **asked)
-        except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
+            with bucket.errors("read", self._path):
+                answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **asked)
+                with answer["Body"] as body:
+                    if asked and "ContentRange" not in answer:  # a server that ignores ranges
+                        body.read(self._at)
+                    data: bytes = body.read(end - self._at)
+        except FileNotFoundError as error:
+            raise changed from error
+        except DestinationError as error:
+            reply = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
+            if reply.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
                 raise
-            raise self._changed() from error
-        body = answer["Body"]
-        if asked and "ContentRange" not in answer:  # a server that ignores ranges
-            body.read(self._at)
-        return body
-
-    def _drop(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def close(self) -> None:
-        """Give up the response that is open."""
-        self._drop()
-        super().close()
+            raise changed from error
+        return data
 
 
 class ListedNames:
@@ -504,7 +550,7 @@ class ListedNames:
         """Each: the key that it begins after, the last one that it covers (None: to the end), the keys."""
 
     def has(self, key: str) -> bool | None:
-        """Return True if a key was listed, False if it was not where it should be, None if nothing tells."""
+        """Return True if a key is known to exist, False if it is known not to, None if neither is known."""
         found = self._of(key)
         return None if found is None else key in found
 
@@ -538,7 +584,7 @@ def object_address(source: CopySource) -> dict[str, str]:
 
 
 def object_of(headers: Mapping[str, str]) -> StoredObject | None:
-    """Return what the header fields of a reply to HEAD tell; None if they lack something."""
+    """Return the object that the header fields of a reply to HEAD describe; None if a field is missing."""
     size, modified = headers.get("content-length", ""), time_in(headers, "last-modified")
     if not size.isdecimal() or modified is None:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from stacpull.models import Failure, FailureKind
+from stacpull.models import CopySource, Failure, FailureKind
 from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.multipart import MultipartUploads, final_note
@@ -60,8 +60,6 @@ class ServerCopy:
         self._identity = identity
         self._copy = copy
         self._replace = replace
-        self._place = bucket.object_args(path)
-        self._source = object_address(copy.source)
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
             self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
@@ -89,16 +87,8 @@ class ServerCopy:
         copy = self._copy
         if not self._is_single:
             self._copied_in_pieces()
-        elif not (copy.is_staged and self._bucket.copy_own(self._path, copy.source, self._noted)):
-            self._bucket.s3.copy_object(
-                **self._place,
-                CopySource=self._source,
-                CopySourceIfMatch=self._copy.source.etag,
-                MetadataDirective="REPLACE",
-                TaggingDirective="REPLACE",
-                Metadata=self._noted,
-                **({} if self._algorithm is None else {"ChecksumAlgorithm": self._algorithm}),
-            )
+        else:
+            self._bucket.copy(self._path, copy.source, self._noted, self._algorithm)
 
     @property
     def _algorithm(self) -> str | None:
@@ -129,7 +119,9 @@ class ServerCopy:
         found = bucket.head(self._path)
         is_same = copy.is_staged  # no other program writes there
         if not copy.is_staged:
-            source = bucket.head_by_boto3(self._source)
+            place = object_address(copy.source)
+            other = bucket.beside(place["Bucket"])
+            source = other.head(other.path(place["Key"]))
             is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
             return self.removed(FailureKind.CHANGED, "changed while it was copied")
@@ -143,10 +135,8 @@ class ServerCopy:
             return self.removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than is stated of it")
         if not is_stated and self._is_single:
             noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
-            with bucket.errors("write", self._path):
-                bucket.s3.copy_object(
-                    **self._place, CopySource=self._place, MetadataDirective="REPLACE", Metadata=noted
-                )
+            url = f"s3://{bucket.location.bucket}/{bucket.key(self._path)}"
+            bucket.copy(self._path, CopySource(url, found.etag), noted)
         return None
 
     def removed(self, kind: FailureKind, what: str) -> Failure:

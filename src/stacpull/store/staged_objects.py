@@ -4,7 +4,7 @@
     disk     parts/<row>.<generation>.upload               an unfinished upload (`store.multipart`)
              parts/<row>.<generation>.<size>….sent         a whole object (`StagedObject`)
 
-The note of a whole object takes the place of a complete part: whoever asks for the part gets the object. A
+The note of a whole object takes the place of a complete part: a request for the part returns the object. A
 kill may leave an upload or an object that no note names: `sweep` removes it.
 """
 
@@ -161,7 +161,7 @@ class StagedObjects:
     def sweep(self, keep: Callable[[int, int], bool]) -> None:
         """Remove uploads that `keep` (row, generation) does not want, and whatever no note names.
 
-        Nothing may be transferred meanwhile.
+        No transfer may run at the same time.
         """
         kept = set()
         for path in self._parts.glob(f"*{_SENT}"):

@@ -1,22 +1,24 @@
-"""Long bodies on their way into a bucket: each is uploaded in pieces while it arrives.
+"""Uploads long bodies to a bucket while they are received.
 
     body ─▶ piece in memory ─▶ SHA-256 ─▶ UploadPart ─▶ an object among the parts (`store.staged_objects`)
 
-Nothing of a body is on the disk. A multipart upload is invisible until it is completed, and even then the
-object is among the parts of the mirror: the publisher has it copied into its place (`store.server_copy`),
-with its digest, and removes it. So bytes that fail a check never have a final name.
+No byte of a body is written to the disk. A multipart upload is invisible until it is completed. Its object is
+one of the mirror's parts: the publisher has the service copy it to its final key (`store.server_copy`), with
+its digest, and removes it. So content that fails a check never gets a final key.
 
-After a kill the pieces that the service has count, from the first one on. They were verified when they were
-stored, but the state of the hashers is lost: the object is read once when it is complete. Within a run, a
-transfer that breaks off continues with what is in memory, too.
+A body of one piece is sent to the store process instead, which stores it with one PUT to its final key.
 
-`PieceBudget` bounds the memory of all transfers of a process to 128 MiB: a transfer holds room for a piece
-from the first byte of it until the service has it. One that gets none waits, and its server waits with it.
-Beyond that, up to four transfers that broke off keep what they had of a piece: 64 MiB at most.
-Bytes must come in order, since they are hashed in order: a file comes over one connection.
+After a kill, an upload continues after the last piece without a gap before it. The service verified these
+pieces when it stored them, but the state of the hashers is lost, so the complete object is read once. Within
+a run, an interrupted transfer also continues with the bytes in memory.
 
-An upload has up to 10,000 pieces, and none is longer than 16 MiB here. So files of more than 156 GiB are
-written to the work directory first. One whose length is not known fails when it gets longer than that, and so
+`PieceBudget` limits the memory of all transfers of a process to 128 MiB. A transfer reserves room for a piece
+before its first byte, and frees it when the service has the piece. While there is no room, transfers and
+their servers wait. In addition, up to four interrupted transfers keep part of a piece: 64 MiB at most. Bytes
+must arrive in order, because they are hashed in order: a file is received over one connection.
+
+An upload has at most 10,000 pieces, and pieces here are at most 16 MiB. Files of more than 156 GiB are
+therefore written to the work directory first. A file of unknown length fails when it exceeds that, and so
 does any file that is longer than an object of S3 can be.
 """
 
@@ -34,6 +36,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
+from stacpull.store.buffered_parts import LONGEST_HELD
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
@@ -96,6 +99,7 @@ class StreamedParts:
         files: PartStore,
         *,
         checksum: str | None,
+        in_memory: bool = False,
         budget: PieceBudget | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
@@ -104,11 +108,13 @@ class StreamedParts:
             store: The bucket.
             files: Where bodies are written that do not come in order.
             checksum: Algorithm of the digest that is recorded; None: none.
+            in_memory: True if a body that is one piece may be sent to the store process.
             budget: Of the process.
         """
         self.files = files
         self._store = store
         self._checksum = checksum
+        self._in_memory = in_memory
         self._budget = budget or PieceBudget()
         self._known: set[Pair] | None = None
         self._parked: dict[Pair, _StreamedPart] = {}
@@ -186,7 +192,9 @@ class StreamedParts:
         return self._known
 
     def _part(self, pair: Pair, note: UploadNote) -> _StreamedPart:
-        return _StreamedPart(self._store, self._budget, self._checksum, pair, note, self._ended)
+        return _StreamedPart(
+            self._store, self._budget, self._checksum, pair, note, self._ended, in_memory=self._in_memory
+        )
 
     def _ended(self, part: _StreamedPart, *, is_kept: bool) -> None:
         """Note that a part has ended: it is to be continued, or not."""
@@ -229,6 +237,8 @@ class _StreamedPart:
         pair: Pair,
         note: UploadNote,
         on_end: Callable[..., None],
+        *,
+        in_memory: bool,
     ) -> None:
         self.pair = pair
         self.size = 0
@@ -240,6 +250,7 @@ class _StreamedPart:
         self._checksum = checksum
         self._note = note
         self._on_end = on_end
+        self._in_memory = in_memory
         self._hashers: Mapping[str, Hasher] = {}
         self._is_hashed_later = False
         """True once the hashers lack bytes that the service has: the object is read when it is whole."""
@@ -451,8 +462,7 @@ class _StreamedPart:
 
     def _read_back(self) -> None:
         bucket, self.hashed = self._store.bucket, 0
-        place = {"Bucket": bucket.location.bucket, "Key": self._note.key}
-        with bucket.open(place, self.size, self._etag or "") as file:
+        with bucket.open(bucket.path(self._note.key), self.size, self._etag or "") as file:
             while chunk := file.read(READ):
                 self.hashed += len(chunk)
                 for hasher in self._hashers.values():
@@ -469,8 +479,14 @@ class _StreamedPart:
             CredentialsError, DestinationError: It cannot be stored.
         """
         await self.caught_up()
-        await self._complete()
         digests = {name: one.digest() for name, one in self._hashers.items()}
+        if self._in_memory and len(self._tail) == self.size <= LONGEST_HELD and not self._note.upload:
+            body, self._tail = bytes(self._tail), bytearray()
+            room, self._room = self._room, 0
+            self._on_end(self, is_kept=False)
+            taken = partial(self._budget.release, room)
+            return FinishedPart(None, self.size, digests.get("sha256"), body, taken)
+        await self._complete()
         digest = None if self._checksum is None else digests[self._checksum]
         staged = StagedObject(
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()

@@ -386,7 +386,16 @@ class _Attempt:
             return Received(body.size, None, name, validator, body=body.content, verified=verified)
         finished = await part.writer.finish(name, validator.kept, unproven=not verified)
         sha256 = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
-        return Received(finished.size, sha256, name, validator, part=finished.path, verified=verified)
+        return Received(
+            finished.size,
+            sha256,
+            name,
+            validator,
+            body=finished.body,
+            part=finished.path,
+            verified=verified,
+            on_taken=finished.on_taken,
+        )
 
     # --- receiving ---------------------------------------------------------------------------------------
 

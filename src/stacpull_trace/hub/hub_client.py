@@ -30,7 +30,7 @@ from stacpull.net.transport import Request, Response, TransferError, Transport, 
 from stacpull.redact import Secrets
 from stacpull.tiff import Header
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
-from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_errors import RequestTarget, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_paths import HubService, Paths
 from stacpull_trace.hub.hub_session import Session, Tokens, units_in
 from stacpull_trace.hub.hub_settings import HubSettings
@@ -171,11 +171,11 @@ class Hub:
             SourceError: A page cannot be read, or the pages form a loop.
         """
         body = search_body(collection, interval, bbox, intersects)
-        asked = HubQuestion(HubService.CATALOG, collection)
+        target = RequestTarget(HubService.CATALOG, collection)
         known: set[str] = set()
         following: Json | None = body
         while following is not None:
-            page = await self._page(asked, "/search", following)
+            page = await self._page(target, "/search", following)
             found = parse_page(page)
             new = [tile for tile in found if tile.id not in known]
             following = next_search(body, page) if found else None
@@ -194,11 +194,11 @@ class Hub:
             CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: A page cannot be read, or the pages form a loop.
         """
-        asked = HubQuestion(HubService.BYOC, collection)
+        target = RequestTarget(HubService.BYOC, collection)
         known: set[str] = set()
         token: str | None = None
         while True:
-            page = await self._page(asked, tiles_path(collection, token))
+            page = await self._page(target, tiles_path(collection, token))
             found = parse_tiles(page)
             new = [tile for tile in found if tile.id not in known]
             token = next_token(page)
@@ -218,8 +218,8 @@ class Hub:
             CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: The answer cannot be read; the quota is spent.
         """
-        asked = HubQuestion(HubService.BYOC, collection, tile)
-        document = await self._json(asked, tile_path(collection, tile))
+        target = RequestTarget(HubService.BYOC, collection, tile)
+        document = await self._json(target, tile_path(collection, tile))
         return parse_tile(document.get("data") if isinstance(document, dict) else None)
 
     async def files(self, collection: str, tile: str) -> tuple[str, ...]:
@@ -230,8 +230,8 @@ class Hub:
             CredentialsError: The client id is refused, or the collection belongs to another account.
             SourceError: The answer cannot be read; the quota is spent.
         """
-        asked = HubQuestion(HubService.BYOC, collection, tile)
-        return parse_files(await self._json(asked, file_path(collection, tile)))
+        target = RequestTarget(HubService.BYOC, collection, tile)
+        return parse_files(await self._json(target, file_path(collection, tile)))
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         """Return the statistics of an area over a period; failed days have their error in the reply.
@@ -244,10 +244,10 @@ class Hub:
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: The reply cannot be read; the quota is spent.
         """
-        asked = HubQuestion(HubService.STATISTICS, request.collection)
+        target = RequestTarget(HubService.STATISTICS, request.collection)
         long = request.interval.end - request.interval.start > _DAY
         final = frozenset({FailureKind.STALLED}) if long else frozenset[FailureKind]()
-        answer = await self._answer(asked, "", request.body(), final)
+        answer = await self._answer(target, "", request.body(), final)
         return await asyncio.to_thread(parse_statistics, answer.body, answer.processing_units)
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
@@ -266,50 +266,50 @@ class Hub:
         name = tile.filename(file)
         known = tile.files.get(file, TileFile(None, None))
 
-        async def ask(url: str) -> HeaderRead | Failure:
+        async def fetch(url: str) -> HeaderRead | Failure:
             return await read_header(
                 self._reader, url, self._policy, self._clock, self._note_retry, header_size=known.header_size
             )
 
-        found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), ask))[-1]
+        found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), fetch))[-1]
         if isinstance(found, HeaderRead):
             return found.header
         if found.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
             raise TransferError(found)
         error = ServiceError(found.status, "", found.message.rstrip("."))
-        raise refusal(error, self._host, HubQuestion(HubService.BYOC, collection, tile.id, name))
+        raise refusal(error, self._host, RequestTarget(HubService.BYOC, collection, tile.id, name))
 
-    async def _page(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
+    async def _page(self, target: RequestTarget, rest: str, body: Json | None = None) -> object:
         """Return a page. If it cannot be read, the run ends, because tiles would be missing."""
         try:
-            return await self._json(asked, rest, body)
+            return await self._json(target, rest, body)
         except TransferError as error:
             raise SourceError(error.failure.message) from error
 
-    async def _json(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
-        return (await self._answer(asked, rest, body)).body
+    async def _json(self, target: RequestTarget, rest: str, body: Json | None = None) -> object:
+        return (await self._answer(target, rest, body)).body
 
     async def _answer(
-        self, asked: HubQuestion, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
+        self, target: RequestTarget, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
     ) -> _Answer:
         """Return the answer, or raise the error for a refusal. `final` failures are not retried."""
 
-        async def ask(url: str) -> _Answer:
+        async def fetch(url: str) -> _Answer:
             return await self._with_retries(_request(url, body), final)
 
-        answers = await self._located(asked.service, rest, ask)
+        answers = await self._located(target.service, rest, fetch)
         answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
         if answer.status == HTTPStatus.OK:
             return answer
         error_body = answer.body if isinstance(answer.body, bytes) else b""
         error = parse_error(answer.status, self._secrets.scrub_bytes(error_body))  # before it is shortened
-        raise refusal(error._replace(message=self._secrets.scrub(error.message)), self._host, asked)
+        raise refusal(error._replace(message=self._secrets.scrub(error.message)), self._host, target)
 
-    async def _located(self, service: HubService, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
+    async def _located(self, service: HubService, rest: str, fetch: Callable[[str], Awaitable[T]]) -> list[T]:
         """Try each family of paths until one answers other than 404; return all answers, that one last."""
         answers = []
         for family in self._paths.candidates(service):
-            answers.append(await ask(self._paths.url(service, family, rest)))
+            answers.append(await fetch(self._paths.url(service, family, rest)))
             if not _is_missing(answers[-1]):
                 self._paths.settle(service, family)
                 break

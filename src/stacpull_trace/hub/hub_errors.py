@@ -32,7 +32,7 @@ _EXPIRED_CODE = "ACCOUNT_EXPIRED"
 _LONGEST = 400
 
 
-class HubQuestion(NamedTuple):
+class RequestTarget(NamedTuple):
     """The service and resource that a request is for; `tile` and `file` can be empty."""
 
     service: HubService
@@ -65,19 +65,19 @@ def parse_error(status: int, body: bytes) -> ServiceError:
     return ServiceError(status, str(found.get("code") or ""), _one_line("; ".join(filter(None, parts))))
 
 
-def refusal(error: ServiceError, host: str, asked: HubQuestion) -> StacpullError | TransferError:
-    """Return the exception for `error`, which `host` answered to `asked`."""
+def refusal(error: ServiceError, host: str, target: RequestTarget) -> StacpullError | TransferError:
+    """Return the exception for `error`, that `host` returned for `target`."""
     reason = f" ({error.message})" if error.message else ""
     if error.status == HTTPStatus.BAD_REQUEST:
         return UsageError(f"{host} rejects the request{_of_script(error)}: {error.message or error.code}")
     if error.status == HTTPStatus.FORBIDDEN:
-        return _forbidden(error, host, asked, reason)
+        return _forbidden(error, host, target, reason)
     if error.status == HTTPStatus.NOT_FOUND:
-        return _missing(host, asked, reason)
+        return _missing(host, target, reason)
     return SourceError(f"{host} answered {error.status}{reason}: try again later.")
 
 
-def _forbidden(error: ServiceError, host: str, asked: HubQuestion, reason: str) -> StacpullError:
+def _forbidden(error: ServiceError, host: str, target: RequestTarget, reason: str) -> StacpullError:
     words = error.message.lower()
     if _SPENT_CODE in error.code or any(word in words for word in _SPENT_WORDS):
         return SourceError(
@@ -86,23 +86,23 @@ def _forbidden(error: ServiceError, host: str, asked: HubQuestion, reason: str) 
         )
     if _EXPIRED_CODE in error.code:
         return CredentialsError(f"Your account at {host} has expired{reason}: renew it there.")
-    if asked.service is HubService.BYOC:
+    if target.service is HubService.BYOC:
         return CredentialsError(
-            f"{host} shows tiles and files only to the owner of a collection, and {asked.collection} is not "
+            f"{host} shows tiles and files only to the owner of a collection, and {target.collection} is not "
             f"yours{reason}: use a collection of your own account, or the client id of its owner."
         )
     return CredentialsError(
-        f"{host} does not let you read the collection {asked.collection}{reason}: "
+        f"{host} does not let you read the collection {target.collection}{reason}: "
         "ask its owner to share it, or use the client id of an account that has access."
     )
 
 
-def _missing(host: str, asked: HubQuestion, reason: str) -> StacpullError | TransferError:
-    if asked.tile:
-        what = f"file {asked.file} of the tile" if asked.file else "tile"
-        message = f"{host} has no {what} {asked.tile}{reason}."
+def _missing(host: str, target: RequestTarget, reason: str) -> StacpullError | TransferError:
+    if target.tile:
+        what = f"file {target.file} of the tile" if target.file else "tile"
+        message = f"{host} has no {what} {target.tile}{reason}."
         return TransferError(Failure(FailureKind.GONE, message, HTTPStatus.NOT_FOUND, host))
-    return UsageError(f"{host} has no collection {asked.collection}{reason}: check its id, and --base-url.")
+    return UsageError(f"{host} has no collection {target.collection}{reason}: check its id, and --base-url.")
 
 
 def _of_script(error: ServiceError) -> str:

@@ -9,13 +9,13 @@ from tests.trace.hub.desk import COLLECTION, TILE
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
-from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_errors import RequestTarget, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_paths import HubService
 
-STATISTICS = HubQuestion(HubService.STATISTICS, COLLECTION)
-CATALOG = HubQuestion(HubService.CATALOG, COLLECTION)
-TILE_ASKED = HubQuestion(HubService.BYOC, COLLECTION, TILE)
-FILE_ASKED = HubQuestion(HubService.BYOC, COLLECTION, TILE, "qa.tif")
+STATISTICS = RequestTarget(HubService.STATISTICS, COLLECTION)
+CATALOG = RequestTarget(HubService.CATALOG, COLLECTION)
+TILE_TARGET = RequestTarget(HubService.BYOC, COLLECTION, TILE)
+FILE_TARGET = RequestTarget(HubService.BYOC, COLLECTION, TILE, "qa.tif")
 
 
 def wrapped(**said: object) -> bytes:
@@ -63,13 +63,13 @@ FORBIDDEN = ServiceError(
 
 
 @pytest.mark.parametrize(
-    ("error", "asked", "kind", "words"),
+    ("error", "target", "kind", "words"),
     [
         (QUOTA, STATISTICS, SourceError, "units of your account at h are spent.*when they are renewed"),
-        (QUOTA, TILE_ASKED, SourceError, "are spent"),
+        (QUOTA, TILE_TARGET, SourceError, "are spent"),
         (ServiceError(403, "", "Your quota is exceeded"), CATALOG, SourceError, "are spent"),
-        (FORBIDDEN, TILE_ASKED, CredentialsError, f"owner .*{COLLECTION} is not yours.*not authorized"),
-        (FORBIDDEN, FILE_ASKED, CredentialsError, "only to the owner"),
+        (FORBIDDEN, TILE_TARGET, CredentialsError, f"owner .*{COLLECTION} is not yours.*not authorized"),
+        (FORBIDDEN, FILE_TARGET, CredentialsError, "only to the owner"),
         (FORBIDDEN, STATISTICS, CredentialsError, f"does not let you read the collection {COLLECTION}"),
         (ServiceError(403, "", ""), CATALOG, CredentialsError, "read .*: ask its owner"),
         (ServiceError(403, "COMMON_SENTINEL_ACCOUNT_EXPIRED", ""), CATALOG, CredentialsError, "has expired"),
@@ -87,20 +87,20 @@ FORBIDDEN = ServiceError(
     ],
 )  # fmt: skip
 def test_what_a_refusal_means(
-    error: ServiceError, asked: HubQuestion, kind: type[Exception], words: str
+    error: ServiceError, target: RequestTarget, kind: type[Exception], words: str
 ) -> None:
-    raised = refusal(error, "h", asked)
+    raised = refusal(error, "h", target)
     assert type(raised) is kind
     with pytest.raises(kind, match=words):
         raise raised
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
-    [(TILE_ASKED, f"h has no tile {TILE}"), (FILE_ASKED, f"h has no file qa.tif of the tile {TILE}")],
+    ("target", "words"),
+    [(TILE_TARGET, f"h has no tile {TILE}"), (FILE_TARGET, f"h has no file qa.tif of the tile {TILE}")],
 )
-def test_a_missing_tile_or_file_does_not_end_the_run(asked: HubQuestion, words: str) -> None:
-    raised = refusal(ServiceError(404, "COMMON_NOT_FOUND", "Tile not found"), "h", asked)
+def test_a_missing_tile_or_file_does_not_end_the_run(target: RequestTarget, words: str) -> None:
+    raised = refusal(ServiceError(404, "COMMON_NOT_FOUND", "Tile not found"), "h", target)
     assert isinstance(raised, TransferError)
     assert (raised.failure.kind, raised.failure.status) == (FailureKind.GONE, 404)
     assert raised.failure.message == f"{words} (Tile not found)."

@@ -31,7 +31,7 @@ LEAST_UNITS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PlannedRequest:
     """One request for statistics."""
 
     days: Days
@@ -46,17 +46,17 @@ class Ask:
         """The mask as GeoJSON."""
         return None if self.mask is None else dict(mapping(self.mask))
 
-    def on(self, some: Sequence[date]) -> Ask:
+    def on(self, some: Sequence[date]) -> PlannedRequest:
         """Return the same request for some of its days, in order."""
         return replace(self, days=Days(some[0], some[-1]), tiles={day: self.tiles[day] for day in some})
 
-    def halves(self) -> tuple[Ask, Ask]:
+    def halves(self) -> tuple[PlannedRequest, PlannedRequest]:
         """Return one request for the earlier and one for the later half of its days (at least two)."""
         days = sorted(self.tiles)
         middle = len(days) // 2
         return self.on(days[:middle]), self.on(days[middle:])
 
-    def lacking(self, known: Container[date]) -> Iterator[Ask]:
+    def missing(self, known: Container[date]) -> Iterator[PlannedRequest]:
         """Yield a request for each consecutive range of days that are not in `known`."""
         for is_missing, some in groupby(sorted(self.tiles), key=lambda day: day not in known):
             if is_missing:
@@ -86,7 +86,9 @@ def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Pi
     return {day: split(area, by_day[day]) for day in sorted(by_day)}
 
 
-def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> Iterator[Ask]:
+def planned_requests(
+    area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]]
+) -> Iterator[PlannedRequest]:
     """Yield the requests for a period: each day's pieces exactly once.
 
     Args:
@@ -100,7 +102,9 @@ def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]])
             yield from _windows(area, run)
 
 
-def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
+def whole_area_requests(
+    area: TracedArea, period: Days, tiles: Mapping[date, str]
+) -> Iterator[PlannedRequest]:
     """Yield requests for the whole area, independent of its tiles (`--method median`).
 
     Args:
@@ -113,7 +117,9 @@ def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -
         some = [day for day in known if day in year]
         if some:
             mask = None if area.is_box else area.outline
-            yield Ask(Days(some[0], some[-1]), area.grid.whole, mask, {day: tiles[day] for day in some})
+            yield PlannedRequest(
+                Days(some[0], some[-1]), area.grid.whole, mask, {day: tiles[day] for day in some}
+            )
 
 
 @dataclass(slots=True)
@@ -152,7 +158,7 @@ def _place(piece: Piece) -> bytes:
     return placed
 
 
-def _windows(area: TracedArea, run: _Run) -> Iterator[Ask]:
+def _windows(area: TracedArea, run: _Run) -> Iterator[PlannedRequest]:
     piece = run.piece
     days = Days(min(run.tiles), max(run.tiles))
     around = area.grid.whole if piece.whole else area.grid.around(piece.outline.bounds)
@@ -160,13 +166,13 @@ def _windows(area: TracedArea, run: _Run) -> Iterator[Ask]:
     for block in blocks:
         rectangle = box(*area.grid.box(block))
         if (piece.whole and area.is_box) or piece.outline.contains(rectangle):
-            yield Ask(days, block, None, run.tiles)
+            yield PlannedRequest(days, block, None, run.tiles)
         elif len(blocks) == 1:
-            yield Ask(days, block, piece.outline, run.tiles)
+            yield PlannedRequest(days, block, piece.outline, run.tiles)
         else:
             mask = _polygons(piece.outline.intersection(rectangle))
             if not mask.is_empty:
-                yield Ask(days, block, mask, run.tiles)
+                yield PlannedRequest(days, block, mask, run.tiles)
 
 
 def _polygons(geometry: BaseGeometry) -> BaseGeometry:
@@ -174,10 +180,10 @@ def _polygons(geometry: BaseGeometry) -> BaseGeometry:
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"])
 
 
-def processing_units(ask: Ask, bands: int) -> float:
+def processing_units(request: PlannedRequest, bands: int) -> float:
     """Estimate the cost of a request in processing units. Days without a tile are free.
 
     Sentinel Hub's rule for one day: (width · height / 512²) · (bands / 3), at least 0.01.
     """
-    one = ask.window.width * ask.window.height / _TILE_PIXELS * bands / _TILE_BANDS
-    return len(ask.tiles) * max(one, LEAST_UNITS)
+    one = request.window.width * request.window.height / _TILE_PIXELS * bands / _TILE_BANDS
+    return len(request.tiles) * max(one, LEAST_UNITS)
