@@ -41,6 +41,7 @@ def mirrored(replica: MlhubReplica, count: int, folder: Path) -> int:
     return memory
 
 
+@pytest.mark.alone  # memory that processes share is divided by how many there are
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_number_of_items(tmp_path: Path):

@@ -163,6 +163,29 @@ class BucketContract(StoreContract):
             False,
         ]
 
+    def test_a_name_after_a_full_page_of_names_is_found(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A page of the listing before `c/9` is full of `c/1…`."""
+        store.place_all([])
+        for name in ("1", "10", "100", "9"):
+            put(store, f"c/{name}", b"x")
+        bucket = store.bucket  # type: ignore[attr-defined]
+        listed = bucket.listed
+
+        def small_page(prefix: str, after: str = "") -> tuple[list[str], bool]:
+            keys, is_last = listed(prefix, after)
+            return keys[:2], is_last and len(keys) <= 2
+
+        monkeypatch.setattr(bucket, "listed", small_page)
+        assert [store.has(f"c/{name}") for name in ("9", "8", "1", "100", "90")] == [
+            True,
+            False,
+            True,
+            True,
+            False,
+        ]
+
 
 class TestRadosgw(BucketContract):
     keys = OWNER

@@ -553,7 +553,7 @@ def test_bytes_that_differ_each_time_and_never_agree_are_fetched_twice_and_fail(
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.once(Thing(SMALL[::-1], etag=etag))
         message = await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=False)
-        assert "agrees with neither" in message
+        assert "matches neither" in message
         assert len(served.asked) == 2
         assert not parts.parked
 

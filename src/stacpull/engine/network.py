@@ -150,7 +150,11 @@ async def open_network(
     http = http_transport(options, addresses)
     regions: dict[str, str] = {}
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
-    web = {name: http for name, scheme in SCHEMES.items() if scheme.is_web}
+    web = {
+        name: transport
+        for name, scheme in SCHEMES.items()
+        if scheme.is_web and (transport := scheme.transport(setup)) is not None
+    }
     policy = policy or RetryPolicy(retries=options.retries)
     counters, events = Counters(), NetworkEvents()
     logins = None

@@ -145,6 +145,8 @@ class BucketFiles:
             return known
         names, is_last = self.bucket.listed(self.bucket.prefix, key[:-1])
         self.bucket.names.add(key[:-1], names, is_last=is_last)
+        if not is_last and (not names or names[-1] < key):
+            return self.bucket.head(path) is not None  # the names before it fill the listing
         return key in names
 
     def read(self, path: str) -> bytes | None:

@@ -104,7 +104,12 @@ class StagedObjects:
         self._uploads.forget(note.name)
 
     def drop_upload(self, note: UploadNote) -> None:
-        """Remove an upload that is not to be continued, or the object that it has become."""
+        """Remove an upload that is not to be continued, or the object that it has become.
+
+        An upload that another worker has taken over stays.
+        """
+        if note.upload and not self._uploads.is_noted(note):
+            return
         self._confirm()
         self._uploads.abort(note)
         self._bucket.delete(self._bucket.path(note.key))

@@ -214,6 +214,9 @@ class StreamedParts:
         if note is None:
             return None
         part = self._part((row, generation), note)
+        if not part.validator.resumable:
+            staged.drop_upload(note)
+            return None
         stored = uploads.stored(note)
         whole = staged.whole(note) if stored is None else None
         if stored is not None:
