@@ -24,7 +24,7 @@ def python_command(*arguments: str) -> list[str]:
 
 
 def import_early(modules: Sequence[str]) -> None:
-    """Import modules in a thread, so that whoever needs them waits less."""
+    """Import modules in a thread, before they are needed."""
     if modules:
         threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
 

@@ -1,8 +1,8 @@
 """Signing requests to S3: AWS Signature Version 4, the S3 flavour, as one pure function.
 
-botocore signs in about 100 µs through its own request objects; eight million files ask for a few. What makes
-S3's flavour: the path is encoded once and never normalised (`//` and `..` are part of a key), and the hash of
-the body is a header of its own. The tests hold the result against botocore's signer.
+botocore takes about 100 µs per request, which is too slow for millions of small files. S3's variant encodes
+the path once and never normalises it (`//` and `..` are part of a key), and sends the hash of the body as a
+header field. The tests compare the result with that of botocore's signer.
 
 Source: AWS General Reference, "Create a signed AWS API request"; Amazon S3 API Reference, "Authenticating
 Requests: Using the Authorization Header".
@@ -55,6 +55,9 @@ class SignedFields(NamedTuple):
     """What follows the query in the canonical request."""
     mac: hmac.HMAC
     """Has taken in the text that is signed up to the hash of the canonical request."""
+
+    def __repr__(self) -> str:
+        return f"<SignedFields {self.headers['x-amz-date']}>"  # the others may hold a session token
 
     def authorize(self, method: str, path: str, query: str = "") -> str:
         """Return the value of `Authorization`; arguments as those of `Signer.sign`."""

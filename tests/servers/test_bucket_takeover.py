@@ -150,6 +150,20 @@ def test_a_lease_that_was_not_renewed_is_renewed_before_a_write(
         machines.lease("two").__enter__()
 
 
+def test_a_lease_that_was_released_is_not_taken_again_by_a_write(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was cut off writes after its run has ended."""
+    with machines.lease("one"):
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
+        one = machines.store("one")
+        assert put(one, "c/a", b"first") is None
+    time.sleep(4)
+    with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
+        put(one, "c/b", b"late")
+    machines.lease("two").__enter__()
+
+
 def test_the_lease_is_looked_at_once_for_many_writes(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

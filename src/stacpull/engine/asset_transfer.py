@@ -135,8 +135,8 @@ class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
 class AssetTransfer(Generic[J, T]):
     """The transfer of the asset of one job.
 
-    A document that another asset of the item had read meanwhile is taken first; an href from one that was
-    asked for within this attempt is as fresh as can be, and refused it is final.
+    A document that another asset of the item has read meanwhile is used first. An href from a document that
+    was read within this attempt is current: if it is refused, the failure is final.
     """
 
     __slots__ = (

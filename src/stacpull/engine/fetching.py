@@ -79,7 +79,7 @@ def open_fetching(
         destination: DEST, which `--adopt` and conditional requests search.
         options: of the run.
         clock: where time comes from.
-        on_detail: hears sentences for those who want to know everything.
+        on_detail: called with messages for `-vv`.
         clip: as `Selection.clip`.
     """
     checksum = options.recorded_checksum

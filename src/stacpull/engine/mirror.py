@@ -175,7 +175,7 @@ class MirrorRun:
 
     @asynccontextmanager
     async def _machinery(self) -> AsyncIterator[None]:
-        """Threads up, what a kill left in order; at the end everything received is published.
+        """Open the store process and recover; at the end publish everything that was received.
 
         Raises:
             InterruptedRunError: a stop came before all was in order.

@@ -8,9 +8,9 @@ The network process of a run and each worker process are a `PartSender`. What ma
 - Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
   on the disk as a complete part, when the store process has them, or if it has failed. So assets that are
   being fetched, and those that wait in memory, are never more than there are slots.
-- Bytes: a process has at most 4 MiB of bodies under way to the store process. The first process passes on
-  those of its workers, so it holds no more than that for each. The store process takes no further bodies
-  while it holds 64 MiB that are to be published (`store.buffered_parts`).
+- Bytes: a process sends no further batch while 4 MiB of bodies are under way to the store process. The first
+  process passes on those of its workers, so it holds no more than that for each. The store process takes no
+  further bodies while it holds 64 MiB that are to be published (`store.buffered_parts`).
 - Complete parts: while too many wait to be published, no slot is given, and no job to a worker.
 
 So all processes wait for a slow disk or bucket.
@@ -37,9 +37,8 @@ T = TypeVar("T")
 _MOST_UNPUBLISHED = 4096
 """Complete parts that may wait to be published."""
 LONGEST_TO_DIRECTORY = 32 << 10
-"""Bytes of a body that is sent; copying a longer one costs more than writing it here."""
-LONGEST_TO_BUCKET = 8 << 20
-"""The same where the store process sends it on: it needs no file then."""
+"""Bytes of a body that is sent; copying a longer one costs more than writing it here. For a bucket it is
+`LONGEST_HELD`: what the store process can send on from memory."""
 MOST_UNDER_WAY = 4 << 20
 """Bytes of bodies that were sent and that the store process has not confirmed."""
 _BATCH = 64

@@ -1,7 +1,7 @@
-"""The pool: it takes jobs from the bounded queue, has them fetched, and hands on what came of each.
+"""The pool takes jobs from the bounded queue, has them fetched, and passes on their outcomes.
 
-Jobs are taken in batches, as many as there are slots for. The fast path gets those that it takes; every other
-one, and what the fast path hands over, is a task of its own (`engine.asset_transfer`).
+Jobs are taken in batches, as many as there are slots. The fast path takes those that it can; every other job,
+and each that the fast path hands over, becomes a task (`engine.asset_transfer`).
 """
 
 from __future__ import annotations

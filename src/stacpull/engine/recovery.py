@@ -15,7 +15,7 @@ After a failed sync it does not: it would be computed from the page cache, which
 reached the disk, marked clean. The ledger records that a sync failed. Where it could not, the mark of the
 boot is missing (`Store.withdraw_trust`).
 
-Nothing is released before everything was examined: a stop in between leaves everything to the next start.
+No reservation is released before everything was examined: a stop in between leaves it to the next start.
 
 A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so it
 is taken only if its sha256 agrees, and never removed.

@@ -1,13 +1,13 @@
-"""One href behind many items (a PDF for 706 of them): fetched once, then put in its further places.
+"""Fetches an href that many items have (a PDF of 706 items) once, and links or copies it for the others.
 
-Identity of an asset is its item and key, so each has a row and a place of its own; what they share is the
-transfer. The first job for an href fetches. Those that come meanwhile wait for it; they and those that come
-later get a hard link to its file, or its bytes where it is not in place yet (or links cannot be made), and go
-the way of every part from there. Hrefs with a query are left alone: most are signed, and differ.
+An asset is identified by its item and key, so each has its own row and path; only the transfer is shared. The
+first job for an href fetches it, and jobs that come meanwhile wait for that. They and later ones get a hard
+link to the file, or its bytes if the file is not in place yet or links cannot be made. From there on they are
+parts like any other. Hrefs with a query are not shared: most are signed, and differ.
 
-A link is made only to what is proven to be the file of the first: by its identity, or by its SHA-256. An
-older version may be in that place, or a file of the user's. Only recent hrefs are remembered, and 2 MiB of
-bodies; of a run in several processes each remembers its own.
+A link is made only if the file is proven to be the first job's, by its identity or its SHA-256: an older
+version, or a file of the user, may have that path. Only recent hrefs are remembered, and 2 MiB of bodies.
+With several processes, each remembers its own.
 """
 
 from __future__ import annotations

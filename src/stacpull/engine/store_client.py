@@ -22,7 +22,7 @@ from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.part_sender import LONGEST_TO_BUCKET, LONGEST_TO_DIRECTORY, PartSender
+from stacpull.engine.part_sender import LONGEST_TO_DIRECTORY, PartSender
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
@@ -31,7 +31,7 @@ from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
-from stacpull.store.protocol import Store, remote_store
+from stacpull.store.protocol import LONGEST_HELD, Store, remote_store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +41,7 @@ _ENDED = (
     "Run `stacpull resume`."
 )
 _PROCESS = "store process"
-"""What takes 0.2 s to import where DEST is a bucket."""
+"""The process as errors name it."""
 _BUFFER = 4 << 20
 """Bytes that the socket may hold, as far as the system allows."""
 
@@ -97,7 +97,7 @@ class StoreClient(PartSender):
         super().__init__(
             slots,
             destination,
-            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_TO_BUCKET,
+            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_HELD,
             checksum=checksum,
             on_broken=on_broken,
         )

@@ -34,8 +34,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     """Secrets, to be removed from everything that is written."""
     learned: list[str]
     variables: dict[str, str]
-    """Of the environment: the credentials of DEST."""
-    """Variables for the AWS libraries, where DEST is a bucket: the process is started without credentials."""
+    """Environment variables with the credentials of DEST: the process is started without credentials."""
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):

@@ -1,6 +1,6 @@
 """A worker process (`main`), which `workers.py` starts.
 
-    socket ─▶ queue ─▶ pool ─▶ intake ─▶ part sender ─▶ socket, or parts of DEST and their names to the socket
+    socket ─▶ queue ─▶ pool ─▶ part sender ─▶ socket, or parts of DEST and their names to the socket
 
 It transfers as the first network process does. It ends with its socket: when the first process closes that,
 ends or is killed, the worker ends at once, and what is on disk then is what any kill leaves. A thread sees to

@@ -22,7 +22,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching, open_parts
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
-from stacpull.engine.part_sender import LONGEST_TO_BUCKET, PartSender
+from stacpull.engine.part_sender import PartSender
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
@@ -34,7 +34,7 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.own_parts import mark_synced
-from stacpull.store.protocol import Store
+from stacpull.store.protocol import LONGEST_HELD, Store
 from stacpull.store.store_choice import open_store
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Worker(PartSender):
         super().__init__(
             settings.slots,
             destination,
-            longest=0 if destination.is_local else LONGEST_TO_BUCKET,
+            longest=0 if destination.is_local else LONGEST_HELD,
             checksum=options.recorded_checksum,
             on_broken=first.fail,
             durable=settings.durable,

@@ -106,6 +106,9 @@ class Rewritten(NamedTuple):
     """Converts the original request, and the context of the http response, to the context that
     `Transport.open` would return."""
 
+    def __repr__(self) -> str:
+        return f"<Rewritten {self.url}>"  # the others may hold a session token
+
 
 @runtime_checkable
 class Rewrites(Protocol):

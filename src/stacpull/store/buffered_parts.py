@@ -18,11 +18,9 @@ from typing import BinaryIO, NamedTuple
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, CopySource
 from stacpull.store.part_files import UNFINISHED
-from stacpull.store.protocol import Look, PartEntry
+from stacpull.store.protocol import LONGEST_HELD, Look, PartEntry
 from stacpull.store.staging import StagedParts
 
-LONGEST_HELD = 8 << 20
-"""Bytes of one part: those of a piece of an upload."""
 _MOST_HELD = 64 << 20
 """Bytes of all parts, after which no more should come in for now."""
 

@@ -2,9 +2,9 @@
 
     parts/<row>.<generation>.have    start and end of each stretch, little-endian, 64 bits each
 
-The log exists before the first gap does, and a stretch is noted after its bytes were written. So while there
-is a log, its word counts and never the size of the file; a record that is torn, at the very end, means
-nothing. A kill loses no byte that was noted. A loss of power may, but then no part is believed anyway
+The log exists before the first gap does, and a stretch is noted after its bytes were written. While there is
+a log, it states which bytes are there, not the size of the file; an incomplete record at its end is ignored.
+A kill loses no byte that was noted. A loss of power may, but then no part is believed anyway
 (`engine.recovery`).
 """
 

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
-"""The most bytes that one hop reads again for the checksums: others wait for its thread, as does a stop."""
+"""Most bytes that one call of the thread hashes again: other parts and a stop wait for that."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
 """Threads of their own: those that wait for them are the loop's."""
@@ -68,9 +68,9 @@ class PartStore:
         self._known: set[Pair] | None = None
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return what is there of the part, or None if nothing is that could go on.
+        """Return how much of the part is there, or None if it cannot be resumed.
 
-        Asked for every long asset, so it is a look into memory unless there is such a part.
+        It is called for every long asset, so it reads the disk only if there is such a part.
         """
         if (row, generation) not in await self._index():
             return None

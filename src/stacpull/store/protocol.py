@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from stacpull.store.parts import PartStore
     from stacpull.store.streamed_parts import StreamedParts
 
+LONGEST_HELD = 8 << 20
+"""Bytes of a body that the store process publishes from memory, if DEST is a bucket."""
+
 
 class Entry(NamedTuple):
     """Something in DEST that is not a directory."""
@@ -284,7 +287,7 @@ class Store(StoredFiles, Protocol):
         algorithm: str = "sha256",
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
-        """Do the same with a part as `look_at` does with a file."""
+        """Look at a part as `look_at` does at a file."""
         ...
 
     def part_identity(self, name: str) -> tuple[int, int] | None:

@@ -36,12 +36,12 @@ from stacpull.errors import DestinationError
 from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
-from stacpull.store.buffered_parts import LONGEST_HELD
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
+from stacpull.store.protocol import LONGEST_HELD
 from stacpull.store.s3_bucket import READ
 from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
 
@@ -402,7 +402,7 @@ class _StreamedPart:
         (self._pieces[number],) = self._uploads.send(self._note, {number: (body, sha256)})
 
     def _hash_on(self, offset: int, data: bytearray) -> None:
-        """Have the hashers take in what they have not of these bytes."""
+        """Hash the bytes that are not hashed yet."""
         if self._is_hashed_later:
             return
         unhashed = data if self.hashed == offset else data[self.hashed - offset :]

@@ -4,8 +4,8 @@ Keys in the environment or the shared files, the usual cases, are read here (`st
 the AWS CLI understands (SSO, assumed roles, processes, services with endpoints of their own) is left to
 botocore, whose import costs 0.3 s and 25 MB.
 
-The instance metadata service and its like (169.254.*) are not asked: on any other machine they are a wait for
-nothing, and on a shared one credentials that are not the user's own. `allow_instance_metadata` asks them.
+The instance metadata services (169.254.*) are asked only with `allow_instance_metadata`: on other machines
+the request would time out, and on a shared machine the credentials are not the user's own.
 """
 
 from __future__ import annotations

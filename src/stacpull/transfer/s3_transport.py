@@ -6,8 +6,8 @@ Three questions are answered for each request, and each answer is a pure functio
   is the host. The region is the configured one until the bucket names another, which is then remembered.
 - as whom: `may_sign`. A bucket that a redirect led to was not chosen by the user: it gets a signature (and
   pays its requests from the user's account) only if the user configured it, its endpoint or a profile.
-- what again: `lesson_of`. A wrong region comes as 301 without Location or as 400; credentials that expired as
-  400. Either is set right once, and the request sent again.
+- what to correct: `lesson_of`. A wrong region is answered by 301 without Location or by 400, expired
+  credentials by 400. Each is corrected once, and the request is sent again.
 
 A request that is denied says, as its reason, what to configure.
 
