@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 from tests.servers.buckets import REGION, Bucket, Keys
 from tests.servers.moto_server import Moto
 from tests.servers.radosgw import OWNER, Radosgw
@@ -69,6 +70,44 @@ def break_off(store: Store, data: bytes) -> None:
         patch.setattr(bucket, "send", breaks_off)
         with pytest.raises(KeyboardInterrupt):
             put(store, "c/long", data)
+
+
+def reads_by_boto3(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str], int]:
+    """Read a long object, and its end once more.
+
+    Returns:
+        How many ranges were requested directly, the ranges of boto3's requests, and the longest single read
+        of their bodies.
+    """
+    assert put(store, "c/long", LONG) is None
+    bucket = store.bucket  # type: ignore[attr-defined]
+    send, get_object, read = bucket.send, bucket.s3.get_object, StreamingBody.read
+    direct: list[ObjectRequest] = []
+    opened: list[str] = []
+    sizes: list[int] = []
+
+    def sends(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
+        direct.extend(one for one in requests if "range" in one.headers)
+        replies: Sequence[ObjectReply | None] = send(requests, what)
+        return replies
+
+    def opens(**arguments: str) -> Any:
+        opened.append(arguments.get("Range", ""))
+        return get_object(**arguments)
+
+    def reads(body: StreamingBody, size: int | None = None) -> bytes:
+        sizes.append(len(LONG) if size is None else size)
+        return read(body, size)
+
+    monkeypatch.setattr(bucket, "send", sends)
+    monkeypatch.setattr(bucket.s3, "get_object", opens)
+    monkeypatch.setattr(StreamingBody, "read", reads)
+    with store.open("c/long") as file:
+        found = b"".join(iter(lambda: file.read(100_000), b""))
+        assert found == LONG
+        file.seek(9_000_001)
+        assert b"".join(iter(lambda: file.read(100_000), b"")) == LONG[9_000_001:]
+    return len(direct), opened, max(sizes)
 
 
 class BucketContract(StoreContract):
@@ -346,6 +385,13 @@ class TestRadosgwThroughBoto3(BucketContract):
     def url(self, gateway: Radosgw) -> str:
         return gateway.url
 
+    def test_a_long_object_is_read_by_one_request(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, opened, longest = reads_by_boto3(store, monkeypatch)
+        assert opened == ["", "bytes=9000001-"]
+        assert longest <= room.READ
+
 
 class TestMoto(BucketContract):
     @pytest.fixture
@@ -369,6 +415,15 @@ class TestRclone(BucketContract):
     @pytest.fixture
     def url(self, rclone_url: str) -> str:
         return rclone_url
+
+    def test_a_long_object_is_read_by_one_request_and_its_start_is_skipped_in_steps(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ranges are requested once."""
+        direct, opened, longest = reads_by_boto3(store, monkeypatch)
+        assert direct == 8
+        assert opened == ["", "bytes=9000001-"]
+        assert longest <= room.READ
 
 
 def test_a_bucket_that_is_not_there_and_one_that_cannot_be_reached_are_named(

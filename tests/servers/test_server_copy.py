@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -420,6 +421,43 @@ def test_only_a_refusal_ends_the_copies_from_a_bucket(
         patch.setattr(other, "send", lambda requests, _: [None] * len(requests))
         assert not store.can_copy(found, len(LONG))
     assert store.can_copy(found, len(LONG)) is is_tried_again
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_many_buckets_of_sources_do_not_need_more_connections(
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that lost its connections to others can still be read."""
+    sessions: list[object] = []
+    session = s3_bucket._session
+
+    def counted(location: BucketLocation) -> object:
+        sessions.append(location)
+        return session(location)
+
+    def senders() -> int:
+        return sum(one.name == "stacpull-requests" for one in threading.enumerate())
+
+    monkeypatch.setattr(s3_bucket, "_session", counted)
+    store.bucket.head("none")
+    before = senders() - 1
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+    assert store.can_copy(found, len(LONG))
+    first = store.bucket.beside(source.name)
+    with ThreadPoolExecutor(4) as threads:
+        others = [CopySource(f"s3://no-such-bucket-{number}/long.bin", '"0"') for number in range(40)]
+        assert not any(threads.map(lambda one: store.can_copy(one, 1), others))
+    with first.open("long.bin", len(LONG), found.etag) as file:
+        assert file.read() == LONG
+    assert senders() - before == 1 + s3_bucket._MOST_BESIDE
+    assert store.bucket.beside(source.name) is not first
+    assert store.can_copy(found, len(LONG))
+    assert len(sessions) <= 1
+    last = store.bucket.beside("no-such-bucket-39")
+    store.bucket.close()
+    assert store.bucket.beside("another").requests is None
+    assert last.head("long.bin") is None
+    assert senders() == before
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

@@ -34,6 +34,7 @@ import stacpull
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.worker_messages import FromWorker
 from stacpull.engine.workers import WorkerProcess, Workers
+from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation, FinishedPart, Validator
 from stacpull.reports import MirrorReport
 from stacpull.store import streamed_parts
@@ -497,6 +498,37 @@ def test_a_service_that_does_not_copy(
         assert store.place(whole, "a", "long", replace=False) is None
     assert digests(s3, location) == {"a/long": digest(LONG)}
     assert (left(s3, location), parts_of(tmp_path / "work")) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_an_upload_that_is_gone_ends_the_transfer_with_an_error_of_the_destination(
+    location: BucketLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "404"}}, "UploadPart")
+
+    async def received(store: BucketStore) -> None:
+        parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
+        part = await parts.create(1, 0, Validator('"v"'), len(LONG))
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(LONG)
+        try:
+            await part.finish()
+        finally:
+            await part.discard()
+
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        monkeypatch.setattr(store.bucket.s3, "upload_part", gone)
+        send = store.bucket.send
+        monkeypatch.setattr(
+            store.bucket,
+            "send",
+            lambda requests, what: (
+                [None] if requests[0].query.startswith("partNumber=") else send(requests, what)
+            ),
+        )
+        with pytest.raises(DestinationError, match="has lost an upload"):
+            asyncio.run(received(store))
 
 
 def peak(pid: int) -> int:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,33 @@ def test_a_server_that_is_not_there_gives_no_reply() -> None:
     with sender(port) as found:
         assert found.send([put()] * 100) == [None] * 100
         assert found.send([put()]) == [None]
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_requests_that_are_signed_while_the_sender_closes_get_no_reply(is_started: bool) -> None:
+    with closing(RawServer(answering(OK))) as server, sender(server.port) as found:
+        replies = found.send([put()] if is_started else [])
+        assert len(replies) == is_started
+
+        def closes() -> Credentials:
+            found.close()
+            return Credentials("key", "secret")
+
+        found._credentials = closes
+        assert found.send([put()] * 100) == [None] * 100
+        assert found._thread is None
+
+
+def test_a_sender_that_closes_beside_threads_that_send_leaves_none_waiting() -> None:
+    for _ in range(20):
+        with (
+            closing(RawServer(answering(OK))) as server,
+            sender(server.port) as found,
+            ThreadPoolExecutor(4) as threads,
+        ):
+            sending = [threads.submit(found.send, [put()] * 80) for _ in range(4)]
+            found.close()
+            assert [len(one.result(10)) for one in sending] == [80] * 4
 
 
 def test_pieces_of_a_file_are_sent(tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ class BucketRequests:
         self._credentials = credentials
         self._context = context
         self._signer = Signer()
-        self._starting = threading.Lock()
+        self._handing_over = threading.Lock()
+        """Held to give the loop something to do, so that nothing comes after the order to close."""
         self._thread: threading.Thread | None = None
         self._started: Future[None] = Future()
         self._waiting: deque[_Exchange] = deque()
@@ -173,16 +174,16 @@ class BucketRequests:
         """Send requests, many at a time; return the replies in their order, None where there was none."""
         if not requests or self._is_useless:
             return [None] * len(requests)
-        self._start()
         credentials, batch = self._credentials(), _Batch(len(requests))
         for first in range(0, len(requests), CONNECTIONS):  # the first ones are sent while others are signed
             exchanges = [
                 _Exchange(batch, number, request, self._encoded(request, credentials))
                 for number, request in enumerate(requests[first : first + CONNECTIONS], first)
             ]
-            self._loop.call_soon_threadsafe(self._take, exchanges)
+            self._hand_over(exchanges)
         replies = batch.replies.result()
-        self._is_useless |= any(one is not None and one.status == _MOVED for one in replies)
+        if any(one is not None and one.status == _MOVED for one in replies):
+            self._is_useless = True
         return replies
 
     def _encoded(self, request: ObjectRequest, credentials: Credentials) -> bytes:
@@ -207,20 +208,28 @@ class BucketRequests:
 
     def close(self) -> None:
         """Close the connections and end the thread: from here on no request gets a reply."""
-        self._is_useless = True
-        if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._closed.set)
-            self._thread.join()
-            self._thread = None
+        with self._handing_over:
+            self._is_useless = True
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._loop.call_soon_threadsafe(self._closed.set)
+        if thread is not None:
+            thread.join()
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=lambda: asyncio.run(self._run()), name="stacpull-requests", daemon=True
-                )
-                self._thread.start()
-                self._started.result()
+    def _hand_over(self, exchanges: Sequence[_Exchange]) -> None:
+        """Have the loop send requests, and start it if need be; conclude them without replies once closed."""
+        with self._handing_over:
+            if not self._is_useless:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=lambda: asyncio.run(self._run()), name="stacpull-requests", daemon=True
+                    )
+                    self._thread.start()
+                    self._started.result()
+                self._loop.call_soon_threadsafe(self._take, exchanges)
+                return
+        for one in exchanges:
+            one.conclude(None)
 
     # --- on the loop -------------------------------------------------------------------------------------
 
@@ -297,17 +306,20 @@ class BucketRequests:
 class _Batch:
     """Requests that are sent together: their replies are there when all of them are."""
 
-    __slots__ = ("_found", "_missing", "replies")
+    __slots__ = ("_concluding", "_found", "_missing", "replies")
 
     def __init__(self, count: int) -> None:
         self._found: list[ObjectReply | None] = [None] * count
         self._missing = count
+        self._concluding = threading.Lock()
         self.replies: Future[list[ObjectReply | None]] = Future()
 
     def conclude(self, number: int, reply: ObjectReply | None) -> None:
-        self._found[number] = reply
-        self._missing -= 1
-        if not self._missing:
+        with self._concluding:
+            self._found[number] = reply
+            self._missing -= 1
+            is_whole = not self._missing
+        if is_whole:
             self.replies.set_result(self._found)
 
 

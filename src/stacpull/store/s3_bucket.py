@@ -71,6 +71,8 @@ _REFUSED_KEYS = frozenset(
     }
 )
 _STRETCHES = 16
+_MOST_BESIDE = 8
+"""Other buckets of the service with connections of their own."""
 _RANGE, _RANGES = 1 << 19, 8
 """Bytes of a range of an object that is read, and how many are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
@@ -124,27 +126,37 @@ class S3Bucket:
         opening: Held while a client is made.
     """
 
-    def __init__(self, location: BucketLocation) -> None:
-        """Prepare; nothing is sent yet."""
+    def __init__(self, location: BucketLocation, origin: S3Bucket | None = None) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            location: Where it is.
+            origin: A bucket of the same service whose session and boto3 client this one uses; None: its own.
+        """
         self.location = location
+        self._origin = origin
         self.prefix = f"{location.prefix}/" if location.prefix else ""
         self.names = ListedNames()
         self.opening = threading.RLock()
         self._beside: dict[str, S3Bucket] = {}
+        """Other buckets by name, the least recently used first."""
+        self._is_closed = False
 
     @_locked_property
     def session(self) -> Any:
         """The session of botocore."""
-        return _session(self.location)
+        return _session(self.location) if self._origin is None else self._origin.session
 
     @_locked_property
     def s3(self) -> Any:
         """A client of boto3."""
-        return _client(self.session, self.location)
+        return _client(self.session, self.location) if self._origin is None else self._origin.s3
 
     @_locked_property
     def requests(self) -> BucketRequests | None:
-        """The direct sender; None if only boto3 can send."""
+        """The direct sender; None if only boto3 can send, or if this is closed."""
+        if self._is_closed:
+            return None
         place = self.location
         return bucket_requests(place.bucket, place.endpoint_url, _region(self.session, place), self.session)
 
@@ -168,22 +180,37 @@ class S3Bucket:
         return self.location.url
 
     def close(self) -> None:
-        """Close the connections."""
-        if self.__dict__.get("requests") is not None:
-            self.__dict__["requests"].close()
-        if "s3" in self.__dict__:
-            self.s3.close()
-        for other in self._beside.values():
+        """Close the connections. A thread that still uses this bucket sends its requests by boto3."""
+        with self.opening:
+            self._is_closed = True
+            others, self._beside = list(self._beside.values()), {}
+            requests = self.__dict__.get("requests")
+            s3 = self.__dict__.get("s3") if self._origin is None else None
+        for other in others:
             other.close()
+        if requests is not None:
+            requests.close()
+        if s3 is not None:
+            s3.close()
 
     def beside(self, name: str) -> S3Bucket:
-        """Return another bucket of the service, or this one, with the same credentials."""
+        """Return another bucket of the service, or this one, with the same credentials.
+
+        A catalog decides how many there are: only the most recently used ones keep their connections.
+        """
         if name == self.location.bucket:
             return self
         with self.opening:
-            if name not in self._beside:
-                self._beside[name] = S3Bucket(replace(self.location, bucket=name, prefix=""))
-            return self._beside[name]
+            other = self._beside.pop(name, None)
+            if other is None:
+                other = S3Bucket(replace(self.location, bucket=name, prefix=""), self)
+            self._beside[name] = other
+            evicted = []
+            while len(self._beside) > (0 if self._is_closed else _MOST_BESIDE):
+                evicted.append(self._beside.pop(next(iter(self._beside))))
+        for one in evicted:
+            one.close()
+        return other
 
     def key(self, path: str) -> str:
         """Return the key of a path in DEST."""
@@ -464,6 +491,10 @@ class ObjectReader(io.RawIOBase):
         self._at = 0
         self._ranges: deque[memoryview] = deque()
         """What was received and is not read yet."""
+        self._has_ranges = True
+        """False once the server answered a whole object where a range was requested."""
+        self._body: Any = None
+        """The response that boto3 has opened at this place, where direct ranges were not received."""
 
     def readable(self) -> bool:
         """See `io.IOBase`."""
@@ -478,6 +509,7 @@ class ObjectReader(io.RawIOBase):
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset != self._at:
             self._ranges.clear()
+            self._close_body()
             self._at = base + offset
         return self._at
 
@@ -485,18 +517,29 @@ class ObjectReader(io.RawIOBase):
         """See `io.IOBase`."""
         return self._at
 
+    def close(self) -> None:
+        """See `io.IOBase`."""
+        self._close_body()
+        super().close()
+
+    def _close_body(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
     def readinto(self, buffer: Any) -> int:
         """Read some bytes."""
         if self._at >= self._size:
             return 0
-        if not self._ranges:
+        if not self._ranges and self._body is None and self._has_ranges:
             self._ranges.extend(self._received())
-        if not self._ranges:
-            self._ranges.append(memoryview(self._received_by_boto3()))
-        data = self._ranges[0][: len(buffer)]
-        self._ranges[0] = self._ranges[0][len(data) :]
-        if not self._ranges[0]:
-            self._ranges.popleft()
+        if self._ranges:
+            data = self._ranges[0][: len(buffer)]
+            self._ranges[0] = self._ranges[0][len(data) :]
+            if not self._ranges[0]:
+                self._ranges.popleft()
+        else:
+            data = memoryview(self._read_by_boto3(min(len(buffer), self._size - self._at)))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -512,26 +555,24 @@ class ObjectReader(io.RawIOBase):
         ]
         for size, reply in zip(sizes, self._bucket.send(requests, "read"), strict=True):
             if reply is None or reply.status != _PARTIAL or reply.body is None or len(reply.body) != size:
+                self._has_ranges = reply is None or reply.status != OK
                 return
             yield memoryview(reply.body)
 
-    def _received_by_boto3(self) -> bytes:
-        """Request the same bytes as one range."""
+    def _read_by_boto3(self, size: int) -> bytes:
+        """Read up to `size` bytes of a response that stays open until the end of the object, or a seek."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
-        bucket, end = self._bucket, min(self._at + _RANGES * _RANGE, self._size)
-        asked = {} if end - self._at == self._size else {"Range": f"bytes={self._at}-{end - 1}"}
+        bucket = self._bucket
         changed = ObjectChangedError(
             f"s3://{bucket.location.bucket}/{bucket.key(self._path)} was replaced or removed while it was "
             "read: run the command again."
         )
         try:
             with bucket.errors("read", self._path):
-                answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **asked)
-                with answer["Body"] as body:
-                    if asked and "ContentRange" not in answer:  # a server that ignores ranges
-                        body.read(self._at)
-                    data: bytes = body.read(end - self._at)
+                body, self._body = self._body or self._opened_by_boto3(), None
+                data: bytes = body.read(size)
+                self._body = body  # not after an error, which leaves it in an unknown place
         except FileNotFoundError as error:
             raise changed from error
         except DestinationError as error:
@@ -540,6 +581,16 @@ class ObjectReader(io.RawIOBase):
                 raise
             raise changed from error
         return data
+
+    def _opened_by_boto3(self) -> Any:
+        """Request the rest of the object; skip what comes before it from a server that ignores ranges."""
+        bucket, asked = self._bucket, {"Range": f"bytes={self._at}-"} if self._at else {}
+        answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **asked)
+        body = answer["Body"]
+        before = self._at if "ContentRange" not in answer else 0
+        while before and (skipped := len(body.read(min(before, READ)))):
+            before -= skipped
+        return body
 
 
 class ListedNames:

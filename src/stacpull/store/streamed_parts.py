@@ -42,7 +42,7 @@ from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
 from stacpull.store.protocol import LONGEST_HELD
-from stacpull.store.s3_bucket import READ
+from stacpull.store.s3_bucket import READ, code_behind
 from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
 
 P = ParamSpec("P")
@@ -399,7 +399,9 @@ class _StreamedPart:
         with self._beginning:
             if not self._note.upload:
                 self._note = _with_disk_errors(self._store, self._uploads.begin, self._note)
-        (self._pieces[number],) = self._uploads.send(self._note, {number: (body, sha256)})
+        (self._pieces[number],) = _with_disk_errors(
+            self._store, self._uploads.send, self._note, {number: (body, sha256)}
+        )
 
     def _hash_on(self, offset: int, data: bytearray) -> None:
         """Hash the bytes that are not hashed yet."""
@@ -537,8 +539,12 @@ async def _off_loop(store: BucketStore, work: Callable[P, T], *values: P.args, *
 
 
 def _with_disk_errors(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work`; errors of the disk are raised as those of the destination."""
+    """Do `work`; errors of the disk, and uploads that are gone, are raised as errors of the destination."""
     try:
         return work(*values, **named)
     except OSError as error:
+        if code_behind(error):
+            raise DestinationError(
+                f"{store.name} has lost an upload or an object: run `stacpull resume`."
+            ) from error
         raise destination_error(error, store.work) from error
