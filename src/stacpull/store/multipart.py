@@ -38,13 +38,13 @@ from stacpull.store.s3_bucket import (
     NO_UPLOADS,
     NOT_THERE,
     OK,
-    PARAMETERS,
     READ,
     REFUSED_CONDITIONS,
     ObjectContent,
     S3Bucket,
     code_behind,
     error_code,
+    named_by_boto3,
     object_address,
 )
 
@@ -168,7 +168,7 @@ class MultipartUploads:
         else:
             with self._bucket.errors("write", self._bucket.path(note.key)):
                 upload = self._bucket.s3.create_multipart_upload(
-                    **self._bucket.at(note.key), Metadata=note.metadata, **_arguments(checksums)
+                    **self._bucket.at(note.key), Metadata=note.metadata, **named_by_boto3(checksums)
                 )["UploadId"]
         note = msgspec.structs.replace(note, upload=upload)
         save_note(self._path(note.name), note)
@@ -273,7 +273,7 @@ class MultipartUploads:
                         **self._bucket.at(note.key),
                         UploadId=note.upload,
                         MultipartUpload={"Parts": fields},
-                        **_arguments(condition),
+                        **named_by_boto3(condition),
                     )
             except (OSError, DestinationError) as error:
                 refusal = error
@@ -436,11 +436,6 @@ def _digests(piece: FilePiece, *, with_md5: bool) -> tuple[bytes, str]:
 def _piece(number: int, size: int, fields: Mapping[str, Any]) -> UploadedPiece:
     checksums = {name: str(fields[name]) for name in _CHECKSUMS if name in fields}
     return UploadedPiece(number, fields["ETag"], size, checksums)
-
-
-def _arguments(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return header fields as boto3 names them."""
-    return {PARAMETERS[name]: value for name, value in headers.items()}
 
 
 def _upload_query(upload: str) -> str:

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
+from stacpull.sigv4 import encode_key, silence_metadata
 from stacpull.store.bucket_requests import (
     Body,
     BucketRequests,
@@ -51,7 +52,7 @@ DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 OK, NO_CONTENT, _PARTIAL, NOT_FOUND, FAILED_CONDITION = 200, 204, 206, 404, 412
 EXISTS = frozenset({"412", "PreconditionFailed"})
 REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
-PARAMETERS = {
+_PARAMETERS = {
     "if-match": "IfMatch",
     "if-none-match": "IfNoneMatch",
     "x-amz-checksum-algorithm": "ChecksumAlgorithm",
@@ -77,8 +78,6 @@ _RANGE, _RANGES = 1 << 19, 8
 """Bytes of a range of an object that is read, and how many are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
-_NO_METADATA = ("iam-role", "container-role")
-"""Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
 
 
 class StoredObject(NamedTuple):
@@ -222,7 +221,7 @@ class S3Bucket:
 
     def object_args(self, path: str) -> dict[str, str]:
         """Return bucket and key of a path in DEST, as boto3 names them."""
-        return {"Bucket": self.location.bucket, "Key": self.key(path)}
+        return self.at(self.key(path))
 
     def head(self, path: str) -> StoredObject | None:
         """Return an object at a path in DEST, None if there is none."""
@@ -330,7 +329,7 @@ class S3Bucket:
                 Body=body.file if isinstance(body, FilePiece) else body,
                 ChecksumSHA256=base64.b64encode(content.sha256).decode(),
                 Metadata=content.noted,
-                **{PARAMETERS[name]: value for name, value in condition.items()},
+                **named_by_boto3(condition),
             ),
         )
 
@@ -418,7 +417,7 @@ class S3Bucket:
             algorithm: Of the checksum that the service is to compute.
         """
         headers = {
-            "x-amz-copy-source": quote(source.url.removeprefix("s3:/"), safe="/-_.~"),
+            "x-amz-copy-source": encode_key(source.url.removeprefix("s3:/")),
             "x-amz-copy-source-if-match": source.etag,
             "x-amz-metadata-directive": "REPLACE",
             "x-amz-tagging-directive": "REPLACE",
@@ -628,6 +627,11 @@ class ListedNames:
         return None
 
 
+def named_by_boto3(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return header fields as boto3 names them."""
+    return {_PARAMETERS[name]: value for name, value in headers.items()}
+
+
 def object_address(source: CopySource) -> dict[str, str]:
     """Return bucket and key of an object, as boto3 names them."""
     bucket, _, key = source.url.removeprefix("s3://").partition("/")
@@ -748,11 +752,9 @@ def _session(location: BucketLocation) -> Any:
     if location.ca_bundle is not None:
         session.set_config_variable("ca_bundle", location.ca_bundle)
     try:
-        providers = session.get_component("credential_provider")
+        silence_metadata(session, lambda: None)
     except ProfileNotFound as error:
         raise _no_credentials(location, str(error)) from error
-    for name in _NO_METADATA:
-        providers.remove(name)
     return session
 
 

@@ -23,7 +23,7 @@ import msgspec
 from stacpull.config.environment import all_variables
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.sigv4 import Credentials
+from stacpull.sigv4 import Credentials, silence_metadata
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +31,6 @@ T = TypeVar("T")
 _UNREAD = object()
 _STATIC = object()
 """The source of credentials that need no refreshing."""
-_METADATA_PROVIDERS = ("iam-role", "container-role")
 
 _UNDERSTOOD_VARIABLES = frozenset(
     {
@@ -207,10 +206,11 @@ class AwsCredentials:
         Raises:
             CredentialsError: the profile does not exist, or the shared files cannot be read.
         """
-        if self._settings is not None:
-            return self._settings
-        async with self._lock:
-            return self._known() or await self._resolve()
+        if self._settings is None:
+            async with self._lock:
+                if self._settings is None:  # it may have been read meanwhile
+                    self._settings = await self._resolve()
+        return self._settings
 
     async def frozen(self) -> Credentials | None:
         """Return the credentials as of now, or None if there are none (or the user wants none).
@@ -260,10 +260,6 @@ class AwsCredentials:
                 await self._resolve()
         return await self.frozen()
 
-    def _known(self) -> AwsSettings | None:
-        """Return the settings if they have been resolved, which may have happened during a wait."""
-        return self._settings
-
     def _noted(self, now: Any) -> Credentials:
         """Return botocore's frozen credentials as ours: the same object as long as they are the same."""
         last = self._last
@@ -303,7 +299,7 @@ class AwsCredentials:
         core = get_session()
         session = aioboto3.Session(botocore_session=core, profile_name=self._options.profile)
         if not self._allow_instance_metadata:
-            _silence_metadata(core)
+            silence_metadata(core, _nothing)
         return session, _settings(core, self._options)
 
 
@@ -330,21 +326,8 @@ def _is_due(source: Any) -> bool:
     return needed is not None and bool(needed())
 
 
-def _silence_metadata(core: Any) -> None:
-    """Make the providers that ask 169.254.* find nothing.
-
-    They stay in the chain, because assumed roles (`credential_source`) hold the same objects.
-    """
-
-    async def nothing() -> None:
-        return None
-
-    resolver = core.get_component("credential_provider")
-    for provider in resolver.providers:
-        if provider.METHOD in _METADATA_PROVIDERS:
-            provider.load = nothing
-    # "auto" asks the metadata service for the region when a client for STS or SSO is made
-    core.set_config_variable("defaults_mode", "legacy")
+async def _nothing() -> None:
+    """Find no credentials."""
 
 
 def _settings(core: Any, options: S3Options) -> AwsSettings:
