@@ -29,11 +29,11 @@ from stacpull.reports import MirrorReport
 from stacpull.store import s3_bucket
 from stacpull.store import server_copy as room
 from stacpull.store.bucket import BucketStore
-from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.buffered_parts import PendingCopy, new_identity
 from stacpull.store.multipart import UploadNote
 from stacpull.store.protocol import Entry
 from stacpull.store.s3_bucket import object_address
-from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
+from stacpull.store.staged_objects import StagedObject, upload_name
 from stacpull.store.store_choice import remember_bucket
 
 LONG = random.Random(1).randbytes(3_000_000)

@@ -42,6 +42,7 @@ from stacpull.store.bucket import BucketStore
 from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import remember_bucket
 from stacpull.store.streamed_parts import PieceBudget, StreamedParts
+from stacpull.transfer.part_writer import PartWriter
 
 LONG = random.Random(1).randbytes((20 << 20) + 7)
 """Three pieces."""
@@ -476,6 +477,15 @@ def test_an_object_of_another_writer_stays(
     assert (left(s3, location), parts_of(tmp_path)) == ([], [])
 
 
+async def begun(store: BucketStore, tmp_path: Path) -> PartWriter:
+    """The part of one transfer that has received all of LONG."""
+    parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
+    part = await parts.create(1, 0, Validator('"v"'), len(LONG))
+    await part.feed({"sha256": hashlib.sha256()})
+    await part.write(LONG)
+    return part
+
+
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_service_that_does_not_copy(
     location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -484,10 +494,7 @@ def test_a_service_that_does_not_copy(
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
 
     async def received(store: BucketStore) -> Path:
-        parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
-        part = await parts.create(1, 0, Validator('"v"'), len(LONG))
-        await part.feed({"sha256": hashlib.sha256()})
-        await part.write(LONG)
+        part = await begun(store, tmp_path)
         return (await part.finish()).path
 
     with BucketStore(tmp_path / "work", location, publishes=True) as store:
@@ -508,10 +515,7 @@ def test_an_upload_that_is_gone_ends_the_transfer_with_an_error_of_the_destinati
         raise ClientError({"Error": {"Code": "404"}}, "UploadPart")
 
     async def received(store: BucketStore) -> None:
-        parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
-        part = await parts.create(1, 0, Validator('"v"'), len(LONG))
-        await part.feed({"sha256": hashlib.sha256()})
-        await part.write(LONG)
+        part = await begun(store, tmp_path)
         try:
             await part.finish()
         finally:

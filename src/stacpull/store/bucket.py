@@ -419,7 +419,8 @@ class BucketStore(BufferedParts, BucketFiles):
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
-        body, copy = self.buffered_body(one.part), self._copy_of(one.part)
+        held, copy = self.held(one.part), self._copy_of(one.part)
+        body = held if isinstance(held, bytes) else None
         if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
@@ -552,11 +553,9 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def _copy_of(self, name: str) -> PendingCopy | None:
         """Return what a part is to be copied from, None if its bytes are here."""
-        if self.buffered_body(name) is not None:
-            return None
-        held = self.pending_copy(name)
+        held = self.held(name)
         if held is not None:
-            return held
+            return held if isinstance(held, PendingCopy) else None
         staged = self.staged.copy_of(name)
         return None if staged is None else staged[1]
 
@@ -604,8 +603,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def drop_part(self, name: str) -> None:
         """See `Store.drop_part`."""
-        is_held = self.buffered_body(name) is not None or self.pending_copy(name) is not None
-        if is_held or not self.staged.drop(name):
+        if self.held(name) is not None or not self.staged.drop(name):
             super().drop_part(name)
 
     def list_parts(self) -> list[PartEntry]:

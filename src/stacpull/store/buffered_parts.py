@@ -41,13 +41,12 @@ class PendingCopy(NamedTuple):
 class _BufferedPart(NamedTuple):
     identity: int
     size: int
-    body: bytes | None
-    copy: PendingCopy | None = None
+    content: bytes | PendingCopy
 
     @property
     def weight(self) -> int:
         """Bytes in memory."""
-        return 0 if self.body is None else self.size
+        return len(self.content) if isinstance(self.content, bytes) else 0
 
 
 class BufferedParts(StagedParts):
@@ -72,8 +71,7 @@ class BufferedParts(StagedParts):
         self._held: dict[str, _BufferedPart] = {}
         self._size = 0
         self._counting = threading.Lock()
-        self._identities = count(int.from_bytes(os.urandom(7), "big"))
-        """They begin at a random number, so that two runs do not use the same ones."""
+        self._identities = count(new_identity())
 
     @property
     def has_room(self) -> bool:
@@ -85,7 +83,7 @@ class BufferedParts(StagedParts):
         BufferedParts.drop_part(self, name)  # an object cannot have that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
-        return self._hold(name, _BufferedPart(next(self._identities), len(body), bytes(body)))
+        return self._hold(name, len(body), bytes(body))
 
     def add_copy(self, name: str, copy: PendingCopy) -> int:
         """Make a part of an object that the service is to copy, instead of one that is left of that name.
@@ -94,10 +92,10 @@ class BufferedParts(StagedParts):
             The identity of the part.
         """
         self.drop_part(name)
-        return self._hold(name, _BufferedPart(next(self._identities), copy.size, None, copy))
+        return self._hold(name, copy.size, copy)
 
-    def _hold(self, name: str, part: _BufferedPart) -> int:
-        self._held[name] = part
+    def _hold(self, name: str, size: int, content: bytes | PendingCopy) -> int:
+        part = self._held[name] = _BufferedPart(next(self._identities), size, content)
         self._count(part.weight)
         return part.identity
 
@@ -108,15 +106,10 @@ class BufferedParts(StagedParts):
         with super().new_part(name) as file:
             yield file
 
-    def buffered_body(self, name: str) -> bytes | None:
-        """Return the bytes of a part that is in memory."""
-        held = self._held.get(name)
-        return None if held is None else held.body
-
-    def pending_copy(self, name: str) -> PendingCopy | None:
-        """Return what a part is to be copied from, if its bytes are not here."""
-        held = self._held.get(name)
-        return None if held is None else held.copy
+    def held(self, name: str) -> bytes | PendingCopy | None:
+        """Return the bytes of a part, or what it is to be copied from; None if it is not in memory."""
+        part = self._held.get(name)
+        return None if part is None else part.content
 
     def rename_part(self, old: str, new: str) -> int:
         """See `Store.rename_part`."""
@@ -152,8 +145,8 @@ class BufferedParts(StagedParts):
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
         """See `Store.look_at_part`."""
-        body = self.buffered_body(name)
-        if body is None:
+        body = self.held(name)
+        if not isinstance(body, bytes):
             return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
         return Look(len(body), digest_of(Checksum(algorithm, b""), body) if hashed else None)
 
@@ -170,5 +163,10 @@ class BufferedParts(StagedParts):
 
     def open_part(self, name: str) -> BinaryIO:
         """See `Store.open_part`."""
-        body = self.buffered_body(name)
-        return super().open_part(name) if body is None else io.BytesIO(body)
+        body = self.held(name)
+        return io.BytesIO(body) if isinstance(body, bytes) else super().open_part(name)
+
+
+def new_identity() -> int:
+    """Return a random number for a part, so that two runs do not use the same ones."""
+    return int.from_bytes(os.urandom(7), "big")

@@ -45,11 +45,6 @@ class StagedObject(msgspec.Struct, frozen=True):
     """Of the part."""
 
 
-def new_identity() -> int:
-    """Return a number that no other part has."""
-    return int.from_bytes(os.urandom(7), "big")
-
-
 def upload_name(pair: Pair) -> str:
     """Return the name of the note of an asset's upload."""
     return f"{pair[0]}.{pair[1]}"

@@ -36,6 +36,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
+from stacpull.store.buffered_parts import new_identity
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
@@ -43,7 +44,7 @@ from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, PartStore
 from stacpull.store.protocol import LONGEST_HELD
 from stacpull.store.s3_bucket import READ, code_behind
-from stacpull.store.staged_objects import StagedObject, new_identity, upload_name
+from stacpull.store.staged_objects import StagedObject, upload_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
