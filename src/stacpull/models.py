@@ -203,6 +203,7 @@ class AssetProblem(NamedTuple):
 class PlannedItem(NamedTuple):
     """An item that is kept: its document, the assets to fetch from it, and what was not planned.
 
+    On its way to the ledger `document` is empty: it goes there once, as `cleaned`.
     `href` is the item's own URL, from which it is read again when its asset hrefs have expired.
     `parent` is the label item whose link led to a source item (None: a primary item).
     """
@@ -223,6 +224,8 @@ class PlannedItem(NamedTuple):
     """How many assets state a checksum of an unknown kind, or of the wrong length."""
     spread: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
+    cleaned: bytes = b""
+    """The document as the ledger keeps it, with all credentials cut, once it is on its way there."""
 
     @property
     def of_collection(self) -> bool:

@@ -64,7 +64,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
                 for n in range(start, start + _STRETCH)
             ]
             batch = PlanBatch(
-                items=[replace(row, document=_DOCUMENT) for row in rows], seen=[row.item.id for row in rows]
+                items=[row._replace(cleaned=_DOCUMENT) for row in rows], seen=[row.id for row in rows]
             )
             waiting += planner.commit(batch, 0).jobs
             while len(waiting) > _ON_THEIR_WAY:

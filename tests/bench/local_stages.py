@@ -19,7 +19,6 @@ from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
-from stacpull.ledger.planner import ItemRow
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Arrival, Job, Json, PlannedItem, Received, Validator
 from stacpull.planning.item_plan import plan_item
@@ -93,14 +92,14 @@ def _cut(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield values[start : start + size]
 
 
-def _planned(item: Json) -> ItemRow:
+def _planned(item: Json) -> PlannedItem:
     verdict = _ITEMS.judge(item)
     found = plan_item(
         item, collection_hint=COLLECTION, item_href=None, page_url=None, layout=_PLACES, asset_filter=_ASSETS
     )
     if verdict is not Verdict.MATCH or not isinstance(found, PlannedItem):
         raise RuntimeError(f"{item['id']} was not planned")
-    return ItemRow(found, clean_item(item, _SECRETS))
+    return found._replace(document={}, cleaned=clean_item(item, _SECRETS))
 
 
 _ITEMS, _ASSETS, _PLACES, _SECRETS = (
@@ -108,7 +107,7 @@ _ITEMS, _ASSETS, _PLACES, _SECRETS = (
 )  # fmt: skip
 
 
-def _jobs(bench: Bench, rows: Sequence[ItemRow]) -> Iterator[Job]:
+def _jobs(bench: Bench, rows: Sequence[PlannedItem]) -> Iterator[Job]:
     for some in _cut(rows, _STRETCH):
         yield from bench.plan(*some).jobs
 

@@ -18,7 +18,7 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunFlags, RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Received, Validator
 from stacpull.planning.item_plan import item_directory
@@ -48,13 +48,15 @@ class RecordingSync:
             raise DestinationError("The destination's disk failed to store data.")
 
 
-def planned(name: str, keys: Sequence[str], *, parent: str | None = None, size: int | None = None) -> ItemRow:
+def planned(
+    name: str, keys: Sequence[str], *, parent: str | None = None, size: int | None = None
+) -> PlannedItem:
     where = item_directory(ItemId("c", name))
     assets = tuple(Asset(key, f"https://b.example/{key}", where, f"{key}.tif", size=size) for key in keys)
     href = f"https://api.example/v1/collections/c/items/{name}"
     above = ItemId("c", parent) if parent is not None else None
     document = b'{"type":"Feature","id":"%s","properties":{},"links":[],"assets":{}}' % name.encode()
-    return ItemRow(PlannedItem(ItemId("c", name), {}, href, assets, parent=above), document)
+    return PlannedItem(ItemId("c", name), {}, href, assets, parent=above, cleaned=document)
 
 
 class Bench:
@@ -88,7 +90,7 @@ class Bench:
         self.db.close()
         self.destination.close()
 
-    def plan(self, *items: ItemRow) -> Committed:
+    def plan(self, *items: PlannedItem) -> Committed:
         return self.planner.commit(PlanBatch(items=items), NOW)
 
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:

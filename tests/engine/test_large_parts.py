@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 from msgspec import structs
-from msgspec.structs import replace
 from tests.engine.bench import Bench, parts, planned, tree
 
 from stacpull.engine import recovery
@@ -31,10 +30,10 @@ def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
 
 def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path) -> None:
     row = planned("i", ["archive"])
-    late = structs.replace(row.item.assets[0], name=None, name_template="{filename}")
+    late = structs.replace(row.assets[0], name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
-    job = bench.plan(replace(row, item=row.item._replace(assets=(late,)))).jobs[0]
+    job = bench.plan(row._replace(assets=(late,))).jobs[0]
     let_arrive(bench, job, b"long" * 1000, "S2A MSIL2A.zip")
     bench.close()
     bench = Bench(tmp_path)

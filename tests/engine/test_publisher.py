@@ -147,8 +147,8 @@ def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     runs.end(bench.db, bench.run.id, "complete", None, 0)
     planner = Planner(bench.db, runs.begin(bench.db, bench.run.spec, 0).id)
     row = planned("i", "a")
-    document = row.document.replace(b"{}", b'{"n":1}', 1)
-    newer = replace(row, item=row.item._replace(updated="2024"), document=document)
+    document = row.cleaned.replace(b"{}", b'{"n":1}', 1)
+    newer = row._replace(updated="2024", cleaned=document)
     for asked in planner.commit(PlanBatch(items=[newer]), 0).jobs:
         bench.publisher.take([bench.arrive(asked, b"x")])
     bench.publisher.publish_all()

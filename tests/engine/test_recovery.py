@@ -417,10 +417,10 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
 
 def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> None:
     row = planned("i", ["late"])
-    late = replace(row.item.assets[0], name=None, name_template="{filename}")
+    late = replace(row.assets[0], name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
-    job = bench.plan(replace(row, item=row.item._replace(assets=(late,)))).jobs[0]
+    job = bench.plan(row._replace(assets=(late,))).jobs[0]
     bench.arrive(job, b"x", filename="S2 é;100%.tif")
     bench.close()
     bench = Bench(tmp_path)

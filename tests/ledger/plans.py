@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import ItemFailure, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,
@@ -67,10 +67,10 @@ def item(
     updated: str | None = None,
     href: str | None = None,
     problems: Sequence[AssetProblem] = (),
-) -> ItemRow:
+) -> PlannedItem:
     where = item_directory(id_of(name))
     placed = tuple(_placed(one, where) for one in assets)
-    planned = PlannedItem(
+    return PlannedItem(
         id_of(name),
         {},
         href or f"https://api.example/v1/collections/c/items/{name}",
@@ -78,8 +78,8 @@ def item(
         parent=id_of(parent) if parent is not None else None,
         updated=updated,
         problems=tuple(problems),
+        cleaned=f'{{"id":"{name}","updated":"{updated}"}}'.encode(),
     )
-    return ItemRow(planned, f'{{"id":"{name}","updated":"{updated}"}}'.encode())
 
 
 def _placed(one: Asset, where: str) -> Asset:
@@ -105,7 +105,7 @@ def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, Planner]
     return run, Planner(db, run.id)
 
 
-def commit(planner: Planner, *items: ItemRow, failed: Sequence[ItemFailure] = ()) -> Committed:
+def commit(planner: Planner, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> Committed:
     return planner.commit(PlanBatch(items=items, failed_items=failed), NOW)
 
 

@@ -23,7 +23,7 @@ from stacpull.ledger.compact import (
     true_etag,
     true_name,
 )
-from stacpull.ledger.planner import ItemRow
+from stacpull.ledger.planner import PlannedItem
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 PIECES = ["S2A", "B01", "_", ".tif", "\x01", "\x02", "\x04", "\x05", "\x0f", "\x10", "é"]
@@ -181,14 +181,14 @@ def test_an_asset_that_moves_gives_its_name_up(db):
     assert taken.failure is not None
 
 
-def _patch(name: str) -> list[ItemRow]:
+def _patch(name: str) -> list[PlannedItem]:
     """A patch of BigEarthNet: a label item with one asset, and its source item with twelve."""
     label, source = f"bigearthnet_v1_labels_{name}", f"bigearthnet_v1_source_{name}"
     bands = [asset(f"B{number:02}") for number in range(12)]
     return [item(label, [asset("labels", name="labels.json")]), item(source, bands, parent=label)]
 
 
-def _item_of_13(name: str) -> list[ItemRow]:
+def _item_of_13(name: str) -> list[PlannedItem]:
     return [item(name, [asset(f"B{number:02}") for number in range(13)])]
 
 
@@ -221,7 +221,7 @@ def test_an_asset_takes_so_many_bytes(tmp_path, rows_of, most):
 def test_room_of_item_json_on_its_way_is_given_back_at_the_end_of_a_run(tmp_path):
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        commit(planner, *(replace(item(str(n)), document=b"x" * 3000) for n in range(200)))
+        commit(planner, *(item(str(n))._replace(cleaned=b"x" * 3000) for n in range(200)))
         db.execute("DELETE FROM documents")
         assert db.execute("PRAGMA freelist_count").fetchone()[0] > 150
         runs.end(db, run.id, "complete", None, NOW)

@@ -33,7 +33,7 @@ from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import asset_directory_of, true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
-from stacpull.ledger.planner import ItemRow, PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.models import Arrival, Asset
 from stacpull.planning.names import fold, path_hash
@@ -122,18 +122,18 @@ class LedgerMachine(RuleBasedStateMachine):
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
         self.planner.commit(batch, NOW)
         for row in batch.items:
-            if row.item.id.item not in self.walked:
-                self.walked.add(row.item.id.item)
+            if row.id.item not in self.walked:
+                self.walked.add(row.id.item)
                 self._model_item(row)
         self.walked |= {one.id.item for one in batch.failed_items}
 
-    def _model_item(self, row: ItemRow) -> None:
-        name = row.item.id.item
-        touched = name in self.updated and self.updated[name] != row.item.updated
-        self.updated[name] = row.item.updated
+    def _model_item(self, row: PlannedItem) -> None:
+        name = row.id.item
+        touched = name in self.updated and self.updated[name] != row.updated
+        self.updated[name] = row.updated
         beside = {which for which in self.known if which[0] == name}
         renewed = touched
-        for one in row.item.assets:
+        for one in row.assets:
             which = (name, one.key)
             old = self.known.get(which)
             beside.discard(which)
@@ -170,7 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(batch=batches())
     def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
-        poison = replace(item("poison"), document=object())  # type: ignore[arg-type] # cannot be bound
+        poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         with pytest.raises(sqlite3.Error):
             self.planner.commit(replace(batch, items=[*batch.items, poison]), NOW)
 

@@ -118,7 +118,7 @@ def test_the_json_is_renewed_when_the_item_was_updated(
 def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        poison = replace(item("poison"), document=object())  # type: ignore[arg-type] # cannot be bound
+        poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         batch = PlanBatch(items=[item("i", [asset("a")]), poison], seen=[id_of("i")], position="p")
         with pytest.raises(sqlite3.Error):
             planner.commit(batch, NOW)
@@ -362,7 +362,7 @@ def test_a_prefix_that_was_refused_gives_way_to_what_lies_under_it(tmp_path: Pat
         commit(planner, item("i", [asset("a")], problems=[refused]))
         run, planner = again(db)
         spread = item("i", [asset("a"), asset("data/x")])
-        commit(planner, replace(spread, item=spread.item._replace(spread=("data",))))
+        commit(planner, spread._replace(spread=("data",)))
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
         assert (counters["assets_failed"], counters["assets_pending"]) == (0, 2)
@@ -392,7 +392,7 @@ def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
             outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE) for job in opened], [], NOW)
         run, planner = again(db)
         spread = item("i", [asset("data/x", directory="c/i/data")])
-        (job,) = commit(planner, replace(spread, item=spread.item._replace(spread=("data",)))).jobs
+        (job,) = commit(planner, spread._replace(spread=("data",))).jobs
         publish(db, job)
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
@@ -409,7 +409,7 @@ def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         row = item("i", [asset("a")])
-        commit(planner, replace(row, item=row.item._replace(pages=("a", "b"))))
+        commit(planner, row._replace(pages=("a", "b")))
         assert runs.counters(db, run.id)["assets_pages"] == 2
         assert runs.counters(db, run.id)["assets_excluded"] == 0
 

@@ -23,9 +23,9 @@ from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import Committed
-from stacpull.ledger.planner import ItemFailure, ItemRow, PlanBatch
+from stacpull.ledger.planner import ItemFailure, PlanBatch
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import Failure, ItemId, Json, PlannedItem
+from stacpull.models import Failure, ItemId, Json
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
@@ -209,14 +209,13 @@ class Producer:
         await self._store.call(MirrorOperations.restart_walk)
         return self._store.counters["items_matched"] or 0
 
-    def _item_row(self, item: PlannedItem) -> ItemRow:
-        """Return an item as the ledger takes it: its document goes there once, as text."""
-        return ItemRow(item._replace(document={}), clean_item(item.document, self._secrets))
-
     def _batch(self, selected: Selected) -> PlanBatch:
         left_out = {item for items in selected.left_out.values() for item in items}
         return PlanBatch(
-            items=[self._item_row(one) for one in selected.items],
+            items=[
+                one._replace(document={}, cleaned=clean_item(one.document, self._secrets))
+                for one in selected.items
+            ],
             failed_items=[self._cut_name(one) for one in selected.failures],
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
             left_out={str(verdict): items for verdict, items in selected.left_out.items()},

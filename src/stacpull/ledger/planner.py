@@ -39,13 +39,6 @@ from stacpull.planning.item_plan import item_document_path
 from stacpull.redact import Secrets
 
 
-class ItemRow(msgspec.Struct, frozen=True):
-    """A planned item as the ledger takes it: `document` is its JSON with all credentials cut."""
-
-    item: PlannedItem
-    document: bytes
-
-
 class ItemFailure(msgspec.Struct, frozen=True):
     """A source item that could not be read."""
 
@@ -62,7 +55,7 @@ class PlanBatch(msgspec.Struct, frozen=True):
     None unless the batch ends its page.
     """
 
-    items: Sequence[ItemRow] = ()
+    items: Sequence[PlannedItem] = ()
     failed_items: Sequence[ItemFailure] = ()
     seen: Sequence[ItemId] = ()
     left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
@@ -103,7 +96,7 @@ class _Known(NamedTuple):
 class _Planned(NamedTuple):
     """An item of the batch that this run plans now."""
 
-    given: ItemRow
+    item: PlannedItem
     place: ItemPlace
     parent: int | None
     before: _Known | None
@@ -227,16 +220,16 @@ class Planner:
             return []
         self._known = self._load(_ids_in(batch))
         self._last_item = number(self._db, "SELECT max(id) FROM items")
-        planned = [found for row in batch.items if (found := self._planned(row)) is not None]
+        planned = [found for item in batch.items if (found := self._planned(item)) is not None]
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
-        hashes = self._assets.path_hashes(asset for one in new for asset in one.given.item.assets)
+        hashes = self._assets.path_hashes(asset for one in new for asset in one.item.assets)
         directories = self._directories.of_items([one.place.id for one in new], hashes)
         new = [
             one._replace(place=one.place._replace(directory=path))
             for one, (_, path) in zip(new, directories, strict=True)
         ]
-        fresh = [(one.place, asset) for one in new for asset in one.given.item.assets]
+        fresh = [(one.place, asset) for one in new for asset in one.item.assets]
         self._assets.prepare(fresh, hashes)
         self._insert_items(new, [row for row, _ in directories])
         if exists(self._db, "SELECT 1 FROM failures WHERE key = ''"):
@@ -250,7 +243,7 @@ class Planner:
         self._assets.keep()
         self._assets.insert(fresh, hashes)
         for one in new:
-            self._assets.fail(one.place, one.given.item.problems, {})
+            self._assets.fail(one.place, one.item.problems, {})
         return [row for one in planned for row in _with_parents(one.place.row, one.parent, one.before)]
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _Known]:
@@ -261,9 +254,8 @@ class Planner:
             found[ItemId(collection, name)] = _Known(*rest)
         return {item: known for item, known in found.items() if item in wanted}
 
-    def _planned(self, given: ItemRow) -> _Planned | None:
+    def _planned(self, item: PlannedItem) -> _Planned | None:
         """Give an item its row and number; None if this run has it already: another label item brought it."""
-        item = given.item
         before = self._known.get(item.id)
         if before is not None and before.run == self._run:
             return None
@@ -279,7 +271,7 @@ class Planner:
             before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
         )
         place = ItemPlace(row, item.id, item.href, "" if before is None else before.directory)
-        return _Planned(given, place, None if parent is None else parent.row, before)
+        return _Planned(item, place, None if parent is None else parent.row, before)
 
     def _new_row(self) -> int:
         """Return the row of the next new item."""
@@ -290,11 +282,11 @@ class Planner:
         """Insert items, open until their states are updated."""
         values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
         self._db.executemany(_INSERT_ITEM, values)
-        documents = [(one.place.row, one.given.document) for one in new if not one.given.item.of_collection]
+        documents = [(one.place.row, one.item.cleaned) for one in new if not one.item.of_collection]
         self._db.executemany(_PUT_DOCUMENT, documents)
 
     def _item_values(self, one: _Planned, directory: int) -> tuple[object, ...]:
-        item = one.given.item
+        item = one.item
         return (
             one.place.row,
             paths.item_hash(item.id),
@@ -316,7 +308,7 @@ class Planner:
         Returns:
             What its row holds from now on.
         """
-        item, row = one.given.item, one.place.row
+        item, row = one.item, one.place.row
         committed = self._assets.committed
         touched = item.updated != before.updated
         opened = self._assets.plan_again(
@@ -332,24 +324,24 @@ class Planner:
         committed.files_lost += lost
         renewed = opened.any or touched or lost or before.written == DAMAGED
         if renewed:
-            self._note_unchecked(one.given, existing, touched=touched)
+            self._note_unchecked(item, existing, touched=touched)
         if not item.of_collection:
             committed.items_changed += touched or opened.changed
             if renewed:
-                self._renew_document(row, one.given.document)
+                self._renew_document(row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
         href = self._href(item.href, item.id)
         return self._run, one.parent, item.updated, *href, walk, row
 
-    def _note_unchecked(self, given: ItemRow, existing: Mapping[str, Existing], *, touched: bool) -> None:
+    def _note_unchecked(self, item: PlannedItem, existing: Mapping[str, Existing], *, touched: bool) -> None:
         """Note the assets of an item that this run leaves out although they may have changed.
 
         The next run that plans one asks the source about it: if the item's `updated` has changed, which only
         this run can see; or if the renewed document does not list it (a prefix that was not listed in this
         run), so that the document gets it back.
         """
-        planned = {one.key for one in given.item.assets}.union(given.item.spread)
-        assets = orjson.loads(given.document).get("assets")
+        planned = {one.key for one in item.assets}.union(item.spread)
+        assets = orjson.loads(item.cleaned).get("assets")
         listed = assets if isinstance(assets, dict) else {}
         left = [
             (old.row,)
@@ -514,8 +506,8 @@ _COUNT_RUN = (
 
 def _ids_in(batch: PlanBatch) -> set[ItemId]:
     """Return the items that a batch names."""
-    items = [one.item for one in batch.items]
-    named = {item.id for item in items} | {item.parent for item in items if item.parent is not None}
+    named = {item.id for item in batch.items}
+    named |= {item.parent for item in batch.items if item.parent is not None}
     return named.union(*((one.id, one.parent) for one in batch.failed_items))
 
 
