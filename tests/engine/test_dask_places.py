@@ -38,6 +38,8 @@ class Cluster(DaskCluster):
         self.looks = list(looks)
         self.outcomes: list[Exception | None] = []
         """Why each worker that is tried cannot be used; None: it can."""
+        self.is_reachable = True
+        self.prepared: list[str] = []
         self.notices: list[str] = []
         super().__init__(
             Options(),
@@ -58,12 +60,14 @@ class Cluster(DaskCluster):
 
     async def _prepare(self, address: str) -> tuple[str, bool]:
         assert address in ("tcp://a", "tcp://b")
+        self.prepared.append(address)
         if (outcome := self.outcomes.pop(0)) is not None:
             raise outcome
         return "own", False
 
     async def connect(self, address: str) -> Any:
-        del address
+        if not self.is_reachable:
+            raise OSError(f"{address} refuses")
         return Comm()
 
     def _keep_busy(self, address: str, session: str) -> Any:
@@ -98,6 +102,22 @@ def test_a_worker_that_could_not_be_reached_is_tried_again() -> None:
     assert tried(cluster, clock, [BUSY, BUSY, None]) == [0.0, 0.5, 1.0]
     assert len(cluster.notices) == 1
     assert "cannot be reached from here: refused." in cluster.notices[0]
+
+
+def test_nothing_is_prepared_for_a_worker_that_cannot_be_reached() -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"})
+    cluster.is_reachable = False
+
+    async def work() -> None:
+        async with cluster._group:
+            async for start in cluster.places():
+                assert await start(lambda *_: None) is None
+                break
+
+    clock.run(work())
+    assert cluster.prepared == []
+    assert "cannot be reached from here: tcp://a refuses." in cluster.notices[0]
 
 
 def test_a_refused_worker_is_tried_again_once_the_scheduler_has_lost_it_meanwhile() -> None:

@@ -354,11 +354,11 @@ class DaskCluster(WorkerSupply):
             CredentialsError: It would lack a credential.
         """
         try:
-            own, durable = await self._prepare(address)
-            settings = self._settings(address, own, durable=durable)
-            session = secrets.token_hex(8)
             comm = await self.connect(address)
             try:
+                own, durable = await self._prepare(address)
+                settings = self._settings(address, own, durable=durable)
+                session = secrets.token_hex(8)
                 await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
             except BaseException:
                 comm.abort()
