@@ -1,7 +1,8 @@
-"""The transport for http and https: documents over the connections of the fast path, the rest over aiohttp.
+"""The transport for http and https: documents and ranges on connections of the fast path.
 
-aiohttp is imported when a request needs it: a plain mirror has none. It sends what is not a plain GET of a
-document (`Request.decode`), and everything to hosts that the fast path cannot ask.
+aiohttp is imported when a request needs it, which takes 0.3 s: a plain mirror has none. It sends what is not
+a plain GET of a document (`Request.decode`) or of a range, and everything to hosts that the fast path cannot
+ask.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ class WebTransport:
 
     def is_fast(self, request: Request) -> bool:
         """Return True if the connections of the fast path may send this, if they can ask its host."""
-        return (
-            request.decode and request.method == "GET" and request.body is None and is_plain(request.headers)
-        )
+        is_get = request.method == "GET" and request.body is None
+        is_range = "range" in map(str.lower, request.headers)
+        return is_get and (request.decode or is_range) and is_plain(request.headers)
 
     def general(self) -> HttpTransport:
         """Return the transport over aiohttp."""
