@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.transfer.connection_count import SAMPLE_SECONDS, Growth, RateSample, decide, piece_size
+from stacpull.transfer.connection_count import ConnectionCount, Growth, RateSample, decide, piece_size
 
 MB = 1_000_000
 GB = 1000 * MB
+TICKS = 4
+"""Ticks of the simulation in 0.1 s, which is how often the number of connections is noted."""
+FIRST_FLIGHT = 15_000
+"""Bytes that TCP sends before it waits for the first acknowledgement."""
 
 
 @dataclass
@@ -24,44 +28,153 @@ class Link:
     each: float
     together: float = 1e12
     permits: int = 100
-    troubles: Callable[[float], bool] = lambda _now: False
+    troubles: Callable[[int], bool] = lambda _tenth: False
+    """Says if a connection breaks in that tenth of a second."""
     jitter: float = 0.0
-    """By what part rates jump from sample to sample."""
+    """By what part rates jump from one tenth of a second to the next."""
     draw: random.Random = field(default_factory=lambda: random.Random(1))
+    rtt: float = 0.0
+    """Seconds. A connection begins after two of them, and doubles its rate with each further one."""
+    burst: float = 0.0
+    """Bytes that a connection gets at first, as fast as the link allows."""
+    portion: float = 0.0
+    """Bytes that a host sends at once before it waits, as nginx does where it limits the rate."""
 
-    def rate(self, connections: int) -> float:
-        return min(connections * self.each, self.together) * self.draw.uniform(
-            1 - self.jitter, 1 + self.jitter
-        )
+
+@dataclass
+class Stream:
+    """One simulated connection."""
+
+    age: float = 0.0
+    burst: float = 0.0
+    held: float = 0.0
+    """Bytes that wait until a portion is complete."""
+    flows: bool = False
+
+    def offer(self, link: Link, seconds: float) -> float:
+        """Return how many bytes it would bring in so many seconds, if no other connection were there."""
+        if self.age < 2 * link.rtt:
+            return 0.0
+        fastest = max(link.each, self.burst / seconds)
+        if link.rtt:
+            doublings = min(40.0, (self.age - 2 * link.rtt) / link.rtt)
+            fastest = min(fastest, FIRST_FLIGHT / link.rtt * 2**doublings)
+        return fastest * seconds
+
+    def receive(self, link: Link, seconds: float, size: float) -> int:
+        """Let so many seconds pass with so many bytes on the way. Return how many arrive: whole portions."""
+        self.age += seconds
+        self.held += size
+        came = int(self.held) if self.age > 2 * link.rtt else 0
+        if came < link.portion > self.burst:
+            came = 0
+        self.held -= came
+        self.burst = max(0.0, self.burst - size)
+        return came
 
 
 @dataclass
 class Course:
-    """What became of a simulated transfer: how many connections at each sample, and how long it took."""
+    """What became of a simulated transfer: connections in each tenth of a second, and how long it took."""
 
     seconds: float = 0.0
     connections: list[int] = field(default_factory=list)
 
 
+class Transfer:
+    """A simulated transfer of one file over a link."""
+
+    def __init__(self, link: Link, size: float, most: int) -> None:
+        self.link = link
+        self.rest = size
+        self.count = ConnectionCount(most, 0.0, first_byte=2 * link.rtt)
+        self.count.opened()
+        self.streams = [Stream(2 * link.rtt, link.burst, link.portion)]
+
+    def tick(self, now: float, step: float, jump: float) -> None:
+        """Let `step` seconds pass on the link, at rates that are `jump` times the usual ones."""
+        offers = [stream.offer(self.link, step) for stream in self.streams]
+        share = jump * min(1.0, self.link.together * step / max(1.0, sum(offers)))
+        missing = 0
+        for stream, offered in zip(self.streams, offers, strict=True):
+            came = stream.receive(self.link, step, offered * share)
+            if not came:
+                continue
+            self.rest -= came
+            if not stream.flows:
+                stream.flows = True
+                missing += self.count.flows(now)
+            missing += self.count.received(now, came, max(0, int(self.rest)))
+        for _ in range(missing):
+            self.open()
+        while len(self.streams) > self.count.wanted:
+            self.count.ended(has_flowed=self.streams.pop().flows)
+
+    def open(self) -> None:
+        """Open another connection, if the host permits it."""
+        if len(self.streams) < self.link.permits:
+            self.streams.append(Stream(burst=self.link.burst, held=self.link.portion))
+            self.count.opened()
+        else:
+            self.count.refused()
+
+    def trouble(self) -> None:
+        """Break the last connection, unless it is the only one."""
+        self.count.troubled()
+        if len(self.streams) > 1:
+            self.count.ended(has_flowed=self.streams.pop().flows)
+
+
 def transfer(link: Link, size: float, most: int = 8, longest: float = 600.0) -> Course:
-    course, growth, rest, active = Course(), Growth(most), size, 1
-    while rest > 0 and course.seconds < longest:
-        rate = link.rate(active)
-        rest -= rate * SAMPLE_SECONDS
-        course.seconds += SAMPLE_SECONDS
-        troubled = link.troubles(course.seconds)
-        active -= troubled and active > 1
-        refused = growth.connections > active == link.permits
-        growth = decide(growth, RateSample(course.seconds, rate, active, int(rest), troubled, refused))
-        active = min(growth.connections, link.permits)
-        course.connections.append(active)
+    course, file = Course(), Transfer(link, size, most)
+    ticks, jump = 0, 1.0
+    while file.rest > 0 and course.seconds < longest:
+        if ticks % TICKS == 0:
+            jump = link.draw.uniform(1 - link.jitter, 1 + link.jitter)
+            if link.troubles(ticks // TICKS):
+                file.trouble()
+        ticks += 1
+        course.seconds = ticks * 0.1 / TICKS
+        file.tick(course.seconds, 0.1 / TICKS, jump)
+        if ticks % TICKS == 0:
+            course.connections.append(len(file.streams))
     return course
 
 
-def test_a_connection_that_is_capped_gets_company_within_seconds() -> None:
-    course = transfer(Link(each=20 * MB), 10 * GB)
-    assert course.connections.index(8) * SAMPLE_SECONDS <= 5
-    assert course.seconds < 1.1 * 10 * GB / (8 * 20 * MB)
+def test_a_connection_that_is_capped_gets_company_within_a_second() -> None:
+    course = transfer(Link(each=20 * MB), 10 * GB, most=16)
+    assert course.connections.index(16) * 0.1 <= 1.5
+    assert course.seconds < 1.05 * 10 * GB / (16 * 20 * MB)
+
+
+@pytest.mark.parametrize("burst", [0, 4 * MB, 30 * MB])
+def test_a_short_file_from_a_host_that_caps_and_sends_in_portions(burst: int) -> None:
+    course = transfer(Link(each=20 * MB, together=1 * GB, burst=burst, portion=2 * MB), 256 * MB, most=16)
+    assert course.seconds < 1.7
+    assert max(course.connections) >= 8
+
+
+@pytest.mark.parametrize("rtt", [0.05, 0.2, 0.4])
+def test_a_long_round_trip_hides_no_gain(rtt: float) -> None:
+    course = transfer(Link(each=20 * MB, rtt=rtt), 10 * GB, most=16)
+    assert course.connections[-1] == 16
+    assert course.connections.index(16) * 0.1 <= 10 + 40 * rtt
+    assert course.seconds < 1.1 * 10 * GB / (16 * 20 * MB) + 40 * rtt
+
+
+@pytest.mark.parametrize("rtt", [0.0, 0.01, 0.05, 0.2, 0.4])
+@pytest.mark.parametrize("burst", [0, 4 * MB])
+def test_a_shared_link_gets_one_connection_whatever_its_round_trip(rtt: float, burst: int) -> None:
+    """Neither the slow start of the first connection nor a burst of the others counts as their gain."""
+    course = transfer(Link(each=1e12, together=20 * MB, rtt=rtt, burst=burst), 10 * GB)
+    assert max(course.connections[len(course.connections) // 2 :]) <= 2
+    assert sum(course.connections) < 1.25 * len(course.connections)
+
+
+@pytest.mark.parametrize("each", [0.05 * MB, 0.5 * MB])
+def test_slow_connections_get_company_within_twenty_seconds(each: float) -> None:
+    course = transfer(Link(each=each), 100 * MB, most=16)
+    assert course.connections.index(16) * 0.1 <= 20
 
 
 def test_rates_that_jump_by_a_third_hide_no_gain() -> None:
@@ -69,25 +182,32 @@ def test_rates_that_jump_by_a_third_hide_no_gain() -> None:
     assert sorted(course.seconds for course in courses)[-3] < 1.3 * 10 * GB / (8 * 20 * MB)
 
 
+def test_rates_that_jump_by_a_third_are_no_gain() -> None:
+    links = [Link(each=1e12, together=100 * MB, jitter=1 / 3, draw=random.Random(n)) for n in range(20)]
+    courses = [transfer(link, 10 * GB, most=16) for link in links]
+    used = sorted(sum(course.connections) / len(course.connections) for course in courses)
+    assert used[-3] < 2
+
+
 def test_a_burst_at_the_beginning_is_not_what_others_are_compared_with() -> None:
-    growth = Growth(most=8)
-    for number, rate in enumerate([90 * MB, 20 * MB, 20 * MB, 40 * MB, 40 * MB]):
-        growth = decide(growth, RateSample(number * SAMPLE_SECONDS, rate, growth.connections, 10 * GB))
-    assert growth.connections == 4
+    growth = Growth(most=16)
+    for number, rate in enumerate([90 * MB, 20 * MB, 80 * MB, 80 * MB]):
+        growth = decide(growth, RateSample(number * 0.1, rate, growth.connections, 10 * GB))
+    assert growth.connections == 8
 
 
 def test_where_nothing_is_gained_one_is_enough_and_seldom_another_is_tried() -> None:
     course = transfer(Link(each=1e12, together=100 * MB), 60 * GB)
     assert course.connections[-1] == 1
     tried = sum(later > earlier for earlier, later in pairwise(course.connections))
-    assert 1 <= tried <= 8
-    assert sum(connections > 1 for connections in course.connections) <= 5 * (tried + 1)
+    assert 1 <= tried <= 9
+    assert sum(connections > 1 for connections in course.connections) * 0.1 <= 2.5 * (tried + 1)
 
 
 @pytest.mark.parametrize("fits", [2, 3, 4, 6])
 def test_no_more_than_the_link_has_room_for(fits: int) -> None:
     course = transfer(Link(each=20 * MB, together=fits * 20 * MB), 40 * GB)
-    settled = course.connections[20:100]
+    settled = course.connections[100:500]
     assert fits <= max(set(settled), key=settled.count) <= 2 * fits
     assert course.seconds < 1.15 * 40 * GB / (fits * 20 * MB)
 
@@ -110,20 +230,36 @@ def test_a_host_with_two_permits_is_asked_for_more_only_now_and_then() -> None:
 
 
 def test_trouble_leaves_those_that_are_left_and_no_more_for_half_a_minute() -> None:
-    course = transfer(Link(each=20 * MB, troubles=lambda now: now == 10.0), 20 * GB)
-    at = round(10.0 / SAMPLE_SECONDS) - 1
-    assert course.connections[at - 1 : at + 1] == [8, 7]
-    assert set(course.connections[at : at + 59]) == {7}
-    assert 8 in course.connections[at + 59 : at + 70]
+    course = transfer(Link(each=20 * MB, troubles=lambda tenth: tenth == 100), 20 * GB)
+    assert course.connections[99:101] == [8, 7]
+    assert set(course.connections[100:400]) == {7}
+    assert 8 in course.connections[400:410]
 
 
 def test_trouble_all_the_time_leaves_one() -> None:
-    course = transfer(Link(each=20 * MB, troubles=lambda now: now > 5), 10 * GB)
+    course = transfer(Link(each=20 * MB, troubles=lambda tenth: tenth > 50 and tenth % 5 == 0), 10 * GB)
     assert course.connections[-1] == 1
 
 
 def test_one_connection_is_never_more() -> None:
     assert set(transfer(Link(each=MB), 10 * GB, most=1).connections) == {1}
+
+
+def test_a_new_connection_that_brings_nothing_is_waited_for_two_seconds() -> None:
+    count = ConnectionCount(16, 0.0)
+    count.opened()
+    count.flows(0.0)
+    tenths, opened = 0, 0
+    while not opened:
+        tenths += 1
+        opened = count.received(tenths / 10, 2 * MB, 10 * GB)
+    assert opened == 1
+    count.opened()
+    for tenth in range(tenths + 1, tenths + 120):
+        assert count.received(tenth / 10, 2 * MB, 10 * GB) == 0
+        if count.wanted == 1:
+            return
+    pytest.fail("it was not given up")
 
 
 @given(

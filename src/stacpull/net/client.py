@@ -318,11 +318,13 @@ class Exchange:
 
     __slots__ = (
         "_accept", "_begun", "_client", "_context", "_count_refusal", "_gate", "_request", "_response",
-        "_url", "_wait", "is_sent", "redirected", "status",
+        "_url", "_wait", "first_byte", "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
     status: int
     """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""
+    first_byte: float
+    """Seconds from the final request to its response."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -450,6 +452,7 @@ class Exchange:
         self._gate = gate
         self.status = _effective_status(outgoing, response)
         if self.status in self._accept:
+            self.first_byte = gate.now() - asked
             gate.succeeded(asked)
             return None
         try:

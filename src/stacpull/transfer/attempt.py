@@ -91,8 +91,8 @@ from stacpull.transfer.resume import (
 )
 from stacpull.urls import filename_of
 
-CONNECTIONS = 8
-"""Connections that one file gets at most: half of what aria2c allows (`-x 16`)."""
+CONNECTIONS = 16
+"""Connections that one file gets at most, as with aria2c (`-x 16`)."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})

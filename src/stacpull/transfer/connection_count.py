@@ -1,11 +1,17 @@
-"""Decide how many connections to use for one long file, from counters, every half second or so. Pure.
+"""Decide how many connections to use for one long file, from what its connections report.
 
 A connection can be slower than the link: the server limits it, or its window does on a long round trip. A
-host that is slow as a whole looks the same, so a trial decides: the number of connections is doubled, and
-kept only if the total rate grows by a fair part of the expected growth. Otherwise the former number is
-restored, and one more connection is tried five seconds later, then ten, up to some minutes, because the load
-on a link changes. After a refusal, a reset or a throttle, only the remaining connections are used for a while
-(additive increase, multiplicative decrease, as in `net.gate`).
+host that is slow as a whole looks the same, so a trial decides: the number of connections is raised, from 1
+to 4 and then twofold, and kept only if the total rate grows by a fair part of the expected growth. Otherwise
+the former number is restored, and one more connection is tried two seconds later, then four, up to some
+minutes, because the load on a link changes. After a refusal, a reset or a throttle, only the remaining
+connections are used for a while (additive increase, multiplicative decrease, as in `net.gate`).
+
+Rates are measured in samples. A sample is long enough for a megabyte per connection, and as long as requests
+and new connections took to bring their first bytes, which is a round trip or several: on a short link a trial
+takes a few tenths of a second, on a long one some seconds. What a server sends at once at the beginning of
+each response is in no sample from which a trial is decided: neither is the first sample of a file, nor the
+first one after new connections have begun.
 
 There is no trial for a file that is nearly complete, and never more than `Growth.most` connections.
 """
@@ -19,19 +25,31 @@ import msgspec
 from msgspec.structs import replace
 
 MIB = 1 << 20
-SAMPLE_SECONDS = 0.5
-SAMPLE_BYTES = 2 * MIB
-"""Least time between two samples, and least bytes per connection, because bytes arrive in bursts."""
+SAMPLE_SECONDS = 0.1
+"""Shortest sample."""
+_SAMPLE_BYTES = MIB
+"""Least bytes per connection in a sample, because bytes arrive in bursts."""
+_LONG_SAMPLE_SECONDS = 2.0
+"""Length from which a sample may have fewer bytes, and the longest wait for connections to begin."""
 
 _WORTHWHILE_SECONDS = 4.0
 _WORTHWHILE_BYTES = 16 * MIB
+_WORTHWHILE_SAMPLES = 6
+"""Once a trial has gained, the next one is worthwhile if the rest takes that many samples."""
+_FIRST_STEP = 4
+_RISING = 1.25
+"""Growth between two samples from which connections are still gaining speed (slow start of TCP)."""
 _FAIR_PART = 0.3
 """Share of the expected growth; with less, on average, a trial gained nothing."""
 _GOOD_PART = 0.7
 """With this share, a trial is accepted without waiting for the average."""
 _JUDGED_SAMPLES = 3
-_AFTER_NO_GAIN = 5.0
-_MOST_DOUBLINGS = 5
+_MOST_JUDGED_SAMPLES = 8
+_AFTER_NO_GAIN = 2.0
+_SAMPLES_AFTER_NO_GAIN = 10
+_MOST_DOUBLINGS = 6
+_REST_SECONDS = 0.5
+"""After each trial without gain, samples are twice as long, up to this: there is no hurry, and less noise."""
 _AFTER_TROUBLE = 30.0
 _AFTER_NO_PERMIT = 5.0
 _PIECE_SECONDS = 4.0
@@ -41,11 +59,9 @@ _SMALLEST, _LARGEST = 4 * MIB, 64 * MIB
 class Phase(enum.Enum):
     """The phase of a trial."""
 
-    OPENING = enum.auto()
-    """The first bytes arrive. They are ignored, because many servers begin with a burst."""
     STEADY = enum.auto()
     SETTLING = enum.auto()
-    """New connections are being opened, so the rate is not meaningful yet."""
+    """New connections have just begun, so the rate is not meaningful yet."""
     JUDGING = enum.auto()
 
 
@@ -56,7 +72,7 @@ class Growth(msgspec.Struct, frozen=True):
     """The most connections."""
     connections: int = 1
     """The number of connections to use."""
-    phase: Phase = Phase.OPENING
+    phase: Phase = Phase.STEADY
     before: int = 1
     """The number of connections before the current trial; their rate is `rate`."""
     rate: float = 0.0
@@ -68,6 +84,8 @@ class Growth(msgspec.Struct, frozen=True):
     """Trials in a row that gained nothing."""
     cautious: bool = False
     """True after the first trouble: trials then add one connection."""
+    sample_seconds: float = SAMPLE_SECONDS
+    """The shortest sample for this file."""
 
 
 class RateSample(NamedTuple):
@@ -96,46 +114,173 @@ def decide(growth: Growth, sample: RateSample) -> Growth:
             not_before=max(growth.not_before, sample.now + wait),
             cautious=growth.cautious or sample.troubled,
         )
-    if growth.phase is Phase.OPENING:
-        return replace(growth, phase=Phase.STEADY)
     if growth.phase is Phase.SETTLING:
         return replace(growth, phase=Phase.JUDGING, judged=())
     if growth.phase is Phase.JUDGING:
         return _judge(replace(growth, judged=(*growth.judged, sample.rate)), sample)
-    # rates vary, so they are averaged
-    rate = (growth.rate + sample.rate) / 2 if growth.rate else sample.rate
+    known, rate = growth.rate, sample.rate
+    if not known or rate > _RISING * known:
+        return replace(growth, rate=rate)
+    if growth.without_gain:  # there is time to average; the first samples of a file have its initial burst
+        rate = (known + rate) / 2
     return _try_more(replace(growth, rate=rate), sample)
 
 
 def _judge(growth: Growth, sample: RateSample) -> Growth:
     """Return the state of a trial after another sample."""
     expected = (growth.connections - growth.before) / growth.before
-    rate = sum(growth.judged) / len(growth.judged)
+    judged = growth.judged[-_JUDGED_SAMPLES:]
+    rate = sum(judged) / len(judged)
     gained = (rate / growth.rate - 1) / expected if growth.rate else 1.0
-    if gained < _GOOD_PART and len(growth.judged) < _JUDGED_SAMPLES:
+    is_rising = len(judged) > 1 and judged[-1] > _RISING * judged[0]
+    is_judged = len(growth.judged) >= (_MOST_JUDGED_SAMPLES if is_rising else _JUDGED_SAMPLES)
+    if gained < _GOOD_PART and not is_judged:
         return growth
     if gained >= _FAIR_PART:
         return _try_more(replace(growth, rate=rate, without_gain=0), sample)
+    wait = max(_AFTER_NO_GAIN, _SAMPLES_AFTER_NO_GAIN * growth.sample_seconds)
     return replace(
         growth,
         connections=growth.before,
         phase=Phase.STEADY,
-        not_before=sample.now + _AFTER_NO_GAIN * 2 ** min(growth.without_gain, _MOST_DOUBLINGS),
+        not_before=sample.now + wait * 2 ** min(growth.without_gain, _MOST_DOUBLINGS),
         without_gain=growth.without_gain + 1,
         cautious=True,
+        sample_seconds=max(growth.sample_seconds, min(_REST_SECONDS, 2 * growth.sample_seconds)),
     )
 
 
 def _try_more(growth: Growth, sample: RateSample) -> Growth:
     """Begin a trial with more connections, if it is worthwhile and allowed."""
     steady = replace(growth, phase=Phase.STEADY)
-    worthwhile = sample.rest >= max(_WORTHWHILE_BYTES, growth.rate * _WORTHWHILE_SECONDS)
+    seconds = _WORTHWHILE_SECONDS
+    if growth.connections > 1:
+        seconds = min(seconds, _WORTHWHILE_SAMPLES * growth.sample_seconds)
+    worthwhile = sample.rest >= max(_WORTHWHILE_BYTES, growth.rate * seconds)
     if not worthwhile or growth.connections >= growth.most or sample.now < growth.not_before:
         return steady
-    connections = growth.connections + 1 if growth.cautious else 2 * growth.connections
+    connections = growth.connections + 1 if growth.cautious else max(_FIRST_STEP, 2 * growth.connections)
     return replace(
         steady, connections=min(connections, growth.most), phase=Phase.SETTLING, before=growth.connections
     )
+
+
+class ConnectionCount:
+    """Counts what the connections of one file report, and says how many there should be.
+
+    Args:
+        most: The most connections.
+        now: The time, on the clock of all calls.
+        first_byte: Seconds from the first request to its response.
+    """
+
+    def __init__(self, most: int, now: float, *, first_byte: float = 0.0) -> None:
+        self._growth = _timed(Growth(most), first_byte)
+        self.active = 0
+        """Connections that are open, or being opened."""
+        self.rate = 0.0
+        """Bytes per second of all connections together, in the last sample."""
+        self._flowing = 0
+        self._has_ranges = False
+        self._since = now
+        self._received = 0
+        self._troubled = self._refused = False
+
+    def __repr__(self) -> str:
+        return f"<ConnectionCount {self._flowing} of {self.active} flow, {self._growth}>"
+
+    @property
+    def wanted(self) -> int:
+        """The number of connections to use."""
+        return self._growth.connections
+
+    def opened(self) -> None:
+        """Record that a connection is being opened."""
+        self.active += 1
+
+    def flows(self, now: float) -> int:
+        """Record the first bytes of a connection.
+
+        Args:
+            now: The time.
+
+        Returns:
+            How many more connections to open: the second one has shown that the host serves ranges.
+        """
+        self._flowing += 1
+        if self._growth.phase is Phase.SETTLING and self._flowing >= self.active:
+            self._growth = _timed(self._growth, now - self._since)
+            self._begin_sample(now)
+            if not self._has_ranges:
+                self._has_ranges = True
+                return self._missing()
+        return 0
+
+    def ended(self, *, has_flowed: bool) -> None:
+        """Record the end of a connection, of which bytes have come or not."""
+        self.active -= 1
+        self._flowing -= has_flowed
+
+    def troubled(self) -> None:
+        """Record that a connection failed or was throttled."""
+        self._troubled = True
+
+    def refused(self) -> None:
+        """Record that the host's gate had no permit for another connection."""
+        self._refused = True
+
+    def stay_at_one(self) -> None:
+        """Want one connection from now on, whatever comes."""
+        self._growth = Growth(most=1)
+
+    def received(self, now: float, size: int, rest: int) -> int:
+        """Record bytes of a body.
+
+        Args:
+            now: The time.
+            size: How many bytes came.
+            rest: How many are missing.
+
+        Returns:
+            How many more connections to open.
+        """
+        self._received += size
+        growth = self._growth
+        seconds = now - self._since
+        if growth.most == 1 or seconds < growth.sample_seconds or not self._is_sample(seconds):
+            return 0
+        self.rate = self._received / seconds
+        sample = RateSample(now, self.rate, self.active, rest, self._troubled, self._refused)
+        self._growth = decide(growth, sample)
+        self._begin_sample(now)
+        self._troubled = self._refused = False
+        return self._missing()
+
+    def piece_size(self, rest: int) -> int:
+        """Return the number of bytes to request at once, of `rest` missing ones."""
+        return piece_size(self.rate, self.wanted, rest)
+
+    def _is_sample(self, seconds: float) -> bool:
+        """Return whether what came in so many seconds can be judged."""
+        if self._troubled or self._refused or seconds >= _LONG_SAMPLE_SECONDS:
+            return True
+        if self._growth.phase is Phase.SETTLING and self._flowing < self.active:
+            return False
+        return self._received >= _SAMPLE_BYTES * self.active
+
+    def _missing(self) -> int:
+        """Return how many more connections to open. The first one asks alone if the host serves ranges."""
+        wanted = self._growth.connections
+        return max(0, (wanted if self._has_ranges else min(2, wanted)) - self.active)
+
+    def _begin_sample(self, now: float) -> None:
+        self._since, self._received = now, 0
+
+
+def _timed(growth: Growth, first_byte: float) -> Growth:
+    """Return the state with samples that are not shorter than the seconds until first bytes came."""
+    seconds = min(first_byte, _LONG_SAMPLE_SECONDS)
+    return replace(growth, sample_seconds=max(growth.sample_seconds, seconds))
 
 
 def piece_size(rate: float, connections: int, rest: int) -> int:

@@ -33,14 +33,7 @@ from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
 from stacpull.transfer.checks import failed, too_long
-from stacpull.transfer.connection_count import (
-    SAMPLE_BYTES,
-    SAMPLE_SECONDS,
-    Growth,
-    RateSample,
-    decide,
-    piece_size,
-)
+from stacpull.transfer.connection_count import ConnectionCount
 from stacpull.transfer.part_writer import PartWriter, Piece
 from stacpull.transfer.resume import same_version
 
@@ -115,15 +108,13 @@ class MultiRangeDownload:
         self._budget = budget
         self._on_no_ranges = on_no_ranges
         self._claims = Claims(remote.total, writer.have)
-        self._growth = Growth(connections)
+        self._connections = connections
         self._failure: Failure | None = None
         self._keys = 0  # ever
-        self._active = 0
         self._pending: list[Piece] = []
         self._held = 0
         self._filled, self._written = asyncio.Event(), asyncio.Event()
-        self._sampled, self._received, self._rate = clock.monotonic(), 0, 0.0
-        self._troubled = self._refused = False
+        self._flowing: set[int] = set()
 
     async def run(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
         """Receive all that is missing: the first gap from `response`, whose body is `chunks`.
@@ -133,6 +124,8 @@ class MultiRangeDownload:
             DestinationError: The part cannot be written.
             CredentialsError: What a response means for the whole run.
         """
+        now = self._clock.monotonic()
+        self._count = ConnectionCount(self._connections, now, first_byte=response.first_byte)
         self._budget.enter()
         try:
             async with asyncio.TaskGroup() as group:
@@ -150,7 +143,7 @@ class MultiRangeDownload:
 
     def _new_key(self) -> int:
         self._keys += 1
-        self._active += 1
+        self._count.opened()
         return self._keys
 
     async def _connection(self, key: int, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
@@ -162,16 +155,17 @@ class MultiRangeDownload:
                 try:
                     await self._receive_piece(key, span)
                 except NoPermitError:
-                    self._refused = True
-                    if self._active > 1:
+                    self._count.refused()
+                    if self._count.active > 1:
                         break
                     self._claims.release(key)  # the last one stays, and waits for its turn
         except TransferError as error:
-            self._troubled = True
+            self._count.troubled()
             self._failure = _graver(self._failure, error.failure)
         finally:
             self._claims.release(key)
-            self._active -= 1
+            self._count.ended(has_flowed=key in self._flowing)
+            self._flowing.discard(key)
             self._filled.set()
 
     async def _read_open(self, key: int, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
@@ -193,20 +187,20 @@ class MultiRangeDownload:
         """Tell if the open response is still wanted: at the end of the file its end is, which proves it."""
         if self._claims.is_at_end(key):
             return True
-        if self._active > 1:
+        if self._count.active > 1:
             return self._claims.extend(key, self._piece_size())
         return self._claims.extend(key, None, skip=_READ_OVER)
 
     def _next(self, key: int) -> Span | None:
         """Return what connection `key` is to receive next, None if it is to end."""
-        if self._claims.left(key) or self._active > self._growth.connections:
+        if self._claims.left(key) or self._count.active > self._count.wanted:
             return None
         return self._claims.claim(key, self._piece_size())
 
     async def _receive_piece(self, key: int, span: Span) -> None:
         """Ask for `span` and receive it."""
         request = Request(self._remote.href, headers=_range_of(span, self._remote.validator))
-        alone = self._active == 1
+        alone = self._count.active == 1
         async with self._client.open(request, accept=_ANSWERS, count_refusal=False, wait=alone) as response:
             if not _serves(response, span, self._remote):
                 self._end_splitting(response.url)
@@ -226,8 +220,8 @@ class MultiRangeDownload:
             TransferError: CHANGED, if no other connection can receive what is missing.
         """
         self._on_no_ranges()
-        self._growth = Growth(most=1)
-        if self._active == 1:
+        self._count.stay_at_one()
+        if self._count.active == 1:
             what = "sent another part, or a part of another object, than was asked for"
             raise TransferError(failed(FailureKind.CHANGED, url, what, again=True))
 
@@ -252,9 +246,8 @@ class MultiRangeDownload:
             self._pending.append((wanted.start, chunk[wanted.start - at : wanted.end - at]))
             self._held += wanted.end - wanted.start
             place = wanted.end
-        self._received += len(chunk)
         self._filled.set()
-        self._sample()
+        self._open_more(key, len(chunk))
         while self._held > self._budget.share():
             self._written.clear()
             await self._written.wait()
@@ -262,7 +255,7 @@ class MultiRangeDownload:
 
     async def _write(self) -> None:
         """Write what the connections receive, all that waits at once, until the last one has ended."""
-        while self._active or self._pending:
+        while self._count.active or self._pending:
             await self._filled.wait()
             self._filled.clear()
             pieces, self._pending, self._held = self._pending, [], 0
@@ -275,23 +268,18 @@ class MultiRangeDownload:
 
     # --- how many ----------------------------------------------------------------------------------------
 
-    def _sample(self) -> None:
-        """Decide, if it is time, how many connections there should be, and start those that are missing."""
-        if self._growth.most == 1:
-            return
-        now = self._clock.monotonic()
-        seconds = now - self._sampled
-        if seconds < SAMPLE_SECONDS or (self._received < SAMPLE_BYTES * self._active and not self._troubled):
-            return
-        self._rate = self._received / seconds
-        sample = RateSample(now, self._rate, self._active, self._claims.rest, self._troubled, self._refused)
-        self._growth = decide(self._growth, sample)
-        self._sampled, self._received, self._troubled, self._refused = now, 0, False, False
-        for _ in range(self._growth.connections - self._active):
+    def _open_more(self, key: int, size: int) -> None:
+        """Count what connection `key` received, and open connections if there should be more."""
+        now, more = self._clock.monotonic(), 0
+        if key not in self._flowing:
+            self._flowing.add(key)
+            more = self._count.flows(now)
+        more += self._count.received(now, size, self._claims.rest)
+        for _ in range(more):
             self._group.create_task(self._connection(self._new_key()))
 
     def _piece_size(self) -> int:
-        return piece_size(self._rate, self._growth.connections, self._claims.rest)
+        return self._count.piece_size(self._claims.rest)
 
 
 class Claims:
