@@ -349,7 +349,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_asked(
 def test_another_question_is_refused_for_the_same_output(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out = tmp_path / "t.csv"
     read(small_hub, out, max_items=1)
-    with pytest.raises(UsageError, match=r"another question \(other: selection\)"):
+    with pytest.raises(UsageError, match=r"another query \(different: selection\)"):
         read(small_hub, out, max_items=2)
     read(small_hub, out, max_items=2, refresh=True)
     assert len(out.read_text().splitlines()) == 25

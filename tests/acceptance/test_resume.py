@@ -202,7 +202,7 @@ def test_a_kill_before_the_ledger_has_content_leaves_no_mirror(tmp_path, command
     (tmp_path / "m/.stacpull/ledger.sqlite").touch()
     ran = run([name, str(tmp_path / "m"), *options], environment())
     assert ran.code == 2, ran.err
-    assert "holds no mirror yet" in ran.sentences[-1]
+    assert "has no mirror yet" in ran.sentences[-1]
     assert "Run `stacpull mirror` again" in ran.sentences[-1]
 
 

@@ -507,7 +507,7 @@ def test_another_question_for_the_same_out_is_refused(
     before = out.read_bytes()
     ran = command(replica, "-o", str(out), "--index", "ndvi")
     assert ran.code == 2
-    assert "another question" in ran.err
+    assert "another query" in ran.err
     assert out.read_bytes() == before
     longer = command(replica, "-o", str(out), "--datetime", "2023-11-02/2023-11-07")
     assert longer.code == 0  # another period is no other question

@@ -193,7 +193,7 @@ def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
         """What is asked of it, and that it is told where it is missing."""
         (one,) = Expectations(db).of([place])
         assert one is not None
-        assert [other.row for other in Expectations(db).not_met() if other.kind is one.kind].count(
+        assert [other.row for other in Expectations(db).missing_files() if other.kind is one.kind].count(
             one.row
         ) == 1
         return one.sha256, one.checked

@@ -130,7 +130,7 @@ def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
 def test_a_ledger_without_tables_is_no_mirror_yet(dest: Path) -> None:
     with closing(sqlite3.connect(ledger_path(dest))) as db:
         db.execute("PRAGMA journal_mode = wal")
-    with pytest.raises(NotAMirrorError, match="holds no mirror yet"):
+    with pytest.raises(NotAMirrorError, match="has no mirror yet"):
         open_reader(dest)
     open_writer(dest).close()
     open_reader(dest).close()

@@ -42,7 +42,7 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
 
 
 def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
-    return [(one.id.item, one.assets, one.size) for one in pruning.unmet(db, run, 0, 99)]
+    return [(one.id.item, one.assets, one.size) for one in pruning.unseen_items(db, run, 0, 99)]
 
 
 def test_only_what_the_same_selection_brought_is_judged(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_only_what_the_same_selection_brought_is_judged(tmp_path: Path) -> None:
         mirrored(db, "bcd")
         last = mirrored(db, "d")
         assert unmet(db, last) == [("b", 2, 20), ("c", 2, 20)]
-        assert [one.id.item for one in pruning.unmet(db, last, 2, 99)] == ["c"]
+        assert [one.id.item for one in pruning.unseen_items(db, last, 2, 99)] == ["c"]
         assert unmet(db, mirrored(db, "", replace(SPEC, source="https://other.example"))) == []
 
 
@@ -71,7 +71,7 @@ def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "ab")
         last = mirrored(db, "b")
-        pruning.forget(db, last, [one.row for one in pruning.unmet(db, last, 0, 99)])
+        pruning.forget(db, last, [one.row for one in pruning.unseen_items(db, last, 0, 99)])
         assert pruning.listed(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
         assert views.totals(db) == all_counts(db)
         assert views.totals(db)["assets_done"] == 2

@@ -115,12 +115,12 @@ def test_the_same_question_goes_on_in_any_order_of_its_names(results: Results, p
         ({**QUESTION, "method": "mode"}, "method"),
     ],
 )
-def test_another_question_is_refused_and_says_what_differs(
+def test_another_query_is_rejected_with_the_difference(
     results: Results, path: Path, question: dict[str, object], named: str
 ) -> None:
     results.put([row("a")])
     results.close()
-    with pytest.raises(UsageError, match=f"another question .other: {named}.") as told:
+    with pytest.raises(UsageError, match=f"another query .different: {named}.") as told:
         Results(path, question)
     assert str(path) in str(told.value)
     with Results(path, QUESTION) as again:
@@ -179,7 +179,7 @@ def test_a_file_is_held_within_a_process_too(results: Results, path: Path) -> No
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])
 def test_what_is_no_file_of_results_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(DestinationError, match="not a file of results"):
+    with pytest.raises(DestinationError, match="not a results file"):
         Results(path, QUESTION)
     assert path.read_bytes() == content
 
@@ -194,7 +194,7 @@ def test_a_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["", "-wal", "-journal"])
 def test_a_pipe_in_its_place_is_not_waited_for(path: Path, end: str) -> None:
     os.mkfifo(path.with_name(path.name + end))
-    with pytest.raises(DestinationError, match="is no file"):
+    with pytest.raises(DestinationError, match="is not a regular file"):
         Results(path, QUESTION)
 
 

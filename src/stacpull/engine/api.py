@@ -491,7 +491,7 @@ def status(dest: str | Path) -> StatusReport:
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         run = views.current_run(db)
         if run is None:
-            raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
+            raise NotAMirrorError(f"{dest} has no mirror yet: nothing was ever planned.")
         live = is_held(path)
         sums = {
             **views.totals(db),

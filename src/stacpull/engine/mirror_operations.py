@@ -33,7 +33,7 @@ from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.pruning import LabelItem, Unmet, forget_unwanted
+from stacpull.ledger.pruning import LabelItem, UnseenItem, forget_unwanted
 from stacpull.ledger.runs import EndState, RunFlags, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import FailureKind, ItemId, Job
@@ -409,9 +409,9 @@ class MirrorOperations:
         """Return the collections whose walk has ended."""
         return runs.walked(self._db)
 
-    def set_walked_whole(self) -> None:
+    def set_complete_walk(self) -> None:
         """Record that the walk has met all that the source has."""
-        meta.set_walked_whole(self._db, self._run.id)
+        meta.set_complete_walk(self._db, self._run.id)
 
     def restart_walk(self) -> None:
         """Forget how far the walk is; its items are known and stay counted."""
@@ -453,16 +453,16 @@ class MirrorOperations:
 
     def prune_basis(self) -> PruneBasis:
         """Return what decides whether the walk can say what is gone."""
-        whole = meta.walked_whole(self._db) == self._run.id
+        whole = meta.complete_walk(self._db) == self._run.id
         return PruneBasis(whole, pruning.unread(self._db, self._run.id))
 
-    def unmet(self, after: int, most: int) -> list[Unmet]:
+    def unseen_items(self, after: int, most: int) -> list[UnseenItem]:
         """Return up to `most` items past row `after` that the walk did not meet."""
-        return pruning.unmet(self._db, self._run.id, after, most)
+        return pruning.unseen_items(self._db, self._run.id, after, most)
 
-    def met_examples(self, collection: str, host: str, most: int) -> list[tuple[str, str]]:
+    def seen_examples(self, collection: str, host: str, most: int) -> list[tuple[str, str]]:
         """Return (id, URL) of up to `most` items of a collection that the walk met at a host."""
-        return pruning.met_examples(self._db, self._run.id, collection, host, most)
+        return pruning.seen_examples(self._db, self._run.id, collection, host, most)
 
     def label_items(self, sources: Sequence[int]) -> list[LabelItem]:
         """Return the label items of these source items."""

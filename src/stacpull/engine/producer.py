@@ -108,7 +108,7 @@ class Producer:
                 walked = await self._store.call(MirrorOperations.walked)
                 await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
-                    await self._store.call(MirrorOperations.set_walked_whole)
+                    await self._store.call(MirrorOperations.set_complete_walk)
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 

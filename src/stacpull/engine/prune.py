@@ -22,7 +22,7 @@ from stacpull.engine.together import unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
-from stacpull.ledger.pruning import LabelItem, Unmet
+from stacpull.ledger.pruning import LabelItem, UnseenItem
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.planning.hrefs import own_href, source_links
 from stacpull.redact import Secrets, cut_url
@@ -127,16 +127,16 @@ class Pruning:
         await self._call(MirrorOperations.put_change, "items_gone", gone)
         await self._tell_of_kept()
 
-    async def _unmet(self) -> AsyncIterator[Sequence[Unmet]]:
+    async def _unmet(self) -> AsyncIterator[Sequence[UnseenItem]]:
         after = 0
         while True:
-            stretch = await self._call(MirrorOperations.unmet, after, _STRETCH)
+            stretch = await self._call(MirrorOperations.unseen_items, after, _STRETCH)
             if not stretch:
                 return
             yield stretch
             after = stretch[-1].row
 
-    async def _gone(self, stretch: Sequence[Unmet]) -> list[Unmet]:
+    async def _gone(self, stretch: Sequence[UnseenItem]) -> list[UnseenItem]:
         """Return those that are gone according to the source, if it is trusted."""
         unlisted = [one for one in stretch if not one.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
@@ -154,8 +154,8 @@ class Pruning:
         return gone
 
     async def _denied(
-        self, stretch: Sequence[Unmet], href: Callable[[Unmet], str | None]
-    ) -> tuple[list[Unmet], int]:
+        self, stretch: Sequence[UnseenItem], href: Callable[[UnseenItem], str | None]
+    ) -> tuple[list[UnseenItem], int]:
         """Return those that are denied where `href` says, and of how many that is not known."""
         named = [(one, url) for one in stretch if (url := href(one)) is not None]
         answers = await self._asked([url for _, url in named])
@@ -167,7 +167,7 @@ class Pruning:
         """Return where the source's API has an item, whatever its `self` link said."""
         return None if self._service is None else own_href(item, f"{self._service}/search")
 
-    async def _unlinked(self, found: Sequence[Unmet]) -> tuple[list[Unmet], dict[int, bytes]]:
+    async def _unlinked(self, found: Sequence[UnseenItem]) -> tuple[list[UnseenItem], dict[int, bytes]]:
         """Return those that no item links to any more, as far as that is known; renewed JSON of label items.
 
         What an item that is there links to may be back tomorrow: it is reported as gone, and kept.
@@ -193,7 +193,7 @@ class Pruning:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
     async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:
-        return await self._call(MirrorOperations.met_examples, collection, server, 3)
+        return await self._call(MirrorOperations.seen_examples, collection, server, 3)
 
     async def _tell_of_kept(self) -> None:
         unlisted, hidden, several = await self._call(MirrorOperations.kept)
@@ -213,7 +213,7 @@ class Pruning:
             self._on_event(Notice("warning", f"{number:,} items were not pruned: they {why}."))
 
 
-def _is_without(document: Json, label: LabelItem, source: Unmet) -> bool:
+def _is_without(document: Json, label: LabelItem, source: UnseenItem) -> bool:
     """Return True if a document is that of a label item, and links to the source item no more."""
     links = source_links(document, label.href, None)  # of any relation: --follow may have named it
     named = {cut_url(href) for href in links}

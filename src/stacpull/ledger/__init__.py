@@ -1,1 +1,1 @@
-"""The truth about every page, item and asset: one SQLite file, one writer, read-only views beside it."""
+"""The record of every page, item and asset: one SQLite file with one writer, and read-only views of it."""

@@ -1,13 +1,13 @@
-r"""How rows store long texts: shorter, and read back exactly as they were. There may be eight million rows.
+r"""Shorter forms of long texts, from which the exact text can be restored. There may be eight million rows.
 
-- The directory of an item is usually `<collection>/<item>`, which is not stored.
-- An item's own URL usually contains the item's id, in a text that is the same for all items of a collection.
-  That text is stored once (`href_forms`, the place of the id marked), and the item stores its number.
-- An asset's name usually begins with its key, or with the last part of its directory, and has a common
-  ending. A control character replaces each of these; names contain none (`planning.names`).
+- The directory of an item is usually `<collection>/<item>`. That is not stored.
+- An item's own URL usually contains the item's ID, in a text that is the same for all items of a collection.
+  That text is stored once, with the ID marked (`href_forms`). The item stores the number of that form.
+- An asset's name usually starts with its key or with the last part of its directory, and has a common
+  ending. A control character replaces each of these. Names contain no control characters (`planning.names`).
 - The ETag of an object store is usually an MD5 in quotes. It is stored as the bytes of the MD5.
 
-What does not fit is stored as it is.
+A text that does not follow the pattern is stored unchanged.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from stacpull.models import Present
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
 _LAST, _KEY, UNOWNED, _NOTHING = "\x01", "\x02", "\x03", "\x04"
-"""The first character of a name: in place of the last part of its directory, or of its key; then of a name
-that another asset has (this one is to try it again); of nothing."""
+"""The first character of a stored name. It replaces the last part of the directory or the key, marks a name
+that another asset owns (this asset tries it again later), or marks that nothing is replaced."""
 
 _ENDINGS = (
     *(".tif", "tiff", ".TIF", ".jp2", "json", ".xml", ".jpg", "jpeg", ".png", ".txt"),
     *("html", ".zip", ".csv", "quet", ".laz", ".bin"),
 )
-"""Never reordered: their places are in ledgers. Each has four characters."""
+"""Never reordered: ledgers store their positions. Each has four characters."""
 _NO_ENDING = "\x0f"
-"""Follows a name whose last character would be taken for one that stands for an ending."""
+"""Follows a name whose last character could be mistaken for one that replaces an ending."""
 _ENDING_OF = {_NO_ENDING: "", **{chr(0x10 + place): ending for place, ending in enumerate(_ENDINGS)}}
 _MARK_OF = {ending: mark for mark, ending in _ENDING_OF.items()}
 
 _MAX_FORMS = 200
-"""Forms kept, at most: where each item has one of its own they would save nothing."""
+"""The most forms that are stored. If every item has its own form, forms save nothing."""
 _MD5_BYTES = 16
 SHORTEST_MD5 = 34
 """Characters of the shortest ETag that is stored as bytes."""
@@ -50,7 +50,7 @@ def href_of(forms: str = "href_forms") -> str:
 
 
 def item_directory_of(temp: str = "") -> str:
-    """Return the SQL of the directory of item `i` of collection `c`; `temp` stands before names of tables."""
+    """Return the SQL of the directory of item `i` of collection `c`; `temp` is the prefix of table names."""
     other = f"(SELECT d.path FROM {temp}directories d WHERE d.id = i.directory)"
     return f"iif(i.directory = 0, c.name || '/' || i.name, {other})"
 
@@ -63,7 +63,7 @@ def asset_directory_of(temp: str = "") -> str:
 
 
 OTHER_DIRECTORY = "iif(a.directory = 0, NULL, (SELECT d.path FROM directories d WHERE d.id = a.directory))"
-"""SQL: the directory of asset `a` where it is not that of its item."""
+"""SQL: the directory of asset `a` if it differs from that of its item."""
 
 
 class HrefForms:
@@ -75,11 +75,11 @@ class HrefForms:
         self.forget()
 
     def forget(self) -> None:
-        """Read them again (after a transaction was rolled back)."""
+        """Read the forms again (after a transaction was rolled back)."""
         self._ids = dict(self._db.execute("SELECT form, id FROM href_forms").fetchall())
 
     def stored(self, href: str | None, item: str) -> tuple[str | None, int | None]:
-        """Return what the columns `href` and `href_form` hold for the URL of the item with that id."""
+        """Return the values of the columns `href` and `href_form` for the URL of the item with that ID."""
         form = None if href is None else _form(href, item)
         if form is None:
             return href, None
@@ -91,7 +91,7 @@ class HrefForms:
 
 
 def name_in(form: str, href: str) -> str | None:
-    """Return the id of the item whose URL of that form is `href`, None if it is not of that form."""
+    """Return the ID of the item whose URL is `href`, or None if `href` does not have that form."""
     places = form.count(_ID)
     length, rest = divmod(len(href) - len(form) + places, places) if places else (0, 0)
     if length < 1 or rest:
@@ -102,7 +102,7 @@ def name_in(form: str, href: str) -> str | None:
 
 
 def _form(href: str, item: str) -> str | None:
-    """Return an href with the item's id marked; None where it has none, or SQL would not read it so."""
+    """Return an href with the item's ID marked, or None if the form could not be turned back into it."""
     if not item or item not in href or _ID in href or "\0" in href:
         return None
     form = href.replace(item, _ID)
@@ -110,7 +110,7 @@ def _form(href: str, item: str) -> str | None:
 
 
 def stored_name(name: str, directory: str, key: str = "") -> str:
-    """Return how the name of an asset in `directory` is kept; without its key, if that is not at hand."""
+    """Return the stored form of the name of an asset in `directory`. The key may be omitted."""
     last = directory.rpartition("/")[2]
     mark = _MARK_OF.get(name[-4:])
     if mark:
@@ -125,7 +125,7 @@ def stored_name(name: str, directory: str, key: str = "") -> str:
 
 
 def true_name(kept: str, directory: str, key: str) -> str:
-    """Return the name that is kept so, of an asset with that key in `directory`."""
+    """Return the full name from its stored form, for an asset with that key in `directory`."""
     mark, name = kept[:1], kept
     if mark == _KEY:
         name = key + kept[1:]
@@ -138,13 +138,13 @@ def true_name(kept: str, directory: str, key: str) -> str:
 
 
 def stored_etag(etag: str | None) -> str | bytes | None:
-    """Return how an ETag is stored: bytes for an MD5 in quotes, anything else as it is."""
+    """Return the stored form of an ETag: bytes for an MD5 in quotes, anything else unchanged."""
     found = None if etag is None else _MD5.fullmatch(etag)
     return etag if found is None else bytes.fromhex(found[1]) + found[2].encode()
 
 
 def true_etag(kept: str | bytes | None) -> str | None:
-    """Return the ETag that is stored so; None for bytes that are not an ETag (in a damaged ledger)."""
+    """Return the ETag from its stored form; None for bytes that are not an ETag (in a damaged ledger)."""
     if not isinstance(kept, bytes):
         return kept
     if len(kept) < _MD5_BYTES:

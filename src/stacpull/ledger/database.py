@@ -1,9 +1,9 @@
-"""Open the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
+"""Opening the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
 
-On a local disk the ledger runs in WAL mode with `synchronous=NORMAL`: a commit costs no fsync, since the
-publisher's group sync covers the log as well (`engine.publisher`). Where only single files can be synced the
-publisher asks for `synchronous=FULL`. On a network file system WAL does not work; there the rollback journal
-is used.
+On a local disk the ledger runs in WAL mode with `synchronous=NORMAL`. A commit costs no fsync, because the
+publisher's group sync also covers the log (`engine.publisher`). If the file system can only sync single
+files, the publisher sets `synchronous=FULL`. WAL does not work on a network file system, so the rollback
+journal is used there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROWS = 64
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
-_REBUILD = "`stacpull verify --rebuild {dest}` makes a new one from the files that are there."
+_REBUILD = "`stacpull verify --rebuild {dest}` makes a new one from the files in the mirror."
 _DAMAGED = "The ledger {path} is damaged ({text}): " + _REBUILD
 
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
@@ -48,7 +48,7 @@ _COPY_SENTENCES = {
 _UNUSABLE = "The file {path} cannot be used: {text}."
 _START = 4096
 _FOREIGN = ("no such table", "no such column", "Could not decode")
-"""The beginnings of the errors of SQLite and its Python module for content that a ledger does not have."""
+"""How errors of SQLite and its Python module start if a file has content that a ledger never has."""
 
 
 def ledger_path(dest: Path) -> Path:
@@ -58,7 +58,7 @@ def ledger_path(dest: Path) -> Path:
 
 @contextmanager
 def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterator[None]:
-    """Turn SQLite's errors into `DestinationError`; `sentences` go by primary result code."""
+    """Turn SQLite's errors into `DestinationError`; `sentences` are indexed by primary result code."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -69,12 +69,12 @@ def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterato
 
 
 def damaged_sentence(path: Path, what: object) -> str:
-    """Say that a ledger is damaged, and what helps."""
+    """Return the message for a damaged ledger, with the remedy."""
     return _DAMAGED.format(path=path, text=what, dest=shlex.quote(str(path.parent.parent)))
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return True if the file is not a sound ledger: torn pages, a missing table, broken text."""
+    """Return True if an error means that the file is damaged: torn pages, a missing table, invalid text."""
     code = _code(error) & _PRIMARY
     return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
 
@@ -89,27 +89,27 @@ def is_disk_error(error: BaseException) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's extended result code, 0 where the error is not SQLite's own."""
+    """Return SQLite's extended result code, or 0 if the error does not come from SQLite itself."""
     return getattr(error, "sqlite_errorcode", 0) or 0
 
 
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> sqlite3.Connection:
-    """Open the ledger of `dest` for its one writer, which is created if there is none.
+    """Open the ledger of `dest` for its only writer. A missing ledger is created.
 
-    The connection may be handed to one other thread, which then owns it.
+    The connection may be passed to one other thread, which then owns it.
 
     Args:
-        dest: the mirror; `.stacpull` exists.
+        dest: the mirror; its directory `.stacpull` exists.
         journal: "wal", or "delete" on network file systems.
-        durable: True to sync each commit (where the group sync does not cover the ledger).
+        durable: True to sync each commit (if the group sync does not cover the ledger).
 
     Raises:
-        DestinationError: the ledger is damaged, of another version, or cannot be written.
+        DestinationError: the ledger is damaged, has another version, or cannot be written.
     """
     path = ledger_path(dest)
-    refuse_odd(path)
+    reject_irregular(path)
     refuse_lost(dest)
     with translated(path):
         make_private(path)
@@ -131,24 +131,24 @@ def open_writer(
 
 
 def make_private(path: Path) -> None:
-    """Make an empty database that only its owner can read, if there is none; SQLite's logs inherit that.
+    """Create a missing database, empty and readable only by its owner. SQLite's logs inherit the mode.
 
-    A file that exists is not opened: closing it would end the locks that this process has on it.
+    An existing file is not opened: closing it would release the locks that this process has on it.
     """
-    with suppress(OSError):  # it is there, or SQLite says why it cannot be
+    with suppress(OSError):  # it exists, or SQLite will report why it cannot be created
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def sync_each_commit(db: sqlite3.Connection) -> None:
-    """Have every commit on disk before it returns, from now on."""
+    """Make every later commit wait until it is on disk."""
     db.execute("PRAGMA synchronous = FULL")
 
 
-def refuse_odd(path: Path) -> None:
-    """Refuse a database, or a log beside it, that is not a regular file: SQLite waits forever for a pipe.
+def reject_irregular(path: Path) -> None:
+    """Reject a database or log that is not a regular file: SQLite would wait forever for a pipe.
 
     Raises:
-        DestinationError: it is a link, a pipe, a directory.
+        DestinationError: it is a link, a pipe or a directory.
     """
     for end in ("", "-wal", "-shm", "-journal"):
         one = path.with_name(path.name + end)
@@ -157,26 +157,26 @@ def refuse_odd(path: Path) -> None:
         except OSError:  # missing, or opening it will report the error
             continue
         if not stat.S_ISREG(mode):
-            what = "a link" if stat.S_ISLNK(mode) else "no file"
-            raise DestinationError(f"{one} is {what}: nothing is read or written there. Move it away.")
+            what = "a link" if stat.S_ISLNK(mode) else "not a regular file"
+            raise DestinationError(f"{one} is {what}: it is not read or written. Move it away.")
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
-    """Copy the write-ahead log into the ledger itself, synced, and begin a new log.
+    """Copy the write-ahead log into the ledger itself, sync it, and start a new log.
 
-    After a failed sync the log may have holes on the disk that the page cache hides: what is appended after
-    one would be lost with the next power loss, however well it is synced.
+    After a failed sync the log may have holes on the disk that the page cache hides. Anything appended after
+    a hole would be lost with the next power loss, even if it is synced.
     """
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def give_back(db: sqlite3.Connection) -> None:
     """Return the space of deleted rows (item JSON that has been written) to the disk, up to 100 MB."""
-    db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would give back one page
+    db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
 def copy_ledger(dest: Path, to: Path) -> None:
-    """Copy the ledger of `dest` as it is at one moment, also while a run writes to it.
+    """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it.
 
     Raises:
         NotAMirrorError, DestinationError: as `open_reader`; also if the disk is full.
@@ -191,12 +191,12 @@ def copy_ledger(dest: Path, to: Path) -> None:
 
 
 def checkpoint_log(db: sqlite3.Connection) -> None:
-    """Copy the part of the log that no reader needs into the ledger, before closing, which reports no error.
+    """Copy the part of the log that no reader needs into the ledger, since closing it reports no error.
 
-    If only space is missing the log stays as it is, and the next start continues from it.
+    If the disk is only full, the log is left unchanged and the next start continues from it.
 
     Raises:
-        sqlite3.OperationalError: The disk fails: the log may not be on it.
+        sqlite3.OperationalError: The disk fails, so the log may not be on it.
     """
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -206,10 +206,10 @@ def checkpoint_log(db: sqlite3.Connection) -> None:
 
 
 def refuse_lost(dest: Path) -> None:
-    """Refuse a directory with mirrored files and a missing or empty ledger: the files would be unknown.
+    """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown.
 
     Raises:
-        DestinationError: files are there, with a directory or a catalog that stacpull made.
+        DestinationError: there are files, and a directory or a catalog that stacpull made.
     """
     path = ledger_path(dest)
     try:
@@ -219,14 +219,15 @@ def refuse_lost(dest: Path) -> None:
         return
     rebuild = _REBUILD.format(dest=shlex.quote(str(dest)))
     raise DestinationError(
-        f"The ledger of {dest} is missing, but files that were mirrored with it are still there: {rebuild}"
+        f"The ledger of {dest} is missing, but files that were mirrored with it still exist: {rebuild}"
     )
 
 
 def _was_mirror(dest: Path) -> bool:
-    """Return True if `dest` has files that a mirror put there, judged by its marks.
+    """Return True if `dest` contains files and marks of an earlier mirror.
 
-    An empty ledger alone is not a mark: a run was killed at its very start, beside files of the user.
+    An empty ledger alone is not a mark: a run may have been killed right at its start, next to the user's
+    files.
     """
     marked = (dest / ".stacpull" / "log.ndjson").is_file()
     if not marked and (dest / "catalog.json").is_file():
@@ -236,16 +237,16 @@ def _was_mirror(dest: Path) -> bool:
 
 
 def open_reader(dest: Path) -> sqlite3.Connection:
-    """Open the ledger of `dest` read-only, also while a mirror runs or right after one was killed.
+    """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed.
 
     Any thread may use the connection, one at a time.
 
     Raises:
-        NotAMirrorError: there is no ledger, or a run was killed before it had tables.
+        NotAMirrorError: there is no ledger, or a run was killed before it created the tables.
         DestinationError: it cannot be read, or has another version.
     """
     path = ledger_path(dest)
-    refuse_odd(path)
+    reject_irregular(path)
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
@@ -266,7 +267,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
 
 
 def _may_be_read_alone(path: Path, error: sqlite3.OperationalError) -> bool:
-    """Return True if a read-only place has no room for WAL's shared memory, and no log is left to be read."""
+    """Return True if the directory is too read-only for WAL's shared memory, and there is no log to read."""
     refused = _code(error) & _PRIMARY in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
     return refused and not any(_has_content(path.with_name(path.name + end)) for end in ("-wal", "-journal"))
 
@@ -298,16 +299,16 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
 
 
 def _refuse_unfinished(path: Path, version: int) -> None:
-    """Refuse a ledger that has no tables yet."""
+    """Reject a ledger that has no tables yet."""
     if version == 0:
         dest = path.parent.parent
         raise NotAMirrorError(
-            f"{dest} holds no mirror yet: a run was killed at its very start. Run `stacpull mirror` again."
+            f"{dest} has no mirror yet: a run was killed right at its start. Run `stacpull mirror` again."
         )
 
 
 def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
-    """Return the number that a query gives, 0 for NULL."""
+    """Return the single number that a query yields, 0 for NULL."""
     found: int | None = db.execute(query, values).fetchone()[0]
     return found or 0
 
@@ -318,18 +319,18 @@ def exists(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) ->
 
 
 def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield `values` in pieces whose values one statement can bind: SQLite may be built for 999 of them."""
+    """Yield `values` in chunks that one statement can bind: SQLite may be built with a limit of 999."""
     for start in range(0, len(values), _AT_ONCE):
         yield values[start : start + _AT_ONCE]
 
 
 def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query for any number of values.
+    """Yield the rows of a query for any number of bound values.
 
     Args:
         db: The ledger.
-        query: `{marks}` stands for the values, as in `id IN ({marks})`.
-        values: As many are bound at once as one statement takes.
+        query: `{marks}` is replaced by placeholders for the values, as in `id IN ({marks})`.
+        values: They are bound in chunks, as many at once as one statement accepts.
     """
     for some in pieces(values):
         yield from db.execute(query.format(marks=marks(len(some))), some)
@@ -340,8 +341,8 @@ def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, 
 
     Args:
         db: The ledger.
-        into: The statement up to `VALUES`.
-        rows: The values of each row, at most 15.
+        into: The part of the statement before `VALUES`.
+        rows: The values of each row, at most 15 per row.
     """
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
@@ -355,13 +356,13 @@ def _values(count: int, width: int) -> str:
 
 @lru_cache
 def marks(count: int) -> str:
-    """Return as many question marks, separated by commas."""
+    """Return `count` question marks, separated by commas."""
     return ", ".join("?" * count)
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Run the body as one transaction: all of it is in the ledger, or none."""
+    """Run the body as one transaction: all of it is saved, or nothing."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db

@@ -1,7 +1,7 @@
-"""What the ledger expects of the files in DEST: asked path by path, and at the end which were never met.
+"""The files that the ledger expects in DEST: looked up path by path, and at the end those that are missing.
 
-Memory stays flat whatever the mirror holds: assets are looked up by the hash of their path, documents by that
-of their directory, and what was met is a bit per row (1 MB for eight million assets).
+Memory does not grow with the mirror: assets are looked up by the hash of their path, documents by the hash
+of their directory, and one bit per row records which were found (1 MB for eight million assets).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AT_ONCE = 512
 
 
 class FileKind(enum.Enum):
-    """What a file of the mirror is."""
+    """The kind of a file of the mirror."""
 
     ASSET = "asset"
     DOCUMENT = "document"
@@ -42,29 +42,29 @@ class FileKind(enum.Enum):
 
 
 class Expected(NamedTuple):
-    """A file that the ledger knows. `size` and `sha256` are None where it does not say."""
+    """A file that is in the ledger. `size` and `sha256` are None if the ledger does not have them."""
 
     kind: FileKind
     row: int
-    """Of the asset, of the item for its JSON; 0 for a catalog."""
+    """The row of the asset, or of the item for an item's JSON; 0 for a catalog."""
     path: str
     size: int | None
     sha256: bytes | None
     checked: bool
-    """False if it may be as it likes: an older version of what is pending, a file about to be recorded."""
+    """False if its content is not checked: an old version of a pending asset, or a file not recorded yet."""
 
 
 def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
-    """Return what SQLite finds wrong with the ledger as a whole (its first complaint), None if nothing.
+    """Return the first problem that SQLite's integrity check finds in the ledger, None if there is none.
 
-    `quick` leaves out the comparison of tables and indexes.
+    `quick` skips the comparison of tables and indexes.
     """
     found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
     return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
 
 class Expectations:
-    """What one ledger expects. Belongs to the thread that made it."""
+    """The files that one ledger expects. Belongs to the thread that created it."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -77,15 +77,15 @@ class Expectations:
 
     @property
     def totals(self) -> tuple[int, int]:
-        """How many files are expected, and how many bytes of assets."""
+        """Return the number of expected files, and the number of expected bytes of assets."""
         counted = asset_counters(self._db)
         documents = self._db.execute(f"SELECT count(*) FROM items WHERE written <> {UNWRITTEN}").fetchone()[0]
         return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
     def of(self, paths: Sequence[str]) -> list[Expected | None]:
-        """Return what is expected of the files at `paths` (relative to DEST), None for unknown ones.
+        """Return the expected files at `paths` (relative to DEST), None for unknown ones.
 
-        They count as met from now on.
+        They count as found from now on.
         """
         found: list[Expected | None] = []
         for start in range(0, len(paths), _AT_ONCE):
@@ -97,7 +97,7 @@ class Expectations:
         return found
 
     def is_leaving(self, path: str) -> bool:
-        """Return True if a file that nothing knows is one of those that a pruning was about to remove."""
+        """Return True if an unknown file is on the list of files that a prune still has to remove."""
         return path in self._leaving
 
     def _one(self, path: str, row: _AssetRow | None) -> Expected | None:
@@ -114,7 +114,7 @@ class Expectations:
         number, _, _, _, state, generation, size, digest, previous, _ = row
         is_open = state not in (STATE_RESERVED, STATE_DONE)
         if is_open and generation == 0:
-            return None  # it was never put there: a stranger is in the way
+            return None  # the mirror never wrote it: the file is not its own
         self._met_assets.add(number)
         if is_open and previous is not None:  # damaged, and not yet repaired
             return Expected(FileKind.ASSET, number, path, size, previous or None, checked=True)
@@ -126,8 +126,8 @@ class Expectations:
         self._met_files.add(path)
         return Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
 
-    def not_met(self) -> Iterator[Expected]:
-        """Yield what must be there and was never asked for: assets, then documents, then catalogs."""
+    def missing_files(self) -> Iterator[Expected]:
+        """Yield the expected files that were never looked up: assets, then documents, then catalogs."""
         for (row,) in self._db.execute(_MUST_BE_THERE):
             if row not in self._met_assets:
                 yield self._missing_asset(row)
@@ -153,8 +153,8 @@ class Expectations:
             checked=True,
         )
 
-    def whose(self, expected: Expected) -> tuple[ItemId, str] | None:
-        """Return the item of a file and its asset key ("" for the item's JSON); None for a catalog."""
+    def owner_of(self, expected: Expected) -> tuple[ItemId, str] | None:
+        """Return the item and asset key of a file ("" for the item's JSON); None for a catalog."""
         if expected.kind is FileKind.CATALOG:
             return None
         of_asset = expected.kind is FileKind.ASSET
@@ -164,7 +164,7 @@ class Expectations:
 
 
 class _Bits:
-    """A set of rows, a bit each."""
+    """A set of rows, with one bit per row."""
 
     def __init__(self, highest: int) -> None:
         self._bits = bytearray(highest // 8 + 1)
@@ -182,7 +182,7 @@ def _highest(db: sqlite3.Connection, table: str) -> int:
 
 
 def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
-    """Return what is expected of an item's JSON, from a row of `_DOCUMENTS`."""
+    """Return the expected JSON file of an item, from a row of `_DOCUMENTS`."""
     number, collection, item, directory, written, sha256 = row
     path = path_in_dest(directory, item_document_path(ItemId(collection, item)).rpartition("/")[2])
     checked = written in (WRITTEN, DAMAGED)

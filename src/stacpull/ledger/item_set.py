@@ -1,4 +1,4 @@
-"""A set of items that may be as many as a source has, in little memory."""
+"""A set of items that uses little memory, even for all items of a source."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ItemSet:
         return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
-        """Return those of `items` that are in the set."""
+        """Return the `items` that are in the set."""
         by_hash = {seen_hash(item): item for item in items}
         rows = rows_with(self._db, "SELECT hash FROM items WHERE hash IN ({marks})", list(by_hash))
         return {by_hash[row[0]] for row in rows}

@@ -1,10 +1,10 @@
-"""What is still to do: pending assets, reservations that a kill left, failures to retry, damage to repair.
+"""Remaining work: pending assets, reservations left by a kill, failures to retry, damage to repair.
 
-Jobs are streamed by key. A damaged asset is pending in a new generation, so that the file in its place counts
-as ours and may be replaced; the digest it had is kept apart, and only bytes that have it are accepted
-(`models.Job.sha256`), however often it is tried. Until then the file counts as damaged (`ledger.expected`).
-An item whose JSON is damaged is read again. Each batch is one transaction: after a kill the rest is found
-again.
+Jobs are read in row order, in batches. A damaged asset becomes pending in a new generation, so that its file
+counts as the mirror's own and may be replaced. Its earlier digest is stored separately, and only bytes with
+that digest are accepted, in every attempt (`models.Job.sha256`). Until then the file counts as damaged
+(`ledger.expected`). An item with damaged JSON is read again. Each batch is one transaction: after a kill the
+remaining damage is found again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STATED = (
     + " OR ".join(f"instr(w.document, CAST('\"{name}\"' AS BLOB))" for name in STATEMENTS)
     + ")"
 )
-"""A search for a few bytes is much cheaper than reading the document; the item is read again anyway."""
+"""Searching for a few bytes is much cheaper than parsing the document. The item is read again anyway."""
 _COLUMNS = (
     f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, {asset_directory_of()}, a.name, "
     "o.name_template, o.size, a.stated, o.media_type, o.stale, "
@@ -75,13 +75,13 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
 
 
 def newest(db: sqlite3.Connection) -> int:
-    """Return the highest asset row there is: what is planned later has a higher one."""
+    """Return the highest asset row: assets that are planned later have higher ones."""
     found: int = db.execute("SELECT coalesce(max(id), 0) FROM assets").fetchone()[0]
     return found
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
-    """Return the job of an open asset, if it is still of that generation."""
+    """Return the job of an open asset, if it still has that generation."""
     found = db.execute(
         f"SELECT {_COLUMNS} {_FROM} WHERE o.asset = ? AND a.generation = ? AND a.state < 2",
         (row, generation),
@@ -99,7 +99,7 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 
 
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
-    """Yield the reservations that a kill left open."""
+    """Yield the reservations that were left open by a kill."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.identity, a.sha256, "
         "a.etag, a.id IN (SELECT asset FROM unproven), a.key "
@@ -115,7 +115,7 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
 
 
 def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
-    """Return (row, sha256) of the reservations that have one: what proves a part after a reboot."""
+    """Return (row, sha256) of the reservations that have a digest: it proves a part after a reboot."""
     rows: list[tuple[int, bytes]] = db.execute(
         f"SELECT id, sha256 FROM assets WHERE state = {STATE_RESERVED} AND sha256 IS NOT NULL"
     ).fetchall()
@@ -123,10 +123,10 @@ def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
 
 
 def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
-    """Make every failed asset that has an href pending in `run`, a retry; return how many there are.
+    """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
-    With `ordered` only those that were not ready yet. What an earlier retry or repair left pending is taken
-    over as well: no other run would.
+    With `ordered`, only assets that were not ready yet. Assets that an earlier retry or repair left pending
+    are also taken over, because no other run would fetch them.
     """
     with transaction(db):
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
@@ -154,9 +154,9 @@ _TAKE_OVER = (
 
 
 def _take_over_items(db: sqlite3.Connection, run: int) -> None:
-    """Let the items of `run`'s assets count for it, with their label items, and be written again when final.
+    """Assign the items of `run`'s assets and their label items to `run`; they are written again when final.
 
-    A source item that could not be read is left to its run: it is planned when it has been read.
+    A source item that could not be read stays with its run. It is planned once it has been read.
     """
     unread = "(SELECT item FROM failures WHERE key = '')"
     update = (
@@ -185,7 +185,7 @@ def failed_items(db: sqlite3.Connection) -> list[FailedItem]:
 
 
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
-    """Return items past row `after` that are final but whose JSON is not on disk, or not true."""
+    """Return final items past row `after` whose JSON is missing on disk or outdated."""
     rows = db.execute(
         f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
         f"AND (written = {WRITTEN_ONCE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
@@ -195,7 +195,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    """Make a job of a row of `_COLUMNS`."""
+    """Return the job of a row of `_COLUMNS`."""
     number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready = rest
     checksum = _checksum(stated)
@@ -229,7 +229,7 @@ def _checksum(stated: bytes | None) -> Checksum | None:
 
 
 class DamagedItem(NamedTuple):
-    """An item whose JSON is damaged; `href` is where it can be read again, if that is known."""
+    """An item whose JSON is damaged; `href` is its URL, if that is known."""
 
     row: int
     collection: str
@@ -238,13 +238,13 @@ class DamagedItem(NamedTuple):
 
 
 def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
-    """Have damaged assets fetched again by `run`, in one transaction.
+    """Make damaged assets pending in `run`, in one transaction.
 
     Args:
         db: the ledger.
         run: a run of kind `repair`.
-        assets: rows of assets that are done, or failed in an earlier repair, each with the href that the
-            source had for it. Where that is not known the item is read again first.
+        assets: rows of assets that are done, or that failed in an earlier repair, each with its href at the
+            source. If that is None, the item is read again first.
     """
     with transaction(db):
         area = runs.area_of(db, run)
@@ -256,14 +256,14 @@ def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | N
 
 
 def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: int | None) -> int | None:
-    """Open one asset and return its item; None if it is open already.
+    """Make one asset pending and return its item; None if it is already open.
 
     Args:
         db: The ledger.
         run: The run that fetches it.
         row: The asset.
-        href: Where the source had it, if that is known.
-        area: The area of which alone the run fetches rasters (`runs.area_of`).
+        href: Its href at the source, if that is known.
+        area: The area to which the run clips rasters (`runs.area_of`).
     """
     found = db.execute(
         "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x'') FROM assets a "
@@ -273,7 +273,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: i
     if found is None:
         return None
     item, size, digest = found
-    # a part that was in another area than the run's cannot be fetched as it was
+    # a raster that was clipped to another area cannot be fetched with its earlier digest
     other = "SELECT 1 FROM clips WHERE asset = ? AND area IS NOT ?"
     is_wanted = db.execute(other, (row, area)).fetchone() is None
     db.execute(
@@ -293,7 +293,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: i
 
 
 def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
-    """Let an item count for `run`, with its label item; their JSON is written again when they are final."""
+    """Assign an item and its label item to `run`; their JSON is written again when they are final."""
     db.execute(
         f"UPDATE items SET run = ?, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) "
         "WHERE id = ? OR id = (SELECT parent FROM items WHERE id = ?)",
@@ -302,7 +302,7 @@ def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
 
 
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
-    """Note that the JSON of these items is damaged: it is not read any more, and written again."""
+    """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     with transaction(db):
         db.executemany(
             f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written = {WRITTEN}",
@@ -311,7 +311,7 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
 
 
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
-    """Return items past row `after` whose JSON is damaged and not read again yet, in row order."""
+    """Return items past row `after` whose JSON is damaged and was not read again yet, in row order."""
     rows = db.execute(
         f"SELECT i.id, c.name, i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
@@ -322,12 +322,12 @@ def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[Da
 
 
 def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
-    """Keep the JSON of an item that was read again; it is written when the item is final."""
+    """Store the JSON of an item that was read again; it is written when the item is final."""
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
 def take_over_pending(db: sqlite3.Connection, run: int) -> None:
-    """Let `run` fetch as well what an earlier repair, or a rebuild of the ledger, left to be fetched."""
+    """Assign the assets that an earlier repair or a rebuild of the ledger left pending to `run`."""
     db.execute(
         f"UPDATE assets SET run = ? WHERE state = {STATE_PENDING} "
         "AND id IN (SELECT asset FROM open_assets) AND run <> ? "
@@ -337,7 +337,7 @@ def take_over_pending(db: sqlite3.Connection, run: int) -> None:
 
 
 def is_left_open(db: sqlite3.Connection) -> bool:
-    """Return True if an earlier repair, or a rebuild of the ledger, left something to be made good."""
+    """Return True if an earlier repair or a rebuild of the ledger left damage to repair."""
     found = db.execute(
         "SELECT EXISTS (SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset "
         f"JOIN runs r ON r.id = a.run WHERE a.state = {STATE_PENDING} AND r.kind IN ('repair', 'rebuild')) "
@@ -347,6 +347,6 @@ def is_left_open(db: sqlite3.Connection) -> bool:
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
-    """Return how many items there are whose JSON is damaged."""
+    """Return the number of items whose JSON is damaged."""
     found: int = db.execute(f"SELECT count(*) FROM items WHERE written = {DAMAGED}").fetchone()[0]
     return found

@@ -10,24 +10,24 @@ from pathlib import Path
 _FILE = "file:"
 _NAMED_SOURCE = "named source"
 _UNKNOWN = "1"
-"""In place of a digest: the file belongs to the mirror, and its content is about to change or not known."""
+"""Stored instead of a digest: the file belongs to the mirror; its content is unknown or will change."""
 _NOT_YET = "0"
-"""Likewise: the file is about to be put in place for the first time, so it may not be there."""
+"""Stored instead of a digest: the file will be put in place for the first time, so it may not exist."""
 
 
 def boot_of_last_run(db: sqlite3.Connection) -> str | None:
-    """Return the boot id under which the last run worked."""
+    """Return the boot ID of the machine during the last run."""
     return _get(db, "boot")
 
 
 def set_boot(db: sqlite3.Connection, boot: str) -> None:
-    """Record the boot under which a run begins to work; what an earlier run left is in order."""
+    """Record the boot ID of a run that starts, once the files of earlier runs have been checked."""
     _set(db, "boot", boot)
     _set(db, "sync_error", "")
 
 
 def had_sync_error(db: sqlite3.Connection) -> bool:
-    """Return True if a sync of the last run failed: what it did not record may be lost."""
+    """Return True if a sync of the last run failed: files that it did not record may be lost."""
     return bool(_get(db, "sync_error"))
 
 
@@ -37,23 +37,23 @@ def set_sync_error(db: sqlite3.Connection, reason: str) -> None:
 
 
 def is_adopting(db: sqlite3.Connection) -> bool:
-    """Return True if DEST may have files of the mirror that its ledger, which was rebuilt, does not know."""
+    """Return True if DEST may have files of the mirror that are missing in its rebuilt ledger."""
     return bool(_get(db, "adopting"))
 
 
 def set_adopting(db: sqlite3.Connection, *, adopting: bool) -> None:
-    """Remember that such files may be there, or that a whole mirror has met them all."""
+    """Record that such files may exist, or that a complete mirror has found them all."""
     _set(db, "adopting", "1" if adopting else "")
 
 
-def walked_whole(db: sqlite3.Connection) -> int | None:
-    """Return the last run whose walk is known to have met all that the source has."""
+def complete_walk(db: sqlite3.Connection) -> int | None:
+    """Return the last run whose walk is known to have found everything in the source."""
     found = _get(db, "walked_whole")
     return None if found is None else int(found)
 
 
-def set_walked_whole(db: sqlite3.Connection, run: int) -> None:
-    """Remember that the walk of `run` has met all that the source has."""
+def set_complete_walk(db: sqlite3.Connection, run: int) -> None:
+    """Record that the walk of `run` has found everything in the source."""
     _set(db, "walked_whole", str(run))
 
 
@@ -63,7 +63,7 @@ def keeps_items_parquet(db: sqlite3.Connection) -> bool:
 
 
 def keep_items_parquet(db: sqlite3.Connection, *, kept: bool) -> None:
-    """Remember whether runs keep items.parquet up to date."""
+    """Record whether runs keep items.parquet up to date."""
     _set(db, "items_parquet", "yes" if kept else "")
 
 
@@ -73,12 +73,12 @@ def items_parquet_state(db: sqlite3.Connection) -> str | None:
 
 
 def set_items_parquet_state(db: sqlite3.Connection, state: str) -> None:
-    """Remember the digest of the items that items.parquet was written from."""
+    """Record the digest of the items that items.parquet was written from."""
     _set(db, "items_parquet_state", state)
 
 
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
-    """Return True if the catalog file `path`, relative to DEST, is this mirror's own."""
+    """Return True if the catalog file `path`, relative to DEST, belongs to this mirror."""
     return _get(db, _FILE + path) is not None
 
 
@@ -88,11 +88,11 @@ def is_recorded(db: sqlite3.Connection, path: str) -> bool:
 
 
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
-    """Remember that a catalog file is this mirror's own.
+    """Record that a catalog file belongs to this mirror.
 
     Args:
         db: the ledger.
-        path: of the file, relative to DEST.
+        path: the path of the file, relative to DEST.
         sha256: its digest; None before the file is put in place.
     """
     before = _UNKNOWN if is_recorded(db, path) else _NOT_YET
@@ -105,12 +105,12 @@ def disown_file(db: sqlite3.Connection, path: str) -> None:
 
 
 def files_not_yet_there(db: sqlite3.Connection) -> frozenset[str]:
-    """Return the catalog files that a run was about to put in place for the first time."""
+    """Return the catalog files that a run started to put in place for the first time."""
     return frozenset(path for path in file_digests(db) if not is_recorded(db, path))
 
 
 def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
-    """Return the catalog files that are this mirror's own, by path, with their SHA-256 where it is known."""
+    """Return the catalog files of this mirror, by path, with their SHA-256 if it is known."""
     rows = db.execute(
         "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ?",
         (len(_FILE) + 1, _FILE, _FILE[:-1] + chr(ord(_FILE[-1]) + 1)),
@@ -119,39 +119,40 @@ def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
 
 
 def _digest(value: str | float) -> bytes | None:
-    """Return the digest that is stored: what looks like a number SQLite keeps as one, `_UNKNOWN` as well."""
+    """Return the stored digest. SQLite stores a text that looks like a number, as `_UNKNOWN`, as a number."""
     return bytes.fromhex(value) if isinstance(value, str) and value != _UNKNOWN else None
 
 
 def note_named_source(db: sqlite3.Connection, source: str) -> None:
-    """Remember that this user named `source`, a place on this disk, for this very ledger."""
+    """Record that this user named `source`, a path on this disk, for this very ledger."""
     _set(db, _NAMED_SOURCE, f"{_inode(db)} {source}")
 
 
 def is_named_source(db: sqlite3.Connection, source: str) -> bool:
-    """Return True if this user named `source` for this ledger, and not for a ledger that it was copied from.
+    """Return True if this user named `source` for this ledger, not for another one that it was copied from.
 
-    The inode identifies the file of the ledger. Who makes a ledger for another user does not know it.
+    The inode identifies the file of the ledger. A person who prepares a ledger for another user does not know
+    it.
     """
     inode = _inode(db)
     return inode >= 0 and _get(db, _NAMED_SOURCE) == f"{inode} {source}"
 
 
 def _inode(db: sqlite3.Connection) -> int:
-    """Return the inode of a ledger, -1 if it is another user's."""
+    """Return the inode of a ledger, -1 if it belongs to another user."""
     path = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
     found = Path(path).stat()
     return found.st_ino if found.st_uid == os.geteuid() else -1
 
 
 def rates_taken(db: sqlite3.Connection) -> dict[str, float]:
-    """Return the start of the last interval that is here of each merged ledger, by that of its first run."""
+    """Return the start of the last merged interval of each merged ledger, by the start of its first run."""
     found: dict[str, float] = json.loads(_get(db, "rates_taken") or "{}")
     return found
 
 
 def set_rates_taken(db: sqlite3.Connection, taken: dict[str, float]) -> None:
-    """Note which intervals of merged ledgers are here."""
+    """Record which intervals of merged ledgers were added."""
     _set(db, "rates_taken", json.dumps(taken))
 
 

@@ -1,9 +1,9 @@
-"""What became of assets and items: reserved before the rename, recorded as done only after the data is safe.
+"""Outcomes of assets and items: reserved before the rename, recorded as done only once the data is safe.
 
     reserve ── sync ── rename ── sync ── record
 
-The publisher (`engine.publisher`) drives these steps; each is one transaction over a group. How complete an
-item is, is derived from its assets and source items (`update_item_states`).
+The publisher (`engine.publisher`) takes these steps; each is one transaction for a group. The state of an
+item is derived from its assets and source items (`update_item_states`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class AssetFailure(msgspec.Struct, frozen=True):
 
 
 class Confirmed(NamedTuple):
-    """An asset of which the source said that the file in place is current."""
+    """An asset whose file in place is current, as the source has confirmed."""
 
     row: int
     item_row: int
@@ -53,14 +53,14 @@ class Confirmed(NamedTuple):
 
 
 class Written(NamedTuple):
-    """An item whose JSON is on disk, and the SHA-256 of that."""
+    """An item whose JSON is on disk, and the SHA-256 of that file."""
 
     row: int
     sha256: bytes | None = None
 
 
 class Recorded(msgspec.Struct):
-    """What a transaction changed: items that are final now (their JSON can be written)."""
+    """The changes of a transaction: items that are final now (their JSON can be written)."""
 
     final_items: list[int] = msgspec.field(default_factory=list)
 
@@ -75,14 +75,15 @@ def reserve(
 
     Args:
         db: the ledger.
-        arrivals: what came in.
-        items: rows of items whose JSON is about to be written.
-        clips: what part of a raster an arrival is, by row; nothing for whole assets.
+        arrivals: the assets that were received.
+        items: rows of items whose JSON will be written next.
+        clips: for clipped rasters, the part that was received, by row.
 
     Returns:
-        The arrivals that may be renamed (a name may have been changed to keep it apart from another
-        spelling), and the failures of those whose name is taken. Arrivals of an older generation are in
-        neither. If all may be renamed under the names that were planned, the list is `arrivals` itself.
+        The arrivals that may be renamed, and the failures of those whose name is taken. A name may have been
+        changed because another path differs from it only in case or Unicode form. Arrivals of an older
+        generation are in neither list. If all arrivals keep their planned names, the list is `arrivals`
+        itself.
     """
     failures: list[AssetFailure] = []
     with transaction(db):
@@ -120,7 +121,7 @@ def _forget_identities(db: sqlite3.Connection, rows: Sequence[int]) -> None:
 
 
 def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-    """Note which arrivals have a length that nothing proved, and forget it of the others."""
+    """Record which arrivals have a length that nothing proved, and remove the mark from the others."""
     unproven = [(arrival.row,) for arrival in arrivals if arrival.unproven]
     if db.execute("SELECT EXISTS (SELECT 1 FROM unproven)").fetchone()[0]:
         db.executemany("DELETE FROM unproven WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
@@ -128,7 +129,7 @@ def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
 
 
 def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapping[int, Clip]) -> None:
-    """Note which arrivals are parts of rasters, and forget it of those that are whole."""
+    """Record which arrivals are clipped rasters, and remove the mark from complete assets."""
     if not clips and not db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]:
         return
     db.executemany("DELETE FROM clips WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
@@ -138,7 +139,7 @@ def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapp
 
 
 def put_clip(db: sqlite3.Connection, row: int, clip: Clip) -> None:
-    """Note which part of a raster an asset is."""
+    """Record which part of a raster an asset is."""
     place = orjson.dumps((clip.shape, clip.transform)).decode()
     db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, clip.area, clip.source_size, place))
 
@@ -157,7 +158,7 @@ class _Directories:
         return self._own.get(arrival.item_row) == arrival.directory
 
     def of(self, arrival: Arrival) -> tuple[int, str]:
-        """Return (id, path as it is on disk) of the directory of an arrival."""
+        """Return (ID, path on disk) of the directory of an arrival."""
         return self._others.of_asset(arrival.directory, self._own.get(arrival.item_row))
 
 
@@ -170,7 +171,7 @@ _ITEM_DIRECTORIES = (
 def _reserved_as_planned(
     db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
 ) -> bool:
-    """Reserve the names that these assets were given when they were planned; True if all had theirs."""
+    """Reserve the planned names of these assets; return True if all of them have one."""
     values = []
     item, wanted = 0, ""
     for arrival in arrivals:
@@ -185,9 +186,9 @@ def _reserved_as_planned(
 def _reserved_late(
     db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
 ) -> set[int]:
-    """Reserve names that became known with the response; return the rows that need a closer look.
+    """Reserve names that became known with the response; return the rows that must be handled one by one.
 
-    These are arrivals of an older generation, and those whose name is another than planned, or taken.
+    These are arrivals of an older generation, and those whose name is taken or differs from the planned one.
     """
     nameless: dict[int, int] = {}
     for some in pieces([arrival.row for arrival in arrivals]):
@@ -215,7 +216,7 @@ def _reserved_late(
 def _reserved(
     db: sqlite3.Connection, arrival: Arrival, directories: _Directories
 ) -> Arrival | Failure | None:
-    """Reserve a name for one arrival: return it, with the name it got; why not; None if it is outdated."""
+    """Reserve a name for one arrival; return it with that name, or the failure, or None if it is outdated."""
     directory_id, directory = directories.of(arrival)
     claim = paths.claim(db, arrival.row, directory, arrival.name)
     if claim.failure is not None:
@@ -231,14 +232,14 @@ def _reserved(
 
 
 def _proof(arrival: Arrival) -> tuple[object, ...]:
-    """Return what a reservation notes of the file."""
+    """Return the properties of the file that a reservation records."""
     etag = arrival.etag
     kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
     return arrival.size, arrival.digest, kept
 
 
 def note_digest(db: sqlite3.Connection, row: int, generation: int, digest: bytes | None) -> None:
-    """Note the digest of a reserved asset that was not known when it was reserved."""
+    """Record the digest of a reserved asset that was not known when it was reserved."""
     with transaction(db):
         db.execute(
             f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
@@ -247,10 +248,10 @@ def note_digest(db: sqlite3.Connection, row: int, generation: int, digest: bytes
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
-    """Take reservations back: nothing of these assets is on disk any more, they are pending again."""
+    """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     released = [(row,) for row in rows]
     with transaction(db):
-        db.executemany(  # the version before may be gone, too
+        db.executemany(  # the earlier version may also be gone
             "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL "
             f"AND asset IN (SELECT id FROM assets WHERE id = asset AND state = {STATE_RESERVED})",
             released,
@@ -264,7 +265,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
 
 
 def release_document(db: sqlite3.Connection, item: int) -> None:
-    """Give up the reserved name of an item's JSON that was never there: what has that name is not ours."""
+    """Release the name of an item's JSON that was never written: a file there is not the mirror's own."""
     db.execute(
         f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {WRITTEN_ONCE}",
         (item,),
@@ -280,16 +281,16 @@ def record(
     confirmed: Sequence[Confirmed] = (),
     area: int | None = None,
 ) -> Recorded:
-    """Record what is durable now, in one transaction. Each asset counts for the run that planned it last.
+    """Record durable outcomes in one transaction. An asset counts for the last run that planned it.
 
     Args:
         db: the ledger.
-        done: reserved, synced and renamed, and the rename synced.
-        failed: failed for good.
+        done: assets that are reserved, synced and renamed, and whose rename is synced.
+        failed: assets that failed for good.
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
-        confirmed: in place, and current at the source.
-        area: digest of the area of the run's `--clip`, if it has one.
+        confirmed: assets that are in place and current at the source.
+        area: the digest of the area of the run's `--clip`, if it has one.
     """
     found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
@@ -313,18 +314,18 @@ def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
 
 
 class _Compared(msgspec.Struct):
-    """What a run found about assets of which an earlier version was there."""
+    """How many assets with an earlier version changed in a run, and how many did not."""
 
     changed: int = 0
-    """Of another content."""
+    """Assets with different content."""
     same: int = 0
-    """Of the same content."""
+    """Assets with the same content."""
 
 
 def _record_done(
     db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]
 ) -> None:
-    """Record arrivals as done, if they are still reserved in their generation."""
+    """Record arrivals as done if their generation is still reserved."""
     generations = {arrival.row: arrival.generation for arrival in done}
     has_failures = bool(done) and db.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0]
     for some in pieces(list(generations)):
@@ -348,7 +349,7 @@ def _record_done(
 def _record_confirmed(
     db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Compared]
 ) -> None:
-    """Mark confirmed assets as done, except those that were planned again meanwhile."""
+    """Mark confirmed assets as done, except those that were planned again in the meantime."""
     for one in confirmed:
         found = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
         if found is not None:
@@ -372,7 +373,7 @@ _RESERVE_PLANNED = (
     f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? "
     "AND iif(substr(name, 1, 1) = char(2), key || substr(name, 2), name) = ?"
 )
-"""For names that were claimed when the assets were planned: nearly all."""
+"""For names that were claimed when the assets were planned, which are nearly all."""
 _NAMELESS = (
     f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND name IS NULL AND state < {STATE_DONE}"
 )
@@ -398,7 +399,7 @@ _FAILED = (
 
 
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
-    """Bring `remaining` and `failed` of these items up to date, and of the label items that wait for them.
+    """Update `remaining` and `failed` of these items and of the label items that wait for them.
 
     Returns:
         The items that have become final: their JSON can be written.
@@ -443,11 +444,11 @@ ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.m
 def put_failure(
     db: sqlite3.Connection, item: int, key: str, failure: Failure, attempts: int, now: float
 ) -> None:
-    """Record a failure; attempts add up, the rest is of the newest. `now` in seconds since 1970."""
-    message = failure.message.encode("utf-8", "replace").decode()  # servers put anything into what we quote
+    """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
+    message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
     db.execute(_PUT_FAILURE, (item, key, failure.kind, message, failure.status, attempts, now))
 
 
 def state_of(failure: Failure) -> int:
-    """Return the state of an asset that failed so."""
+    """Return the state of an asset with this failure."""
     return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED

@@ -1,9 +1,9 @@
-"""Who owns which name in DEST: two assets can never overwrite each other.
+"""Ownership of the names in DEST: two assets can never overwrite each other.
 
-Names that are equal but for case or Unicode form would meet on some file systems, so ownership is decided on
-the folded path, by an 8-byte hash that is the key of the table `paths`. Where a folded name is taken by
-another spelling, the newcomer gets a hash in its name; where the very same name is taken, it is a failure of
-the newcomer.
+Names that differ only in case or Unicode form are the same file on some file systems. So ownership belongs to
+the folded path; its 8-byte hash is the key of the table `paths`. If a name is taken by one that differs only
+in case or Unicode form, the new asset gets a hash in its name. If exactly the same name is taken, the new
+asset fails.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096
 _SPELLINGS = 8
 _OF_ITEM = (1 << 47) - 1
-"""The bits of the hash of a directory that a row in `items` has: 6 bytes."""
+"""The bits of a directory's hash that are stored in `items`: 6 bytes."""
 _hash = cached_if_short(4096)(path_hash)
-"""For directories: each is hashed several times in a batch."""
+"""For directories, which are hashed several times in a batch."""
 
-IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # not by the index of names of collections
-"""SQL: item `i` of collection `c` has this id; takes `id_values`."""
+IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
+"""SQL: item `i` of collection `c` has this ID; binds `id_values`."""
 IS_IN_DIRECTORY = (
     "i.id IN (SELECT id FROM items WHERE hash = ? AND directory = 0 UNION ALL "
     "SELECT one.id FROM directories d JOIN items one ON one.directory = d.id "
     "WHERE d.hash = ? AND one.directory <> 0)"
 )
-"""SQL: the JSON of item `i` may be in this directory; takes `directory_values`."""
+"""SQL: the JSON of item `i` may be in this directory; binds `directory_values`."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A name that was found free (`hash` is its entry in the index), or why there is none."""
+    """A free name (`hash` is its key in the index), or the reason why there is none."""
 
     name: str
     hash: int
@@ -51,7 +51,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
-    """Find the name that asset `row` may have in `directory`; nothing is written."""
+    """Return the name that asset `row` may have in `directory`. The ledger is not changed."""
     wanted = name
     for _ in range(_SPELLINGS):
         path = path_in_dest(directory, wanted)
@@ -70,20 +70,21 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
 
 
 def item_hash(item: ItemId) -> int:
-    """Return the hash by which an item is found: of its directory `<collection>/<item>`, folded.
+    """Return the hash that an item is looked up by: of its folded directory `<collection>/<item>`.
 
-    Items whose directories some file system holds for one have the same hash; so have a few others by chance.
+    Items whose directories are the same on some file system have the same hash. A few others collide by
+    chance.
     """
     return _hash(item_directory(item)) & _OF_ITEM
 
 
 def id_values(item: ItemId) -> tuple[int, str, str]:
-    """Return the values of `IS_ITEM`."""
+    """Return the values that `IS_ITEM` binds."""
     return item_hash(item), item.item, item.collection
 
 
 class KnownItem(NamedTuple):
-    """An item that is in the ledger; `directory` is that of its JSON."""
+    """An item in the ledger; `directory` is the one of its JSON."""
 
     row: int
     written: int
@@ -91,7 +92,7 @@ class KnownItem(NamedTuple):
 
 
 def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
-    """Return what the ledger has of an item, None if it does not have it."""
+    """Return an item from the ledger, None if it is not there."""
     found = db.execute(
         f"SELECT i.id, i.written, {item_directory_of()} FROM items i "
         f"JOIN collections c ON c.id = i.collection WHERE {IS_ITEM}",
@@ -101,7 +102,7 @@ def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
 
 
 def collection_row(db: sqlite3.Connection, name: str, document: bytes | None = None) -> int:
-    """Return the row of a collection, which is added if it is new, with its document if it has none."""
+    """Return the row of a collection, and add it if it is new. `document` is stored if the row has none."""
     row: int = db.execute(
         "INSERT INTO collections(name, document) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
         "SET document = coalesce(document, excluded.document) RETURNING id",
@@ -111,7 +112,7 @@ def collection_row(db: sqlite3.Connection, name: str, document: bytes | None = N
 
 
 def directory_values(path: str) -> tuple[int, int]:
-    """Return the values of `IS_IN_DIRECTORY`."""
+    """Return the values that `IS_IN_DIRECTORY` binds."""
     return _hash(path) & _OF_ITEM, _hash(path)
 
 
@@ -128,7 +129,7 @@ def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
 
     Args:
         directory: The path of its directory.
-        name: Its name as rows keep it (`ledger.compact`).
+        name: The stored form of its name (`ledger.compact`).
         key: Its key in the item.
     """
     if directory is None or name is None or name.startswith(UNOWNED):
@@ -142,7 +143,7 @@ def is_owned(db: sqlite3.Connection, path: str) -> bool:
 
 
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:
-    """Let asset `row` own what it claimed, and no longer the path that it owned `before`."""
+    """Make asset `row` the owner of the claimed path, and release the path that it owned `before`."""
     if before is not None:
         index = path_hash(before)
         if index == claim.hash:
@@ -152,12 +153,12 @@ def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = Non
 
 
 def own_all(db: sqlite3.Connection, claims: Sequence[tuple[int, int]]) -> set[int]:
-    """Let assets own paths: pairs of the hash of a path and a row.
+    """Make assets the owners of paths. `claims` are pairs of the hash of a path and a row.
 
     Returns:
-        The rows whose path another asset owns: each of them must be claimed by itself.
+        The rows whose path another asset owns. Each of these must be claimed separately.
     """
-    in_order = sorted(claims)  # each page of the index is visited once: all do not fit into the page cache
+    in_order = sorted(claims)  # visits each page of the index once: they do not all fit into the page cache
     if not claims or db.executemany(f"{_INSERT} ON CONFLICT DO NOTHING", in_order).rowcount == len(claims):
         return set()
     hashes = [index for index, _ in claims]
@@ -166,7 +167,7 @@ def own_all(db: sqlite3.Connection, claims: Sequence[tuple[int, int]]) -> set[in
 
 
 def disown(db: sqlite3.Connection, row: int) -> None:
-    """Let asset `row`, which is forgotten, own no path any more."""
+    """Release the path of asset `row`, which is deleted."""
     path = path_of(db, row)
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
@@ -183,30 +184,30 @@ def _taken(path: str) -> Failure:
 
 
 class Directories:
-    """Directories by id; equal ones but for case or Unicode form are kept apart as names are.
+    """Directories by ID. One that differs from another only in case or Unicode form gets a hash in its name.
 
-    So is a new one from a file of its name that an asset has or will have: a prefix of an object store may
-    have both, one after the other.
+    So does a new directory with the name of an asset's file: in an object store, a file and a prefix can have
+    the same name.
 
-    The directory `<collection>/<item>` has no row if it is only the item's own (`OWN_DIRECTORY`).
+    The directory `<collection>/<item>` has no row if only that item uses it (`OWN_DIRECTORY`).
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._cache: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._new_items: dict[int, str] = {}
-        """Directories of the last new items, whose rows may not be there yet."""
+        """Directories of the last new items, whose rows may not be inserted yet."""
 
     def forget(self) -> None:
-        """Drop what is remembered (after a transaction was rolled back)."""
+        """Clear the caches (after a transaction was rolled back)."""
         self._cache.clear()
         self._new_items = {}
 
     def of_items(self, items: Sequence[ItemId], files: Iterable[int | None] = ()) -> list[tuple[int, str]]:
-        """Return (id, path as it is on disk) of the directory of each of these new items.
+        """Return (ID, path on disk) of the directory of each of these new items.
 
         Args:
-            items: The items, which are inserted next.
+            items: The items, which will be inserted next.
             files: Hashes of the paths of files that are planned with them.
         """
         plain: dict[int, str] = {}
@@ -222,7 +223,7 @@ class Directories:
         return [self._of_item(item_directory(item)) for item in items]
 
     def of_item(self, item: ItemId, path: str) -> tuple[int, str]:
-        """Return (id, path as it is on disk) of the directory of one new item, which is to be `path`."""
+        """Return (ID, path on disk) of the directory of one new item, planned as `path`."""
         return self.of_items([item])[0] if path == item_directory(item) else self.get(path)
 
     def _of_item(self, path: str) -> tuple[int, str]:
@@ -231,7 +232,7 @@ class Directories:
     def prepare(self, wanted: Iterable[str], files: Iterable[int | None] = ()) -> None:
         """Look up directories, and create those that are new, with a few statements.
 
-        What needs a closer look (a path that is taken by another spelling or by a file) is left to `get`.
+        A path that is taken (by a file, or in another case or Unicode form) is left to `get`.
 
         Args:
             wanted: Their paths.
@@ -259,7 +260,7 @@ class Directories:
         ]
 
     def _free(self, new: dict[int, str], files: Iterable[int | None]) -> dict[int, str]:
-        """Return those of some directories, by hash, that no item has in another spelling, and no file."""
+        """Return those of the new directories, by hash, whose folded path no item and no file has."""
         if not new:
             return new
         above = {path: set(_upward(path)) for path in new.values()}
@@ -274,7 +275,7 @@ class Directories:
         }
 
     def _of_own(self, hashes: Sequence[int]) -> dict[int, str]:
-        """Return the directories that are items' own, by the part of these hashes that `items` has."""
+        """Return the items' own directories with these hashes, by the part of the hash stored in `items`."""
         found = {index & _OF_ITEM: path for index, path in self._new_items.items()}
         found.update(rows_with(self._db, _OWN, [index & _OF_ITEM for index in hashes]))
         return found
@@ -285,11 +286,11 @@ class Directories:
             self._cache.popitem(last=False)
 
     def of_asset(self, path: str, own: str | None) -> tuple[int, str]:
-        """Return (id, path as it is on disk) of an asset's directory; `own` is that of its item's JSON."""
+        """Return (ID, path on disk) of an asset's directory; `own` is the directory of its item's JSON."""
         return (OWN_DIRECTORY, path) if path == own else self.get(path)
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return (id, path as it is on disk) of directory `path`, making its entry if need be."""
+        """Return (ID, path on disk) of directory `path`, and insert it if it is new."""
         found = self._cache.get(path)
         if found is None:
             found = self._find(path)
@@ -317,7 +318,7 @@ class Directories:
             wanted = _apart(wanted)
 
     def _file_above(self, path: str) -> str | None:
-        """Return the beginning of a new directory's path, or all of it, that is the path of an asset."""
+        """Return the part of a new directory's path (from its start) that is the path of an asset, if any."""
         upward = _upward(path)
         taken = f"SELECT hash FROM paths WHERE hash IN ({marks(len(upward))}) LIMIT 1"
         row = self._db.execute(taken, list(upward)).fetchone()
@@ -331,7 +332,7 @@ _OWN = (
 
 
 def _upward(path: str) -> dict[int, str]:
-    """Return a directory and those above it, by the hashes of their paths."""
+    """Return a directory and its parent directories, by the hashes of their paths."""
     steps = path.split("/")
     return {_hash(found): found for found in map("/".join, accumulate([step] for step in steps))}
 

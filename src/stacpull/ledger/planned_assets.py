@@ -1,23 +1,23 @@
-"""The assets of items as they are planned: new ones, known ones, and those that cannot be fetched.
+"""Planning the assets of items: new ones, known ones, and those that cannot be fetched.
 
-What the ledger knows of an asset decides what planning it again means:
+The state of an asset in the ledger decides what planning it again does:
 
-- done, and its file is gone from DEST: pending again, in a new generation, and fetched completely;
-- done, and the source states the same size and checksum: found done already;
-- done, and it states others: pending again, in a new generation, under the name it has;
-- done, and only the item's `updated` changed (now, or when a run left the asset out), or the source states
-  its first checksum, or every asset is to be asked for: likewise, but with the ETag (or date) it came with,
-  under which the source is asked if it has changed. The file in place counts as the old one until the source
-  has said that it is the new one, too;
-- done, and it is the part of a raster that was in another area (`--clip`) than this run's: likewise. A whole
-  asset has every area, and stays;
-- pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until `updated` changes. One whose name
-  was taken then goes where the current layout puts it. One that had nothing in another area is tried again.
+- done, and its file is missing in DEST: pending again, in a new generation, and fetched completely;
+- done, and the source states the same size and checksum: stays done;
+- done, and the source states another size or checksum: pending again, in a new generation, under its name;
+- done, and only the item's `updated` changed (now, or when a run left the asset out), or the source states a
+  checksum for the first time, or every asset is revalidated: pending again, with its ETag (or date). The
+  request is conditional. The file in place counts as the old version until the source confirms that it is
+  current;
+- done, and clipped to another area (`--clip`) than this run's: pending again. A complete asset covers every
+  area and stays done;
+- pending, from a run that ended early: this run takes it over;
+- failed: stays failed until `retry`, which uses the newest href, or until `updated` changes. If its name was
+  taken, it then gets a path of the current layout. If it had nothing in another area, it is tried again.
 
-An ETag is of one URL (RFC 9110, 8.8): two URLs may both call their first version "1", and a date says nothing
-of a file beside. So each row has a hash of the place that the asset was planned to come from, and the source
-is asked under the ETag only at that place (`assets.origin`).
+An ETag belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1", and a date says
+nothing about another file. So each row has a hash of the planned URL (`assets.origin`), and a conditional
+request is only sent to that URL.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from stacpull.redact import Secrets, is_signed, unsigned_url
 
 
 class Committed(msgspec.Struct):
-    """What a commit did.
+    """The result of a commit.
 
     Attributes:
-        jobs: Those it opened.
-        failures: What failed while planning: item, asset key ("" for the item itself), why.
+        jobs: The jobs that it opened.
+        failures: Failures while planning: item, asset key ("" for the item itself), reason.
         new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
         matched: Primary items that this run planned for the first time.
         excluded: Assets that the selection leaves out.
         pages: Assets left out because they are web pages or endpoints.
         items_failed: Source items that could not be read.
-        items_new: Items that the ledger did not have.
-        items_changed: Items that it had, and that are different now.
-        files_lost: Files of the mirror that are not in DEST any more.
+        items_new: Items that were not in the ledger.
+        items_changed: Items that were in the ledger and have changed.
+        files_lost: Files of the mirror that are missing in DEST.
     """
 
     jobs: list[Job] = msgspec.field(default_factory=list)
@@ -73,7 +73,7 @@ class Committed(msgspec.Struct):
 
 
 class ItemPlace(NamedTuple):
-    """The item whose assets are planned: its row, id, own URL, and the directory of its JSON."""
+    """The item whose assets are planned: its row, ID, own URL, and the directory of its JSON."""
 
     row: int
     id: ItemId
@@ -82,47 +82,47 @@ class ItemPlace(NamedTuple):
 
 
 class Existing(NamedTuple):
-    """The row of an asset that is known."""
+    """The row of a known asset."""
 
     row: int
     state: int
     generation: int
     run: int
     directory: str | None
-    """None: that of its item, if it has a name."""
+    """None: the directory of its item, if the asset has a name."""
     name: str | None
-    """As it is stored (`ledger.compact`)."""
+    """The stored form of its name (`ledger.compact`)."""
     size: int | None
     sha256: bytes | None
     etag: str | bytes | None
-    """As it is stored."""
+    """The stored form of its ETag."""
     origin: int | None
     stated: bytes | None
     previous_digest: bytes | None = None
-    """Digest of the version before, b"" if that is not known; None if there is none, or it is done."""
+    """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
     unchecked: bool = False
-    """True if the source must be asked about it."""
+    """True if it must be revalidated at the source."""
     clip: tuple[int, int] | None = None
-    """Digest of the area of which alone it is here, and the size of the whole; None for a whole asset."""
+    """Digest of the area it was clipped to, and size of the complete asset; None if it is not clipped."""
 
     @property
-    def is_asked(self) -> bool:
-        """True if it is pending because the source is asked whether it has changed."""
+    def needs_revalidation(self) -> bool:
+        """Return True if it is pending because it is revalidated at the source."""
         return self.state == STATE_PENDING and self.etag is not None
 
     @property
     def digest(self) -> bytes | None:
-        """The digest of the version that is in place, or about to be."""
+        """Return the digest of the version that is in place, or will be put there next."""
         return self.sha256 if self.sha256 is not None else self.previous_digest or None
 
 
 class Opened(NamedTuple):
-    """What planning the assets of a known item has changed."""
+    """The changes that planning the assets of a known item has made."""
 
     any: bool = False
-    """One is open now that was final, or not there; or the item's JSON may lack what it has."""
+    """An asset is open that was final or unknown, or the item's JSON may be incomplete."""
     changed: bool = False
-    """One is new, or of another size or checksum."""
+    """An asset is new, or has another size or checksum."""
 
 
 _NOTHING = Opened()
@@ -144,7 +144,7 @@ def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) 
 
 
 def is_same(existing: Existing, checksum: Checksum | None) -> bool:
-    """Return True if a checksum that is stated proves a done asset to be what the source has."""
+    """Return True if a stated checksum proves that a done asset is current."""
     if checksum is None:
         return False
     if (
@@ -156,27 +156,27 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
     return existing.stated is not None and existing.stated == encoded_checksum(checksum)
 
 
-def taken_to_be_there(_path: str) -> bool:
-    """Return True for every file, where DEST is not looked at."""
+def always_present(_path: str) -> bool:
+    """Return True for every file, for a planner that does not look into DEST."""
     return True
 
 
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:
-    """Return a checksum as it is stored: algorithm, NUL, digest."""
+    """Return the stored form of a checksum: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
 
 
 def href_hash(href: str) -> int:
-    """Return the hash of where an asset comes from: of its href without credentials and signature.
+    """Return the hash of the origin of an asset: of its href without credentials and signature.
 
-    24 bits are enough: it is only compared with that of the same asset's next href. If both are equal by
-    chance, the source is asked under the ETag of another URL, which it hardly has.
+    24 bits are enough: the hash is only compared with that of the same asset's next href. If both are equal
+    by chance, the request has the ETag of another URL, which is unlikely to match.
     """
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
 class AssetPlanner:
-    """Plans the assets of items for one run, within the transaction of a batch."""
+    """Plans the assets of items for one run, within a batch's transaction."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class AssetPlanner:
         secrets: Secrets,
         *,
         revalidate: bool = False,
-        is_there: Callable[[str], bool] = taken_to_be_there,
+        is_there: Callable[[str], bool] = always_present,
         area: int | None = None,
     ) -> None:
         self._revalidate = revalidate
@@ -202,23 +202,23 @@ class AssetPlanner:
         self._now = 0.0
         self._has_secrets = True
         self._unchanged: list[tuple[Existing, bytes | None]] = []
-        """Assets of the current batch that are done and unchanged, each with the checksum stated now."""
+        """Assets of the current batch that are done and unchanged, each with the checksum now stated."""
 
     def begin(self, now: float) -> None:
-        """Begin a batch; `now` in seconds since 1970."""
+        """Start a batch; `now` is in seconds since 1970."""
         self.committed, self._now = Committed(), now
         self._has_secrets = bool(self._secrets)
         self._unchanged = []
 
     def forget(self) -> None:
-        """Drop what is remembered of rows that were rolled back."""
+        """Clear the state of rows that were rolled back."""
         self._last = number(self._db, "SELECT max(id) FROM assets")
 
     def _new_row(self) -> int:
         self._last += 1
         return self._last
 
-    # --- what is known -----------------------------------------------------------------------------------
+    # --- known assets ------------------------------------------------------------------------------------
 
     def existing(self, items: Sequence[int]) -> dict[int, dict[str, Existing]]:
         """Return the asset rows of these items, by item and key."""
@@ -244,17 +244,17 @@ class AssetPlanner:
         touched: bool,
         fresh_is_change: bool,
     ) -> Opened:
-        """Plan the assets of an item that is known; `keep` completes that for a batch.
+        """Plan the assets of a known item; `keep` completes the planning for a batch.
 
         Args:
             place: The item.
-            item: As it is planned now.
-            existing: What the ledger has of it.
-            touched: True if its `updated` changed: the source is asked about what no checksum proves.
-            fresh_is_change: True if an asset that is not known is new at the source: False if the run before
-                did not choose it.
+            item: Its current plan.
+            existing: Its asset rows in the ledger.
+            touched: True if its `updated` changed: assets that no checksum proves are revalidated.
+            fresh_is_change: True if an unknown asset is new at the source; False if the previous run did not
+                select it.
         """
-        # it is not known if a collection without `updated` has changed
+        # a collection without `updated` may have changed
         ask = touched or (item.of_collection and item.updated is None)
         opened = [self._drop_unfetched(place, key, existing.get(key)) for key in item.spread]
         fresh: list[tuple[ItemPlace, Asset]] = []
@@ -280,14 +280,14 @@ class AssetPlanner:
         return Opened(any(one.any for one in opened), any(one.changed for one in opened))
 
     def _is_lost(self, item: ItemPlace, key: str, old: Existing) -> bool:
-        """Return True if an asset is done and its file is not in DEST any more."""
+        """Return True if an asset is done and its file is missing in DEST."""
         if old.state != STATE_DONE or old.name is None:
             return False
         directory = item.directory if old.directory is None else old.directory
         return not self._is_there(path_in_dest(directory, true_name(old.name, directory, key)))
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, ask: bool) -> bool:
-        """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
+        """Return True if it is done, needs no revalidation, and no checksum is stated for the first time."""
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
         if self._is_of_other_area(old):
@@ -295,11 +295,11 @@ class AssetPlanner:
         return is_same(old, asset.checksum) or (asset.checksum is None and not ask)
 
     def _is_of_other_area(self, old: Existing) -> bool:
-        """Return True if only a part of it is here, or was looked for, and the run wants another or all."""
+        """Return True if it was clipped to another area than the run's, or if the run clips nothing."""
         return old.clip is not None and old.clip[0] != self._area
 
     def keep(self) -> None:
-        """Take over into this run the assets of the batch that are done and unchanged."""
+        """Assign the assets of the batch that are done and unchanged to this run."""
         for some in pieces([old.row for old, _ in self._unchanged if old.run != self._run]):
             taken_over = f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})"
             self._db.execute(taken_over, (self._run, *some))
@@ -309,13 +309,13 @@ class AssetPlanner:
         self._unchanged = []
 
     def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> Opened:
-        """Plan an asset whose file is gone: it is fetched completely, as no version of it is here."""
+        """Plan an asset whose file is missing: it is fetched completely."""
         self.committed.files_lost += 1
         changed = is_changed(old, asset.size, asset.checksum)
         return self._open_again(item, asset, old._replace(etag=None), is_lost=True, changed=changed)
 
     def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, touched: bool) -> Opened:
-        """Plan an asset that is open, changed, failed or to be asked about."""
+        """Plan an asset that is open, changed or failed, or that must be revalidated."""
         is_of_other_area = self._is_of_other_area(old)
         if old.state >= STATE_FAILED and not touched and not is_of_other_area:
             self._locate(item, asset, old)
@@ -330,9 +330,9 @@ class AssetPlanner:
     def _open_again(
         self, item: ItemPlace, asset: Asset, old: Existing, *, is_lost: bool, changed: bool
     ) -> Opened:
-        """Make an asset pending, whatever its state; about one that is done the source may only be asked."""
+        """Make an asset pending, whatever its state. One that is done may only need revalidation."""
         was_done = old.state == STATE_DONE
-        etag = old.etag if was_done or old.is_asked else None
+        etag = old.etag if was_done or old.needs_revalidation else None
         previous = None if is_lost else old.sha256 or b"" if was_done else old.previous_digest
         generation = old.generation + was_done
         directory, name = self._locate(item, asset, old)
@@ -346,7 +346,9 @@ class AssetPlanner:
             self._db.execute("DELETE FROM reservations WHERE asset = ?", (old.row,))
         job = self._job(old.row, item, generation, asset, directory, name)
         if etag is not None and old.size is not None:
-            held = old._replace(stated=None) if old.is_asked else old  # not compared with what is in place
+            held = (
+                old._replace(stated=None) if old.needs_revalidation else old
+            )  # not compared with the bytes in place
             checksum_unverified = asset.checksum is not None and not is_same(held, asset.checksum)
             job = replace(job, present=present(etag, old.size, checksum_unverified=checksum_unverified))
         if old.unchecked:
@@ -355,7 +357,7 @@ class AssetPlanner:
         return Opened(old.state >= STATE_DONE, was_done and changed)
 
     def _locate(self, item: ItemPlace, asset: Asset, old: Existing) -> tuple[str, str | None]:
-        """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
+        """Return the directory and name of a known asset. One that never had a name gets the planned one."""
         if old.name is not None and not old.name.startswith(UNOWNED):
             directory = item.directory if old.directory is None else old.directory
             return directory, true_name(old.name, directory, asset.key)
@@ -367,9 +369,9 @@ class AssetPlanner:
         return directory, asset.name
 
     def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> Opened:
-        """Delete an asset that was not fetched and is not listed any more.
+        """Delete an asset that was not fetched and that its item no longer lists.
 
-        An earlier version that was fetched stays, as every fetched asset does that is not listed any more.
+        If an earlier version was fetched, that stays. Fetched assets stay even if they are no longer listed.
         """
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return _NOTHING
@@ -383,11 +385,11 @@ class AssetPlanner:
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
         return _RENEWED
 
-    # --- new ones ----------------------------------------------------------------------------------------
+    # --- new assets --------------------------------------------------------------------------------------
 
     @staticmethod
     def path_hashes(assets: Iterable[Asset]) -> list[int | None]:
-        """Return the hash of the path of each of these assets, as far as it is known yet."""
+        """Return the hash of the path of each of these assets, None where the path is not known yet."""
         return path_hashes((asset.directory, asset.name) for asset in assets)
 
     def prepare(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> None:
@@ -396,7 +398,7 @@ class AssetPlanner:
         self._directories.prepare(others, hashes)
 
     def insert(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> int:
-        """Insert rows for new assets, and add their jobs; return how many are open: their name was free."""
+        """Insert rows for new assets, and add jobs for those whose name is free; return how many are open."""
         rows: list[tuple[object, ...]] = []
         opens: list[tuple[object, ...]] = []
         claims: list[tuple[int, int]] = []
@@ -427,13 +429,13 @@ class AssetPlanner:
         is_open = len(rows)
         for (item, asset), job in zip(fresh, jobs, strict=True):
             if job.row in taken:
-                is_open += self._insert_kept_apart(item, asset, job)
+                is_open += self._insert_renamed(item, asset, job)
             else:
                 self.committed.jobs.append(job)
         return is_open
 
-    def _insert_kept_apart(self, item: ItemPlace, asset: Asset, job: Job) -> bool:
-        """Insert a row for a new asset whose name is taken; return True if only by another spelling."""
+    def _insert_renamed(self, item: ItemPlace, asset: Asset, job: Job) -> bool:
+        """Insert a new asset whose folded name is taken; return True if it gets another name."""
         name = job.name or ""
         claim = paths.claim(self._db, job.row, job.directory, name)
         directory_id, _ = self._directories.of_asset(asset.directory, item.directory)
@@ -487,12 +489,12 @@ class AssetPlanner:
             clip=self._area is not None,
         )
 
-    # --- those that cannot be fetched --------------------------------------------------------------------
+    # --- assets that cannot be fetched -------------------------------------------------------------------
 
     def fail(
         self, item: ItemPlace, problems: Sequence[AssetProblem], existing: Mapping[str, Existing]
     ) -> None:
-        """Record assets that cannot be fetched as they are planned; what is done stays done."""
+        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
         for problem in problems:
             old, state = existing.get(problem.key), state_of(problem.failure)
             if old is None:
@@ -519,8 +521,8 @@ def restore(db: sqlite3.Connection, row: int, digest: bytes | None, run: int) ->
     Args:
         db: The ledger.
         row: The asset.
-        digest: Of that version; None or empty if it is not known. Its ETag is not known.
-        run: The run that it counts for.
+        digest: The digest of that version; None or empty if it is unknown. Its ETag is unknown.
+        run: The run that the asset counts for.
     """
     db.execute(
         f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
@@ -529,11 +531,11 @@ def restore(db: sqlite3.Connection, row: int, digest: bytes | None, run: int) ->
     )
 
 
-def refuse_twice(item: ItemId, assets: Sequence[Asset]) -> None:
-    """Refuse two assets of one key: the key says which row is whose.
+def reject_duplicates(item: ItemId, assets: Sequence[Asset]) -> None:
+    """Reject two assets with the same key: the key identifies the row.
 
     Raises:
-        StacpullError: There are two.
+        StacpullError: Two assets have the same key.
     """
     if len({asset.key for asset in assets}) != len(assets):
         twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)

@@ -1,11 +1,11 @@
-"""Saving what a page brings: items, assets to fetch, and how far the walk is. One transaction for each batch.
+"""Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
-`Planner.commit` takes a batch of items of one page. The batch that ends a page carries the new position. A
-kill between two batches makes the next start read the page again: it finds its first items planned, and
-counts none twice.
+`Planner.commit` takes a batch of items of one page. The batch that ends a page has the new position. After a
+kill between two batches, the next start reads the page again: its first items are already planned, and none
+is counted twice.
 
-Items that are new, nearly all of them, are inserted together, with one statement for each table. A known item
-is planned by itself, with what the ledger has of it (`ledger.planned_assets`).
+Nearly all items are new. They are inserted together, with one statement per table. A known item is planned
+by itself, based on its rows in the ledger (`ledger.planned_assets`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from stacpull.ledger.planned_assets import (
     Committed,
     Existing,
     ItemPlace,
-    refuse_twice,
-    taken_to_be_there,
+    always_present,
+    reject_duplicates,
 )
 from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
@@ -49,9 +49,9 @@ class ItemFailure(msgspec.Struct, frozen=True):
 
 
 class PlanBatch(msgspec.Struct, frozen=True):
-    """One batch: parents before the source items reached through them.
+    """One batch: label items come before the source items that they link to.
 
-    `seen` are ids of the items read, `left_out` of those that a filter left out, by reason. `position` is
+    `seen` are the IDs of the items read, `left_out` those that a filter rejected, by reason. `position` is
     None unless the batch ends its page.
     """
 
@@ -62,7 +62,7 @@ class PlanBatch(msgspec.Struct, frozen=True):
     without_label: int = 0
     unplannable: int = 0
     unread: Sequence[UnreadLink] = ()
-    """Those that can be read again; each is counted in `unplannable`, too."""
+    """Links that can be read again; each also counts in `unplannable`."""
     position: str | None = None
     walked: str | None = None
     """The collection whose last page ends with this batch."""
@@ -71,15 +71,15 @@ class PlanBatch(msgspec.Struct, frozen=True):
     cut_short: str | None = None
     """Why the walk ended before the source did."""
     announced_by_all: int | None = None
-    """With the end of the walk: how many items all its collections announced, if each of them did."""
+    """At the end of the walk: the number of items that all collections announced, if each of them did."""
     sampled: Sequence[SampledItem] = ()
     """Candidates of the run's sample."""
     drawn: bool = False
-    """True if the sample is whole with this batch."""
+    """True if the sample is complete with this batch."""
 
 
 class _Known(NamedTuple):
-    """An item that is in the ledger."""
+    """An item in the ledger."""
 
     row: int
     run: int
@@ -88,19 +88,19 @@ class _Known(NamedTuple):
     parent: int | None
     written: int
     walk: int | None
-    """The last walk that met it (`ledger.schema`)."""
+    """The last walk that found it (`ledger.schema`)."""
     directory: str
-    """Of its JSON."""
+    """The directory of its JSON."""
 
 
 class _Planned(NamedTuple):
-    """An item of the batch that this run plans now."""
+    """An item of the current batch."""
 
     item: PlannedItem
     place: ItemPlace
     parent: int | None
     before: _Known | None
-    """None if it is new."""
+    """The item as it was in the ledger; None if it is new."""
 
 
 class Planner:
@@ -113,7 +113,7 @@ class Planner:
         *,
         sample_size: int = 0,
         revalidate: bool = False,
-        is_there: Callable[[str], bool] = taken_to_be_there,
+        is_there: Callable[[str], bool] = always_present,
         secrets: Secrets | None = None,
     ) -> None:
         """Create a planner.
@@ -122,9 +122,9 @@ class Planner:
             db: The ledger.
             run: The run.
             sample_size: How many items the sample of the run has, if it draws one.
-            revalidate: True to ask the source about every asset that is done.
-            is_there: Tells whether a file is in DEST, by its path relative to it.
-            secrets: What no href and no message may hold.
+            revalidate: True to revalidate every asset that is done.
+            is_there: Returns True if a file is in DEST, given its path relative to DEST.
+            secrets: Texts that are removed from hrefs and messages.
         """
         self._db = db
         self._run = run
@@ -145,12 +145,12 @@ class Planner:
             area=runs.area_of(db, run),
         )
         self._known: dict[ItemId, _Known] = {}
-        """Items that the current batch names and that the ledger has."""
+        """Items of the current batch that are in the ledger."""
         self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
 
     def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return those of `ids` that this run has planned already, as primary or as source items."""
+        """Return the `ids` that this run has already planned, as primary or as source items."""
         return {item for item, found in self._load(ids).items() if found.run == self._run}
 
     def commit(self, batch: PlanBatch, now: float) -> Committed:
@@ -161,7 +161,7 @@ class Planner:
             now: Seconds since 1970.
 
         Returns:
-            The jobs that it opens, and what failed while planning.
+            The jobs that it opened, and the failures while planning.
         """
         self._assets.begin(now)
         try:
@@ -186,21 +186,21 @@ class Planner:
             walk_state.end_walk(self._db, self._run)
 
     def _forget(self) -> None:
-        """Drop what is remembered of rows that were rolled back."""
+        """Clear the state of rows that were rolled back."""
         self._directories.forget()
         self._forms.forget()
         self._collections.clear()
         self._assets.forget()
 
-    # --- what the walk met -------------------------------------------------------------------------------
+    # --- items of the walk -------------------------------------------------------------------------------
 
     def _see(self, ids: Sequence[ItemId]) -> int:
-        """Note the items of a page; return how many the walk had not met before."""
+        """Record the items of a page; return how many are new to this walk."""
         hashes = ((seen_hash(item),) for item in ids)
         return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
     def _leave_out(self, batch: PlanBatch) -> int:
-        """Count by reason what is left out and was not seen before; return how many that are."""
+        """Count the rejected items that are new to this walk by reason; return their number."""
         counts = {reason: self._see(ids) for reason, ids in batch.left_out.items()}
         self._db.executemany(_LEAVE_OUT, [(self._run, *entry) for entry in counts.items()])
         return sum(counts.values())
@@ -215,7 +215,7 @@ class Planner:
     # --- items -------------------------------------------------------------------------------------------
 
     def _items(self, batch: PlanBatch) -> list[int]:
-        """Plan the items of a batch; return the rows of all whose states must be updated."""
+        """Plan the items of a batch; return the rows of all items whose state must be updated."""
         if not batch.items and not batch.failed_items:
             return []
         self._known = self._load(_ids_in(batch))
@@ -247,7 +247,7 @@ class Planner:
         return [row for one in planned for row in _with_parents(one.place.row, one.parent, one.before)]
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _Known]:
-        """Return those of `ids` that are in the ledger."""
+        """Return the `ids` that are in the ledger."""
         wanted = set(ids)
         found: dict[ItemId, _Known] = {}
         for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
@@ -255,11 +255,11 @@ class Planner:
         return {item: known for item, known in found.items() if item in wanted}
 
     def _planned(self, item: PlannedItem) -> _Planned | None:
-        """Give an item its row and number; None if this run has it already: another label item brought it."""
+        """Return an item with its row; None if this run already planned it, through another label item."""
         before = self._known.get(item.id)
         if before is not None and before.run == self._run:
             return None
-        refuse_twice(item.id, item.assets)
+        reject_duplicates(item.id, item.assets)
         committed = self._assets.committed
         committed.matched += item.parent is None and not item.of_collection
         committed.excluded += len(item.excluded)
@@ -279,7 +279,7 @@ class Planner:
         return self._last_item
 
     def _insert_items(self, new: Sequence[_Planned], directories: Sequence[int]) -> None:
-        """Insert items, open until their states are updated."""
+        """Insert items. They are open until their states are updated."""
         values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
         self._db.executemany(_INSERT_ITEM, values)
         documents = [(one.place.row, one.item.cleaned) for one in new if not one.item.of_collection]
@@ -303,10 +303,10 @@ class Planner:
     def _plan_again(
         self, one: _Planned, before: _Known, existing: Mapping[str, Existing]
     ) -> tuple[object, ...]:
-        """Plan an item that is known, and have its JSON written again if that may be outdated.
+        """Plan a known item, and schedule its JSON to be written again if it may be outdated.
 
         Returns:
-            What its row holds from now on.
+            The new values of its row.
         """
         item, row = one.item, one.place.row
         committed = self._assets.committed
@@ -334,11 +334,11 @@ class Planner:
         return self._run, one.parent, item.updated, *href, walk, row
 
     def _note_unchecked(self, item: PlannedItem, existing: Mapping[str, Existing], *, touched: bool) -> None:
-        """Note the assets of an item that this run leaves out although they may have changed.
+        """Record the assets of an item that this run leaves out although they may have changed.
 
-        The next run that plans one asks the source about it: if the item's `updated` has changed, which only
-        this run can see; or if the renewed document does not list it (a prefix that was not listed in this
-        run), so that the document gets it back.
+        The next run that plans such an asset revalidates it. There are two cases: the item's `updated` has
+        changed, which only this run can detect; or the new document does not list the asset (its prefix was
+        not listed in this run), so the document must get it back.
         """
         planned = {one.key for one in item.assets}.union(item.spread)
         assets = orjson.loads(item.cleaned).get("assets")
@@ -351,14 +351,14 @@ class Planner:
         self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
 
     def _renew_document(self, item_row: int, document: bytes) -> None:
-        """Have the item's JSON written again; a file that is there is ours if it ever was written."""
+        """Schedule the item's JSON to be written again. If it was written, a file there is ours."""
         self._db.execute(_PUT_DOCUMENT, (item_row, document))
         self._db.execute(
             f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item_row,)
         )
 
     def _drop_stand_ins(self, planned: Sequence[_Planned]) -> None:
-        """Remove what stood for source items while they could not be read and their ids were not known."""
+        """Delete the placeholders of source items that could not be read and whose IDs were unknown."""
         for one in (one for one in planned if one.parent is not None):
             rows = self._db.execute(
                 "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
@@ -369,7 +369,7 @@ class Planner:
             self._db.executemany("DELETE FROM items WHERE id = ?", rows)
 
     def _failed_item(self, failed: ItemFailure, now: float) -> list[int]:
-        """Record a source item that could not be read; return its row and those of its label items."""
+        """Record a source item that could not be read; return its row and the rows of its label items."""
         parent, before = self._known.get(failed.parent), self._known.get(failed.id)
         if before is not None and before.run == self._run:
             return []
@@ -393,7 +393,7 @@ class Planner:
         committed.failures.append((failed.id, "", failed.failure))
         return _with_parents(row, above, before)
 
-    # --- what rows hold ----------------------------------------------------------------------------------
+    # --- values of rows ----------------------------------------------------------------------------------
 
     def _collection(self, name: str) -> int:
         found = self._collections.get(name)
@@ -407,13 +407,13 @@ class Planner:
         return None if href is None else self._secrets.cut(href)
 
     def _href(self, href: str | None, item: ItemId) -> tuple[str | None, int | None]:
-        """Return what `href` and `href_form` hold."""
+        """Return the values of `href` and `href_form`."""
         return self._forms.stored(self._cut(href), item.item)
 
     def _walk_of(self, before: _Known, href: str | None) -> int | None:
-        """Return by which walk an item is known from now on; a retry does not change it.
+        """Return the last walk that found an item; a retry does not change it.
 
-        What another source has under another URL is not for a single source to call gone.
+        If several sources have the item under different URLs, no single source may declare it gone.
         """
         if not self._is_walk or before.walk == OF_SEVERAL:
             return before.walk
@@ -428,11 +428,11 @@ class Planner:
         return kept
 
     def _chose_same_assets(self, run: int) -> bool:
-        """Return True if `run` would have planned the assets that this one plans, had they been there."""
+        """Return True if `run` selected the same assets as this run."""
         found = self._same_assets.get(run)
         if found is None:
             row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
-            is_over = row is None or row[1] == "superseded"  # what it asked for may be forgotten
+            is_over = row is None or row[1] == "superseded"  # its assets may have been deleted
             found = not is_over and _choice_of_assets(row[0]) == self._own_choice()
             self._same_assets[run] = found
         return found
@@ -475,7 +475,7 @@ class Planner:
 
 
 _NOTHING = (None, None, 0, None, "")
-"""What a new item has in place of what is known of another."""
+"""The values of an unknown item."""
 _FIND = (
     "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, "
     f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
@@ -505,14 +505,14 @@ _COUNT_RUN = (
 
 
 def _ids_in(batch: PlanBatch) -> set[ItemId]:
-    """Return the items that a batch names."""
+    """Return the IDs of all items in a batch."""
     named = {item.id for item in batch.items}
     named |= {item.parent for item in batch.items if item.parent is not None}
     return named.union(*((one.id, one.parent) for one in batch.failed_items))
 
 
 def _choice_of_assets(selection: str) -> tuple[object, ...]:
-    """Return what decides which assets of an item a run plans."""
+    """Return the parts of a selection that select the assets of an item."""
     chosen = selection_of(selection)
     return (
         chosen.assets,
@@ -525,13 +525,13 @@ def _choice_of_assets(selection: str) -> tuple[object, ...]:
 
 
 def _with_parents(row: int, parent: int | None, before: _Known | None) -> list[int]:
-    """Return an item with the label items to be updated with it: the one it has now, and had before."""
+    """Return an item and the label items to update with it: its current one and its earlier one."""
     parents = (parent, before.parent if before is not None else None)
     return [row, *(one for one in parents if one is not None)]
 
 
 def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
-    """Return whether `run` walks its source, and the walks of other sources."""
+    """Return True if `run` walks its source, and the walks of other sources."""
     rows = db.execute(
         "SELECT id, kind, source = (SELECT source FROM runs WHERE id = ?) FROM runs", (run,)
     ).fetchall()
@@ -540,7 +540,7 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
 
 
 def seen_hash(item: ItemId) -> int:
-    """Return what stands for an item in the table of those that the current walk met, matched or not."""
+    """Return the key of an item in the table of items seen by the current walk, matched or not."""
     digest = hashlib.blake2b(
         f"{item.collection}\0{item.item}".encode("utf-8", "surrogatepass"), digest_size=8
     )

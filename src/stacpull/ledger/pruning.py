@@ -1,12 +1,12 @@
-"""Delete rows that a mirror no longer needs: items that left its source, and assets that no run asks for.
+"""Deleting rows that a mirror no longer needs: items gone from its source, and assets that no run selects.
 
-`forget` goes through a list, so that a kill leaves neither a row without its file nor a file that no row
-knows: the rows are deleted and the paths are listed in one transaction; when that is durable the files are
-removed, and when that is durable the list is cleared. What is still listed at the next start is removed then.
+`forget` uses a list, so that a kill leaves no row without its file and no file without its row. One
+transaction deletes the rows and lists the paths. Once that is durable, the files are removed. Once that is
+durable, the list is cleared. Files that are still listed at the next start are removed then.
 
-`forget_unwanted`: a mirror that is complete takes the place of the earlier ones of its source whose selection
-is at least as wide. Whatever they left open (pending or failed) and it did not plan is not wanted any more.
-Files that are in the mirror stay. A later run with a wider selection plans the rest again.
+`forget_unwanted`: a complete mirror replaces the earlier runs of its source whose selection is at least as
+wide. The assets that they left open (pending or failed) and that it did not plan are no longer wanted. Files
+in the mirror stay. A later run with a wider selection plans the other assets again.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ if TYPE_CHECKING:
 _DENIED = "f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
 
 
-class Unmet(NamedTuple):
-    """An item that a walk did not meet: `href` its own URL, if it has one; `size` of its files in bytes."""
+class UnseenItem(NamedTuple):
+    """An item that a walk did not find. `href` is its own URL, if it has one; `size` is in bytes."""
 
     row: int
     id: ItemId
     href: str | None
     linked: bool
-    """True if the walk met a link to it that led to nothing."""
+    """True if the walk found a link to it that could not be read."""
     listed: bool
-    """True if it was on a page of the walk all the same, and a filter left it out."""
+    """True if it was on a page of the walk and a filter rejected it."""
     assets: int
     size: int
 
 
 class LabelItem(NamedTuple):
-    """A label item of a source item: `source` is the latter's row."""
+    """A label item of a source item; `source` is the row of the source item."""
 
     source: int
     row: int
@@ -70,9 +70,9 @@ class LabelItem(NamedTuple):
     href: str | None
 
 
-def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unmet]:
-    """Return items past row `after` that an earlier walk of the same was the last to meet."""
-    runs = _alike(db, run)
+def unseen_items(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[UnseenItem]:
+    """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
+    runs = _comparable_walks(db, run)
     rows = db.execute(
         f"SELECT i.id, c.name, i.name, {href_of()}, "
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
@@ -83,7 +83,7 @@ def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unme
         (run, after, *runs, limit),
     )
     return [
-        Unmet(row, item, href, bool(linked), exists(db, _LISTED, (seen_hash(item),)), *rest)
+        UnseenItem(row, item, href, bool(linked), exists(db, _LISTED, (seen_hash(item),)), *rest)
         for row, item, href, linked, *rest in (
             (row, ItemId(collection, name), *others) for row, collection, name, *others in rows.fetchall()
         )
@@ -93,10 +93,10 @@ def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unme
 _LISTED = "SELECT 1 FROM seen WHERE hash = ?"
 
 
-def met_examples(
+def seen_examples(
     db: sqlite3.Connection, run: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
-    """Return (id, own URL) of items of a collection that `run` met, of URLs at one server."""
+    """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
     rows = db.execute(
         f"SELECT i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
@@ -107,9 +107,9 @@ def met_examples(
 
 
 def unread(db: sqlite3.Connection, run: int) -> int:
-    """Return how many links and items the walk of `run` met and could not read or use.
+    """Return the number of links and items that the walk of `run` could not read or use.
 
-    A known source item whose URL answers 404 or 410 is not counted: that answer concerns this item only.
+    A known source item whose URL returns 404 or 410 is not counted: that response concerns this item only.
     """
     return number(
         db,
@@ -121,19 +121,19 @@ def unread(db: sqlite3.Connection, run: int) -> int:
 
 
 def of_several(db: sqlite3.Connection, run: int) -> int:
-    """Return how many items `run` did not meet that several sources have had, each under its own URL."""
+    """Return the number of items that `run` did not find and that several sources had under own URLs."""
     return number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,))
 
 
 def of_more_credentials(db: sqlite3.Connection, run: int) -> int:
-    """Return how many items earlier walks of the same met with credentials that `run` has not."""
-    others = sorted({*_same(db, run)} - {*_alike(db, run)})
+    """Return the number of items last found by walks with credentials that `run` does not have."""
+    others = sorted({*_same_walks(db, run)} - {*_comparable_walks(db, run)})
     met = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN ({marks(len(others))})"
     return number(db, met, others)
 
 
 def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
-    """Return the label items, as far as they are known, through which these source items were reached."""
+    """Return the known label items that link to these source items."""
     return [
         LabelItem(source, row, ItemId(collection, name), href)
         for source in sources
@@ -146,8 +146,8 @@ def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelIte
 
 
 def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
-    """Return how many assets are here that their item, which `run` met, does not list any more."""
-    runs = _alike(db, run)
+    """Return the number of mirrored assets that their item, which `run` found, no longer lists."""
+    runs = _comparable_walks(db, run)
     return number(
         db,
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
@@ -156,17 +156,17 @@ def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
     )
 
 
-def _alike(db: sqlite3.Connection, run: int) -> list[int]:
-    """Return the other walks of the same that had no credentials which `run` has not.
+def _comparable_walks(db: sqlite3.Connection, run: int) -> list[int]:
+    """Return the other walks of the same source and selection whose credentials `run` has as well.
 
-    Many services deny by 404 what is not for those who ask.
+    Many services return 404 for items that the user may not see.
     """
     names = {row[0]: set(orjson.loads(row[1])) for row in db.execute("SELECT id, credential_names FROM runs")}
-    return [other for other in _same(db, run) if names[other] <= names[run]]
+    return [other for other in _same_walks(db, run) if names[other] <= names[run]]
 
 
-def _same(db: sqlite3.Connection, run: int) -> list[int]:
-    """Return the other walks of the same source and selection: what a wider one met is not judged."""
+def _same_walks(db: sqlite3.Connection, run: int) -> list[int]:
+    """Return the other walks of the same source and selection. Items of a wider selection are not judged."""
     rows = db.execute(
         "SELECT id, source, selection FROM runs WHERE kind = 'mirror' OR id = ?", (run,)
     ).fetchall()
@@ -179,13 +179,13 @@ def _same(db: sqlite3.Connection, run: int) -> list[int]:
 def forget(
     db: sqlite3.Connection, run: int, items: Sequence[int], renewed: Mapping[int, bytes] | None = None
 ) -> None:
-    """Forget these items and list their files for removal, counted for `run`. One transaction.
+    """Delete these items and list their files for removal, in one transaction, counted for `run`.
 
     Args:
         db: the ledger.
         run: the run.
         items: rows of the items.
-        renewed: documents, by row, of label items whose JSON still links to one of them: it is written again.
+        renewed: new documents, by row, of label items that still link to one of the items.
     """
     with transaction(db):
         for item, document in (renewed or {}).items():
@@ -205,7 +205,7 @@ def forget(
 
 
 def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
-    """Return the paths of the files of an item that are the mirror's own."""
+    """Return the paths of an item's files that belong to the mirror."""
     collection, name, directory, written = db.execute(
         f"SELECT c.name, i.name, {item_directory_of()}, i.written FROM items i "
         "JOIN collections c ON c.id = i.collection WHERE i.id = ?",
@@ -216,7 +216,7 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
 
 
 def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
-    """Return the paths of its assets; one that never was done has no file, and what is there is not ours."""
+    """Return the paths of an item's assets that were done: other files are not the mirror's own."""
     rows = db.execute(
         f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
         f"AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
@@ -232,7 +232,7 @@ def _parent_of(db: sqlite3.Connection, item: int) -> list[int]:
 
 
 def _delete(db: sqlite3.Connection, item: int) -> None:
-    """Delete an item with all that belongs to it; source items that are still there stand by themselves."""
+    """Delete an item and everything that belongs to it. Its remaining source items lose their parent."""
     for (row,) in db.execute("SELECT id FROM assets WHERE item = ?", (item,)).fetchall():
         paths.disown(db, row)
     db.execute("DELETE FROM open_assets WHERE asset IN (SELECT id FROM assets WHERE item = ?)", (item,))
@@ -243,7 +243,7 @@ def _delete(db: sqlite3.Connection, item: int) -> None:
 
 
 def _catalogs_of_nothing(db: sqlite3.Connection) -> list[str]:
-    """Forget collections without items, and return the files of theirs that are the mirror's own."""
+    """Delete collections without items, and return their files that belong to the mirror."""
     empty = db.execute(
         "SELECT id, name FROM collections c "
         "WHERE NOT EXISTS (SELECT 1 FROM items i WHERE i.collection = c.id)"
@@ -257,18 +257,18 @@ def _catalogs_of_nothing(db: sqlite3.Connection) -> list[str]:
 
 
 def listed(db: sqlite3.Connection) -> list[str]:
-    """Return the files that are to be removed, relative to DEST."""
+    """Return the paths of the files to remove, relative to DEST."""
     return [row[0] for row in db.execute("SELECT path FROM removals ORDER BY path")]
 
 
 def clear(db: sqlite3.Connection, paths: Iterable[str]) -> None:
-    """Take files from the list: they are gone for good."""
+    """Take files from the list once their removal is durable."""
     with transaction(db):
         db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
 
 
 class _Open(NamedTuple):
-    """An asset that is pending or failed, of a run whose place was taken."""
+    """A pending or failed asset of a run that was replaced."""
 
     row: int
     item: int
@@ -277,17 +277,17 @@ class _Open(NamedTuple):
     name: str | None
     run: int
     previous_digest: bytes | None
-    """The digest of the version that is in the mirror (b"": it is not known); None if there is none."""
+    """The digest of the version in the mirror (b"" if it is unknown); None if there is none."""
 
 
-class _Asked(NamedTuple):
-    """A run, and what it asked for."""
+class _RunTask(NamedTuple):
+    """A run with its source and selection."""
 
     run: int
     kind: str
     source: str
     selection: str
-    """As JSON: decoding it is seldom needed."""
+    """The selection as JSON: decoding it is seldom needed."""
     state: str
 
 
@@ -297,21 +297,21 @@ def forget_unwanted(
     covers: Callable[[Selection, Selection], bool],
     is_there: Callable[[str], bool],
 ) -> None:
-    """Forget what only earlier runs with an at least as wide selection wanted.
+    """Delete open assets that only earlier, replaced runs selected.
 
-    Nothing is forgotten if the walk met links that it could not read: what they lead to may be wanted.
+    Nothing is deleted if the walk found links that it could not read: their items may be wanted.
 
     Args:
         db: The ledger.
-        run: A mirror that has read its source to the end and has nothing left to do.
-        covers: Tells whether the first selection is at least as wide as the second.
-        is_there: Tells whether a file is in DEST, by its path relative to it.
+        run: A mirror that has read its whole source and has no work left.
+        covers: Returns True if the first selection is at least as wide as the second.
+        is_there: Returns True if a file is in DEST, given its path relative to DEST.
     """
     with transaction(db):
         if exists(db, "SELECT 1 FROM unread WHERE run = ?", (run,)):
             return
         rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
-        replaced = _replaced([_Asked(*row) for row in rows], run, covers)
+        replaced = _replaced([_RunTask(*row) for row in rows], run, covers)
         if not replaced:
             return
         touched: set[int] = set()
@@ -325,11 +325,13 @@ def forget_unwanted(
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
 
 
-def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Selection], bool]) -> list[int]:
-    """Return the runs whose place `run` takes.
+def _replaced(
+    asked: Sequence[_RunTask], run: int, covers: Callable[[Selection, Selection], bool]
+) -> list[int]:
+    """Return the runs that `run` replaces.
 
-    A retry has taken over assets of all runs before it. It is replaced when each of those is, by this run or
-    by others; a mirror that ended after it has taken back what it wants.
+    A retry has taken over assets of all runs before it. So it is replaced once all of those are replaced, by
+    this run or by others. A mirror that ended after the retry has taken back the assets that it selects.
     """
     now = next(one for one in asked if one.run == run)
     walks = [one for one in asked if one.kind not in ("retry", "repair") and one.run != run]
@@ -352,7 +354,7 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
 
 
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
-    """Return what these runs left open; not of items that `run` wanted and could not read."""
+    """Return the assets that these runs left open, except those of items that `run` could not read."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
         "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -365,7 +367,7 @@ def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> l
 
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:
-    """Forget an open asset; if an earlier version of it is in the mirror, that one stays, as done."""
+    """Delete an open asset. If the mirror has an earlier version of it, that version stays, as done."""
     stays = asset.previous_digest is not None and _has_file(asset, is_there)
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
@@ -385,7 +387,7 @@ def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:
 
 
 def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> set[int]:
-    """Forget that source items could not be read which `run` did not ask for; return their rows."""
+    """Delete the failures of source items that `run` did not select; return the rows of the items."""
     rows = db.execute(
         "SELECT i.id FROM failures f JOIN items i ON i.id = f.item "
         f"WHERE f.key = '' AND i.run <> ? AND i.run IN ({marks(len(replaced))})",
@@ -396,7 +398,7 @@ def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[in
 
 
 def _delete_empty(db: sqlite3.Connection, run: int, items: Iterable[int]) -> set[int]:
-    """Delete those of the items that `run` did not plan and of which nothing is in the mirror.
+    """Delete the items that `run` did not plan and that have nothing in the mirror.
 
     Returns:
         The label items that waited for them.

@@ -1,8 +1,8 @@
-"""Bytes received over time, by host: what `report` draws.
+"""Bytes received over time, by host: the data of the chart in `report`.
 
-A run adds a row every few seconds while it works. There are never more than `MOST_INTERVALS` rows: those two
-neighbours that are shortest together become one row. So the chart of a long run keeps an even resolution, and
-a mirror that many short runs keep up to date takes no more room than one run does.
+A run adds a row every few seconds. There are never more than `MOST_INTERVALS` rows: the two neighbours with
+the shortest total length become one row. So the chart of a long run keeps an even resolution, and a mirror
+that is updated by many short runs needs no more space than one run.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from stacpull.ledger import meta
 
 MOST_INTERVALS = 360
 MOST_HOSTS = 12
-"""Hosts of an interval that are kept by name: those that sent most."""
+"""The hosts of an interval that are stored by name: those that sent the most bytes."""
 _MOST_BYTES = 1 << 53
 _MOST_SECONDS = 1 << 40
 _MOST_TAKEN = 4 * MOST_INTERVALS
-"""Intervals of another ledger that are taken, which may be damaged: those that it has last."""
+"""The most intervals read from another ledger, which may be damaged: the last ones."""
 
 
 class RateInterval(NamedTuple):
-    """A time in which a run worked.
+    """An interval of time during a run.
 
     Attributes:
         started: Seconds since 1970.
-        seconds: Its length. After a pause the next interval starts later than this one ends; an interval that
-            was joined from several does not count the pauses between them.
-        hosts: Bytes by host; under the empty name those of all other hosts.
+        seconds: Its length. After a pause the next interval starts later than this one ends. The length of a
+            joined interval does not include the pauses.
+        hosts: Bytes by host; the empty name has the sum of all other hosts.
     """
 
     started: float
@@ -42,7 +42,7 @@ class RateInterval(NamedTuple):
 
 
 def add(db: sqlite3.Connection, now: float, seconds: float, hosts: Mapping[str, int]) -> None:
-    """Add the interval that ends `now`, within a transaction."""
+    """Add the interval that ends at `now`, within a transaction."""
     if seconds <= 0:
         return
     new = (now - seconds, seconds, orjson.dumps(_largest(hosts)).decode())
@@ -66,9 +66,9 @@ def intervals(db: sqlite3.Connection) -> list[RateInterval]:
 
 
 def put(db: sqlite3.Connection, found: list[RateInterval]) -> None:
-    """Add intervals to a ledger that may have some, within a transaction.
+    """Add intervals to those of a ledger, within a transaction.
 
-    Where intervals overlap, as those of shards that ran at the same time, their bytes are added up.
+    The bytes of overlapping intervals, as of shards that ran at the same time, are added up.
     """
     sound = [one for one in found if 0 <= one.started < _MOST_SECONDS and 0 < one.seconds < _MOST_SECONDS]
     together = bounded(_overlaid([*intervals(db), *sound[-_MOST_TAKEN:]]), MOST_INTERVALS)
@@ -112,7 +112,7 @@ def _overlaid(found: list[RateInterval]) -> list[RateInterval]:
 
 
 def bounded(found: list[RateInterval], most: int) -> list[RateInterval]:
-    """Return at most so many intervals: the shortest neighbours are joined."""
+    """Return at most `most` intervals: the shortest neighbours are joined."""
     kept = list(found)
     while len(kept) > most:
         at = _shortest([one.seconds for one in kept])
@@ -121,19 +121,19 @@ def bounded(found: list[RateInterval], most: int) -> list[RateInterval]:
 
 
 def join(one: RateInterval, other: RateInterval) -> RateInterval:
-    """Return an interval and the next one as one."""
+    """Return one interval that joins two neighbours."""
     hosts = Counter(one.hosts)
     hosts.update(other.hosts)
     return RateInterval(one.started, one.seconds + other.seconds, _largest(hosts))
 
 
 def _shortest(seconds: list[float]) -> int:
-    """Return the place of the first of the two neighbours that are shortest together."""
+    """Return the index of the first of the two neighbours with the shortest total length."""
     return min(range(len(seconds) - 1), key=lambda at: seconds[at] + seconds[at + 1])
 
 
 def _largest(hosts: Mapping[str, int]) -> dict[str, int]:
-    """Return the hosts that sent most, and the sum of the others under the empty name."""
+    """Return the hosts that sent the most bytes, and the sum of the others under the empty name."""
     named = sorted(((host, count) for host, count in hosts.items() if host), key=lambda one: -one[1])
     others = hosts.get("", 0) + sum(count for _, count in named[MOST_HOSTS:])
     return dict(named[:MOST_HOSTS]) | ({"": others} if others else {})
@@ -143,7 +143,7 @@ def _interval(started: float, seconds: float, hosts: str) -> RateInterval:
     """Return a row as an interval.
 
     Raises:
-        sqlite3.DatabaseError: It holds something else.
+        sqlite3.DatabaseError: The row is not an interval.
     """
     try:
         by_host: dict[str, int] = orjson.loads(hosts)

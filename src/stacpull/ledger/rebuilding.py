@@ -1,15 +1,15 @@
-"""A new ledger, filled from the files in DEST, and put in the place of the old one when it is complete.
+"""A new ledger that is filled from the files in DEST and then replaces the old one.
 
-It is created beside the old one, without syncs: a kill leaves the old ledger where it was. Then it is synced
-and the two change places by renames. A kill between those leaves no ledger under the name, and the old one
-aside, which the next rebuild reads. The old ledger is never deleted.
+It is created next to the old one, without syncs: a kill leaves the old ledger in place. Then it is synced,
+and two renames exchange the ledgers. A kill between the renames leaves the old ledger under its backup name,
+which the next rebuild reads. The old ledger is never deleted.
 
-Everything in it belongs to a run of kind `rebuild`, which is complete. If the old ledger still has what the
-last mirror was asked for, that mirror is added as interrupted, and its walk begins again.
+Everything in it belongs to a complete run of kind `rebuild`. If the source and selection of the last mirror
+can be read from the old ledger, that mirror is added as interrupted, and its walk starts again.
 
-A damaged ledger is never trusted: what it has of a file counts only where the file's own SHA-256 agrees. Its
-rows are copied table by table, from the front until something cannot be read, then from the back; so one
-damaged page costs the rows on it and little more (`Salvage`).
+A damaged ledger is never trusted: its record of a file only counts if the file has the recorded SHA-256. Its
+rows are copied table by table, from the front up to the first unreadable row, then from the back. So one
+damaged page costs little more than its own rows (`Salvage`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from stacpull.ledger.database import (
     ledger_path,
     make_private,
     marks,
-    refuse_odd,
+    reject_irregular,
     translated,
 )
 from stacpull.ledger.expected import integrity
@@ -68,22 +68,22 @@ _LOGS = ("-wal", "-journal", "-shm")
 
 
 class FoundItem(NamedTuple):
-    """An item that is in DEST. `sha256` is of its JSON there; None if that must be written again."""
+    """An item in DEST. `sha256` is the digest of its JSON; None if the JSON must be written again."""
 
     id: ItemId
     directory: str | None
-    """Of its JSON; None: where it would be planned."""
+    """The directory of its JSON; None for the planned one."""
     href: str | None
     updated: str | None
     sha256: bytes | None
     is_written: bool = True
-    """False if its JSON never was in DEST."""
+    """False if its JSON was never in DEST."""
     document: bytes | None = None
-    """As the source sent it, for `--metadata ndjson`."""
+    """The item as sent by the source, for `--metadata ndjson`."""
 
 
 class FoundAsset(NamedTuple):
-    """A file that belongs to an item: whole (`done`), or to be fetched again."""
+    """A file of an item: complete (`done`), or to be fetched again."""
 
     key: str
     path: str
@@ -102,10 +102,10 @@ class FoundAsset(NamedTuple):
 
 
 def left_ledger(dest: Path) -> Path:
-    """Return the ledger to be replaced, or the last one that was renamed if there is no other.
+    """Return the ledger to replace, or the last backup if there is none.
 
-    There is no other after a kill while old and new changed places. The last one may be old: what is read of
-    it counts only where the files agree.
+    There is only a backup after a kill between the two renames. The backup may be old: its rows only count if
+    they agree with the files.
     """
     ledger = ledger_path(dest)
     last = _last_aside(ledger)
@@ -121,7 +121,7 @@ class RebuiltLedger:
     """The new ledger while it is filled. Belongs to one thread."""
 
     def __init__(self, dest: Path) -> None:
-        """Begin one; what an earlier rebuild left unfinished goes.
+        """Create an empty ledger. The unfinished ledger of an earlier rebuild is removed.
 
         Raises:
             DestinationError: it cannot be written.
@@ -130,7 +130,7 @@ class RebuiltLedger:
         self._path = new_ledger_path(dest)
         self._path.unlink(missing_ok=True)
         with translated(self._path):
-            refuse_odd(self._path)
+            reject_irregular(self._path)
             make_private(self._path)
             self.db = sqlite3.connect(self._path, isolation_level=None)
             self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -146,31 +146,31 @@ class RebuiltLedger:
             self._run = runs.begin(self.db, RunSpec("", runs.selection_of("{}"), "", kind="rebuild"), 0.0).id
 
     def fill(self) -> None:
-        """Begin the one transaction in which everything is added; `finish` ends it."""
+        """Start the transaction that adds everything; `finish` ends it."""
         self.db.execute("BEGIN")
 
     def discard(self) -> None:
-        """Give it up."""
+        """Delete the new ledger."""
         self.db.close()
         self._path.unlink(missing_ok=True)
 
     def collection(self, name: str, document: bytes | None = None) -> int:
-        """Return the row of a collection, added with its document when it is new."""
+        """Return the row of a collection. A new one is added with its document."""
         if name not in self._collections:
             self._collections[name] = paths.collection_row(self.db, name, document)
         return self._collections[name]
 
     def has_path(self, path: str) -> bool:
-        """Return True if an item was added whose JSON has that path."""
+        """Return True if an item was added whose JSON has this path."""
         return exists(self.db, "SELECT 1 FROM temp.places WHERE path = ?", (path,))
 
     def has_item(self, item: ItemId) -> int | None:
-        """Return the row of an item, None if it was not added yet."""
+        """Return the row of an item, None if it was not added."""
         found = paths.find_item(self.db, item)
         return None if found is None else found.row
 
     def add_item(self, item: FoundItem, path: str | None = None, sources: tuple[str, ...] = ()) -> int:
-        """Add an item whose JSON is at `path`, with the paths of its source items' JSON; return its row."""
+        """Add an item with the paths of its JSON and of the JSON of its source items; return its row."""
         written = UNWRITTEN if not item.is_written else WRITTEN if item.sha256 is not None else DAMAGED
         directory = item.directory if item.directory is not None else item_directory(item.id)
         values = (
@@ -212,7 +212,7 @@ class RebuiltLedger:
                 item,
                 asset.key,
                 STATE_DONE if asset.done else STATE_PENDING,
-                0 if asset.done else 1,  # of a later generation: what is in its place is ours
+                0 if asset.done else 1,  # a later generation: a file in its place is the mirror's own
                 self._run,
                 directory,
                 stored_name(name, directory_path, asset.key),
@@ -236,7 +236,7 @@ class RebuiltLedger:
         return True
 
     def parent_of(self, item: int) -> ItemId | None:
-        """Return the label item that led to an item, as far as the items added so far tell."""
+        """Return the label item that links to an item, judged by the items added so far."""
         row = self.db.execute(
             "SELECT c.name, i.name FROM temp.places p JOIN temp.sources s ON s.path = p.path "
             "JOIN items i ON i.id = s.parent JOIN collections c ON c.id = i.collection "
@@ -246,12 +246,12 @@ class RebuiltLedger:
         return None if row is None else ItemId(*row)
 
     def finish(self, spec: RunSpec, mirror: RunSpec | None, received: list[RateInterval], now: float) -> None:
-        """Derive what is derived, and note what was asked for.
+        """Update derived columns, and record the runs.
 
         Args:
-            spec: what is known of how the mirror was made, to stand for the rebuild.
-            mirror: what the last mirror was asked for, if that is known.
-            received: the bytes received over time, as far as that is known.
+            spec: how the mirror was made, as far as known, recorded for the rebuild.
+            mirror: how the last mirror was made, if that is known.
+            received: the known bytes received over time.
             now: seconds since 1970.
         """
         for statement in _DERIVED:
@@ -269,10 +269,10 @@ class RebuiltLedger:
             runs.end(self.db, run.id, "interrupted", "The ledger was rebuilt.", now)
 
     def put_in_place(self) -> str | None:
-        """Close and sync it, and let it take the old one's place; return the old one's new name, if any.
+        """Close and sync it, and replace the old ledger; return the new name of the old one, if any.
 
         Raises:
-            OSError: it cannot be.
+            OSError: it cannot be synced or renamed.
         """
         for table in ("sources", "places"):
             self.db.execute(f"DROP TABLE temp.{table}")
@@ -285,7 +285,7 @@ class RebuiltLedger:
 
 
 def _set_aside(dest: Path) -> str | None:
-    """Rename the old ledger, its logs first: they must never meet the new one."""
+    """Rename the old ledger. Its logs are renamed first, so that SQLite never applies them to the new one."""
     old = ledger_path(dest)
     aside = _aside(old, _last_aside(old) + 1)
     for end in _LOGS:
@@ -303,7 +303,7 @@ def _aside(ledger: Path, number: int) -> Path:
 
 
 def _last_aside(ledger: Path) -> int:
-    """Return the number of the last ledger that was put aside, 0 if none was."""
+    """Return the number of the last backup, 0 if there is none."""
     ends = [path.name.rpartition("-")[2] for path in ledger.parent.glob(f"{ledger.name}.damaged-*")]
     return max((int(end) for end in ends if end.isdecimal()), default=0)
 
@@ -359,7 +359,7 @@ _COPIED: dict[str, Sequence[str]] = {
 
 
 class OldAsset(NamedTuple):
-    """An asset that the damaged ledger has as done, or about to be. Nothing of it is proven."""
+    """An asset that is done or reserved in the damaged ledger. Nothing about it is proven."""
 
     item: int
     key: str
@@ -382,14 +382,14 @@ class OldItem(NamedTuple):
     sha256: bytes | None
 
 
-def whats_wrong(dest: Path) -> str | None:
-    """Return what is wrong with the ledger of `dest`: half a sentence; None if it is sound.
+def problem_of(dest: Path) -> str | None:
+    """Return the problem of the ledger of `dest` as the end of a sentence; None if it is sound.
 
     Raises:
-        DestinationError: it cannot be read at all, or a newer stacpull made it.
+        DestinationError: it cannot be read at all, or it was made by a newer stacpull.
     """
     path = ledger_path(dest)
-    refuse_odd(path)
+    reject_irregular(path)
     if not path.is_file() or path.stat().st_size == 0:
         return "there was none"
     with translated(path):
@@ -407,7 +407,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _foreign_tables(db: sqlite3.Connection) -> str | None:
-    """Return which table is not as it should be, or that all of them are of another version."""
+    """Return which table is invalid, or that all tables have another version; None if all are valid."""
     if (code := foreign_code(db)) is not None:
         return f"it holds {code}"
     if (other := other_version(db)) is not None:
@@ -419,7 +419,7 @@ def _foreign_tables(db: sqlite3.Connection) -> str | None:
             return "it has no tables"
         for table in tables:
             if _columns(db, table) != _columns(model, table):
-                return f"its table {table} is not as it should be"
+                return f"its table {table} is invalid"
     return None
 
 
@@ -428,13 +428,13 @@ def _columns(db: sqlite3.Connection, table: str) -> list[str]:
 
 
 class Salvage:
-    """What could be read of a damaged ledger, in temporary tables of the new one (`db`)."""
+    """The readable rows of a damaged ledger, in temporary tables of the new one (`db`)."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.rates: list[RateInterval] = []
         self.spec: RunSpec | None = None
-        """What the last mirror was asked for, if that could be read."""
+        """How the last mirror was made, if that could be read."""
         for table, columns in _COPIED.items():
             names = ", ".join([f"{columns[0]} INTEGER PRIMARY KEY", *columns[1:]])
             db.execute(f"CREATE TEMP TABLE old_{table}({names})")
@@ -443,7 +443,7 @@ class Salvage:
         db.execute("CREATE INDEX temp.old_items_name ON old_items(name)")
 
     def read(self, path: Path) -> None:
-        """Read what there is; a ledger that cannot be opened, or holds code of its own, gives nothing."""
+        """Copy the readable rows; none if the ledger cannot be opened or contains code of its own."""
         if not path.is_file():
             return
         with suppress(sqlite3.Error), closing(_opened(path)) as old:
@@ -472,7 +472,7 @@ class Salvage:
         self._db.execute("COMMIT")
 
     def _hash_paths(self) -> None:
-        """Note where assets were, by the hash of their path, which not every version keeps beside them."""
+        """Store the hash of each asset's path, which not every version of the ledger has."""
         found = self._db.execute(
             f"SELECT a.id, {_OLD_DIRECTORY} AS place, a.name, a.key FROM temp.old_assets a "
             "WHERE a.name IS NOT NULL AND place IS NOT NULL"
@@ -483,16 +483,16 @@ class Salvage:
         self._db.execute("COMMIT")
 
     def asset_at(self, index: int) -> OldAsset | None:
-        """Return the asset that was at a path, by its hash."""
+        """Return the asset at a path, given the hash of the path."""
         row = self._db.execute(f"{_OLD_ASSET} AND a.path_hash = ?", (index,)).fetchone()
         return None if row is None else _old_asset(row)
 
     def item(self, item: ItemId) -> OldItem | None:
-        """Return an item by its id."""
+        """Return an item by its ID."""
         return self._item("c.name = ? AND i.name = ?", item)
 
     def item_at(self, row: int) -> OldItem | None:
-        """Return an item by the row it had."""
+        """Return an item by its old row."""
         return self._item("i.id = ?", (row,))
 
     def _item(self, which: str, values: Sequence[object]) -> OldItem | None:
@@ -507,7 +507,7 @@ class Salvage:
         return None if row is None else row[0]
 
     def assets_left(self, after: int, limit: int) -> list[tuple[int, OldAsset]]:
-        """Return assets (with the rows they had, past `after`) at paths that the new ledger does not have."""
+        """Return assets, with their old rows past `after`, whose paths are not in the new ledger."""
         rows = self._db.execute(
             f"{_OLD_ASSET.replace('SELECT', 'SELECT a.id,', 1)} AND a.id > ? "
             "AND a.path_hash NOT IN (SELECT hash FROM main.paths) "

@@ -1,14 +1,14 @@
 """Results of a job that is not a mirror (`headers`, `trace`): one SQLite file, so that a kill loses little.
 
-The file holds what was asked, one row for each key that was answered (or failed), and a position that says
-where to continue, saved in the same transaction as the rows before it. Another
-question is refused: the rows of this file would not answer it.
+The file has the job's query, one row per key that succeeded or failed, and the position to continue from,
+which is saved in the same transaction as the rows before it. The file is not used for another query, because
+its rows would be wrong for it.
 
-One process at a time: SQLite's own lock is held from opening to closing, and goes with the process however it
-ends. Commits are as durable as those of a mirror's ledger (`ledger.database`): after kill -9 all are there,
-after a loss of power the last ones may be missing, and what is there is whole.
+One process at a time may use it. SQLite's own lock is held from opening to closing, and ends with the
+process. Commits are as durable as those of a mirror's ledger (`ledger.database`): all of them survive kill
+-9. After a loss of power the last ones may be missing, but none is incomplete.
 
-Nothing is cut here: question, values and position come without credentials.
+Credentials are not removed here: query, values and position must not have any.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 
 from stacpull.errors import UsageError
-from stacpull.ledger.database import make_private, refuse_odd, transaction, translated
+from stacpull.ledger.database import make_private, reject_irregular, transaction, translated
 from stacpull.ledger.schema import Schema, prepare
 from stacpull.models import Json
 
@@ -44,21 +44,21 @@ _SENTENCES = {
     sqlite3.SQLITE_BUSY: "Another stacpull is working on {path}: wait for it, or stop it first.",
     sqlite3.SQLITE_FULL: "The disk is full, {path} cannot grow: free some space, then start again.",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({text}): remove it and start again.",
-    sqlite3.SQLITE_NOTADB: "{path} is not a file of results ({text}): remove it, or name another output.",
+    sqlite3.SQLITE_NOTADB: "{path} is not a results file ({text}): remove it, or choose another output.",
     sqlite3.SQLITE_READONLY: "No permission to write {path}.",
     sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
 }
 _KEYS_AT_ONCE = 500
-"""Keys asked for in one statement: SQLite's oldest limit of parameters is 999."""
+"""Keys per statement: SQLite's lowest limit of parameters is 999."""
 _LAST = "\U0010ffff"
-"""Sorts behind every other character."""
+"""Sorts after every other character."""
 _LOCK_TIMEOUT = 1.0
-"""Seconds to wait for a process that is just ending."""
+"""Seconds to wait for a process that is ending."""
 
 
 class Result(NamedTuple):
-    """One row. `value` is JSON; `place` is its place in the order, after all others if None."""
+    """One row. `value` is JSON; `place` is its position in the order, None for the end."""
 
     key: str
     value: bytes
@@ -67,30 +67,30 @@ class Result(NamedTuple):
 
 
 class Results:
-    """The open file of one job's results; a context manager that closes it.
+    """The open results file of one job; a context manager that closes it.
 
-    Several threads may ask and put; while one reads all `rows`, none puts.
+    Several threads may read and write. No thread may write while another one reads all `rows`.
 
     Attributes:
         path: the file.
     """
 
     def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool = False) -> None:
-        """Open the file at `path`, or make it, for the job that asks `question`.
+        """Open or create the file at `path` for a job with the query `question`.
 
         Args:
             path: the file; its directory exists.
-            question: what is asked, as a JSON object without credentials.
-            start_over: True to forget whatever the file holds, of this question or another one.
+            question: the query as a JSON object without credentials.
+            start_over: True to delete all rows of the file, whichever query they belong to.
 
         Raises:
-            UsageError: the file holds results of another question.
-            DestinationError: another process works on it, it is a link or a pipe, or it cannot be read or
+            UsageError: the file has results of another query.
+            DestinationError: another process uses the file, it is a link or a pipe, or it cannot be read or
                 written.
         """
         self.path = path
         self._lock = threading.Lock()
-        refuse_odd(path)
+        reject_irregular(path)
         with translated(path, _SENTENCES):
             make_private(path)
             self._db = sqlite3.connect(
@@ -115,32 +115,32 @@ class Results:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let the next process in; closing it again does nothing."""
+        """Close the file and release its lock. Closing it again does nothing."""
         with self._alone():
             self._db.close()
 
     @property
     def position(self) -> Json | None:
-        """The position saved last; None if none was."""
+        """Return the last saved position; None if none was saved."""
         text = self._meta("position")
         position: Json | None = None if text is None else orjson.loads(text)
         return position
 
     def forget_failed(self, position: Mapping[str, Any]) -> None:
-        """Forget the keys that failed, so that they are tried again, and continue from `position`."""
+        """Delete the failed keys, so that they are tried again, and continue from `position`."""
         with self._alone(), transaction(self._db) as db:
             db.execute("DELETE FROM results WHERE NOT ok")
             self._set_meta("position", orjson.dumps(position))
 
     def count(self, *, ok: bool) -> int:
-        """Return how many keys were answered, or how many failed."""
+        """Return the number of keys that succeeded, or that failed."""
         with self._alone():
             row = self._db.execute("SELECT count(*) FROM results WHERE ok = ?", (ok,)).fetchone()
         count: int = row[0]
         return count
 
     def known(self, keys: Sequence[str]) -> set[str]:
-        """Return those of `keys` that have a row, answered or failed."""
+        """Return the `keys` that have a row, successful or failed."""
         found: set[str] = set()
         with self._alone():
             for start in range(0, len(keys), _KEYS_AT_ONCE):
@@ -151,7 +151,7 @@ class Results:
         return found
 
     def begun(self, prefixes: Iterable[str], before: int) -> set[str]:
-        """Return those of `prefixes` with which a key begins whose place is below `before`."""
+        """Return the `prefixes` of keys whose place is below `before`."""
         sql = "SELECT EXISTS(SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?)"
         with self._alone():
             return {
@@ -161,7 +161,7 @@ class Results:
             }
 
     def get(self, key: str) -> Result | None:
-        """Return the row of `key`, None if it has none."""
+        """Return the row of `key`, None if there is none."""
         with self._alone():
             row = self._db.execute(
                 "SELECT key, value, ok, place FROM results WHERE key = ?", (key,)
@@ -169,26 +169,26 @@ class Results:
         return None if row is None else _result(row)
 
     def rows(self) -> Iterator[Result]:
-        """Yield all rows by place, those of one place as they were first put. None are put meanwhile."""
+        """Yield all rows by place, then in the order of first insertion. No thread may write meanwhile."""
         with translated(self.path, _SENTENCES):
             sql = "SELECT key, value, ok, place FROM results ORDER BY place, id"
             yield from map(_result, self._db.execute(sql))
 
     def failed(self) -> Iterator[Result]:
-        """Yield the rows that failed, by place."""
+        """Yield the failed rows, by place."""
         with translated(self.path, _SENTENCES):
             sql = "SELECT key, value, ok, place FROM results WHERE NOT ok ORDER BY place, id"
             yield from map(_result, self._db.execute(sql))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
-        """Save rows, and with them a position, in one transaction. A key that has a row gets the new one.
+        """Save rows and a position in one transaction. A new row replaces an earlier one with the same key.
 
         Args:
             results: the rows.
-            position: where the job continues when these rows are saved; None leaves it as it was.
+            position: where the job continues after these rows; None keeps the saved position.
 
         Raises:
-            DestinationError: they cannot be written; none of them is saved.
+            DestinationError: the rows cannot be written; none of them is saved.
         """
         with self._alone(), transaction(self._db) as db:
             db.executemany(
@@ -201,7 +201,7 @@ class Results:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other threads out: statements of another one must not fall into a transaction."""
+        """Lock out other threads, so that their statements do not become part of a transaction."""
         with self._lock, translated(self.path, _SENTENCES):
             yield
 
@@ -212,7 +212,7 @@ class Results:
         return placed
 
     def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:
-        """Store what is asked, or hold it against what was asked before."""
+        """Store the query, or compare it with the stored one."""
         asked = orjson.loads(orjson.dumps(question))
         if start_over:
             with transaction(self._db) as db:
@@ -226,8 +226,8 @@ class Results:
         different = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
         if different:
             raise UsageError(
-                f"{self.path} holds results of another question (other: {', '.join(different)}): "
-                "ask the same again, name another output, or remove that file to start over."
+                f"{self.path} has results of another query (different: {', '.join(different)}): "
+                "repeat that query, choose another output, or remove the file to start over."
             )
 
     def _meta(self, key: str) -> bytes | None:
@@ -240,7 +240,7 @@ class Results:
 
 
 def _lock(db: sqlite3.Connection) -> None:
-    """Take SQLite's lock for as long as the file is open; with it WAL needs no shared memory beside it."""
+    """Take SQLite's lock until the file is closed. With it WAL needs no shared memory."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")

@@ -1,8 +1,8 @@
-"""Runs: what was asked, how far its walk is, what it found changed, how it ended.
+"""Runs: source, selection and options, the position of the walk, the changes found, and how the run ended.
 
-A run is continued by the next one that asks the same (source and selection) if it was the last and did not
-complete. A position in a walk holds only while no other run has begun since: a later run may have taken over
-assets that this one planned, so an older run begins again and skips what is there.
+If the last run did not complete, the next run with the same source and selection continues it. The position
+of a walk is only valid until another run starts: a later run may have taken over assets that this one
+planned. So an older run starts its walk again, and skips the assets that are done.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COUNTERS = (
 
 
 class RunSpec(msgspec.Struct, frozen=True):
-    """What a run was asked to do. `source` has its credentials cut, `credential_names` says which."""
+    """The task of a run. `source` has no credentials; `credential_names` lists the ones that were removed."""
 
     source: str
     selection: Selection
@@ -51,20 +51,20 @@ class RunSpec(msgspec.Struct, frozen=True):
 
 
 class RunFlags(msgspec.Struct, frozen=True):
-    """Options that a run was started with and that `resume` takes over."""
+    """Options of a run that `resume` uses again."""
 
     adopt: bool = False
     revalidate: bool = False
     prune: bool = False
     yes: bool = False
-    """With `prune`: remove what is gone."""
+    """With `prune`: remove the items that are gone without asking."""
 
 
 _NOTHING_REQUESTED = RunFlags()
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run as the ledger knows it; `position` is the next page to read (JSON), None before the first."""
+    """A run in the ledger; `position` is the next page to read (JSON), None before the first."""
 
     id: int
     spec: RunSpec
@@ -72,30 +72,30 @@ class Run(msgspec.Struct, frozen=True):
     position: str | None
     walk_ended: bool
     drawn: bool
-    """True if the walk of its sample has ended; what was drawn is yet to be planned."""
+    """True if the walk of its sample has ended and the items of the sample must still be planned."""
     counters: Mapping[str, int | None]
-    """As they were when the run was begun or taken up."""
+    """The counters when the run was started or resumed."""
     requests: RunFlags = _NOTHING_REQUESTED
     cut_short: str | None = None
-    """Why its walk ended before the source did."""
+    """Why its walk ended before the end of the source."""
     items_unseen: int = 0
-    """Items that the source announced and that were on no page, once the walk has ended."""
+    """Once the walk has ended: the items that the source announced and that were on no page."""
 
 
 class StoredRun(NamedTuple):
-    """What the store process needs of a run."""
+    """The data of a run that the store process needs."""
 
     id: int
     kind: RunKind
     source: str
     metadata: Literal["item", "ndjson", "none"]
     sample_size: int
-    """Items in its sample, 0 without `--sample`."""
+    """The number of items in its sample, 0 without `--sample`."""
     counters: Mapping[str, int | None]
 
 
 def selection_of(text: str | bytes) -> Selection:
-    """Return the selection stored as JSON `text`; fields that this version does not know are dropped.
+    """Return the selection stored as JSON `text`. Fields that this version does not know are ignored.
 
     Raises:
         sqlite3.DatabaseError: The text is not a selection.
@@ -127,16 +127,16 @@ def _not_a_selection(reason: object) -> sqlite3.DatabaseError:
 
 
 def selection_json(selection: Selection) -> str:
-    """Return a selection as JSON: equal selections give equal text."""
+    """Return a selection as JSON. Equal selections have equal JSON."""
     import attrs  # noqa: PLC0415 -- see above
 
     return orjson.dumps(attrs.asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
 
 
 def area_of(db: sqlite3.Connection, run: int) -> int | None:
-    """Return the digest of the area of which alone a run fetches rasters (`--clip`), None if it has none.
+    """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none.
 
-    Only a selection that seems to have one is decoded: it may hold a million ids.
+    Only a selection that seems to have one is decoded, because it may have a million IDs.
     """
     found = db.execute(
         'SELECT selection FROM runs WHERE id = ? AND instr(selection, \'"clip":"\') > 0',
@@ -147,11 +147,11 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
 
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags = _NOTHING_REQUESTED) -> Run:
-    """Continue the last run if it asked the same and did not complete; otherwise begin a new one.
+    """Continue the last run if it has the same task and did not complete; otherwise start a new one.
 
     Args:
         db: the ledger.
-        spec: what is asked.
+        spec: the task.
         now: seconds since 1970.
         requests: options that are stored with the run, for `resume`.
 
@@ -161,7 +161,7 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags 
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
         run = load(db, last[0])
-        asked = replace(run.spec, credential_names=spec.credential_names)  # they may come another way
+        asked = replace(run.spec, credential_names=spec.credential_names)  # they may be given in another way
         if asked == spec and last[1] != "complete":
             return _continue(db, run, spec, requests)
     return _insert(db, spec, now, requests)
@@ -171,13 +171,13 @@ _UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
 
 
 def reason_unfinished(db: sqlite3.Connection) -> str | None:
-    """Return why the last run that did not complete ended ("" if it is not known), None if all completed."""
+    """Return why the last incomplete run ended ("" if it is unknown); None if all runs completed."""
     found = db.execute(f"SELECT reason FROM runs WHERE {_UNFINISHED}").fetchone()
     return None if found is None else found[0] or ""
 
 
 def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
-    """Return the last run that did not complete, ready to continue; None if there is none."""
+    """Return the last incomplete run, ready to continue; None if there is none."""
     row = db.execute(f"SELECT id, (SELECT max(id) FROM runs) FROM runs WHERE {_UNFINISHED}").fetchone()
     if row is None:
         return None
@@ -188,7 +188,7 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
 
 
 def set_requests(db: sqlite3.Connection, run: int, requests: RunFlags) -> None:
-    """Store the options that `resume` takes over."""
+    """Store the options that `resume` uses again."""
     db.execute(
         "UPDATE runs SET adopt = ?, revalidate = ?, prune = ?, prune_yes = ? WHERE id = ?",
         (*map(int, astuple(requests)), run),
@@ -196,7 +196,7 @@ def set_requests(db: sqlite3.Connection, run: int, requests: RunFlags) -> None:
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
-    """Record how the run ended; what only its walk needed goes when it is complete."""
+    """Record how the run ended. If it is complete, the data of its walk is deleted."""
     with transaction(db):
         db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
         if state == "complete":
@@ -205,7 +205,7 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
 
 
 def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) -> None:
-    """Add what this process spent (bytes_fetched, requests, retries, seconds) to the run's own sums."""
+    """Add the effort of this process (bytes_fetched, requests, retries, seconds) to the sums of the run."""
     db.execute(
         "UPDATE runs SET bytes_fetched = bytes_fetched + :bytes_fetched, requests = requests + :requests, "
         "retries = retries + :retries, seconds = seconds + :seconds WHERE id = :run",
@@ -214,7 +214,7 @@ def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) ->
 
 
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
-    """Forget how far the walk is: it begins again and skips what is planned."""
+    """Delete the position of the walk: it starts again and skips planned items."""
     with transaction(db):
         _forget_walk(db)
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
@@ -232,7 +232,7 @@ def _forget_walk(db: sqlite3.Connection) -> None:
 
 
 def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
-    """Return how many items matched in the last walk before `run`, and in what tried again since."""
+    """Return the number of matches in the last walk up to `run`, plus those of the later retries."""
     return number(
         db,
         "SELECT sum(items_matched) FROM runs "
@@ -242,18 +242,18 @@ def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
 
 
 def walked(db: sqlite3.Connection) -> frozenset[str]:
-    """Return the collections that the walk under way is through with."""
+    """Return the collections that the current walk has finished."""
     return frozenset(row[0] for row in db.execute("SELECT collection FROM walked"))
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
-    """Return what the last run (of that kind) was asked to do."""
+    """Return the task of the last run (of that kind)."""
     row = db.execute("SELECT max(id) FROM runs WHERE kind = coalesce(?, kind)", (kind,)).fetchone()
     return None if row[0] is None else _spec(db, row[0])
 
 
 def layout_before(db: sqlite3.Connection, run: int) -> str | None:
-    """Return the layout of the last mirror before `run`, None if there was none or it left no file."""
+    """Return the layout of the last mirror before `run`, None if there was none or there are no files."""
     row = db.execute(
         "SELECT layout FROM runs WHERE id < ? AND kind = 'mirror' "
         "AND EXISTS (SELECT 1 FROM counts WHERE done > 0) "
@@ -271,7 +271,7 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 
 
 def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
-    """Return the counters of assets by name: those of one run, or of all of them."""
+    """Return the counters of assets by name, for one run or for all runs."""
     found = db.execute(
         "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
         "WHERE run = ?1 OR ?1 IS NULL",
@@ -314,7 +314,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlag
 
 
 def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
-    """Close the unfinished runs that asked the same. Selections are compared as read: fields are added."""
+    """Close unfinished runs with the same task. Selections are compared decoded: fields may be added."""
     rows = db.execute(
         "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
         "AND kind = ? AND source = ?",
@@ -336,7 +336,7 @@ def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: RunFlag
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
-    """Return what the store process needs of a run that is in the ledger."""
+    """Return the data of a run that the store process needs."""
     kind, source, metadata, selection = db.execute(
         "SELECT kind, source, metadata, selection FROM runs WHERE id = ?", (run,)
     ).fetchone()
@@ -344,7 +344,7 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
-    """Return a run that is in the ledger, as one that is resumed."""
+    """Return a run in the ledger, ready to be resumed."""
     position, walk_ended, drawn, cut_short, unseen, *requested = db.execute(
         "SELECT position, walk_ended, drawn, cut_short, items_unseen, adopt, revalidate, prune, prune_yes "
         "FROM runs WHERE id = ?",
@@ -365,7 +365,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
 
 
 def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
-    """Read what a run was asked to do: from a ledger of any version, a rebuild asks the one it replaces."""
+    """Return the task of a run. The ledger may have any version, because a rebuild reads the old one."""
     kind, source, selection, layout, metadata, names = db.execute(
         "SELECT kind, source, selection, layout, metadata, credential_names FROM runs WHERE id = ?", (run,)
     ).fetchone()
@@ -380,19 +380,19 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
 
 
 def count_changes(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
-    """Add to what `run` has found, within a transaction; names are fields of `reports.MirrorReport`."""
+    """Add to the changes that `run` has found, within a transaction. Names are fields of `MirrorReport`."""
     found = [(run, what, number) for what, number in numbers.items() if number]
     if found:
         db.executemany(_ADD_CHANGE, found)
 
 
 def set_change(db: sqlite3.Connection, run: int, what: str, number: int) -> None:
-    """Set how many there are, where a run that continues counts all of them again."""
+    """Set the number of a kind of change, for changes that a resumed run counts again from zero."""
     db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?)", (run, what, number))
 
 
 def changes_of(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return what `run` has found so far, by kind; what there was none of is not in it."""
+    """Return the changes that `run` has found so far, by kind. Kinds without changes are omitted."""
     return dict(db.execute("SELECT what, number FROM changes WHERE run = ?", (run,)).fetchall())
 
 

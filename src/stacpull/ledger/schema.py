@@ -1,13 +1,13 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version.
 
-A row of an asset that is done stays small, since there may be eight million of them. Text that is only
-needed while an asset is open (its href, a template of its name) is in `open_assets`, and is deleted when the
+The row of an asset that is done stays small, because there may be eight million of them. Text that is only
+needed while an asset is open (its href, a template of its name) is in `open_assets`. It is deleted when the
 asset is done.
 
-The counters of runs, items and assets are derived: triggers keep `counts` equal to what counting the rows
-would give. Nothing else changes that table.
+The counters of runs, items and assets are derived: triggers keep `counts` equal to the counts of the rows.
+Nothing else changes that table.
 
-`PRAGMA user_version` is the version of the schema. A ledger of another version is refused.
+`PRAGMA user_version` is the version of the schema. A ledger with another version is rejected.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import Final, NamedTuple
 from stacpull.errors import DestinationError
 
 STATE_PENDING = 0
-"""Planned; nothing of it is under its final name."""
+"""Planned; this version has no file under its final name."""
 STATE_RESERVED = 1
-"""Received completely and about to be renamed: its file may be under its final name already."""
+"""Received completely; the rename is next. Its file may already have its final name."""
 STATE_DONE = 2
 """Complete, checked, on stable storage, under its final name."""
 STATE_FAILED = 3
-"""Failed for good until `retry`. Every state from here on is a failed one."""
+"""Failed for good until `retry`. All states from here on are failures."""
 STATE_MISSING = 4
 """Failed because it is gone at the source."""
 
 UNWRITTEN = 0
-"""An item's JSON was never on disk: a file in its place is not ours."""
+"""An item's JSON was never on disk: a file in its place does not belong to the mirror."""
 WRITTEN = 1
 """An item's JSON is on disk and up to date."""
 WRITTEN_ONCE = 2
-"""An item's JSON may be on disk and must be written (again): a file in its place is ours."""
+"""An item's JSON may be on disk and must be written (again): a file in its place belongs to the mirror."""
 DAMAGED = 3
-"""An item's JSON is lost or altered: it is ours, and is written again once the item has been read again."""
+"""An item's JSON is lost or altered. It belongs to the mirror. The item is read and written again."""
 
 OWN_DIRECTORY = 0
-"""In `items.directory`: `<collection>/<name>`. In `assets.directory`: that of its item's JSON."""
+"""In `items.directory`: `<collection>/<name>`. In `assets.directory`: the directory of its item's JSON."""
 
 OF_SEVERAL = 0
-"""In place of the walk that met an item: walks of several sources did, each under a URL of its own."""
+"""Stored instead of the walk that found an item: walks of several sources did, under different URLs."""
 
 
 class Schema(NamedTuple):
@@ -51,8 +51,8 @@ class Schema(NamedTuple):
     Attributes:
         text: The SQL that creates them.
         version: Their version.
-        name: What the database is called in a message.
-        remedy: What to do if it cannot be used.
+        name: The name of the database in messages.
+        remedy: The advice to the user if it cannot be used.
     """
 
     text: str
@@ -128,11 +128,11 @@ CREATE TABLE items(
     name TEXT NOT NULL,
     parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
     run INTEGER NOT NULL,                  -- the last run that planned it
-    walk INTEGER,                          -- the last `mirror` whose walk met it; NULL: none is known;
-                                           -- 0: walks of several sources did, each under a URL of its own
+    walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown;
+                                           -- 0: walks of several sources did, under different URLs
     directory INTEGER NOT NULL,            -- of its JSON; 0: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
-    href_form INTEGER,                     -- in place of href: its form
+    href_form INTEGER,                     -- instead of href: its form
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
@@ -146,8 +146,8 @@ CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
 CREATE INDEX items_href ON items(href) WHERE href IS NOT NULL;
 
-CREATE TABLE documents(                    -- JSON of items as read, until it is written: in a table of its
-    item INTEGER PRIMARY KEY,              -- own, so that the pages it takes are free again afterwards
+CREATE TABLE documents(                    -- JSON of items as read, until it is written: a separate table,
+    item INTEGER PRIMARY KEY,              -- so that its pages are free again afterwards
     document BLOB NOT NULL
 );
 
@@ -163,34 +163,34 @@ CREATE TABLE assets(
     size INTEGER,
     sha256 BLOB,
     etag,                                  -- see below
-    origin INTEGER,                        -- hash of the place that it was planned to come from
-    stated BLOB                            -- checksum that the source states: algorithm, NUL, digest
+    origin INTEGER,                        -- hash of the URL that it was planned to come from
+    stated BLOB                            -- checksum stated by the source: algorithm, NUL, digest
 );
 CREATE INDEX assets_item ON assets(item);
--- assets.etag is the validator under which the source is asked (`Validator.kept`): an ETag, else a date.
+-- assets.etag is the validator of conditional requests (`Validator.kept`): an ETag, else a date.
 --     done      of the bytes in place, at `origin`
---     pending   of the version before, which is in place: the source is asked if it is still current.
+--     pending   of the earlier version, which is in place and is revalidated.
 --               NULL: the asset is fetched completely
---     reserved  of the version that is about to be renamed
+--     reserved  of the version that will be renamed next
 -- assets.stated of a done asset was compared with its bytes; of an open one it will be.
 
-CREATE TABLE open_assets(                  -- what pending and failed assets need besides
+CREATE TABLE open_assets(                  -- more columns of pending and failed assets
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- signature removed
-    stale INTEGER NOT NULL,                -- 1: the signature was removed, the item is read again first
+    stale INTEGER NOT NULL,                -- 1: the signature was removed, so the item is read again first
     name_template TEXT,
-    size INTEGER,                          -- as the source states it
+    size INTEGER,                          -- as stated by the source
     media_type TEXT,
     alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
     previous_digest BLOB,                  -- of the version in place, '' if not known; NULL: none is
-    wanted INTEGER                         -- 1: that is damaged, and only what has that digest is accepted
+    wanted INTEGER                         -- 1: it is damaged, and only bytes with that digest are accepted
 );
 
-CREATE TABLE IF NOT EXISTS clips(          -- assets of which only a part is in DEST, or nothing (`--clip`):
-    asset INTEGER PRIMARY KEY,             -- those that have nothing in the area have failed
-    area INTEGER NOT NULL,                 -- its digest
-    source_size INTEGER NOT NULL,          -- of the whole asset; 0 if nothing of it is here
-    place TEXT                             -- JSON: [[rows, columns], transform]; NULL: nothing of it is here
+CREATE TABLE IF NOT EXISTS clips(          -- clipped assets (`--clip`); those that have nothing in the
+    asset INTEGER PRIMARY KEY,             -- area have failed
+    area INTEGER NOT NULL,                 -- digest of the area
+    source_size INTEGER NOT NULL,          -- of the complete asset; 0 if it has nothing in the area
+    place TEXT                             -- JSON: [[rows, columns], transform]; NULL: nothing in the area
 );
 
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
@@ -203,12 +203,12 @@ CREATE TABLE reservations(                 -- of reserved assets, unless a file 
     identity INTEGER NOT NULL              -- of the part that is renamed (`Store.write_part`)
 );
 
-CREATE TABLE unproven(                     -- assets whose length nothing proved, or that they are complete
+CREATE TABLE unproven(                     -- assets whose length or completeness nothing proved
     asset INTEGER PRIMARY KEY
 );
 
 CREATE TABLE unchecked(                    -- assets that a run left out, whose item had changed:
-    asset INTEGER PRIMARY KEY              -- the next run that plans one asks the source about it
+    asset INTEGER PRIMARY KEY              -- the next run that plans one revalidates it
 );
 CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
     DELETE FROM unchecked WHERE asset = old.id;
@@ -226,26 +226,26 @@ CREATE TABLE failures(
 CREATE INDEX failures_newest ON failures(at);
 CREATE INDEX failures_items ON failures(item) WHERE key = '';
 
-CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items met in the current walk
+CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen in the current walk
 CREATE TABLE walked(collection TEXT PRIMARY KEY) WITHOUT ROWID;  -- collections finished in the current walk
-CREATE TABLE sample(                       -- candidates of the current run, at most as many as it asks for
+CREATE TABLE sample(                       -- candidates of the current run, at most as many as its sample has
     rank INTEGER NOT NULL, collection TEXT NOT NULL, item TEXT NOT NULL,
     document BLOB NOT NULL,                -- JSON, credentials and signatures removed
     href TEXT, page TEXT NOT NULL,
     stale INTEGER NOT NULL,                -- 1: a signature was removed
     PRIMARY KEY (rank, collection, item)
 ) WITHOUT ROWID;
-CREATE TABLE unread(                       -- links of a tree that gave no item
+CREATE TABLE unread(                       -- links of a tree that could not be read
     source TEXT NOT NULL, href TEXT NOT NULL,   -- credentials removed
-    run INTEGER NOT NULL,                  -- the run whose walk met it
-    collection TEXT NOT NULL,              -- of the items behind it that do not name one
+    run INTEGER NOT NULL,                  -- the run whose walk found it
+    collection TEXT NOT NULL,              -- of its items that do not name a collection
     kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
     attempts INTEGER NOT NULL, at REAL NOT NULL,
     path TEXT,                             -- JSON: hrefs of the links from SOURCE down, where they are signed
     PRIMARY KEY (source, href)
 ) WITHOUT ROWID;
 
-CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- own files that are to be removed
+CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- files of the mirror to remove
 
 CREATE TABLE counts(                       -- of each run
     run INTEGER PRIMARY KEY,
@@ -259,7 +259,7 @@ CREATE TABLE counts(                       -- of each run
 
 
 def _count_asset(row: str, sign: str) -> str:
-    """Return the SQL that adds an asset to the counts of its run, or takes it away.
+    """Return the SQL that adds an asset to the counts of its run, or subtracts it.
 
     Args:
         row: "new" or "old".
@@ -275,7 +275,7 @@ def _count_asset(row: str, sign: str) -> str:
 
 
 def _count_item(row: str, sign: str) -> str:
-    """Return the SQL that adds an item to the counts of its run, or takes it away."""
+    """Return the SQL that adds an item to the counts of its run, or subtracts it."""
     return (
         f"UPDATE counts SET items = items {sign} 1, items_done = items_done {sign} {_is_done(row)} "
         f"WHERE run = {row}.run AND {row}.parent IS NULL"
@@ -323,7 +323,7 @@ END;
 """
 
 LEDGER: Final = Schema(
-    re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would keep the comments in every ledger
+    re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
     version=17,  # those up to 16 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
@@ -333,11 +333,11 @@ LEDGER: Final = Schema(
 ADDED: Final = {
     name: text for text, name in re.findall(r"(CREATE TABLE IF NOT EXISTS (\w+)\([^;]*)", LEDGER.text)
 }
-"""Tables that a ledger of this version may lack: they were added later. Older readers pass over them."""
+"""Tables that a ledger of this version may lack: they were added later. Older readers ignore them."""
 
 
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
-    """Create the tables in an empty database, in one transaction; check those that exist.
+    """Create the tables in an empty database in one transaction, or check the existing ones.
 
     Args:
         db: The database.
@@ -354,19 +354,19 @@ def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
 
 
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
-    """Return the version of a database: 0 if it has no tables yet, else that of `schema`.
+    """Return the version of a database: 0 if it has no tables yet, else the version of `schema`.
 
-    Nothing else is read from a database before this, because it may come from another person.
+    Nothing else is read from a database before this check, because another person may have made it.
 
     Args:
         db: The database.
-        schema: What it should be.
+        schema: Its expected tables.
 
     Raises:
         DestinationError: It has another version, or something else was put into it.
     """
     if (code := foreign_code(db, schema)) is not None:
-        raise DestinationError(f"{schema.name} holds {code}, so it is not used. {schema.remedy}")
+        raise DestinationError(f"{schema.name} contains {code}, so it is not used. {schema.remedy}")
     if (other := other_version(db, schema)) is not None:
         raise DestinationError(f"{schema.name} {other}. {schema.remedy}")
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
@@ -374,7 +374,7 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
 
 
 def other_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None:
-    """Return which other version a database has, as the end of a sentence; None if it has none.
+    """Return the version of a database as the end of a sentence, if it is another one; else None.
 
     Raises:
         DestinationError: A newer stacpull made it.
@@ -391,9 +391,9 @@ def other_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None
 
 
 def foreign_code(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None:
-    """Return what SQLite would run by itself that the schema does not have: a trigger, view or virtual table.
+    """Return a trigger, view or virtual table that is not in the schema: SQLite would run its code.
 
-    Functions that are not safe are switched off for the rest of the schema (defaults, checks, indexes).
+    Unsafe functions are disabled in the rest of the schema (defaults, checks, indexes).
     """
     db.execute("PRAGMA trusted_schema = OFF")
     found = db.execute(
@@ -410,5 +410,5 @@ def foreign_code(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None:
 
 
 def _triggers(schema: Schema) -> frozenset[str]:
-    """Return the text of the triggers of a schema, as SQLite keeps it."""
+    """Return the text of the triggers of a schema, as SQLite stores it."""
     return frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))

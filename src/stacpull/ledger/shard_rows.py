@@ -1,7 +1,7 @@
-"""The rows of `stacpull merge`: what one ledger has that another one takes over.
+"""The rows of `stacpull merge`: copied from the ledger of a shard to the ledger of DEST.
 
-A run that is taken over is kept as `interrupted` until all of its rows are there. A merge that was killed is
-repeated, and finds what it has merged already.
+A copied run is recorded as `interrupted` until all of its rows are copied. A merge that was killed is
+repeated, and skips what it has already merged.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import path_hash
 
-UNFINISHED = "`stacpull merge` did not come to its end: run it again."
-"""Why a run that is taken over counts as interrupted meanwhile."""
+UNFINISHED = "`stacpull merge` did not finish: run it again."
+"""The reason why a copied run counts as interrupted until the merge ends."""
 
 _AT_ONCE = 500
 """Items in one batch."""
@@ -47,14 +47,14 @@ _FAILURE = "kind, message, status, attempts, at"
 
 
 class ShardAsset(NamedTuple):
-    """An asset of a shard, as its row has it."""
+    """An asset of a shard."""
 
     key: str
     state: int
     run: int
     directory: str | None
     name: str | None
-    """As rows keep it (`ledger.compact`)."""
+    """The stored form of its name (`ledger.compact`)."""
     size: int | None
     sha256: bytes | None
     rest: tuple[object, ...]
@@ -63,11 +63,11 @@ class ShardAsset(NamedTuple):
     open: tuple[object, ...] | None
     failure: tuple[object, ...] | None
     clip: tuple[object, ...] | None
-    """Its row of `clips` without the asset."""
+    """Its row of `clips`, without the column `asset`."""
 
     @property
     def path(self) -> str | None:
-        """Its path relative to the mirror, None if it owns none."""
+        """Return its path relative to the mirror, None if it owns none."""
         return owned_path(self.directory, self.name, self.key)
 
 
@@ -90,12 +90,12 @@ class ShardItem(NamedTuple):
 
     @property
     def document_path(self) -> str:
-        """Where its JSON is, relative to the mirror."""
+        """Return the path of its JSON, relative to the mirror."""
         return path_in_dest(self.directory, item_document_path(self.id).rpartition("/")[2])
 
 
-class There(NamedTuple):
-    """An asset that the ledger of DEST has already."""
+class MergedAsset(NamedTuple):
+    """An asset that is already in the ledger of DEST."""
 
     row: int
     state: int
@@ -106,13 +106,13 @@ class There(NamedTuple):
     """True if an older version of it is in the mirror."""
 
 
-class Placed(NamedTuple):
-    """What of an item came into the mirror, and is to be recorded.
+class MergedItem(NamedTuple):
+    """The files of an item that were merged into DEST and must be recorded.
 
     Attributes:
         item: The item.
-        assets: Its assets whose file is there now, and those that failed in the shard.
-        document: True if its JSON is there now.
+        assets: Its assets whose file is in DEST now, and those that failed in the shard.
+        document: True if its JSON is in DEST now.
     """
 
     item: ShardItem
@@ -121,10 +121,10 @@ class Placed(NamedTuple):
 
 
 def shard_items(shard: sqlite3.Connection) -> Iterator[list[ShardItem]]:
-    """Yield the items of a shard, some at a time: primary items first, then those reached through them.
+    """Yield the items of a shard in batches: primary items first, then their source items.
 
     Args:
-        shard: The ledger of the shard, opened to be read.
+        shard: The ledger of the shard, opened for reading.
     """
     for which in ("i.parent IS NULL", "i.parent IS NOT NULL"):
         yield from _items(shard, which)
@@ -193,14 +193,14 @@ def _item_failures(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int,
 
 
 class ShardRows:
-    """Takes one shard over into the ledger of DEST."""
+    """Copies the rows of one shard to the ledger of DEST."""
 
     def __init__(self, db: sqlite3.Connection, shard: sqlite3.Connection) -> None:
         """Record the runs of the shard as interrupted.
 
         Args:
-            db: The ledger of DEST, opened to be written.
-            shard: That of the shard, opened to be read.
+            db: The ledger of DEST, opened for writing.
+            shard: The ledger of the shard, opened for reading.
         """
         self._db = db
         self._shard = shard
@@ -214,7 +214,7 @@ class ShardRows:
 
     @property
     def runs(self) -> list[int]:
-        """The runs of the shard, by their rows in the ledger of DEST."""
+        """Return the runs of the shard, as rows of the ledger of DEST."""
         return sorted(self._runs.values())
 
     def _take_run(self, run: dict[str, Any]) -> int:
@@ -235,9 +235,9 @@ class ShardRows:
             self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", ((row, *one) for one in found))
         return row
 
-    def there(self, items: Sequence[ShardItem]) -> dict[ItemId, dict[str, There]]:
-        """Return the assets of these items that DEST has already, by item and key."""
-        found: dict[ItemId, dict[str, There]] = {}
+    def merged_assets(self, items: Sequence[ShardItem]) -> dict[ItemId, dict[str, MergedAsset]]:
+        """Return the assets of these items that are already in DEST, by item and key."""
+        found: dict[ItemId, dict[str, MergedAsset]] = {}
         for item in items:
             rows = self._db.execute(
                 f"SELECT a.key, a.id, a.state, {asset_directory_of()}, a.name, a.size, a.sha256, "
@@ -247,7 +247,7 @@ class ShardRows:
                 id_values(item.id),
             )
             found[item.id] = {
-                key: There(row, state, owned_path(directory, name, key), size, sha256, bool(replaces))
+                key: MergedAsset(row, state, owned_path(directory, name, key), size, sha256, bool(replaces))
                 for key, row, state, directory, name, size, sha256, replaces in rows
             }
         return found
@@ -258,23 +258,23 @@ class ShardRows:
         return found is not None and found.written != UNWRITTEN
 
     def is_free(self, path: str, row: int = 0) -> bool:
-        """Return True if no other asset of DEST has that path, or one that differs in case only."""
+        """Return True if no other asset of DEST has that path, or one that differs only in case."""
         directory, _, name = path.rpartition("/")
         found = claim(self._db, row, directory, name)
         return found.failure is None and found.name == name
 
     def announce(self, paths: Iterable[str]) -> None:
-        """List files that are about to be placed: a start that finds the list removes them."""
+        """List files before they are placed. If a start finds the list, it removes them."""
         with transaction(self._db):
             for path in paths:
                 self._db.execute("INSERT OR IGNORE INTO removals VALUES (?)", (path,))
 
     def withdraw(self, path: str) -> None:
-        """Take a file from the list again."""
+        """Remove a file from the list."""
         self._db.execute("DELETE FROM removals WHERE path = ?", (path,))
 
-    def record(self, placed: Sequence[Placed]) -> int:
-        """Record what was placed, all of which is on stable storage; return how many items are new."""
+    def record(self, placed: Sequence[MergedItem]) -> int:
+        """Record placed files, which are all on stable storage; return the number of new items."""
         with transaction(self._db):
             recorded = [self._record(one) for one in placed]
             for one in placed:
@@ -283,20 +283,20 @@ class ShardRows:
             update_item_states(self._db, [row for row, _ in recorded])
         return sum(is_new for _, is_new in recorded)
 
-    def _record(self, placed: Placed) -> tuple[int, bool]:
-        """Record an item and its assets; return its row, and True if it is new."""
+    def _record(self, placed: MergedItem) -> tuple[int, bool]:
+        """Record an item and its assets; return its row and whether it is new."""
         item = placed.item
         row, directory, is_new = self._item(item, document=placed.document)
         for asset in placed.assets:
             self._record_asset(row, directory, asset)
-        if placed.assets and not is_new:  # its JSON names more files now
+        if placed.assets and not is_new:  # its JSON must list more files
             self._db.execute(
                 "UPDATE items SET written = ? WHERE id = ? AND written = ?", (WRITTEN_ONCE, row, WRITTEN)
             )
         return row, is_new
 
     def _item(self, item: ShardItem, *, document: bool) -> tuple[int, str, bool]:
-        """Return the row of an item, the directory of its JSON, and True if it is new."""
+        """Return the row of an item, the directory of its JSON, and whether the item is new."""
         collection = self._collection(item.id.collection)
         known = find_item(self._db, item.id)
         if known is not None:
@@ -321,7 +321,7 @@ class ShardRows:
         return row, path, True
 
     def _parent(self, item: ShardItem) -> int | None:
-        """Return the row in DEST of the label item through which an item was reached."""
+        """Return the row in DEST of the label item that links to an item."""
         if item.parent is None:
             return None
         parent = self._shard.execute(
@@ -332,7 +332,7 @@ class ShardRows:
         return None if known is None else known.row
 
     def _collection(self, name: str) -> int:
-        """Return the row of a collection; the first time, what DEST does not know of it is added."""
+        """Return the row of a collection. The first call adds the collection or its document if missing."""
         row = self._collections.get(name)
         if row is None:
             document = self._shard.execute(
@@ -342,7 +342,7 @@ class ShardRows:
         return row
 
     def _record_asset(self, item: int, own: str, asset: ShardAsset) -> None:
-        """Record an asset of `item`, whose JSON is in `own`."""
+        """Record an asset of `item`, whose JSON is in the directory `own`."""
         directory = None
         if asset.directory is not None:
             directory, _ = self._directories.of_asset(asset.directory, own)
@@ -389,7 +389,7 @@ class ShardRows:
         )
 
     def finish(self) -> None:
-        """Record that all of the shard is there: its runs have ended as they did."""
+        """Record that the shard is merged: its runs get the state that they have in the shard."""
         with transaction(self._db):
             for run in _rows(self._shard, "runs"):
                 self._db.execute(
@@ -406,7 +406,7 @@ class ShardRows:
 
 
 def is_whole(asset: ShardAsset) -> bool:
-    """Return True if an asset is in the shard."""
+    """Return True if the file of an asset is in the shard."""
     return asset.state == STATE_DONE
 
 
@@ -416,7 +416,7 @@ def has_failed(asset: ShardAsset) -> bool:
 
 
 def items_in(db: sqlite3.Connection) -> int:
-    """Return how many items a ledger has."""
+    """Return the number of items in a ledger."""
     return number(db, "SELECT count(*) FROM items")
 
 

@@ -1,4 +1,4 @@
-"""Reading the ledger: status, failures, and what the catalog is written from. Changes nothing."""
+"""Read-only queries of the ledger: status, failures, and the content of the catalog."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32
-"""An item may have thousands of assets."""
+"""Items per query. An item may have thousands of assets."""
 _OF_NOTHING = b""
-"""A digest that no file has."""
+"""A digest that differs from the digest of every file."""
 _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
 
 class ItemRecord(msgspec.Struct, frozen=True):
-    """What an item's JSON is written from; `here` maps asset keys to the files in the mirror."""
+    """The data for an item's JSON; `here` maps asset keys to the files in the mirror."""
 
     row: int
     id: ItemId
@@ -44,13 +44,13 @@ class ItemRecord(msgspec.Struct, frozen=True):
     document: bytes | None
     here: dict[str, MirroredFile]
     is_ours: bool = False
-    """True if a file in the place of its JSON is ours."""
+    """True if a file in the place of its JSON belongs to the mirror."""
     sha256: bytes | None = None
-    """Of its JSON as it was written, if that is known; of nothing at all if it is known to be damaged."""
+    """The digest of its JSON as written, if it is known; `_OF_NOTHING` if the JSON is known to be damaged."""
 
 
 class Unwritten(NamedTuple):
-    """An item that is final and whose JSON never was written; `when` the last run had to do with it."""
+    """A final item whose JSON was never written; `when` is the time of the last run."""
 
     id: ItemId
     directory: str
@@ -59,7 +59,7 @@ class Unwritten(NamedTuple):
 
 
 class CollectionRow(msgspec.Struct, frozen=True):
-    """A collection of the mirror, and its document as read (None if it could not be)."""
+    """A collection of the mirror, and its document as read (None if it could not be read)."""
 
     row: int
     name: str
@@ -67,12 +67,12 @@ class CollectionRow(msgspec.Struct, frozen=True):
 
 
 def totals(db: sqlite3.Connection) -> dict[str, int]:
-    """Return the counters over all of DEST."""
+    """Return the counters of the whole mirror."""
     return runs.asset_counters(db)
 
 
 def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = None) -> int:
-    """Return how many assets (of `run`) have failed for this reason."""
+    """Return the number of assets (of `run`) that failed for this reason."""
     return number(
         db,
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
@@ -82,7 +82,7 @@ def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = 
 
 
 def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
-    """Return of how many rasters (of `run`) only the part in an area is here (`--clip`)."""
+    """Return the number of clipped rasters (of `run`) in the mirror."""
     return number(
         db,
         "SELECT count(*) FROM clips c CROSS JOIN assets a ON a.id = c.asset "  # in this order
@@ -92,12 +92,12 @@ def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
 
 
 def unproven(db: sqlite3.Connection) -> int:
-    """Return how many assets have a length that nothing proved."""
+    """Return the number of assets whose length nothing proved."""
     return number(db, "SELECT count(*) FROM unproven")
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
-    """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
+    """Return the numbers of primary items, of complete ones, and of items that could not be read."""
     failed = number(db, "SELECT count(*) FROM failures WHERE key = ''")
     return {
         "items_matched": number(db, "SELECT sum(items) FROM counts"),
@@ -107,7 +107,7 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return how many items of a run a filter left out, by reason, most first."""
+    """Return the number of items that filters rejected in a run, by reason, the most frequent first."""
     rows = db.execute(
         "SELECT reason, items FROM left_out WHERE run = ? AND items > 0 ORDER BY items DESC, reason", (run,)
     )
@@ -115,9 +115,9 @@ def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
 
 
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the run that `status` is about as a dict (`selection` decoded), or None if there was none.
+    """Return the run that `status` shows as a dict (`selection` decoded), or None if there is none.
 
-    That is the last one, unless an unfinished one is left: then the one that `resume` would continue.
+    That is the last run, or an unfinished one, which `resume` would continue.
     """
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, "
@@ -138,7 +138,7 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
 
 
 def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Return the runs, oldest first, each with what it fetched."""
+    """Return the runs, oldest first, each with the files and bytes that it fetched."""
     cursor = db.execute(
         "SELECT source, kind, state, started, max(0, coalesce((SELECT done FROM counts c "
         "WHERE c.run = r.id), 0) - assets_skipped) AS files, "
@@ -149,7 +149,7 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def state_now(state: str, *, live: bool) -> RunState:
-    """Return the state of the current run: one that is "running" in a mirror not in use was killed."""
+    """Return the state of the current run: one that is "running" although no process runs was killed."""
     if live:
         return "running"
     if state == "complete":
@@ -158,9 +158,9 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """Yield failures by item and key, then links that could not be read; or the `newest` ones by time.
+    """Yield failures by item and key, then unreadable links; or only the `newest` failures by time.
 
-    The newest are taken from the last thousand that were recorded: of those, some may be pending again.
+    The newest are taken from the last thousand recorded failures. Some of those may be pending again.
     """
     order = "ORDER BY 8 DESC LIMIT ?" if newest is not None else "ORDER BY 10, 11"
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
@@ -181,7 +181,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
 
 
 def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
-    """Yield the items whose JSON is due; none where the last run was to write none (`--metadata`)."""
+    """Yield the items whose JSON must be written; none if the last run writes no JSON (`--metadata`)."""
     rows = db.execute(
         f"SELECT c.name, i.name, {item_directory_of()}, {href_of()}, r.updated "
         "FROM (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
@@ -194,7 +194,7 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
 
 
 def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
-    """Return the keys of the assets that are done, of those of `items` that have any."""
+    """Return the keys of the done assets of `items`. Items without any are omitted."""
     wanted = set(items)
     found: defaultdict[ItemId, set[str]] = defaultdict(set)
     for collection, name, key in rows_with(db, _DONE_KEYS, list(map(paths.item_hash, wanted))):
@@ -210,12 +210,12 @@ _DONE_KEYS = (
 
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
-    """Return what the JSON of item `row` is written from."""
+    """Return the data for the JSON of item `row`."""
     return next(item_records(db, [row]))
 
 
 def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
-    """Yield what the JSON of each of these items is written from, one document after the other."""
+    """Yield the data for the JSON of each of these items."""
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
         some = rows[start : start + _ITEMS_AT_ONCE]
         at = marks(len(some))
@@ -251,7 +251,7 @@ def item_and_key(db: sqlite3.Connection, asset: int) -> tuple[int, str]:
 
 
 def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
-    """Return the directory of an item's JSON, relative to DEST, if the mirror has or will have it."""
+    """Return the directory of an item's JSON, relative to DEST, if the JSON exists or will be written."""
     found = paths.find_item(db, item)
     if found is None:
         return None
@@ -260,7 +260,7 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
 
 
 def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
-    """Return the item of the mirror whose own URL (credentials cut) is `href`, None if there is none."""
+    """Return the item of the mirror with the URL `href` (without credentials), None if there is none."""
     found = db.execute(
         "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.href = ? "
         f"AND {_IS_STORED} LIMIT 1",
@@ -282,7 +282,7 @@ def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
 
 
 def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
-    """Return the collections that have items, or assets of their own here, in the order they were met."""
+    """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents) "
@@ -305,7 +305,7 @@ def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
 
 
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
-    """Yield (item id, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
+    """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
     return iter(
         db.execute(
             f"SELECT i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
@@ -316,9 +316,9 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
 
 
 def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, bool]]:
-    """Yield the ids of a collection's items, sorted, and whether each was reached through a link of another.
+    """Yield the sorted IDs of a collection's items, and whether each is the source item of a label item.
 
-    The row that holds the collection's own assets is left out.
+    The row of the collection's own assets is omitted.
     """
     rows = db.execute(
         "SELECT name, parent IS NOT NULL FROM items WHERE collection = ? AND name <> ? ORDER BY name",
@@ -328,7 +328,7 @@ def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, b
 
 
 def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """Yield a row for each item, in an unchanging order, with all that decides what its document is."""
+    """Yield a row for each item, in a fixed order, with everything that determines its document."""
     return iter(
         db.execute(
             "SELECT c.name, i.name, i.parent IS NOT NULL, i.written, i.sha256 FROM items i "
@@ -338,7 +338,7 @@ def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
 
 
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
-    """Yield collection, id and SHA-256 of each item document in DEST, in the order of their rows."""
+    """Yield collection, ID and SHA-256 of each item document in DEST, in row order."""
     return iter(
         db.execute(
             "SELECT c.name, i.name, i.sha256 FROM items i JOIN collections c ON c.id = i.collection "
@@ -348,7 +348,7 @@ def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | 
 
 
 def count_items(db: sqlite3.Connection, collection: int) -> int:
-    """Return how many items `item_names` yields."""
+    """Return the number of items that `item_names` yields."""
     return number(
         db, "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
     )
@@ -368,7 +368,7 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
 
 
 def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
-    """Return the files of each of some items that has any, by row and key.
+    """Return the files of some items, by row and key. Items without files are omitted.
 
     Args:
         db: The ledger.

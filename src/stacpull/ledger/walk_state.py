@@ -1,12 +1,12 @@
-"""The state of a walk in the ledger: the candidates of its sample, and the links that could not be read.
+"""The state of a walk in the ledger: the candidates of its sample, and unreadable links.
 
-Candidates are kept in the transaction that saves the position of the walk (`ledger.planner`), at most as
-many as the sample has, so that a draw continues after a kill. When the walk has ended the run is `drawn`; the
-candidates are deleted when all of them are planned.
+Candidates are saved in the same transaction as the position of the walk (`ledger.planner`), so that a draw
+continues after a kill. There are at most as many as the sample has items. When the walk has ended, the run is
+`drawn`. The candidates are deleted once all of them are planned.
 
-A link of a tree that gave no item is noted with the run whose walk met it: `retry` reads it again, and
-`failures` lists it. A later walk that asks the same and ends has met every link itself: what it did not note
-again is readable, or gone from the tree.
+An unreadable link of a tree is recorded with the run whose walk found it: `retry` reads it again, and
+`failures` lists it. A later complete walk of the same source and selection visits every link itself. A link
+that it does not record again is readable, or no longer in the tree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stacpull.models import Failure, FailureKind, ItemId
 
 
 class UnreadLink(msgspec.Struct, frozen=True):
-    """A link of a tree that gave no item; `href` is absolute, credentials cut; `path` as in `Unread`."""
+    """An unreadable link of a tree. `href` is absolute, without credentials; `path` is as in `Unread`."""
 
     collection: str
     href: str
@@ -32,21 +32,21 @@ class UnreadLink(msgspec.Struct, frozen=True):
 
 
 class SampledItem(NamedTuple):
-    """An item of a sample. `document` and the URLs have credentials and signatures cut."""
+    """An item of a sample. `document` and the URLs have no credentials and no signatures."""
 
     rank: int
     item: ItemId
     document: bytes
     href: str | None
-    """Where the item can be read by itself."""
+    """The item's own URL."""
     page_url: str
-    """The page that it was on: relative hrefs belong to it."""
+    """The URL of its page: the base of relative hrefs."""
     stale: bool
-    """True if an href lost its signature: the item is read again before it is planned."""
+    """True if a signature was removed from an href: the item is read again before it is planned."""
 
 
 def keep(db: sqlite3.Connection, found: Sequence[SampledItem], size: int) -> None:
-    """Keep the `size` items of smallest rank, of those that are there and those `found`."""
+    """Keep the `size` items with the lowest ranks, of the stored candidates and of `found`."""
     if not found:
         return
     rows = [(one.rank, *one.item, *one[2:]) for one in found]
@@ -64,7 +64,7 @@ def ranks(db: sqlite3.Connection) -> list[int]:
 
 
 def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) -> list[SampledItem]:
-    """Return up to `limit` candidates in their order, those after `after` if it is given."""
+    """Return up to `limit` candidates in order of rank, starting after `after` if it is given."""
     place = (-1, "", "") if after is None else (after.rank, *after.item)
     rows = db.execute(
         "SELECT * FROM sample WHERE (rank, collection, item) > (?, ?, ?) "
@@ -75,12 +75,12 @@ def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) ->
 
 
 def set_drawn(db: sqlite3.Connection, run: int) -> None:
-    """Record that the walk of `run` has ended: its sample is what is kept now."""
+    """Record that the walk of `run` has ended: the candidates are its sample."""
     db.execute("UPDATE runs SET drawn = 1 WHERE id = ?", (run,))
 
 
 def clear(db: sqlite3.Connection) -> None:
-    """Forget the candidates."""
+    """Delete the candidates."""
     db.execute("DELETE FROM sample")
 
 
@@ -101,7 +101,7 @@ DELETE FROM unread WHERE run < :run AND run IN
 
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[UnreadLink], now: float) -> None:
-    """Note links that `run` could not read; `now` in seconds since 1970."""
+    """Record links that `run` could not read; `now` is in seconds since 1970."""
     db.executemany(
         _NOTE_UNREAD,
         [
@@ -121,7 +121,7 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[UnreadLink], n
 
 
 def unread_links(db: sqlite3.Connection, run: int) -> list[UnreadLink]:
-    """Return the links that are not read of the source of `run`, in the order in which they were met."""
+    """Return the unreadable links of the source of `run`, in the order of their discovery."""
     rows = db.execute(
         "SELECT collection, href, kind, message, status, path FROM unread "
         "WHERE source = (SELECT source FROM runs WHERE id = ?) ORDER BY at, href",
@@ -139,7 +139,7 @@ def unread_links(db: sqlite3.Connection, run: int) -> list[UnreadLink]:
 
 
 def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:
-    """Forget links of the source of `run`: they have been read."""
+    """Delete links of the source of `run` that have been read."""
     db.executemany(
         "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND href = ?",
         [(run, href) for href in hrefs],
@@ -147,15 +147,15 @@ def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> No
 
 
 def forget_links_of(db: sqlite3.Connection, run: int) -> None:
-    """Forget what the walk of `run` has noted: it begins again."""
+    """Delete the links recorded by the walk of `run`, which starts again."""
     db.execute("DELETE FROM unread WHERE run = ?", (run,))
 
 
 def end_walk(db: sqlite3.Connection, run: int) -> None:
-    """Forget what earlier walks of the same noted, and this one, which has ended, did not."""
+    """Delete the links that only earlier walks of the same source and selection recorded."""
     db.execute(_END_WALK, {"run": run})
 
 
 def count_unread(db: sqlite3.Connection) -> int:
-    """Return how many links could not be read."""
+    """Return the number of unreadable links."""
     return number(db, "SELECT count(*) FROM unread")

@@ -184,7 +184,7 @@ class Inspection:
         self._reporter.report_progress(self._checked)
 
     def _check_missing(self) -> None:
-        for expected in self._expectations.not_met():
+        for expected in self._expectations.missing_files():
             fault = judge(expected, self._look_for(expected.path))
             if fault is not None:
                 self._damage(expected.path, fault, expected)
@@ -214,7 +214,7 @@ class Inspection:
 
     def _damage(self, path: str, fault: Fault, expected: Expected | None) -> None:
         self.findings.damaged[fault.what] += 1
-        owner = self._expectations.whose(expected) if expected is not None else None
+        owner = self._expectations.owner_of(expected) if expected is not None else None
         item, key = owner if owner is not None else (None, None)
         self._on_damage(
             Damage(

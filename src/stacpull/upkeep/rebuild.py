@@ -48,7 +48,7 @@ from stacpull.ledger.rebuilding import (
     Salvage,
     left_ledger,
     new_ledger_path,
-    whats_wrong,
+    problem_of,
 )
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import ItemId, path_in_dest
@@ -104,7 +104,7 @@ def _reason(dest: Path) -> str:
     """Return why a new ledger is needed."""
     if not _is_mirror(dest):
         raise NotAMirrorError(f"{dest} is not a mirror: stacpull wrote nothing in it.")
-    reason = whats_wrong(dest)
+    reason = problem_of(dest)
     if reason is None and _is_older_than_tree(dest):
         reason = "it is older than the files: it does not know item JSON or catalogs that stacpull wrote"
     if reason is None:

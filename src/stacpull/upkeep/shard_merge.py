@@ -29,7 +29,7 @@ from stacpull.ledger import runs, views
 from stacpull.ledger import shard_rows as rows
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import RunFlags
-from stacpull.ledger.shard_rows import Placed, ShardAsset, ShardItem, ShardRows, There
+from stacpull.ledger.shard_rows import MergedAsset, MergedItem, ShardAsset, ShardItem, ShardRows
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
 from stacpull.store.disk_errors import destination_error
@@ -113,11 +113,11 @@ def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeRepor
 
 
 def _refuse_same(paths: Sequence[Path]) -> None:
-    """Refuse a mirror that is named twice."""
+    """Reject a mirror that is given twice."""
     seen: set[Path] = set()
     for path in (path.resolve() for path in paths):
         if path in seen:
-            raise UsageError(f"{path} is named twice: name each mirror once.")
+            raise UsageError(f"{path} is given twice: name each mirror once.")
         seen.add(path)
 
 
@@ -168,7 +168,7 @@ class _MergeRun:
         merge.finish()
 
     def _merge_items(self, files: StoredFiles, merge: ShardRows, items: Sequence[ShardItem]) -> None:
-        there = merge.there(items)
+        there = merge.merged_assets(items)
         placed, puts = [], []
         for item in items:
             mine = there[item.id]
@@ -181,7 +181,7 @@ class _MergeRun:
             document = self._has_document(files, item) and not merge.written(item.id)
             if document:
                 puts.append(item.document_path)
-            placed.append(Placed(item, assets, document))
+            placed.append(MergedItem(item, assets, document))
         self._place(files, merge, puts)
         self._counts.items += merge.record(placed)
 
@@ -192,7 +192,12 @@ class _MergeRun:
         return is_whole and not self._destination.has(path)
 
     def _is_taken(
-        self, files: StoredFiles, merge: ShardRows, item: ShardItem, asset: ShardAsset, there: There | None
+        self,
+        files: StoredFiles,
+        merge: ShardRows,
+        item: ShardItem,
+        asset: ShardAsset,
+        there: MergedAsset | None,
     ) -> bool:
         """Return whether to merge an asset of a shard, and count it."""
         if not rows.is_whole(asset):
@@ -225,7 +230,7 @@ class _MergeRun:
         self._counts.assets_failed += 1
         return asset.path is None or merge.is_free(asset.path)
 
-    def _is_same(self, files: StoredFiles, asset: ShardAsset, there: There) -> bool:
+    def _is_same(self, files: StoredFiles, asset: ShardAsset, there: MergedAsset) -> bool:
         if asset.size != there.size:
             return False
         if asset.sha256 is not None and there.sha256 is not None:

@@ -174,7 +174,7 @@ class _Check:
         last = runs.last_spec(db)
         if last is None or not last.source:
             raise UsageError(
-                f"The ledger does not say what {self._place.name} was mirrored from: "
+                f"The ledger does not name the source of {self._place.name}: "
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
         run = runs.begin(db, replace(last, kind="repair"), SystemClock().time())
