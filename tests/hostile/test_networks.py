@@ -150,7 +150,7 @@ def test_only_what_is_proven_the_same_goes_on(
     assert first is None
     assert (second is not None) is resumed
     details = [notice.text for notice in done.told if notice.level == "debug"]
-    assert any("transfers that break off start again" in text for text in details) is not resumed
+    assert any("interrupted transfers start again" in text for text in details) is not resumed
 
 
 def test_a_long_file_that_comes_in_many_pieces_costs_no_attempt(tmp_path: Path, transport: Any) -> None:

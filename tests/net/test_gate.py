@@ -345,7 +345,7 @@ def test_throttling_is_reported_but_hearsay_is_not_passed_on() -> None:
         gates["a:443"].throttled(1.0)  # a response to an earlier request: nothing new
         gates["a:443"].throttled(5.0)
         gates["b:443"].throttled(None)
-        gates["c:443"].throttled(3.0, hearsay=True)
+        gates["c:443"].throttled(3.0, from_other_process=True)
         gates["d:443"].throttled(0.0)
 
     clock.run(course())

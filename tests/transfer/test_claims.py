@@ -190,9 +190,9 @@ def test_more_than_was_claimed_is_not_taken() -> None:
     assert missing(claims.have, 100) == (Span(10, 100),)
 
 
-def test_bytes_that_would_land_in_the_wrong_place_are_refused() -> None:
+def test_bytes_with_a_wrong_offset_are_rejected() -> None:
     claims = Claims(100, ())
     claims.claim(1, 10)
-    with pytest.raises(ValueError, match="from 1 on came where those from 0 on are next"):
+    with pytest.raises(ValueError, match="from offset 1, but offset 0 is next"):
         claims.take(1, Span(1, 11))
     assert claims.have == ()

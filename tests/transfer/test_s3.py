@@ -25,7 +25,7 @@ from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.s3_transport import Lesson, S3Transport, lesson_of, may_sign, split_s3_url
+from stacpull.transfer.s3_transport import Correction, S3Transport, correction_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})
@@ -90,10 +90,10 @@ def test_who_signs(settings: AwsSettings, options: S3Options, redirected: bool, 
 TOLD = {"x-amz-bucket-region": "eu-west-1"}
 MALFORMED = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
 LESSONS = [
-    (301, TOLD, b"", Lesson(region="eu-west-1")),
-    (307, TOLD, b"", Lesson(region="eu-west-1")),
-    (400, {}, MALFORMED, Lesson(region="eu-west-1")),
-    (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", Lesson(expired=True)),
+    (301, TOLD, b"", Correction(region="eu-west-1")),
+    (307, TOLD, b"", Correction(region="eu-west-1")),
+    (400, {}, MALFORMED, Correction(region="eu-west-1")),
+    (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", Correction(expired=True)),
     (400, {"x-amz-bucket-region": "us-east-1"}, b"<Error><Code>InvalidToken</Code></Error>", None),
     (301, {}, b"<Error><Code>PermanentRedirect</Code></Error>", None),
     (403, TOLD, b"", None),
@@ -102,13 +102,15 @@ LESSONS = [
     (301, {"x-amz-bucket-region": "evil.example/x"}, b"", None),
     (301, {"x-amz-bucket-region": "a@evil"}, b"", None),
     (301, {"x-amz-bucket-region": "x" * 65}, b"", None),
-    (400, {}, b"<Error><Code>ExpiredToken</Code><Region>#/</Region></Error>", Lesson(expired=True)),
+    (400, {}, b"<Error><Code>ExpiredToken</Code><Region>#/</Region></Error>", Correction(expired=True)),
 ]
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "expected"), LESSONS)
-def test_what_a_refusal_teaches(status: int, headers: dict[str, str], body: bytes, expected: Lesson | None):
-    assert lesson_of(status, headers, body, "us-east-1") == expected
+def test_what_to_correct_after_a_rejection(
+    status: int, headers: dict[str, str], body: bytes, expected: Correction | None
+):
+    assert correction_of(status, headers, body, "us-east-1") == expected
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key"])

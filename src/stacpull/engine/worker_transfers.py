@@ -281,7 +281,7 @@ class Worker(PartSender):
                 case messages.LookAgain():
                     await self._parts.look_again()
                 case messages.Throttled(host, seconds):
-                    self._network.client.gates[host].throttled(seconds, hearsay=True)
+                    self._network.client.gates[host].throttled(seconds, from_other_process=True)
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
                     self.resize(slots)

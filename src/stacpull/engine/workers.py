@@ -381,7 +381,7 @@ class Workers:
                 seconds = self._network.client.limits.reserve(host, amount)
                 worker.send(messages.Granted(number, seconds))
             case messages.Throttled(host, seconds):
-                self._network.client.gates[host].throttled(seconds, hearsay=True)
+                self._network.client.gates[host].throttled(seconds, from_other_process=True)
                 self._tell_throttled(message, but=worker)
             case messages.Spent():
                 worker.add_up(message, self._network.counters)

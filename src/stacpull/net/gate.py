@@ -343,12 +343,12 @@ class Gate:
         if self._given_up is not None and self.closed_for():
             raise TransferError(self._given_up)
 
-    def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
+    def throttled(self, retry_after: float | None, *, from_other_process: bool = False) -> None:
         """Close the gate after the host throttled.
 
         Args:
             retry_after: Seconds to pause; None for a pause that doubles each time.
-            hearsay: True if another process of the run was throttled and reported it.
+            from_other_process: True if another process of the run was throttled and reported it.
         """
         open_before = not self.closed_for()
         if not open_before and retry_after is None:
@@ -359,7 +359,7 @@ class Gate:
         if open_before:
             self._lower(pause)
             self._report(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
-        if self._close(pause) and not hearsay:
+        if self._close(pause) and not from_other_process:
             self._on_closed(self.host, pause)
 
     def bound(self, maximum: int) -> None:

@@ -1,4 +1,4 @@
-"""How bytes come to rest: part files, checksums, and publishing under final names in groups."""
+"""Storing bytes: part files, checksums, and publishing under final names in groups."""
 
 from stacpull.system import require_posix
 

@@ -1,8 +1,8 @@
-"""A file of the user's own, outside of any mirror, that is replaced whole or stays as it was.
+"""Writing a file outside of any mirror: it is replaced completely or not at all.
 
-What is written goes to a hidden name beside the file, is synced, and renamed over it at the end. A kill
-leaves the file as it was, and the next writer replaces what the kill left. Of two writers of a file the
-second one is refused.
+The new content is written to a hidden file in the same directory, synced, and renamed at the end. A kill
+leaves the old file unchanged, and the next writer replaces the hidden file. Only one process may write a file
+at a time; a second one is rejected.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ATTEMPTS = 10
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to that replaces what is at `path` at the end, on stable storage by then.
+    """Yield a file for writing that replaces the one at `path` at the end, on stable storage.
 
     Raises:
-        DestinationError: The file cannot be written, or another process is writing it; what was there is
+        DestinationError: The file cannot be written, or another process is writing it. The old file is
             unchanged.
     """
     part = path.with_name(f".{path.name}.part")
@@ -40,7 +40,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
                 part.replace(path)
             except BaseException:
-                part.unlink(missing_ok=True)  # while it is locked: afterwards it can be another writer's
+                part.unlink(missing_ok=True)  # while it is locked: later it may belong to another writer
                 raise
         _sync_directory(path.parent)
     except OSError as error:
@@ -48,14 +48,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def locked_file(part: Path, path: Path) -> int:
-    """Open the file `part`, made if it does not exist, and lock it. Closing it unlocks it.
+    """Open or create the file `part`, and lock it. Closing it unlocks it.
 
     Args:
-        part: What a writer of `path` keeps beside it.
-        path: What messages name.
+        part: The hidden file of a writer of `path`.
+        path: The path for messages.
 
     Returns:
-        A descriptor for reading and writing. What a kill left in the file is still there.
+        A descriptor for reading and writing. The file still has the content left by a kill.
 
     Raises:
         DestinationError: Another process has locked it.
@@ -78,18 +78,18 @@ def locked_file(part: Path, path: Path) -> int:
                 return fd
             if not is_ours and status.st_nlink:
                 part.unlink(missing_ok=True)
-        except FileNotFoundError:  # the writer before has just renamed it
+        except FileNotFoundError:  # the previous writer has just renamed it
             pass
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
-    raise DestinationError(f"{path} is being written by others: try again.")
+    raise DestinationError(f"Other processes are writing {path}: try again.")
 
 
 @contextlib.contextmanager
 def _lock_refused(path: Path) -> Iterator[None]:
-    """Translate the error of a lock. A file system without locks is written without."""
+    """Translate the error of a lock. If the file system does not support locks, no lock is taken."""
     try:
         yield
     except BlockingIOError as error:
@@ -109,7 +109,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that a writer has left and that will not be continued, if it is there.
+    """Remove a file that a writer has left and that will not be continued, if it exists.
 
     Raises:
         DestinationError: It cannot be removed.

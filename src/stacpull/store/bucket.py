@@ -1,25 +1,24 @@
-"""A bucket of S3 as DEST (`Store`): objects below a prefix.
+"""An S3 bucket as DEST (`Store`): objects with a common prefix.
 
 Small parts are in memory, and long bodies are uploaded while they arrive (`store.streamed_parts`). Others,
-such as clipped rasters, are files in a work directory, beside the ledger. An object is published by one PUT,
-by a multipart upload that is completed, or by a copy within the service. It appears whole or not at all, and
-is durable when the server confirms it. So `sync` has nothing to do, and what the ledger calls renamed is
-stored.
+such as clipped rasters, are files in the work directory of the ledger. An object is published by one PUT, by
+completing a multipart upload, or by a copy within the service. It appears completely or not at all, and is
+durable when the server confirms it. So `sync` does nothing, and a rename of the publisher is a PUT here.
 
     If-None-Match: *            no object of another writer is overwritten
-    x-amz-checksum-sha256       the server compares what came in; the signature covers the body as well
-    x-amz-meta-stacpull-sha256  the digest, read back by HEAD: no body is read to verify an object
-    x-amz-meta-stacpull-part    which part it was: a start after a kill knows its own object by that
+    x-amz-checksum-sha256       the server verifies the received body; the signature also covers the body
+    x-amz-meta-stacpull-sha256  the digest, which HEAD returns: verifying an object does not read its body
+    x-amz-meta-stacpull-part    the identity of the part, by which a start after a kill recognises its object
 
-A reply to a PUT may be lost. The PUT is repeated, meets its own object (412), and HEAD tells that it has the
-same content. Servers that ignore `If-None-Match` are found by a probe; each object is then looked for before
-it is written, which leaves a moment in which another writer's could be overwritten. The same is done for
-every multipart upload and copy, since some servers ignore the condition there only.
+The response to a PUT may be lost. The PUT is repeated, fails because its object already exists (412), and
+HEAD shows that the object has the same content. A probe finds servers that ignore `If-None-Match`. There, a
+HEAD precedes each PUT, which leaves a moment in which an object of another writer could be overwritten. The
+same is done for every multipart upload and copy, because some servers ignore the condition only there.
 
-A long object of the same service is copied by the service (`store.server_copy`).
+A long asset of the same service is copied by the service (`store.server_copy`).
 
-Requests about objects are sent by `store.bucket_requests`. boto3 sends what that module cannot
-send, and everything that is rare.
+`store.bucket_requests` sends the common requests. boto3 sends the rare ones, and those that this module
+cannot send.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class BucketFiles:
     """The objects of a mirror, for reading (`StoredFiles`)."""
 
     def __init__(self, location: BucketLocation) -> None:
-        """Prepare; nothing is sent yet."""
+        """Create the reader; nothing is sent yet."""
         self.bucket = S3Bucket(location)
 
     @property
@@ -132,12 +131,12 @@ class BucketFiles:
         return self.bucket.look_at(path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
-        """See `StoredFiles.obstacle`: a bucket has no directories, so nothing can be in the way."""
+        """See `StoredFiles.obstacle`: a bucket has no directories, so there are no obstacles."""
         del path
         return None
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """See `StoredFiles.has`. A thousand names are read at a time: most questions come in order."""
+        """See `StoredFiles.has`. A thousand names are listed at a time, because paths are mostly in order."""
         del unknown
         key = self.bucket.key(path)
         known = self.bucket.names.has(key)
@@ -146,7 +145,7 @@ class BucketFiles:
         names, is_last = self.bucket.listed(self.bucket.prefix, key[:-1])
         self.bucket.names.add(key[:-1], names, is_last=is_last)
         if not is_last and (not names or names[-1] < key):
-            return self.bucket.head(path) is not None  # the names before it fill the listing
+            return self.bucket.head(path) is not None  # smaller names fill the listing
         return key in names
 
     def read(self, path: str) -> bytes | None:
@@ -211,7 +210,7 @@ class BucketFiles:
 
 
 class _PartToStore(NamedTuple):
-    """A part that is to be stored. `body` is None for a long one."""
+    """A part to store. `body` is None for a long one."""
 
     part: str
     path: str
@@ -223,7 +222,7 @@ class _PartToStore(NamedTuple):
     copy: PendingCopy | None = None
 
     def content(self, file: BinaryIO | None = None) -> ObjectContent:
-        """Return what is stored; `file` is the part of a long one."""
+        """Return the content to store; `file` is the part of a long one."""
         body = FilePiece(cast("BinaryIO", file), 0, self.size) if self.body is None else self.body
         return ObjectContent(body, self.sha256, {SHA256: self.sha256.hex(), PART: str(self.identity)})
 
@@ -237,16 +236,16 @@ class BucketStore(BufferedParts, BucketFiles):
     def __init__(
         self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
     ) -> None:
-        """Open the work directory, which is made if need be.
+        """Open the work directory. A missing one is created.
 
         Args:
             work: The directory of the ledger.
             location: The bucket.
-            publishes: True in the process that publishes: it keeps small parts in memory, and connects now.
+            publishes: True in the publishing process: it keeps small parts in memory, and connects now.
             own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
-            DestinationError: The work directory cannot be made or written.
+            DestinationError: The work directory cannot be created or written.
         """
         BufferedParts.__init__(self, work, own, in_memory=publishes)
         BucketFiles.__init__(self, location)
@@ -255,9 +254,9 @@ class BucketStore(BufferedParts, BucketFiles):
         self.uploads = MultipartUploads(self.bucket, confirm, self.parts, self.shared_parts)
         self.staged = StagedObjects(self.bucket, self.uploads, confirm, self.parts)
         self._left_uploads = self.uploads.of_final_keys()
-        """Those of earlier runs."""
+        """The uploads of earlier runs."""
         self._unreadable: set[str] = set()
-        """Buckets that refuse to let the credentials of DEST read an object."""
+        """Buckets that deny reading to the credentials of DEST."""
         self.threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
         if publishes:
             self.threads.submit(lambda: self._is_conditional)  # what fails now will fail again when needed
@@ -282,7 +281,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
-        """Return what tells a part from any other one: its identity is free again when it is published."""
+        """Return the identity of a part. It may be used again once the part is published."""
         return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
     @property
@@ -291,13 +290,13 @@ class BucketStore(BufferedParts, BucketFiles):
         if self._is_conditional:
             return None
         return (
-            f"{self.name} ignores If-None-Match: stacpull looks for an object before it writes one. Let no "
-            "other program write there meanwhile, and start no second mirror there."
+            f"{self.name} ignores If-None-Match, so stacpull looks for an object before it writes it. "
+            "Do not let other programs or a second mirror write there at the same time."
         )
 
     @cached_property
     def _is_conditional(self) -> bool:
-        """True if the bucket refuses to overwrite an object where that is asked."""
+        """True if the bucket supports `If-None-Match`: it does not overwrite an object."""
         name = f"probe-{uuid.uuid4().hex}"
         one = ObjectContent(b"", _EMPTY)
         try:
@@ -307,7 +306,7 @@ class BucketStore(BufferedParts, BucketFiles):
                 self.bucket.delete(f".stacpull/{name}")
         return not EXISTS.isdisjoint(codes)
 
-    # --- what a mirror notes below `.stacpull/` ----------------------------------------------------------
+    # --- the mirror's own objects below `.stacpull/` -----------------------------------------------------
 
     def read_note(self, path: str) -> Note | None:
         """See `RemoteStore.read_note`."""
@@ -322,7 +321,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
         """See `RemoteStore.write_note`.
 
-        A server that ignores conditions is asked for the object first, which leaves a moment.
+        If the server ignores conditions, the object is read first, which leaves a moment for another writer.
         """
         return self._written_over(
             path,
@@ -344,27 +343,27 @@ class BucketStore(BufferedParts, BucketFiles):
         return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
 
     def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], str]) -> bool:
-        """Write an object of the mirror itself, in place of the version that `etag` names (None: of none).
+        """Write an object of the mirror itself, replacing the version `etag` (None: there is no object).
 
         Returns:
-            False if another version is there.
+            False if there is another version.
         """
         conditions = [{"if-none-match": "*"}]
         if not self._is_conditional:
             conditions = [{}]
-        elif etag is not None:  # radosgw wants it without quotes
+        elif etag is not None:  # radosgw expects it without quotes
             conditions = [{"if-match": etag}, {"if-match": etag.strip('"')}]
         for condition in conditions:
             there = self.bucket.head(path)
             if (there and there.etag) != etag:
                 return False
-            with suppress(FileNotFoundError):  # what `etag` names was removed meanwhile
+            with suppress(FileNotFoundError):  # another program removed the object
                 if not send(condition):
                     return True
         return False
 
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
-        """Store a long object in pieces; return as `S3Bucket.put` does."""
+        """Store a long object in pieces; return the same as `S3Bucket.put`."""
         codes = REFUSED_CONDITIONS if condition else frozenset[str]()
         return self.bucket.refused(path, codes, lambda: self.uploads.upload_file(path, content, condition))
 
@@ -391,7 +390,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return self.place_all([Placement(part, directory, name, replace)])[0]
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        """See `Store.place_all`: many at a time."""
+        """See `Store.place_all`: many objects are stored at once."""
         results: list[Failure | None] = [None] * len(files)
         staged: list[tuple[int, _PartToStore]] = []
         for number, file in enumerate(files):
@@ -418,7 +417,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def _part_to_store(self, one: StagedFile, path: str) -> _PartToStore:
         entry = self.part_identity(one.part)
         if entry is None:
-            raise DestinationError(f"{self.parts / one.part} was removed meanwhile.")
+            raise DestinationError(f"{self.parts / one.part} was removed during the run.")
         held, copy = self.held(one.part), self._copy_of(one.part)
         body = held if isinstance(held, bytes) else None
         if body is None and copy is None and entry[1] <= READ:
@@ -428,7 +427,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return _PartToStore(one.part, path, one.may_replace, entry[1], entry[0], body, sha256, copy)
 
     def _store(self, staged: Sequence[_PartToStore]) -> list[Failure | None]:
-        """Store objects; for each, return why not: another is there, or a copy is not what it must be.
+        """Store objects; return the failure of each: there is another object, or a copy is incorrect.
 
         Raises:
             CredentialsError, DestinationError: As any request; or another mirror has the lease.
@@ -450,7 +449,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return [stored[one.part] for one in staged]
 
     def _without_those_that_are_there(self, short: Sequence[_PartToStore]) -> Sequence[_PartToStore]:
-        """Look for objects first where the bucket ignores conditions; leave out what is there."""
+        """Return the objects to store. If the bucket ignores conditions, existing ones are left out."""
         if not short or self._is_conditional:
             return short
         looked_for = [one for one in short if not one.replace]
@@ -468,7 +467,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
 
     def _stored_alone(self, one: _PartToStore) -> Failure | None:
-        """Store one object, by boto3 if need be; return as `_store` does."""
+        """Store one object, if necessary with boto3; return the same as `_store`."""
         self._lease.confirm()
         if one.copy is not None:
             return self._copied(one, one.copy)
@@ -486,10 +485,10 @@ class BucketStore(BufferedParts, BucketFiles):
                     return None
                 if code in EXISTS:
                     return self._unless_held(one)
-        raise DestinationError(f"{self.name} does not store {one.path}: other writers are at work there.")
+        raise DestinationError(f"{self.name} does not store {one.path}: other programs are writing there.")
 
     def _copied(self, one: _PartToStore, copy: PendingCopy) -> Failure | None:
-        """Have an object copied by the service; one that it does not copy passes through this machine."""
+        """Let the service copy an object. If it refuses, download and store the object."""
         at_service = ServerCopy(
             self.bucket,
             self._lease.confirm,
@@ -513,21 +512,21 @@ class BucketStore(BufferedParts, BucketFiles):
             algorithm = copy.algorithm or "sha256"
             found = self.look_at_part(through, hashed=True, algorithm=algorithm)
             if found.size != one.size or copy.digest not in {None, found.sha256}:
-                what = f"has another {algorithm} than is stated of it"
+                what = f"has another {algorithm} than stated"
                 return at_service.removed(FailureKind.CHECKSUM, what)
             return self._stored_alone(one._replace(part=through, copy=None))
         finally:
             self.drop_part(through)
 
     def _unless_held(self, one: _PartToStore) -> Failure | None:
-        """Return the failure of an object that is in the way, unless it is our own, whose reply was lost."""
+        """Return the failure for an existing object, unless it is our own and the response was lost."""
         is_own = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
         return None if is_own else foreign_file(one.path)
 
     # --- copies within the service -----------------------------------------------------------------------
 
     def can_copy(self, source: CopySource, size: int) -> bool:
-        """Return True if the credentials of DEST read that version of an object at the service of DEST.
+        """Return True if the credentials of DEST can read that version of an object at the service of DEST.
 
         Args:
             source: The object.
@@ -552,7 +551,7 @@ class BucketStore(BufferedParts, BucketFiles):
     # --- parts that are objects --------------------------------------------------------------------------
 
     def _copy_of(self, name: str) -> PendingCopy | None:
-        """Return what a part is to be copied from, None if its bytes are here."""
+        """Return the source of a part that the service copies, None if its bytes are here."""
         held = self.held(name)
         if held is not None:
             return held if isinstance(held, PendingCopy) else None
@@ -560,7 +559,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return None if staged is None else staged[1]
 
     def open_part(self, name: str) -> BinaryIO:
-        """See `Store.open_part`: one that is to be copied is read where it is."""
+        """See `Store.open_part`: a part that the service copies is read from its source."""
         copy = self._copy_of(name)
         if copy is None:
             return super().open_part(name)
@@ -598,7 +597,7 @@ class BucketStore(BufferedParts, BucketFiles):
             return super().rename_part(old, new)
         found = self.part_identity(new)
         if found is None:
-            raise DestinationError(f"{self.parts / new} was removed meanwhile.")
+            raise DestinationError(f"{self.parts / new} was removed during the run.")
         return found[0]
 
     def drop_part(self, name: str) -> None:
@@ -612,14 +611,14 @@ class BucketStore(BufferedParts, BucketFiles):
         return sorted(here + self.staged.entries())
 
     def sync_parts(self, names: Sequence[str]) -> None:
-        """See `Store.sync_parts`: an object is durable, and its note can be lost."""
+        """See `Store.sync_parts`: objects are durable, and losing their notes does no harm."""
         super().sync_parts([name for name in names if self.staged.copy_of(name) is None])
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`."""
         super().sweep_parts(keep)
         self.staged.sweep(keep)
-        if not self._left_uploads:  # to list the parts takes requests
+        if not self._left_uploads:  # listing the parts takes requests
             return
         parts = {str(one.identity) for one in self.list_parts()}
         for upload in self._left_uploads:
@@ -628,7 +627,7 @@ class BucketStore(BufferedParts, BucketFiles):
                 self.uploads.abort(upload)
         self._left_uploads = []
 
-    # --- what is there -----------------------------------------------------------------------------------
+    # --- existing objects --------------------------------------------------------------------------------
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
@@ -647,7 +646,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
 
 def _oddness(path: str, key: str) -> str | None:
-    """Return why an object cannot have that name, None if it can."""
+    """Return why a name is invalid for an object, None if it is valid."""
     if "\0" in path or not _NO_NAMES.isdisjoint(path.split("/")):
         return "it is not a name"
     try:

@@ -1,18 +1,18 @@
-"""The requests to a bucket of which there are many, without botocore: objects, uploads, copies, listings.
+"""The frequent requests to a bucket, sent without botocore: objects, uploads, copies, listings.
 
-botocore takes 2 ms of processor time for a request; here it is a tenth of a millisecond. One thread runs an
-event loop for all connections, and `send` may be called by any thread:
+botocore takes 2 ms of CPU time per request, this module a tenth of a millisecond. One thread runs an event
+loop for all connections, and any thread may call `send`:
 
     request      signed (Signature Version 4) over its header fields and the SHA-256 of its body
-    connection   kept alive; carries one request at a time, without `Expect: 100-continue`
+    connection   kept alive; one request at a time, without `Expect: 100-continue`
     reply        status, header fields, and a body of up to 1 MiB
 
-There is no retry here and no message for a user: only what a kept connection could not carry, since its
-server had closed it, is sent over another one. A reply that the caller does not expect, and a request that
-got none (its connection was lost, or silent for a minute), is the caller's to send through boto3, which
-waits, retries, and names the error. Once a server says that the bucket is in another region, all requests
-are boto3's, which follows it there. What only boto3 can do at all is found by `bucket_requests`: a proxy, no
-credentials, a directory bucket, the FIPS, dual-stack and acceleration endpoints of Amazon.
+This module does not retry, and has no messages for users. A request is only sent again, over another
+connection, if the server had closed the idle connection. After an unexpected reply, or none (the connection
+was lost, or silent for a minute), the caller repeats the request with boto3, which waits, retries and names
+the error. Once a server answers that the bucket is in another region, boto3 sends all requests, because it
+follows the bucket there. `bucket_requests` detects cases that need boto3: a proxy, no credentials, a
+directory bucket, and Amazon's FIPS, dual-stack and acceleration endpoints.
 
 Source: Amazon S3 API Reference; RFC 9112.
 """
@@ -36,10 +36,10 @@ from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
 
 CONNECTIONS = 64
-"""Requests at a time."""
+"""Simultaneous requests."""
 _CONNECT_TIMEOUT = 10.0
 _SILENCE = 60.0
-"""Seconds after which a reply is not expected any more."""
+"""Seconds to wait for a reply."""
 _TURN = 5.0
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
@@ -47,7 +47,7 @@ _LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _EXPRESS = "--x-s3"
-"""How names of directory buckets end, which have sessions of their own."""
+"""The suffix of directory buckets, which need sessions."""
 _SWITCHING, _FINAL, _MOVED = 101, 200, 301
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -60,7 +60,7 @@ class FilePiece(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """Return all of it."""
+        """Return the whole piece."""
         return os.pread(self.file.fileno(), self.size, self.offset)
 
 
@@ -69,14 +69,14 @@ Body = bytes | bytearray | FilePiece
 
 
 def size_of(body: Body) -> int:
-    """Return the bytes of a body."""
+    """Return the number of bytes of a body."""
     return body.size if isinstance(body, FilePiece) else len(body)
 
 
 class ObjectRequest(NamedTuple):
-    """A request about one object, or about the bucket if the key is empty.
+    """A request for one object, or for the bucket if the key is empty.
 
-    Header names are in lower case, `sha256` is the body's in hex.
+    Header names are in lower case. `sha256` is the digest of the body in hex.
     """
 
     method: str
@@ -88,23 +88,23 @@ class ObjectRequest(NamedTuple):
 
 
 class ObjectReply(NamedTuple):
-    """What the server answered. Header names are in lower case."""
+    """The response of the server. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes | None = None
-    """None if it was not read: it is long, or of unknown length."""
+    """The body; None if it was not read, because it is long or of unknown length."""
 
 
 def bucket_requests(
     bucket: str, endpoint_url: str | None, region: str, session: Any
 ) -> BucketRequests | None:
-    """Return what sends requests to a bucket; None if only boto3 can.
+    """Return a sender for a bucket; None if only boto3 can send requests.
 
     Args:
         bucket: Its name.
-        endpoint_url: Of the service; None: Amazon's.
-        region: Of the bucket.
+        endpoint_url: The endpoint of the service; None for Amazon.
+        region: The region of the bucket.
         session: botocore's session, which has the credentials.
 
     Raises:
@@ -132,7 +132,7 @@ def bucket_requests(
 
 
 def _has_other_hosts(session: Any) -> bool:
-    """Return True if Amazon's buckets have other host names than usual, by the AWS configuration."""
+    """Return True if the AWS configuration changes the host names of Amazon's buckets."""
     s3 = session.get_config_variable("s3") or {}
     return bool(
         session.get_config_variable("use_fips_endpoint")
@@ -148,21 +148,21 @@ class BucketRequests:
     def __init__(
         self, endpoint: Endpoint, credentials: Callable[[], Credentials], context: ssl.SSLContext | None
     ) -> None:
-        """Prepare; nothing is started before the first request.
+        """Create the sender. Nothing is started before the first request.
 
         Args:
-            endpoint: Where to.
-            credentials: Returns those of this moment, and may block to renew them.
-            context: For TLS.
+            endpoint: The endpoint of the bucket.
+            credentials: Returns the current credentials. It may block to renew them.
+            context: The TLS context.
         """
         self._endpoint = endpoint
         self._is_useless = False
-        """True once this is closed, or the server said that the bucket is in another region."""
+        """True once this is closed, or the server answered that the bucket is in another region."""
         self._credentials = credentials
         self._context = context
         self._signer = Signer()
         self._handing_over = threading.Lock()
-        """Held to give the loop something to do, so that nothing comes after the order to close."""
+        """Held while requests are passed to the loop, so that none follows the order to close."""
         self._thread: threading.Thread | None = None
         self._started: Future[None] = Future()
         self._waiting: deque[_Exchange] = deque()
@@ -171,11 +171,11 @@ class BucketRequests:
         self._opening = 0
 
     def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
-        """Send requests, many at a time; return the replies in their order, None where there was none."""
+        """Send requests, many at once; return the replies in order, None for a missing one."""
         if not requests or self._is_useless:
             return [None] * len(requests)
         credentials, batch = self._credentials(), _Batch(len(requests))
-        for first in range(0, len(requests), CONNECTIONS):  # the first ones are sent while others are signed
+        for first in range(0, len(requests), CONNECTIONS):  # send the first ones while others are signed
             exchanges = [
                 _Exchange(batch, number, request, self._encoded(request, credentials))
                 for number, request in enumerate(requests[first : first + CONNECTIONS], first)
@@ -187,7 +187,7 @@ class BucketRequests:
         return replies
 
     def _encoded(self, request: ObjectRequest, credentials: Credentials) -> bytes:
-        """Return the head of a request, signed."""
+        """Return the signed head of a request."""
         endpoint = self._endpoint
         path = endpoint.path + encode_key(request.key)
         signed = self._signer.sign(
@@ -207,7 +207,7 @@ class BucketRequests:
         return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode()
 
     def close(self) -> None:
-        """Close the connections and end the thread: from here on no request gets a reply."""
+        """Close the connections and end the thread. Later requests get no reply."""
         with self._handing_over:
             self._is_useless = True
             thread, self._thread = self._thread, None
@@ -217,7 +217,7 @@ class BucketRequests:
             thread.join()
 
     def _hand_over(self, exchanges: Sequence[_Exchange]) -> None:
-        """Have the loop send requests, and start it if need be; conclude them without replies once closed."""
+        """Pass requests to the loop, which is started if necessary. Once closed, they end without replies."""
         with self._handing_over:
             if not self._is_useless:
                 if self._thread is None:
@@ -282,19 +282,19 @@ class BucketRequests:
         self._loop.call_later(_TURN, self._look_for_silence)
 
     def opened(self, connection: _Connection) -> None:
-        """Use a connection that was opened."""
+        """Use a new connection."""
         self._connections.add(connection)
         self.rests(connection)
 
     def rests(self, connection: _Connection) -> None:
-        """Have a connection carry the next request."""
+        """Send the next request over an idle connection."""
         if self._waiting:
             connection.begin(self._waiting.popleft())
         else:
             self._idle.append(connection)
 
     def lost(self, connection: _Connection, exchange: _Exchange | None = None) -> None:
-        """Forget a connection; have others carry what waits, and what it could not carry any more."""
+        """Remove a connection; other ones send the waiting requests, and the one that it did not send."""
         if exchange is not None:
             self._waiting.appendleft(exchange)
         self._connections.discard(connection)
@@ -304,7 +304,7 @@ class BucketRequests:
 
 
 class _Batch:
-    """Requests that are sent together: their replies are there when all of them are."""
+    """Requests that are sent together. The batch is complete when each has its reply."""
 
     __slots__ = ("_concluding", "_found", "_missing", "replies")
 
@@ -324,7 +324,7 @@ class _Batch:
 
 
 class _Exchange(NamedTuple):
-    """A request on its way."""
+    """A request in flight."""
 
     batch: _Batch
     number: int
@@ -336,7 +336,7 @@ class _Exchange(NamedTuple):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. What is wrong with it, or comes unasked, closes it."""
+    """One connection. Any error, or data without a request, closes it."""
 
     __slots__ = (
         "_came",
@@ -386,14 +386,14 @@ class _Connection(asyncio.Protocol):
                 file, offset, size = self._unsent
                 data = os.pread(file.fileno(), min(_CHUNK, size), offset)
                 if not data:
-                    self.abort()  # the file became shorter
+                    self.abort()  # the file has become shorter
                     return
                 left = size - len(data)
                 self._unsent = FilePiece(file, offset + len(data), left) if left else None
             cast("asyncio.Transport", self._transport).write(data)
 
     def abort(self) -> None:
-        """Close the connection at once; what it carries gets no reply."""
+        """Close the connection at once; its request gets no reply."""
         self._unsent = None
         if self._transport is not None:
             self._transport.abort()
@@ -402,30 +402,30 @@ class _Connection(asyncio.Protocol):
             exchange.conclude(None)
 
     def abort_if_silent(self) -> None:
-        """Close the connection if its server has taken and sent nothing for long."""
+        """Close the connection if its server has received and sent nothing for a long time."""
         if self._exchange is not None and self._loop.time() - self._heard > _SILENCE:
             self.abort()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Carry the first request."""
+        """Send the first request."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(_BUFFERED)
         self._owner.opened(self)
 
     def pause_writing(self) -> None:
-        """Read no more of the body."""
+        """Pause sending the body."""
         self._is_paused = True
 
     def resume_writing(self) -> None:
-        """Send more of the body."""
+        """Resume sending the body."""
         self._is_paused = False
         self._heard = self._loop.time()
         self._send_more()
 
     def data_received(self, data: bytes) -> None:
-        """Read a reply, or some of it."""
+        """Read a reply, or a part of it."""
         self._heard = self._loop.time()
         exchange = self._exchange
         if exchange is None:
@@ -460,10 +460,10 @@ class _Connection(asyncio.Protocol):
             self._owner.rests(self)
 
     def _body(self, status: int, headers: Mapping[str, str], came: bytes) -> bytes | None:
-        """Return the body of a reply, None if it is too long, of unknown length, or not well-formed.
+        """Return the body of a reply, None if it is too long, of unknown length, or malformed.
 
         Raises:
-            _IncompleteError: Some of it is missing.
+            _IncompleteError: A part of it is missing.
         """
         if cast("_Exchange", self._exchange).request.method == "HEAD" or status in _WITHOUT_BODY:
             return None if came else b""
@@ -490,14 +490,14 @@ class _Connection(asyncio.Protocol):
 
 
 class _IncompleteError(Exception):
-    """Some of the body of a reply is missing."""
+    """A part of the body of a reply is missing."""
 
 
 def _unchunked(data: bytes) -> bytes | None:
-    """Return the body that chunks make (RFC 9112, 7.1), None if they are not well-formed.
+    """Return the body of a chunked reply (RFC 9112, 7.1), None if the chunks are malformed.
 
     Raises:
-        _IncompleteError: Some are missing.
+        _IncompleteError: Chunks are missing.
     """
     body: list[bytes] = []
     at = 0
@@ -507,7 +507,7 @@ def _unchunked(data: bytes) -> bytes | None:
         if len(data) < at:
             raise _IncompleteError
         if data[at - 2 : at] != b"\r\n":
-            return None  # trailer fields end here, too
+            return None  # also for trailer fields
         if not count:
             return b"".join(body) if at == len(data) else None
         body.append(data[start : at - 2])

@@ -1,7 +1,7 @@
-"""Parts of small files that stay in memory until they are published, for a store that sends them elsewhere.
+"""Parts of small files that stay in memory until they are published, for a store on the network.
 
-A kill costs these parts, and their assets are fetched again. Longer files are staged on the local disk, and
-so is everything that another process of the run has received.
+After a kill, these parts are lost and their assets are fetched again. Longer files are staged on the local
+disk, as is everything that another process of the run has received.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from stacpull.store.protocol import LONGEST_HELD, Look, PartEntry
 from stacpull.store.staging import StagedParts
 
 _MOST_HELD = 64 << 20
-"""Bytes of all parts, after which no more should come in for now."""
+"""Bytes of all parts. When they have more, the store has no room."""
 
 
 class PendingCopy(NamedTuple):
-    """A part whose bytes are an object elsewhere in the service of DEST, which copies it."""
+    """A part whose bytes are another object of the service of DEST, which will copy it."""
 
     source: CopySource
     size: int
     digest: bytes | None
-    """What its digest must be; None if nothing states it."""
+    """The digest that it must have; None if it is not stated."""
     algorithm: str | None
-    """Of the digest that is recorded."""
+    """The algorithm of the digest to record."""
     is_staged: bool = False
-    """True if it is the mirror's own, with the digest that was computed here; it is removed afterwards."""
+    """True if the mirror uploaded the source object; its digest is known, and it is removed afterwards."""
 
 
 class _BufferedPart(NamedTuple):
@@ -50,21 +50,22 @@ class _BufferedPart(NamedTuple):
 
 
 class BufferedParts(StagedParts):
-    """The parts of one mirror: in memory if they were written in one go, else in files.
+    """The parts of one mirror: in memory if they were written at once, else in files.
 
     Several threads may write parts at once.
     """
 
     def __init__(self, work: Path, own: str = "", *, in_memory: bool) -> None:
-        """Open the work directory, making it and `.stacpull/parts` if need be.
+        """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
-            work: Of the ledger.
+            work: The directory of the ledger.
             own: The directory of this worker among the parts (`store.own_parts`).
-            in_memory: True in the process that publishes; the parts of any other one must be seen by that.
+            in_memory: True in the publishing process. Parts of other processes must be files that it can
+                read.
 
         Raises:
-            DestinationError: It cannot be made or written.
+            DestinationError: It cannot be created or written.
         """
         super().__init__(work, own)
         self._in_memory = in_memory
@@ -80,13 +81,13 @@ class BufferedParts(StagedParts):
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """See `Store.write_part`."""
-        BufferedParts.drop_part(self, name)  # an object cannot have that name: recovery has removed it
+        BufferedParts.drop_part(self, name)  # there is no object with that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
         return self._hold(name, len(body), bytes(body))
 
     def add_copy(self, name: str, copy: PendingCopy) -> int:
-        """Make a part of an object that the service is to copy, instead of one that is left of that name.
+        """Add a part that the service will copy from an object. It replaces a part with the same name.
 
         Returns:
             The identity of the part.
@@ -107,7 +108,7 @@ class BufferedParts(StagedParts):
             yield file
 
     def held(self, name: str) -> bytes | PendingCopy | None:
-        """Return the bytes of a part, or what it is to be copied from; None if it is not in memory."""
+        """Return the bytes of a part, or the source to copy it from; None if it is not in memory."""
         part = self._held.get(name)
         return None if part is None else part.content
 
@@ -156,7 +157,7 @@ class BufferedParts(StagedParts):
         return super().part_identity(name) if held is None else (held.identity, held.size)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """See `Store.sweep_parts`: what is in memory has no description, so it cannot be resumed."""
+        """See `Store.sweep_parts`: parts in memory have no description, so they cannot be resumed."""
         for name in [one for one in self._held if Path(one).suffix in UNFINISHED]:
             self.drop_part(name)
         super().sweep_parts(keep)
@@ -168,5 +169,5 @@ class BufferedParts(StagedParts):
 
 
 def new_identity() -> int:
-    """Return a random number for a part, so that two runs do not use the same ones."""
+    """Return a random identity for a part, so that two runs do not use the same one."""
     return int.from_bytes(os.urandom(7), "big")

@@ -1,8 +1,8 @@
-"""The names of complete parts: received and checked, not yet under their final name.
+"""The names of complete parts, which are received and checked but do not have their final name yet.
 
-The name states everything that the next start needs to publish the part without a request, so nothing but the
-file itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`, with a `~` after
-the size if nothing proved it.
+The name has everything that the next start needs to publish the part without a request. So only the file
+itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`, with a `~` after the
+size if nothing proved it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 """An ETag and a file name."""
 _LONGEST = 255
 _FIELDS = 3
-"""Fields of a name before and behind the semicolons."""
+"""Fields of a name before and after the semicolons."""
 
 
 class CompletePartName(NamedTuple):
-    """What the name of a complete part states. `filename` is None if it did not fit."""
+    """The parsed name of a complete part. `filename` is None if it did not fit."""
 
     row: int
     generation: int
@@ -42,12 +42,12 @@ def complete_part_name(
     *,
     unproven: bool = False,
 ) -> str:
-    """Return the name of a complete part; what does not fit into 255 bytes is left out."""
+    """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
     stem = f"{row}.{generation}.{size}{_UNPROVEN if unproven else ''}"
     if filename is None:
         return stem + _MARK
     fields = f"{etag or ''};{filename}"
-    if _PLAIN.fullmatch(fields):  # nearly all: `quote` costs as much as writing the file's name to disk
+    if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
         name = f"{stem};{fields.replace(_QUOTE, '%22')}{_MARK}"
     else:
         name = f"{stem};{_quoted(etag or '')};{_quoted(filename)}{_MARK}"
@@ -55,7 +55,7 @@ def complete_part_name(
 
 
 def parse_complete_part(name: str) -> CompletePartName | None:
-    """Return what `name` states, None if it is not the name of a complete part."""
+    """Parse `name`; return None if it is not the name of a complete part."""
     if not name.endswith(_MARK):
         return None
     stem, *rest = name.removesuffix(_MARK).split(";")
@@ -77,5 +77,5 @@ def _quoted(field: str) -> str:
 def _unquoted(field: str) -> str:
     try:
         return unquote(field, errors="surrogatepass")
-    except UnicodeDecodeError:  # not by `complete_part_name`
+    except UnicodeDecodeError:  # `complete_part_name` did not make this name
         return unquote(field)

@@ -1,7 +1,7 @@
-"""DEST as a place to put files: nothing outside it, nothing through a symlink, nothing unknown overwritten.
+"""A directory as DEST. Nothing is written outside it or through a symlink; unknown files are not overwritten.
 
 Directories are opened one component at a time without following links, and files are renamed between
-directory descriptors, so that neither a hostile name nor a link put there meanwhile leads outside.
+directory descriptors. So neither a hostile name nor a link that is created during the run leads outside.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ _NO_NAMES = frozenset({"", ".", ".."})
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
-"""No such flag on this file system, no such call, a sandbox that does not know it."""
+"""Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
 
 class Destination(StagedParts, DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
     Several threads may use it at once: one writes and renames parts, and threads of adoption link files into
-    the parts directory; those touch its descriptor only. One alone does everything else, with the directories
-    that are held open.
+    the parts directory. They only use the descriptor of the parts directory. One thread does everything else,
+    with the directories that are held open.
     """
 
     is_local = True
-    """Nothing is sent over a network."""
+    """See `Store.is_local`."""
 
     def __init__(
         self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None, own: str = ""
     ) -> None:
-        """Open DEST, making it and `.stacpull/parts` if need be.
+        """Open DEST. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             dest: The mirror.
-            most_held: How many of its directories may be held open at once.
-            sync: How files are synced; None: the cheapest way that can be trusted there.
+            most_held: The most directories to hold open at once.
+            sync: How files are synced; None for the cheapest method that is reliable there.
             own: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
-            DestinationError: It cannot be made or written.
+            DestinationError: It cannot be created or written.
         """
         self.most_held = most_held
         self._chosen_sync = sync
@@ -73,12 +73,12 @@ class Destination(StagedParts, DirectoryFiles):
         self._touched = {""}
 
     def take_touched(self) -> list[str]:
-        """Return the directories whose entries changed since the last call: they are to be synced."""
+        """Return the directories whose entries changed since the last call and must be synced."""
         touched, self._touched = sorted(self._touched), set()
         return touched
 
     def mark_changed(self, directory: str) -> None:
-        """Have a directory synced whose entries an earlier run changed, with those above it.
+        """Include a directory whose entries an earlier run changed, and its parents, in the next sync.
 
         Raises:
             DestinationError: it cannot be opened.
@@ -112,7 +112,7 @@ class Destination(StagedParts, DirectoryFiles):
 
     @property
     def warning(self) -> str | None:
-        """See `Store.warning`: why files are synced one by one where a group sync was expected."""
+        """See `Store.warning`: why files are synced one by one although a group sync was expected."""
         return self._sync.reason if isinstance(self._sync, FileSync) else None
 
     def sync(self, parts: Sequence[str]) -> None:
@@ -142,13 +142,13 @@ class Destination(StagedParts, DirectoryFiles):
     # --- publishing --------------------------------------------------------------------------------------
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
-        """Rename a part into place; return why not, if the name is in the way.
+        """Rename a part into place; return the failure if its name is taken or invalid.
 
         Args:
             part: name of the part file.
-            directory: where it goes, relative to DEST, `/` between segments.
+            directory: its directory, relative to DEST, `/` between segments.
             name: its final name.
-            replace: True if a regular file of that name is ours and may go (a newer version of an asset).
+            replace: True if a regular file with that name belongs to the mirror and may be replaced.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
@@ -171,7 +171,7 @@ class Destination(StagedParts, DirectoryFiles):
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
             in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
-            reason = "a link or file is in the way" if in_the_way else error.strerror
+            reason = "there is a link or file in its path" if in_the_way else error.strerror
             return Failure(
                 FailureKind.NAME, f"{path_in_dest(directory, name)!r} cannot be written: {reason}."
             )
@@ -182,7 +182,7 @@ class Destination(StagedParts, DirectoryFiles):
         return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
-        """Rename a part into an open directory; False if what has that name must stay."""
+        """Rename a part into an open directory; return False if the name is taken."""
         try:
             if rename_new(part, self.parts_fd, name, directory):
                 return True
@@ -195,7 +195,7 @@ class Destination(StagedParts, DirectoryFiles):
         return True
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
-        """Return True if a regular file with the content of that part is there already."""
+        """Return True if there already is a regular file with the content of that part."""
         try:
             there = os.open(name, _READ, dir_fd=self.directory(directory, make=False))
         except OSError:
@@ -209,7 +209,7 @@ class Destination(StagedParts, DirectoryFiles):
 
     @contextmanager
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
-        """Open these directories of the mirror for the length of the block.
+        """Open these directories of the mirror for the duration of the block.
 
         Raises:
             DestinationError: one of them cannot be opened.
@@ -233,7 +233,7 @@ class Destination(StagedParts, DirectoryFiles):
         return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, directory: str, name: str) -> None:
-        """Remove one of our own files, if it is there."""
+        """Remove one of the mirror's own files, if it exists."""
         try:
             os.unlink(name, dir_fd=self.directory(directory, make=False))
         except OSError as error:
@@ -241,7 +241,7 @@ class Destination(StagedParts, DirectoryFiles):
                 raise destination_error(error, self.path) from error
 
     def tidy(self, directory: str) -> None:
-        """Remove a directory of the mirror that is empty, and those above it likewise; DEST stays."""
+        """Remove an empty directory of the mirror, and its parents that become empty. DEST stays."""
         while directory:
             above, _, name = directory.rpartition("/")
             held = self._held.pop(directory, None)
@@ -261,7 +261,7 @@ class Destination(StagedParts, DirectoryFiles):
         self._touched.add("")
 
     def read(self, path: str) -> bytes | None:
-        """See `StoredFiles.read`. For the publishing thread; no directory on the way may be a link."""
+        """See `StoredFiles.read`. For the publishing thread. No directory of the path may be a link."""
         directory, _, name = path.rpartition("/")
         try:
             return read_file(name, self.directory(directory, make=False))
@@ -274,7 +274,7 @@ class Destination(StagedParts, DirectoryFiles):
         """Return a descriptor of a directory in DEST, valid until the next call.
 
         Raises:
-            OSError: a component is a link or a file (ENOTDIR, ELOOP), not a name (EINVAL), or cannot be made.
+            OSError: a component is a link or a file (ENOTDIR, ELOOP), invalid (EINVAL), or cannot be created.
         """
         if not path:
             return self.fd
@@ -289,7 +289,7 @@ class Destination(StagedParts, DirectoryFiles):
             fd = open_or_make(above, last) if make else os.open(last, OPEN_DIRECTORY, dir_fd=above)
         except OSError as error:
             raise self._named(error, path) from error
-        self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
+        self._touched.add(parent)  # even if it existed: a killed run may have made it without a sync
         self._held[path] = fd
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
@@ -297,7 +297,7 @@ class Destination(StagedParts, DirectoryFiles):
 
 
 def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
-    """Return True if two files have the same content, or are one file."""
+    """Return True if two files are the same file or have the same content."""
     first, second = os.fstat(one.fileno()), os.fstat(other.fileno())
     if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
         return False
@@ -310,7 +310,7 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _refuse_odd(name: str) -> None:
-    """Refuse what is not the name of an entry: planning makes names safe; this is the final check.
+    """Reject an invalid name of an entry. Planning makes names safe; this is the final check.
 
     Raises:
         OSError: EINVAL.
@@ -328,26 +328,26 @@ def _is_free(directory: int, name: str, *, replace: bool) -> bool:
 
 
 def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bool:
-    """Rename a file between open directories, unless the new name is taken; False if that cannot be asked.
+    """Rename a file between open directories, unless the new name is taken; False if that is not supported.
 
-    `renameat2(2)` with RENAME_NOREPLACE (Linux 3.15) leaves no moment between looking and renaming in which
-    another program could put a file there that would be overwritten. Where the file system or the C library
-    does not have it (NFS, old glibc, macOS), the caller looks first and renames then.
+    `renameat2(2)` with RENAME_NOREPLACE (Linux 3.15) checks and renames in one step, so that a file that
+    another program creates in between cannot be overwritten. If the file system or the C library does not
+    support it (NFS, old glibc, macOS), the caller checks first and then renames.
 
     Args:
         old: its name in `old_directory` (a descriptor).
-        old_directory: where it is.
-        new: a name, no path.
-        new_directory: where it goes, on the same file system.
+        old_directory: its current directory.
+        new: the new name, without a directory.
+        new_directory: its new directory, on the same file system.
 
     Raises:
-        FileExistsError: something has that name already: a file, a link, a directory.
+        FileExistsError: a file, link or directory already has that name.
         OSError: it cannot be renamed.
     """
     call = _renameat2()
     if call is None:
         return False
-    names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # as os.fsencode, in a third of the time
+    names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # like os.fsencode, in a third of the time
     if call(old_directory, names[0], new_directory, names[1], _NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
@@ -358,7 +358,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
 
 @cache
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    """Return the C library's function, None where it has none (glibc has it from 2.28 on)."""
+    """Return the function of the C library, None if it has none (glibc has it since 2.28)."""
     if not is_linux():
         return None
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

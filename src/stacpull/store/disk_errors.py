@@ -1,4 +1,4 @@
-"""Errors of the disk that concern DEST as a whole, and names that are taken, with a sentence for the user."""
+"""Messages for errors of the disk that concern DEST as a whole, and for names that are taken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SENTENCES = {
     errno.EIO: "The disk of {dest} reports an error: check it, then {again}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
-    errno.ENOENT: "{dest} cannot be written: no files can be created there, or it was removed meanwhile.",
+    errno.ENOENT: "{dest} cannot be written: no file can be created there, or it was removed.",
     errno.ESTALE: "{dest} was removed while it was being written.",
 }
 
@@ -31,12 +31,12 @@ def is_destination_failure(error: OSError) -> bool:
 def destination_error(
     error: OSError, dest: Path, *, again: str = "run `stacpull resume`"
 ) -> DestinationError:
-    """Return the error with a sentence for the user.
+    """Return the error with a message for the user.
 
     Args:
-        error: What failed. Where it names a path below `dest`, that is where a permission is missing.
+        error: The error. If it names a path below `dest`, a permission is missing there.
         dest: The mirror, or an output.
-        again: What to do when the disk is in order.
+        again: The advice for the time after the disk is repaired.
     """
     sentence = _SENTENCES.get(
         error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
@@ -47,7 +47,7 @@ def destination_error(
 
 
 def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
-    """Return the failure of an asset whose name a file has that is not part of the mirror.
+    """Return the failure of an asset whose name is taken by a file that is not part of the mirror.
 
     Args:
         path: The name, relative to DEST.
@@ -62,8 +62,8 @@ def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
 
 
 def _refused(error: OSError, dest: Path) -> Path:
-    """Return the file or directory that an error is about, `dest` if it does not name one."""
-    moved_to = error.filename2  # of a rename: its directory is what a permission may be missing for
+    """Return the file or directory that an error names, or `dest` if it names none."""
+    moved_to = error.filename2  # of a rename: the permission may be missing for its directory
     named = error.filename if moved_to is None else Path(moved_to).parent
     place = Path(named) if isinstance(named, str | Path) else dest
     while place != dest and dest in place.parents:

@@ -1,10 +1,10 @@
-"""Bringing a group of files to stable storage, and telling honestly when that failed.
+"""Syncing a group of files to stable storage, and reporting every failure.
 
-One fsync a file costs 1-10 ms on a user's disk: days for eight million. `syncfs` on one descriptor of DEST,
-opened before the first write and held, brings a whole group down at once. It is only trusted where it
-reports write errors (Linux 5.8 on) and the file system is known to honour it, and only used where the system
-permits it (some sandboxes do not); elsewhere each file and directory is synced, in threads. A failed sync is
-never tried again and believed: the pages it lost are gone from the cache.
+One fsync per file takes 1-10 ms on a usual disk, which is days for eight million files. `syncfs` on a
+descriptor of DEST, opened before the first write, syncs a whole group at once. It is only trusted if it
+reports write errors (since Linux 5.8) and the file system is known to implement it, and only used if the
+system permits it (some sandboxes do not). Otherwise each file and directory is synced, in threads. A failed
+sync is never repeated, because the lost pages are gone from the cache and a second sync would report success.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stacpull.system import is_linux
 
 
 class FileSystem(Enum):
-    """How far a file system is trusted."""
+    """Which kind of sync a file system supports."""
 
     GROUP = "syncfs syncs it and reports errors"
     SINGLE = "files are synced one by one"
@@ -51,23 +51,23 @@ _MAGIC = {
 
 _SYNCFS_HONEST = (5, 8)
 _REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
-"""What `syncfs` fails with where a sandbox or the kernel does not offer it; nothing was lost then."""
+"""Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
 _NOT_FULL = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
-"""What F_FULLFSYNC fails with where a file system does not have it (network, FAT)."""
+"""Errors of F_FULLFSYNC on a file system that does not support it (network, FAT)."""
 _THREADS = 8
 
 
 class Sync(Protocol):
-    """Brings data, then names, to stable storage."""
+    """Syncs data, then names, to stable storage."""
 
     covers_ledger: bool
-    """True if the ledger's log is synced along with the data."""
+    """True if the sync of the data includes the ledger's log."""
 
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
         """Sync part files (names in the parts directory) and directories (descriptors).
 
         Raises:
-            DestinationError: something did not reach the disk; nothing of the group may be trusted.
+            DestinationError: some data did not reach the disk; no file of the group may be trusted.
         """
         ...
 
@@ -84,7 +84,7 @@ def file_system(fd: int) -> FileSystem:
 
 
 def choose(dest_fd: int, parts_fd: int) -> Sync:
-    """Return the cheapest sync that can be trusted at DEST.
+    """Return the cheapest reliable sync for DEST.
 
     Args:
         dest_fd: a descriptor of DEST, opened before the first write.
@@ -102,13 +102,13 @@ def choose(dest_fd: int, parts_fd: int) -> Sync:
         raise _failed(error)
     return FileSync(
         parts_fd,
-        f"The system refuses to sync a whole file system ({error.strerror}): stacpull syncs each file by "
-        "itself, which is slower.",
+        f"The system does not allow syncing a whole file system ({error.strerror}): stacpull syncs each file "
+        "separately, which is slower.",
     )
 
 
 class GroupSync:
-    """`syncfs(2)`: everything that was written to DEST's file system so far, in one call."""
+    """`syncfs(2)`: syncs everything written to DEST's file system, in one call."""
 
     covers_ledger = True
 
@@ -129,11 +129,11 @@ class FileSync:
     covers_ledger = False
 
     def __init__(self, parts_fd: int, reason: str | None = None) -> None:
-        """Prepare.
+        """Create the sync.
 
         Args:
             parts_fd: a descriptor of the parts directory.
-            reason: a sentence for the user that says why there is no group sync, where one was expected.
+            reason: a message for the user why there is no group sync, if one was expected.
         """
         self.reason = reason
         self._parts_fd = parts_fd
@@ -184,7 +184,7 @@ def _failed(error: OSError) -> DestinationError:
 
 
 def _kernel() -> tuple[int, int]:
-    """Return the version of the kernel, (0, 0) if it has an odd one."""
+    """Return the version of the kernel, (0, 0) if it cannot be parsed."""
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 

@@ -1,7 +1,7 @@
-"""Looking at DEST without changing it: a walk that follows no link, and files read and hashed.
+"""Reading DEST without changing it: a walk that follows no links, and reading and hashing of files.
 
-Both keep memory flat: a directory is listed in stretches, a file read in pieces. Reading is meant for
-threads; checksums and the system calls release the interpreter's lock, so that all cores are used.
+Both use little memory: a directory is listed in batches, and a file is read in pieces. Use threads to read:
+checksums and system calls release the interpreter's lock, so that all cores are used.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 from stacpull.store.regular import open_regular
 
 _STRETCH = 1024
-"""Entries of a directory sorted at a time: by inode, which is the order on many disks."""
+"""Entries of a directory that are sorted together: by inode, which is the order on many disks."""
 _READ = 1 << 20
 _SHORT = 1 << 16
-"""Bytes of the first read of a document: nearly all are shorter."""
+"""Bytes of the first read of a document. Nearly all documents are shorter."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NO_SUCH_NAME = _NO_FILE | {errno.ENAMETOOLONG}
 _NOT_REGULAR = _NO_FILE | {errno.ELOOP, errno.EINVAL, errno.ENXIO}
-"""What `open_regular` fails with where there is nothing, or something else."""
+"""Errors of `open_regular` if there is no file, or something other than a regular file."""
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a link"),
@@ -89,7 +89,7 @@ class DirectoryFiles:
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
         """See `StoredFiles.has`."""
-        if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and true of nearly all
+        if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and nearly always true
             return True
         try:
             os.stat(path, dir_fd=self.fd, follow_symlinks=False)
@@ -105,7 +105,7 @@ class DirectoryFiles:
             raise self._named(error, path) from error
 
     def _named(self, error: OSError, path: str) -> OSError:
-        """Return the same error about a file or directory, given by its path relative to DEST."""
+        """Return the same error for a path relative to DEST."""
         return OSError(error.errno, error.strerror, str(self.path / path))
 
     def open(self, path: str) -> BinaryIO:
@@ -139,10 +139,10 @@ class DirectoryFiles:
 def digest_in(
     files: StoredFiles, path: str, checksum: Checksum, is_stopped: Callable[[], bool] = lambda: False
 ) -> bytes | None:
-    """Return the digest of a file by the algorithm and size of `checksum`, None if it was stopped.
+    """Return the digest of a file with the algorithm and size of `checksum`, None if stopped.
 
     Raises:
-        OSError: There is no such file, or it cannot be read.
+        OSError: The file does not exist or cannot be read.
     """
     with files.open(path) as file:
         return digest_by(file.read, checksum, is_stopped)[1]
@@ -151,7 +151,7 @@ def digest_in(
 def digest_by(
     read: Callable[[int], bytes], checksum: Checksum, is_stopped: Callable[[], bool]
 ) -> tuple[int, bytes | None]:
-    """Return how many bytes `read` gives, and their digest (None if stopped). Most files are one read."""
+    """Return the number of bytes that `read` yields, and their digest (None if stopped)."""
     data = read(_READ)
     size, hasher = len(data), new_hasher(checksum)
     hasher.update(data)
@@ -165,7 +165,7 @@ def digest_by(
 
 
 def disk_of(path: Path) -> Disk:
-    """Return the room at `path` (or at the nearest directory above it that exists)."""
+    """Return the disk space at `path`, or at its nearest existing parent."""
     from stacpull.reports import Disk  # noqa: PLC0415 -- see above
 
     while not path.exists() and path != path.parent:
@@ -203,9 +203,9 @@ def read_file(path: str, directory: int) -> bytes | None:
 
 
 def walk(dest: Path, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-    """Yield what is below `dest`, some entries of one directory at a time; `skipped` are names at the top.
+    """Yield the entries below `dest` in batches of one directory, except the top-level names `skipped`.
 
-    A directory that cannot be read is passed over: `look_at` reports each file that should be in it.
+    A directory that cannot be read is skipped: `look_at` reports each file that should be in it.
 
     Raises:
         OSError: `dest` itself cannot be read.
@@ -241,14 +241,14 @@ def look_at(
     algorithm: str = "sha256",
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Look:
-    """Look at one file below the directory descriptor `root`; links in its last place are not followed.
+    """Look at one file below the directory descriptor `root`. A link in its place is not followed.
 
     Args:
         root: descriptor of DEST.
         path: relative to it.
-        hashed: True to read it all and compute its digest.
-        algorithm: of that digest.
-        is_stopped: asked between two pieces of a long file; then the look is given up, unhashed.
+        hashed: True to read the file and compute its digest.
+        algorithm: the algorithm of the digest.
+        is_stopped: called between two pieces of a long file. If it returns True, there is no digest.
     """
     try:
         if not hashed:
@@ -285,10 +285,10 @@ def _kind(mode: int) -> str:
 
 
 def obstacle(root: int, path: str) -> str | None:
-    """Return what is in the way of a file at `path`: at its own place, or in that of a directory above it.
+    """Return the obstacle for a file at `path`: in its place, or in the place of a parent directory.
 
     Returns:
-        For example "a link at bigearthnet"; None if nothing is there, or a regular file.
+        For example "a link at bigearthnet"; None if there is nothing or a regular file.
     """
     above, _, _ = path.rpartition("/")
     for place in [*_above(above), path]:
@@ -305,7 +305,7 @@ def obstacle(root: int, path: str) -> str | None:
 
 
 def _above(directory: str) -> Iterator[str]:
-    """Yield a directory and those above it, the topmost first."""
+    """Yield the parents of a directory, the topmost first, then the directory."""
     segments = directory.split("/") if directory else []
     for count in range(1, len(segments) + 1):
         yield "/".join(segments[:count])

@@ -1,14 +1,14 @@
-"""The lease of a prefix of a bucket: one mirror at a time writes there, from whatever machine.
+"""The lease of a prefix of a bucket: only one mirror writes there at a time, from any machine.
 
-`.stacpull/owner.json` names the work directory of the mirror. While a run works the object is written again
-several times a minute, on condition that it is still the run's own (`If-Match`). It is free when a run ends,
-and when it was not renewed for a minute. Its age is measured by the clock of the server.
+`.stacpull/owner.json` names the work directory of the mirror. During a run the object is rewritten several
+times a minute, provided that it is still the run's own (`If-Match`). The lease is free after the run ends,
+and if it was not renewed for a minute. Its age is measured by the clock of the server.
 
     no owner                          taken (`If-None-Match`)
-    this work directory               taken, always: its lock keeps other processes of the machine out
-    another one that is at work       refused
-    another one that is not           taken by a work directory without a ledger, which continues from the
-                                      copy in the bucket; refused to one with a ledger, which is out of date
+    this work directory               always taken: the lock of the directory excludes other processes
+    another one, active               rejected
+    another one, inactive             taken by a work directory without a ledger, which continues from the
+                                      copy in the bucket; rejected for one with a ledger, which is outdated
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from stacpull.redact import Secret
 from stacpull.store.protocol import Note, RemoteStore
 
 LEASE_SECONDS = 60.0
-"""A lease that was not renewed for so long has expired."""
+"""A lease that was not renewed for this time has expired."""
 _USED = 2 / 3
-"""The share of that time for which a lease that was read is relied on. The rest is for requests under way."""
+"""The share of that time for which a lease is trusted after a read. The rest is for requests in flight."""
 _OWNER = ".stacpull/owner.json"
 _NAMES = ("mirror", "host", "work", "run")
 _ATTEMPTS = 4
@@ -39,17 +39,17 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Lease:
-    """Held within `with`, and renewed by a thread.
+    """A context manager that holds the lease. A thread renews it.
 
     Attributes:
-        continues: True if the prefix was in use before, and the work directory had no ledger of that.
-        before: The work directory that had the lease before, as text; None if it is this one, or the first.
+        continues: True if the prefix was in use before, and the work directory had no ledger of it.
+        before: The previous owner's work directory, as text; None if it is this one, or if there was none.
         secrets: The credentials of DEST.
-        lost: Why the run must end: another mirror has taken the prefix. None while the lease is held.
+        lost: The error that must end the run, because another mirror has taken the prefix; else None.
     """
 
     def __init__(self, store: RemoteStore, *, has_ledger: bool) -> None:
-        """Prepare; nothing is sent yet.
+        """Create the lease; nothing is sent yet.
 
         Args:
             store: The bucket.
@@ -74,7 +74,7 @@ class Lease:
         """Take the lease.
 
         Raises:
-            CredentialsError: The bucket refuses the credentials, or there are none.
+            CredentialsError: The bucket rejects the credentials, or there are none.
             DestinationError: The bucket cannot be used, or another mirror has the prefix.
         """
         self.secrets = self._store.secrets
@@ -101,7 +101,7 @@ class Lease:
                 self.continues = not self._has_ledger
             if self._store.write_note(_OWNER, self._body(is_held=True), replaces=note):
                 return
-            if self._own() is not None:  # it was written, and the reply was lost
+            if self._own() is not None:  # it was written, and the response was lost
                 return
         raise DestinationError(f"Another mirror is being started in {self._store.name}: wait for it.")
 
@@ -113,16 +113,16 @@ class Lease:
             )
 
     def _judge(self, note: Note) -> None:
-        """Refuse to take the lease from another mirror that is at work, or has a newer ledger."""
+        """Raise an error if another mirror is active there, or has a newer ledger."""
         owner = _read(self._store, note)
         if owner["mirror"] == self._about["mirror"]:
             return
         other = f"{owner['work']} on {owner['host']}"
         if self._has_ledger:
             raise DestinationError(
-                f"{self._store.name} belongs to the mirror whose ledger is in {other}, and the one in "
-                f"{self._store.work} is out of date, or of another mirror: run stacpull there, or give an "
-                "empty directory to --work, which continues from the copy in the bucket."
+                f"{self._store.name} belongs to the mirror whose ledger is in {other}. The ledger in "
+                f"{self._store.work} is outdated, or belongs to another mirror: run stacpull there, or use "
+                "an empty directory as --work, which continues from the copy in the bucket."
             )
         if owner.get("held") and note.age < LEASE_SECONDS:
             raise DestinationError(
@@ -132,9 +132,9 @@ class Lease:
         self.before = other
 
     def _keep(self) -> None:
-        """Renew the lease until the run ends, or another mirror has it."""
+        """Renew the lease until the run ends or another mirror has taken it."""
         while not self._ended.wait(LEASE_SECONDS / 4):
-            with suppress(StacpullError):  # a bucket that does not answer: the next attempt may succeed
+            with suppress(StacpullError):  # the bucket did not respond: the next attempt may succeed
                 note = self._own()
                 if note is None:
                     self.lost = _taken_over(self._store)
@@ -142,7 +142,7 @@ class Lease:
                 self._store.write_note(_OWNER, self._body(is_held=True), replaces=note)
 
     def _own(self) -> Note | None:
-        """Return the lease as it stands, None if another run has it."""
+        """Return the current lease, None if another run has it."""
         note = self._store.read_note(_OWNER)
         return note if note is not None and _read(self._store, note)["run"] == self._about["run"] else None
 
@@ -151,11 +151,11 @@ class Lease:
 
 
 class LeaseCheck:
-    """Refuses to write objects once another mirror has the lease.
+    """Prevents writing objects once another mirror has the lease.
 
-    Every process that writes to the bucket has one, since the process that renews the lease may be suspended
-    or killed. The lease is read again when what is known of it is too old, which takes one request in tens of
-    seconds. If it is still this mirror's, but was not renewed, it is renewed here.
+    Every process that writes to the bucket has one, because the process that renews the lease may be
+    suspended or killed. The lease is read again when the last read is too old, about once in 40 seconds. If
+    the mirror still has the lease, but it was not renewed, it is renewed here.
     """
 
     def __init__(self, store: RemoteStore) -> None:
@@ -171,7 +171,7 @@ class LeaseCheck:
         self._lost: DestinationError | None = None
 
     def confirm(self) -> None:
-        """Return if objects may be written now.
+        """Return if objects may be written, otherwise raise an error.
 
         Raises:
             CredentialsError: The bucket refuses the credentials, or there are none.
@@ -190,7 +190,7 @@ class LeaseCheck:
             asked = time.clock_gettime(_CLOCK)
             note = self._store.read_note(_OWNER)
             if note is None or not self._is_own(owner := _read(self._store, note)) or not owner.get("held"):
-                break  # the run has ended, or lost the lease
+                break  # the run has ended or lost the lease
             is_young = note.age < LEASE_SECONDS * _USED
             if is_young or self._store.write_note(_OWNER, orjson.dumps(owner), replaces=note):
                 self._valid_until = asked + LEASE_SECONDS * _USED - (note.age if is_young else 0.0)
@@ -198,23 +198,23 @@ class LeaseCheck:
         self._lost = _taken_over(self._store)
 
     def _is_own(self, owner: dict[str, Any]) -> bool:
-        """Return True if an owner is this mirror, and the run that had the lease at the first look."""
+        """Return True if the owner is this mirror and the run that had the lease at the first read."""
         self._run = self._run or str(owner["run"])
         return (owner["mirror"], owner["run"]) == (self._store.location.mirror, self._run)
 
 
 def _taken_over(store: RemoteStore) -> DestinationError:
     return DestinationError(
-        f"Another mirror has taken over {store.name}, since this one did not renew its lease for "
+        f"Another mirror has taken over {store.name}, because this one did not renew its lease for "
         f"{LEASE_SECONDS:.0f} seconds: continue there, or start again with an empty directory as --work."
     )
 
 
 def _read(store: RemoteStore, note: Note) -> dict[str, Any]:
-    """Return the owner that a note names.
+    """Return the owner stored in a note.
 
     Raises:
-        DestinationError: It does not name one.
+        DestinationError: The note is damaged.
     """
     try:
         found = orjson.loads(note.body)

@@ -1,7 +1,7 @@
-"""One mirror at a time on a DEST: an advisory lock, released when its processes end, however they end.
+"""The lock of DEST: only one run at a time. It is an advisory lock, released when all its processes end.
 
-The store process and the worker processes of a run hold it as well. If the process that the lock file names
-is killed, they end soon, and the next run waits for that before it touches anything.
+The store process and the worker processes of a run also hold it. If the process named in the lock file is
+killed, they end soon. The next run waits for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ATTEMPTS = 100
 _INSTANT = 0.01
 """Seconds between two attempts."""
 _END_ATTEMPTS = 1000
-"""Attempts to wait for the other processes of a run that was killed: they end soon."""
+"""Attempts to get the lock while the other processes of a killed run end."""
 
 
 def _lock_path(dest: Path) -> Path:
@@ -29,14 +29,14 @@ def _lock_path(dest: Path) -> Path:
 
 
 class MirrorLock:
-    """Held while a run works on DEST. A lock file left by a killed process is not in the way."""
+    """The lock of a run. A lock file left by a killed process does no harm."""
 
     def __init__(self, dest: Path) -> None:
         """Take the lock.
 
         Raises:
             DestinationError: another process holds it.
-            OSError: the lock file cannot be made, or the file system knows no locks.
+            OSError: the lock file cannot be created, or the file system does not support locks.
         """
         self._fd = os.open(_lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
@@ -48,7 +48,7 @@ class MirrorLock:
             raise
 
     def fileno(self) -> int:
-        """Return the descriptor of the lock: a process that inherits it holds the lock as well."""
+        """Return the descriptor of the lock. A process that inherits it also holds the lock."""
         return self._fd
 
     def __enter__(self) -> Self:
@@ -60,7 +60,7 @@ class MirrorLock:
         self.release()
 
     def release(self) -> None:
-        """Let the next one in; the lock file names no process any more."""
+        """Release the lock and clear the lock file."""
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)
@@ -68,12 +68,12 @@ class MirrorLock:
 
 @contextmanager
 def kept_still(dest: Path) -> Iterator[None]:
-    """Keep every run out of DEST while the block reads it. Others that only read are welcome.
+    """Exclude runs from DEST while the block reads it. Other readers are allowed.
 
-    A place that knows no locks, or has no lock file, is read as it is: a copy, a read-only disk.
+    If there is no lock file (a copy) or locks are not supported (a read-only disk), no lock is taken.
 
     Raises:
-        DestinationError: a run is at work on it.
+        DestinationError: a run is using it.
     """
     try:
         fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -89,7 +89,7 @@ def kept_still(dest: Path) -> Iterator[None]:
 
 
 def _locked(fd: int, kind: int, attempts: int) -> bool:
-    """Lock, in so many attempts; return False if others hold it all the time."""
+    """Try to lock; return False if others still hold the lock after `attempts` attempts."""
     for attempt in range(attempts):
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
@@ -102,10 +102,10 @@ def _locked(fd: int, kind: int, attempts: int) -> bool:
 
 
 def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
-    """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant.
+    """Lock, with a few attempts: `is_held` takes the lock for a moment.
 
-    If the process that the file names is gone, its store process still publishes what was received, and is
-    waited for.
+    If the process named in the file is gone, its store process is still publishing received files. This waits
+    for it.
     """
     if _locked(fd, kind, _ATTEMPTS):
         return
@@ -114,7 +114,7 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
         if _locked(fd, kind, _END_ATTEMPTS):
             return
         raise DestinationError(
-            f"Process {holder} started a mirror on {dest} and is gone, but another process works there: "
+            f"Process {holder} started a mirror on {dest} and is gone, but another process still uses it: "
             "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "
             "container. Wait for it or end it, then resume."
         )
@@ -125,7 +125,7 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
 
 
 def holder(dest: Path) -> int | None:
-    """Return the process id that the lock file of DEST names; None if it names none that is alive."""
+    """Return the ID of the live process named in the lock file of DEST, None if there is none."""
     try:
         fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -140,7 +140,7 @@ def holder(dest: Path) -> int | None:
 
 
 def _named(fd: int) -> int | None:
-    """Return the process id in an open lock file."""
+    """Return the process ID in an open lock file."""
     text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
@@ -150,13 +150,13 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's
+    except (OSError, OverflowError):  # a process of another user
         return True
     return True
 
 
 def is_held(dest: Path) -> bool:
-    """Return True if a process works on DEST now."""
+    """Return True if a process is using DEST."""
     try:
         fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -165,7 +165,7 @@ def is_held(dest: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no locks here, so none is held
+    except OSError:  # locks are not supported, so none is held
         return False
     finally:
         os.close(fd)

@@ -1,15 +1,16 @@
-"""Multipart uploads to a bucket: how one begins, continues after a kill, becomes an object, or is removed.
+"""Multipart uploads to a bucket: create, resume after a kill, complete, abort.
 
     pieces come from        key of the object                       used by
     memory                  among the parts of the mirror           store.streamed_parts
-    a file                  the final one                           store.bucket (`upload_file`)
-    another object          the final one                           store.server_copy
+    a file                  the final key                           store.bucket (`upload_file`)
+    another object          the final key                           store.server_copy
 
-Every upload has a note among the parts, `<name>.upload`, from before it is created until its object is taken
-over. So an upload that a kill leaves is found by the next start, and is continued or aborted.
+Every upload has a note among the parts, `<name>.upload`. It exists from before the upload is created until
+its object is published or removed. So the next start after a kill finds the upload, and continues or aborts
+it.
 
-The service may complete an upload although its reply is lost, so the object itself is looked at before an
-error counts.
+The service may complete an upload although its response is lost. So an error only counts if the object does
+not exist.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ Note = TypeVar("Note", bound=msgspec.Struct)
 MOST_PIECES = 10_000
 """A limit of S3."""
 FILE_PIECE = 16 << 20
-"""Bytes of a piece of a file, unless it has more than `MOST_PIECES` of them."""
+"""Bytes of a piece of a file, unless that would be more than `MOST_PIECES` pieces."""
 _AT_ONCE = 4
-"""Pieces of one file that are sent at once."""
+"""Simultaneous pieces of one file."""
 _LIMIT = 1 << 16
 """Bytes of a note."""
 _SUFFIX, _NEW = ".upload", ".new"
@@ -69,32 +70,32 @@ _CHECKSUMS = ("ChecksumSHA256", "ChecksumCRC64NVME")
 
 
 class UploadNote(msgspec.Struct, frozen=True):
-    """An upload that was begun."""
+    """An upload in progress."""
 
     name: str
-    """Of the note: row and generation of an asset, or the hash of a final key."""
+    """The name of the note: row and generation of an asset, or the hash of a final key."""
     key: str
     piece: int
-    """Bytes of each piece but the last."""
+    """Bytes of each piece except the last."""
     total: int | None = None
     """Bytes of the object, if known."""
     metadata: dict[str, str] = {}
-    """Of the object. It is fixed when the upload is created."""
+    """The metadata of the object. It cannot be changed after the upload is created."""
     etag: str | None = None
     last_modified: str | None = None
     """The version of the source that the bytes belong to (`models.Validator`)."""
     upload: str = ""
-    """As the service names it. Empty until it has."""
+    """The upload ID of the service. Empty until the service has assigned it."""
 
 
 class UploadedPiece(NamedTuple):
-    """A piece of an upload, as the service knows it."""
+    """A piece of an upload that the service has."""
 
     number: int
     etag: str
     size: int
     checksums: Mapping[str, str] = {}
-    """In Base64, by the name of their field. Empty if the service does not state them."""
+    """Checksums in Base64, by the name of their field. Empty if the service does not state them."""
 
 
 class MultipartUploads:
@@ -106,13 +107,13 @@ class MultipartUploads:
     def __init__(
         self, bucket: S3Bucket, confirm: Callable[[], None], notes: Path, shared: Path | None = None
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Create the object; nothing is sent yet.
 
         Args:
             bucket: DEST.
-            confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
+            confirm: Raises an error if objects may not be written (`LeaseCheck.confirm`).
             notes: The directory of the notes.
-            shared: That of other processes, if `notes` is the directory of one worker.
+            shared: The directory of the other processes, if `notes` is the directory of one worker.
         """
         self._bucket = bucket
         self._confirm = confirm
@@ -127,7 +128,7 @@ class MultipartUploads:
         return {path.stem for one in directories if one is not None for path in one.glob(f"*{_SUFFIX}")}
 
     def noted(self, name: str) -> UploadNote | None:
-        """Return the note of that name, which is this process's from now on; None if there is none."""
+        """Take over the note with that name for this process, and return it; None if there is none."""
         path = self._path(name)
         if self._shared is not None:
             with suppress(FileNotFoundError):
@@ -135,29 +136,29 @@ class MultipartUploads:
         return load_note(path, UploadNote)
 
     def is_noted(self, note: UploadNote) -> bool:
-        """Return False if another process has taken an upload over."""
+        """Return False if another process has taken over the upload."""
         return self._path(note.name).exists()
 
     def forget(self, name: str) -> None:
-        """Remove the note of an upload that has become an object, or that cannot be read."""
+        """Remove the note of an upload that is complete, or that cannot be read."""
         self._path(name).unlink(missing_ok=True)
 
     def of_final_keys(self) -> list[UploadNote]:
-        """Return the noted uploads under final keys, whose notes have no dot in their names."""
+        """Return the uploads under final keys. The names of their notes have no dot."""
         paths = [path for path in self._notes.glob(f"*{_SUFFIX}") if "." not in path.stem]
         return [note for path in paths if (note := load_note(path, UploadNote)) is not None]
 
     def _path(self, name: str) -> Path:
         return self._notes / f"{name}{_SUFFIX}"
 
-    # --- from the first piece to the object --------------------------------------------------------------
+    # --- one upload --------------------------------------------------------------------------------------
 
     def begin(self, note: UploadNote, checksums: Mapping[str, str] = _SHA256) -> UploadNote:
-        """Create an upload, noted before and after that.
+        """Create an upload. Its note is written before and after that.
 
         Args:
-            note: Of the upload, which has no name yet.
-            checksums: Header fields that say what the service computes.
+            note: The note of the upload, which has no ID yet.
+            checksums: Header fields that request checksums from the service.
         """
         self._confirm()
         save_note(self._path(note.name), note)
@@ -175,7 +176,7 @@ class MultipartUploads:
         return note
 
     def stored(self, note: UploadNote) -> list[UploadedPiece] | None:
-        """Return the pieces that the service has, None if it does not have the upload, or does not say."""
+        """Return the pieces that the service has, None if the upload does not exist or cannot be listed."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
         pieces: list[UploadedPiece] = []
@@ -197,7 +198,7 @@ class MultipartUploads:
         return None
 
     def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
-        """Store some pieces at once, each given by its number, with its SHA-256."""
+        """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
         self._confirm()
         query = f"&{_upload_query(note.upload)}"
         checksums = {number: base64.b64encode(sha256).decode() for number, (_, sha256) in pieces.items()}
@@ -229,7 +230,7 @@ class MultipartUploads:
         return found
 
     def copy(self, note: UploadNote, source: CopySource, size: int, number: int) -> UploadedPiece:
-        """Have the service make a piece of the bytes of an object that has `size` of them."""
+        """Let the service copy a piece from an object with `size` bytes."""
         self._confirm()
         first = (number - 1) * note.piece
         end = min(first + note.piece, size)
@@ -246,13 +247,13 @@ class MultipartUploads:
     def complete(
         self, note: UploadNote, pieces: list[UploadedPiece], condition: Mapping[str, str] = {}
     ) -> str:
-        """Have the service make an object of all pieces; return its ETag. The note stays.
+        """Complete the upload and return the ETag of the object. The note stays.
 
         Args:
-            note: Of the upload.
-            pieces: In order.
-            condition: Under which the object is made. If the service refuses it, nothing is left of the
-                upload, and `code_behind` has the code of the error.
+            note: The note of the upload.
+            pieces: All pieces, in order.
+            condition: The condition of the request. If it is not met, the upload no longer exists, and
+                `code_behind` returns the code of the error.
         """
         self._confirm()
         fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
@@ -263,7 +264,7 @@ class MultipartUploads:
         body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
         query = _upload_query(note.upload)
         text = self._bucket.document("POST", note.key, query, condition, body.encode())
-        if text is not None and (found := _ETAG.search(text)):  # radosgw states none
+        if text is not None and (found := _ETAG.search(text)):  # radosgw does not send it
             return '"' + unescape(found[1]).strip('"') + '"'
         path, refusal = self._bucket.path(note.key), None
         if text is None or _COMPLETED not in text:
@@ -289,7 +290,7 @@ class MultipartUploads:
     def abort(self, note: UploadNote) -> None:
         """Abort an upload, and remove its note. The service may remove its pieces later."""
         uploads = [note.upload]
-        if not note.upload:  # a kill before the service had named it, or before that was noted
+        if not note.upload:  # the run was killed before the ID was known or noted
             uploads = [upload for key, upload in self.listed(note.key) if key == note.key]
         for upload in uploads:
             self.abort_unnoted(note.key, upload)
@@ -308,9 +309,9 @@ class MultipartUploads:
             self._bucket.s3.abort_multipart_upload(**self._bucket.at(key), UploadId=upload)
 
     def listed(self, prefix: str) -> list[tuple[str, str]]:
-        """Return the uploads that were begun and not completed: (key, upload), of keys with that prefix.
+        """Return the incomplete uploads of keys with that prefix: (key, upload ID).
 
-        There are none where the server cannot list them, or does not permit it: all that matters is noted.
+        The list is empty if the server does not support or permit listing: the notes have all needed uploads.
         """
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
@@ -338,10 +339,10 @@ class MultipartUploads:
                     return found
                 more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
-    # --- under a final key -------------------------------------------------------------------------------
+    # --- uploads under a final key -----------------------------------------------------------------------
 
     def remove_others(self, note: UploadNote) -> None:
-        """Abort all uploads of a final key but this one."""
+        """Abort all uploads of a final key except this one."""
         left = self.noted(note.name)
         if left is not None and left != note:
             self.abort(left)
@@ -350,14 +351,14 @@ class MultipartUploads:
                 self.abort_unnoted(key, upload)
 
     def upload_file(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> None:
-        """Store a long file in pieces. What an upload that broke off has stored is not sent again.
+        """Store a long file in pieces. Pieces that an interrupted upload has stored are not sent again.
 
         An upload is continued only for the same content, with the same metadata; others are aborted.
 
         Args:
-            path: Of the object.
-            content: A `FilePiece` that is the whole file, and its metadata.
-            condition: As for `complete`.
+            path: The path of the object.
+            content: A `FilePiece` of the whole file, and its metadata.
+            condition: See `complete`.
         """
         file = cast("FilePiece", content.body)
         piece = max(FILE_PIECE, -(-file.size // MOST_PIECES))
@@ -382,7 +383,7 @@ class MultipartUploads:
     def _send_of_file(
         self, note: UploadNote, file: FilePiece, numbers: Sequence[int], there: Mapping[int, UploadedPiece]
     ) -> list[UploadedPiece]:
-        """Send some pieces of a file at once, unless the service has them."""
+        """Send the pieces of a file that the service does not have, several at once."""
         found: dict[int, UploadedPiece] = {}
         missing: dict[int, tuple[Body, bytes]] = {}
         for number in numbers:
@@ -401,12 +402,12 @@ class MultipartUploads:
 
 
 def final_note(key: str, piece: int, total: int, metadata: Mapping[str, str]) -> UploadNote:
-    """Return the note of an upload under a final key, before it is begun."""
+    """Return the note of an upload under a final key, before the upload is created."""
     return UploadNote(hashlib.sha256(key.encode()).hexdigest(), key, piece, total, dict(metadata))
 
 
 def load_note(path: Path, kind: type[Note]) -> Note | None:
-    """Return what a note says. None if there is none, or a loss of power has left it unfinished."""
+    """Read a note. Return None if there is none, or if a loss of power left it incomplete."""
     try:
         return msgspec.json.decode(read_regular(path, _LIMIT), type=kind)
     except (OSError, msgspec.MsgspecError):
@@ -414,7 +415,7 @@ def load_note(path: Path, kind: type[Note]) -> Note | None:
 
 
 def save_note(path: Path, note: msgspec.Struct) -> None:
-    """Write a note, whole or not at all."""
+    """Write a note atomically."""
     new = path.with_name(f"{os.urandom(8).hex()}{_NEW}")
     with os.fdopen(open_regular(new, _CREATE), "wb") as file:
         file.write(msgspec.json.encode(note))
@@ -422,7 +423,7 @@ def save_note(path: Path, note: msgspec.Struct) -> None:
 
 
 def _digests(piece: FilePiece, *, with_md5: bool) -> tuple[bytes, str]:
-    """Return the SHA-256 of a piece of a file, and its MD5 in hex if that is wanted."""
+    """Return the SHA-256 of a piece of a file, and its MD5 in hex if `with_md5`."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     end = piece.offset + piece.size
     for offset in range(piece.offset, end, READ):

@@ -1,18 +1,18 @@
-"""The parts of a worker on another machine: a directory of its own among the parts.
+"""The parts of a Dask worker: a separate directory among the parts.
 
-    parts/<16 hex digits>.<here|far>/     what one worker writes, until it ends
+    parts/<16 hex digits>.<here|far>/         the parts of one worker, until it ends
     parts/<16 hex digits>.<here|far>/seen     a token: the worker reads it to prove that it sees this DEST
-    parts/<16 hex digits>.<here|far>/synced   everything here is durable: the worker has parked it
+    parts/<16 hex digits>.<here|far>/synced   everything in the directory is durable: the worker has parked it
 
-Nobody can be sure that such a worker has ended: the connection may be cut while it still writes. So a worker
-that is lost is locked out: what is in its directory moves to the parts, and the directory is removed.
-Whatever it does after that, by name, fails. (A file that it still has open may be continued by another
-worker: both write the same bytes of the same object at the same places.)
+It is never certain that such a worker has ended: the connection may be lost while it still writes. So a lost
+worker is locked out: the files in its directory are moved to the parts, and the directory is removed. After
+that it can no longer open or rename its files. (Another worker may continue a file that it still has open:
+both write the same bytes of the same object at the same offsets.)
 
-Its whole parts are always durable, since it syncs each one before it gets its name, and so are objects in a
-bucket (`store.staged_objects`). Its unfinished parts may
-have lost bytes in the middle if its machine has lost power. They are kept only if the worker has marked them
-as synced, or if its machine is this one (`here`), where `engine.recovery` decides what can be trusted.
+Its complete parts are always durable, because it syncs each one before it renames it. So are objects in a
+bucket (`store.staged_objects`). Its unfinished parts may have lost bytes in the middle if its machine lost
+power. They are only kept if the worker has marked them as synced, or if it runs on this machine (`here`),
+where `engine.recovery` decides which parts to trust.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ _NAME = re.compile(r"[0-9a-f]{16}\.(here|far)")
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTEMPTS, _PAUSE = 50, 0.01
-"""Attempts to empty a directory that its worker still writes to, and seconds between two."""
+"""Attempts to empty a directory while its worker still writes to it, and seconds between them."""
 _LONGEST_TOKEN = 64
 
 
 def new_name(*, here: bool) -> str:
-    """Return a name that no worker had before; `here`: it is on the same machine as the store process."""
+    """Return a new name; `here` is True if the worker is on the same machine as the store process."""
     return os.urandom(8).hex() + (_HERE if here else _FAR)
 
 
 def is_name(name: str) -> bool:
-    """Return True if `name` is that of such a directory."""
+    """Return True if `name` is the name of a worker's directory."""
     return _NAME.fullmatch(name) is not None
 
 
 def make(parts: int, name: str, token: str) -> None:
-    """Make the directory of a worker.
+    """Create the directory of a worker.
 
     Args:
         parts: A descriptor of the parts directory.
         name: Its name.
-        token: What the worker must find there.
+        token: The token that the worker must read.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     os.mkdir(name, 0o755, dir_fd=parts)
     fd = os.open(name, _OPEN, dir_fd=parts)
@@ -76,36 +76,36 @@ def token_in(directory: Path) -> str | None:
 
 
 def mark_synced(directory: Path) -> None:
-    """Make everything in the directory of a worker durable, and mark it so.
+    """Sync everything in the directory of a worker, and mark it as synced.
 
     Raises:
-        OSError: Something did not reach the disk.
+        OSError: A sync failed.
     """
     for path in sorted(directory.iterdir()):
         with suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
-            os.fsync(file.fileno())  # a whole part may be published meanwhile
+            os.fsync(file.fileno())  # a complete part may be published at the same time
     (directory / SYNCED).touch()
 
 
 def collect(parts: int) -> None:
-    """Take all workers' directories into the parts.
+    """Move the files of all workers' directories to the parts.
 
     Raises:
-        OSError: One cannot be moved.
+        OSError: A file cannot be moved.
     """
     for name in filter(is_name, os.listdir(parts)):
         collect_one(parts, name)
 
 
 def collect_one(parts: int, name: str) -> None:
-    """Take what is in the directory of a worker into the parts, and remove the directory.
+    """Move the files of a worker's directory to the parts, and remove the directory.
 
     Args:
         parts: A descriptor of the parts directory.
-        name: The name of the worker's directory; it may be gone.
+        name: The name of the worker's directory, which may not exist.
 
     Raises:
-        OSError: It cannot be moved.
+        OSError: A file cannot be moved.
     """
     try:
         fd = os.open(name, _OPEN, dir_fd=parts)
@@ -122,15 +122,15 @@ def collect_one(parts: int, name: str) -> None:
                     raise
                 time.sleep(_PAUSE)
             else:
-                return  # after the last attempt it stays for the next run: what is in it does no harm
+                return  # after the last attempt it stays for the next run; its files do no harm
     finally:
         os.close(fd)
 
 
 def _empty(fd: int, parts: int, *, keep_all: bool) -> None:
-    """Move or remove what is in a directory. The bytes of a part move after what describes them."""
+    """Move or remove the files of a directory. A part is moved after its description."""
     for entry in sorted(os.listdir(fd), key=lambda entry: entry.endswith(".part")):
-        with suppress(FileNotFoundError):  # its worker has renamed it meanwhile
+        with suppress(FileNotFoundError):  # its worker has just renamed it
             if entry in (SEEN, SYNCED) or not (keep_all or entry.endswith((".whole", ".sent", ".upload"))):
                 os.unlink(entry, dir_fd=fd)
             else:

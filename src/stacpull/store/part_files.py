@@ -1,6 +1,6 @@
-"""The files of unfinished parts: how they are named, how far one is, and which can be removed.
+"""The files of unfinished parts: their names, their progress, and which of them can be removed.
 
-Without an event loop: the store process sweeps them, and does not import asyncio (`store.parts` writes them).
+This module does not use asyncio, because the store process sweeps these files (`store.parts` writes them).
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ Pair = tuple[int, int]
 UNFINISHED = frozenset({".part", ".json", ".new", ".have"})
 """Suffixes of the files of unfinished parts."""
 _PASSING = frozenset({".whole", ".tmp", ".ndjson", ".sent", ".upload"})
-"""Suffixes of parts that others write: the publisher, the catalog, and the notes of objects in a bucket."""
+"""Suffixes of files that the publisher and the catalog write, and of notes of objects in a bucket."""
 _DESCRIPTION_LIMIT = 1 << 20
-"""Bytes; a description has some hundred, and header fields bound it."""
+"""The most bytes of a description. Usually it has a few hundred; the limits of header fields bound it."""
 
 
 def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
-    """Remove what cannot be resumed: parts without description, descriptions without part, stray files.
+    """Remove files that cannot be resumed: parts without description, descriptions without part, stray files.
 
-    Complete parts (`store.complete_parts`) are not touched. Nothing may be transferred meanwhile.
+    Complete parts (`store.complete_parts`) stay. No transfer may run at the same time.
 
     Args:
         directory: The parts of a mirror.
-        keep: Tells by row and generation if a part is still of use.
+        keep: Returns True if a part, given by row and generation, is still needed.
 
     Returns:
-        How many files were removed.
+        The number of removed files.
 
     Raises:
-        DestinationError: One cannot be removed.
+        DestinationError: A file cannot be removed.
     """
     wanted = [pair for pair in scan(directory) if read_point(part_path(directory, *pair)) and keep(*pair)]
     kept = {path for pair in wanted for path in part_files(part_path(directory, *pair))}
@@ -54,18 +54,18 @@ def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
 
 
 def scan(directory: Path) -> set[Pair]:
-    """Return which parts have a description."""
+    """Return the parts that have a description."""
     found = (_numbers(path) for path in directory.glob("*.json"))
     return {(numbers[0], numbers[1]) for numbers in found if len(numbers) == 2}  # noqa: PLR2004 - a pair
 
 
 def is_part_name(name: str) -> bool:
-    """Return True if stacpull made a file of that name in the parts directory: it is resumed or removed."""
+    """Return True if stacpull uses the name in the parts directory: such a file is resumed or removed."""
     return Path(name).suffix in UNFINISHED | _PASSING
 
 
 def part_path(directory: Path, row: int, generation: int) -> Path:
-    """Return where the bytes of a part are."""
+    """Return the path of a part."""
     return directory / f"{row}.{generation}.part"
 
 
@@ -75,12 +75,12 @@ def description_of(path: Path) -> Path:
 
 
 def part_files(path: Path) -> tuple[Path, Path, Path]:
-    """Return all files of a part, itself first."""
+    """Return all files of a part, the part itself first."""
     return path, description_of(path), log_of(path)
 
 
 def read_point(path: Path) -> ResumePoint | None:
-    """Read how far a part is; None if it is empty or its description is damaged."""
+    """Read the resume point of a part; None if it is empty or its description is damaged."""
     try:
         about = orjson.loads(read_regular(description_of(path), _DESCRIPTION_LIMIT))
         validator = Validator(about["etag"], about["last_modified"])
@@ -91,11 +91,11 @@ def read_point(path: Path) -> ResumePoint | None:
 
 
 def _reach_of(path: Path) -> int:
-    """Return how many bytes of a part are there before the first gap.
+    """Return the number of bytes of a part before its first gap.
 
     Raises:
-        OSError: It is not there, or is not a regular file.
-        ValueError: Its log names bytes that are not there.
+        OSError: It does not exist or is not a regular file.
+        ValueError: Its log has bytes past the end of the file.
     """
     fd = open_regular(path, os.O_RDONLY)
     try:
@@ -107,11 +107,11 @@ def _reach_of(path: Path) -> int:
     except FileNotFoundError:
         return size
     if have and have[-1].end > size:
-        raise ValueError(f"{path.name} is shorter than its log says")
+        raise ValueError(f"{path.name} is shorter than its log states")
     return beginning(have)
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
-    """Return the numbers in a file name, () if the name has anything else."""
+    """Return the numbers in a file name, () if the name has other fields."""
     fields = path.name.split(".")[:-1]
     return tuple(map(int, fields)) if all(map(str.isdecimal, fields)) else ()

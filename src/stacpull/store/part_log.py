@@ -1,10 +1,10 @@
-"""The log of a part with gaps: which of its bytes are there.
+"""The log of a part with gaps: the ranges of bytes that were written.
 
-    parts/<row>.<generation>.have    start and end of each stretch, little-endian, 64 bits each
+    parts/<row>.<generation>.have    start and end of each range, little-endian, 64 bits each
 
-The log exists before the first gap does, and a stretch is noted after its bytes were written. While there is
-a log, it states which bytes are there, not the size of the file; an incomplete record at its end is ignored.
-A kill loses no byte that was noted. A loss of power may, but then no part is believed anyway
+The log is created before the first gap, and a range is logged after its bytes were written. If there is a
+log, it determines the bytes of the part, and the size of the file does not. An incomplete record at its end
+is ignored. A kill loses no logged byte. A loss of power may, but then no part is trusted anyway
 (`engine.recovery`).
 """
 
@@ -20,19 +20,19 @@ from stacpull.store.regular import open_regular, read_regular
 
 _RECORD = struct.Struct("<QQ")
 _LIMIT = 1 << 28
-"""Bytes of a log: 16 million records, a thousand times what the longest file leaves."""
+"""The most bytes of a log: 16 million records, a thousand times as many as the longest file has."""
 
 
 def log_of(part: Path) -> Path:
-    """Return the path of the log of `part`, if it has one."""
+    """Return the path of the log of `part`, which may not exist."""
     return part.with_suffix(".have")
 
 
 def read_log(part: Path) -> Spans:
-    """Return which bytes of `part` are there.
+    """Return the written ranges of `part`.
 
     Raises:
-        FileNotFoundError: it has no log: it has no gaps.
+        FileNotFoundError: there is no log, because the part has no gaps.
         OSError: the log cannot be read, or is not a regular file.
     """
     data = read_regular(log_of(part), _LIMIT)
@@ -41,21 +41,21 @@ def read_log(part: Path) -> Spans:
 
 
 class PartLog:
-    """The log of one part, open for more records. Blocks: for threads."""
+    """The log of one part, open for more records. It blocks: use it on a thread."""
 
     def __init__(self, fd: int, have: Spans) -> None:
         self.have = have
-        """What was there when it was opened."""
+        """The written ranges when it was opened."""
         self._fd = fd
         self._last = Span(0, 0)
         self._at = 0
 
     @classmethod
     def begin(cls, part: Path, have: Spans) -> Self:
-        """Make the log of a part that is about to get its first gap, and of which `have` is there.
+        """Create the log of a part, with the written ranges `have`, before its first gap.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         new = log_of(part).with_suffix(".new")
         new.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ class PartLog:
 
     @classmethod
     def resume(cls, part: Path) -> Self:
-        """Write the log of `part` again, as short as can be, and open it.
+        """Rewrite the log of `part` with as few records as possible, and open it.
 
         Raises:
             OSError: it cannot be read or written.
@@ -79,7 +79,7 @@ class PartLog:
         return cls.begin(part, read_log(part))
 
     def note(self, span: Span) -> None:
-        """Note that the bytes of `span` are written; what continues the last note makes that one longer.
+        """Log `span` as written. If it follows the last record, that one is extended.
 
         Raises:
             OSError: the disk is full, read-only or broken.
@@ -92,7 +92,7 @@ class PartLog:
         self._last = span
 
     def close(self) -> None:
-        """Close it; twice does no harm."""
+        """Close the log. Closing it again does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

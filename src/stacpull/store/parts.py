@@ -1,19 +1,19 @@
-"""Part files on disk: what comes in piece by piece, never visible under a final name.
+"""Part files on disk, which are written piece by piece and never visible under a final name.
 
     parts/<row>.<generation>.part             the bytes so far
-    parts/<row>.<generation>.json             what they belong to: ETag, Last-Modified, total size
-    parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
+    parts/<row>.<generation>.json             the description: ETag, Last-Modified, total size
+    parts/<row>.<generation>.have             the written ranges of a part with gaps (`store.part_log`)
     parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
 
-The description is in place before the first byte, so a part without one is removed; a part
-that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
-of a part with gaps, its log, which is there before the first gap is; what is there is hashed again before it
-is continued. A part, description or log that is not a regular file is not used: DEST may have been
-in other hands, and a link among the parts must not lead a write elsewhere.
+The description is written before the first byte, so a part without one is removed. A part that could never be
+resumed (without a strong validator) has no description. After a kill, the size of the file counts, or for a
+part with gaps its log, which exists before the first gap. The bytes of a part are hashed again before it is
+resumed. A part, description or log that is not a regular file is not used: other people may have written to
+DEST, and a link among the parts must not redirect a write.
 
-Data go through aiofiles, several pieces in one hop to a thread, in which they are written and hashed at once.
-A checksum needs its bytes in order: those behind a gap are read again when the gap closes. Nothing is synced
-here: that is the publisher's, in groups.
+aiofiles writes several pieces in one call of a thread, which also hashes them. A checksum needs its bytes in
+order: bytes after a gap are read again when the gap closes. This module does not sync; the publisher syncs
+parts in groups.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ T = TypeVar("T")
 
 _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
-"""Most bytes that one call of the thread hashes again: other parts and a stop wait for that."""
+"""The most bytes that one call of a thread reads and hashes, because other parts and a stop wait for it."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
-"""Threads of their own: those that wait for them are the loop's."""
+"""Separate threads, because threads of the loop wait for them."""
 
 
 class PartStore:
     """The parts of one mirror, in one directory that nothing else writes to.
 
     Args:
-        directory: It is made with the first part.
-        shared: Where to find the parts that earlier runs have left, if not in `directory`.
-        durable: True to sync each part before it gets the name of a whole one.
+        directory: The directory, which is created with the first part.
+        shared: The directory with the parts of earlier runs, if it is not `directory`.
+        durable: True to sync each part before it gets the name of a complete one.
     """
 
     def __init__(self, directory: Path, *, shared: Path | None = None, durable: bool = False) -> None:
@@ -68,9 +68,9 @@ class PartStore:
         self._known: set[Pair] | None = None
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return how much of the part is there, or None if it cannot be resumed.
+        """Return the resume point of a part, or None if it cannot be resumed.
 
-        It is called for every long asset, so it reads the disk only if there is such a part.
+        This is called for every long asset, so it only reads the disk if there is such a part.
         """
         if (row, generation) not in await self._index():
             return None
@@ -86,15 +86,15 @@ class PartStore:
         return read_point(path)
 
     async def load(self) -> None:
-        """Read which parts there are."""
+        """Read the directory of the parts."""
         await self._index()
 
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if nothing is there of the part; False also if that is not known yet."""
+        """Return True if there are no bytes of the part; False also if that is not known yet."""
         return self._known is not None and (row, generation) not in self._known
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> FilePart:
-        """Start the part afresh; what an earlier attempt left is gone.
+        """Start an empty part. The files of an earlier attempt are replaced.
 
         Raises:
             DestinationError: it cannot be created.
@@ -116,12 +116,12 @@ class PartStore:
         return FilePart(sink, known, (row, generation), resumable=True)
 
     async def look_again(self) -> None:
-        """Find parts that another process has left since the directory was read."""
+        """Read the directory again, to find parts of other processes."""
         known = await self._index()
         known |= await asyncio.to_thread(self._scan)
 
     async def _index(self) -> set[Pair]:
-        """Return which parts have a description, read from the directory once."""
+        """Return the parts with a description. The directory is read once."""
         if self._known is not None:
             return self._known
         found = await asyncio.to_thread(self._scan)
@@ -131,7 +131,7 @@ class PartStore:
         return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
 
     def _set_index(self, found: set[Pair]) -> set[Pair]:
-        """Take `found` as the index, unless another task was first, and has parked something since."""
+        """Use `found` as the index, unless another task was faster and may have parked parts since."""
         if self._known is None:
             self._known = found
         return self._known
@@ -156,19 +156,19 @@ class FilePart:
 
     @property
     def size(self) -> int:
-        """Bytes that are there, wherever they are."""
+        """See `PartWriter.size`."""
         return length(self.have)
 
     @property
     def hashed(self) -> int:
-        """Bytes, from the first one on, that the hashers have taken in."""
+        """See `PartWriter.hashed`."""
         return self._sink.hashed
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
-        """Give `hashers` the bytes that are there, and from now on all that is written; return them.
+        """See `PartWriter.feed`.
 
         Raises:
-            DestinationError: what is there cannot be read.
+            DestinationError: the part cannot be read.
         """
         self._hashers = hashers
         await _off_loop(self._sink.path.parent, self._sink.feed, tuple(hashers.values()))
@@ -176,9 +176,9 @@ class FilePart:
         return hashers
 
     async def caught_up(self) -> None:
-        """Return when all that is there before the first gap is hashed.
+        """See `PartWriter.caught_up`.
 
-        It is done step by step, so that whoever closes the part waits for no more than one of them.
+        The work is done in steps, so that closing the part waits for only one of them.
 
         Raises:
             DestinationError: it cannot be read.
@@ -195,7 +195,7 @@ class FilePart:
         await self.put([(self.size, chunk)])
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
-        """Write pieces, each at its place, and hash what is in order, off the loop.
+        """Write each piece at its offset, and hash the bytes that are in order, off the loop.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
@@ -209,13 +209,13 @@ class FilePart:
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> FinishedPart:
-        """Close the part under the name that tells what it is: whole, and waiting for the publisher.
+        """Close the part under the name of a complete part, for the publisher.
 
         Raises:
             DestinationError: it cannot be closed or renamed.
         """
         if self.size != beginning(self.have):
-            raise RuntimeError(f"a part with gaps is not whole: {self._sink.path.name}")
+            raise RuntimeError(f"a part with gaps is not complete: {self._sink.path.name}")
         await self.caught_up()
         row, generation = self._pair
         whole = self._sink.path.with_name(
@@ -227,7 +227,7 @@ class FilePart:
         return FinishedPart(whole, self.size, None if digest is None else digest.digest())
 
     async def park(self) -> None:
-        """Close the part and keep it, to be resumed later; one that cannot be is removed."""
+        """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""
         if not self._resumable:
             await self.discard()
             return
@@ -241,9 +241,9 @@ class FilePart:
 
 
 class _Sink(io.FileIO):
-    """A file that hashes what is written to it, so that one hop to a thread does both.
+    """A file that hashes the written bytes, so that one call of a thread does both.
 
-    A cancelled task leaves its write behind, still running in its thread; the lock lets `close` wait for it.
+    If a task is cancelled, its write continues in its thread. The lock makes `close` wait for it.
     """
 
     def __init__(self, path: Path, mode: str, log: PartLog | None = None) -> None:
@@ -252,21 +252,21 @@ class _Sink(io.FileIO):
         self.hashed = 0
         self._log = log
         self.durable = False
-        """True to sync it before it gets the name of a whole part."""
+        """True to sync it before it gets the name of a complete part."""
         self.path = path
         super().__init__(path, mode, opener=opener)
         size = os.fstat(self.fileno()).st_size
         self.have: Spans = log.have if log else (Span(0, size),) if size else ()
 
     def feed(self, hashers: tuple[Hasher, ...]) -> None:
-        """Hash everything from the first byte on: what is there by `catch_up`, the rest when written."""
+        """Hash all bytes from the start: existing ones in `catch_up`, the others when they are written."""
         with self._lock:
             self._hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its place, while another thread hashes those that are next.
+        """Write each piece at its offset, while another thread hashes the pieces that are in order.
 
-        What is noted as present is in the file then.
+        Ranges are logged after their bytes were written.
         """
         with self._lock:
             hashing = _hashing.submit(self._hash, pieces) if self._hashers else None
@@ -299,16 +299,16 @@ class _Sink(io.FileIO):
         self.have = added(self.have, span)
 
     def catch_up(self) -> None:
-        """Hash some of what is there and was not hashed yet.
+        """Hash some of the bytes that were not hashed yet.
 
         Raises:
-            OSError: it cannot be read, or is not there any more.
+            OSError: the file cannot be read or no longer exists.
         """
         with self._lock:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Read on in the file behind the last byte that was hashed: to the first gap, or for one step."""
+        """Read and hash the file from the last hashed byte: up to the first gap, or one step."""
         until = min(beginning(self.have), self.hashed + _CAUGHT_UP)
         if not self._hashers or self.hashed >= until:
             return
@@ -317,13 +317,13 @@ class _Sink(io.FileIO):
             while self.hashed < until:
                 chunk = file.read(min(_READ, until - self.hashed))
                 if not chunk:
-                    raise OSError(errno.EIO, f"{self.path.name} became shorter")
+                    raise OSError(errno.EIO, f"{self.path.name} has become shorter")
                 for hasher in self._hashers:
                     hasher.update(chunk)
                 self.hashed += len(chunk)
 
     def close(self) -> None:
-        """Close the file after a write that is still going on."""
+        """Close the file, after a write that is still running."""
         with self._lock:
             super().close()
             if self._log is not None:
@@ -339,12 +339,12 @@ class _Sink(io.FileIO):
             self.path.unlink(missing_ok=True)
         else:
             self.path.replace(whole)
-        for beside in part_files(self.path)[1:]:  # last: without its log, a part with gaps would look whole
-            beside.unlink(missing_ok=True)
+        for other in part_files(self.path)[1:]:  # last: without its log a part with gaps looks complete
+            other.unlink(missing_ok=True)
 
 
 async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work` in a thread, its errors raised as those of the destination."""
+    """Do `work` in a thread, and translate its errors to `DestinationError`."""
     try:
         return await asyncio.to_thread(work, *values, **named)
     except OSError as error:
@@ -352,7 +352,7 @@ async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **na
 
 
 async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
-    """Open a file in a thread; if the task is cancelled meanwhile, it is closed as soon as it is open."""
+    """Open a file in a thread. If the task is cancelled, the file is closed once it is open."""
     opening = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(opening)
@@ -369,9 +369,9 @@ def _close_unwanted(opened: asyncio.Future[_Sink]) -> None:
 
 
 def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
-    """Put the description in place, if there is something to describe, then an empty part."""
+    """Create the description, if there is a validator, then an empty part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # before its new description: old bytes must never meet that
+    path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
     about = description_of(path)
     log_of(path).unlink(missing_ok=True)
     if validator.resumable:
@@ -387,5 +387,5 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
 
 
 def _resume(path: Path) -> _Sink:
-    """Open a part and, if it has gaps, the log of what is there."""
+    """Open a part and, if it has gaps, its log."""
     return _Sink(path, "rb+", PartLog.resume(path) if log_of(path).exists() else None)

@@ -1,1 +1,1 @@
-"""How bytes come in: HTTP and S3, resumed where the object is proven to be the same."""
+"""Receiving bytes over HTTP and S3. Transfers are resumed if the object is proven to be the same."""

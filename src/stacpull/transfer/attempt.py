@@ -1,34 +1,35 @@
-"""One attempt at one asset: from its href to bytes that are whole, checked, and in memory or in a part file.
+"""One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-An attempt is a state machine. Each state sends at most one request, and its answer decides what follows:
+An attempt is a state machine. Each state sends at most one request, and the response determines the next
+state:
 
-    state         asks for                found                            next state
+    state         requests                result                           next state
     Start         nothing                 a part that can be resumed       Resume
-                                          the file of `Job.present`        AskIfChanged
-                                          neither                          AskForAll
+                                          the file of `Job.present`        Revalidate
+                                          neither                          FetchAll
     Resume        the rest of the part    206 or 416 of the same object    Confirm (the part)
                                           200                              Confirm (the new body)
-                                          of no use (`transfer.resume`)    Start, without the part
-    AskIfChanged  the object, if changed  304                              done: unchanged
-                                          304 that cannot be trusted       AskForAll
+                                          unusable (`transfer.resume`)     Start, without the part
+    Revalidate    the object, if changed  304                              done: unchanged
+                                          304 that cannot be trusted       FetchAll
                                           200                              Confirm
-    AskForAll     the object              200                              Confirm
-    Confirm       nothing, or the byte    all that is known agrees         done: received
-                  after the last          only an ETag disagrees           AskForAll, once more
+    FetchAll      the object              200                              Confirm
+    Confirm       nothing, or the byte    all checks agree                 done: received
+                  after the last          only an ETag disagrees           FetchAll, once more
 
-Any other answer ends the attempt with a `TransferError`. What was received by then stays as a part if it can
-be resumed later.
+Any other response ends the attempt with a `TransferError`. The bytes received until then stay as a part if
+they can be resumed later.
 
 A small body of known length stays in memory: no part file, no task, no thread. A longer one is written while
-it is received, over more than one connection where that is faster (`transfer.multirange`). An ETag of 32
-hexadecimal digits may be an MD5 or not: if it disagrees, the asset is fetched a second time, and both bodies
-must agree.
+it is received, over several connections if that is faster (`transfer.multirange`). An ETag of 32 hexadecimal
+digits may or may not be an MD5. If it disagrees, the asset is fetched a second time, and both bodies must be
+equal.
 
-A length is known to be the whole one if the response was framed (Content-Length, chunks, the total of a
-Content-Range); or if the item states the size, or anyone a checksum; or if the server says with 416 that
-nothing follows. Otherwise the asset is taken as `verified=False`.
+A length is proven to be complete if the response was framed (Content-Length, chunks, the total of a
+Content-Range); if the item states the size; if there is any checksum; or if the server answers 416 to a
+request for the following byte. Otherwise the asset is accepted with `verified=False`.
 
-Retrying, reading an expired item again and publishing are the engine's.
+The engine retries, reads an expired item again, and publishes.
 """
 
 from __future__ import annotations
@@ -99,27 +100,27 @@ _PROBED = frozenset({200, 206, 416})
 _IF_CHANGED = frozenset({200, 304})
 _OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE = 200, 206, 304, 416
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""After these a part is not something to resume from."""
+"""Failures after which a part must not be resumed."""
 
 
 class Fetcher:
-    """Fetches assets through a client into memory or part files. Holds no state of any asset.
+    """Fetches assets through a client into memory or part files. It has no state of any asset.
 
     Args:
         client: Sends the requests.
-        parts: Where bodies longer than `small_limit` are written.
+        parts: Stores bodies longer than `small_limit`.
         small_limit: Bytes up to which a body is kept in memory.
         checksum: Algorithm of the digest to record of parts (the store computes that of small bodies);
             None to record none.
-        connections: The most that one file may have; with 1 no ranges are fetched side by side.
-        clock: Where time comes from.
-        secrets: What must not be written down, whatever a server says.
-        is_there: Tells if the file of `Job.present` really exists (called in a thread of its own); if not,
-            the whole asset is fetched.
-        is_as_stated: Tells if that file has `Job.checksum` (likewise).
-        can_copy: Tells if the service of DEST can copy an object of so many bytes (likewise); None: it is not
-            asked.
-        on_detail: Called with sentences for the most verbose log.
+        connections: The most connections per file; with 1, a file is received in one response.
+        clock: The clock.
+        secrets: Texts that must never be stored, even if a server sends them.
+        is_there: Returns True if the file of `Job.present` exists; if not, the whole asset is fetched. Called
+            in a thread.
+        is_as_stated: Returns True if that file has `Job.checksum`. Called in a thread.
+        can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
+            Called in a thread.
+        on_detail: Called with messages for the most verbose log.
     """
 
     def __init__(
@@ -150,11 +151,11 @@ class Fetcher:
         self.on_detail = on_detail
         self.budget = BufferBudget()
         self.without_ranges = Recent[str, None]()
-        """Hosts that turned out to serve no ranges."""
+        """Hosts that do not serve ranges."""
         self.opaque_etags = Recent[str, None]()
-        """Hosts whose ETags look like an MD5 and are none."""
+        """Hosts whose ETags look like an MD5 and are not."""
         self.without_validators = Recent[str, None]()
-        """Hosts of which it was said that their long files cannot be resumed."""
+        """Hosts for which a message said that long files cannot be resumed."""
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
@@ -162,41 +163,41 @@ class Fetcher:
         """Make one attempt at `job`.
 
         Args:
-            job: The asset; its href is used as it is.
-            count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
-            begun: An exchange for the whole asset that the fast path has begun.
+            job: The asset; its href is used unchanged.
+            count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
+            begun: An exchange for the whole asset that the fast path has started.
 
         Returns:
-            What was received.
+            The asset as received.
 
         Raises:
-            TransferError: The attempt failed; the failure says if another may succeed.
+            TransferError: The attempt failed; the failure states whether to retry.
             DestinationError: A part cannot be written.
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
         return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
 
     async def load(self) -> None:
-        """Get ready to be asked by `is_fresh`."""
+        """Load the data that `is_fresh` needs."""
         await self.parts.load()
 
     def is_fresh(self, job: Job) -> bool:
-        """Return True if there is no part of an asset that could be resumed."""
+        """Return True if an asset has no part that could be resumed."""
         return (job.size is not None and job.size <= self.small_limit) or self.parts.is_fresh(
             job.row, job.generation
         )
 
     def take(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Received | None:
-        """Return the asset if a 200 brought it in one piece, of known length, and all is well with it.
+        """Return the asset if a complete 200 of known length is correct and nothing about it is unusual.
 
         Args:
             job: The asset.
-            url: The URL that answered.
-            fields: Those of the response, names in lower case.
+            url: The URL of the response.
+            fields: The header fields of the response, names in lower case.
             content: The whole body.
 
         Returns:
-            What was received; None if anything about the response is unusual: `fetch` says what it means.
+            The asset as received; None if anything about the response is unusual: `fetch` must handle it.
         """
         if job.size is not None and job.size != len(content):
             return None
@@ -224,7 +225,7 @@ class Fetcher:
         return Received(len(content), None, name, validator, content)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""
+        """Return the validator of a response. It will be stored, so one that contains a secret is ignored."""
         validator, secrets = validator_of(headers), self.secrets
         if secrets and any(secrets.scrub(field) != field for field in validator if field):
             return Validator()
@@ -234,28 +235,28 @@ class Fetcher:
 
 
 class _Start(NamedTuple):
-    """Nothing was asked yet; or a part could not be resumed, and was removed."""
+    """No request was sent yet, or a part could not be resumed and was removed."""
 
     may_resume: bool
 
 
 class _Resume(NamedTuple):
-    """A part of the object that `point` describes exists."""
+    """There is a part of the object that `point` describes."""
 
     point: ResumePoint
 
 
-class _AskIfChanged(NamedTuple):
-    """The version that `present` describes exists."""
+class _Revalidate(NamedTuple):
+    """The file in DEST has the version that `present` describes."""
 
     present: Present
 
 
-class _AskForAll(NamedTuple):
-    """Nothing exists that could be used."""
+class _FetchAll(NamedTuple):
+    """There are no bytes that could be used."""
 
     doubt: Check | None = None
-    """What the content of a first fetch was, if only its ETag disagreed."""
+    """A check for the digest of the first fetch, if only its ETag disagreed."""
 
 
 class _Confirm(NamedTuple):
@@ -264,22 +265,22 @@ class _Confirm(NamedTuple):
     body: Body
 
 
-_State = _Start | _Resume | _AskIfChanged | _AskForAll | _Confirm
+_State = _Start | _Resume | _Revalidate | _FetchAll | _Confirm
 
 
 class _OpenPart(msgspec.Struct):
-    """The part that is written, and how it ends if the attempt fails."""
+    """The part that is written, and what to do with it if the attempt fails."""
 
     writer: PartWriter
     hashers: Mapping[str, Hasher]
     keep: bool = True
     """True if it can be resumed later."""
     is_continued: bool = False
-    """True once a response is received into it."""
+    """True once a response is being received into it."""
 
 
 class _Attempt:
-    """One attempt: goes from state to state, and owns the part that is open."""
+    """One attempt: runs the state machine, and owns the open part."""
 
     def __init__(
         self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: StartedExchange | None = None
@@ -291,40 +292,41 @@ class _Attempt:
         self._part: _OpenPart | None = None
 
     async def run(self) -> Received:
-        """Go from state to state; keep or remove an open part if the attempt fails."""
+        """Run the state machine; keep or remove an open part if the attempt fails."""
         job = self._job
         state: _State | Received
         if self._begun is None:
             state = _Start(job.size is None or job.size > self._fetcher.small_limit)
         else:
-            state = _AskForAll()
+            state = _FetchAll()
         try:
             while not isinstance(state, Received):
                 state = await _STEPS[type(state)](self, state)
-        except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
+        except BaseException as error:  # noqa: BLE001 - raised again, possibly with a longer message
             raise await self._put_away(error) from error.__cause__
         return state
 
     # --- states ------------------------------------------------------------------------------------------
 
     async def start(self, state: _Start) -> _State:
-        """Choose how to ask."""
+        """Choose the first request."""
         job, fetcher = self._job, self._fetcher
         point = await fetcher.parts.point(job.row, job.generation) if state.may_resume else None
         if point is not None:
             return _Resume(point)
         if job.present is not None and await asyncio.to_thread(fetcher.is_there, job):
-            return _AskIfChanged(job.present)
-        return _AskForAll()
+            return _Revalidate(job.present)
+        return _FetchAll()
 
     async def resume(self, state: _Resume) -> _State | Received:
-        """Ask for the rest of a part.
+        """Request the rest of a part.
 
-        The part is hashed before that: it may take minutes, for which no server leaves a response unread.
+        The part is hashed before the request. That may take minutes, and no server keeps a response open so
+        long.
         """
         job, point = self._job, state.point
         part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
-        await self._feed(part, self._foreseen_checks(point))
+        await self._feed(part, self._possible_checks(point))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
@@ -335,30 +337,30 @@ class _Attempt:
             if meaning is ResumeVerdict.AGAIN:
                 return _Start(may_resume=False)
             if meaning is ResumeVerdict.CHANGED:
-                what = "sent another part, or a part of another object, than was asked for"
+                what = "sent another range than requested, or a range of another object"
                 raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
             return await self._take(response)
 
-    async def ask_if_changed(self, state: _AskIfChanged) -> _State | Received:
-        """Ask for the object if it is another than the present one."""
+    async def revalidate(self, state: _Revalidate) -> _State | Received:
+        """Request the object if it differs from the present file."""
         present = state.present
         async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
                 return await self._take(response)
             is_denied = denies(present.validator, response.headers)
         if is_denied:
-            return _AskForAll()
+            return _FetchAll()
         if present.checksum_unverified and not await asyncio.to_thread(self._fetcher.is_as_stated, self._job):
-            return _AskForAll()
+            return _FetchAll()
         return Received(present.size, None, "", unchanged=True)
 
-    async def ask_for_all(self, state: _AskForAll) -> _State | Received:
-        """Ask for the whole object."""
+    async def fetch_all(self, state: _FetchAll) -> _State | Received:
+        """Request the whole object."""
         async with self._open({}, _WHOLE) as response:
             return await self._take(response, state.doubt)
 
     async def confirm(self, state: _Confirm) -> _State | Received:
-        """Prove length and content; only then is a part finished."""
+        """Prove length and content; only then finish the part."""
         job, fetcher, body = self._job, self._fetcher, state.body
         info = body.info
         failure = shortfall(job, body)
@@ -367,18 +369,18 @@ class _Attempt:
         found = failure or disagreement(job, body)
         if isinstance(found, Check):
             await self._discard()
-            return _AskForAll(doubt=found)
+            return _FetchAll(doubt=found)
         if found is not None:
             raise TransferError(found)
         if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
-            # twice the same bytes: the ETag is not an MD5 on this host
+            # the same bytes twice: the ETag is not an MD5 on this host
             fetcher.opaque_etags[host_of(info.url)] = None
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
         return await self._finish(body, verified=verified)
 
     async def _finish(self, body: Body, *, verified: bool) -> Received:
         fetcher, info = self._fetcher, body.info
-        # a validator of another URL than the planned one is not kept: it would be sent to the planned one
+        # the validator of another URL is not kept, because it would be sent to the planned URL
         validator = Validator() if self._job.moved else info.validator
         name = fetcher.secrets.scrub(filename_of(info.url))
         part, self._part = self._part, None
@@ -407,7 +409,7 @@ class _Attempt:
         return client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _take(self, response: Exchange, doubt: Check | None = None) -> _State | Received:
-        """Receive the body of a 200, or leave it where the service of DEST can copy the object."""
+        """Receive the body of a 200, unless the service of DEST can copy the object."""
         if self._fetcher.can_copy is not None and doubt is None:
             copied = await self._copied(response, self._fetcher.can_copy)
             if copied is not None:
@@ -417,10 +419,10 @@ class _Attempt:
     async def _copied(
         self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
     ) -> Received | None:
-        """Return the asset as something to be copied by the service; None if it must be received.
+        """Return the asset as a copy for the service of DEST to make; None if it must be received.
 
-        What the item states must agree with what the service states, or be of the algorithm that is recorded:
-        that digest is computed of the copy.
+        The item's checksum must agree with the service's, or have the recorded algorithm: that digest is
+        computed from the copy.
         """
         job, fetcher, headers = self._job, self._fetcher, response.headers
         if not job.href.startswith("s3://"):
@@ -453,7 +455,7 @@ class _Attempt:
         length = content_length(headers)
         coding, validator = coding_of(headers), self._fetcher.validator(headers)
         if job.size is not None and job.size == length:
-            coding = None  # the asset is the coded file
+            coding = None  # the asset is the encoded file
         if coding is not None and can_decode(coding):
             checks = self._checks(response, coded=True)
             info = ResponseInfo(response.url, validator, checks, keep=False, total=None, framed=True)
@@ -470,7 +472,7 @@ class _Attempt:
         return Body(info, content)
 
     async def _stream(self, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]) -> Body:
-        """Receive a body that is long, or of unknown length: that one stays in memory if it is small."""
+        """Receive a body that is long or of unknown length; a small one of the latter stays in memory."""
         job, fetcher = self._job, self._fetcher
         start, ended = await _beginning(chunks, fetcher.small_limit if info.total is None else 0)
         self._refuse_page(response, start)
@@ -480,7 +482,7 @@ class _Attempt:
             raise TransferError(wrong_size(info.url, info.total, job.size))
         validator = provable(info.validator, response.headers, fetcher.clock.time())
         info = info._replace(validator=validator, keep=info.keep and validator.resumable)
-        self._mention_validators(info)
+        self._report_no_resume(info)
         kept = validator if info.keep else Validator()
         try:
             writer = await fetcher.parts.create(job.row, job.generation, kept, info.total)
@@ -493,13 +495,13 @@ class _Attempt:
     async def _continue(
         self, part: _OpenPart, response: Exchange, point: ResumePoint, *, whole: bool
     ) -> Body:
-        """Receive the rest of a part, or nothing if it is whole."""
+        """Receive the rest of a part, or nothing if it is complete."""
         stated = content_range(response.headers).total
         total = point.size if whole else stated if stated is not None else point.total
         checks, framed = self._checks(response), is_framed(response.headers)
         info = ResponseInfo(response.url, point.validator, checks, keep=True, total=total, framed=framed)
         if any(check.checksum.algorithm not in part.hashers for check in checks):
-            # the part was begun under a date, and this response has an ETag that reads as an MD5
+            # the part was started with a date, and this response has an ETag that looks like an MD5
             await self._feed(part, checks)
         return await self._fill(
             part, response, info, _chained(b"", None if whole else response.chunks(CHUNK))
@@ -532,7 +534,7 @@ class _Attempt:
         return part
 
     async def _feed(self, part: _OpenPart, checks: tuple[Check, ...]) -> None:
-        """Have what is in the part, and all that is written to it, hashed as `checks` need it."""
+        """Hash the bytes in the part, and all later ones, with the algorithms of `checks`."""
         part.hashers = await part.writer.feed(hashers_for(checks, self._fetcher.checksum))
 
     async def _discard(self) -> None:
@@ -542,10 +544,10 @@ class _Attempt:
             await part.writer.discard()
 
     async def _put_away(self, error: BaseException) -> BaseException:
-        """Keep or remove the open part. Content that is wrong, or too long, is not something to resume from.
+        """Keep or remove the open part. Wrong content, or content that is too long, must not be resumed.
 
         Returns:
-            The error to raise. It says how much is kept.
+            The error to raise. Its message states how many bytes are kept.
         """
         part, self._part = self._part, None
         if part is None:
@@ -560,18 +562,18 @@ class _Attempt:
             return error
         return TransferError(replace(failure, reached=part.writer.size))
 
-    # --- what the content must be ------------------------------------------------------------------------
+    # --- checks ------------------------------------------------------------------------------------------
 
     def _checks(
         self, response: Exchange, doubt: Check | None = None, *, coded: bool = False
     ) -> tuple[Check, ...]:
-        """Return what the content must agree with; what a response states of coded bytes is left out."""
+        """Return the checks for the content. Statements about encoded bytes are left out."""
         return self.checks(response.url, response.status, {} if coded else response.headers, doubt)
 
     def checks(
         self, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
     ) -> tuple[Check, ...]:
-        """Return what the content of a response must agree with."""
+        """Return the checks for the content of a response."""
         is_s3 = has_md5_etags(url, headers)
         checks = self._with_recorded(expected_checks(self._job.checksum, status, headers, is_s3=is_s3))
         if doubt is not None:
@@ -580,30 +582,30 @@ class _Attempt:
             return checks[:-1]
         return checks
 
-    def _foreseen_checks(self, point: ResumePoint) -> tuple[Check, ...]:
-        """Return what a part may have to agree with: it is hashed before its rest is asked for.
+    def _possible_checks(self, point: ResumePoint) -> tuple[Check, ...]:
+        """Return the checks that may apply to a part, which is hashed before its rest is requested.
 
-        The ETag counts as on S3, where it says most: which server answers is not known yet.
+        The ETag counts as on S3, where it proves most, because the server is not known yet.
         """
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         return self._with_recorded(expected_checks(self._job.checksum, _PARTIAL, stated, is_s3=True))
 
     def _with_recorded(self, checks: tuple[Check, ...]) -> tuple[Check, ...]:
-        """Return `checks`, after one for the bytes that were mirrored before if those are wanted again."""
+        """Return `checks`, preceded by one for the recorded digest if exactly those bytes are needed."""
         sha256 = self._job.sha256
         return checks if sha256 is None else (Check(recorded(sha256), "the ledger"), *checks)
 
     def _refuse_page(self, response: Exchange, start: bytes) -> None:
-        """Stop if a web page was received in place of the asset."""
+        """Raise `TransferError` if a web page was received instead of the asset."""
         if b"<" not in start[:1024]:
-            return  # nearly all: no markup
+            return  # no markup, as in nearly all cases
         wanted = promised(self._job.media_type, self._job.href)
         if is_page_instead(wanted, response.headers, start):
             what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
             raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
 
     async def _ends_here(self, body: Body) -> bool:
-        """Ask for the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
+        """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size, url = body.size, body.info.url
         request = Request(self._job.href, headers=range_headers(size, body.info.validator))
         try:
@@ -618,33 +620,33 @@ class _Attempt:
             raise TransferError(failed(FailureKind.TRUNCATED, url, what, again=True))
         return status == _UNSATISFIABLE and found.total in {None, size}
 
-    def _mention_validators(self, info: ResponseInfo) -> None:
-        """Say, once for each host, that its long files cannot be resumed."""
+    def _report_no_resume(self, info: ResponseInfo) -> None:
+        """Report, once per host, that its long files cannot be resumed."""
         host, said = host_of(info.url), self._fetcher.without_validators
         if not info.validator.resumable and host not in said:
             said[host] = None
             self._fetcher.on_detail(
-                f"{host} has neither a strong ETag nor a strong date: transfers that break off start again."
+                f"{host} sends neither a strong ETag nor a strong date: interrupted transfers start again."
             )
 
 
 _STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Received]]] = {
     _Start: _Attempt.start,
     _Resume: _Attempt.resume,
-    _AskIfChanged: _Attempt.ask_if_changed,
-    _AskForAll: _Attempt.ask_for_all,
+    _Revalidate: _Attempt.revalidate,
+    _FetchAll: _Attempt.fetch_all,
     _Confirm: _Attempt.confirm,
 }
 
 
 def _has_ranges(info: ResponseInfo, response: Exchange) -> bool:
-    """Tell if ranges of an object can be proven to be of one version, and its server says it has ranges."""
+    """Return True if the server offers ranges, and a validator that proves them to be of one version."""
     ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
     return ranged and info.keep and info.total is not None and info.validator.strong_etag is not None
 
 
 async def _beginning(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:
-    """Return what is received until it is more than `enough` bytes, and whether that was all."""
+    """Return the first bytes, at least one more than `enough`, and whether that is the whole body."""
     taken: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -656,7 +658,7 @@ async def _beginning(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, 
 
 
 async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
-    """Yield `start`, if there is any, then `chunks`, if there are any."""
+    """Yield `start` unless it is empty, then `chunks`."""
     if start:
         yield start
     if chunks is not None:

@@ -1,10 +1,10 @@
-"""Who signs, where and for which endpoint, as the AWS CLI would find it; resolved when S3 is first asked.
+"""AWS credentials, region and endpoint, as the AWS CLI would find them; resolved at the first S3 request.
 
-Keys in the environment or the shared files, the usual cases, are read here (`static_setup`). Whatever else
-the AWS CLI understands (SSO, assumed roles, processes, services with endpoints of their own) is left to
-botocore, whose import costs 0.3 s and 25 MB.
+Keys in the environment or the shared files, the usual cases, are read here (`static_setup`). Everything else
+that the AWS CLI supports (SSO, assumed roles, processes, service-specific endpoints) is left to botocore,
+whose import takes 0.3 s and 25 MB.
 
-The instance metadata services (169.254.*) are asked only with `allow_instance_metadata`: on other machines
+The instance metadata services (169.254.*) are used only with `allow_instance_metadata`. Outside of a cloud
 the request would time out, and on a shared machine the credentials are not the user's own.
 """
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _UNREAD = object()
 _STATIC = object()
-"""The source of credentials that need no refreshing."""
+"""The source of credentials that never expire."""
 
 _UNDERSTOOD_VARIABLES = frozenset(
     {
@@ -42,47 +42,47 @@ _UNDERSTOOD_VARIABLES = frozenset(
         "AWS_HTTPS", "AWS_NO_SIGN_REQUEST", "AWS_REQUEST_PAYER", "AWS_S3_ENDPOINT", "AWS_VIRTUAL_HOSTING",
     }
 )  # fmt: skip
-"""Variables that are read here, and those (also of GDAL) that have no effect on settings and keys."""
+"""Variables that are read here, and variables (also of GDAL) that do not affect settings and keys."""
 _PROFILE_VARIABLES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
 _ACCESS_KEY, _SECRET_KEY = "aws_access_key_id", "aws_secret_access_key"
 _TOKEN_KEYS = ("aws_security_token", "aws_session_token")
 _UNDERSTOOD_KEYS = frozenset({"region", "output", "endpoint_url", _ACCESS_KEY, _SECRET_KEY, *_TOKEN_KEYS})
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.@+-]+")
 _PLAIN_SECTION = re.compile(r"[ !#-&(-\[\]-~]*")
-"""The name of a section without quotes and backslashes."""
+"""A section name without quotes and backslashes."""
 _BOTO_FILES = ("/etc/boto.cfg", "~/.boto")
 
 
 class AwsSettings(msgspec.Struct, frozen=True):
-    """What is configured about S3, options first, then the profile; None: not at all."""
+    """The S3 settings, from the options or the profile; None if not configured."""
 
     region: str | None = None
     endpoint_url: str | None = None
     profile: str | None = None
-    """The profile that was named, by option or environment; None if it is only the default one."""
+    """The profile named by an option or the environment; None for the default profile."""
 
 
 class StaticSetup(NamedTuple):
-    """Settings and credentials that stay as they are; None: requests are anonymous."""
+    """Settings and fixed credentials; without credentials, requests are anonymous."""
 
     settings: AwsSettings
     credentials: Credentials | None
 
 
 class _UnclearError(Exception):
-    """What is configured is left to botocore."""
+    """The configuration is left to botocore."""
 
 
 def static_setup(
     options: S3Options, environ: Mapping[str, str], *, allow_instance_metadata: bool = False
 ) -> StaticSetup | None:
-    """Return what botocore would find, where that is certain; None if botocore must look.
+    """Return what botocore would find if that is certain; None if botocore must read the configuration.
 
-    It is certain if nothing is configured, or only keys, a region and an endpoint, by variables and profiles
-    that are understood here. A mistake in them is left to botocore, too, which describes it. Blocks.
+    It is certain if nothing is configured, or only keys, a region and an endpoint, in variables and profiles
+    that this module understands. Mistakes in them are left to botocore, which describes them. Blocks.
 
     Args:
-        options: What the user gave.
+        options: The user's options.
         environ: The environment.
         allow_instance_metadata: True if the metadata services may have credentials.
     """
@@ -104,10 +104,10 @@ def static_setup(
 
 
 def _profiles(options: S3Options, environ: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return the sections of the shared files that are in force; later ones take precedence.
+    """Return the active sections of the shared files; later ones take precedence.
 
     Raises:
-        _UnclearError: They, or the environment, hold more than is understood here.
+        _UnclearError: They, or the environment, have settings that this module does not understand.
     """
     understood = _UNDERSTOOD_VARIABLES | (_PROFILE_VARIABLES if options.profile else frozenset())
     name = options.profile or "default"
@@ -130,7 +130,7 @@ def _profiles(options: S3Options, environ: Mapping[str, str]) -> list[dict[str, 
 
 
 def _sections(name: str) -> dict[str, dict[str, str]]:
-    """Return the sections of a shared file, none if there is no such file."""
+    """Return the sections of a shared file, or nothing if the file does not exist."""
     path = _file(name)
     if path is None:
         return {}
@@ -145,7 +145,7 @@ def _sections(name: str) -> dict[str, dict[str, str]]:
 
 
 def _file(name: str) -> str | None:
-    """Return the path of a file as botocore finds it, None if there is none: nothing here raises."""
+    """Return the path of a file as botocore finds it, None if there is none. Never raises."""
     path = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 -- see above
     return path if os.path.isfile(path) else None  # noqa: PTH113 -- see above
 
@@ -161,7 +161,7 @@ def _static_keys(
     """Return the keys that are in the environment or the profiles; None if there are none.
 
     Raises:
-        _UnclearError: Half of them is missing.
+        _UnclearError: Only one of the two keys is present.
     """
     if options.profile is None and environ.get("AWS_ACCESS_KEY_ID"):
         token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
@@ -178,17 +178,17 @@ def _static_keys(
 
 
 class AwsCredentials:
-    """Credentials and settings of one run, resolved when first asked for, credentials refreshed when due.
+    """Credentials and settings of one run, resolved at the first use. Credentials are refreshed when due.
 
-    Files are read in a thread, and all of botocore's work is done in one, on a loop of its own.
+    Files are read in a thread. All of botocore's work is done in a thread with its own loop.
     """
 
     def __init__(self, options: S3Options, *, allow_instance_metadata: bool = False) -> None:
-        """Prepare; nothing is read or imported yet.
+        """Create the credentials; nothing is read or imported yet.
 
         Args:
-            options: what the user gave; it wins over what botocore finds.
-            allow_instance_metadata: True to let botocore ask the metadata services of cloud machines.
+            options: the user's options; they take precedence over what botocore finds.
+            allow_instance_metadata: True if botocore may use the metadata services of cloud machines.
         """
         self._options = options
         self._allow_instance_metadata = allow_instance_metadata
@@ -201,22 +201,22 @@ class AwsCredentials:
         self._last: Credentials | None = None
 
     async def settings(self) -> AwsSettings:
-        """Return region, endpoint and profile that are in force.
+        """Return the active region, endpoint and profile.
 
         Raises:
             CredentialsError: the profile does not exist, or the shared files cannot be read.
         """
         if self._settings is None:
             async with self._lock:
-                if self._settings is None:  # it may have been read meanwhile
+                if self._settings is None:  # another task may have read it
                     self._settings = await self._resolve()
         return self._settings
 
     async def frozen(self) -> Credentials | None:
-        """Return the credentials as of now, or None if there are none (or the user wants none).
+        """Return the current credentials, or None if there are none (or the user wants none).
 
         Raises:
-            CredentialsError: they are configured but cannot be loaded (an ended SSO session, a refused role).
+            CredentialsError: they are configured but cannot be loaded (expired SSO session, denied role).
         """
         if self._keys is not None:
             return self._keys
@@ -233,7 +233,7 @@ class AwsCredentials:
         return self._noted(await source.get_frozen_credentials())
 
     def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
-        """Return settings and credentials as `settings` and `frozen` would; None if those would have to wait.
+        """Return settings and credentials like `settings` and `frozen`; None if those would have to wait.
 
         Args:
             signing: False if no credentials are wanted.
@@ -250,7 +250,7 @@ class AwsCredentials:
         return settings, self._last
 
     async def renew(self, expired: Credentials) -> Credentials | None:
-        """Return credentials in place of `expired` ones that S3 refused, read again unless that was done.
+        """Return new credentials after S3 rejected `expired` ones, read again unless that was already done.
 
         Raises:
             CredentialsError: They cannot be loaded.
@@ -261,14 +261,14 @@ class AwsCredentials:
         return await self.frozen()
 
     def _noted(self, now: Any) -> Credentials:
-        """Return botocore's frozen credentials as ours: the same object as long as they are the same."""
+        """Convert botocore's frozen credentials. Equal credentials give the same object."""
         last = self._last
         if last is None or last.secret_key != now.secret_key or last.token != now.token:
             self._last = last = Credentials(now.access_key, now.secret_key, now.token)
         return last
 
     async def _resolve(self) -> AwsSettings:
-        """Read everything again. Only under the lock."""
+        """Read everything again. The lock must be held."""
         options = self._options
         if (options.no_sign_request or self._keys is not None) and options.profile is None:
             self._settings = AwsSettings(options.region, options.endpoint_url)
@@ -284,7 +284,7 @@ class AwsCredentials:
         return settings
 
     async def _sourced(self) -> Any:
-        """Read the credentials themselves: only to sign, for that can fail, and need not concern others."""
+        """Read the credentials. Only needed to sign, because it may fail."""
         async with self._lock:
             if self._source is _UNREAD:
                 unsigned = self._options.no_sign_request
@@ -292,8 +292,8 @@ class AwsCredentials:
             return self._source
 
     def _read(self) -> tuple[Any, AwsSettings]:
-        """Return a session of aioboto3 and what is configured. Slow: runs in a thread."""
-        import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only where S3 is used
+        """Return a session of aioboto3 and the settings. Slow: runs in a thread."""
+        import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
         from aiobotocore.session import get_session  # noqa: PLC0415 - see above
 
         core = get_session()
@@ -304,7 +304,7 @@ class AwsCredentials:
 
 
 async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do botocore's `work` in a thread, its many errors raised as one."""
+    """Do botocore's `work` in a thread, and translate its errors."""
     try:
         return await asyncio.to_thread(work, *values, **named)
     except Exception as error:
@@ -312,26 +312,26 @@ async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -
 
 
 async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine of botocore's to its end on a loop of its own, in a thread."""
+    """Run a coroutine of botocore to its end in a thread with its own loop."""
     try:
         return await _in_thread(asyncio.run, work)
     finally:
-        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run has ended before
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
             work.close()
 
 
 def _is_due(source: Any) -> bool:
-    """Tell if credentials must be refreshed before they are used; fixed ones never."""
+    """Return True if credentials must be refreshed before they are used; fixed ones never must."""
     needed = getattr(source, "refresh_needed", None)
     return needed is not None and bool(needed())
 
 
 async def _nothing() -> None:
-    """Find no credentials."""
+    """Return None: no credentials."""
 
 
 def _settings(core: Any, options: S3Options) -> AwsSettings:
-    """Lay the user's options over what the session found."""
+    """Return the user's options, completed by the settings of the session."""
     return AwsSettings(
         region=options.region or core.get_config_variable("region"),
         endpoint_url=options.endpoint_url or _endpoint_of_profile(core),
@@ -340,9 +340,9 @@ def _settings(core: Any, options: S3Options) -> AwsSettings:
 
 
 def _endpoint_of_profile(core: Any) -> str | None:
-    """Return the endpoint that the shared config file names for S3, or for all services.
+    """Return the endpoint in the shared config file for S3, or for all services.
 
-    Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints". The environment is config's.
+    Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints". `config` reads the environment.
     """
     if core.get_config_variable("ignore_configured_endpoint_urls"):
         return None
@@ -353,10 +353,10 @@ def _endpoint_of_profile(core: Any) -> str | None:
 
 
 def _translated(error: Exception) -> StacpullError:
-    """Return the error for one of botocore's. Its messages name profiles and files, never secrets."""
+    """Translate an error of botocore. Its messages name profiles and files, never secrets."""
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return DestinationError("Too many open files: raise `ulimit -n` or lower --concurrency.")
     return CredentialsError(
         f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
-        "check the profile, sign in again, or give --no-sign-request."
+        "check the profile, sign in again, or use --no-sign-request."
     )

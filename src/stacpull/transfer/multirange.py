@@ -1,22 +1,22 @@
-"""One long body received into a part file, over one connection or, where that is slow, over several.
+"""Receive one long body into a part file, over one connection or, if that is slow, over several.
 
     response ─▶ connection ─┐
     206 ──────▶ connection ─┼─ pieces ─▶ writer ─▶ part
     206 ──────▶ connection ─┘
 
-The first connection reads the response that is open already. What is missing of the file, other connections
-ask for piece by piece, each under If-Match and If-Range with the strong ETag of the first response; their
-responses must have that ETag and the Content-Range that was asked for. `transfer.connection_count` decides
-how many connections there are, `Claims` which one receives what.
+The first connection reads the response that is already open. Other connections request the missing bytes of
+the file piece by piece, with If-Match and If-Range and the strong ETag of the first response. Their responses
+must have that ETag and the requested Content-Range. `transfer.connection_count` decides the number of
+connections, `Claims` which bytes each one receives.
 
-- Receiving continues while the part is written; a connection waits when more than its share of some mebibytes
-  is waiting to be written (`BufferBudget`).
-- A connection that fails ends, and any other may ask for what it did not receive. The attempt has failed only
-  when the last one has ended and bytes are missing; what was received stays in the part.
-- Only the last connection ever waits for a permit of the host's gate; the others end where none is free, and
-  return theirs after each piece. So files share a host, and no connection waits while holding a permit.
-- A response that is not the range asked for, of the very same object, ends the splitting. If another
-  connection remains it receives the rest; if not, the part cannot be resumed.
+- Receiving continues while the part is written. A connection waits while more than its share of the buffer is
+  waiting to be written (`BufferBudget`).
+- A connection that fails ends, and any other may request its missing bytes. The attempt fails only if bytes
+  are missing when the last connection ends. The received bytes stay in the part.
+- Only the last connection ever waits for a permit of the host's gate. The others end if none is free, and
+  return theirs after each piece. So files share a host, and no connection waits while it has a permit.
+- If a response is not the requested range of the same object, no more ranges are requested. If another
+  connection is left, it receives the rest; if not, the part cannot be resumed.
 """
 
 from __future__ import annotations
@@ -38,56 +38,56 @@ from stacpull.transfer.part_writer import PartWriter, Piece
 from stacpull.transfer.resume import same_version
 
 CHUNK = 1 << 18
-"""Bytes that are passed on at once."""
+"""Bytes that are passed to the writer at once."""
 _AHEAD = 1 << 20
 _AHEAD_OF_ALL = 8 << 20
 _READ_OVER = 8 << 20
-"""Bytes that are there already and are received once more, rather than asking for another response."""
+"""The most existing bytes that are received again in order to keep reading one response."""
 _ANSWERS = frozenset({200, 206, 412, 416})
 _PARTIAL = 206
 _ENDLESS = 1 << 62
-"""End of a file whose size is not known."""
+"""The end of a file of unknown size."""
 
 
 class RemoteObject(NamedTuple):
-    """The object behind `href` that `validator` names."""
+    """The version of the object at `href` that `validator` names."""
 
     href: str
     validator: Validator
     total: int | None
-    """Its size in bytes, None if it is not known."""
+    """Its size in bytes, None if it is unknown."""
 
 
 class BufferBudget:
-    """The memory for bytes that wait to be written, shared by all downloads of a process."""
+    """The memory for bytes that wait to be written. All downloads of a process share it."""
 
     def __init__(self) -> None:
         self._downloads = 0
 
     def enter(self) -> None:
-        """Share with one more download."""
+        """Add a download."""
         self._downloads += 1
 
     def leave(self) -> None:
-        """Share with one less."""
+        """Remove a download."""
         self._downloads -= 1
 
     def share(self) -> int:
-        """Return how many bytes of one download may wait."""
+        """Return the number of bytes of one download that may wait."""
         return min(_AHEAD, _AHEAD_OF_ALL // max(1, self._downloads))
 
 
 class MultiRangeDownload:
-    """The transfer of one body into `writer`. For one use.
+    """The transfer of one body into `writer`. Use it once.
 
     Args:
         client: Sends the requests of further connections.
-        writer: The part; what is in it already is not asked for again.
-        clock: Where time comes from.
+        writer: The part; its existing bytes are not requested again.
+        clock: The clock.
         budget: Shared with the other downloads.
-        remote: What is downloaded.
-        connections: The most that it may have.
-        on_no_ranges: Called if the host turns out not to serve ranges of it.
+        remote: The object.
+        connections: The most connections.
+        on_no_ranges: Called if the host does not serve ranges of it.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class MultiRangeDownload:
         self._flowing: set[int] = set()
 
     async def run(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        """Receive all that is missing: the first gap from `response`, whose body is `chunks`.
+        """Receive all missing bytes: the first gap from `response`, whose body is `chunks`.
 
         Raises:
-            TransferError: Bytes are missing and cannot be received; or there were too many.
+            TransferError: Missing bytes cannot be received, or the body was too long.
             DestinationError: The part cannot be written.
-            CredentialsError: What a response means for the whole run.
+            CredentialsError: A response means that the credentials of the run are invalid.
         """
         now = self._clock.monotonic()
         self._count = ConnectionCount(self._connections, now, first_byte=response.first_byte)
@@ -147,7 +147,7 @@ class MultiRangeDownload:
         return self._keys
 
     async def _connection(self, key: int, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
-        """Receive what is wanted of `first`, then piece after piece."""
+        """Receive the claimed bytes of `first`, then one piece after another."""
         try:
             if first is not None:
                 await self._read_open(key, *first)
@@ -158,10 +158,10 @@ class MultiRangeDownload:
                     self._count.refused()
                     if self._count.active > 1:
                         break
-                    self._claims.release(key)  # the last one stays, and waits for its turn
+                    self._claims.release(key)  # the last one stays, and waits for a permit
         except TransferError as error:
             self._count.troubled()
-            self._failure = _graver(self._failure, error.failure)
+            self._failure = _more_serious(self._failure, error.failure)
         finally:
             self._claims.release(key)
             self._count.ended(has_flowed=key in self._flowing)
@@ -169,7 +169,7 @@ class MultiRangeDownload:
             self._filled.set()
 
     async def _read_open(self, key: int, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        """Read the response that continues to the end of the file, as far as no other has what follows."""
+        """Read the response that continues to the end of the file, up to the claim of another connection."""
         claims = self._claims
         at = claims.begin(key)
         try:
@@ -184,7 +184,7 @@ class MultiRangeDownload:
         await response.leave()
 
     def _read_past(self, key: int) -> bool:
-        """Tell if the open response is still wanted: at the end of the file its end is, which proves it."""
+        """Return True if the open response is still needed: its end proves the length of the file."""
         if self._claims.is_at_end(key):
             return True
         if self._count.active > 1:
@@ -192,13 +192,13 @@ class MultiRangeDownload:
         return self._claims.extend(key, None, skip=_READ_OVER)
 
     def _next(self, key: int) -> Span | None:
-        """Return what connection `key` is to receive next, None if it is to end."""
+        """Return the bytes that connection `key` receives next, None if it must end."""
         if self._claims.left(key) or self._count.active > self._count.wanted:
             return None
         return self._claims.claim(key, self._piece_size())
 
     async def _receive_piece(self, key: int, span: Span) -> None:
-        """Ask for `span` and receive it."""
+        """Request `span` and receive it."""
         request = Request(self._remote.href, headers=_range_of(span, self._remote.validator))
         alone = self._count.active == 1
         async with self._client.open(request, accept=_ANSWERS, count_refusal=False, wait=alone) as response:
@@ -214,26 +214,26 @@ class MultiRangeDownload:
             raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
 
     def _end_splitting(self, url: str) -> None:
-        """Ask for no more ranges.
+        """Request no more ranges.
 
         Raises:
-            TransferError: CHANGED, if no other connection can receive what is missing.
+            TransferError: CHANGED, if no other connection can receive the missing bytes.
         """
         self._on_no_ranges()
         self._count.stay_at_one()
         if self._count.active == 1:
-            what = "sent another part, or a part of another object, than was asked for"
+            what = "sent another range than requested, or a range of another object"
             raise TransferError(failed(FailureKind.CHANGED, url, what, again=True))
 
     # --- pieces ------------------------------------------------------------------------------------------
 
     async def _accept(self, key: int, at: int, chunk: bytes) -> int:
-        """Queue for writing what connection `key` may take of `chunk`, whose first byte is at `at`.
+        """Queue the bytes of `chunk`, which starts at offset `at`, that connection `key` has claimed.
 
-        Waits while too much is waiting to be written.
+        Waits while too many bytes wait to be written.
 
         Returns:
-            The position after it.
+            The offset after the chunk.
         """
         claims, place, end = self._claims, at, at + len(chunk)
         while place < end and (claims.left(key) or self._read_past(key)):
@@ -242,7 +242,7 @@ class MultiRangeDownload:
                 raise TransferError(failed(FailureKind.OVERLONG, self._remote.href, what, again=True))
             wanted = claims.take(key, Span(place, end))
             if wanted.start == wanted.end:
-                break  # all of it is there already
+                break  # the part already has all of it
             self._pending.append((wanted.start, chunk[wanted.start - at : wanted.end - at]))
             self._held += wanted.end - wanted.start
             place = wanted.end
@@ -254,7 +254,7 @@ class MultiRangeDownload:
         return end
 
     async def _write(self) -> None:
-        """Write what the connections receive, all that waits at once, until the last one has ended."""
+        """Write the received bytes, all waiting ones at once, until the last connection has ended."""
         while self._count.active or self._pending:
             await self._filled.wait()
             self._filled.clear()
@@ -266,7 +266,7 @@ class MultiRangeDownload:
                 except TooLongError as error:
                     raise TransferError(too_long(self._remote.href, error)) from error
 
-    # --- how many ----------------------------------------------------------------------------------------
+    # --- number of connections ---------------------------------------------------------------------------
 
     def _open_more(self, key: int, size: int) -> None:
         """Count what connection `key` received, and open connections if there should be more."""
@@ -283,23 +283,21 @@ class MultiRangeDownload:
 
 
 class Claims:
-    """Which connection receives which bytes of one file.
+    """The bytes of one file that each connection receives.
 
-    Each connection has a claim on a stretch of the file, which shrinks from its start as bytes are received.
-    No two claims overlap, and none is of bytes that are there: whatever is received, in whatever order, is
-    written once.
+    Each connection claims a range of the file. The range shrinks from its start as bytes are received. Claims
+    never overlap, and never include received bytes. So each byte is written once, in any order.
 
-    One connection may be *open*: its response continues to the end of the file. Alone it claims all that is
-    missing up to the next bytes that are there. When another connection asks for a claim, the open one's is
-    cut to the next piece; if no other has claimed what follows when it gets there, it simply reads on, over a
-    little that is there already.
+    One connection may be *open*: its response continues to the end of the file. Alone it claims everything up
+    to the next received bytes. If another connection needs a claim, that of the open one is cut to the next
+    piece. If the following bytes are still free when the open connection reaches them, it reads on, even over
+    a few received bytes.
 
-    Claims are made from the start of the file on, so that the checksum can follow, and few gaps are left by
-    whatever breaks off.
+    Claims start at the start of the file, so that the hashers can follow, and a failure leaves few gaps.
 
     Args:
-        total: Size of the file in bytes, None if it is not known: then one connection is open.
-        have: What is there.
+        total: Size of the file in bytes, None if it is unknown: then one connection is open.
+        have: The received bytes.
     """
 
     __slots__ = ("_claims", "_open", "have", "total")
@@ -307,7 +305,7 @@ class Claims:
     def __init__(self, total: int | None, have: Spans) -> None:
         self.total = _ENDLESS if total is None else total
         self.have = have
-        """What was received, and what was there before."""
+        """The received bytes, including those of earlier attempts."""
         self._claims: dict[int, Span] = {}
         self._open: int | None = None
 
@@ -316,14 +314,14 @@ class Claims:
 
     @property
     def rest(self) -> int:
-        """How many bytes are missing."""
+        """Return the number of missing bytes."""
         return self.total - length(self.have)
 
     def begin(self, key: int) -> int:
-        """Let connection `key` have the first gap, with a response that continues to the end of the file.
+        """Claim the first gap for connection `key`, whose response continues to the end of the file.
 
         Returns:
-            Where the gap begins.
+            The start of the gap.
         """
         self._open = key
         start = beginning(self.have)
@@ -332,7 +330,7 @@ class Claims:
         return start
 
     def claim(self, key: int, size: int) -> Span | None:
-        """Give connection `key` the first free bytes, about `size` of them; None if all are taken."""
+        """Claim about `size` of the first free bytes for connection `key`; None if all are claimed."""
         gaps = missing(self._taken(), self.total)
         if not gaps and self._cut(size):
             gaps = missing(self._taken(), self.total)
@@ -343,19 +341,19 @@ class Claims:
         return span
 
     def left(self, key: int) -> int:
-        """Return how many bytes connection `key` has still to receive."""
+        """Return the number of bytes that connection `key` must still receive."""
         start, end = self._claims.get(key, Span(0, 0))
         return end - start
 
     def is_at_end(self, key: int) -> bool:
-        """Tell if the claim of connection `key` is open and reaches to the end of the file."""
+        """Return True if the claim of connection `key` is open and reaches the end of the file."""
         return key == self._open and self._claims[key].end >= self.total
 
     def extend(self, key: int, size: int | None, *, skip: int = 0) -> bool:
-        """Let the open connection claim what follows, `size` bytes or (None) up to the next taken ones.
+        """Extend the claim of the open connection by `size` bytes, or (None) up to the next claimed ones.
 
-        Up to `skip` bytes that are there may lie in between: they are received, and not wanted. Return False
-        if others have what follows, or nothing is missing.
+        Up to `skip` received bytes may be in between: they are received again and dropped. Return False if
+        other connections have claimed the following bytes, or nothing is missing.
         """
         at = self._claims[key].end
         gaps = [gap for gap in missing(self._taken(), self.total) if gap.start >= at]
@@ -368,26 +366,26 @@ class Claims:
         return True
 
     def take(self, key: int, came: Span) -> Span:
-        """Note that connection `key` received the bytes `came`; return those that are wanted: its next ones.
+        """Record that connection `key` received the bytes `came`; return the claimed part of them.
 
         Raises:
-            ValueError: bytes before them have not come: they would be taken for others.
+            ValueError: Bytes before them are missing, so their offset is wrong.
         """
         start, end = self._claims[key]
         if came.start > start:
-            raise ValueError(f"bytes from {came.start} on came where those from {start} on are next")
+            raise ValueError(f"received bytes from offset {came.start}, but offset {start} is next")
         wanted = Span(start, max(start, min(end, came.end)))
         self._claims[key] = Span(wanted.end, end)
         self.have = added(self.have, wanted)
         return wanted
 
     def close(self, key: int) -> None:
-        """Note that the response of the open connection `key` is over: its next claims have an end."""
+        """Record that the response of the open connection `key` has ended: its next claims have an end."""
         if self._open == key:
             self._open = None
 
     def release(self, key: int) -> None:
-        """Let others have what connection `key` did not receive."""
+        """Release the bytes that connection `key` did not receive."""
         self._claims.pop(key, None)
         self.close(key)
 
@@ -395,7 +393,7 @@ class Claims:
         return joined((*self.have, *self._claims.values()))
 
     def _cut(self, size: int) -> bool:
-        """Cut the claim of the open connection to `size` bytes, if as many would be left for another."""
+        """Cut the claim of the open connection to `size` bytes, if at least as many are left for another."""
         if self._open is None:
             return False
         start, end = self._claims[self._open]
@@ -405,17 +403,17 @@ class Claims:
         return True
 
 
-def _graver(known: Failure | None, new: Failure) -> Failure:
-    """Return which of two failures is the file's: too much content, else the one that may be gone later."""
+def _more_serious(known: Failure | None, new: Failure) -> Failure:
+    """Return the failure to report for the file: a body that is too long, else the retryable one."""
     if known is None or new.kind is FailureKind.OVERLONG:
         return new
     return known if known.retryable else new
 
 
 def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
-    """Return the fields that ask for `span` of the object that `validator` names (RFC 9110, 13.1.1 and 14.2).
+    """Return the fields that request `span` of the object that `validator` names (RFC 9110, 13.1.1, 14.2).
 
-    A server that ignores `If-Match` may know `If-Range`, and the other way round.
+    Some servers support only `If-Match`, some only `If-Range`.
     """
     headers = {"Range": f"bytes={span.start}-{span.end - 1}"}
     if validator.strong_etag is not None:
@@ -424,7 +422,7 @@ def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
 
 
 def _serves(response: Response, span: Span, remote: RemoteObject) -> bool:
-    """Tell if a response begins `span` of the very object, and goes no further."""
+    """Return True if a response starts with `span` of the same object, and does not go beyond it."""
     start, end, total = content_range(response.headers)
     return (
         response.status == _PARTIAL

@@ -1,10 +1,10 @@
 """The interface between transfers and part files.
 
 A part belongs to one asset row in one generation (a refresh of an asset makes a new generation, so bytes of
-an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`, and
-whatever happens before that, a reader of the mirror never sees it.
+an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`.
+Before that, a reader of the mirror never sees it.
 
-`store.parts.PartStore` is the implementation on disk, `store.streamed_parts.StreamedParts` that for a bucket.
+`store.parts.PartStore` implements it on disk, `store.streamed_parts.StreamedParts` for a bucket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Spans
 
 Piece = tuple[int, bytes]
-"""Bytes, and the place of the first one in the file."""
+"""The offset in the file, and the bytes."""
 
 
 class PartWriter(Protocol):
@@ -25,35 +25,35 @@ class PartWriter(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes in the part, wherever they are, those of earlier attempts included."""
+        """Number of bytes in the part, including those of earlier attempts and those after a gap."""
         ...
 
     @property
     def have(self) -> Spans:
-        """Which bytes are in the part."""
+        """The ranges of bytes in the part."""
         ...
 
     @property
     def hashed(self) -> int:
-        """Bytes, from the first one on, that the hashers have taken in."""
+        """Number of bytes, from the start, that are hashed."""
         ...
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
-        """Give `hashers` the bytes that are there, and from now on all that is written, in order.
+        """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order.
 
-        Returned are the hashers that do this, by the same names: those of an earlier attempt, where they have
-        taken in everything.
+        The hashers that do this are returned by the same names. A hasher of an earlier attempt is reused if
+        it has hashed everything.
 
-        The hashing is done off the loop, in the hop of the write. What was behind a gap is hashed some time
-        after the gap has closed: `caught_up` waits for that. `finish` reports the one named `sha256`.
+        Hashing is done off the loop, together with the write. Bytes after a gap are hashed some time after
+        the gap is closed: `caught_up` waits for that. `finish` reports the digest of the one named `sha256`.
 
         Raises:
-            DestinationError: what is there cannot be read.
+            DestinationError: the part cannot be read.
         """
         ...
 
     async def caught_up(self) -> None:
-        """Return when all that is there before the first gap is hashed. A digest is of nothing else before.
+        """Wait until all bytes before the first gap are hashed. Digests are not valid before that.
 
         Raises:
             DestinationError: what is there cannot be read.
@@ -69,10 +69,10 @@ class PartWriter(Protocol):
         ...
 
     async def put(self, pieces: Sequence[Piece]) -> None:
-        """Write pieces, each at its place; one behind the end leaves a gap, which does not count as size.
+        """Write each piece at its offset. A piece after the end leaves a gap, which does not count as size.
 
         Raises:
-            TooLongError: The store cannot keep so many bytes.
+            TooLongError: The store cannot keep a file of this size.
             DestinationError: the disk is full, read-only or broken.
         """
         ...
@@ -80,10 +80,10 @@ class PartWriter(Protocol):
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> FinishedPart:
-        """Close the part, which has no gaps, as whole and checked; it now waits for the publisher.
+        """Close the part, which has no gaps, as complete and checked. The publisher takes it from here.
 
-        File name and ETag are kept with it, and whether its length is `unproven`: what a next start needs to
-        publish it without a request.
+        File name, ETag and `unproven` (nothing proved its length) are stored with it. With them the next
+        start can publish it without a request.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
@@ -103,21 +103,21 @@ class Parts(Protocol):
     """All part files of a mirror."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return what is there of the part before its first gap, or None if nothing can be continued."""
+        """Return the state of the part up to its first gap, or None if it cannot be resumed."""
         ...
 
     async def load(self) -> None:
-        """Get ready to be asked by `is_fresh`."""
+        """Load the data that `is_fresh` needs."""
         ...
 
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if nothing is there of the part."""
+        """Return True if there are no bytes of the part."""
         ...
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> PartWriter:
-        """Start the part afresh; what an earlier attempt left is gone.
+        """Start an empty part; the bytes of an earlier attempt are deleted.
 
-        `total` is the size in bytes that the whole will have, if known.
+        `total` is the final size in bytes, if known.
 
         Raises:
             TooLongError: The store cannot keep so many bytes.
@@ -126,7 +126,7 @@ class Parts(Protocol):
         ...
 
     async def resume(self, row: int, generation: int) -> PartWriter:
-        """Open the part that `point` describes, to continue it.
+        """Open the part that `point` describes, to resume it.
 
         Raises:
             DestinationError: the part cannot be opened.

@@ -1,18 +1,20 @@
-"""S3 behind the transport seam: `s3://bucket/key` in, an HTTP request to the right endpoint out.
+"""The transport for S3: it turns `s3://bucket/key` into an HTTP request to the right endpoint.
 
-Three questions are answered for each request, and each answer is a pure function here:
+Each request needs three decisions. Each is a pure function here:
 
-- where: `endpoint_of`. Path style for a custom endpoint and for names that no host can have, else the bucket
-  is the host. The region is the configured one until the bucket names another, which is then remembered.
-- as whom: `may_sign`. A bucket that a redirect led to was not chosen by the user: it gets a signature (and
-  pays its requests from the user's account) only if the user configured it, its endpoint or a profile.
-- what to correct: `lesson_of`. A wrong region is answered by 301 without Location or by 400, expired
-  credentials by 400. Each is corrected once, and the request is sent again.
+- The endpoint: `endpoint_of`. Path style is used for a custom endpoint and for names that cannot be host
+  names; otherwise the bucket is part of the host. The region is the configured one until a response names the
+  bucket's region, which is then remembered.
+- The signature: `may_sign`. A bucket that a redirect names was not chosen by the user. Requests to it are
+  signed (and charged to the user's account) only if the user configured the bucket, its endpoint or a
+  profile.
+- The correction: `correction_of`. The response to a wrong region is 301 without Location, or 400; the
+  response to expired credentials is 400. Each is corrected once, and the request is sent again.
 
-A request that is denied says, as its reason, what to configure.
+The message of a denied request says what to configure.
 
-What is signed is what is sent: the URL is encoded here, once, and `host` is sent as it was signed. Servers of
-S3 ignore `If-Range`, so it becomes `If-Match` (or `If-Unmodified-Since`), which they answer with 412.
+The signed request is sent unchanged: the URL is encoded here, once, and `host` is sent as signed. S3 servers
+ignore `If-Range`, so it becomes `If-Match` (or `If-Unmodified-Since`), which they answer with 412.
 
 Source: Amazon S3 API Reference, GetObject and "Error responses"; S3 User Guide, "Virtual hosting of buckets".
 """
@@ -51,22 +53,22 @@ from stacpull.transfer.aws import AwsSettings
 
 _DEFAULT_REGION = "us-east-1"
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
-"""What may be a region: it becomes a part of the host's name, and it is a server that says it."""
+"""A valid region. A server may name it, and it becomes part of a host name."""
 _BUCKETS = 64
-"""Buckets whose requests are prepared."""
+"""Buckets with prepared requests."""
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
 
 
 class Credentialed(Protocol):
-    """Where credentials and settings come from: `transfer.aws.AwsCredentials`."""
+    """Provides credentials and settings: `transfer.aws.AwsCredentials`."""
 
     async def settings(self) -> AwsSettings:
-        """Return region, endpoint and profile in force."""
+        """Return the active region, endpoint and profile."""
         ...
 
     async def frozen(self) -> Credentials | None:
-        """Return the credentials as of now, None to ask anonymously."""
+        """Return the current credentials, None for anonymous requests."""
         ...
 
     def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
@@ -79,7 +81,7 @@ class Credentialed(Protocol):
 
 
 class _Begun(NamedTuple):
-    """A request that was sent elsewhere (`fastpath`): where to, as whom, and what gives its response."""
+    """A request that `fastpath` has sent: its endpoint, its credentials, and the context of its response."""
 
     endpoint: Endpoint
     identity: Credentials | None
@@ -87,15 +89,15 @@ class _Begun(NamedTuple):
 
 
 class _PlainGets:
-    """Prepares GET requests for the objects of one bucket: what is the same for a second is made once.
+    """Prepares GET requests for the objects of one bucket. Common parts are computed once per second.
 
     Args:
-        place: Where the bucket is.
-        identity: Who signs; None: nobody does.
+        place: The endpoint of the bucket.
+        identity: The credentials; None for anonymous requests.
         fields: The fields to sign.
-        signer: Signs them.
-        now: Returns the time as signatures have it.
-        resume: As `Rewritten.resume`.
+        signer: Signs the requests.
+        now: Returns the time in the format of signatures.
+        resume: See `Rewritten.resume`.
     """
 
     def __init__(
@@ -133,54 +135,54 @@ class _PlainGets:
         return Rewritten(place.origin + path, signed.headers, signed.authorize("GET", path), self._resume)
 
 
-class Lesson(NamedTuple):
-    """What a refusal teaches: another region, or that the credentials have expired."""
+class Correction(NamedTuple):
+    """What to correct after a rejection: the region, or expired credentials."""
 
     region: str | None = None
     expired: bool = False
 
 
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
-    """Split `s3://bucket/key`. A key is taken as it stands: `%`, `?` and `#` in it are characters of its own.
+    """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters.
 
     Raises:
-        TransferError: SCHEME, if no bucket or no key is named (with `bare` the bucket is enough).
+        TransferError: SCHEME, if the bucket or the key is missing (with `bare` the bucket is enough).
     """
     bucket, _, key = url[len("s3://") :].partition("/")
     if not bucket or not (key or bare):
         failure = Failure(
-            FailureKind.SCHEME, f"The href {url} names no S3 object; it needs a bucket and a key."
+            FailureKind.SCHEME, f"The href {url} does not name an S3 object; it needs a bucket and a key."
         )
         raise TransferError(failure)
     return bucket, key
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
-    """Tell if a request for `bucket` may carry the user's signature (docs/meaning.md)."""
+    """Return True if a request for `bucket` may be signed with the user's credentials (docs/meaning.md)."""
     if options.no_sign_request:
         return False
     configured = settings.endpoint_url is not None or settings.profile is not None
     return not redirected or configured or bucket in options.buckets
 
 
-def lesson_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> Lesson | None:
-    """Return what a response teaches about the request that was sent to `region`, or None: it stands."""
+def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> Correction | None:
+    """Return what to correct in the request that was sent to `region`, None to accept the response."""
     if status not in _TEACHING:
         return None
     named = headers.get("x-amz-bucket-region") or _element(body, b"Region")
     if named != region and _REGION.fullmatch(named):
-        return Lesson(region=named)
-    return Lesson(expired=True) if _element(body, b"Code") == "ExpiredToken" else None
+        return Correction(region=named)
+    return Correction(expired=True) if _element(body, b"Code") == "ExpiredToken" else None
 
 
 def _element(body: bytes, name: bytes) -> str:
-    """Return the text of the first `name` element of S3's small error documents, or ""."""
+    """Return the text of the first element `name` of an S3 error document, or ""."""
     _, found, rest = body.partition(b"<" + name + b">")
     return rest.partition(b"<")[0].decode("ascii", "replace").strip() if found else ""
 
 
 class S3Transport:
-    """Sends requests for `s3://` URLs over another transport, signed or anonymous."""
+    """Sends requests for `s3://` URLs through another transport, signed or anonymous."""
 
     def __init__(
         self,
@@ -191,14 +193,14 @@ class S3Transport:
         clock: Clock,
         regions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Prepare; nothing is asked of AWS before the first request.
+        """Create the transport. Nothing is sent before the first request.
 
         Args:
-            http: what sends; closing it stays with its owner.
-            credentials: who signs, and the settings in force.
-            options: what the user said about S3.
-            clock: Gives the time that signatures carry.
-            regions: of buckets (`s3://name`), as items state them; read when a bucket is first asked.
+            http: the underlying transport; its owner closes it.
+            credentials: the credentials and settings.
+            options: the user's options for S3.
+            clock: the time of signatures.
+            regions: the regions of buckets (`s3://name`) that items state; read at a bucket's first request.
         """
         self._http = http
         self._credentials = credentials
@@ -211,7 +213,7 @@ class S3Transport:
         self._date = (0, "")
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
-        """Return what `open` would send for a plain GET; None if it would have to wait for something."""
+        """Return the request that `open` would send for a plain GET; None if it would have to wait."""
         bucket, _, key = url[len("s3://") :].partition("/")
         known = self._credentials.known(signing=False)
         if not bucket or not key or known is None:
@@ -253,7 +255,7 @@ class S3Transport:
         return self._exchange(request, _Begun(place, identity, context))
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """Send `request`; once more if the first answer names another region or fresh credentials help.
+        """Send `request`, and again if the response names another region or the credentials were renewed.
 
         Raises:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.
@@ -263,7 +265,7 @@ class S3Transport:
 
     @asynccontextmanager
     async def _exchange(self, request: Request, begun: _Begun | None) -> AsyncIterator[Response]:
-        """Send `request`, unless that was begun elsewhere, and do what its response teaches.
+        """Send `request`, unless `fastpath` has sent it, and repeat it after a correction.
 
         Raises:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.
@@ -290,12 +292,12 @@ class S3Transport:
             except TransferError as error:
                 if is_answered:
                     raise
-                raise _looked_for_at_amazon(error, bucket, settings) from error
-            lesson = lesson_of(refusal.status, refusal.headers, refusal.body, place.region)
-            if lesson is None or attempt == 3:  # noqa: PLR2004 - one lesson of each kind, then the answer stands
+                raise _naming_endpoint_option(error, bucket, settings) from error
+            correction = correction_of(refusal.status, refusal.headers, refusal.body, place.region)
+            if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
                 break
-            if lesson.region:
-                place = self._remember(bucket, settings, lesson.region)
+            if correction.region:
+                place = self._remember(bucket, settings, correction.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
             sending = self._http.open(self._request(request, place, key, identity))
@@ -305,9 +307,9 @@ class S3Transport:
         yield refusal
 
     def host_of(self, url: str) -> str:
-        """Return who is asked, to be limited and counted: the endpoint of all buckets, or the bucket.
+        """Return the host for limits and counters: the common endpoint of all buckets, or the bucket.
 
-        An endpoint that only the profile names is not known yet when this is asked; the bucket is then.
+        An endpoint of the profile is not known yet at this point; the bucket is used then.
         """
         endpoint = self._options.endpoint_url
         if endpoint is None:
@@ -316,21 +318,21 @@ class S3Transport:
         return f"{parts.hostname}:{parts.port or default_port(parts.scheme)}"
 
     async def close(self) -> None:
-        """Nothing is held here; the transport underneath is closed by its owner."""
+        """Do nothing: the owner of the underlying transport closes it."""
 
     def _first(self, bucket: str, settings: AwsSettings) -> str:
-        """Return the region in which `bucket` is looked for first: as configured, else as items hint."""
+        """Return the first region to try for `bucket`: the configured one, else the one that items state."""
         hint = self._regions.get(f"s3://{bucket}", "")
         return settings.region or (hint if _REGION.fullmatch(hint) else _DEFAULT_REGION)
 
     def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
-        """Remember where `bucket` is."""
+        """Store the region of `bucket` and return its endpoint."""
         place = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
         self._places[bucket] = place
         return place
 
     def _place(self, bucket: str, settings: AwsSettings) -> Endpoint:
-        """Return where `bucket` is as far as is known."""
+        """Return the known endpoint of `bucket`."""
         return self._places.get(bucket) or self._remember(bucket, settings, self._first(bucket, settings))
 
     def _request(self, request: Request, place: Endpoint, key: str, identity: Credentials | None) -> Request:
@@ -346,7 +348,7 @@ class S3Transport:
     def _fields(
         self, headers: Mapping[str, str], place: Endpoint, identity: Credentials | None
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the fields of a request: those that are sent as they are, and those to be signed."""
+        """Return the header fields of a request: the unsigned and the signed ones."""
         rest, fields = _headers_for_s3(headers)
         fields["host"] = place.host
         if identity is not None and self._options.request_payer:
@@ -354,15 +356,15 @@ class S3Transport:
         return rest, fields
 
     def _now(self) -> str:
-        """Return the time as signatures have it; made once a second."""
+        """Return the time in the format of signatures, computed once per second."""
         second = int(self._clock.time())
         if second != self._date[0]:
             self._date = (second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
         return self._date[1]
 
 
-def _looked_for_at_amazon(error: TransferError, bucket: str, settings: AwsSettings) -> TransferError:
-    """Return `error`; where there is no connection to Amazon, it names the option for another service."""
+def _naming_endpoint_option(error: TransferError, bucket: str, settings: AwsSettings) -> TransferError:
+    """Return `error`; if Amazon could not be reached, with the option for another service."""
     if settings.endpoint_url is not None or error.failure.kind is not FailureKind.NETWORK:
         return error
     text = f"{error.failure.message} If the bucket {bucket} is at another service, set --endpoint-url."
@@ -370,13 +372,13 @@ def _looked_for_at_amazon(error: TransferError, bucket: str, settings: AwsSettin
 
 
 def _headers_for_s3(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split header fields into those that go along and those to be signed, in S3's own terms."""
+    """Split header fields into unsigned and signed ones, and translate them for S3."""
     rest: dict[str, str] = {}
     signed: dict[str, str] = {}
     for name, value in headers.items():
         lower = name.lower()
         if lower == "if-range":
-            # an entity tag has no space, a date has (RFC 9110, 13.1.5)
+            # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
             signed["if-unmodified-since" if " " in value else "if-match"] = value
         elif lower == "range" or lower.startswith(("if-", "x-amz-")):
             signed[lower] = value
@@ -388,21 +390,21 @@ def _headers_for_s3(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[st
 
 
 def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
-    """Say what could change that access is denied, in place of the server's reason; "" to leave that."""
+    """Return what to configure after a denial, to replace the server's reason; "" to keep the reason."""
     if signed:
-        pays = "it denies access with these credentials; if its requesters pay, give --request-payer"
+        pays = "it denies access with these credentials; for a requester-pays bucket, use --request-payer"
         return "" if options.request_payer else pays
     refused = "it refuses anonymous requests"
     if options.no_sign_request:
-        return f"{refused}; leave out --no-sign-request and configure AWS credentials"
+        return f"{refused}; remove --no-sign-request and configure AWS credentials"
     if may_sign:
         return f"{refused}; configure AWS credentials (a profile, or AWS_ACCESS_KEY_ID and its secret)"
     return (
-        f"{refused}, and as a redirect led there it is signed for only if configured: "
+        f"{refused}. A redirect led there, so requests are signed only if it is configured: "
         "name the bucket, its --endpoint-url or a profile"
     )
 
 
 def _is_denial(refusal: BufferedResponse) -> bool:
-    """Return True if it gives no other reason than that access is denied."""
+    """Return True if a rejection states no other reason than that access is denied."""
     return not refusal.body or _element(refusal.body, b"Code") == "AccessDenied"
