@@ -1,4 +1,4 @@
-"""What puts the rooms together: producer → bounded queue → pool of workers → publisher."""
+"""Runs that connect the other packages: producer → bounded queue → pool of workers → publisher."""
 
 from stacpull.system import require_posix
 

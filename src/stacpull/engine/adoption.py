@@ -1,13 +1,13 @@
-"""`--adopt`: files in the place of an asset that the ledger does not know are taken instead of fetched.
+"""`--adopt`: use existing files that the ledger does not know instead of fetching assets.
 
-What another tool has downloaded is taken if its size and a checksum are what the item or the server states,
-or if its size and its time of modification are those of the server's `Last-Modified` (as wget and rclone
-leave them, and curl and aria2 if asked to). The server is asked by HEAD, and only where such a file is. If
-they disagree, that is the asset's failure and the file stays. Where nothing is stated the asset is fetched,
-and the publisher takes the file if the content is the same.
+A file that another tool has downloaded is adopted if its size and a checksum match those of the item or the
+server, or if its size and modification time match the server's `Last-Modified` (as set by wget and rclone,
+and by curl and aria2 with an option). The server gets a HEAD request, and only if there is such a file. If
+the file differs, the asset fails and the file stays. If nothing is stated, the asset is fetched, and the
+publisher adopts the file if the content is the same.
 
-A file that is taken becomes a whole part of the mirror by a hard link (a copy, where there are none), and
-goes the way of every part from there: nothing else needs to know.
+An adopted file is hard-linked (or copied, if links are not supported) to a complete part, which is then
+published like any other part.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _READ = 1 << 20
 
 
 class ExpectedContent(NamedTuple):
-    """What the item and the server state of an asset."""
+    """Size, checksums and date of an asset, stated by the item and the server."""
 
     size: int | None
     checks: tuple[Check, ...]
@@ -51,7 +51,7 @@ class ExpectedContent(NamedTuple):
 
 
 class _Stranger(NamedTuple):
-    """A file in the way, with its digests by algorithm."""
+    """An unknown file in the place of an asset, with its digests by algorithm."""
 
     size: int
     modified: float
@@ -59,7 +59,7 @@ class _Stranger(NamedTuple):
 
 
 def disagreement(stated: ExpectedContent, size: int, digests: Mapping[str, bytes]) -> str | None:
-    """Return why a file cannot be the asset, None if nothing sure speaks against it."""
+    """Return why a file cannot be the asset, None if no certain statement contradicts it."""
     if stated.size is not None and size != stated.size:
         return f"it has {size} bytes, the source {stated.size}"
     for check in stated.checks:
@@ -69,14 +69,14 @@ def disagreement(stated: ExpectedContent, size: int, digests: Mapping[str, bytes
 
 
 def is_proven(stated: ExpectedContent, size: int, modified: float, digests: Mapping[str, bytes]) -> bool:
-    """Return True if a file with which nothing disagrees is the asset: a digest agrees, or size and time."""
+    """Return True if a file without contradictions is proven: by a digest, or by size and time."""
     if any(digests[check.checksum.algorithm] == check.checksum.digest for check in stated.checks):
         return True
     return stated.size == size and stated.modified is not None and int(modified) == int(stated.modified)
 
 
 class AdoptingFetcher:
-    """Makes one attempt at an asset as the fetcher within does, but first looks for a file in its place."""
+    """Makes one attempt at an asset: it looks for a file in its place, then uses the inner fetcher."""
 
     def __init__(
         self,
@@ -93,17 +93,17 @@ class AdoptingFetcher:
         self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
-        """Take the file that is there, or fetch.
+        """Adopt the existing file, or fetch the asset.
 
         Raises:
-            TransferError: EXISTS, if the file that is there is not the asset.
-            TransferError, DestinationError, CredentialsError: as the fetcher within.
+            TransferError: EXISTS, if the existing file is not the asset.
+            TransferError, DestinationError, CredentialsError: As the inner fetcher.
         """
         received = await self._found(job) if job.generation == 0 else None
         return received or await self._within.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Received | None:
-        """Return the asset if it is in its place; None if nothing is there, or nothing proves what it is."""
+        """Return the asset if its file exists; None if there is no file, or if nothing proves it."""
         names = await asyncio.to_thread(self._names_in, job.directory)
         if not names or (job.name is not None and job.name not in names):
             return None
@@ -115,7 +115,7 @@ class AdoptingFetcher:
                 Request(job.href, method="HEAD"), accept=_OK, count_refusal=False
             ) as response:
                 url, headers = response.url, response.headers
-        except TransferError:  # many servers refuse HEAD; what else is wrong, the fetch will meet too
+        except TransferError:  # many servers reject HEAD; the fetch will report any other error
             return None
         received = Received(0, None, filename_of(url), validator_of(headers))
         name = final_name(job.name, job.name_template, received.filename, job.directory)
@@ -126,7 +126,7 @@ class AdoptingFetcher:
     async def _judged(
         self, job: Job, name: str, stated: ExpectedContent, received: Received
     ) -> Received | None:
-        """Return `received` with the file that is there, if it is the asset; None if nothing proves it.
+        """Return `received` with the existing file, if it is the asset; None if nothing proves it.
 
         Raises:
             TransferError: EXISTS, if it is not the asset.
@@ -146,7 +146,7 @@ class AdoptingFetcher:
         return replace(received, size=stranger.size, digest=digest, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
-        """Return what was in a directory when it was first asked for: later files are the mirror's own."""
+        """Return the entries of a directory at its first use. Later files are the mirror's own."""
         found = self._listed.get(directory)
         if found is None:
             names: list[str] = []
@@ -173,11 +173,11 @@ class AdoptingFetcher:
         return _Stranger(size, modified or 0.0, {name: one.digest() for name, one in hashers.items()})
 
     def _part_of(self, path: str, job: Job) -> Path:
-        """Make a whole part of the file, and return where it is."""
+        """Link the file to a complete part, and return the path of the part."""
         stem = f"{job.row}.{job.generation}"
         part = f"{stem}.part"
         destination = self._destination
-        for left in (f"{stem}.json", f"{stem}.have"):  # of a download that a kill broke off
+        for left in (f"{stem}.json", f"{stem}.have"):  # files of a killed download
             destination.drop_part(left)
         try:
             destination.link_part(part, destination, path)
@@ -187,7 +187,7 @@ class AdoptingFetcher:
 
 
 def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:
-    """Return what the item states, and the response to a HEAD."""
+    """Return the statements of the item and of the response to a HEAD."""
     length = content_length(headers)
     checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
     return ExpectedContent(
@@ -198,5 +198,5 @@ def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:
 def _time_of(date: str | None) -> float | None:
     try:
         return None if date is None else parsedate_to_datetime(date).timestamp()
-    except ValueError:  # no date
+    except ValueError:  # not a date
         return None

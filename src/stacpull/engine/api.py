@@ -225,13 +225,13 @@ async def _mirror_input(
 
 
 def _refuse_without_items(options: Options) -> None:
-    """Refuse to keep items.parquet where it cannot be made.
+    """Reject items.parquet if it cannot be written.
 
     Raises:
         UsageError: pyarrow is missing, or no item documents are kept.
     """
     if options.metadata == "none":
-        raise UsageError("--items-parquet needs the documents of items: leave --metadata none out.")
+        raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
     if not is_pyarrow_installed():
         raise UsageError(
             "--items-parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
@@ -387,8 +387,8 @@ async def plan(
         DestinationError: `out` cannot be written.
     """
     from stacpull.engine.estimate import Estimate  # noqa: PLC0415 -- for `plan` only
-    from stacpull.engine.url_list import UrlList, text_output  # noqa: PLC0415 -- likewise
-    from stacpull.planning.url_lists import URL_FORMATS  # noqa: PLC0415 -- likewise
+    from stacpull.engine.url_list import UrlList, text_output  # noqa: PLC0415 -- as above
+    from stacpull.planning.url_lists import URL_FORMATS  # noqa: PLC0415 -- as above
 
     if urls is not None and (urls not in URL_FORMATS or out is None):
         raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
@@ -562,7 +562,7 @@ def _status(
 
 
 def _next_page(position: str | None) -> str | None:
-    """Return the page to be read next, None if that is the first one of a collection."""
+    """Return the next page to read, None if it is the first one of a collection."""
     request = Position.from_json(position).request
     if request is None or not request.after:
         return None if request is None else request.url

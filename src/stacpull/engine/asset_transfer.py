@@ -1,10 +1,9 @@
-"""The transfer of one asset: attempts, its item read again where its href was refused, then an outcome.
+"""The transfer of one asset: attempts and retries, reading its item again after a refusal, and the outcome.
 
-The first attempt is plain; what follows happens only after a failure. An item whose href was refused is read
-again once (identity is the asset, never its href), everything else follows the retry policy. If content
-is not what the item states, the item is read once more: it may state something else now. What fails
-for good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for
-the fetcher to say: the whole asset for `mirror`, its header for `headers`.
+After a failure, the retry policy applies, with two exceptions. If an href was refused, the item is read again
+once, because the href may have expired. If the content is not as stated, the item is also read again, because
+it may state something else now. A final failure is an outcome, and only exceptions stop the run. The fetcher
+determines what an attempt yields: the whole asset for `mirror`, its header for `headers`.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ class Fetchable(Protocol):
 
     @property
     def href(self) -> str:
-        """Where the asset is today."""
+        """The current URL of the asset."""
         ...
 
     @property
     def item_href(self) -> str | None:
-        """Where the item can be read again, if it can."""
+        """The URL to read the item again, if it has one."""
         ...
 
     @property
@@ -60,27 +59,27 @@ class Fetchable(Protocol):
 
     @property
     def alternates(self) -> tuple[str, ...]:
-        """Where to turn if `href` fails, in this order (`--prefer`)."""
+        """Other hrefs to try in this order if `href` fails (`--prefer`)."""
         ...
 
     @property
     def unready(self) -> str:
-        """What its item said if it is not ready yet."""
+        """Why its item stated that it is not ready yet; empty if it did not."""
         ...
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these places, at least one; its item was read again, or one was left behind."""
+        """Return the job with these hrefs, at least one: its item was read again, or an href has failed."""
         ...
 
     def stating(self, size: int | None, checksum: Checksum | None) -> Self:
-        """Return the job with what its item, read again, states of the asset now."""
+        """Return the job with the size and checksum that its item now states."""
         ...
 
 
 J = TypeVar("J", bound=Fetchable)
-"""What is to be fetched."""
+"""The type of a job."""
 T = TypeVar("T")
-"""What an attempt brings."""
+"""The type of the result of an attempt."""
 J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
@@ -89,7 +88,7 @@ class AssetFetcher(Protocol[J_contra, T_co]):
     """One attempt at one asset (`transfer.attempt.Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
 
     async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
-        """Fetch `job` or raise `TransferError`; a refusal that a stale href may explain is not counted."""
+        """Fetch `job` or raise `TransferError`. With `count_refusal` False, refusals are not counted."""
         ...
 
 
@@ -110,16 +109,16 @@ class AttemptCall(Protocol[J_contra, T_co]):
 
 
 class StartedAttempt(NamedTuple, Generic[J, T]):
-    """A first attempt that the fast path has begun."""
+    """A first attempt that the fast path has started."""
 
     fetch: AttemptCall[J, T]
-    """Ends it."""
+    """Completes the attempt."""
     since: float
-    """When it began, by the monotonic clock."""
+    """Its start, by the monotonic clock."""
 
 
 class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
-    """What every transfer uses."""
+    """Objects that all transfers share."""
 
     fetcher: AssetFetcher[J, T]
     items: ReadsItems
@@ -127,16 +126,16 @@ class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
     clock: Clock
     on_retry: Callable[[Failure], None]
     prefer: tuple[str, ...] = ()
-    """Schemes of alternate hrefs, as `Selection.prefer`."""
+    """Schemes of alternate hrefs, see `Selection.prefer`."""
     stable: set[str] = msgspec.field(default_factory=set)
-    """Hosts whose hrefs came back the same when an item was read again: a refusal there is not an expiry."""
+    """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
 
 
 class AssetTransfer(Generic[J, T]):
     """The transfer of the asset of one job.
 
-    A document that another asset of the item has read meanwhile is used first. An href from a document that
-    was read within this attempt is current: if it is refused, the failure is final.
+    A document that was read for another asset of the item is used first. An href from a document that was
+    read within this attempt is current: if it is refused, the failure is final.
     """
 
     __slots__ = (
@@ -148,22 +147,22 @@ class AssetTransfer(Generic[J, T]):
         self.attempts = 0
         self._tools = tools
         self._begun = begun
-        """The first attempt, where it has begun elsewhere."""
+        """The first attempt, if the fast path has started it."""
         self._since = 0.0
         self._read_at: float | None = None
         self._wrong = ""
         self._asked = False
-        """True if the item was asked once more what it states."""
+        """True if the item was read again for its size and checksum."""
         self._document: Json | None = None
-        """Its item, if that was read again."""
+        """Its item, if it was read again."""
         self._left: list[Failure] = []
-        """Why the places that were asked before cannot give it."""
+        """The failures of earlier hrefs."""
 
     async def run(self) -> T | Failure:
-        """Return what was fetched, or why the asset failed for good. `job` then has the href used last.
+        """Return the fetched asset, or its final failure. `job` then has the last href.
 
         Raises:
-            StacpullError: what stops the run: credentials, a host that wants to be left alone for long.
+            StacpullError: An error that stops the run: credentials, or a host that requests a long pause.
         """
         tools = self._tools
         while True:
@@ -186,7 +185,7 @@ class AssetTransfer(Generic[J, T]):
             self.attempts += 1
             may_be_stale = self._may_be_stale()
             try:
-                # where another place is left, a refusal does not stop the run
+                # if there is another href, a refusal does not stop the run
                 count = not (may_be_stale or self.job.alternates or self.job.unready)
                 return await fetch(self.job, count_refusal=count)
             except TransferError as error:
@@ -200,7 +199,7 @@ class AssetTransfer(Generic[J, T]):
                 raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
-        """Return `failure`, as ORDERED if the item says that the asset is not ready yet.
+        """Return `failure`, as ORDERED if the item states that the asset is not ready yet.
 
         Raises:
             CredentialsError, SourceError: as reading an item.
@@ -218,16 +217,16 @@ class AssetTransfer(Generic[J, T]):
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
     def _judged(self, failure: Failure) -> Failure:
-        """Return `failure`, final if the same wrong content came twice: it is what the server has."""
+        """Return `failure`, as final if the same wrong content was received twice."""
         if failure.kind is not FailureKind.CHECKSUM:
             return failure
-        before, self._wrong = self._wrong, failure.message  # which tells the digest, or the size
+        before, self._wrong = self._wrong, failure.message  # it contains the digest or the size
         return replace(failure, retryable=False) if before == failure.message else failure
 
     async def _restated(self) -> bool:
-        """Ask the item once more; return True if it states another size or checksum than it did.
+        """Read the item again; return True if it states another size or checksum than before.
 
-        Where it cannot be read, or does not have the asset any more, what came is wrong all the same.
+        If it cannot be read, or no longer has the asset, the received content is wrong.
         """
         if self._asked or self.job.item_href is None:
             return False
@@ -237,7 +236,7 @@ class AssetTransfer(Generic[J, T]):
         except TransferError:
             return False
         before = self.job
-        asset = document["assets"].get(before.key)  # the item says nothing of what is under a prefix
+        asset = document["assets"].get(before.key)  # the item does not describe objects of a prefix
         if asset is not None:
             self.job, self._wrong = before.stating(*stated_of(asset)), ""
         return self.job != before
@@ -248,14 +247,14 @@ class AssetTransfer(Generic[J, T]):
         return is_signed(self.job.href) or host_of(self.job.href) not in self._tools.stable
 
     def _is_fresh(self) -> bool:
-        """Return True if the href is from a document that was asked for within this attempt."""
+        """Return True if the href is from a document that was requested within this attempt."""
         return self._read_at is not None and self._read_at >= self._since
 
     async def _renewed(self, refusal: Failure) -> bool:
-        """Read the item again; return True if it gave another href.
+        """Read the item again; return True if it has another href.
 
         Raises:
-            TransferError: the item cannot be read: then the refusal stands, the asset is not gone for that.
+            TransferError: The item cannot be read. The failure is the refusal; the asset is not gone.
         """
         before = self.job.href
         try:
@@ -273,10 +272,10 @@ class AssetTransfer(Generic[J, T]):
         return self.job.href != before
 
     async def _renew(self, newer_than: float | None = None) -> Json:
-        """Take the asset's href from its item, read again; return the item.
+        """Read the item again, and use the hrefs of the asset in it; return the item.
 
         Raises:
-            TransferError: the item cannot be read, or does not have the asset any more.
+            TransferError: The item cannot be read, or no longer has the asset.
         """
         href = self.job.item_href
         if href is None:
@@ -285,7 +284,7 @@ class AssetTransfer(Generic[J, T]):
         try:
             item = await self._tools.items.read(href, newer_than=newer_than)
         except TransferError as error:
-            gone = error.failure.kind is FailureKind.GONE  # the item, which says nothing of the asset
+            gone = error.failure.kind is FailureKind.GONE  # the item, which proves nothing about the asset
             failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
             raise _ItemUnreadError(failure) from error
         self._read_at, self._document = item.read_at, item.document
@@ -301,9 +300,9 @@ class _ItemUnreadError(TransferError):
 
 
 def _of_all(failures: list[Failure]) -> Failure:
-    """Return why every place of an asset failed.
+    """Return one failure for all hrefs of an asset.
 
-    It is gone only if it is gone at every place, and not final while the host of one of them is down.
+    The asset is only gone if it is gone at every href. The failure is not final if the host of one is down.
     """
     if len(failures) == 1:
         return failures[0]

@@ -24,7 +24,7 @@ from stacpull.redact import Secrets
 from stacpull.store.protocol import Store
 
 LINES_FILE = "items.ndjson"
-"""What `--metadata ndjson` writes into the directory of a collection."""
+"""The file that `--metadata ndjson` writes into the directory of a collection."""
 
 
 def write_lines(
@@ -40,13 +40,14 @@ def write_lines(
     Args:
         db: The ledger.
         store: The mirror.
-        publisher: Puts files in place.
-        secrets: Known to this process: none reaches a file.
-        is_stopped: Asked before each item.
+        publisher: Publishes files.
+        secrets: Texts that must not be written to a file.
+        is_stopped: Called before each item.
 
     Raises:
-        DestinationError: A file cannot be written, or one that is not part of this mirror is in its place.
-        InterruptedRunError: It was stopped; each file is as it was, or as it should be.
+        DestinationError: A file cannot be written, or its name is taken by a file that is not part of this
+            mirror.
+        InterruptedRunError: It was stopped; each file is either unchanged or up to date.
     """
     for row in views.collection_rows(db):
         _write_lines(db, store, publisher, row, secrets, is_stopped)
@@ -55,7 +56,7 @@ def write_lines(
 def collection_entries(
     db: Connection, *, metadata: Literal["item", "ndjson", "none"]
 ) -> list[CollectionEntry]:
-    """Return what the catalogs say of each collection; `metadata` is how items are stored."""
+    """Return the catalog entries of the collections; `metadata` is how items are stored."""
     return [_entry(db, row, listed=metadata == "item") for row in views.collection_rows(db)]
 
 
@@ -69,7 +70,7 @@ def write_mirror_catalogs(
     source: str,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Bring the catalogs up to date; return how many files were written.
+    """Update the catalogs; return the number of written files.
 
     Args:
         db: The ledger.
@@ -77,12 +78,12 @@ def write_mirror_catalogs(
         publisher: Puts files in place.
         entries: The collections.
         secrets: Known to this process: none reaches a file.
-        source: What is mirrored.
-        is_stopped: Asked before each item and each file.
+        source: SOURCE.
+        is_stopped: Called before each item and each file.
 
     Raises:
         DestinationError: A file cannot be written, or one that is not part of this mirror is in its place.
-        InterruptedRunError: It was stopped between two files; each is as it was, or as it should be.
+        InterruptedRunError: It was stopped between two files; each is either unchanged or up to date.
     """
     if not entries and not meta.owns_file(db, "catalog.json"):
         return 0
@@ -129,8 +130,8 @@ def _write_lines(
     """Write `<collection>/items.ndjson` from the documents in the ledger.
 
     Raises:
-        DestinationError: it cannot be written, or a file of that name is not part of this mirror.
-        InterruptedRunError: it was stopped; the file is what it was.
+        DestinationError: It cannot be written, or a file with that name is not part of this mirror.
+        InterruptedRunError: It was stopped; the file is unchanged.
     """
     path = f"{safe_segment(row.name)}/{LINES_FILE}"
     encode = ItemWriter(db, store, secrets, "ndjson").encode
@@ -154,7 +155,7 @@ def _write_lines(
 
 
 def _hashed(lines: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    """Pass lines on, hashed as they will stand in the file."""
+    """Yield the lines, and hash them as they are written to the file."""
     for line in lines:
         digest.update(line + b"\n")
         yield line

@@ -18,10 +18,10 @@ class Channel(asyncio.Protocol, Generic[M]):
     """One end of a socket pair, on an event loop.
 
     Args:
-        decode: Decodes what the other end sends.
+        decode: Decodes a message of the other end.
         hear: Called on the loop with each message.
-        broken: Called with what `decode` or `hear` raises, which the loop would only log.
-        on_lost: Called when the other end is gone.
+        broken: Called with an error of `decode` or `hear`, which the loop would only log.
+        on_lost: Called when the other end is closed.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Channel(asyncio.Protocol, Generic[M]):
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when nothing more can come: the other end is closed, or its process has ended."""
+        """Done when the other end is closed, or its process has ended."""
         self._frames = MessageFrames(decode)
         self._hear = hear
         self._broken = broken
@@ -45,36 +45,36 @@ class Channel(asyncio.Protocol, Generic[M]):
         return self._transport is not None
 
     async def open(self, sock: socket.socket) -> None:
-        """Begin to send and receive over `sock`."""
+        """Start to send and receive over `sock`."""
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport from the loop."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the loop."""
+        """Decode received bytes."""
         try:
             for message in self._frames.feed(data):
                 self._hear(message)
-        except BaseException as error:  # noqa: BLE001 -- raised where the run ends
+        except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
             self._broken(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        """Note that the other end is gone."""
+        """Handle the end of the connection."""
         self._transport = None
         self._on_lost()
         if not self.lost.done():
             self.lost.set_result(None)
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send a message. If the other end is gone, the message is lost."""
+        """Send a message. If the other end is closed, the message is lost."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(framed(message))
 
     async def close(self) -> None:
-        """Send what waits, then close."""
+        """Send the waiting bytes, then close."""
         if self._transport is not None:
             self._transport.close()
             await self.lost

@@ -1,6 +1,6 @@
-"""`--clip` in a run: the area that the fetcher gets, and what a file that came in says of itself.
+"""`--clip` in a run: the area for the fetcher, and the clip that a received file describes.
 
-Whether a file is a part of a raster is read from the file, so that nothing but the file has to survive a kill
+The file itself states whether it is clipped, so that only the file has to survive a kill
 (`store.complete_parts`).
 """
 
@@ -27,20 +27,20 @@ def clip_area(text: str | None) -> ClipArea | None:
     """Return the area of `Selection.clip`, None if there is none.
 
     Raises:
-        UsageError: It is not an area; or pyproj is not installed.
+        UsageError: The text is not an area, or pyproj is not installed.
     """
     if text is None:
         return None
     if find_spec("pyproj") is None:
         raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
-    from stacpull.filters.places import clip_geometry  # noqa: PLC0415 -- seldom needed
+    from stacpull.filters.places import clip_geometry  # noqa: PLC0415 -- rarely needed
     from stacpull.tiff.clip_area import ClipArea  # noqa: PLC0415 -- heavy: shapely, pyproj
 
     return ClipArea(clip_geometry(text), area_digest(text))
 
 
 def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
-    """Return which part of a raster a file is, None for any other file.
+    """Return the clip that a file describes, None if it is not clipped.
 
     Args:
         opened: Opens the file; it may raise OSError.

@@ -1,9 +1,9 @@
 """`credentials check`: whether a service accepts a credential profile.
 
-A check is a real request, of one byte, for an URL of the profile or of the user. For a profile without one it
-is the request for a token. It says "accepted" only of a host that a login of the profile is for: any other
-answers without having seen one. Whoever asks sits before a terminal, so a service that wants to be left alone
-is not waited for. No secret is in what is returned, nor in what is raised.
+A check is a real request for one byte of a URL of the profile or the user. For a profile without a URL it
+requests a token. The result is "accepted" only for a host that a login of the profile covers, because any
+other host answers without having received a login. The user waits at a terminal, so the check does not wait
+for a service that throttles. Neither results nor errors contain secrets.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 
     name: str
     accepted: tuple[str, ...]
-    """What was given or answered: "a token of HOST", URLs without what is secret in them."""
+    """What the service accepted: "a token of HOST", or URLs without secrets."""
 
 
 async def check_credentials(
     options: Options, url: str | None = None, *, clock: Clock | None = None
 ) -> CredentialsCheck:
-    """Ask whether the credentials of `options.provider` are accepted.
+    """Check whether the credentials of `options.provider` are accepted.
 
     Args:
         options: With a profile (`config.profiles.with_profile`).
-        url: What to ask for; else what the profile says.
-        clock: Where time comes from.
+        url: The URL to request; None for the one of the profile.
+        clock: The clock.
 
     Raises:
-        UsageError: There is no profile, or nothing that it could be checked with: no login covers `url`.
-        CredentialsError: They are refused.
-        SourceError: The service cannot be asked, or its answer says nothing of credentials.
+        UsageError: There is no profile, it has no URL, or no login covers `url`.
+        CredentialsError: The credentials are not accepted.
+        SourceError: The service cannot be reached, or its response does not depend on credentials.
     """
     provider = options.provider
     if provider is None:
@@ -69,12 +69,12 @@ async def check_credentials(
             await _ask(network, one, lambda answered: _is_covered(answered, provider, options))
         shown = [network.secrets.scrub(cut_url(one)) for one in urls]
     if not urls and not tokens:
-        raise UsageError(f"The profile {provider.name} names nothing to ask for: give --url URL.")
+        raise UsageError(f"The profile {provider.name} has no URL to check: give --url URL.")
     return CredentialsCheck(provider.name, (*(f"a token of {host}" for host in tokens), *shown))
 
 
 def _chosen(url: str, provider: Provider, options: Options) -> str:
-    """Return the user's URL without a login of its own, which would be asked in place of the profile's.
+    """Return the user's URL without its own login, which would be used instead of the profile's.
 
     Raises:
         UsageError: It is not a URL, or no login of the profile covers it.
@@ -85,12 +85,12 @@ def _chosen(url: str, provider: Provider, options: Options) -> str:
         raise UsageError("--url must be like https://host/path or s3://bucket/key.")
     if not _is_covered(plain, provider, options):
         where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
-        raise UsageError(f"The profile {provider.name} has no login {where}: it would be asked without one.")
+        raise UsageError(f"The profile {provider.name} has no login {where}: the check would use none.")
     return plain
 
 
 def _is_covered(url: str, provider: Provider, options: Options) -> bool:
-    """Return True if a complete login covers the URL, or if its scheme has credentials of its own."""
+    """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
     rules = rules_of(url)
     if rules is not None and not rules.is_web:
         return rules.has_credentials(options) or not provider.logins
@@ -113,8 +113,8 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
         if failure.status == _NOT_FOUND and is_in_object_store(url):
-            return  # without permission the answer is 403, whether the object exists or not
-        raise SourceError(f"It is not known if they are accepted: {failure.message}") from error
+            return  # without permission the response is 403, whether the object exists or not
+        raise SourceError(f"It is unknown whether they are accepted: {failure.message}") from error
     if page:
         host = host_of(response.url)
         raise CredentialsError(f"The credentials are not accepted: {host} answered with a page to log in at.")
@@ -124,7 +124,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
 
 def _sent_away(url: str, host: str) -> str:
     return (
-        f"It is not known if they are accepted: {host_of(url)} redirects to {host}, "
+        f"It is unknown whether they are accepted: {host_of(url)} redirects to {host}, "
         "for which the profile has no login: give another --url."
     )
 

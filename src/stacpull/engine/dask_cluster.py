@@ -1,28 +1,28 @@
-"""`--dask`: worker processes on the machines of a Dask cluster. The one module that imports `distributed`.
+"""`--dask`: worker processes on the machines of a Dask cluster. Only this module imports `distributed`.
 
-    scheduler ──▶ which Dask workers there are (twice a second), their versions, one task each to look busy
+    scheduler ──▶ the list of Dask workers (twice per second), their versions, one task each to look busy
     coordinator ═══ jobs, outcomes, gates, limits ═══ each Dask worker (`dask_relay.py`) ══ worker process
 
-Jobs are not tasks of Dask. They go to a worker over a connection of their own, which Dask opens as it does
-between workers, and in the messages of `--processes N`. Compared with batches as tasks:
+Jobs are not Dask tasks. They are sent to a worker over a separate connection, which Dask opens as it does
+between workers, with the messages of `--processes N`. Compared with batches as tasks:
 
-- A job goes to whoever is free first, and an outcome is there as soon as it is known. There is no batch whose
-  size has to be guessed, and nothing to deliver twice: what a lost worker had is known at any moment.
-- A gate that closes is closed everywhere after one message, and limits are divided again within a message.
-- Neither jobs (their hrefs may be signed) nor credentials pass through the scheduler, its graph or its logs.
-- What comes from a worker process is decoded by type. Results of tasks would be unpickled here. (Dask
-  unpickles what Dask workers answer to the scheduler's calls; they never read what servers send.)
+- The first free worker gets a job, and its outcome arrives immediately. No batch size has to be guessed, and
+  no result is delivered twice, because the jobs of a lost worker are always known.
+- One message closes a gate on all workers, and one message divides the limits again.
+- Jobs (whose hrefs may be signed) and credentials do not pass through the scheduler, its graph or its logs.
+- Messages of a worker process are decoded by type. Results of tasks would be unpickled here. (Dask unpickles
+  responses of Dask workers to calls of the scheduler, but Dask workers never read responses of servers.)
 
-The price: the coordinator must reach the workers directly, as Dask workers reach each other.
+The disadvantage: the coordinator must reach the workers directly, as Dask workers reach each other.
 
-The one task that each Dask worker runs does nothing but last as long as the session: a worker without a task
-is idle to Dask, which may end it or the whole cluster.
+Each Dask worker runs one task that only waits for the end of the session, because Dask may stop a worker or a
+whole cluster without tasks.
 
-Credentials are sent only where they cannot be read on the way (`is_private`): over TLS, or within this
-machine. Else a worker takes them from its own environment and credential profiles; they are compared by name.
+Credentials are sent only over private connections (`is_private`): over TLS, or within this machine. Otherwise
+a worker uses those of its own environment and credential profiles, which are compared by name.
 
-DEST must be a directory that all workers see (the work directory, if DEST is a bucket). Each has a directory
-of its own among the parts (`store.own_parts`), so that one that is lost and still runs does no harm.
+DEST must be a directory that all workers share (the work directory, if DEST is a bucket). Each worker has its
+own directory among the parts (`store.own_parts`), so that a lost worker that still runs does no harm.
 """
 
 from __future__ import annotations
@@ -68,20 +68,20 @@ from stacpull.store.own_parts import new_name
 from stacpull.system import boot_id
 
 MOST_WORKERS = 64
-"""Workers that get a share at most: as many as a host is asked at once by default."""
+"""The most workers that get a share: as many as the default limit of connections per host."""
 _LOOK = 0.5
-"""Seconds between two looks at which workers there are."""
+"""Seconds between two requests for the list of workers."""
 _PATIENCE = 10.0
-"""Seconds without a worker that can be used, or an answer of the scheduler, until that is an error."""
+"""Seconds to wait for a usable worker or for a response of the scheduler."""
 _CONNECT = 10.0
-"""Seconds that a connection to a scheduler or worker may take."""
+"""Seconds to wait for a connection to a scheduler or worker."""
 _ABANDON = 0.5
-"""Seconds that it may take to its end when the run ends meanwhile."""
+"""Seconds to wait for a pending connection at the end of the run."""
 _NO_WORKERS = "The Dask scheduler has no workers: the run waits for some."
 
 
 def check_dask(options: Options) -> None:
-    """Refuse options that cannot be used together, and begin to import distributed: that takes a second.
+    """Reject options that contradict each other, and start to import distributed, which takes a second.
 
     Raises:
         UsageError: They contradict each other, or distributed is not installed.
@@ -100,7 +100,7 @@ def check_dask(options: Options) -> None:
 
 
 def is_private(address: str) -> bool:
-    """Return True if what is sent to a worker cannot be read on the way."""
+    """Return True if nobody else can read the messages to a worker."""
     parts = urlsplit(address)
     if parts.scheme in ("tls", "inproc"):
         return True
@@ -111,12 +111,12 @@ def is_private(address: str) -> bool:
 
 
 def _imported() -> Any:
-    """Import distributed, and look once at the machine and the versions: the client does, and blocks."""
+    """Import distributed, and cache the machine's data and the versions, which a client reads blocking."""
     with _importing:
         was_imported = "distributed" in sys.modules
         platform.processor()
         versions: Any = import_module("distributed.versions")
-        versions.get_versions()  # they are remembered
+        versions.get_versions()  # the result is cached
         if not was_imported:
             for name in ("distributed", "distributed.client"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -124,7 +124,7 @@ def _imported() -> Any:
 
 
 def _import_early() -> None:
-    with suppress(Exception):  # raised again where it is needed
+    with suppress(Exception):  # raised again when it is needed
         _imported()
 
 
@@ -173,9 +173,9 @@ class DaskCluster(WorkerSupply):
             network.shares.own.per_host, options.concurrency, WorkerProcess.limit
         )
         self._refused: dict[str, StacpullError] = {}
-        """Why workers are not used, by address, as long as the scheduler knows them."""
+        """Why workers are not used, by address, while the scheduler lists them."""
         self._unreached: set[str] = set()
-        """Addresses of workers that could not be reached, to be tried again."""
+        """Addresses of workers that could not be reached and will be tried again."""
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._address = ""
@@ -192,13 +192,13 @@ class DaskCluster(WorkerSupply):
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
-    # --- which workers there are -------------------------------------------------------------------------
+    # --- the list of workers -----------------------------------------------------------------------------
 
     async def places(self) -> AsyncIterator[StartWorker]:
         """See `WorkerSupply.places`.
 
         Raises:
-            WorkerError: The scheduler is gone, or cannot be reached.
+            WorkerError: The scheduler is lost, or cannot be reached.
             StacpullError: No worker can be used.
         """
         self._client = await self._open_client()
@@ -213,8 +213,8 @@ class DaskCluster(WorkerSupply):
             if addresses is None:
                 if not len(self.shares) and self._clock.monotonic() - answered > _PATIENCE:
                     raise WorkerError(
-                        f"The Dask scheduler {self._address} does not answer any more: "
-                        "resume when it is there again, or without --dask."
+                        f"The Dask scheduler {self._address} no longer responds: "
+                        "resume when it is back, or without --dask."
                     )
                 await self._clock.sleep(_LOOK)
                 continue
@@ -235,7 +235,7 @@ class DaskCluster(WorkerSupply):
             await self._clock.sleep(_LOOK)
 
     def _still_known(self, known: set[str], addresses: set[str]) -> set[str]:
-        """Return which workers need not be tried (again); another one may come where one is gone."""
+        """Return the workers that need not be tried again. Addresses of lost workers may be reused."""
         known = (known & addresses) - self._unreached
         self._unreached.clear()
         for gone in self._refused.keys() - addresses:
@@ -245,7 +245,7 @@ class DaskCluster(WorkerSupply):
     # --- the cluster -------------------------------------------------------------------------------------
 
     async def _open_client(self) -> Any:
-        """Connect to the scheduler that the user named.
+        """Connect to the user's scheduler.
 
         Raises:
             WorkerError: It cannot be reached.
@@ -290,7 +290,7 @@ class DaskCluster(WorkerSupply):
         return address
 
     async def addresses(self) -> set[str] | None:
-        """Return the addresses of the workers that the scheduler knows; None if it does not answer."""
+        """Return the addresses of the scheduler's workers; None if it does not respond."""
         try:
             async with asyncio.timeout(_CONNECT):
                 scheduler = self._client.scheduler  # None once the client has given up
@@ -302,8 +302,8 @@ class DaskCluster(WorkerSupply):
         """Call a function on a Dask worker.
 
         Raises:
-            OSError: The worker is gone.
-            Exception: As the function.
+            OSError: The worker is lost.
+            Exception: Any error of the function.
         """
         if self._client.scheduler is None:
             raise OSError("the scheduler is gone")
@@ -334,7 +334,7 @@ class DaskCluster(WorkerSupply):
             raise
 
     def _keep_busy(self, address: str, session: str) -> Any:
-        """Have a Dask worker run a task for as long as a session lasts; return its future."""
+        """Start a task on a Dask worker that waits for the end of a session; return its future."""
         return self._client.submit(
             dask_relay.hold,
             session,
@@ -348,7 +348,7 @@ class DaskCluster(WorkerSupply):
     # --- a worker ----------------------------------------------------------------------------------------
 
     async def start_at(self, address: str, hear: Hear) -> DaskWorker | None:
-        """Start a worker process at a Dask worker; one that cannot be used is refused by name.
+        """Start a worker process at a Dask worker. If it cannot be used, report that and return None.
 
         Raises:
             CredentialsError: It would lack a credential.
@@ -381,21 +381,21 @@ class DaskCluster(WorkerSupply):
         return worker
 
     def _refuse(self, address: str, error: StacpullError) -> None:
-        """Do without a worker, and say why."""
+        """Exclude a worker, and report why."""
         if address not in self._refused:
             self._refused[address] = error
             self._emit(Notice("warning", f"{error} This worker is not used."))
 
     async def _prepare(self, address: str) -> tuple[str, bool]:
-        """See that a worker can be used, and make its directory among the parts.
+        """Check that a worker can be used, and create its directory among the parts.
 
         Returns:
-            The name of the directory, and if the worker must sync what it writes.
+            The name of the directory, and whether the worker must sync its files.
 
         Raises:
             UsageError: It has another version of stacpull, or none.
             DestinationError: It does not see DEST.
-            OSError: It is gone.
+            OSError: It is lost.
         """
         try:
             version = await self._call(address, metadata.version, "stacpull")
@@ -420,10 +420,10 @@ class DaskCluster(WorkerSupply):
         return own, not is_here
 
     def _settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
-        """Return the settings of a worker, with credentials only if they cannot be read on the way.
+        """Return the settings of a worker, with credentials only over a private connection.
 
         Raises:
-            CredentialsError: It cannot find a credential by itself.
+            CredentialsError: The worker does not have a credential itself.
         """
         network, options = self._network, self._options
         settings = worker_settings(
@@ -463,7 +463,7 @@ class DaskWorker(WorkerProcess):
         own: Its directory among the parts.
         hear: Called with each of its messages.
         clock: Where time comes from.
-        group: Of the tasks that read and write.
+        group: The group of the tasks that read and write.
         busy: The task that keeps the Dask worker busy.
     """
 
@@ -493,11 +493,11 @@ class DaskWorker(WorkerProcess):
         self._news.set()
 
     def kill(self) -> None:
-        """See `WorkerProcess.kill`: the relay ends it."""
+        """See `WorkerProcess.kill`: the relay ends the process."""
         self._comm.abort()
 
     async def reap(self) -> str:
-        """See `WorkerProcess.reap`: it may still run, where it does no harm (`store.own_parts`)."""
+        """See `WorkerProcess.reap`: it may still run, but does no harm (`store.own_parts`)."""
         await self.lost
         self._busy.release()
         return "was lost"
@@ -509,7 +509,7 @@ class DaskWorker(WorkerProcess):
                     self._hear(self, message)
         except OSError:
             pass
-        except Exception as error:  # noqa: BLE001 -- raised where the run ends
+        except Exception as error:  # noqa: BLE001 -- raised at the end of the run
             self.fail(error)
         finally:
             self._comm.abort()
@@ -530,7 +530,7 @@ class DaskWorker(WorkerProcess):
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Start processes that a Ctrl-C in the terminal does not reach: it is for the coordinator."""
+    """Start processes that ignore Ctrl-C in the terminal, which only the coordinator handles."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,12 +1,12 @@
-"""What stacpull adds to a Dask worker: a handler that starts a worker process and passes its messages on.
+"""The handler that stacpull adds to a Dask worker: it starts a worker process and relays its messages.
 
     coordinator ══ Dask's own connection (TLS if the cluster has it) ══ relay ══ socket pair ══ worker process
 
-The worker process is the one of `--processes N` (`engine.worker`). It reads what servers send, and the Dask
-worker does not: to the relay, its messages are bytes. When the connection ends, however that comes, the
-worker process ends at once, as it does when the Dask worker itself ends or is killed.
+The worker process is the same as for `--processes N` (`engine.worker`). It reads the responses of servers.
+The Dask worker does not: the relay only passes on bytes. When the connection ends for any reason, the worker
+process ends at once. It also ends when the Dask worker ends or is killed.
 
-Nothing here imports `distributed`.
+This module does not import `distributed`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HANDLER = "stacpull-worker"
 """The name of the handler, for connections to the Dask worker."""
 _PIECE = 1 << 18
 _LOOKS, _PAUSE = 100, 0.1
-"""How often `hold` looks for its session, and seconds between two looks."""
+"""How often `hold` checks for its session, and seconds between two checks."""
 
 
 def install(dask_worker: Any) -> str:
@@ -37,14 +37,14 @@ def install(dask_worker: Any) -> str:
 
 
 def token_seen(directory: str) -> str | None:
-    """Return the token in a directory as this machine sees it, None if it does not."""
+    """Return the token in a directory, None if this machine does not see it."""
     return token_in(Path(directory))
 
 
 def hold(session: str) -> None:
-    """Keep a thread of the Dask worker until a session ends: Dask takes a worker without a task for idle.
+    """Occupy a thread of the Dask worker until a session ends, so that Dask does not consider it idle.
 
-    It may start before the session does, or long after its end, if the Dask worker had other tasks.
+    This may start before the session, or long after its end if the Dask worker had other tasks.
     """
     for _ in range(_LOOKS):
         if (over := _sessions.get(session)) is not None:
@@ -54,15 +54,15 @@ def hold(session: str) -> None:
 
 
 _sessions: dict[str, threading.Event] = {}
-"""Sessions that last, by name: set when one ends."""
+"""Active sessions by name. The event is set when the session ends."""
 
 
 async def relay(comm: Any, session: str = "") -> str:
-    """Start a worker process and pass on its messages, until it or the connection ends.
+    """Start a worker process and relay its messages, until it or the connection ends.
 
     Args:
         comm: The connection to the coordinator (`distributed.comm.Comm`).
-        session: What `hold` waits for.
+        session: The session that `hold` waits for.
     """
     over = _sessions[session] = threading.Event()
     try:

@@ -20,27 +20,27 @@ _BUCKET = "a bucket as DEST (s3://bucket/prefix)"
 
 
 class DestPlace(NamedTuple):
-    """DEST as a command or a caller named it."""
+    """DEST as given by the user."""
 
     work: Path
-    """The directory of the ledger; the files are there as well, unless they are in a bucket."""
+    """The directory of the ledger, and of the files unless they are in a bucket."""
     bucket: BucketLocation | None = None
 
     @property
     def name(self) -> str:
-        """DEST as messages name it."""
+        """The name of DEST in messages."""
         return str(self.work) if self.bucket is None else self.bucket.url
 
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
-    """Return where DEST is.
+    """Parse DEST.
 
     Args:
         dest: A directory; the URL of a bucket; or the work directory of a mirror in a bucket.
-        options: `work` and the options that begin with `dest_`.
+        options: `work` and the options that start with `dest_` are used.
 
     Raises:
-        UsageError: DEST and the options contradict each other, or what the work directory says.
+        UsageError: DEST contradicts the options or the work directory.
         DestinationError: The file that names the bucket is damaged.
     """
     url = bucket_url(dest)
@@ -69,7 +69,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
 
 
 def _location(work: Path, url: BucketLocation, options: Options) -> BucketLocation:
-    """Return the bucket of a mirror, which is the one that its work directory names, if it names one."""
+    """Return the bucket of a mirror. If the work directory already names one, it must be the same."""
     known = bucket_of(work)
     if ledger_path(work).exists():
         if known is None:
@@ -86,10 +86,10 @@ def _location(work: Path, url: BucketLocation, options: Options) -> BucketLocati
 
 
 def _changed(work: Path, known: BucketLocation, options: Options) -> BucketLocation:
-    """Return a bucket with what the options say of it.
+    """Return a bucket with the settings of the options.
 
     Raises:
-        UsageError: The mirror has begun at another endpoint, or the endpoint has a password in it.
+        UsageError: The mirror uses another endpoint, or the endpoint contains a password.
     """
     endpoint = options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/")
     if endpoint and urlsplit(endpoint).username is not None:

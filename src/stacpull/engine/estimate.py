@@ -1,8 +1,8 @@
-"""`plan`: the walk and the selection of `mirror`, counted instead of fetched.
+"""`plan`: walks and selects like `mirror`, and counts assets instead of fetching them.
 
-Source items cost a request each: only those of the first items are read, and the rest is extrapolated. Sizes
-that the source does not state are requested for a few assets of each key. The report says which of its
-figures are known and which rest on a sample.
+Each source item takes a request. So only those of the first items are read, and the rest is extrapolated.
+Sizes that the source does not state are requested for a few assets of each key. The report states which
+figures are known and which are estimated from a sample.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 
 _FULLY_READ = 200
-"""Matched items whose source items are read; those of the others are extrapolated."""
+"""Matched items whose source items are read. The source items of the others are extrapolated."""
 _WHOLE = 200
 BytesBasis = Literal["known", "sampled", "unknown"]
 _SIZED_PER_KEY = 3
 """Assets of one key whose size is requested."""
 _CLIPPED_PER_KEY = 12
-"""Those with `--clip`: how much of a raster is in the area differs from item to item."""
+"""The same with `--clip`, because the part of a raster in the area varies."""
 
 
 class _Counts(msgspec.Struct):
-    """Counts of one kind of item: primary, or reached through a source link."""
+    """Counts of one kind of item: primary items or source items."""
 
     items: int = 0
     assets: int = 0
@@ -105,7 +105,7 @@ class Estimate:
         self._done = self._pending = 0
         self._unread_links = 0
         self._records: _Records
-        """What is known of items, while `report` walks."""
+        """The planned and mirrored items, during `report`."""
         self.items_seen = 0
         self._without_label = 0
         self._announced: int | None = None
@@ -178,7 +178,7 @@ class Estimate:
         )
 
     async def _walk(self) -> None:
-        """Count what the walk selects, and the items of a sample."""
+        """Count the selected items of the walk, and those of a sample."""
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))
         if self._urls is not None:
@@ -232,7 +232,7 @@ class Estimate:
         return len(selected.seen)
 
     async def restart(self) -> int:
-        """Count what the walk reads from the start; planned items stay counted, and are not planned again."""
+        """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.items_seen = self._without_label = 0
         self._left_out.clear()
         return self._selector.matched
@@ -246,7 +246,7 @@ class Estimate:
     def _count(
         self, unread_links: int, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]
     ) -> list[tuple[PlannedItem, Asset]]:
-        """Count items; return the assets that DEST does not have: all but those that are `done`."""
+        """Count items; return the assets that DEST does not have, i.e. all except `done`."""
         missing = []
         self._unread_links += unread_links
         for item in items:
@@ -277,7 +277,7 @@ class Estimate:
             samples.append(asset)
 
     def _may_be_clipped(self, asset: Asset) -> bool:
-        """Return True if only a part of an asset is fetched, as far as the item says what it is."""
+        """Return True if an asset may be clipped, judged by its item."""
         if self._area is None:
             return False
         from stacpull.transfer.clip_attempt import may_be_tiff  # noqa: PLC0415 -- heavy: shapely, pyproj
@@ -285,17 +285,17 @@ class Estimate:
         return may_be_tiff(asset.media_type, asset.href)
 
     def _scale_links(self) -> bool:
-        """Count the source items that were not read like those that were; return True if there are such."""
+        """Extrapolate the source items that were not read; return True if there are any."""
         if not self._unread_links or not self._linked.items:
             return False
         self._linked.scaled((self._linked.items + self._unread_links) / self._linked.items)
         return True
 
     async def _sizes(self) -> tuple[dict[str, float], int, float]:
-        """Ask a few assets of each key for their size.
+        """Request the sizes of a few assets of each key.
 
         Returns:
-            Mean size per key in bytes, how many assets were asked, mean requests an asset.
+            Mean size per key in bytes, number of requested assets, mean requests per asset.
         """
         samples = {
             key: [*self._primary.samples.get(key, ()), *self._linked.samples.get(key, ())]
@@ -313,9 +313,9 @@ class Estimate:
         return means, len(flat), requests / len(flat) if flat else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
-        """Return an asset's size in bytes from the answer to a request for its first byte.
+        """Return the size of an asset in bytes, from the response to a request for its first byte.
 
-        With `--clip`: the size of the part that is in the area, from its header.
+        With `--clip`, return the size of the part in the area, from the header.
         """
         if self._area is not None:
             from stacpull.transfer.clip_attempt import clip_size  # noqa: PLC0415 -- heavy: shapely, pyproj
@@ -339,7 +339,7 @@ class Estimate:
             return None
 
     def _of_unknown_size(self, sizes: Mapping[str, float]) -> dict[str, int]:
-        """Return how many assets of each key have a size that neither the source nor a sample gives."""
+        """Return the number of assets of each key whose size neither the source nor a sample gives."""
         unknown: Counter[str] = Counter()
         for counts in (self._primary, self._linked):
             for key, count in counts.keys.items():
@@ -350,7 +350,7 @@ class Estimate:
     def _bytes(
         self, sizes: dict[str, float], unknown: Mapping[str, int], *, sampled: bool
     ) -> tuple[int | None, BytesBasis]:
-        """Return the bytes of all assets but those whose size is unknown; None if that is all of them."""
+        """Return the bytes of all assets of known size; None if there are none."""
         total = 0.0
         basis: BytesBasis = "sampled" if sampled else "known"
         for counts in (self._primary, self._linked):
@@ -374,19 +374,19 @@ class Estimate:
 
 
 class _Records(msgspec.Struct, frozen=True):
-    """What is known of items, on disk: a source may have millions."""
+    """The planned and mirrored items. They are on disk, because a source may have millions."""
 
     planned: ItemSet
-    """Those that this plan has counted."""
+    """The items that this plan has counted."""
     ledger: Connection | None
-    """That of DEST, if it is a mirror."""
+    """The ledger of DEST, if it is a mirror."""
 
     def note(self, items: Sequence[PlannedItem]) -> tuple[list[PlannedItem], Mapping[ItemId, set[str]]]:
-        """Note items as planned, in a thread.
+        """Record items as planned, in a thread.
 
         Returns:
-            Those that were not planned before (a source item may also be a primary item of its batch), and
-            the keys of the assets of theirs that DEST has.
+            The items that were not planned before (a source item may also be a primary item of its batch),
+            and the keys of their assets that DEST has.
         """
         new = [one for one in items if self.planned.add(one.id)]
         return new, {} if self.ledger is None else done_keys(self.ledger, [one.id for one in new])
@@ -405,7 +405,7 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
 
 
 def _time_for(requests: int, made: int, seconds: float, options: Options) -> float | None:
-    """Return the seconds that `requests` may take, at the pace of those made so far on all connections."""
+    """Return the seconds that `requests` take at the current rate, on all connections."""
     if not made or not seconds:
         return None
     at_once = options.concurrency or options.per_host

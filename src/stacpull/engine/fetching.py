@@ -1,4 +1,4 @@
-"""The fetcher of a mirror, as its options want it: the same in the process of the command and in workers."""
+"""The fetcher of a mirror according to its options, for the process of the command and for workers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
 
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
-"""What differs from file to file in the reason why one cannot be clipped."""
+"""The file-specific part of the reason why a file cannot be clipped."""
 _MOST_KINDS = 20
-"""Kinds of such reasons that are reported."""
+"""The most kinds of such reasons that are reported."""
 
 
 class Fetching(NamedTuple):
@@ -39,18 +39,18 @@ class Fetching(NamedTuple):
     fetcher: AssetFetcher[Job, Received]
     """Makes one attempt at an asset."""
     fast: Callable[[Pool[Job, Received]], FastPath] | None
-    """Makes the fast path of a pool; None if all assets take the general path."""
+    """Returns the fast path of a pool; None if all assets use the general path."""
 
 
 def open_parts(
     destination: Store, options: Options, *, durable: bool = False, in_memory: bool = False
 ) -> PartStore | StreamedParts:
-    """Return where long bodies go: into files, or to DEST while they arrive. Blocks.
+    """Return the parts of long bodies: files, or uploads to DEST. Blocks.
 
     Args:
         destination: DEST.
-        options: Of the run.
-        durable: True to sync each file before it gets the name of a whole part.
+        options: The options of the run.
+        durable: True to sync each file before it gets the name of a complete part.
         in_memory: True if bodies may be sent to the store process, which uploads them.
     """
     files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
@@ -71,16 +71,16 @@ def open_fetching(
     on_detail: Callable[[str], None],
     clip: str | None = None,
 ) -> Fetching:
-    """Return how assets are fetched.
+    """Return the fetchers of a run.
 
     Args:
-        network: of the run.
-        parts: where long bodies go.
+        network: The network of the run.
+        parts: The parts of long bodies.
         destination: DEST, which `--adopt` and conditional requests search.
-        options: of the run.
-        clock: where time comes from.
-        on_detail: called with messages for `-vv`.
-        clip: as `Selection.clip`.
+        options: The options of the run.
+        clock: The clock.
+        on_detail: Called with messages for `-vv`.
+        clip: `Selection.clip`.
     """
     checksum = options.recorded_checksum
     fetcher = Fetcher(
@@ -115,14 +115,14 @@ def open_fetching(
 
 
 class WholeAssets:
-    """Reports that assets are fetched whole although only an area is wanted: once for each kind of reason."""
+    """Reports that assets are fetched whole although `--clip` is given: once per kind of reason."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._known: set[str] = set()
 
     def __call__(self, job: Job, why: str) -> None:
-        """Take an asset, and why it is fetched whole."""
+        """Report an asset and the reason."""
         kind = _DETAIL.sub("", why)
         if kind not in self._known and len(self._known) < _MOST_KINDS:
             self._known.add(kind)
@@ -130,7 +130,7 @@ class WholeAssets:
 
 
 def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], bool] | None:
-    """Return what tells if the service of DEST can copy an object of SOURCE; None if it is another."""
+    """Return the check whether the service of DEST can copy an object; None if it never can."""
     s3 = options.s3
     remote = remote_store(destination)
     if remote is None or s3.request_payer:
@@ -142,14 +142,14 @@ def _copier(destination: Store, options: Options) -> Callable[[CopySource, int],
 
 
 def _is_there(files: StoredFiles, job: Job) -> bool:
-    """Return True if a file of the size of `job.present` is in place; a lost one is fetched whole."""
+    """Return True if there is a file with the size of `job.present`. A lost one is fetched completely."""
     if job.present is None or job.name is None:
         return False
     return files.look_at(_path(job), hashed=False).size == job.present.size
 
 
 def _is_as_stated(files: StoredFiles, job: Job) -> bool:
-    """Tell if the file in place has the checksum that the item states for it."""
+    """Return True if the file in place has the checksum that the item states."""
     if job.checksum is None or files.obstacle(_path(job)) is not None:
         return False
     try:

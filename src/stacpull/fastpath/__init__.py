@@ -1,12 +1,12 @@
-"""The fast path: small plain GETs, without a task, future or await for an asset.
+"""The fast path: small plain GETs, without a task, future or await per asset.
 
-A connection drives itself from the bytes that it receives to the next request. Everything that is unusual
-in any respect is handed to the general path, at the point that it has reached: nothing is requested twice.
+Callbacks of a connection read each response and send the next request. Everything unusual is handed over to
+the general path, which continues at that point: nothing is requested twice.
 
-    path.py         which assets are taken, the requests of one, its redirects, when it is handed over
-    connection.py   one connection: plain responses are read in one step, all others by the parser
+    path.py         selects assets, sends their requests, follows redirects, hands over
+    connection.py   one connection: plain responses are read in one step, others by the parser
     message.py      the parser for responses that are not plain
-    response.py     a response as the general path reads it, on a connection of the fast path
+    response.py     a response for the general path, on a connection of the fast path
     connect.py      lookup, address rules, connection, TLS
     requests.py     the bytes of a request
 """

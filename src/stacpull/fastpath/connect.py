@@ -1,9 +1,9 @@
-"""How the fast path gets connections: lookup, address rules, connection, TLS.
+"""Opening connections of the fast path: name lookup, address rules, connection, TLS.
 
-The addresses of a place are tried in turn. Each is judged before it is connected to, and it is that very
-address that is connected to: there is no second lookup that could answer differently. One that fails is
-tried last from then on, and one that hangs gets no more than its share of the time. Of several of one family
-each new connection begins with another, which spreads the load.
+The addresses of a host are tried in turn. Each is checked by the address rules, and then exactly this address
+is connected to: there is no second lookup with a different result. An address that fails is tried last from
+then on, and one that hangs gets no more than its share of the time. Each new connection starts with another
+address of the same family, which spreads the load.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENCE = 5.0  # seconds for an address while there are others
 
 
 class _AddressLookup:
-    """What is known of the addresses of a place; the lock keeps many from asking the same at once."""
+    """The known addresses of a host. The lock prevents simultaneous lookups of the same host."""
 
     __slots__ = ("addresses", "asking", "error", "failed", "failed_at", "turn", "until")
 
@@ -39,11 +39,11 @@ class _AddressLookup:
         self.turn = -1
         self.until = 0.0
         self.error: OSError | None = None
-        """Why the last lookup failed, which was at `failed_at`."""
+        """The error of the last lookup, at `failed_at`."""
         self.failed_at = 0.0
 
     def next(self) -> list[AddressInfo]:
-        """Return the addresses in the order to try them: of the preferred family another first each time."""
+        """Return the addresses in the order to try them, each time starting with another one."""
         good = [info for info in self.addresses if info not in self.failed]
         bad = [info for info in self.addresses if info in self.failed]
         alike = [info for info in good if info[0] == good[0][0]]
@@ -57,7 +57,7 @@ class FastConnector:
     """Opens connections.
 
     Args:
-        policy: Which addresses may be connected to.
+        policy: The allowed addresses.
         timeout: Seconds for lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
     """
@@ -70,7 +70,7 @@ class FastConnector:
         self._lookups: dict[RemoteHost, _AddressLookup] = {}
 
     async def connect(self, place: RemoteHost, make: Callable[[], FastConnection]) -> FastConnection:
-        """Return a connection to `place`, made by `make`.
+        """Return a new connection to `place`; `make` creates the protocol object.
 
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
@@ -84,7 +84,7 @@ class FastConnector:
             raise TransferError(connection_errors.unknown_name(place.name)) from error
 
     async def _connect(self, place: RemoteHost, make: Callable[[], FastConnection]) -> FastConnection:
-        """Try the addresses in turn; one whose certificate is not trusted ends the search."""
+        """Try the addresses in turn. An untrusted certificate ends the search."""
         context = await self._tls() if place.is_tls else None
         lookup = await self._lookup(place)
         addresses = lookup.next()
@@ -119,8 +119,8 @@ class FastConnector:
     ) -> FastConnection:
         """Connect to one address.
 
-        The loop gets the address, not a socket: uvloop would take a socket over only after the
-        connection was announced, and if that is closed already, the same descriptor is closed twice.
+        The loop gets the address, not a socket. uvloop takes over a socket only after `connection_made`, and
+        if the connection is closed by then, it closes the same descriptor twice.
         """
         address, port = str(info[4][0]), int(info[4][1])
         server_name = place.host if context else None
@@ -135,13 +135,13 @@ class FastConnector:
                 remembered, address, port, ssl=context, server_hostname=server_name
             )
         except BaseException:
-            for one in made:  # it may know of the connection, and uvloop never reports the end
+            for one in made:  # it may have the connection, and uvloop never reports its end
                 one.give_up()
             raise
         return connection
 
     async def _tls(self) -> ssl.SSLContext:
-        """Return the context of all connections; its certificates are files, read in a thread."""
+        """Return the TLS context of all connections. Certificate files are read in a thread."""
         if self._context is None:
             context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
             context.set_alpn_protocols(["http/1.1"])
@@ -149,10 +149,10 @@ class FastConnector:
         return self._context
 
     async def _lookup(self, place: RemoteHost) -> _AddressLookup:
-        """Return the addresses of `place`, looked up again after some seconds.
+        """Return the addresses of `place`. They are looked up again after some seconds.
 
         Raises:
-            OSError: The lookup failed; so it does for all that waited for it.
+            OSError: The lookup failed. All callers that waited for it get this error.
         """
         loop = asyncio.get_running_loop()
         since = loop.time()

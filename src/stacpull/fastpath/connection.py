@@ -1,18 +1,18 @@
-"""One connection of the fast path: it sends requests and reads their responses, driven by its own callbacks.
+"""One connection of the fast path: its callbacks send requests and read responses.
 
     new ─begin─▶ plain ──whole──▶ idle ─begin─▶ …
                    │ anything unusual
                    ▼
                  parsed ──answered, failed──▶ streamed to the general path ─end_exchange─▶ idle, or closed
 
-- A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that comes in one piece and a
-  Content-Length of at most 1 MiB (`fastpath.plain_head`). Any other response, and every byte of one that
-  turns out otherwise, goes to the parser (`fastpath.message`), which decides what it means.
-- A *streamed* response is read by the general path, which waits for more of a long body and takes it.
-  Reading pauses above `_MOST_HELD` bytes that are not taken.
-- Time is counted in turns of the pool's timer, and only while something is awaited: a slow writer is not
-  a stall, and does not make a server look slow (`net.bodies`).
-- Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
+- A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that arrives in one piece and a
+  Content-Length of at most 1 MiB (`fastpath.plain_head`). The parser reads all other responses
+  (`fastpath.message`), including the bytes already received.
+- The general path reads a *streamed* response: it waits for more bytes of the body and takes them. Reading
+  pauses while more than `_MOST_HELD` bytes wait to be taken.
+- Time is counted in ticks of the pool's timer, and only while the connection waits for the server. So a slow
+  writer is not a stall, and does not make a server look slow (`net.bodies`).
+- Any error closes the connection, and so do bytes that arrive without a request.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _TAKEN = frozenset({200}) | REDIRECTS
 
 
 class FastExchange(Protocol):
-    """What a connection is used for: an asset or a document, at one of its requests."""
+    """The user of a connection: the request of an asset or a document."""
 
     def answered(
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
-        """Take a whole response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
+        """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
         ...
 
     def stream(self, connection: FastConnection, /) -> None:
-        """Take the connection with the response that has begun on it, or has failed."""
+        """Take the connection, whose response has started or failed."""
         ...
 
     def send_again(self) -> None:
@@ -57,11 +57,11 @@ class FastExchange(Protocol):
         ...
 
     def abandon(self) -> None:
-        """The connection is closed since the run ends."""
+        """Handle the end of the run, which closes the connection."""
         ...
 
     def fail_run(self, error: Exception, /) -> None:
-        """End the run: there is a defect."""
+        """End the run because of a bug."""
         ...
 
 
@@ -69,8 +69,8 @@ class FastConnection(asyncio.Protocol):
     """A connection to one host. It carries one exchange at a time.
 
     Args:
-        pool: owns the connection.
-        host: where it leads.
+        pool: The pool that owns the connection.
+        host: The host that it is connected to.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class FastConnection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """True for an idle connection that is open as far as is known."""
+        """True for an idle connection that is not known to be closed."""
         open_ = self.transport is not None and not self.transport.is_closing()
         return open_ and self.exchange is None and not self._is_streamed
 
@@ -125,24 +125,24 @@ class FastConnection(asyncio.Protocol):
         transport.write(request)
 
     def abort(self) -> None:
-        """Close the connection at once; nothing is asked on it any more."""
+        """Close the connection at once. It sends no more requests."""
         if self.transport is not None:
             self.transport.abort()
 
     def close(self) -> None:
-        """Close the connection at the end of the run, with what is under way on it."""
+        """Close the connection at the end of the run, including its current exchange."""
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
             exchange.abandon()
         self.abort()
 
     def give_up(self) -> None:
-        """Forget a connection that its maker did not get: it was cancelled at that moment."""
+        """Drop a connection that its caller did not get, because the caller was cancelled."""
         self.abort()
         self._pool.lost(self)
 
     def tick(self, seconds: float, stall_turns: int, idle_turns: int) -> None:
-        """Count one turn of the pool's timer, of so many seconds, and act if nothing came for too many."""
+        """Count one tick of the pool's timer, and close the connection after too many ticks without data."""
         exchange = self.exchange
         is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = exchange is None and not self._is_streamed
@@ -155,16 +155,16 @@ class FastConnection(asyncio.Protocol):
         elif is_awaited and self._is_too_slow(seconds):
             self._fail(too_slow(self.host.place.name), exchange)
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the first request: what the server sends before it belongs to its response."""
+        """Wait for the first request. Bytes that the server sends before it count as its response."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self.transport.pause_reading()
         self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read a response, or some of it."""
+        """Read a response, or a part of it."""
         self._quiet = 0
         self._came += len(data)
         exchange = self.exchange
@@ -186,17 +186,17 @@ class FastConnection(asyncio.Protocol):
             if self._missing > 0:
                 return
             if self._missing < 0:
-                self._parse()  # more than was announced
+                self._parse()  # more bytes than announced
                 return
             chunks, at = self._chunks, self._body_at
             body = data[at:] if len(chunks) == 1 else b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
             if not exchange.answered(self, self._status == _OK, self._fields, body):
                 self._parse()
-        except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
+        except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Conclude what the end of the connection means for the response."""
+        """Determine what the end of the connection means for the response."""
         self.transport = None
         self._lost = exc
         exchange = self.exchange
@@ -207,13 +207,13 @@ class FastConnection(asyncio.Protocol):
             elif exchange is not None:
                 self._conclude(exc)
             self._pool.lost(self)
-        except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
+        except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
 
-    # Any other response.
+    # Responses that are not plain.
 
     def _parse(self) -> None:
-        """Leave the response to the parser, from its first byte on."""
+        """Pass the response to the parser, from its first byte."""
         self._feed_parser()
         self._look()
 
@@ -226,14 +226,14 @@ class FastConnection(asyncio.Protocol):
         chunks, self._chunks = self._chunks, []
         for chunk in chunks:
             if message.is_ended:
-                self.abort()  # more than the response: it stands, the connection does not
+                self.abort()  # bytes after the response: it is valid, but the connection is not
             else:
                 message.feed(chunk)
 
     def _read_parsed(self, data: bytes) -> None:
         message = self.message
         if (self.exchange is None and not self._is_streamed) or message.is_ended:
-            self.abort()  # nothing was asked for: a response that is whole stands, the connection does not
+            self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         message.feed(data)
         if self._is_streamed:
@@ -247,14 +247,14 @@ class FastConnection(asyncio.Protocol):
             self._look()
 
     def _look(self) -> None:
-        """Take a whole response if all is well with it; hand over what is not, once that is known."""
+        """Take a complete response if it is correct; hand over any other as soon as that is known."""
         message = self.message
         exchange = cast("FastExchange", self.exchange)
         if message.failure is not None:
             self.abort()
         elif message.held <= MAX_BODY_IN_MEMORY:
             if message.is_gathering:
-                return  # chunks, of which there may be few
+                return  # there may be only a few chunks
             if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):
                 return
         if message.is_answered:
@@ -270,7 +270,7 @@ class FastConnection(asyncio.Protocol):
         return exchange.answered(self, message.status == HTTPStatus.OK, fields, message.body())
 
     def _conclude(self, error: Exception | None) -> None:
-        """The connection has ended, and the response may have, too."""
+        """Handle the end of the connection, which may be the end of the response."""
         self._feed_parser()
         self.message.end(error, reused=self._reused)
         failure = self.message.failure
@@ -289,11 +289,11 @@ class FastConnection(asyncio.Protocol):
                 self._wake()
             else:
                 self._look()
-        except Exception as error:  # noqa: BLE001 -- a defect, which the loop would only log
+        except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
 
     def _is_too_slow(self, seconds: float) -> bool:
-        """Tell, after a turn of the timer, if the response comes too slowly since its first byte."""
+        """Return True, after a tick of the timer, if the response arrives too slowly since its first byte."""
         if self._pace is None:
             if not self._came:
                 return False
@@ -302,7 +302,7 @@ class FastConnection(asyncio.Protocol):
         return self._pace.is_too_slow(seconds, came)
 
     def release(self) -> None:
-        """End an exchange whose response is taken: the connection is idle, or closed."""
+        """End an exchange whose response was taken. The connection becomes idle or is closed."""
         self.exchange = None
         self._quiet = 0
         if self._is_plain:
@@ -314,23 +314,23 @@ class FastConnection(asyncio.Protocol):
         else:
             self.abort()
 
-    # While the general path reads the response.
+    # Called by the general path while it reads the response.
 
     def arrival(self, worth: int) -> asyncio.Future[None]:
-        """Return what ends when about `worth` bytes of the body are there, or all, or something is wrong."""
+        """Return a future that ends on an error, or when about `worth` bytes or the whole body arrived."""
         self._worth = min(worth, _WORTHWHILE)
         self._waiter = waiter = self._loop.create_future()
         return waiter
 
     def take(self) -> list[bytes]:
-        """Return what came of the body and is not taken yet, and make room for more."""
+        """Return the received bytes of the body that were not taken yet, and resume reading."""
         if self._is_paused and self.transport is not None and not self.transport.is_closing():
             self._is_paused = False
             self.transport.resume_reading()
         return self.message.take()
 
     def end_exchange(self) -> None:
-        """Take the connection back: it is idle, or closed if it cannot carry another exchange."""
+        """Take the connection back. It becomes idle, or is closed if it cannot be reused."""
         self._waiter = None
         self._is_streamed = False
         self._is_plain = False
@@ -349,7 +349,7 @@ class FastConnection(asyncio.Protocol):
 
 
 def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
-    """End the run that an exchange belongs to, which would wait for ever."""
+    """End the run of an exchange, which would otherwise wait forever."""
     if exchange is None:
         raise error
     exchange.fail_run(error)

@@ -1,6 +1,6 @@
 """The pool of connections of the fast path, for assets and for documents.
 
-Idle connections are kept per host, the one used last on top. One timer looks after all connections.
+Idle connections are kept per host, the most recently used one on top. One timer checks all connections.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FastHost:
         return f"<FastHost {self.place.name}, {len(self.idle)} idle>"
 
     def pop(self) -> FastConnection | None:
-        """Return an idle connection that is open as far as is known, or None."""
+        """Return an idle connection that is not known to be closed, or None."""
         idle = self.idle
         while idle:
             connection = idle.pop()
@@ -50,15 +50,16 @@ class FastHost:
 
 
 class FastConnections:
-    """Opens connections, keeps them, and closes those that are idle or silent for too long.
+    """Opens connections, keeps idle ones, and closes those that are idle or silent for too long.
 
     Args:
-        policy: Which addresses may be connected to.
+        policy: The allowed addresses.
         stall_timeout: Seconds without a byte after which an exchange fails, at most a second later.
         min_rate: Bytes per second below which a response is too slow, over `stall_timeout`; 0 for none.
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether the environment may name proxies. A host that has one has no connections here.
+        trust_env: Whether proxies of the environment are used. There are no connections to hosts with a
+            proxy.
         idle: Joined, as other pools have connections to the same hosts.
     """
 
@@ -98,10 +99,10 @@ class FastConnections:
             await self._emptied.wait()
 
     def host(self, head: str) -> FastHost | None:
-        """Return the host of the URLs that begin with `head` (`http://host:port`).
+        """Return the host of the URLs that start with `head` (`http://host:port`).
 
         Returns:
-            None if it cannot be asked from here: it is written in an unusual way, or has a proxy.
+            None if the fast path cannot connect to it: its name has an unusual form, or it has a proxy.
         """
         place = parse_origin(head)
         if place is None or (place.scheme in self._proxies and not is_bypassed(place.host)):
@@ -113,7 +114,7 @@ class FastConnections:
         return host
 
     def fields(self, place: RemoteHost) -> dict[str, str]:
-        """Return the fields that every request to `place` has, unless it has its own."""
+        """Return the default header fields of every request to `place`."""
         return {
             "host": place.authority, "user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"
         }  # fmt: skip
@@ -127,10 +128,10 @@ class FastConnections:
         self._opening(host.place.endpoint)
         return await self._connector.connect(host.place, lambda: FastConnection(self, host))
 
-    # What connections call.
+    # Called by connections.
 
     def made(self, connection: FastConnection) -> None:
-        """Watch over a connection that was opened."""
+        """Add an opened connection."""
         self.open.add(connection)
         if self._emptied is not None:
             connection.abort()
@@ -138,7 +139,7 @@ class FastConnections:
             self._wind()
 
     def lost(self, connection: FastConnection) -> None:
-        """Forget a connection that is closed."""
+        """Remove a closed connection."""
         self.open.discard(connection)
         if connection in connection.host.idle:
             connection.host.idle.remove(connection)
@@ -146,11 +147,11 @@ class FastConnections:
             self._emptied.set()
 
     def pace(self) -> Pace:
-        """Return what judges the pace of a response."""
+        """Return a new `Pace` for a response."""
         return Pace(*self._pace)
 
     def _close_idle(self, endpoint: Endpoint) -> None:
-        """Close the idle connections to an endpoint; one that was just opened for a request is not idle."""
+        """Close the idle connections to an endpoint. One that was just opened for a request is not idle."""
         for host in self._hosts.values():
             if host.place.endpoint == endpoint:
                 for connection in list(host.idle):
@@ -160,7 +161,7 @@ class FastConnections:
         self._timer = asyncio.get_running_loop().call_later(self._turn, self._on_turn)
 
     def _on_turn(self) -> None:
-        """Look after all connections; with the last one the timer ends."""
+        """Check all connections. The timer ends with the last one."""
         self._timer = None
         for connection in list(self.open):
             connection.tick(self._turn, self._stall_turns, self._idle_turns)

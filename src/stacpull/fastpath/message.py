@@ -1,12 +1,12 @@
-"""The response of one exchange as it comes in: bytes are fed, status, fields and body come out. No I/O.
+"""Parser for the response of one exchange: it turns bytes into status, fields and body. No I/O.
 
     awaiting ─fields─▶ receiving ─end of the body─▶ whole
 
-llhttp (of Node and of aiohttp, here through httptools) parses, forgiving what aiohttp has it forgive. What
-the parser cannot know is decided here: that a HEAD has no body, that bytes past the end are wrong, what is
-too much, and what it means that the connection ends. The first thing that is wrong stays in `failure`.
+llhttp (used by Node and aiohttp, here through httptools) parses with the same leniency as in aiohttp. This
+module decides what the parser cannot know: a HEAD has no body, bytes past the end are wrong, limits, and the
+meaning of the end of the connection. `failure` is the first error.
 
-The rest of a long body of known length bypasses the parser, which would copy every byte of it.
+The rest of a long body of known length bypasses the parser, which would copy it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _AWAITING, _RECEIVING, _WHOLE = _Phase
 
 
 class ParsedMessage:
-    """A response; one object serves all exchanges of a connection, one after the other (`reset`).
+    """A response. One object is used for all exchanges of a connection, one after the other (`reset`).
 
     Args:
         name: The host, for messages.
@@ -56,17 +56,17 @@ class ParsedMessage:
         return f"<ParsedMessage {self._state.name} {self.status}, {self.held} bytes held>"
 
     def reset(self) -> None:
-        """Await the response to another request."""
+        """Prepare for the response to the next request."""
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
-        """By name in lower case; what came several times is joined."""
+        """The fields by name in lower case; repeated ones are joined."""
         self.held = 0
-        """Bytes of the body that are not taken yet."""
+        """Bytes of the body that were not taken yet."""
         self.failure: Failure | None = None
         self._state = _AWAITING
         self._pieces: list[bytes] = []
         self.is_short = False
-        """True if a body is announced that is given to its reader only when it is whole."""
+        """True if the announced body is short, so that its reader only gets it when it is complete."""
         self._framed = self._keep = False
         self._rest = self._overhead = 0
         self._raw: list[bytes] = []  # names and values in turn
@@ -75,21 +75,21 @@ class ParsedMessage:
 
     @property
     def is_answered(self) -> bool:
-        """True once there is something to say: the fields, and a short body whole, or what is wrong."""
+        """True once the fields (and a short body) are complete, or there is an error."""
         return self.is_worth(0)
 
     @property
     def is_ended(self) -> bool:
-        """True once nothing more will come: the body is whole, or something is wrong."""
+        """True once the body is complete or there is an error."""
         return self._state is _WHOLE or self.failure is not None
 
     @property
     def is_reusable(self) -> bool:
-        """True if the connection may carry another exchange (RFC 9112, 9.3)."""
+        """True if the connection may be reused (RFC 9112, 9.3)."""
         return self._keep and self._state is _WHOLE and self.failure is None
 
     def is_worth(self, size: int) -> bool:
-        """Tell if it is worth waking the reader, who waits for `size` bytes: a short body comes whole."""
+        """Return True if a reader that waits for `size` bytes should be woken; a short body is not split."""
         state = self._state
         if state is _WHOLE or self.failure is not None:
             return True
@@ -97,23 +97,23 @@ class ParsedMessage:
 
     @property
     def is_gathering(self) -> bool:
-        """True while chunks of a 200 come in, which may turn out to be few."""
+        """True while the chunks of a 200 arrive and may still be a short body."""
         chunked = self._framed and not self.is_short and not self._rest
         return chunked and self._state is _RECEIVING and self.status == _OK and self.failure is None
 
     def body(self) -> bytes:
-        """Return what came of the body and is not taken yet, without taking it."""
+        """Return the received bytes of the body that were not taken yet, without taking them."""
         pieces = self._pieces
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def take(self) -> list[bytes]:
-        """Return what came of the body and is not taken yet."""
+        """Take the received bytes of the body."""
         pieces, self._pieces = self._pieces, []
         self.held = 0
         return pieces
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the response."""
+        """Parse bytes of the response."""
         if self._rest:
             self._feed_rest(data)
             return
@@ -126,17 +126,17 @@ class ParsedMessage:
             if self._overhead > OVERHEAD_LIMIT:
                 self.fail(connection_errors.endless_fields(self.name))
         if self.failure is not None and not is_known:
-            self.status = 0  # wrong from the start: then its head says nothing
+            self.status = 0  # wrong from the start, so its head is meaningless
 
     def end(self, error: Exception | None, *, reused: bool) -> None:
-        """Conclude what the end of the connection means.
+        """Determine what the end of the connection means.
 
         Args:
-            error: What it ended with; None if the server closed it in order.
-            reused: True if it had carried an exchange before: it may have been closed in the meantime, which
-                is not an error as long as no byte of a response has come (RFC 9112, 9.3.1).
+            error: Its error; None if the server closed it properly.
+            reused: True if it was used for an exchange before. The server may then close it while it is idle,
+                which is not an error before the first byte of a response (RFC 9112, 9.3.1).
         """
-        self._parser = None  # it knows our methods: a cycle, with up to a mebibyte in it
+        self._parser = None  # it refers to our methods: a reference cycle with up to a mebibyte
         if self._state is _AWAITING:
             self.fail(connection_errors.closed(self.name, error, free=reused and not self._overhead))
         elif self._state is _RECEIVING:
@@ -146,7 +146,7 @@ class ParsedMessage:
                 self._state = _WHOLE
 
     def fail(self, failure: Failure) -> None:
-        """Note what is wrong; the first counts."""
+        """Record an error, unless there already is one."""
         if self.failure is None:
             self.failure = failure
 
@@ -160,12 +160,12 @@ class ParsedMessage:
                 self._on_unparsable()
                 return
             self._raw = []
-            self._lengths = LengthFilter()  # it may have been a repeated length: once more, without
+            self._lengths = LengthFilter()  # the cause may be a repeated length: parse again without it
             self._parser = None
             self._parse(self._lengths.feed(b"".join(self._head)))
 
     def _feed_rest(self, data: bytes) -> None:
-        """Take a piece of a long body past the parser, which is of no use any more."""
+        """Take a piece of a long body without the parser."""
         self._parser = None
         excess = len(data) - self._rest
         self._pieces.append(data if excess <= 0 else data[: self._rest])
@@ -176,27 +176,27 @@ class ParsedMessage:
         if not self._rest:
             self._state = _WHOLE
 
-    # What the parser tells.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """Object to a second response to one request: bytes past the end."""
+        """Reject a second response to one request: these are bytes past the end."""
         if self._state is _WHOLE:
             self.fail(connection_errors.overlong(self.name))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field: nothing else, as there are some ten of them to each response."""
+        """Store a field. This must be fast: a response has about ten."""
         self._raw += (name, value)
 
     def on_headers_complete(self) -> None:
-        """Decide how the body is framed (RFC 9112, 6.3)."""
-        parser = cast("HttpResponseParser", self._parser)  # it is the one that calls
+        """Determine how the body is framed (RFC 9112, 6.3)."""
+        parser = cast("HttpResponseParser", self._parser)  # it calls this method
         status = parser.get_status_code()
         objection = _objection(self._raw, status, self.name)
         if objection is not None:
             self.fail(objection)
             return
         if status < _FINAL and status != _SWITCHING:
-            self._raw = []  # interim (RFC 9110, 15.2): of no interest, and there may be no end of them
+            self._raw = []  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
             return
         self._head = []
         self.status = status
@@ -214,7 +214,7 @@ class ParsedMessage:
             self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body."""
+        """Store a piece of the body."""
         if self._state is _RECEIVING:
             self._pieces.append(data)
             self.held += len(data)
@@ -226,10 +226,10 @@ class ParsedMessage:
             self.fail(connection_errors.malformed(self.name))  # an interim response has no body
 
     def on_message_complete(self) -> None:
-        """Conclude the response, unless it is an interim one."""
+        """End the response, unless it is an interim one."""
         if self._state is _RECEIVING:
             self._state = _WHOLE
-            if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers come among the fields, and are left there
+            if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers are added to the fields and stay there
                 self.fail(connection_errors.endless_fields(self.name))
 
     def _on_unparsable(self) -> None:
@@ -240,7 +240,7 @@ class ParsedMessage:
 
 
 def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
-    """Return what is wrong with fields (names and values in turn) and status, or None."""
+    """Return the failure of invalid fields (names and values in turn) or status, or None."""
     text = b"".join(raw)
     too_long = len(text) > FIELD_LIMIT and max(map(len, raw)) > FIELD_LIMIT
     if too_long or len(raw) > 2 * FIELD_COUNT_LIMIT:
@@ -249,7 +249,7 @@ def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
 
 
 def _parser_for(message: ParsedMessage) -> HttpResponseParser:
-    """Return a parser that forgives what aiohttp's forgives: servers are clumsy."""
+    """Return a parser that is as lenient as aiohttp's, because servers make mistakes."""
     parser = HttpResponseParser(message)
     parser.set_dangerous_leniencies(
         lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True

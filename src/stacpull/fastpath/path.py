@@ -1,17 +1,16 @@
-"""The fast path: which assets it takes, the requests of one, and when it is handed over.
+"""The fast path: it selects assets, sends their requests, and hands over unusual ones.
 
-    begin ─▶ permit of the host ─▶ request ─▶ 200: taken
+    begin ─▶ permit of the host ─▶ request ─▶ 200: done
                   ▲                    │ redirect
                   └────────────────────┘
 
-An asset is one object here, from its first request to its last; a gate queues this same object.
-Policy is that of the general path, in the same functions: gates, redirects, credentials, address rules, the
-checks of what came.
+An asset is one object here, from its first request to its last; a gate queues this same object. The fast path
+uses the same functions as the general path for gates, redirects, credentials, address rules and checks.
 
-Whatever is unusual is handed over. The general path continues there (`net.client.StartedExchange`):
-before a request that is not sent yet (a host that throttles, or one that the fast path cannot ask), or with
-the response to one that is (an error, a long body, content that is not what it should be). The
-same code decides from there on, so results are the same.
+Everything unusual is handed over, and the general path continues (`net.client.StartedExchange`): before a
+request that was not sent (the host throttles, or the fast path cannot connect to it), or with the response to
+a request that was sent (an error, a long body, wrong content). The same code decides from there on, so the
+results are the same.
 """
 
 from __future__ import annotations
@@ -36,33 +35,33 @@ from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
 
 _DRAINED = 64 * 1024
-"""Bytes of a redirect's body; the general path reads no longer ones."""
+"""The most bytes of a redirect's body, as in the general path."""
 
 
 class SmallBodyFetcher(Protocol):
-    """What knows assets (`engine.sharing.SharingFetcher`)."""
+    """Decides about assets (`engine.sharing.SharingFetcher`)."""
 
     async def open(self) -> None:
-        """Get ready to be asked."""
+        """Load the data for `claim`."""
         ...
 
     def claim(self, job: Job) -> Any | None:
-        """Return what marks the asset as begun; None if the general path must fetch it."""
+        """Return a mark that the asset is started; None if the general path must fetch it."""
         ...
 
     def take(
         self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes
     ) -> Received | None:
-        """Return what a small body of a 200 is; None if `resume` must say what is wrong with it."""
+        """Return the asset of a small 200; None if it is incorrect and `resume` must handle it."""
         ...
 
     async def resume(self, job: Job, claim: Any, begun: StartedExchange, *, count_refusal: bool) -> Received:
-        """Continue the first attempt at an asset where the fast path has left it."""
+        """Continue the first attempt at an asset where the fast path stopped."""
         ...
 
 
 class RestOfAttempt(Protocol):
-    """A function that ends a first attempt."""
+    """A function that completes a first attempt."""
 
     async def __call__(self, job: Job, /, *, count_refusal: bool) -> Received:
         """Fetch `job`."""
@@ -70,18 +69,18 @@ class RestOfAttempt(Protocol):
 
 
 class TransferSink(Protocol):
-    """Where assets go (`engine.pool.Pool`)."""
+    """Receives assets (`engine.pool.Pool`)."""
 
     def received(self, job: Job, received: Received) -> None:
-        """Take an asset that came in."""
+        """Take a received asset."""
         ...
 
     def handed_over(self, job: Job, attempt: RestOfAttempt, since: float) -> None:
-        """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
+        """Take an asset whose first attempt, started at `since`, the general path must complete."""
         ...
 
     def fetch(self, job: Job) -> None:
-        """Have an asset fetched by the general path."""
+        """Fetch an asset by the general path."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -89,12 +88,12 @@ class TransferSink(Protocol):
         ...
 
     def broke(self, error: BaseException) -> None:
-        """End the run: there is a defect."""
+        """End the run because of a bug."""
         ...
 
 
 class FastOrigin:
-    """One host as URLs name it, with its gate."""
+    """One origin of URLs, with its host and gate."""
 
     __slots__ = (
         "base",
@@ -113,29 +112,29 @@ class FastOrigin:
         self, head: str, sent_head: str, host: FastHost, route: Route, tail: bytes, rewrites: Rewrites | None
     ) -> None:
         self.base = f"{head}/"
-        """How its URLs begin."""
+        """The start of its URLs."""
         self.sent_base = f"{sent_head}/"
-        """How the URLs of requests begin that are sent: they go to `host`."""
+        """The start of the URLs that are requested from `host`."""
         self.start = len(sent_head)
-        """Where the target begins in those."""
+        """The offset of the request target in those URLs."""
         self.host = host
         self.rewrites = rewrites
-        """What makes other requests of those that are asked for."""
+        """The transport that rewrites requests, if any."""
         self.route = route
         self.gate = route.gate
         self.tail = b" HTTP/1.1\r\n" + tail
-        """What follows the target in a request; with `rewrites`, as far as it is the same for some time."""
+        """The part of a request after the target; with `rewrites`, only the fields that rarely change."""
         self.headers: Mapping[str, str] | None = None
         """The fields in `tail`, with `rewrites`."""
         self.is_plain = rewrites is None and not route.own
-        """True if URLs are asked for as they are, without credentials."""
+        """True if URLs are requested unchanged and without credentials."""
 
     def __repr__(self) -> str:
         return f"<FastOrigin {self.host}>"
 
 
 class FastTransfer(msgspec.Struct, eq=False):
-    """One asset on the fast path, at one of its requests. It waits in the queue of a gate as it is."""
+    """One asset on the fast path, with its current request. The queue of a gate contains this object."""
 
     path: FastPath
     job: Job
@@ -143,12 +142,12 @@ class FastTransfer(msgspec.Struct, eq=False):
     origin: FastOrigin
     url: str
     since: float
-    """When its first request was asked for."""
+    """The time when its first request was queued."""
     asked: float = 0.0
-    """When the present one was sent."""
+    """The time when the current request was sent."""
     hops: tuple[str, ...] = ()
     outgoing: Request | None = None
-    """The request with credentials, where the host is SOURCE's own."""
+    """The request with credentials, if the host is SOURCE's own."""
     rewritten: Rewritten | None = None
     sent: bytes = b""
 
@@ -163,7 +162,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             gate.enqueue(self)
 
     def send(self) -> None:
-        """Send the request, whose permit is taken."""
+        """Send the request, which has its permit."""
         path, origin, url = self.path, self.origin, self.url
         if origin.is_plain and url.isascii() and url.isprintable() and " " not in url and "#" not in url:
             request = b"GET " + url[origin.start :].encode("ascii") + origin.tail
@@ -182,10 +181,10 @@ class FastTransfer(msgspec.Struct, eq=False):
         else:
             connection.begin(self, request)
 
-    # What a gate calls.
+    # Called by a gate.
 
     def done(self) -> bool:
-        """Return True once nothing is asked any more: it leaves the queue."""
+        """Return True once the run has ended: the gate then drops it from the queue."""
         return self.path.is_closed
 
     def set_result(self, admitted: bool) -> None:
@@ -196,15 +195,15 @@ class FastTransfer(msgspec.Struct, eq=False):
             self.path.hand_over(self)
 
     def set_exception(self, _error: BaseException) -> None:
-        """Called when the host is given up: the general path finds out by itself."""
+        """Called when the gate fails the host: the general path handles that."""
         self.path.hand_over(self)
 
-    # What a connection calls.
+    # Called by a connection.
 
     def answered(
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
-        """Take a whole response: 200 (`is_ok`) or a redirect. Return False if something is wrong with it."""
+        """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.gate, len(body)
         if is_ok:
             received = path.assets.take(self.job, self.claim, self.url, fields, body)
@@ -237,7 +236,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         return True
 
     def stream(self, connection: FastConnection, /) -> None:
-        """Hand over with the response that has begun on `connection`, or has failed."""
+        """Hand over with the response on `connection`, which has started or failed."""
         outgoing = self.outgoing or self.request()
         url = outgoing.url if self.rewritten is None else self.rewritten.url
         self.path.hand_over(self, StreamedResponse(connection, url))
@@ -247,15 +246,15 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.path.connect(self)
 
     def abandon(self) -> None:
-        """Give back the permit."""
+        """Return the permit."""
         self.origin.gate.release()
 
     def fail_run(self, error: Exception, /) -> None:
-        """End the run: there is a defect."""
+        """End the run because of a bug."""
         self.path.sink.broke(error)
 
     def request(self) -> Request:
-        """Return the request that it is at, without credentials."""
+        """Return the current request, without credentials."""
         return Request(self.url, redirected=bool(self.hops))
 
 
@@ -263,10 +262,10 @@ class FastPath:
     """Fetches assets; made and used in one event loop.
 
     Args:
-        client: that of the run: its routes, gates, credentials and counters.
-        web: has the connections. Hosts that another transport serves are left to the general path.
-        assets: knows what is fetched.
-        sink: where it goes.
+        client: The client of the run: its routes, gates, credentials and counters.
+        web: Has the connections. The general path serves hosts of other transports.
+        assets: Decides about assets.
+        sink: Receives the assets.
     """
 
     def __init__(
@@ -280,21 +279,21 @@ class FastPath:
         self.allow_downgrade = client.allow_downgrade
         self.counters = client.counters
         self._origins: dict[str, FastOrigin | None] = {}
-        """By the beginning of URLs (`http://host:port`); None for what is left to the general path."""
+        """Origins by the start of URLs (`http://host:port`); None for those of the general path."""
         self._last: FastOrigin | None = None
-        """The origin that was looked up last, if its URLs need no further look."""
+        """The last origin that was looked up, if its URLs need no further check."""
         self._preparing: dict[str, list[Job]] = {}
-        """Jobs that wait until the transport of their URLs is prepared, by the beginning of those."""
+        """Jobs that wait until the transport of their URLs is prepared, by the start of the URLs."""
         self._prepared = Recent[str, None]()
-        """The beginnings of URLs for which that was tried."""
+        """The starts of URLs whose transport was prepared."""
         self.is_closed = False
 
     async def open(self) -> None:
-        """Get ready."""
+        """Load the data of `assets`."""
         await self.assets.open()
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End all transfers."""
         self.is_closed = True
         for connection in list(self._connections.open):
             if isinstance(connection.exchange, FastTransfer):
@@ -302,10 +301,10 @@ class FastPath:
         self._origins.clear()
         self._last = None
 
-    # The way of an asset.
+    # The path of an asset.
 
     def begin(self, job: Job) -> bool:
-        """Begin to fetch an asset. Return False if the general path must do it."""
+        """Start to fetch an asset. Return False if the general path must do it."""
         href = job.href
         if job.stale or job.present is not None or job.sha256 is not None:
             return False
@@ -321,7 +320,7 @@ class FastPath:
         return True
 
     def _awaits_transport(self, job: Job) -> bool:
-        """Keep a job while its transport is prepared. Return False if there is nothing to wait for."""
+        """Keep a job while its transport is prepared. Return False if it need not wait."""
         head = head_of(job.href)
         waiting = self._preparing.get(head)
         if waiting is not None:
@@ -341,14 +340,14 @@ class FastPath:
         return True
 
     async def _prepare(self, head: str, url: str, transport: Rewrites) -> None:
-        with suppress(StacpullError):  # the general path says what is wrong
+        with suppress(StacpullError):  # the general path reports the error
             await transport.prepare(url)
         for job in self._preparing.pop(head):
             if not self.begin(job):
                 self.sink.fetch(job)
 
     def connect(self, transfer: FastTransfer) -> None:
-        """Open a connection for a request that is not sent yet, or again."""
+        """Open a connection for a request that must be sent, or sent again."""
         self.sink.spawn(self._connect(transfer))
 
     # Handing over.
@@ -371,12 +370,12 @@ class FastPath:
 
         self.sink.handed_over(transfer.job, attempt, transfer.since)
 
-    # Requests, and where they go.
+    # Requests and origins.
 
     def unusual_request(self, transfer: FastTransfer) -> bytes | None:
-        """Return the bytes of a request that is not plain, None if the general path must make it.
+        """Return the bytes of a request that is not plain, None if the general path must send it.
 
-        Credentials go to SOURCE's own host, and to no other.
+        Credentials are sent only to SOURCE's own host.
         """
         origin = transfer.origin
         if origin.rewrites is not None:
@@ -395,7 +394,7 @@ class FastPath:
             or not rewritten.url.startswith(origin.sent_base)
             or not (rewritten.headers is origin.headers or self._renew_tail(origin, rewritten))
         ):
-            # the bucket is elsewhere now, or credentials must be renewed
+            # the bucket has moved, or credentials must be renewed
             self._origins = {head: one for head, one in self._origins.items() if one is not origin}
             self._last = None
             return None
@@ -411,7 +410,7 @@ class FastPath:
         return b"GET %b%b\r\n" % (target, origin.tail)
 
     def _renew_tail(self, origin: FastOrigin, rewritten: Rewritten) -> bool:
-        """Make the tail of requests that have other fields now; return False if they cannot be sent here."""
+        """Update the tail of requests after fields changed; return False if they cannot be sent here."""
         if not is_plain(_all_headers(rewritten)):
             return False
         origin.headers = rewritten.headers
@@ -420,7 +419,7 @@ class FastPath:
         return True
 
     def origin(self, url: str) -> FastOrigin | None:
-        """Return where a URL leads, None if the general path must ask for it."""
+        """Return the origin of a URL, None if the general path must request it."""
         last = self._last
         if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
             return last  # nearly always
@@ -436,7 +435,7 @@ class FastPath:
             self._last = origin
             return origin
         is_clean = self._client.prepare(Request(url), origin.route).url == url
-        return origin if is_clean else None  # a server has echoed a secret into it
+        return origin if is_clean else None  # a server may have copied a secret into it
 
     def _new_origin(self, head: str, url: str) -> FastOrigin | None:
         if len(head) > LONGEST_KEY or "?" in head or "#" in head:
@@ -450,7 +449,7 @@ class FastPath:
         if isinstance(transport, Rewrites):
             ready = transport.ready(url, redirected=False)
             if ready is None:
-                return None  # the general path finds out first
+                return None  # the general path prepares the transport first
             origin = self._made(head, Request(ready.url, headers=_all_headers(ready)), route, transport)
         elif transport is self._web:
             origin = self._made(head, Request(url), route, None)
@@ -459,7 +458,7 @@ class FastPath:
         return origin
 
     def _made(self, head: str, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
-        """Return the origin of a request as it would be sent, None if it cannot be asked here."""
+        """Return the origin of a request as it would be sent, None if the fast path cannot send it."""
         sent_head = head_of(sent.url)
         host = self._connections.host(sent_head)
         if host is None:

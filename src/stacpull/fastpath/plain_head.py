@@ -1,8 +1,8 @@
-"""The heads of plain responses: 200 or a redirect, well-formed, of a known length of at most 1 MiB.
+"""The heads of plain responses: 200 or a redirect, well-formed, with a known length of at most 1 MiB.
 
-A host sends the same fields in the same order with nearly all its responses. So the order that was seen
-last is remembered for each status, as a regular expression that takes a head apart in one step. A head of
-another order is read line by line.
+A host sends the same fields in the same order in nearly all its responses. So the last order is stored for
+each status, as a regular expression that parses a head in one step. A head with another order is read line by
+line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 MAX_BODY_IN_MEMORY = 1 << 20
-"""Bytes of a body that is read whole."""
+"""The most bytes of a body that is read into memory."""
 
 _HEAD = re.compile(
     rb"HTTP/1\.1 (200|301|302|303|307|308) [ -~]*\r\n"
@@ -19,41 +19,41 @@ _HEAD = re.compile(
 )
 _LONGEST_HEAD = 4096
 _STEERING = frozenset({b"transfer-encoding", b"proxy-connection", b"upgrade"})
-"""Fields that decide how a message ends, or what becomes of its connection, beside `connection`."""
+"""Fields besides `connection` that determine the end of a message or the reuse of its connection."""
 _LONGEST_LENGTH = 7
 _STATUS = slice(9, 12)
-"""Where the status is in a response of HTTP/1.1."""
+"""The position of the status in an HTTP/1.1 response."""
 _FIRST_LEARNED = 8
-"""Heads that are read line by line before an order is remembered: many hosts are asked for a few files."""
+"""Heads that are read line by line before an order is stored, because many hosts have only a few files."""
 _VALUE = rb"([!-~][ -~]*)"
 _VALUES = {b"connection": rb"((?i:keep-alive))", b"content-length": rb"([0-9]{1,7})"}
 
 
 PlainHead = tuple[bytes, dict[bytes, bytes], int, int]
-"""Status, fields by name in lower case, bytes of the body, and where in the response that begins."""
+"""Status, fields by name in lower case, length of the body, and its offset in the response."""
 
 
 class FieldOrder(NamedTuple):
-    """The fields of a head, in their order."""
+    """The fields of a head, in order."""
 
     pattern: re.Pattern[bytes]
     names: tuple[bytes, ...]
 
 
 class PlainHeads:
-    """Reads the heads that one host sends."""
+    """Reads the heads of one host's responses."""
 
     __slots__ = ("_learn_at", "_orders", "_read")
 
     def __init__(self) -> None:
         self._orders: dict[bytes, FieldOrder] = {}
-        """By status."""
+        """The last order of fields, by status."""
         self._read = 0
         """Heads that were read line by line."""
         self._learn_at = _FIRST_LEARNED
 
     def read(self, data: bytes) -> PlainHead | None:
-        """Return the head that a response begins with; None if it is not plain, or not whole."""
+        """Return the head at the start of a response; None if it is not plain or not complete."""
         status = data[_STATUS]
         order = self._orders.get(status)
         found = None if order is None else order.pattern.match(data)
@@ -73,7 +73,7 @@ class PlainHeads:
             name, _, value = line.partition(b": ")
             fields[name.lower()] = value
         if len(fields) != len(lines) or not _STEERING.isdisjoint(fields):
-            return None  # some came several times
+            return None  # repeated fields
         connection = fields.get(b"connection")
         if connection is not None and connection.lower() != b"keep-alive":
             return None
@@ -84,14 +84,14 @@ class PlainHeads:
         if size > MAX_BODY_IN_MEMORY:
             return None
         self._read += 1
-        if self._read >= self._learn_at:  # seldom, also where a host changes the order each time
+        if self._read >= self._learn_at:  # rarely, even if a host changes the order each time
             self._learn_at *= 2
             self._orders[head[1]] = _order(head[1], lines)
         return head[1], fields, size, head.end()
 
 
 def _order(status: bytes, lines: list[bytes]) -> FieldOrder:
-    """Return the order of fields that these lines have."""
+    """Return the order of the fields in these lines."""
     written = [line.partition(b": ")[0] for line in lines]
     names = tuple(map(bytes.lower, written))
     values = [_VALUES.get(name, _VALUE) for name in names]

@@ -1,8 +1,7 @@
-"""Which requests the fast path sends, and their bytes. No I/O.
+"""The requests that the fast path can send, and their bytes. No I/O.
 
-It sends GET requests to hosts that are written in the plain way. The general path sends all others: unusual
-hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection, and fields that would break
-out of their line.
+It sends GET requests to plain hosts. The general path sends all others: unusual hosts (IDNA, userinfo, short
+IPv4 forms, zones), fields that control the connection, and fields with line breaks.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _STEERING = frozenset(
 
 
 class RemoteHost(msgspec.Struct, frozen=True):
-    """Where connections go. An IPv6 `host` is without brackets; `name` is host and port as written."""
+    """The target of a connection. An IPv6 `host` has no brackets; `name` is host and port as written."""
 
     scheme: str
     host: str
@@ -51,9 +50,10 @@ class RemoteHost(msgspec.Struct, frozen=True):
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Split `url` into origin (`http://host:port`) and request target, which stays as it is to the letter.
+    """Split `url` into origin (`http://host:port`) and request target.
 
-    What cannot stand in a request line is percent-encoded, and a fragment is left out.
+    Characters that are invalid in a request line are percent-encoded, and the fragment is removed. Nothing
+    else is changed.
     """
     url = wire_url(url)
     if "#" in url:
@@ -67,7 +67,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def parse_origin(origin: str) -> RemoteHost | None:
-    """Return the place that `origin` names, or None if it is not written in the plain way."""
+    """Return the host of `origin`, or None if it is not plain."""
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
         return None
@@ -79,7 +79,7 @@ def parse_origin(origin: str) -> RemoteHost | None:
 
 
 def _is_plain_host(host: str) -> bool:
-    """Tell names and whole addresses from the short forms of addresses that `inet_aton` takes."""
+    """Return True for names and full addresses, False for short forms of addresses (`inet_aton`)."""
     if ":" not in host and not host.replace(".", "").isdigit():
         return True
     try:
@@ -99,11 +99,11 @@ def is_plain(headers: Mapping[str, str]) -> bool:
 
 
 def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
-    """Return what follows the request line: the fields and the empty line.
+    """Return the part of a request after the request line: the fields and the empty line.
 
     Args:
-        headers: Of the request; they replace `defaults` of the same name.
-        defaults: Names in lower case.
+        headers: The fields of the request. They replace `defaults` with the same name.
+        defaults: Default fields, names in lower case.
     """
     given = {name.lower() for name in headers}
     fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]

@@ -1,7 +1,6 @@
-"""What the general path gets when a request of the fast path turns out to be unusual.
+"""Responses of the fast path for the general path, which takes over if a request is unusual.
 
-It takes the place of what its own transport would have given at that moment: a failure, or a response whose
-body may still come in.
+They replace the result of its own transport: a failure, or a response whose body may still arrive.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
 _PIECE = 128 * 1024
-"""Bytes of a coded body that are decoded at once."""
+"""Bytes of an encoded body that are decoded at once."""
 
 
 class FailedResponse:
-    """A request that got no response: entering the context raises why."""
+    """A request without a response: entering the context raises its error."""
 
     def __init__(self, error: TransferError) -> None:
         self._error = error
@@ -32,17 +31,17 @@ class FailedResponse:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 class StreamedResponse:
     """A response whose body is read from a connection of the fast path, released when the context ends.
 
     Args:
-        connection: it has read the head of the response, or has failed.
-        url: the URL that answered.
-        decode: True to undo a content coding that is known. Others are left as they are: such names are often
-            wrong (`utf-8`), and the reader finds out.
+        connection: It has read the head of the response, or has failed.
+        url: The URL of the response.
+        decode: True to decode a known content coding. Bodies with unknown ones are not decoded, because such
+            names are often wrong (`utf-8`); the reader detects errors.
     """
 
     def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
@@ -64,7 +63,7 @@ class StreamedResponse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.end_exchange()
-        del self._connection  # it carries other exchanges from now on
+        del self._connection  # it is used for other exchanges from now on
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body.
@@ -90,7 +89,7 @@ class StreamedResponse:
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Return the body in pieces of about `size` bytes, the last one shorter.
 
-        What came before a failure is yielded before it is raised: a part can be continued from there.
+        Bytes that were received before a failure are yielded first, so that a part can be resumed after them.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.

@@ -1,8 +1,8 @@
 """The transport for http and https: documents and ranges on connections of the fast path.
 
-aiohttp is imported when a request needs it, which takes 0.3 s: a plain mirror has none. It sends what is not
-a plain GET of a document (`Request.decode`) or of a range, and everything to hosts that the fast path cannot
-ask.
+aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror does not. It sends all requests
+except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that the fast path
+cannot connect to.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class WebTransport:
     """A `stacpull.net.transport.Transport` for http and https; made and used in one event loop.
 
     Args:
-        policy: Which addresses may be connected to.
+        policy: The allowed addresses.
         stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
         min_rate: Bytes per second below which a body is too slow, judged over `stall_timeout`; 0 for none.
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether to use the proxies that the environment names.
+        trust_env: Whether to use the proxies of the environment.
 
     Attributes:
-        connections: Those of the fast path.
+        connections: The connections of the fast path.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class WebTransport:
             await self._general.close()
 
     def is_fast(self, request: Request) -> bool:
-        """Return True if the connections of the fast path may send this, if they can ask its host."""
+        """Return True if the fast path may send this request, provided that it can connect to the host."""
         is_get = request.method == "GET" and request.body is None
         is_range = "range" in map(str.lower, request.headers)
         return is_get and (request.decode or is_range) and is_plain(request.headers)
@@ -100,7 +100,7 @@ class WebTransport:
 
 
 class DocumentExchange:
-    """A GET on a connection of the fast path: a context manager that gives the response when entered."""
+    """A GET on a connection of the fast path: a context manager that yields the response."""
 
     def __init__(self, connections: FastConnections, host: FastHost, request: Request, target: str) -> None:
         self._connections = connections
@@ -122,7 +122,7 @@ class DocumentExchange:
         await self._response.__aexit__(kind, error, trace)
 
     async def _sent(self) -> FastConnection:
-        """Send the request, and return the connection on which a response has begun, or which has failed."""
+        """Send the request, and return the connection, whose response has started or failed."""
         place = self._host.place
         coding = {"accept-encoding": "gzip"} if self._request.decode else {}
         tail = request_tail(self._request.headers, self._connections.fields(place) | coding)
@@ -133,7 +133,7 @@ class DocumentExchange:
         connection = await self._connections.connect(self._host)
         answered = await self._asked(connection, request, is_new=True)
         if answered is None:
-            raise RuntimeError("a new connection had carried a request before")
+            raise RuntimeError("a new connection was used before")
         return answered
 
     async def _asked(
@@ -150,12 +150,12 @@ class DocumentExchange:
             connection.abort()
             raise
 
-    # What the connection calls.
+    # Called by the connection.
 
     def answered(
         self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
     ) -> bool:
-        """Have every response streamed."""
+        """Return False, so that every response is streamed."""
         return False
 
     def stream(self, connection: FastConnection, /) -> None:
@@ -170,11 +170,11 @@ class DocumentExchange:
         self._end(None)
 
     def abandon(self) -> None:
-        """The run ends."""
+        """Handle the end of the run."""
         self._end(TransferError(closed(self._host.place.name, None, free=False)))
 
     def fail_run(self, error: Exception, /) -> None:
-        """Raise a defect where the response is awaited."""
+        """Raise the error of a bug where the response is awaited."""
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
