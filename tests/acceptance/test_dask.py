@@ -389,7 +389,7 @@ def test_without_scheduler_and_workers_the_run_ends_and_can_be_resumed(tmp_path,
             processes.workers[0].send_signal(signal.SIGKILL)
             ran = process.ended(60)
         assert ran.code == 1
-        assert f"The Dask scheduler {processes.address} does not answer any more" in ran.sentences[-1]
+        assert f"The Dask scheduler {processes.address} no longer responds" in ran.sentences[-1]
         processes.restart_scheduler()
         processes.replace_workers()
         ran = run(["resume", str(dest), "--dask", processes.address, "--json"], environment(replica))

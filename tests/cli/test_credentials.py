@@ -303,7 +303,7 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
         (["check", "nobody"], 2, "There is no credential profile nobody; there are: cdse"),
         (["check"], 2, "Missing argument 'NAME'"),
         (["check", "p"], 2, "line 1, login: must be a table"),
-        (["check", "q"], 2, "The profile q names nothing to ask for: give --url URL."),
+        (["check", "q"], 2, "The profile q has no URL to check: give --url URL."),
     ],
 )
 def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arguments, code, says) -> None:

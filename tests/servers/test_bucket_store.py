@@ -352,7 +352,7 @@ class TestRadosgw(BucketContract):
             assert failure is not None
             assert failure.kind is FailureKind.EXISTS
         else:
-            with pytest.raises(DestinationError, match="other writers are at work there"):
+            with pytest.raises(DestinationError, match="other programs are writing there"):
                 put(store, "c/long", LONG)
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
         assert notes_of(tmp_path / "work") == []

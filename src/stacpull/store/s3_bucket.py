@@ -342,7 +342,7 @@ class S3Bucket:
         self.put(path, content, {})
         found = self.head(path)
         if found is None:
-            raise DestinationError(f"{self.name}/{path} was removed meanwhile.")
+            raise DestinationError(f"{self.name}/{path} was removed during the run.")
         return found.etag
 
     def put_request(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> ObjectRequest:

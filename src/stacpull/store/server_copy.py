@@ -132,7 +132,7 @@ class ServerCopy:
         if digest is None:
             digest = bucket.look_at(self._path, hashed=True, algorithm=copy.algorithm).sha256
         if digest is None or copy.digest not in {None, digest}:
-            return self.removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than is stated of it")
+            return self.removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than stated")
         if not is_stated and self._is_single:
             noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
             url = f"s3://{bucket.location.bucket}/{bucket.key(self._path)}"
